@@ -1,0 +1,208 @@
+"""Settings of one task, as frozen dataclasses; the task file (YAML) is their only other form.
+
+Nothing here imports torch, so help texts and listings start at once. Each class checks its own values when it is
+built. Values that name an entry of a table (fusion, augmentation, method) are checked where the table is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from anymc3d.errors import UsageError
+from anymc3d.types import LabelKind, Modality
+
+FORMAT_VERSION = 1
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`UsageError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Which manifest columns are the targets and how their cells are read. An empty cell is a missing label."""
+
+    columns: tuple[str, ...]
+    """One column (binary or multi-class), or several binary columns (multi-label)."""
+    kind: LabelKind
+    classes: tuple[str, ...] = ()
+    """Multi-class: the cell texts in logit order. Binary: (negative, positive)."""
+
+    def __post_init__(self) -> None:
+        require(len(self.columns) > 0, "labels.columns: expected at least one manifest column, got none")
+        require(
+            len(set(self.columns)) == len(self.columns), f"labels.columns: a column is named twice in {self.columns}"
+        )
+        if self.kind == "multilabel":
+            require(not self.classes, "labels.classes: multi-label columns are 0/1 each and take no classes")
+            return
+        require(
+            len(self.columns) == 1,
+            f"labels.columns: a {self.kind} task has one column, got {len(self.columns)}; several are kind: multilabel",
+        )
+        expected = "exactly 2" if self.kind == "binary" else "at least 2"
+        right = len(self.classes) == 2 if self.kind == "binary" else len(self.classes) >= 2
+        require(right, f"labels.classes: a {self.kind} task needs {expected} classes, got {list(self.classes)}")
+        require(len(set(self.classes)) == len(self.classes), f"labels.classes: a class stands twice in {self.classes}")
+
+    @property
+    def num_logits(self) -> int:
+        """K: two for binary (softmax over negative and positive), one per class or per column otherwise."""
+        return len(self.columns) if self.kind == "multilabel" else len(self.classes)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The labels of ``predictions.csv``: the column (binary), ``column=class``, or one per column."""
+        if self.kind == "multiclass":
+            return tuple(f"{self.columns[0]}={name}" for name in self.classes)
+        return self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the cases are and how they are split when the manifest has no ``split`` column."""
+
+    manifest: str
+    modality: Modality = "other"
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Train, val, test; by patient, stratified on the labels. Ignored when the manifest has a ``split`` column."""
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        total = sum(self.fractions)
+        positive = min(self.fractions[:2]) > 0 and self.fractions[2] >= 0
+        require(
+            positive and abs(total - 1.0) < 1e-6,
+            f"data.fractions: expected three parts that add up to 1 with train and val above 0, got {self.fractions}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """How one view is cut out of a scan. Sizes are (in-plane x, in-plane y, slices), as in the paper's Table 3."""
+
+    size: tuple[int, int, int | None]
+    """Pixels in-plane and number of slices; a null third entry keeps each scan's own number of slices."""
+    image: str = "image"
+    """The manifest column that holds this view's scan; several views may be planes of one image."""
+    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    """The slice plane; auto = the acquisition plane (largest spacing, ties axial)."""
+    field_of_view: tuple[float, float, float] | None = None
+    """Millimetres, in the order of ``size``: crop or pad about the centre before resizing; null = the whole scan."""
+    normalise: Literal["window", "zscore", "percentile"] = "percentile"
+    windows: tuple[tuple[float, float], ...] = ()
+    """(low, high) pairs mapped to [0, 1]; one pair, or three that become the channels."""
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    def __post_init__(self) -> None:
+        in_plane, slices = self.size[:2], self.size[2]
+        require(
+            min(in_plane) >= 1 and (slices is None or slices >= 1), f"size: expected positive numbers, got {self.size}"
+        )
+        if self.normalise == "window":
+            require(len(self.windows) in (1, 3), f"windows: expected one window or three, got {len(self.windows)}")
+            require(
+                all(low < high for low, high in self.windows), f"windows: low must be below high, got {self.windows}"
+            )
+        else:
+            require(not self.windows, f"windows: only used with normalise: window, not {self.normalise}")
+        low, high = self.percentiles
+        require(0 <= low < high <= 100, f"percentiles: expected 0 <= low < high <= 100, got {self.percentiles}")
+        if self.field_of_view is not None:
+            require(min(self.field_of_view) > 0, f"field_of_view: expected positive mm, got {self.field_of_view}")
+
+    @property
+    def num_channels(self) -> int:
+        """C of the prepared slices: 1, or 3 with three windows."""
+        return max(1, len(self.windows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSettings:
+    """The frozen 2D network: a name of ``anymc3d backbone list``, or a folder or file of weights."""
+
+    name: str = "dinov2-small"
+    positions: Literal["official", "hf"] = "official"
+    """How learned positions are resized: the official code's rule, or Hugging Face's. Part of the plugin's record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """``anymc3d``: LoRA on the backbone; ``frozen``: no LoRA, the query (or other fusion) and head alone."""
+
+    name: str = "anymc3d"
+    rank: int = 8
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        require(1 <= self.rank <= 256, f"method.rank: expected 1 to 256, got {self.rank}")
+        require(self.alpha > 0, f"method.alpha: expected a positive number, got {self.alpha}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The paper's recipe (METHODS 1.7): AdamW in two groups, cosine to 0, best checkpoint by validation AUROC."""
+
+    epochs: int = 100
+    batch_size: int = 2
+    """Volumes a step."""
+    chunk_size: int = 64
+    """Slices the backbone takes at once; changes memory, never the result."""
+    recompute: bool = False
+    """Recompute each chunk's activations in the backward pass: less memory, about a third more time."""
+    loss: str = "focal"
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    """A constant factor, as printed in the paper."""
+    lora_lr: float = 1e-4
+    lora_weight_decay: float = 1e-5
+    head_lr: float = 1e-3
+    head_weight_decay: float = 1e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: float = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation metric; null = train all epochs."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "chunk_size", "clip_norm"):
+            require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
+        for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
+            require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """One task file."""
+
+    name: str
+    labels: LabelSettings
+    data: DataSettings
+    views: Mapping[str, ViewSettings]
+    """A single view is called ``image``."""
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    fusion: str = "query"
+    segmentation: Literal["none"] = "none"
+    augmentation: str = "flips"
+    train: TrainSettings = field(default_factory=TrainSettings)
+    calibration: Literal["none"] = "none"
+    format: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        require(
+            self.format == FORMAT_VERSION,
+            f"format: this version reads task files of format {FORMAT_VERSION}, got {self.format}",
+        )
+        require(len(self.views) > 0, "views: expected at least one view, got none")
+        if len(self.views) == 1:
+            (only,) = self.views
+            require(only == "image", f"views: the view of a single-view task is called 'image', got {only!r}")
+        bad = [name for name in self.views if not name.replace("_", "a").replace("-", "a").isalnum()]
+        require(not bad, f"views: names are letters, digits, - and _ only, got {bad}")

@@ -1,0 +1,74 @@
+"""The exceptions of this package.
+
+Every message is written for the person at the terminal: what was expected, what came, what to do. One line each;
+only :class:`ProblemsError` has several, one per problem. The command line prints it and exits with ``exit_code``
+(0 well, 1 internal or diverged, 2 wrong use, 3 some cases failed, 4 all cases failed, 75 interrupted and resumable).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+
+class AnyMC3DError(Exception):
+    """Base of all errors a user can meet; wrong use unless a subclass says otherwise."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(AnyMC3DError):
+    """A command was called in a way that cannot work."""
+
+
+class ProblemsError(AnyMC3DError):
+    """Several problems found in one pass; they are all reported, never just the first."""
+
+    def __init__(self, what: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        noun = "problem" if len(self.problems) == 1 else "problems"
+        super().__init__("\n".join([f"{what}: {len(self.problems)} {noun}", *(f"  - {p}" for p in self.problems)]))
+
+
+class ManifestError(ProblemsError):
+    """The manifest cannot be used."""
+
+
+class TaskFileError(ProblemsError):
+    """The task file cannot be used."""
+
+
+class ScanError(AnyMC3DError):
+    """One scan cannot be read or used; other cases are not affected."""
+
+
+class BackboneError(AnyMC3DError):
+    """Backbone weights are missing, damaged or not the expected ones."""
+
+
+class PluginError(AnyMC3DError):
+    """A plugin file is damaged, or does not fit what it is used with."""
+
+
+class RunFolderError(AnyMC3DError):
+    """An output folder belongs to another run, or is in use."""
+
+
+class TrainingDivergedError(AnyMC3DError):
+    """Loss or gradient stopped being finite."""
+
+    exit_code = 1
+
+
+class InterruptedRunError(AnyMC3DError):
+    """The run was asked to stop; its state is saved and the same command resumes it."""
+
+    exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the nearest known word, or ``" (known: a, b)"`` when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
