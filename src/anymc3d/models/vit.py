@@ -1,0 +1,345 @@
+"""The frozen 2D network: one Vision Transformer that is DINOv2 (learned positions) or DINOv3 (rotary positions).
+
+Parameter names are those of the official DINO code, so official weights load as they are and a LoRA target has one
+name for ever: ``patch_embed.proj``, ``blocks.{i}.attn.qkv``, ``blocks.{i}.attn.proj``. Sources: facebookresearch/dinov2
+and facebookresearch/dinov3, ``models/vision_transformer.py``. There is no dropout and no random rescaling of positions,
+so ``train()`` and ``eval()`` compute the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anymc3d.errors import UsageError
+
+PositionRule = Literal["official", "hf"]
+
+MLP_RATIO = 4
+ROPE_BASE = 100.0
+REMEMBERED_SIZES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Everything that decides the forward pass, apart from the weights."""
+
+    embed_dim: int
+    """D."""
+    depth: int
+    num_heads: int
+    patch_size: int
+    """Pixels along each side of a patch."""
+    positions: Literal["learned", "rope"] = "learned"
+    """``learned``: a table of ``grid * grid`` positions (DINOv2). ``rope``: rotary, no table (DINOv3)."""
+    num_registers: int = 0
+    grid: int = 37
+    """Patches along each side of the learned table; not used with ``rope``."""
+    norm_eps: float = 1e-6
+    position_rule: PositionRule = "official"
+    """How the learned table is resized: by the official code's rule, or by that of Hugging Face transformers."""
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.num_heads or (self.embed_dim // self.num_heads) % 4:
+            msg = (
+                f"expected embed_dim to be num_heads times a multiple of 4, "
+                f"got embed_dim {self.embed_dim} and {self.num_heads} heads"
+            )
+            raise UsageError(msg)
+
+    @property
+    def head_dim(self) -> int:
+        return self.embed_dim // self.num_heads
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """P: the class token and the registers; they stand before the patch tokens."""
+        return 1 + self.num_registers
+
+    @property
+    def register_name(self) -> str:
+        """The official name of the registers: DINOv3 calls them storage tokens."""
+        return "storage_tokens" if self.positions == "rope" else "register_tokens"
+
+    @property
+    def antialias(self) -> bool:
+        """Both rules resize the table without antialiasing, and with it where the model has registers."""
+        return self.num_registers > 0
+
+    @property
+    def offset(self) -> float:
+        """Added to the number of patches before it becomes a scale; only the official rule without registers."""
+        return 0.1 if self.position_rule == "official" and self.num_registers == 0 else 0.0
+
+
+class ViTOutput(NamedTuple):
+    """``tokens`` (B, T, D) after the final norm; ``attention`` maps a block to its (B, heads, T, T) probabilities."""
+
+    tokens: Tensor
+    attention: dict[int, Tensor]
+
+
+class PatchEmbed(nn.Module):
+    """One token per patch: (B, 3, H, W) -> (B, N, D), rows first."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=config.patch_size, stride=config.patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B, T, D) and, where asked, the attention map (B, heads, T, T) in float32 with its graph."""
+        batch, length, width = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if keep_map:
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+            attention = scores.float().softmax(dim=-1)
+            mixed = attention.to(value.dtype) @ value
+        else:
+            attention = None
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width)), attention
+
+
+class Mlp(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, MLP_RATIO * config.embed_dim)
+        self.fc2 = nn.Linear(MLP_RATIO * config.embed_dim, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class LayerScale(nn.Module):
+    """One learned factor per channel."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(config.embed_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens * self.gamma
+
+
+class Block(nn.Module):
+    """x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.attn = Attention(config)
+        self.ls1 = LayerScale(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.mlp = Mlp(config)
+        self.ls2 = LayerScale(config)
+
+    def forward(
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        mixed, attention = self.attn(self.norm1(tokens), rotation, keep_map)
+        tokens = tokens + self.ls1(mixed)
+        return tokens + self.ls2(self.mlp(self.norm2(tokens))), attention
+
+
+class VisionTransformer(nn.Module):
+    """DINOv2 or DINOv3, by its :class:`ViTConfig`. Tokens come as class token, registers, patches (rows first)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.embed_dim
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.positions == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
+        if config.num_registers:
+            self.register_parameter(config.register_name, nn.Parameter(torch.zeros(1, config.num_registers, width)))
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
+
+    @property
+    def embed_dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def patch_size(self) -> int:
+        return self.config.patch_size
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return self.config.num_prefix_tokens
+
+    def forward(self, images: Tensor, *, attention_blocks: Collection[int] = ()) -> ViTOutput:
+        """Encode normalised images.
+
+        Args:
+            images: (B, 3, H, W), already normalised with the backbone's mean and standard deviation.
+            attention_blocks: blocks (from 0) whose attention maps are returned; those blocks compute the softmax
+                explicitly, with the same tokens and with gradients with respect to the maps.
+
+        Raises:
+            UsageError: H or W is not a multiple of the patch size, or a block does not exist.
+        """
+        self._check(images, attention_blocks)
+        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        tokens = self._embed(images, rows, columns)
+        rotation = None
+        if self.config.positions == "rope":
+            rotation = rope_rotation(rows, columns, self.config.head_dim, tokens.device)
+        attention: dict[int, Tensor] = {}
+        for index, block in enumerate(self.blocks):
+            tokens, probabilities = block(tokens, rotation, index in attention_blocks)
+            if probabilities is not None:
+                attention[index] = probabilities
+        return ViTOutput(self.norm(tokens), attention)
+
+    def _embed(self, images: Tensor, rows: int, columns: int) -> Tensor:
+        """(B, 3, H, W) -> (B, T, D): patches and class token with their positions, registers without."""
+        batch = images.shape[0]
+        tokens = torch.cat([self.cls_token.expand(batch, -1, -1), self.patch_embed(images)], dim=1)
+        if self.config.positions == "learned":
+            tokens = tokens + self._positions(rows, columns)
+        if not self.config.num_registers:
+            return tokens
+        registers = getattr(self, self.config.register_name).expand(batch, -1, -1)
+        return torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        """The table at this size, (1, 1 + rows * columns, D); remembered per size while the table does not change."""
+        table = self.pos_embed
+        wants_graph = table.requires_grad and torch.is_grad_enabled()
+        if wants_graph or torch.compiler.is_compiling():
+            return resize_positions(table, rows, columns, self.config)
+        remembered = self._resized.get((rows, columns))
+        if remembered is not None and remembered[0] is table and remembered[1] == table._version:
+            return remembered[2]
+        # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            resized = resize_positions(table, rows, columns, self.config)
+        if len(self._resized) >= REMEMBERED_SIZES:
+            self._resized.clear()
+        self._resized[rows, columns] = (table, table._version, resized)
+        return resized
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._resized.clear()  # .to(), .half() and so on change the table behind the same parameter
+        return super()._apply(fn, recurse)
+
+    def _check(self, images: Tensor, attention_blocks: Collection[int]) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise UsageError(f"the backbone expects images of shape (B, 3, H, W), got {tuple(images.shape)}")
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size or min(height, width) == 0:
+            nearest = tuple(nearest_valid_size(size, self.patch_size) for size in (height, width))
+            msg = (
+                f"image size {height} x {width} is not a multiple of the patch size {self.patch_size}; "
+                f"the next larger valid size is {nearest[0]} x {nearest[1]}"
+            )
+            raise UsageError(msg)
+        unknown = sorted(set(attention_blocks) - set(range(self.config.depth)))
+        if unknown:
+            raise UsageError(f"attention blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
+
+
+def nearest_valid_size(size: int, patch_size: int) -> int:
+    """The next multiple of ``patch_size`` that is at least ``size`` pixels (and at least one patch)."""
+    return max(1, math.ceil(size / patch_size)) * patch_size
+
+
+def resize_positions(table: Tensor, rows: int, columns: int, config: ViTConfig) -> Tensor:
+    """Resize a learned table (1, 1 + grid * grid, D) to (1, 1 + rows * columns, D), in float32, by the config's rule.
+
+    The official rule of DINOv2 without registers hands the scale ``(n + 0.1) / grid`` to the bicubic kernel, which
+    samples at slightly other places than the size-based rule; at the native size the table is used as it is.
+    """
+    grid = config.grid
+    if rows == columns == grid:
+        return table
+    patches = table[:, 1:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    if config.offset:
+        scale = ((rows + config.offset) / grid, (columns + config.offset) / grid)
+        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", antialias=config.antialias)
+    else:
+        resized = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=config.antialias)
+    resized = resized.permute(0, 2, 3, 1).reshape(1, rows * columns, -1).to(table.dtype)
+    return torch.cat([table[:, :1], resized], dim=1)
+
+
+def rope_periods(head_dim: int, device: torch.device | None = None) -> Tensor:
+    """The ``head_dim / 4`` rotary periods of DINOv3, ``100 ** (2 j / (head_dim / 2))``, in float32."""
+    exponents = 2 * torch.arange(head_dim // 4, dtype=torch.float32, device=device) / (head_dim // 2)
+    return ROPE_BASE**exponents
+
+
+def rope_rotation(rows: int, columns: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine, (N, head_dim) each in float32, of DINOv3's rotary positions of the patch tokens.
+
+    Patch centres run from -1 to 1 along each axis on its own; angle = 2 pi centre / period, rows then columns, and
+    the half twice.
+    """
+
+    def centres(count: int) -> Tensor:
+        return (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count * 2 - 1
+
+    grid = torch.stack(torch.meshgrid(centres(rows), centres(columns), indexing="ij"), dim=-1).reshape(-1, 2, 1)
+    half = (2 * math.pi * grid / rope_periods(head_dim, device)).flatten(1)
+    angles = torch.cat([half, half], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate the patch tokens of ``heads`` (B, heads, T, head_dim); the prefix tokens before them are untouched."""
+    num_prefix = heads.shape[-2] - cosine.shape[-2]
+    prefix, patches = heads[..., :num_prefix, :], heads[..., num_prefix:, :].float()
+    first, second = patches.chunk(2, dim=-1)
+    rotated = patches * cosine + torch.cat([-second, first], dim=-1) * sine
+    return torch.cat([prefix, rotated.to(heads.dtype)], dim=-2)
+
+
+def empty_vit(config: ViTConfig) -> VisionTransformer:
+    """The module without memory for its weights, for ``load_state_dict(..., assign=True)``; draws nothing at random."""
+    with torch.device("meta"):
+        return VisionTransformer(config)
+
+
+def random_vit(config: ViTConfig, seed: int = 0) -> VisionTransformer:
+    """A network of random float32 weights that depend on ``config`` and ``seed`` alone, not on the global generator.
+
+    Every tensor is random, so that a test notices when one is left out; the key bias of DINOv3 is zero, as released.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    module = empty_vit(config)
+    weights: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        is_factor = name.endswith("gamma") or (".norm" in f".{name}" and name.endswith("weight"))
+        noise = 0.02 * torch.randn(parameter.shape, generator=generator)
+        weights[name] = 1 + noise if is_factor else noise
+        if config.positions == "rope" and name.endswith("attn.qkv.bias"):
+            weights[name][config.embed_dim : 2 * config.embed_dim] = 0
+    module.load_state_dict(weights, assign=True)
+    return module
