@@ -1,6 +1,7 @@
 """Tables survive spreadsheets, and spreadsheets survive tables."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_A15_what_is_written_is_read_back_and_never_starts_a_formula(tmp_path_fa
     columns = [f"c{i}" for i in range(len(cells))] + ["end"]
     row = dict(zip(columns, [*cells, "x"], strict=True))
     write_table(path, columns, [row])
-    (written,) = list(csv.reader(path.open(newline="")))[1:]
+    (written,) = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))[1:]
     for text in written:
         assert not text.startswith(("=", "@", "\t", "\r"))
         assert not text.startswith(("+", "-")) or float(text) is not None

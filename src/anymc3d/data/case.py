@@ -1,0 +1,76 @@
+"""One case of a manifest, and how columns, views and ids are named."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from anymc3d.types import Split
+
+SPLITS: tuple[str, ...] = get_args(Split)
+RESERVED = ("case", "patient", "image", "mask", "center_x", "center_y", "center_z", "spacing", "split", "fold")
+PER_VIEW = ("image", "mask", "series")
+"""Column families with one column per view: ``image.<view>``."""
+SCAN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".npy", ".npz")
+
+_NPZ_REFERENCE = re.compile(r"(.*\.npz)#(\w+)/(\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a manifest."""
+
+    id: str
+    patient: str
+    images: Mapping[str, str]
+    """Column (``image`` or ``image.<view>``) to reference, absolute; a missing view has no key."""
+    masks: Mapping[str, str]
+    cells: Mapping[str, str]
+    """Labels, metadata and ``series`` columns as text."""
+    split: str | None
+    fold: str | None
+    spacing: tuple[float, float, float] | None
+    """Millimetres, for scans whose file has none."""
+    center: tuple[float, float, float] | None
+    """A point of interest, world millimetres, RAS."""
+    row: int
+    """As a spreadsheet counts: the header is row 1."""
+
+
+def is_family(column: str, family: str) -> bool:
+    """Whether ``column`` is ``family`` or ``family.<view>``."""
+    return column == family or column.startswith(f"{family}.")
+
+
+def view_of(column: str) -> str:
+    """``image.<view>`` -> ``<view>``; ``image`` -> ``image``, the name of the view of a single-view task."""
+    return column.partition(".")[2] or column
+
+
+def is_metadata(column: str) -> bool:
+    """Whether ``column`` is a label or metadata: anything that is not reserved."""
+    return column not in RESERVED and not any(is_family(column, family) for family in PER_VIEW)
+
+
+def split_npz_reference(reference: str) -> tuple[str, str, int] | None:
+    """``data.npz#train/12`` -> (``data.npz``, ``train``, 12); None for any other reference."""
+    found = _NPZ_REFERENCE.fullmatch(reference)
+    return (found.group(1), found.group(2), int(found.group(3))) if found else None
+
+
+def default_id(reference: str) -> str:
+    """The id of a case that has none: the scan's name without extension (``.nii.gz`` goes whole).
+
+    A volume inside a MedMNIST file is ``<split>_<index>``, with at least four digits.
+    """
+    inside = split_npz_reference(reference)
+    if inside:
+        return f"{inside[1]}_{inside[2]:04d}"
+    name = os.path.basename(reference.rstrip("/\\"))
+    for suffix in SCAN_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
