@@ -10,7 +10,6 @@ from anymc3d.data.case import default_id
 from anymc3d.data.manifest import Manifest, inspect_manifest, read_manifest, write_manifest
 from anymc3d.errors import ManifestError
 
-
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
