@@ -1,0 +1,192 @@
+"""Operating points: a threshold chosen for a stated goal on a stated split, and kept with its origin.
+
+Thresholds are on the raw score (for a binary task the log-odds z1 - z0). A case is positive when its score is at or
+above the threshold, which lies midway between two neighbouring distinct scores. METHODS 9.1 and 10.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate import weighted
+from anymc3d.evaluate.metrics import check_pair
+from anymc3d.evaluate.weighted import Confusion, Floats
+
+_TIE = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A threshold and where it comes from; ``value`` is what the criterion reached on the source split."""
+
+    name: str
+    criterion: str
+    threshold: float
+    value: float
+    source_split: str
+    n: int
+    n_positive: int
+
+    def decide(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Return True where the score is at or above the threshold."""
+        return np.asarray(scores, dtype=np.float64) >= self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> OperatingPoint:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            UsageError: a key is missing or unknown, or the threshold is not finite.
+        """
+        expected = set(cls.__dataclass_fields__)
+        if set(record) != expected:
+            raise UsageError(f"operating point: expected the keys {sorted(expected)}, got {sorted(record)}")
+        point = cls(**record)
+        if not math.isfinite(point.threshold):
+            raise UsageError(f"operating point {point.name!r}: expected a finite threshold, got {point.threshold}")
+        return point
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a threshold is chosen for.
+
+    ``reached(counts)`` is reported as the value; among thresholds the largest ``goal(counts, wanted)`` wins.
+    """
+
+    meaning: str
+    reached: Callable[[Confusion], Floats]
+    goal: Callable[[Confusion, float], Floats]
+    takes_value: bool = False
+
+
+def _youden(counts: Confusion) -> Floats:
+    return weighted.sensitivity(counts) + weighted.specificity(counts) - 1
+
+
+def _f1_crg(counts: Confusion) -> Floats:
+    return (weighted.f1(counts) + weighted.crg(counts)) / 2
+
+
+def _specificity_given(counts: Confusion, wanted: float) -> Floats:
+    return np.where(weighted.sensitivity(counts) >= wanted - _TIE, weighted.specificity(counts), -1.0)
+
+
+def _sensitivity_given(counts: Confusion, wanted: float) -> Floats:
+    return np.where(weighted.specificity(counts) >= wanted - _TIE, weighted.sensitivity(counts), -1.0)
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "youden": Criterion("largest sensitivity + specificity - 1", _youden, lambda counts, _: _youden(counts)),
+    "f1": Criterion("largest F1", weighted.f1, lambda counts, _: weighted.f1(counts)),
+    "crg": Criterion("largest CRG score of this label", weighted.crg, lambda counts, _: weighted.crg(counts)),
+    "f1_crg": Criterion("largest mean of F1 and CRG", _f1_crg, lambda counts, _: _f1_crg(counts)),
+    "sensitivity": Criterion(
+        "best specificity with at least this sensitivity", weighted.sensitivity, _specificity_given, takes_value=True
+    ),
+    "specificity": Criterion(
+        "best sensitivity with at least this specificity", weighted.specificity, _sensitivity_given, takes_value=True
+    ),
+}
+"""Chosen on data. ``probability=P`` is known too: it needs no data, its threshold is the log-odds of P."""
+
+FIXED = "probability"
+_FORM = re.compile(r"^([a-z0-9_]+?)(?:\s*>?=\s*(\S+))?$")
+
+
+def parse_criterion(text: str) -> tuple[str, float | None]:
+    """Read ``youden``, ``sensitivity=0.95`` (or ``>=``), ``probability=0.5`` into its name and wanted value.
+
+    Raises:
+        UsageError: an unknown name, or a value that is missing, not wanted or outside (0, 1); sensitivity and
+            specificity may also be 1.
+    """
+    known = [*CRITERIA, FIXED]
+    match = _FORM.match(text.strip())
+    name = match.group(1) if match else text.strip()
+    if match is None or name not in known:
+        raise UsageError(f"unknown operating point {text!r}{did_you_mean(name, known)}")
+    value = match.group(2)
+    takes_value = name == FIXED or CRITERIA[name].takes_value
+    if not takes_value:
+        if value is not None:
+            raise UsageError(f"operating point {name!r} takes no value, got {text!r}")
+        return name, None
+    try:
+        wanted = float(value) if value is not None else math.nan
+    except ValueError:
+        wanted = math.nan
+    if not (0 < wanted < 1 or (wanted == 1 and name != FIXED)):
+        raise UsageError(f"operating point {name!r}: expected a share such as {name}=0.95, got {text!r}")
+    return name, wanted
+
+
+def criterion_name(text: str) -> str:
+    """Return the one spelling of a criterion that names it in tables and plugins: ``sensitivity=0.95``."""
+    name, wanted = parse_criterion(text)
+    return name if wanted is None else f"{name}={wanted:g}"
+
+
+def choose(criterion: str, targets: ArrayLike, scores: ArrayLike, *, source_split: str = "val") -> OperatingPoint:
+    """Choose the threshold that serves ``criterion`` best on these cases, 0/1 targets (n,) and raw scores (n,).
+
+    Ties go to the point of the ROC curve nearest to (0, 1), then to the lower threshold, which misses fewer. A
+    threshold that calls every case the same way lies half a gap outside the scores.
+
+    Raises:
+        UsageError: an unknown criterion, or cases of one outcome only, on which nothing can be chosen.
+    """
+    name, wanted = parse_criterion(criterion)
+    target_array, score_array = check_pair(targets, scores)
+    num_cases, num_positive = target_array.size, int(target_array.sum())
+    origin = {"source_split": source_split, "n": num_cases, "n_positive": num_positive}
+    spelled = criterion_name(criterion)
+    if name == FIXED and wanted is not None:
+        threshold = math.log(wanted / (1 - wanted))
+        return OperatingPoint(name=spelled, criterion=spelled, threshold=threshold, value=wanted, **origin)
+    if num_positive in (0, num_cases):
+        msg = f"operating point {spelled!r}: expected both outcomes in {source_split}, got {num_positive} positive "
+        raise UsageError(msg + f"of {num_cases} cases; use probability=0.5 or choose on other cases")
+    thresholds = candidate_thresholds(score_array)
+    counts = counts_at(target_array, score_array, thresholds)
+    best = _best(CRITERIA[name].goal(counts, wanted if wanted is not None else 0.0), counts)
+    value = float(CRITERIA[name].reached(counts)[best])
+    return OperatingPoint(name=spelled, criterion=spelled, threshold=float(thresholds[best]), value=value, **origin)
+
+
+def candidate_thresholds(scores: Floats) -> Floats:
+    """Return every threshold that matters, ascending: below all, midway between distinct scores, above all."""
+    distinct = np.unique(scores)
+    if distinct.size == 1:
+        return np.array([distinct[0] - 0.5, distinct[0] + 0.5])
+    gaps = np.diff(distinct)
+    midway = distinct[:-1] + gaps / 2
+    midway = np.where(midway > distinct[:-1], midway, distinct[1:])  # neighbours in floating point have no middle
+    return np.r_[distinct[0] - gaps[0] / 2, midway, distinct[-1] + max(gaps[-1] / 2, np.spacing(abs(distinct[-1])))]
+
+
+def counts_at(targets: Floats, scores: Floats, thresholds: Floats) -> Confusion:
+    """Return the four counts at each threshold."""
+    positive, negative = np.sort(scores[targets == 1]), np.sort(scores[targets == 0])
+    missed = np.searchsorted(positive, thresholds, side="left").astype(np.float64)
+    spared = np.searchsorted(negative, thresholds, side="left").astype(np.float64)
+    return Confusion(tp=positive.size - missed, fp=negative.size - spared, fn=missed, tn=spared)
+
+
+def _best(goal: Floats, counts: Confusion) -> int:
+    """Return the index of the largest goal; ties by distance to (0, 1), then the lowest threshold."""
+    tied = np.flatnonzero(goal >= goal.max() - _TIE)
+    distance = (1 - weighted.sensitivity(counts)[tied]) ** 2 + (1 - weighted.specificity(counts)[tied]) ** 2
+    return int(tied[np.flatnonzero(distance <= distance.min() + _TIE)[0]])
