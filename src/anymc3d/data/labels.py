@@ -1,0 +1,172 @@
+"""Label cells to targets, and the guess of what a label column means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from anymc3d.config import LabelSettings
+from anymc3d.data.case import Case
+from anymc3d.data.manifest import Manifest, label_column_problems
+from anymc3d.errors import ManifestError
+
+MAX_NUMERIC_CLASSES = 20
+MAX_CLASSES = 100
+POSITIVE_WORDS = frozenset(
+    ("yes", "y", "true", "t", "positive", "pos", "abnormal", "malignant", "diseased", "disease", "present", "cancer")
+)
+NEGATIVE_WORDS = frozenset(
+    ("no", "n", "false", "f", "negative", "neg", "normal", "benign", "healthy", "control", "absent", "none")
+)
+MISSING_WORDS = frozenset(["nan", "na", "n/a", "#n/a", "null", "nil", "?", ".", "-"])
+"""Other programs' missing values. Here a missing label is an empty cell, so these are refused, never made a class."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def encode(cases: Sequence[Case], settings: LabelSettings) -> np.ndarray:
+    """Targets of ``cases``: float64 (n, L), NaN where the cell is empty.
+
+    Binary and multi-class: one column holding the class index. Multi-label: 0 or 1 per column.
+
+    Raises:
+        ManifestError: with every cell that is none of the classes, by row and case.
+    """
+    targets, problems = _encode(cases, settings)
+    if problems:
+        raise ManifestError(f"labels {', '.join(settings.columns)}", problems)
+    return targets
+
+
+def label_problems(cases: Sequence[Case], settings: LabelSettings) -> list[str]:
+    """Every label cell of ``cases`` that is none of the classes, one line each."""
+    return _encode(cases, settings)[1]
+
+
+def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSettings, list[str]]:
+    """What the label columns mean, and one reason per choice. Rows of the test split are not looked at.
+
+    One column of 0/1 or of two values is binary, of more values multi-class; several columns are multi-label.
+
+    Raises:
+        ManifestError: a column is absent, empty, constant, or looks like a measurement or an identifier.
+    """
+    problems = label_column_problems(manifest.columns, columns)
+    if not columns:
+        problems.append("no label column was named")
+    cases = [case for case in manifest.cases if case.split != "test"]
+    problems += [problem for column in columns for problem in _unusable(cases, column)] if not problems else []
+    if problems:
+        raise ManifestError(str(manifest.path), problems)
+    if len(columns) > 1:
+        problems = [problem for column in columns for problem in _not_binary(cases, column)]
+        if problems:
+            raise ManifestError(str(manifest.path), problems)
+        return LabelSettings(columns=tuple(columns), kind="multilabel"), [
+            f"{len(columns)} columns of 0/1: one yes/no question each"
+        ]
+    return _guess_one(cases, columns[0])
+
+
+def canonical(cell: str) -> str:
+    """One spelling per value: ``1``, ``1.0`` and ``+1`` are the same class; other text is itself."""
+    if not _NUMBER.fullmatch(cell):
+        return cell
+    value = float(cell)
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def natural_order(texts: Iterable[str]) -> list[str]:
+    """Numbers by value, then text with its digits by value: ``grade2`` before ``grade10``."""
+
+    def key(text: str) -> tuple:
+        if _NUMBER.fullmatch(text):
+            return (0, float(text), "")
+        parts = re.split(r"(\d+)", text.casefold())
+        return (1, 0.0, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], text)
+
+    return sorted(texts, key=key)
+
+
+def _encode(cases: Sequence[Case], settings: LabelSettings) -> tuple[np.ndarray, list[str]]:
+    classes = settings.classes or ("0", "1")
+    index = {canonical(name): position for position, name in enumerate(classes)}
+    problems = [] if len(index) == len(classes) else [f"labels.classes: two of {list(classes)} are the same number"]
+    targets = np.full((len(cases), len(settings.columns)), np.nan)
+    for i, case in enumerate(cases):
+        for j, column in enumerate(settings.columns):
+            cell = case.cells.get(column)
+            if cell is None:
+                problems.append(f"row {case.row}: case {case.id!r}: the manifest has no column {column!r}")
+            elif cell:
+                position = index.get(canonical(cell))
+                if position is None:
+                    expected = f"expected {' or '.join(classes[:12])}, or an empty cell for missing"
+                    problems.append(f"row {case.row}: case {case.id!r}: {column} is {cell!r}, {expected}")
+                else:
+                    targets[i, j] = position
+    return targets, problems
+
+
+def _values(cases: Sequence[Case], column: str) -> set[str]:
+    return {canonical(case.cells[column]) for case in cases if case.cells[column]}
+
+
+def _unusable(cases: Sequence[Case], column: str) -> list[str]:
+    problems = [
+        f"row {case.row}: case {case.id!r}: {column} is {case.cells[column]!r}; an empty cell means missing"
+        for case in cases
+        if case.cells[column].lower() in MISSING_WORDS
+    ]
+    values = _values(cases, column)
+    folded = {value.casefold() for value in values}
+    if not values:
+        problems.append(f"column {column!r}: no row (outside the test split) has a label")
+    elif len(values) == 1:
+        problems.append(f"column {column!r}: every label is {values.pop()!r}; two classes are needed")
+    elif len(folded) < len(values):
+        problems.append(f"column {column!r}: values differ only in upper and lower case: {natural_order(values)[:10]}")
+    numeric = all(_NUMBER.fullmatch(value) for value in values)
+    if numeric and len(values) > MAX_NUMERIC_CLASSES:
+        problems.append(
+            f"column {column!r}: {len(values)} different numbers look like a measurement, not classes;"
+            " make a column of classes from it (for instance 0/1 at a threshold)"
+        )
+    elif len(values) > MAX_CLASSES:
+        problems.append(f"column {column!r}: {len(values)} different texts look like identifiers, not classes")
+    return problems
+
+
+def _not_binary(cases: Sequence[Case], column: str) -> list[str]:
+    return [
+        f"row {case.row}: case {case.id!r}: {column} is {case.cells[column]!r}; with several label columns each is 0, 1"
+        " or empty"
+        for case in cases
+        if canonical(case.cells[column]) not in ("", "0", "1")
+    ]
+
+
+def _guess_one(cases: Sequence[Case], column: str) -> tuple[LabelSettings, list[str]]:
+    values = natural_order(_values(cases, column))
+    if len(values) > 2:
+        reason = f"{len(values)} different values: one class each, in natural order"
+        return LabelSettings(columns=(column,), kind="multiclass", classes=tuple(values)), [reason]
+    if values == ["0", "1"]:
+        return LabelSettings(columns=(column,), kind="binary", classes=("0", "1")), ["only 0 and 1: 1 is positive"]
+    negative, positive, why = _guess_positive(*values)
+    reason = f"two values, {positive!r} is positive ({why}); swap the classes to change that"
+    return LabelSettings(columns=(column,), kind="binary", classes=(negative, positive)), [reason]
+
+
+def _guess_positive(first: str, second: str) -> tuple[str, str, str]:
+    """(negative, positive, why) of two values in natural order."""
+    votes = {
+        text: (text.casefold() in POSITIVE_WORDS) - (text.casefold() in NEGATIVE_WORDS) for text in (first, second)
+    }
+    if votes[first] > votes[second]:
+        return second, first, "by its name"
+    if votes[second] > votes[first]:
+        return first, second, "by its name"
+    return first, second, "the second in order, a guess: check it"
