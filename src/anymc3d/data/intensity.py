@@ -1,0 +1,162 @@
+"""Intensity profiles: what range of values a scan has, what that says of its modality, and whether it fits others.
+
+A scan of another modality, or a CT whose rescale slope and intercept were never applied, looks well to every reader
+and makes every prediction worthless; its values give it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anymc3d.data.volume import Volume
+from anymc3d.types import Modality
+
+_SAMPLE = 500_000
+_MASK_VALUES = 2
+_LABEL_MAP_VALUES = 64
+_CT_LOWEST, _CT_HIGHEST = -4096.0, 5000.0
+_CLEARLY_NEGATIVE = -50.0
+_CT_TRAINING_FLOOR = -100.0
+_MARGIN = 0.5  # of the training scans' own range
+
+
+@dataclass(frozen=True)
+class IntensityProfile:
+    """Percentiles in raw units (HU for CT): ``p005`` is the 0.5 % and ``p995`` the 99.5 % percentile.
+
+    Minimum and maximum are of all voxels; the rest is of an even sample of at most half a million.
+    """
+
+    minimum: float
+    p005: float
+    p05: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+    p995: float
+    maximum: float
+    distinct: int
+    """Different values in the sample: 2 for a mask, a few for a label map, hundreds for a scan."""
+
+
+class ModalityGuess(NamedTuple):
+    """A modality and why it was taken for that."""
+
+    modality: Modality
+    reason: str
+
+
+_PERCENTILES = {"p005": 0.5, "p05": 5.0, "p25": 25.0, "p50": 50.0, "p75": 75.0, "p95": 95.0, "p995": 99.5}
+
+
+def profile(volume: Volume) -> IntensityProfile:
+    """Measure a volume; the same numbers on every machine."""
+    voxels = volume.voxels
+    # One step for all axes, so that the sample does not depend on the order in which they are stored.
+    step = max(1, int(np.ceil((voxels.size / _SAMPLE) ** (1 / 3))))
+    sample = voxels[::step, ::step, ::step]
+    values = np.percentile(sample, list(_PERCENTILES.values()))
+    named = {name: float(value) for name, value in zip(_PERCENTILES, values, strict=True)}
+    return IntensityProfile(
+        minimum=float(voxels.min()), maximum=float(voxels.max()), distinct=len(np.unique(sample)), **named
+    )
+
+
+def guess_modality(seen: IntensityProfile) -> ModalityGuess:
+    """CT by its Hounsfield range, MR by values that begin at zero; masks and whatever else are ``other``."""
+    shown = f"{_short(seen.p005)} to {_short(seen.p995)}"
+    if seen.distinct <= _MASK_VALUES:
+        return ModalityGuess("other", f"only {seen.distinct} different values: a mask, not intensities")
+    if seen.distinct <= _LABEL_MAP_VALUES and seen.minimum == 0:
+        return ModalityGuess("other", f"only {seen.distinct} different values from 0: a label map, not intensities")
+    if _looks_like_hounsfield(seen):
+        return ModalityGuess("CT", f"values from {shown}, clearly below zero: Hounsfield units")
+    if seen.p995 > 0 and seen.p005 >= -0.05 * seen.p995:
+        return ModalityGuess("MR", f"values from {shown}, none clearly below zero: not Hounsfield units")
+    return ModalityGuess("other", f"values from {shown}: neither Hounsfield units nor counts from zero")
+
+
+def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
+    """The range of some scans, JSON-ready: of each field the 1 % quantile, the median and the 99 % quantile.
+
+    Raises:
+        ValueError: there are no profiles.
+    """
+    if not profiles:
+        raise ValueError("profiles: expected at least one, got none")
+    rows = [asdict(one) for one in profiles]
+    summary: dict[str, Any] = {"num_scans": len(rows)}
+    for name in (field.name for field in fields(IntensityProfile)):
+        low, median, high = np.quantile([row[name] for row in rows], [0.01, 0.5, 0.99])
+        summary[name] = {"low": float(low), "median": float(median), "high": float(high)}
+    return summary
+
+
+def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str) -> str | None:
+    """One line where a scan's values do not fit those of the training scans, with both profiles; None where they do.
+
+    ``training``: what :func:`summarise` returned. Only differences of kind are told (other units, other modality, a
+    mask), never a brighter or darker scan: MR has no absolute scale.
+    """
+    reason = _kind_mismatch(seen, training) or (
+        _hounsfield_mismatch(seen, training) if modality == "CT" else _negative_mismatch(seen, training)
+    )
+    if reason is None:
+        return None
+    shown = ("p005", "p50", "p995")
+    mine = " / ".join(_short(getattr(seen, name)) for name in shown)
+    theirs = " / ".join(f"{_short(training[name]['low'])}..{_short(training[name]['high'])}" for name in shown)
+    return (
+        f"intensities do not fit the {modality} training scans: {reason}; 0.5 % / 50 % / 99.5 % percentiles: "
+        f"this scan {mine}, training {theirs} ({training['num_scans']} scans)"
+    )
+
+
+def _looks_like_hounsfield(seen: IntensityProfile) -> bool:
+    """Air or fat below zero, bone and contrast above it; phase images reach as far down as up."""
+    in_range = seen.p005 >= _CT_LOWEST and seen.p995 <= _CT_HIGHEST
+    symmetric = seen.p995 > 0 and abs(seen.p005 + seen.p995) < 0.05 * seen.p995 and seen.p995 > 1500
+    return in_range and not symmetric and seen.p005 <= _CLEARLY_NEGATIVE and seen.p995 > -500
+
+
+def _kind_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    few, usual = _LABEL_MAP_VALUES // 2, training["distinct"]
+    if seen.distinct <= few and usual["low"] > 2 * few:
+        return f"it has only {seen.distinct} different values, like a mask"
+    if seen.distinct > 2 * few and usual["high"] <= few:
+        return f"it has {seen.distinct} different values, the training scans at most {_short(usual['high'])}"
+    return None
+
+
+def _hounsfield_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    """Hounsfield units are absolute: the floor must be where the training scans have it, and so must the whole."""
+    floor = training["p005"]["high"]
+    if floor <= _CT_TRAINING_FLOOR / 2 and seen.p005 > max(floor / 4, _CLEARLY_NEGATIVE / 2):
+        return "no values clearly below zero (rescale slope and intercept not applied, or not CT?)"
+    outside = [name for name in _PERCENTILES if _is_outside(getattr(seen, name), training, name)]
+    if len(outside) > len(_PERCENTILES) // 2:
+        return f"{len(outside)} of {len(_PERCENTILES)} percentiles are far outside (another unit or modality?)"
+    return None
+
+
+def _negative_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    """Values far below anything in training, measured by the training scans' own range: Hounsfield units, say."""
+    span = training["p995"]["median"] - training["p005"]["median"]
+    lowest = training["p005"]["low"]
+    if seen.p005 < lowest - 0.05 * span and _looks_like_hounsfield(seen) and lowest > _CLEARLY_NEGATIVE:
+        return "values clearly below zero (a CT in Hounsfield units?)"
+    return None
+
+
+def _is_outside(value: float, training: Mapping[str, Any], name: str) -> bool:
+    margin = _MARGIN * max(training["p95"]["median"] - training["p05"]["median"], 100.0)
+    return not training[name]["low"] - margin <= value <= training[name]["high"] + margin
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"

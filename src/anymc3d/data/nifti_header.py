@@ -1,0 +1,254 @@
+"""NIfTI-1 and NIfTI-2 headers: every field that matters is checked before a byte of voxels is read.
+
+The rules where readers disagree: the sform wins over the qform, and the qform over bare pixel sizes; units are
+converted to millimetres; a header without orientation codes is taken as stored in RAS. Each of these, where the
+header is ambiguous, leaves a warning. Source of the fields: nifti1.h and nifti2.h of the NIfTI data format group.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from anymc3d.data.scan_file import scan_error
+from anymc3d.data.volume import Affine, orientation_of, spacing_of
+
+VOXEL_CEILING = 2**31
+HEADER_SIZES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+_SINGLE_FILE_MAGIC = {348: b"n+1\0", 540: b"n+2\0\r\n\x1a\n"}
+_PAIR_MAGIC = (b"ni1", b"ni2")
+_TYPES = {
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
+}
+_REFUSED_TYPES = {
+    1: "one bit per voxel",
+    32: "complex",
+    128: "RGB colour",
+    1536: "128-bit float",
+    1792: "complex",
+    2048: "complex",
+    2304: "RGBA colour",
+}
+_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_UNIT_NAMES = {1: "metres", 3: "micrometres"}
+PLAUSIBLE_SPACING_MM = (0.001, 200.0)
+_SAME_SPACING = 0.01  # relative
+_SAME_PLACE = 0.1  # of the smallest spacing
+_SHEAR_DEGREES = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiHeader:
+    """The checked header of a single-file NIfTI."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    """The stored type with its byte order."""
+    offset: int
+    """Where the voxels begin, in bytes."""
+    slope: float
+    intercept: float
+    affine: Affine
+    warnings: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of voxels that the header promises."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def header_size(first_bytes: bytes, reference: str | Path) -> tuple[int, str]:
+    """Size (348 or 540) and byte order (``<`` or ``>``) told by a file's first four bytes.
+
+    Raises:
+        ScanError: they are not the beginning of a NIfTI file.
+    """
+    for order, name in (("<", "little"), (">", "big")):
+        size = int.from_bytes(first_bytes[:4], name)  # type: ignore[arg-type]
+        if len(first_bytes) >= 4 and size in HEADER_SIZES:
+            return size, order
+    what = f"expected a NIfTI file, got one that begins with {first_bytes[:4].hex() or 'nothing'}; convert it to NIfTI"
+    raise scan_error(reference, what)
+
+
+def parse_header(block: bytes, order: str, reference: str | Path) -> NiftiHeader:
+    """Check a header of 348 or 540 bytes.
+
+    Raises:
+        ScanError: it is not a single-file NIfTI, contradicts itself, or describes what is not one 3D scan.
+    """
+    fields = HEADER_SIZES[len(block)](block, endianness=order, check=False)
+    _check_magic(bytes(fields["magic"].tobytes()), len(block), reference)
+    shape = _shape([int(n) for n in fields["dim"]], reference)
+    offset = float(fields["vox_offset"])
+    if not (math.isfinite(offset) and offset == int(offset) and offset >= len(block) + 4):
+        raise scan_error(reference, f"expected voxels from byte {len(block) + 4} on, the header says {offset:g}")
+    slope, intercept, scale_warnings = _scaling(float(fields["scl_slope"]), float(fields["scl_inter"]), reference)
+    affine, warnings = _geometry(fields, shape, reference)
+    dtype = _dtype(int(fields["datatype"]), int(fields["bitpix"]), reference).newbyteorder(order)
+    return NiftiHeader(shape, dtype, int(offset), slope, intercept, affine, (*warnings, *scale_warnings))
+
+
+def _check_magic(magic: bytes, size: int, reference: str | Path) -> None:
+    if magic.startswith(_PAIR_MAGIC):
+        raise scan_error(reference, "a NIfTI pair (.hdr and .img) is not read; save it as one .nii or .nii.gz file")
+    expected = _SINGLE_FILE_MAGIC[size]
+    if magic[: len(expected)] != expected:
+        what = f"expected the NIfTI mark {expected!r}, got {magic!r}: Analyze or damaged; convert it to .nii.gz"
+        raise scan_error(reference, what)
+
+
+def _shape(dims: list[int], reference: str | Path) -> tuple[int, int, int]:
+    rank = dims[0]
+    if not 1 <= rank <= 7:
+        raise scan_error(reference, f"expected 1 to 7 dimensions, the header says {rank}; the file is damaged")
+    sizes = dims[1 : rank + 1]
+    if min(sizes) < 1:
+        raise scan_error(reference, f"expected sizes of at least 1, the header says {sizes}; the file is damaged")
+    if rank < 3 or any(size > 1 for size in sizes[3:]):
+        shown = " x ".join(map(str, sizes))
+        raise scan_error(reference, f"expected one 3D scan, got {shown}; save the volume to classify as its own file")
+    voxels = math.prod(sizes)
+    if voxels > VOXEL_CEILING:
+        shown = " x ".join(map(str, sizes))
+        raise scan_error(reference, f"the header claims {shown} = {voxels} voxels, more than the limit {VOXEL_CEILING}")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _dtype(code: int, bits: int, reference: str | Path) -> np.dtype[Any]:
+    if code not in _TYPES:
+        named = _REFUSED_TYPES.get(code, "unknown")
+        what = f"expected integer or float voxels, got data type {code} ({named}); save as int16 or float32"
+        raise scan_error(reference, what)
+    dtype = np.dtype(_TYPES[code])
+    if bits != dtype.itemsize * 8:
+        what = f"data type {dtype} has {dtype.itemsize * 8} bits, the header says {bits}: damaged; save it again"
+        raise scan_error(reference, what)
+    return dtype
+
+
+def _scaling(slope: float, intercept: float, reference: str | Path) -> tuple[float, float, tuple[str, ...]]:
+    if slope == 0:
+        ignored = f"the intensity slope is 0, so by the NIfTI rule the intercept {intercept:g} was not applied"
+        return 1.0, 0.0, () if intercept == 0 else (ignored,)
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        what = f"expected a finite intensity slope and intercept, the header says {slope} and {intercept}"
+        raise scan_error(reference, f"{what}; save the file again")
+    return slope, intercept, ()
+
+
+def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -> tuple[Affine, list[str]]:
+    warnings: list[str] = []
+    scale = _unit_scale(int(fields["xyzt_units"]) & 7, warnings)
+    pixdim = np.asarray(fields["pixdim"], dtype=np.float64)
+    sizes_ok = bool(np.isfinite(pixdim[1:4]).all() and (pixdim[1:4] > 0).all())
+    sform = np.eye(4)
+    sform[:3] = [np.asarray(fields[row], dtype=np.float64) for row in ("srow_x", "srow_y", "srow_z")]
+    has_sform, has_qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
+    if not sizes_ok:
+        what = f"the header's pixel sizes are {pixdim[1:4].tolist()}"
+        if not has_sform:
+            raise scan_error(reference, f"expected sizes above 0, {what}; repair the header")
+        warnings.append(f"{what}; the spacing of the sform is used")
+    qform = _qform(fields, pixdim, reference) if has_qform and sizes_ok else None
+    if has_sform:
+        affine = sform
+        _check_affine(affine, "sform", reference)
+        _compare(affine, qform, pixdim[1:4] if sizes_ok else None, shape, warnings)
+    elif qform is not None:
+        affine = qform
+    else:
+        affine = np.diag([*pixdim[1:4], 1.0])
+        warnings.append("the header gives no orientation (qform and sform codes are 0): taken as stored in RAS")
+    affine[:3] *= scale
+    _check_spacing(affine, reference)
+    _warn_of_shear(affine, warnings)
+    return affine, warnings
+
+
+def _unit_scale(code: int, warnings: list[str]) -> float:
+    if code in _UNIT_NAMES:
+        warnings.append(f"the header's unit is {_UNIT_NAMES[code]}: converted to millimetres")
+    elif code not in _UNITS_MM:
+        warnings.append(f"the header's unit code {code} is not defined: taken as millimetres")
+    return _UNITS_MM.get(code, 1.0)
+
+
+def _qform(fields: Any, pixdim: np.ndarray, reference: str | Path) -> Affine:
+    """Rotation from the quaternion (b, c, d), the third axis mirrored where pixdim[0] is negative."""
+    b, c, d = (float(fields[name]) for name in ("quatern_b", "quatern_c", "quatern_d"))
+    rest = 1.0 - (b * b + c * c + d * d)
+    if not rest >= -1e-5:
+        raise scan_error(reference, f"the qform's quaternion ({b:g}, {c:g}, {d:g}) is no rotation; repair the header")
+    a = math.sqrt(max(rest, 0.0))
+    norm = math.sqrt(a * a + b * b + c * c + d * d)
+    a, b, c, d = a / norm, b / norm, c / norm, d / norm
+    rotation = [
+        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+    ]
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(rotation) * [pixdim[1], pixdim[2], -pixdim[3] if pixdim[0] < 0 else pixdim[3]]
+    affine[:3, 3] = [float(fields[f"qoffset_{axis}"]) for axis in "xyz"]
+    _check_affine(affine, "qform", reference)
+    return affine
+
+
+def _check_affine(affine: Affine, name: str, reference: str | Path) -> None:
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the unit columns: 1 for a rotation, 0 where axes fall together.
+    if not np.isfinite(affine).all() or min(lengths) == 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
+        raise scan_error(reference, f"the {name} is no usable geometry {affine[:3].tolist()}; repair the header")
+
+
+def _check_spacing(affine: Affine, reference: str | Path) -> None:
+    low, high = PLAUSIBLE_SPACING_MM
+    spacing = spacing_of(affine)
+    if not all(low <= step <= high for step in spacing):
+        what = f"expected a spacing of {low:g} to {high:g} mm, the header gives {list(spacing)} mm"
+        raise scan_error(reference, f"{what}; check its unit and pixel sizes")
+
+
+def _compare(
+    sform: Affine, qform: Affine | None, sizes: np.ndarray | None, shape: tuple[int, int, int], warnings: list[str]
+) -> None:
+    """Warn where the sform, which is used, says other than the qform or the pixel sizes."""
+    spacing = np.asarray(spacing_of(sform))
+    if qform is not None:
+        corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+        distance = float(np.abs((sform - qform) @ corners)[:3].max())
+        if distance > _SAME_PLACE * spacing.min():
+            warnings.append(
+                f"sform ({_describe(sform)}) and qform ({_describe(qform)}) disagree by up to {distance:.3g} mm: "
+                "the sform is used"
+            )
+            return
+    if sizes is not None and (np.abs(spacing / sizes - 1) > _SAME_SPACING).any():
+        warnings.append(f"the sform ({_describe(sform)}) contradicts the pixel sizes {sizes.tolist()}: it is used")
+
+
+def _describe(affine: Affine) -> str:
+    return f"{orientation_of(affine)}, {' x '.join(f'{step:.4g}' for step in spacing_of(affine))}"
+
+
+def _warn_of_shear(affine: Affine, warnings: list[str]) -> None:
+    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs(columns.T @ columns)[np.triu_indices(3, k=1)]
+    shear = math.degrees(math.asin(min(1.0, float(cosines.max()))))
+    if shear > _SHEAR_DEGREES:
+        warnings.append(f"the voxel grid is sheared by {shear:.3g} degrees (gantry tilt?): slices are used as stored")

@@ -1,0 +1,114 @@
+"""From a volume to the slices of one view: orient, choose the plane, crop, normalise, pad, resize.
+
+Training, validation and prediction all come here; there is no second way. Replication to three channels and the
+backbone's mean and standard deviation are the model's business. Source: supplement A2 and Table 3 (sizes are x, y,
+slices); the order of the steps is not published and is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.config import ViewSettings
+from anymc3d.data.volume import Affine, Millimetres, Volume, Voxels, crop, pad, permute_axes, resize, to_ras
+from anymc3d.errors import ScanError
+from anymc3d.types import Plane
+
+CODE_VERSION = 1
+"""Part of every cache key. Raise it whenever a prepared view can change; the golden test says when."""
+
+AXES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+"""Of a RAS volume: which axes become H, W and the slice axis."""
+_TIE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedView:
+    """The slices of one view of one scan, as they are cached and as the model takes them."""
+
+    slices: NDArray[np.float16]
+    """(S, C, H, W); half precision so that cached and fresh slices are the same bits."""
+    affine: Affine
+    """(4, 4): index (h, w, s) of the prepared grid to RAS millimetres."""
+    plane: Plane
+
+
+def prepare_view(volume: Volume, view: ViewSettings) -> PreparedView:
+    """Cut one view out of a volume: float16 slices (S, C, H, W), H and W in the order of ``view.size``.
+
+    Raises:
+        ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value.
+    """
+    oriented = to_ras(volume)
+    plane = slice_plane(oriented.spacing) if view.plane == "auto" else view.plane
+    stack = permute_axes(oriented, AXES[plane])
+    field_of_view = view.field_of_view or stack.extent_mm
+    if view.field_of_view is not None:
+        stack = crop(stack, field_of_view)
+    channels = normalise(stack.voxels, view)
+    if all(channel.min() == channel.max() for channel in channels):
+        low, high = float(stack.voxels.min()), float(stack.voxels.max())
+        what = f"all voxels look the same after normalise: {view.normalise} (voxels from {low:g} to {high:g}"
+        raise ScanError(f"{what}, windows {view.windows or 'none'}, field of view {view.field_of_view or 'whole'})")
+    height, width, num_slices = view.size
+    resized = []
+    for channel in channels:
+        grid = replace(stack, voxels=channel)
+        if view.field_of_view is not None:
+            grid = pad(grid, field_of_view, float(channel.min()))
+        resized.append(resize(grid, (height, width, num_slices or grid.shape[2])))
+    slices = np.stack([grid.voxels.transpose(2, 0, 1) for grid in resized], axis=1).astype(np.float16)
+    return PreparedView(slices=slices, affine=resized[0].affine, plane=plane)
+
+
+def slice_plane(spacing: Millimetres) -> Plane:
+    """The acquisition plane of a RAS volume: slices lie along its largest spacing; ties within 1 % go to axial."""
+    _, y, z = spacing
+    thickest = max(spacing) * (1 - _TIE)
+    if z >= thickest:
+        return "axial"
+    return "coronal" if y >= thickest else "sagittal"
+
+
+def normalise(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
+    """Channels of the same shape: one, or one per window. Statistics are of all ``voxels`` given."""
+    return NORMALISERS[view.normalise](voxels, view)
+
+
+def _window(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
+    return [_to_unit(voxels, low, high) for low, high in view.windows]
+
+
+def _percentile(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
+    low, high = np.percentile(voxels, view.percentiles)
+    if low == high:
+        # A scan that is background but for a few voxels: their range is all there is.
+        low, high = voxels.min(), voxels.max()
+    return [_to_unit(voxels, float(low), float(high))]
+
+
+def _zscore(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
+    # One memory order for every storage of a scan: the order of a sum decides its last bits.
+    ordered = np.asfortranarray(voxels).ravel(order="K")
+    mean = float(ordered.mean(dtype=np.float64))
+    spread = float(ordered.std(dtype=np.float64))
+    return [((voxels - np.float32(mean)) / np.float32(spread or 1.0)).astype(np.float32)]
+
+
+NORMALISERS: dict[str, Callable[[Voxels, ViewSettings], list[Voxels]]] = {
+    "window": _window,
+    "percentile": _percentile,
+    "zscore": _zscore,
+}
+
+
+def _to_unit(voxels: Voxels, low: float, high: float) -> Voxels:
+    """Clip to [low, high] and map to [0, 1]."""
+    scaled = np.clip(voxels, np.float32(low), np.float32(high))
+    scaled -= np.float32(low)
+    scaled /= np.float32(max(high - low, np.finfo(np.float32).tiny))
+    return scaled

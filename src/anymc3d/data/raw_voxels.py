@@ -1,0 +1,45 @@
+"""Stored numbers to float32 voxels, with the checks that every format shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.scan_file import scan_error
+from anymc3d.data.volume import Voxels
+
+ABSURD = 1e8
+"""Far beyond any scanner's numbers; larger values are read, with a warning."""
+
+
+def to_float32(
+    raw: NDArray[Any], reference: str | Path, *, slope: float = 1.0, intercept: float = 0.0
+) -> tuple[Voxels, tuple[str, ...]]:
+    """Stored (X, Y, Z) numbers times ``slope`` plus ``intercept``, in Fortran order, and warnings about them.
+
+    Slab by slab, so that the memory in use beside the result stays small.
+
+    Raises:
+        ScanError: a stored number is NaN or infinite, a result exceeds float32, or all are equal.
+    """
+    result = np.empty(raw.shape, dtype=np.float32, order="F")
+    scaled = slope != 1.0 or intercept != 0.0
+    for k in range(raw.shape[2]):
+        slab = raw[:, :, k]
+        if raw.dtype.kind == "f" and not np.isfinite(slab).all():
+            i, j = np.argwhere(~np.isfinite(slab))[0]
+            what = f"voxel ({i}, {j}, {k}) is {slab[i, j]}, expected finite numbers only"
+            raise scan_error(reference, f"{what}; find out where they come from, or replace them by the background")
+        with np.errstate(over="ignore"):
+            result[:, :, k] = slab * np.float64(slope) + np.float64(intercept) if scaled else slab
+    low, high = float(result.min()), float(result.max())
+    if not np.isfinite([low, high]).all():
+        raise scan_error(reference, "voxel values exceed the range of float32; save the scan in its usual units")
+    if low == high:
+        raise scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export")
+    if max(-low, high) > ABSURD:
+        return result, (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
+    return result, ()

@@ -1,0 +1,155 @@
+"""Opening the files of scans: only regular files, never more bytes than announced, gzip read to its last byte."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from anymc3d.errors import ScanError
+
+BLOCK = 1 << 18
+GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 31  # zlib's code for: expect a gzip header, check CRC and length at the end
+_OPEN_FAILURES = {
+    errno.ENOENT: "the file does not exist; check the path (relative paths of a manifest start at its folder)",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
+    errno.EACCES: "no permission to read it; check the file's rights",
+    errno.ELOOP: "a symbolic link that leads back to itself; link to the real file",
+    errno.ENAMETOOLONG: "the name is too long for this system; check the path",
+}
+
+
+def scan_error(reference: str | Path, what: str) -> ScanError:
+    """The error of one scan: one line that begins with the reference as it was given, control characters escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(reference))
+    return ScanError(f"{shown}: {' '.join(what.split())}")
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; a FIFO, device or folder is refused without waiting for it.
+
+    Raises:
+        ScanError: it is missing, unreadable, or not a regular file.
+    """
+    try:
+        # Without O_NONBLOCK the opening of a FIFO waits for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({error})")) from error
+    with os.fdopen(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise scan_error(path, "expected a file, got a folder; DICOM folders are not read yet, convert to NIfTI")
+        if not stat.S_ISREG(mode):
+            raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
+        yield file
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 (hex) of a file's bytes, read in blocks."""
+    with open_regular(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class ByteSource(Protocol):
+    """The decoded bytes of a file, in order."""
+
+    def fill(self, target: memoryview) -> int:
+        """Write the next bytes into ``target``; returns how many, fewer than its length only at the end."""
+
+    def drain(self, limit: int) -> int:
+        """Read on to the end, at most ``limit`` + 1 bytes; returns how many there were."""
+
+
+class PlainSource:
+    """The bytes of an uncompressed file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def fill(self, target: memoryview) -> int:
+        """See :class:`ByteSource`."""
+        filled = 0
+        while filled < len(target) and (got := self._file.readinto(target[filled:])):  # type: ignore[attr-defined]
+            filled += got
+        return filled
+
+    def drain(self, limit: int) -> int:
+        """See :class:`ByteSource`."""
+        return len(self._file.read(limit + 1))
+
+
+class GzipSource:
+    """The decoded bytes of a gzip file of one or more members; CRC and length of each member are checked.
+
+    Raises:
+        ScanError: from any method, when the stream is truncated, damaged, or followed by foreign bytes.
+    """
+
+    def __init__(self, file: BinaryIO, reference: str | Path) -> None:
+        self._file = file
+        self._reference = reference
+        self._decoder = zlib.decompressobj(_GZIP_WINDOW)
+        self._pending = b""
+        self._ended = False
+
+    def fill(self, target: memoryview) -> int:
+        """See :class:`ByteSource`."""
+        filled = 0
+        while filled < len(target) and (block := self._next(len(target) - filled)):
+            target[filled : filled + len(block)] = block
+            filled += len(block)
+        return filled
+
+    def drain(self, limit: int) -> int:
+        """See :class:`ByteSource`."""
+        count = 0
+        while count <= limit and (block := self._next(BLOCK)):
+            count += len(block)
+        return count
+
+    def _next(self, most: int) -> bytes:
+        """At most ``most`` decoded bytes; empty only at the true end of the last member."""
+        while not self._decoder.eof or self._begin_next_member():
+            self._pending = self._pending or self._file.read(BLOCK)
+            at_end = not self._pending
+            try:
+                block = self._decoder.decompress(self._pending, most)
+            except zlib.error as error:
+                what = f"the compressed data are damaged ({error}); get the file again from its source"
+                raise scan_error(self._reference, what) from error
+            self._pending = self._decoder.unconsumed_tail
+            if block:
+                return block
+            if at_end and not self._decoder.eof:
+                what = "the compressed data end early: the file is truncated; get it again from its source"
+                raise scan_error(self._reference, what)
+        return b""
+
+    def _begin_next_member(self) -> bool:
+        """False at the end of the file; zero bytes after a member are padding, as in the gzip program."""
+        if self._ended:
+            return False
+        rest = self._decoder.unused_data.lstrip(b"\0")
+        while len(rest) < len(GZIP_MAGIC) and (block := self._file.read(BLOCK)):
+            rest = (rest + block).lstrip(b"\0")
+        if not rest:
+            self._ended = True
+            return False
+        if not rest.startswith(GZIP_MAGIC):
+            raise scan_error(self._reference, "foreign bytes follow the compressed data; get the file again")
+        self._decoder = zlib.decompressobj(_GZIP_WINDOW)
+        self._pending = rest
+        return True

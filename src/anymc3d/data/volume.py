@@ -1,0 +1,185 @@
+"""A volume: voxels and the affine that says where they are; every operation keeps the affine true.
+
+An affine maps a voxel index (i, j, k), counted at voxel centres, to RAS world millimetres, as in NIfTI. Operations
+return new volumes; the input is never changed. All arithmetic is elementwise, so results do not depend on the number
+of threads or on the memory order of the voxels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import NDArray
+
+Voxels = NDArray[np.float32]
+Affine = NDArray[np.float64]
+Millimetres = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels (X, Y, Z) float32 in raw units (HU for CT), their affine (4, 4) float64 and what is known beside them."""
+
+    voxels: Voxels
+    affine: Affine
+    modality: str | None = None
+    """What the file says of itself, such as ``CT``; NIfTI and arrays say nothing."""
+    warnings: tuple[str, ...] = ()
+    """One line each: what was ambiguous in the file and how it was read."""
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
+            raise ValueError(f"voxels: expected (X, Y, Z) float32, got {self.voxels.shape} {self.voxels.dtype}")
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
+            raise ValueError(f"affine: expected a finite (4, 4) matrix, got {self.affine!r}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the three stored axes."""
+        x, y, z = self.voxels.shape
+        return x, y, z
+
+    @property
+    def spacing(self) -> Millimetres:
+        """Millimetres from one voxel to the next along each stored axis."""
+        return spacing_of(self.affine)
+
+    @property
+    def orientation(self) -> str:
+        """Where each stored axis points: ``RAS``, ``LPS``, ``PSR``…; the nearest one where the grid is oblique."""
+        return orientation_of(self.affine)
+
+    @property
+    def extent_mm(self) -> Millimetres:
+        """Size of the whole grid along each stored axis: number of voxels times spacing."""
+        x, y, z = (count * step for count, step in zip(self.shape, self.spacing, strict=True))
+        return x, y, z
+
+
+@dataclass(frozen=True, eq=False)
+class ScanHeader:
+    """What a scan's header says, read without decoding its voxels."""
+
+    shape: tuple[int, int, int]
+    affine: Affine
+    dtype: str
+    """The stored type, such as ``int16``."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def spacing(self) -> Millimetres:
+        """Millimetres from one voxel to the next along each stored axis."""
+        return spacing_of(self.affine)
+
+    @property
+    def orientation(self) -> str:
+        """Where each stored axis points, such as ``RAS``."""
+        return orientation_of(self.affine)
+
+
+def spacing_of(affine: Affine) -> Millimetres:
+    """Lengths in millimetres of the affine's three columns, rounded to 1e-6 so that equal grids say equal numbers."""
+    x, y, z = (round(float(length), 6) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    return x, y, z
+
+
+def orientation_of(affine: Affine) -> str:
+    """The anatomical direction nearest to each voxel axis, such as ``RAS``."""
+    return "".join(aff2axcodes(affine))
+
+
+def to_ras(volume: Volume) -> Volume:
+    """Reorder and flip the axes so that they point right, anterior and superior; no voxel is interpolated."""
+    orientation = io_orientation(volume.affine)
+    affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
+    return replace(volume, voxels=apply_orientation(volume.voxels, orientation), affine=affine)
+
+
+def permute_axes(volume: Volume, order: tuple[int, int, int]) -> Volume:
+    """Put the stored axes in another order: axis ``order[0]`` becomes the first. World positions stay."""
+    return replace(volume, voxels=volume.voxels.transpose(order), affine=volume.affine[:, [*order, 3]])
+
+
+def crop(volume: Volume, extent_mm: Millimetres) -> Volume:
+    """Cut away what lies outside ``extent_mm`` about the grid's centre, in whole voxels; smaller axes stay."""
+    starts, stops = [], []
+    for have, want in zip(volume.shape, _voxel_counts(volume, extent_mm), strict=True):
+        start = max(0, have - want) // 2
+        starts.append(start)
+        stops.append(start + min(have, want))
+    window = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    return replace(volume, voxels=volume.voxels[window], affine=_shifted(volume.affine, starts))
+
+
+def pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:
+    """Add voxels of value ``fill`` up to ``extent_mm`` about the grid's centre, in whole voxels; larger axes stay."""
+    missing = [max(0, want - have) for have, want in zip(volume.shape, _voxel_counts(volume, extent_mm), strict=True)]
+    # An odd voxel goes to the far side here and is cut from the far side in `crop`: pad and crop undo each other.
+    widths = [(count // 2, count - count // 2) for count in missing]
+    voxels = np.pad(volume.voxels, widths, constant_values=np.float32(fill)) if any(missing) else volume.voxels
+    return replace(volume, voxels=voxels, affine=_shifted(volume.affine, [-before for before, _ in widths]))
+
+
+def crop_or_pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:
+    """Bring the grid to ``extent_mm`` about its centre, in whole voxels (the nearest number, at least one)."""
+    return pad(crop(volume, extent_mm), extent_mm, fill)
+
+
+def resize(volume: Volume, shape: tuple[int, int, int], antialias: bool = True) -> Volume:
+    """Resample to ``shape`` voxels over the same extent, linearly along each axis.
+
+    Where an axis grows this is trilinear interpolation with ``align_corners=False``. Where it shrinks, the triangle
+    filter is widened by the factor (as PIL and torch do with antialias), unless ``antialias`` is off.
+    """
+    steps = [old / new for old, new in zip(volume.shape, shape, strict=True)]
+    to_old = np.diag([*steps, 1.0])
+    to_old[:3, 3] = [0.5 * step - 0.5 for step in steps]
+    voxels = volume.voxels
+    # The axis that shrinks most goes first: the others then have less to do.
+    for axis in sorted(range(3), key=lambda axis: -steps[axis]):
+        voxels = _resize_axis(voxels, axis, shape[axis], antialias)
+    return replace(volume, voxels=voxels, affine=volume.affine @ to_old)
+
+
+def resize_weights(old: int, new: int, antialias: bool = True) -> NDArray[np.float32]:
+    """The (new, old) matrix of linear resampling along one axis; each row adds up to 1.
+
+    Row i is a triangle about the centre of output voxel i, ``(i + 0.5) * old / new - 0.5`` in input indices.
+    """
+    step = old / new
+    half_width = max(step, 1.0) if antialias else 1.0
+    centres = (np.arange(new) + 0.5) * step - 0.5
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(old)[None, :] - centres[:, None]) / half_width)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _resize_axis(voxels: Voxels, axis: int, new: int, antialias: bool) -> Voxels:
+    old = voxels.shape[axis]
+    if old == new:
+        return voxels
+    weights = resize_weights(old, new, antialias)
+    # Slabs of a contiguous array, added one by one: as fast as a matrix product where most weights are zero, and
+    # unlike it independent of threads and of the processor.
+    slabs = np.ascontiguousarray(np.moveaxis(voxels, axis, 0))
+    result = np.zeros((new, *slabs.shape[1:]), dtype=np.float32)
+    scratch = np.empty(slabs.shape[1:], dtype=np.float32)
+    for i in range(new):
+        for j in np.flatnonzero(weights[i]):
+            np.multiply(slabs[j], weights[i, j], out=scratch)
+            result[i] += scratch
+    return np.moveaxis(result, 0, axis)
+
+
+def _voxel_counts(volume: Volume, extent_mm: Millimetres) -> list[int]:
+    # The small addend keeps a spacing of 0.7999999 from giving another count than one of 0.8.
+    ratios = (extent / step for extent, step in zip(extent_mm, volume.spacing, strict=True))
+    return [max(1, int(np.floor(ratio + 0.5 + 1e-4))) for ratio in ratios]
+
+
+def _shifted(affine: Affine, first_voxel: list[int]) -> Affine:
+    """The affine of a grid that begins at index ``first_voxel`` of the old one."""
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ np.asarray(first_voxel, dtype=np.float64) + affine[:3, 3]
+    return moved
