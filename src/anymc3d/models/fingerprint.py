@@ -1,0 +1,33 @@
+"""The identity of a backbone: a hash of what its weights are, not of what they are called or how they are stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from anymc3d.errors import BackboneError
+
+PREFIX = "sha256:"
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the canonical tensors of the forward path, sorted by name: name, shape, values.
+
+    Values are rounded to IEEE half precision (little-endian), so float32 and float16 copies of the same weights
+    agree whatever file they came from; a bfloat16 copy has lost bits and does not.
+
+    Raises:
+        BackboneError: a value is not finite, or too large for half precision.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].detach().to(device="cpu", dtype=torch.float16).contiguous()
+        if not bool(torch.isfinite(values).all()):
+            raise BackboneError(f"weights are damaged: {name} holds values that are not finite in half precision")
+        shape = "x".join(str(size) for size in values.shape)
+        digest.update(f"{name}:{shape}\n".encode())
+        digest.update(values.numpy().astype("<f2", copy=False).data)
+    return PREFIX + digest.hexdigest()

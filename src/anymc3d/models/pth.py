@@ -1,0 +1,62 @@
+"""Official ``.pth`` weights, converted in a child process that is thrown away.
+
+A ``.pth`` file is a pickle. This is the one place that opens one, with ``weights_only``, in a process that can
+neither start programs nor connect anywhere, and only for ``anymc3d backbone import``. The parent sees safetensors.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from anymc3d.errors import BackboneError
+
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+MAX_PICKLE_BYTES = 8 << 30
+FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+
+
+def convert_pth(path: Path, output: Path, *, timeout_s: float = 600) -> None:
+    """Write the tensors of the pickle ``path`` to ``output`` as safetensors.
+
+    Raises:
+        BackboneError: the file holds more than tensors, is damaged, or takes longer than ``timeout_s`` seconds.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_PICKLE_BYTES:
+        raise BackboneError(f"expected a weights file of at most {MAX_PICKLE_BYTES} bytes, got {path}")
+    command = [sys.executable, "-P", "-m", "anymc3d.models.pth", str(path.resolve()), str(output.resolve())]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, timeout=timeout_s
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BackboneError(f"{path}: reading it took more than {timeout_s:g} s and was stopped") from error
+        errors.seek(0)
+        lines = errors.read(1 << 16).decode("utf-8", errors="replace").strip().splitlines()
+    if done.returncode or not output.is_file():
+        reason = lines[-1][:300] if lines else f"the reading process ended with code {done.returncode}"
+        raise BackboneError(f"{path} is not a plain file of weights: {reason}")
+
+
+def _convert(path: Path, output: Path) -> None:
+    """What the child does; see :func:`convert_pth`."""
+    import torch
+    from safetensors.torch import save_file
+
+    sys.addaudithook(_refuse)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise SystemExit("expected a flat table of tensors, as in the official releases")
+    save_file({str(name): tensor.detach().clone().contiguous() for name, tensor in loaded.items()}, output)
+
+
+def _refuse(event: str, _arguments: tuple[object, ...]) -> None:
+    if event in FORBIDDEN_EVENTS:
+        raise RuntimeError(f"a weights file tried to do {event}")
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))

