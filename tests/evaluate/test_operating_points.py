@@ -54,8 +54,8 @@ def test_threshold_lies_midway_and_decides_at_or_above():
 
 
 def test_youden_ties_go_to_the_point_nearest_to_perfect():
-    # J is 0.25 at (sensitivity, specificity) = (1, 1/4), (3/4, 1/2), (1/2, 3/4) and (1/4, 1); the middle two are nearest,
-    # and of these the lower threshold misses fewer.
+    # J is 0.25 at (sensitivity, specificity) = (1, 1/4), (3/4, 1/2), (1/2, 3/4) and (1/4, 1); the middle two are
+    # nearest to (1, 1), and of these the lower threshold misses fewer.
     targets = np.array([0, 1, 0, 1, 0, 1, 0, 1])
     scores = np.arange(8.0)
     point = choose("youden", targets, scores)
@@ -152,3 +152,5 @@ class TestRecord:
             OperatingPoint.from_dict({**record, "extra": 1})
         with pytest.raises(UsageError, match="finite threshold"):
             OperatingPoint.from_dict({**record, "threshold": float("inf")})
+        with pytest.raises(UsageError, match="not of its kind"):
+            OperatingPoint.from_dict({**record, "threshold": "high"})

@@ -48,12 +48,23 @@ class OperatingPoint:
         """Read what :meth:`to_dict` wrote.
 
         Raises:
-            UsageError: a key is missing or unknown, or the threshold is not finite.
+            UsageError: a key is missing or unknown, or a value is not of its kind.
         """
         expected = set(cls.__dataclass_fields__)
         if set(record) != expected:
             raise UsageError(f"operating point: expected the keys {sorted(expected)}, got {sorted(record)}")
-        point = cls(**record)
+        try:
+            point = cls(
+                name=str(record["name"]),
+                criterion=criterion_name(str(record["criterion"])),
+                threshold=float(record["threshold"]),
+                value=float(record["value"]),
+                source_split=str(record["source_split"]),
+                n=int(record["n"]),
+                n_positive=int(record["n_positive"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"operating point: a value is not of its kind ({error})") from error
         if not math.isfinite(point.threshold):
             raise UsageError(f"operating point {point.name!r}: expected a finite threshold, got {point.threshold}")
         return point
