@@ -35,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically."""
+    """Write ``content`` to ``path`` atomically; a file that already holds it is left as it is, its time included."""
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

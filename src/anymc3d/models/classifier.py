@@ -1,0 +1,189 @@
+"""Slices -> logits: the whole of AnyMC3D on top of a frozen 2D backbone (supplement, Algorithm 1).
+
+Per view: LoRA-adapted backbone on every real slice -> class tokens -> fusion over slices. Several views: each has its
+own LoRA and its own fusion, and the task's query pools over the views that are there. Then one linear head.
+
+The backbone is passed to every call and never owned, so the module's parameters are exactly what a plugin stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from anymc3d.errors import PluginError
+from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
+from anymc3d.models.lora import LoRA
+
+
+class PackedSlices(NamedTuple):
+    """The real slices of one view of all cases of a batch, one after the other.
+
+    ``slices`` (sum(S), C, H, W); ``counts`` (B,) how many belong to each case, 0 where the case lacks this view.
+    """
+
+    slices: Tensor
+    counts: tuple[int, ...]
+
+
+class ClassifierOutput(NamedTuple):
+    """``logits`` (B, K); ``slice_weights`` view -> (B, S), 0 at padding; ``view_weights`` (B, V) in the views' order."""
+
+    logits: Tensor
+    slice_weights: dict[str, Tensor]
+    view_weights: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How slices go through the backbone; none of it changes the result beyond rounding.
+
+    ``mean``, ``std``: of the backbone's card, per channel. ``chunk_size``: slices a call. ``dtype``: of the backbone's
+    arithmetic (float32 or bfloat16). ``recompute``: store no activations, compute them again in the backward pass.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    chunk_size: int = 64
+    dtype: torch.dtype = torch.float32
+    recompute: bool = False
+
+
+class VolumeClassifier(nn.Module):
+    """The trainable part of one task: LoRA, queries, head.
+
+    Args:
+        backbone: read for shapes only.
+        views: view names in order; a single view is called ``image``.
+        num_logits: K.
+        fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
+        rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
+        seed: of all initial values.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        views: Sequence[str],
+        num_logits: int,
+        fusion: str = "query",
+        rank: int | None = 8,
+        alpha: float = 16.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        width = backbone.embed_dim
+        self.views = tuple(views)
+        self.lora = nn.ModuleDict()
+        if rank is not None:
+            self.lora.update({v: LoRA(backbone, rank=rank, alpha=alpha, generator=generator) for v in self.views})
+        self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, width, generator) for v in self.views})
+        self.view_fusion = QueryFusion(width, generator) if len(self.views) > 1 else None
+        self.head = nn.Linear(width, num_logits)
+        nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, backbone: nn.Module, batch: Mapping[str, PackedSlices], encoding: Encoding) -> ClassifierOutput:
+        """Classify a batch; see :class:`PackedSlices`. Fusion and head always run in float32.
+
+        Raises:
+            PluginError: a case has no slice in any view.
+        """
+        fused, present, slice_weights = [], [], {}
+        for view in self.views:
+            embeddings = self.encode(backbone, view, batch[view].slices, encoding)
+            padded, mask = pad_cases(embeddings, batch[view].counts)
+            here = mask.any(dim=1)
+            # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
+            result = self.slice_fusion[view](padded, mask | ~here.unsqueeze(1))
+            slice_weights[view] = result.weights * here.unsqueeze(1)
+            fused.append(result.embedding)
+            present.append(here)
+        available = torch.stack(present, dim=1)
+        if not available.any(dim=1).all():
+            raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
+        if self.view_fusion is None:
+            return ClassifierOutput(self.head(fused[0]), slice_weights, available.to(fused[0].dtype))
+        pooled = self.view_fusion(torch.stack(fused, dim=1), available)
+        return ClassifierOutput(self.head(pooled.embedding), slice_weights, pooled.weights)
+
+    def encode(self, backbone: nn.Module, view: str, slices: Tensor, encoding: Encoding) -> Tensor:
+        """Slices (sum(S), C, H, W) -> class tokens (sum(S), D) in float32, in chunks."""
+        if slices.shape[0] == 0:
+            return slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
+        weights = self.lora[view].weights(backbone) if view in self.lora else {}
+        weights = compute_weights(backbone, weights, encoding.dtype)
+
+        def embed(chunk: Tensor) -> Tensor:
+            images = to_backbone_input(chunk, backbone.patch_size, encoding)
+            with torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
+                tokens = functional_call(backbone, weights, (images,)).tokens
+            return tokens[:, 0].float()
+
+        chunks = slices.split(encoding.chunk_size)
+        if encoding.recompute and torch.is_grad_enabled():
+            return torch.cat([checkpoint(embed, chunk, use_reentrant=False) for chunk in chunks])
+        return torch.cat([embed(chunk) for chunk in chunks])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
+        ``task_query``, ``head.weight``, ``head.bias``; a single view's query is the task query."""
+        named = {f"lora.{v}.{name}": t for v, lora in self.lora.items() for name, t in lora.tensors().items()}
+        for view, fusion in self.slice_fusion.items():
+            for name, tensor in fusion.named_parameters():
+                if isinstance(fusion, QueryFusion):
+                    named["task_query" if self.view_fusion is None else f"query.{view}"] = tensor
+                else:
+                    named[f"fusion.{view}.{name}"] = tensor
+        if self.view_fusion is not None:
+            named["task_query"] = self.view_fusion.query
+        return {**named, "head.weight": self.head.weight, "head.bias": self.head.bias}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy a plugin's tensors in; names and shapes must match exactly.
+
+        Raises:
+            PluginError: a tensor is missing, unexpected or of another shape; all are listed.
+        """
+        own = self.tensors()
+        wrong = [f"missing {name}" for name in own if name not in tensors]
+        wrong += [f"unexpected {name}" for name in tensors if name not in own]
+        wrong += [
+            f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in own
+            if name in tensors and tensors[name].shape != own[name].shape
+        ]
+        if wrong:
+            raise PluginError(f"the plugin's tensors do not fit its settings: {'; '.join(wrong[:8])}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
+
+
+def to_backbone_input(slices: Tensor, patch_size: int, encoding: Encoding) -> Tensor:
+    """Prepared slices (S, C, H, W) -> what the backbone expects, (S, 3, H', W').
+
+    In-plane sizes that the patch does not divide are enlarged to the next multiple (bilinear; METHODS 14, row 3), one
+    channel is repeated to three, and the backbone's mean and standard deviation are applied.
+    """
+    images = slices.float()
+    size = tuple(-(-length // patch_size) * patch_size for length in images.shape[-2:])
+    if size != tuple(images.shape[-2:]):
+        images = nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (encoding.mean, encoding.std))
+    return (images.expand(-1, 3, -1, -1) - mean) / std
+
+
+def compute_weights(backbone: nn.Module, adapted: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Cast the adapted weights once, so that not every chunk does; LoRA itself is always added in float32."""
+    if dtype == torch.float32:
+        return adapted
+    return {name: weight.to(dtype) for name, weight in adapted.items()}

@@ -1,0 +1,110 @@
+"""Slice embeddings of a case -> one embedding, looking at real slices only.
+
+Every entry of ``FUSIONS`` is a module called as ``fusion(embeddings (B, S, D), mask (B, S)) -> Fused``; ``mask`` is
+True where a slice is real, and at least one slice of each case is. Padded slices never change the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from anymc3d.errors import UsageError, did_you_mean
+
+
+class Fused(NamedTuple):
+    """``embedding`` (B, D) and the weight of every slice, ``weights`` (B, S), rows adding up to 1."""
+
+    embedding: Tensor
+    weights: Tensor
+
+
+class QueryFusion(nn.Module):
+    """One learned query: a = softmax(H q / sqrt d), v = a^T H (paper, Eq. 5-6). No projections, no norm, no bias."""
+
+    def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        query = torch.empty(embed_dim)
+        self.query = nn.Parameter(nn.init.trunc_normal_(query, std=0.02, generator=generator))
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
+        scores = embeddings @ self.query / math.sqrt(embeddings.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=1)
+        return Fused(torch.einsum("bs,bsd->bd", weights, embeddings), weights)
+
+
+class MeanFusion(nn.Module):
+    """Mean over the real slices."""
+
+    def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
+        weights = mask.to(embeddings.dtype) / mask.sum(dim=1, keepdim=True)
+        return Fused(torch.einsum("bs,bsd->bd", weights, embeddings), weights)
+
+
+class MaxFusion(nn.Module):
+    """Element-wise maximum; a slice's weight is the share of the embedding's elements that it provides."""
+
+    def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
+        fused, source = embeddings.masked_fill(~mask.unsqueeze(-1), -math.inf).max(dim=1)
+        return Fused(fused, _share_of_elements(source, embeddings))
+
+
+class MedianFusion(nn.Module):
+    """Element-wise median; of an even number of slices the mean of the two middle values (METHODS 14, row 25)."""
+
+    def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
+        ordered, order = embeddings.masked_fill(~mask.unsqueeze(-1), math.inf).sort(dim=1)
+        count = mask.sum(dim=1)
+        middle = torch.stack([(count - 1) // 2, count // 2], dim=1)  # (B, 2)
+        index = middle.unsqueeze(-1).expand(-1, -1, embeddings.shape[-1])
+        shares = [_share_of_elements(order.gather(1, index)[:, i], embeddings) for i in (0, 1)]
+        return Fused(ordered.gather(1, index).mean(dim=1), (shares[0] + shares[1]) / 2)
+
+
+FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
+    "query": QueryFusion,
+    "mean": MeanFusion,
+    "max": MaxFusion,
+    "median": MedianFusion,
+}
+
+
+def build_fusion(name: str, embed_dim: int, generator: torch.Generator) -> nn.Module:
+    """Build one entry of ``FUSIONS``.
+
+    Raises:
+        UsageError: no fusion has this name.
+    """
+    if name not in FUSIONS:
+        raise UsageError(f"fusion: unknown name {name!r}{did_you_mean(name, FUSIONS)}")
+    return FUSIONS[name](embed_dim, generator)
+
+
+def pad_cases(embeddings: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Unpack (sum(S), D) into (B, max(S, 1), D) with the mask of real slices (B, max(S, 1)); a count may be 0."""
+    cases = embeddings.split(list(counts))
+    padded = nn.utils.rnn.pad_sequence(list(cases), batch_first=True)
+    if padded.shape[1] == 0:
+        padded = nn.functional.pad(padded, (0, 0, 0, 1))
+    lengths = torch.tensor(counts, device=embeddings.device)
+    mask = torch.arange(padded.shape[1], device=embeddings.device).unsqueeze(0) < lengths.unsqueeze(1)
+    return padded, mask
+
+
+def _share_of_elements(source: Tensor, embeddings: Tensor) -> Tensor:
+    """Of each slice the fraction of the D elements taken from it: source (B, D) slice indices -> (B, S)."""
+    chosen = nn.functional.one_hot(source, embeddings.shape[1])
+    return chosen.to(embeddings.dtype).mean(dim=1)

@@ -1,0 +1,91 @@
+"""LoRA as weight deltas: W' = W + (alpha / rank) * B A for chosen modules of a frozen network (paper, Eq. 1-3).
+
+Nothing is wrapped, injected or swapped. A :class:`LoRA` holds only its own pairs; :meth:`LoRA.weights` returns the
+adapted weights, and the network is called with them through ``torch.func.functional_call``. So one resident network
+serves any number of adapters at once, cannot be changed by any of them, and pays nothing per slice at inference.
+
+Which modules: the network's own linear maps and convolutions whose last name is in ``TARGET_NAMES``. A fused ``qkv``
+gets one pair, separate projections one each; of all readings tried only this one gives every parameter count printed
+in the paper (METHODS section 0).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from anymc3d.errors import PluginError
+
+TARGET_NAMES = frozenset({"qkv", "proj", "q_proj", "k_proj", "v_proj", "out_proj"})
+"""Last names of the adapted modules: patch embedding, q, k, v and the attention output; never the MLP or a norm."""
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def target_modules(network: nn.Module) -> dict[str, nn.Module]:
+    """Return path -> module of everything LoRA adapts in ``network``, in the network's own order.
+
+    Raises:
+        PluginError: nothing in ``network`` is a target.
+    """
+    found = {
+        path: module
+        for path, module in network.named_modules()
+        if path.rpartition(".")[2] in TARGET_NAMES and isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+    }
+    if not found:
+        raise PluginError(
+            f"LoRA needs modules named one of {sorted(TARGET_NAMES)}, but {type(network).__name__} has none"
+        )
+    return found
+
+
+def pair_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of (A, B) for one target, in PEFT's layout.
+
+    Linear: A (rank, in), B (out, rank). Convolution: A (rank, in, *kernel), B (out, rank, 1, ...).
+    """
+    weight = module.weight
+    if isinstance(module, nn.Linear):
+        return (rank, weight.shape[1]), (weight.shape[0], rank)
+    if module.groups != 1:
+        raise PluginError(f"LoRA adapts convolutions with groups=1 only, got groups={module.groups}")
+    return (rank, *weight.shape[1:]), (weight.shape[0], rank, *(1,) * (weight.dim() - 2))
+
+
+class LoRA(nn.Module):
+    """The pairs of one view of one task.
+
+    Args:
+        network: the frozen network; only its shapes are read, nothing of it is kept.
+        rank: r of the pairs (paper: 8).
+        alpha: the delta is scaled by alpha / rank (paper: 16 / 8 = 2).
+        generator: source of the initial A (Kaiming-uniform, a = sqrt 5); B starts at 0, so W' = W at the start.
+    """
+
+    def __init__(self, network: nn.Module, *, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.paths = tuple(target_modules(network))
+        self.a = nn.ParameterList()
+        self.b = nn.ParameterList()
+        for module in target_modules(network).values():
+            shape_a, shape_b = pair_shapes(module, rank)
+            bound = 1 / math.sqrt(math.prod(shape_a[1:]))  # Kaiming-uniform with a = sqrt 5
+            self.a.append(nn.Parameter((torch.rand(shape_a, generator=generator) * 2 - 1) * bound))
+            self.b.append(nn.Parameter(torch.zeros(shape_b)))
+
+    def weights(self, network: nn.Module) -> dict[str, Tensor]:
+        """Return parameter name -> adapted weight, to be passed to ``torch.func.functional_call``."""
+        adapted = {}
+        for path, a, b in zip(self.paths, self.a, self.b, strict=True):
+            base = network.get_submodule(path).weight
+            adapted[f"{path}.weight"] = base + self.scale * (b.flatten(1) @ a.flatten(1)).view_as(base)
+        return adapted
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return ``<module path>.A`` and ``<module path>.B`` -> parameter, the names of the plugin file."""
+        pairs = zip(self.paths, self.a, self.b, strict=True)
+        return {f"{path}.{name}": tensor for path, a, b in pairs for name, tensor in (("A", a), ("B", b))}

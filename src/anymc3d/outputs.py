@@ -1,0 +1,64 @@
+"""Logits of the head -> what ``predictions.csv`` holds per label: raw logit and probability.
+
+| kind       | labels           | raw logit  | probability |
+|------------|------------------|------------|-------------|
+| binary     | the column       | z1 - z0    | sigmoid     |
+| multiclass | column=class (K) | z_k        | softmax     |
+| multilabel | the columns (K)  | z_k        | sigmoid     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anymc3d.types import LabelKind
+
+
+def raw_logits(logits: np.ndarray, kind: LabelKind) -> np.ndarray:
+    """Head output (n, K) -> one raw logit per label (n, labels), in float64."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return logits[:, 1:2] - logits[:, 0:1] if kind == "binary" else logits
+
+
+def probabilities(raw: np.ndarray, kind: LabelKind) -> np.ndarray:
+    """Raw logits (n, labels) -> uncalibrated probabilities (n, labels), finite and in [0, 1]."""
+    raw = np.asarray(raw, dtype=np.float64)
+    if kind == "multiclass":
+        powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+    return np.exp(-np.logaddexp(0.0, -raw))
+
+
+def label_targets(targets: np.ndarray, kind: LabelKind, num_labels: int) -> np.ndarray:
+    """Encoded targets (n, L) -> 0 / 1 / NaN per label (n, labels); multi-class becomes one column per class."""
+    if kind != "multiclass":
+        return targets
+    missing = np.isnan(targets)
+    return np.where(missing, np.nan, (targets == np.arange(num_labels)).astype(float))
+
+
+def decisions(raw: np.ndarray, kind: LabelKind, thresholds: Sequence[float]) -> np.ndarray:
+    """0 / 1 per label (n, labels): raw logit at or above its threshold; multi-class: the largest probability."""
+    if kind == "multiclass":
+        return (np.arange(raw.shape[1]) == raw.argmax(axis=1)[:, None]).astype(int)
+    return (np.asarray(raw) >= np.asarray(thresholds)).astype(int)
+
+
+def prediction_columns(label_names: Sequence[str], *, with_plugin: bool = False) -> list[str]:
+    """The columns of ``predictions.csv``."""
+    per_label = [f"{what}.{name}" for name in label_names for what in ("logit", "probability", "decision")]
+    return ["case", *(["plugin"] if with_plugin else []), "status", "message", *per_label]
+
+
+def prediction_cells(
+    label_names: Sequence[str], raw: np.ndarray, probability: np.ndarray, decision: np.ndarray
+) -> dict[str, str]:
+    """The label cells of one row; ``raw``, ``probability`` and ``decision`` are (labels,) of one case."""
+    cells = {}
+    for index, name in enumerate(label_names):
+        cells[f"logit.{name}"] = format(float(raw[index]), ".9g")
+        cells[f"probability.{name}"] = format(float(probability[index]), ".9g")
+        cells[f"decision.{name}"] = str(int(decision[index]))
+    return cells
