@@ -12,7 +12,7 @@ from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Origin = Literal["hub", "imgfocus", "random"]
+Origin = Literal["hub", "imgfocus", "random", "local"]
 
 
 @dataclass(frozen=True, kw_only=True)

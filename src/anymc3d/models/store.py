@@ -21,7 +21,7 @@ from torch import Tensor
 from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
 from anymc3d.home import home_folder
-from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, BackboneCard
+from anymc3d.models.backbones import BACKBONES, BackboneCard
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty_vit, random_vit
 from anymc3d.models.weight_files import file_sha256, read_weights
@@ -127,8 +127,7 @@ def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *
     if not NAME_PATTERN.fullmatch(name):
         raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
     found = fingerprint(tensors)
-    entry = _card_for(config, found, name)
-    _check_promise(entry, config, found)
+    entry = _named_card(name, config, found)
     before = read_record(name)
     if before is not None and before.fingerprint != found:
         msg = (
@@ -136,6 +135,8 @@ def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *
             f"choose another --name, or remove {folder_of(name)} first"
         )
         raise BackboneError(msg)
+    if before is not None and _is_as_precise(before, tensors):
+        return before
     folder = folder_of(name)
     try:
         with replacing(folder / "model.safetensors") as temporary:
@@ -146,6 +147,16 @@ def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *
     except OSError as error:
         raise BackboneError(f"cannot write the store at {folder}: {error.strerror or error}") from error
     return record
+
+
+def _is_as_precise(before: Record, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the store holds an undamaged copy that half-precision weights of the same fingerprint must not replace."""
+    try:
+        verify_stored(before)
+        stored = read_weights(folder_of(before.name))[1]
+    except BackboneError:
+        return False
+    return all(stored[key].element_size() >= value.element_size() for key, value in tensors.items())
 
 
 def verify_stored(record: Record) -> LoadedBackbone:
@@ -179,12 +190,16 @@ def folder_of(name: str) -> Path:
     return store_folder() / name
 
 
+def stored_names() -> list[str]:
+    """Every name in the store, whether its record can be read or not."""
+    folder = store_folder()
+    return sorted(path.parent.name for path in folder.glob("*/record.json")) if folder.is_dir() else []
+
+
 def stored_records() -> list[Record]:
     """Every readable record of the store, by name."""
-    folder = store_folder()
-    names = sorted(path.parent.name for path in folder.glob("*/record.json")) if folder.is_dir() else []
     records = []
-    for name in names:
+    for name in stored_names():
         try:
             record = read_record(name)
         except BackboneError as error:
@@ -215,7 +230,7 @@ def read_record(name: str) -> Record | None:
 
 def _load_stored(record: Record, position_rule: PositionRule) -> LoadedBackbone:
     file = folder_of(record.name) / "model.safetensors"
-    loaded = _load(file, position_rule, name=record.name, remember=False)
+    loaded = _load(file, position_rule, name=record.name)
     if loaded.fingerprint != record.fingerprint:
         msg = (
             f"{file} is damaged: expected fingerprint {record.fingerprint}, got {loaded.fingerprint}; "
@@ -225,12 +240,11 @@ def _load_stored(record: Record, position_rule: PositionRule) -> LoadedBackbone:
     return loaded
 
 
-def _load(path: Path, position_rule: PositionRule, *, name: str | None = None, remember: bool = True) -> LoadedBackbone:
+def _load(path: Path, position_rule: PositionRule, *, name: str | None = None) -> LoadedBackbone:
     config, tensors = read_weights(path)
     found = fingerprint(tensors)
-    entry = _card_for(config, found, name or path.name)
-    _check_promise(entry, config, found)
-    if remember:
+    entry = _local_card(path.name, config, found) if name is None else _named_card(name, config, found)
+    if name is None:
         _remember(found, path)
     module = empty_vit(replace(config, position_rule=position_rule))
     module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
@@ -242,34 +256,45 @@ def _random(entry: BackboneCard, position_rule: PositionRule) -> LoadedBackbone:
     return LoadedBackbone(module, entry, fingerprint(module.state_dict()), entry.source)
 
 
-def _card_for(config: ViTConfig, found: str, name: str) -> BackboneCard:
-    """The table's card of this name, or of these weights; else one made from the architecture."""
-    if name in BACKBONES:
+def _named_card(name: str, config: ViTConfig, found: str) -> BackboneCard:
+    """The card of a name; the table's names promise an architecture, and weights whose fingerprint is published.
+
+    Raises:
+        BackboneError: the weights break the promise.
+    """
+    if name not in BACKBONES:
+        return _card_like(name, config)
+    entry = BACKBONES[name]
+    if entry.config != config:
+        raise BackboneError(f"these are not the weights of {name}: expected {entry.config}, got {config}")
+    if entry.fingerprint not in (None, found):
+        raise BackboneError(f"these are not the weights of {name}: expected {entry.fingerprint}, got {found}")
+    return entry
+
+
+def _local_card(path_name: str, config: ViTConfig, found: str) -> BackboneCard:
+    """The card of weights given by path: a path's name proves nothing, a published fingerprint does."""
+    name = suggest_name(config, found)
+    if name is None:
+        return _card_like("local", config)
+    if BACKBONES[name].fingerprint == found or name == path_name:
         return BACKBONES[name]
-    table_name = suggest_name(config, found)
-    if table_name is not None:
-        like = BACKBONES[table_name]
-        return like if like.fingerprint == found else replace(like, name=name, title=f"{like.title} ({name})")
+    return _card_like(f"{name}-local", config)
+
+
+def _card_like(name: str, config: ViTConfig) -> BackboneCard:
+    """A card for weights that the table does not know."""
     family = "dinov2" if config.positions == "learned" else "dinov3"
+    shape = f"{config.depth} blocks of {config.embed_dim}, patch {config.patch_size}"
     return BackboneCard(
         name=name,
-        title=f"{family} ({name})",
+        title=f"{name}, unpublished weights in {family} architecture ({shape})",
         family=family,
         config=config,
         licence="unknown",
         source="a local file",
-        origin="hub",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        origin="local",
     )
-
-
-def _check_promise(entry: BackboneCard, config: ViTConfig, found: str) -> None:
-    """A name of the table promises an architecture, and weights where their fingerprint is published."""
-    if entry.config != config:
-        raise BackboneError(f"these are not the weights of {entry.name}: expected {entry.config}, got {config}")
-    if entry.fingerprint not in (None, found):
-        raise BackboneError(f"these are not the weights of {entry.name}: expected {entry.fingerprint}, got {found}")
 
 
 def _holds_no_weights(path: Path) -> bool:

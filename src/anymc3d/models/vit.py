@@ -53,6 +53,13 @@ class ViTConfig:
             )
             raise UsageError(msg)
 
+    def __str__(self) -> str:
+        positions = f"{self.grid} x {self.grid} positions" if self.positions == "learned" else "rotary positions"
+        return (
+            f"a ViT of width {self.embed_dim}, {self.depth} blocks, patch {self.patch_size}, "
+            f"{positions}, {self.num_registers} registers"
+        )
+
     @property
     def head_dim(self) -> int:
         return self.embed_dim // self.num_heads

