@@ -1,0 +1,148 @@
+"""The task file: YAML of one screen, strict, with the reasons as comments.
+
+Paths in it (``data.manifest``, a backbone folder or file) are relative to the file; in an override they are relative
+to the current folder. In :class:`TaskSettings` they are absolute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from anymc3d import atomic
+from anymc3d.config import TaskSettings
+from anymc3d.errors import TaskFileError, UsageError
+from anymc3d.settings_dict import from_plain, to_plain
+from anymc3d.strict_yaml import MAX_YAML_BYTES, load_yaml
+from anymc3d.task_text import SHORTHANDS, task_text
+
+WEIGHT_SUFFIXES = (".safetensors", ".onnx", ".bin")
+
+
+def read_task(path: Path | str, overrides: Sequence[str] = ()) -> TaskSettings:
+    """Read a task file and apply ``key=value`` overrides such as ``train.epochs=3`` or ``views.image.size=[98,98,12]``.
+
+    Raises:
+        TaskFileError: with every fault: unknown keys and the nearest known one, wrong types, values out of range.
+    """
+    path = Path(path)
+    try:
+        plain = load_yaml(_read_text(path))
+    except UsageError as error:
+        raise TaskFileError(str(path), [str(error)]) from error
+    problems: list[str] = []
+    if isinstance(plain, dict):
+        plain = _with_absolute_paths(_expanded(plain), path.absolute().parent)
+        _apply_overrides(plain, overrides, problems)
+    return _build(plain, str(path), problems)
+
+
+def task_from_dict(value: Any, *, source: str = "task") -> TaskSettings:
+    """The inverse of :func:`task_to_dict`.
+
+    Raises:
+        TaskFileError: with every fault; ``source`` says whose task it is.
+    """
+    return _build(value, source, [])
+
+
+def task_to_dict(settings: TaskSettings) -> dict[str, Any]:
+    """Settings as JSON-ready data, complete with defaults."""
+    return to_plain(settings)
+
+
+def write_task(
+    path: Path, settings: TaskSettings, reasons: Mapping[str, str] | None = None, *, complete: bool = False
+) -> None:
+    """Write a task file atomically; :func:`read_task` gives ``settings`` back (with absolute paths).
+
+    Args:
+        path: the YAML file; paths in it are written relative to its folder.
+        settings: what to write.
+        reasons: comments by dotted key, for instance ``{"views.image.size": "median of 260 scans"}``.
+        complete: write every key, defaults too (the record of a run), instead of one screen.
+    """
+    atomic.write_text(path, format_task(settings, reasons, base=path.absolute().parent, complete=complete))
+
+
+def format_task(
+    settings: TaskSettings, reasons: Mapping[str, str] | None = None, *, base: Path, complete: bool = False
+) -> str:
+    """The text that :func:`write_task` writes for a file in the folder ``base``."""
+    manifest = os.path.relpath(settings.data.manifest, base)
+    settings = replace(settings, data=replace(settings.data, manifest=manifest))
+    if is_path(settings.backbone.name):
+        name = os.path.relpath(settings.backbone.name, base)
+        # A folder beside the file needs its ./ to be seen as a path when it is read back.
+        name = name if is_path(name) else f"./{name}"
+        settings = replace(settings, backbone=replace(settings.backbone, name=name))
+    return task_text(settings, reasons or {}, complete=complete)
+
+
+def is_path(backbone: str) -> bool:
+    """Whether a backbone is named by a folder or file: it has a slash, starts with a dot, or ends like weights."""
+    return "/" in backbone or backbone.startswith((".", "~")) or backbone.endswith(WEIGHT_SUFFIXES)
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError("no such file; `anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise UsageError(f"{path.stat().st_size} bytes, the limit for a task file is {MAX_YAML_BYTES}")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"not UTF-8 text (byte {error.start})") from error
+
+
+def _build(plain: Any, source: str, problems: list[str]) -> TaskSettings:
+    settings = from_plain(TaskSettings, _expanded(plain) if isinstance(plain, dict) else plain, problems)
+    if problems:
+        raise TaskFileError(source, problems)
+    return settings
+
+
+def _expanded(plain: dict) -> dict:
+    named = {key: {"name": plain[key]} for key in SHORTHANDS if isinstance(plain.get(key), str)}
+    return plain | named
+
+
+def _with_absolute_paths(plain: dict, base: Path) -> dict:
+    data, backbone = plain.get("data"), plain.get("backbone")
+    if isinstance(data, dict) and isinstance(data.get("manifest"), str):
+        plain = plain | {"data": data | {"manifest": _absolute(data["manifest"], base)}}
+    if isinstance(backbone, dict) and isinstance(backbone.get("name"), str) and is_path(backbone["name"]):
+        plain = plain | {"backbone": backbone | {"name": _absolute(backbone["name"], base)}}
+    return plain
+
+
+def _absolute(text: str, base: Path) -> str:
+    return os.path.normpath(os.path.join(base, os.path.expanduser(text)))
+
+
+def _apply_overrides(plain: dict, overrides: Sequence[str], problems: list[str]) -> None:
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            problems.append(f"override {override!r}: expected key=value, such as train.epochs=3")
+            continue
+        if keys in ([name] for name in SHORTHANDS):
+            keys.append("name")
+        try:
+            value = load_yaml(text)
+        except UsageError as error:
+            problems.append(f"override {override!r}: {error}")
+            continue
+        is_manifest = keys == ["data", "manifest"]
+        if isinstance(value, str) and (is_manifest or (keys == ["backbone", "name"] and is_path(value))):
+            value = _absolute(value, Path.cwd())
+        place = plain
+        for key in keys[:-1]:
+            if not isinstance(place.get(key), dict):
+                place[key] = {}
+            place = place[key]
+        place[keys[-1]] = value
