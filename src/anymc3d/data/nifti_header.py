@@ -20,7 +20,8 @@ from anymc3d.data.volume import Affine, orientation_of, spacing_of
 
 VOXEL_CEILING = 2**31
 HEADER_SIZES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
-_SINGLE_FILE_MAGIC = {348: b"n+1\0", 540: b"n+2\0\r\n\x1a\n"}
+_SINGLE_FILE_MAGIC = {348: b"n+1\0", 540: b"n+2\0"}
+_LINE_ENDS = {b"\r\n\x1a\n", b"\0\0\0\0"}  # of NIfTI-2, zeros where a writer left them out
 _PAIR_MAGIC = (b"ni1", b"ni2")
 _TYPES = {
     2: "u1",
@@ -92,11 +93,19 @@ def parse_header(block: bytes, order: str, reference: str | Path) -> NiftiHeader
         ScanError: it is not a single-file NIfTI, contradicts itself, or describes what is not one 3D scan.
     """
     fields = HEADER_SIZES[len(block)](block, endianness=order, check=False)
-    _check_magic(bytes(fields["magic"].tobytes()), len(block), reference)
+    with np.errstate(all="ignore"):  # whatever is not finite is looked for, and named, below
+        return _checked(fields, order, reference)
+
+
+def _checked(fields: Any, order: str, reference: str | Path) -> NiftiHeader:
+    size = len(fields.binaryblock)
+    _check_magic(fields["magic"].tobytes().ljust(4, b"\0"), size, reference)
+    if size == 540 and fields["eol_check"].tobytes() not in _LINE_ENDS:
+        raise scan_error(reference, "line ends were changed on the way (a transfer as text?); get the file again")
     shape = _shape([int(n) for n in fields["dim"]], reference)
     offset = float(fields["vox_offset"])
-    if not (math.isfinite(offset) and offset == int(offset) and offset >= len(block) + 4):
-        raise scan_error(reference, f"expected voxels from byte {len(block) + 4} on, the header says {offset:g}")
+    if not (math.isfinite(offset) and offset == int(offset) and offset >= size + 4):
+        raise scan_error(reference, f"expected voxels from byte {size + 4} on, the header says {offset:g}")
     slope, intercept, scale_warnings = _scaling(float(fields["scl_slope"]), float(fields["scl_inter"]), reference)
     affine, warnings = _geometry(fields, shape, reference)
     dtype = _dtype(int(fields["datatype"]), int(fields["bitpix"]), reference).newbyteorder(order)
@@ -107,7 +116,7 @@ def _check_magic(magic: bytes, size: int, reference: str | Path) -> None:
     if magic.startswith(_PAIR_MAGIC):
         raise scan_error(reference, "a NIfTI pair (.hdr and .img) is not read; save it as one .nii or .nii.gz file")
     expected = _SINGLE_FILE_MAGIC[size]
-    if magic[: len(expected)] != expected:
+    if magic != expected:
         what = f"expected the NIfTI mark {expected!r}, got {magic!r}: Analyze or damaged; convert it to .nii.gz"
         raise scan_error(reference, what)
 

@@ -33,7 +33,7 @@ def to_float32(
             i, j = np.argwhere(~np.isfinite(slab))[0]
             what = f"voxel ({i}, {j}, {k}) is {slab[i, j]}, expected finite numbers only"
             raise scan_error(reference, f"{what}; find out where they come from, or replace them by the background")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             result[:, :, k] = slab * np.float64(slope) + np.float64(intercept) if scaled else slab
     low, high = float(result.min()), float(result.max())
     if not np.isfinite([low, high]).all():
