@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,8 @@ def npy_with_header(text: str, payload: bytes = b"") -> bytes:
 def npz_bytes(*members: tuple[str, bytes]) -> bytes:
     """A deflated ``.npz`` with these members, in this order; a name may stand twice."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")  # the zip module warns of a name that stands twice
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
     return out.getvalue()

@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,6 +29,8 @@ from anymc3d.errors import ScanError
 _SPLIT_BYTES_CEILING = 1 << 30
 """Of one decoded MedMNIST split; the largest published one (64 voxels a side) has a third of it."""
 _MAX_NPY_HEADER = 10_000
+_NPY_HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+"""By format version; version 3 is only for names of structured arrays, which are not read."""
 _NPZ_REFERENCE = re.compile(r"(?P<path>.+\.npz)#(?P<split>train|val|test)/(?P<index>\d{1,9})", re.DOTALL)
 
 
@@ -125,10 +128,9 @@ def _checked_npy(file: BinaryIO, path: Path) -> tuple[tuple[int, int, int], bool
 
 def _npy_header(file: BinaryIO, reference: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
-        version = npy_format.read_magic(file)
-        read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        read = _NPY_HEADER_READERS[npy_format.read_magic(file)]
         shape, fortran, dtype = read(file, max_header_size=_MAX_NPY_HEADER)
-    except (ValueError, OverflowError, MemoryError, RecursionError, UnicodeError) as error:
+    except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, TokenError) as error:
         raise scan_error(reference, f"expected a NumPy array file: {error}; save it again with numpy.save") from error
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise scan_error(reference, f"expected integers or floats, got {dtype}; save a numeric array (no objects)")

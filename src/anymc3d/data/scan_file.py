@@ -45,12 +45,13 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
         raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({error})")) from error
-    with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
         if stat.S_ISDIR(mode):
             raise scan_error(path, "expected a file, got a folder; DICOM folders are not read yet, convert to NIfTI")
-        if not stat.S_ISREG(mode):
-            raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
+        raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
+    with os.fdopen(handle, "rb") as file:
         yield file
 
 

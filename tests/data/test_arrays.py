@@ -1,0 +1,225 @@
+"""Plain arrays: what is damaged, ambiguous or not numeric is refused; pickle is never read."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scan_makers import SHAPE, anatomy, flipped, npy_bytes, npy_with_header, npz_bytes, write
+
+from anymc3d.data import arrays
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.errors import ScanError
+
+VOXELS = anatomy()
+NPY = npy_bytes(VOXELS)
+SPACING = (0.9, 1.1, 2.5)
+STACK = np.random.default_rng(0).integers(0, 256, size=(5, 8, 9, 10), dtype=np.uint8)
+MEMBER = ("train_images.npy", npy_bytes(STACK))
+LABELS = ("train_labels.npy", npy_bytes(np.zeros((5, 1), np.uint8)))
+
+
+class Canary:
+    """Pickled, it would run a command when it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("canary_that_must_not_appear",)
+
+
+def with_nan() -> np.ndarray:
+    voxels = VOXELS.astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    return voxels
+
+
+def objects() -> bytes:
+    array = np.empty((1, 1, 2), dtype=object)
+    array[...] = Canary()
+    return npy_bytes(array, pickle=True)
+
+
+def claiming(shape: str, dtype: str = "<i2") -> bytes:
+    return npy_with_header(f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}", NPY[128:])
+
+
+NPY_FILES: dict[str, tuple[bytes, str]] = {
+    "whole": (NPY, "ok"),
+    "fortran_order": (npy_bytes(np.asfortranarray(VOXELS)), "ok"),
+    "big_endian": (npy_bytes(VOXELS.astype(">f4")), "ok"),
+    "float16": (npy_bytes(VOXELS.astype(np.float16)), "ok"),
+    "bool": (npy_bytes(VOXELS > 0), "ok"),
+    "empty": (b"", "error"),
+    "text": (b"no array at all", "error"),
+    "magic_only": (NPY[:6], "error"),
+    "header_cut": (NPY[:60], "error"),
+    "header_only": (NPY[:128], "error"),
+    "one_byte_short": (NPY[:-1], "error"),
+    "one_byte_long": (NPY + b"\0", "error"),
+    "version_unknown": (NPY[:6] + b"\x09\x00" + NPY[8:], "error"),
+    "shape_1e12": (claiming("(10000, 10000, 10000)"), "error"),
+    "shape_overflows": (claiming(f"({2**70}, 1, 1)"), "error"),
+    "shape_negative": (claiming("(-12, -10, 8)"), "error"),
+    "shape_zero": (claiming("(0, 10, 8)"), "error"),
+    "shape_is_code": (claiming("__import__('os').mkdir('canary_that_must_not_appear')"), "error"),
+    "header_huge": (npy_with_header("{" + " " * 60000 + "}"), "error"),
+    "header_nested": (npy_with_header("(" * 5000), "error"),
+    "objects_with_pickle": (objects(), "error"),
+    "complex": (npy_bytes(VOXELS.astype(np.complex64)), "error"),
+    "text_array": (npy_bytes(np.full(SHAPE, "scan")), "error"),
+    "structured": (npy_bytes(np.zeros(SHAPE, dtype=[("a", "<i2"), ("b", "<f4")])), "error"),
+    "dates": (npy_bytes(np.zeros(SHAPE, dtype="datetime64[s]")), "error"),
+    "two_axes": (npy_bytes(VOXELS[0]), "error"),
+    "four_axes": (npy_bytes(VOXELS[None]), "error"),
+    "scalar": (npy_bytes(np.float32(3)), "error"),
+    "nan": (npy_bytes(with_nan()), "error"),
+    "constant": (npy_bytes(np.zeros(SHAPE)), "error"),
+}
+
+NPZ_FILES: dict[str, tuple[bytes, str]] = {
+    "whole": (npz_bytes(MEMBER, LABELS), "ok"),
+    "no_file": (b"", "error"),
+    "not_a_zip": (b"PK no zip" * 20, "error"),
+    "cut": (npz_bytes(MEMBER, LABELS)[:2000], "error"),
+    "bit_flipped": (flipped(npz_bytes(MEMBER), 1500), "error"),
+    "key_missing": (npz_bytes(LABELS), "error"),
+    "key_twice": (npz_bytes(MEMBER, LABELS, MEMBER), "error"),
+    "other_key_twice": (npz_bytes(MEMBER, LABELS, LABELS), "error"),
+    "member_cut": (npz_bytes((MEMBER[0], MEMBER[1][:-5])), "error"),
+    "member_long": (npz_bytes((MEMBER[0], MEMBER[1] + b"tail")), "error"),
+    "member_is_no_array": (npz_bytes((MEMBER[0], b"no array")), "error"),
+    "member_of_objects": (npz_bytes((MEMBER[0], objects())), "error"),
+    "three_axes": (npz_bytes((MEMBER[0], npy_bytes(STACK[0]))), "error"),
+    "colour_axis": (npz_bytes((MEMBER[0], npy_bytes(STACK[..., None]))), "error"),
+    "shape_absurd": (npz_bytes((MEMBER[0], claiming("(1000000, 1000, 1000, 1000)", "|u1"))), "error"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not (tmp_path / "canary_that_must_not_appear").exists()
+
+
+@pytest.mark.parametrize("name", NPY_FILES)
+def test_A2_A9_B9_every_npy_file_ends_in_its_one_state(tmp_path: Path, name: str) -> None:
+    content, expected = NPY_FILES[name]
+    path = write(tmp_path, f"{name}.npy", content)
+    if expected == "ok":
+        assert read_volume(path, spacing=SPACING).shape == read_header(path, spacing=SPACING).shape == SHAPE
+        return
+    with pytest.raises(ScanError) as caught:
+        read_volume(path, spacing=SPACING)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert "cannot be read (" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NPZ_FILES)
+def test_A3_A9_A10_every_npz_file_ends_in_its_one_state(tmp_path: Path, name: str) -> None:
+    content, expected = NPZ_FILES[name]
+    reference = f"{write(tmp_path, f'{name}.npz', content)}#train/3"
+    if expected == "ok":
+        assert read_volume(reference).shape == STACK.shape[1:]
+        return
+    for function in (read_volume, read_header, content_hash):
+        with pytest.raises(ScanError) as caught:
+            function(reference)
+        assert "\n" not in str(caught.value) and "cannot be read (" not in str(caught.value)
+
+
+def test_A10_the_message_lists_the_keys_found(tmp_path: Path) -> None:
+    path = write(tmp_path, "other.npz", npz_bytes(("images.npy", MEMBER[1]), LABELS))
+    with pytest.raises(ScanError, match="'train_images', found: images, train_labels"):
+        read_volume(f"{path}#train/0")
+
+
+@pytest.mark.parametrize("name", ["shape_1e12", "shape_overflows"])
+def test_A2_absurd_shapes_allocate_nothing(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, "scan.npy", NPY_FILES[name][0])
+    tracemalloc.start()
+    with pytest.raises(ScanError):
+        read_volume(path, spacing=SPACING)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def test_A3_an_npz_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+    shape = "(20, 512, 512, 512)"
+    head = npy_with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}")
+    path = write(tmp_path, "bomb.npz", npz_bytes((MEMBER[0], head + b"\0" * 50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="expected"):
+        read_volume(f"{path}#train/0")
+    assert tracemalloc.get_traced_memory()[1] < 30e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["", "#", "#train", "#train/", "#train/x", "#train/-1", "#train/5", "#test/0", "#all/0", "#train/1/2", "#train/²"],
+)
+def test_npz_references_of_another_form_or_place_are_refused(tmp_path: Path, tail: str) -> None:
+    path = write(tmp_path, "set.npz", npz_bytes(MEMBER, LABELS))
+    with pytest.raises(ScanError):
+        read_volume(f"{path}{tail}")
+
+
+def test_an_npz_volume_is_the_one_of_its_index(tmp_path: Path) -> None:
+    path = write(tmp_path, "set.npz", npz_bytes(MEMBER, LABELS))
+    for index in range(len(STACK)):
+        volume = read_volume(f"{path}#train/{index}")
+        assert np.array_equal(volume.voxels, STACK[index])
+        assert volume.spacing == (1.0, 1.0, 1.0) and volume.orientation == "RAS"
+
+
+def test_an_npz_split_is_decoded_once_and_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    real = arrays._read_member
+    monkeypatch.setattr(arrays, "_read_member", lambda *a: decoded.append(a) or real(*a))
+    path = write(tmp_path, "set.npz", npz_bytes(MEMBER, LABELS))
+    for index in range(5):
+        read_volume(f"{path}#train/{index}")
+        content_hash(f"{path}#train/{index}")
+    assert len(decoded) == 1
+    write(tmp_path, "set.npz", npz_bytes((MEMBER[0], npy_bytes(255 - STACK)), LABELS))
+    assert np.array_equal(read_volume(f"{path}#train/2").voxels, 255 - STACK[2])
+    assert len(decoded) == 2
+
+
+def test_content_hashes_of_an_npz_follow_the_volume_alone(tmp_path: Path) -> None:
+    one = write(tmp_path, "one.npz", npz_bytes(MEMBER, LABELS))
+    other = write(tmp_path, "other.npz", npz_bytes(LABELS, ("val_images.npy", npy_bytes(STACK[::-1]))))
+    hashes = [content_hash(f"{one}#train/{i}") for i in range(5)]
+    assert len(set(hashes)) == 5
+    assert [content_hash(f"{other}#val/{4 - i}") for i in range(5)] == hashes
+
+
+def test_a_npy_needs_a_spacing_and_says_where_it_belongs(tmp_path: Path) -> None:
+    path = write(tmp_path, "scan.npy", NPY)
+    with pytest.raises(ScanError, match="column 'spacing'"):
+        read_volume(path)
+    volume = read_volume(path, spacing=SPACING)
+    assert volume.spacing == SPACING and np.array_equal(volume.voxels, VOXELS)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(0, 1, 1), (1, 1), (1, 1, float("nan")), (1, -1, 1), (1, 1, float("inf")), (1, 1, 1e6)]
+)
+def test_a_spacing_that_is_none_is_refused(tmp_path: Path, spacing: tuple[float, ...]) -> None:
+    path = write(tmp_path, "scan.npy", NPY)
+    with pytest.raises(ScanError, match="spacing"):
+        read_volume(path, spacing=spacing)
+
+
+@pytest.mark.real_data
+def test_real_medmnist_volumes_are_what_numpy_reads(real_data: Path) -> None:
+    path = real_data / "adrenalmnist3d" / "adrenalmnist3d_64.npz"
+    with np.load(path) as archive:
+        expected = archive["val_images"]
+    for index in (0, 50, 97):
+        assert np.array_equal(read_volume(f"{path}#val/{index}").voxels, expected[index])
