@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate import weighted
 from anymc3d.evaluate.weighted import Confusion, Floats
 
@@ -58,6 +58,20 @@ PROBABILITY_METRICS: Mapping[str, ScoreKernel] = {
     "expected_calibration_error": weighted.expected_calibration_error,
 }
 """Of targets and probabilities."""
+
+
+def compute(name: str, targets: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Metric:
+    """Return the metric ``name``; ``values`` are scores, decisions or probabilities, whichever its table asks for.
+
+    Raises:
+        UsageError: an unknown name, or arrays that do not fit.
+    """
+    if name in DECISION_METRICS:
+        return _of_decisions(name, targets, values, weights)
+    if name in RANKING_METRICS or name in PROBABILITY_METRICS:
+        return _of_scores(name, targets, values, weights)
+    known = [*RANKING_METRICS, *DECISION_METRICS, *PROBABILITY_METRICS]
+    raise UsageError(f"unknown metric {name!r}{did_you_mean(name, known)}")
 
 
 def check_pair(targets: ArrayLike, values: ArrayLike, *, what: str = "scores") -> tuple[Floats, Floats]:

@@ -1,0 +1,92 @@
+"""Two plugins on the same cases: the difference of their AUROCs with an interval and a p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.evaluate import weighted
+from anymc3d.evaluate.delong import PairedTest, delong_paired_test
+from anymc3d.evaluate.intervals import bootstrap, holm, percentile_interval
+from anymc3d.evaluate.measures import LabelCases, Measure, Sampling
+from anymc3d.evaluate.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One label under two plugins."""
+
+    label: str
+    plugins: tuple[str, str]
+    test: PairedTest
+    p_holm: float | None
+    """Adjusted for all comparisons of the study by Holm's method."""
+    n: int
+    n_positive: int
+
+    def measures(self) -> list[Measure]:
+        """Return the difference (first minus second) and its p-values as measures."""
+        found = [
+            Measure(
+                "auroc_difference",
+                "",
+                Metric(self.test.difference, self.test.reason),
+                self.test.interval,
+                self.n,
+                self.n_positive,
+            )
+        ]
+        for name, value in (("auroc_difference_p", self.test.p_value), ("auroc_difference_p_holm", self.p_holm)):
+            metric = Metric(value, "" if value is not None else self.test.reason)
+            found.append(Measure(name, "", metric, replace(self.test.interval, low=None, high=None), self.n, None))
+        return found
+
+
+def compare(
+    per_plugin: Sequence[tuple[str, Sequence[LabelCases]]], patients: NDArray[np.object_], sampling: Sampling
+) -> list[Compared]:
+    """Compare every two plugins on every label they share; ``patients`` are of all cases, (n,).
+
+    Cases count that both plugins predicted. With several rows per patient DeLong's test does not hold: the interval
+    is then a bootstrap by patient and there is no p-value.
+    """
+    found = []
+    for (name_a, labels_a), (name_b, labels_b) in combinations(per_plugin, 2):
+        of_b = {cases.label: cases for cases in labels_b}
+        for first in labels_a:
+            if first.label in of_b:
+                found.append(_compare(first, of_b[first.label], (name_a, name_b), patients, sampling))
+    known = [index for index, one in enumerate(found) if one.test.p_value is not None]
+    adjusted = holm([found[index].test.p_value or 0.0 for index in known])
+    for index, value in zip(known, adjusted, strict=True):
+        found[index] = replace(found[index], p_holm=value)
+    return found
+
+
+def _compare(
+    first: LabelCases, second: LabelCases, plugins: tuple[str, str], patients: NDArray[np.object_], sampling: Sampling
+) -> Compared:
+    rows, in_first, in_second = np.intersect1d(first.rows, second.rows, return_indices=True)
+    targets, scores_a, scores_b = first.targets[in_first], first.scores[in_first], second.scores[in_second]
+    test = delong_paired_test(targets, scores_a, scores_b, level=sampling.level)
+    own = patients[rows]
+    if len(set(own)) < own.size and test.difference is not None:
+        draws = bootstrap(
+            {
+                "": lambda weights: (
+                    weighted.auroc(targets, scores_a, weights) - weighted.auroc(targets, scores_b, weights)
+                )
+            },
+            list(own),
+            targets,
+            num_resamples=sampling.num_resamples,
+            seed=sampling.seed,
+        )
+        interval = percentile_interval(draws[""], level=sampling.level)
+        reason = "no p-value: several rows per patient, which DeLong's test does not allow"
+        test = PairedTest(test.difference, interval, None, reason)
+    return Compared(first.label, plugins, test, None, targets.size, int(targets.sum()))

@@ -1,0 +1,128 @@
+"""Curves as arrays: ROC, precision-recall and reliability, each with a bootstrap band by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anymc3d.evaluate import weighted
+from anymc3d.evaluate.intervals import resample_weights
+from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.metrics import check_pair
+from anymc3d.evaluate.weighted import Floats
+
+GRID = np.linspace(0, 1, 101)
+MAX_RESAMPLES = 1000
+"""A band is read by eye; more resamples do not move it visibly."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Pointwise interval of a curve, (points,) each; NaN where too few resamples reach."""
+
+    x: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Curve:
+    """``x`` and ``y`` (points,) of one curve; ``sizes`` are the cases per point of a reliability curve."""
+
+    kind: str
+    x: Floats
+    y: Floats
+    band: Band
+    sizes: Floats | None = None
+
+
+def roc_curve(targets: Floats, scores: Floats, patients: Sequence[str], sampling: Sampling) -> Curve:
+    """Sensitivity (y) over 1 - specificity (x), from (0, 0) to (1, 1); needs both outcomes."""
+    targets, scores = check_pair(targets, scores)
+
+    def trace(weights: Floats) -> tuple[Floats, Floats]:
+        true_positive, false_positive = _cumulative(targets, scores, weights)
+        x = weighted.ratio(false_positive, false_positive[:, -1:])
+        y = weighted.ratio(true_positive, true_positive[:, -1:])
+        start = np.zeros((len(weights), 1))
+        return np.hstack([start, x]), np.hstack([start, y])
+
+    def on_grid(x: Floats, y: Floats) -> Floats:
+        return np.interp(GRID, x, y)
+
+    x, y = (part[0] for part in trace(np.ones((1, targets.size))))
+    return Curve("roc", x, y, _band(trace, on_grid, patients, targets, sampling))
+
+
+def precision_recall_curve(targets: Floats, scores: Floats, patients: Sequence[str], sampling: Sampling) -> Curve:
+    """Precision (y) over recall (x), one point per distinct score, recall rising; needs both outcomes."""
+    targets, scores = check_pair(targets, scores)
+
+    def trace(weights: Floats) -> tuple[Floats, Floats]:
+        true_positive, false_positive = _cumulative(targets, scores, weights)
+        return (
+            weighted.ratio(true_positive, true_positive[:, -1:]),
+            weighted.ratio(true_positive, true_positive + false_positive),
+        )
+
+    def on_grid(x: Floats, y: Floats) -> Floats:
+        # Step-wise, as average precision sums it: the precision at the first threshold that reaches the recall.
+        return y[np.minimum(np.searchsorted(x, GRID - 1e-12), x.size - 1)]
+
+    x, y = (part[0] for part in trace(np.ones((1, targets.size))))
+    return Curve("pr", x, y, _band(trace, on_grid, patients, targets, sampling))
+
+
+def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence[str], sampling: Sampling) -> Curve:
+    """Share of positives (y) over mean probability (x) in the bins of the calibration error; empty bins left out."""
+    targets, probabilities = check_pair(targets, probabilities, what="probabilities")
+    bins = weighted.calibration_bin(probabilities)
+    once = np.ones((1, targets.size))
+    sizes = weighted.bin_sums(np.ones(targets.size), bins, once)[0]
+    used = sizes > 0
+    x = weighted.bin_sums(probabilities, bins, once)[0][used] / sizes[used]
+    y = weighted.bin_sums(targets, bins, once)[0][used] / sizes[used]
+    shares = []
+    for weights in _weights(patients, targets, sampling):
+        counts = weighted.bin_sums(np.ones(targets.size), bins, weights)
+        shares.append(weighted.ratio(weighted.bin_sums(targets, bins, weights), counts)[:, used])
+    low, high = _quantiles(np.concatenate(shares), sampling.level)
+    return Curve("reliability", x, y, Band(x, low, high), sizes[used])
+
+
+def _cumulative(targets: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """True and false positives at each distinct score, from the highest down, (R, groups)."""
+    positive, negative = weighted.tie_groups(targets, scores, weights)
+    return np.cumsum(positive[:, ::-1], axis=1), np.cumsum(negative[:, ::-1], axis=1)
+
+
+def _band(
+    trace: Callable[[Floats], tuple[Floats, Floats]],
+    on_grid: Callable[[Floats, Floats], Floats],
+    patients: Sequence[str],
+    targets: Floats,
+    sampling: Sampling,
+) -> Band:
+    drawn = []
+    for weights in _weights(patients, targets, sampling):
+        drawn += [on_grid(x, y) for x, y in zip(*trace(weights), strict=True)]
+    low, high = _quantiles(np.array(drawn), sampling.level)
+    return Band(GRID, low, high)
+
+
+def _weights(patients: Sequence[str], targets: Floats, sampling: Sampling) -> Iterator[Floats]:
+    return resample_weights(
+        patients, targets, num_resamples=min(sampling.num_resamples, MAX_RESAMPLES), seed=sampling.seed
+    )
+
+
+def _quantiles(values: Floats, level: float) -> tuple[Floats, Floats]:
+    """Quantiles per column, NaN where fewer than half the resamples are defined."""
+    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    for column in range(values.shape[1]):
+        defined = values[~np.isnan(values[:, column]), column]
+        if 2 * defined.size >= len(values):
+            low[column], high[column] = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
+    return low, high

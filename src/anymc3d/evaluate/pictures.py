@@ -1,0 +1,125 @@
+"""Pictures of the curves: one panel per label, one colour and line style per plugin, bands for the uncertainty.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles say the same once more. matplotlib
+draws into memory (Agg) and needs no display.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anymc3d import atomic
+from anymc3d.evaluate.curves import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+_DPI = 150
+_COLUMNS = 3
+_TITLE_LETTERS = 34
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One curve with what its legend says, for instance ``AUROC 0.91 (0.85 to 0.94)``."""
+
+    label: str
+    plugin: str
+    curve: Curve
+    legend: str
+    prevalence: float
+
+
+@dataclass(frozen=True)
+class _Kind:
+    title: str
+    x: str
+    y: str
+    legend_place: str
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "roc": _Kind("ROC", "1 - specificity", "sensitivity", "lower right"),
+    "pr": _Kind("Precision-recall", "recall (sensitivity)", "precision (PPV)", "lower left"),
+    "reliability": _Kind("Reliability", "mean predicted probability", "share of positives", "upper left"),
+}
+
+
+def draw_curves(path: Path, curves: Sequence[Drawn], *, subtitle: str) -> None:
+    """Write one PNG with all ``curves``, which are of one kind; readable at a width of 800 pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kind = _KINDS[curves[0].curve.kind]
+    labels = list(dict.fromkeys(drawn.label for drawn in curves))
+    plugins = list(dict.fromkeys(drawn.plugin for drawn in curves))
+    columns = min(len(labels), _COLUMNS)
+    lines = math.ceil(len(labels) / columns)
+    width, height = (6.4, 6.2) if columns == 1 else (4.2 * columns, 4.1 * lines + 0.8)
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{kind.title}: {subtitle}", fontsize=12 if columns == 1 else 14)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(labels) :]:
+        axis.set_visible(False)
+    for axis, label in zip(axes, labels, strict=False):
+        own = [drawn for drawn in curves if drawn.label == label]
+        _draw_panel(axis, kind, own, plugins, font=11 if columns == 1 else 10 + columns // 3)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Sequence[str], *, font: int) -> None:
+    _draw_reference(axis, curves)
+    for drawn in curves:
+        index = plugins.index(drawn.plugin)
+        colour, style = COLOURS[index % len(COLOURS)], STYLES[index % len(STYLES)]
+        name = f"{drawn.plugin}\n{drawn.legend}" if len(plugins) > 1 else drawn.legend
+        _draw_one(axis, drawn.curve, colour, style, name)
+    label = curves[0].label
+    axis.set_title(label if len(label) <= _TITLE_LETTERS else label[: _TITLE_LETTERS - 1] + "…", fontsize=font + 1)
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axis.set_xlabel(kind.x, fontsize=font)
+    axis.set_ylabel(kind.y, fontsize=font)
+    axis.tick_params(labelsize=font - 1)
+    axis.grid(color="#E5E5E5", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.legend(loc=kind.legend_place, fontsize=font - 1, framealpha=0.9)
+
+
+def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> None:
+    band, there = curve.band, ~np.isnan(curve.band.low)
+    if curve.kind == "reliability":
+        spread = np.abs(np.stack([curve.y - band.low, band.high - curve.y]))[:, there]
+        axis.errorbar(curve.x[there], curve.y[there], yerr=spread, fmt="none", ecolor=colour, alpha=0.5, capsize=3)
+        axis.plot(curve.x, curve.y, marker="o", markersize=5, color=colour, linestyle=style, linewidth=1.6, label=name)
+        return
+    axis.fill_between(
+        band.x[there], band.low[there], band.high[there], color=colour, alpha=0.18, linewidth=0, step=_step(curve)
+    )
+    if curve.kind == "pr":
+        x, y = np.r_[0.0, curve.x], np.r_[curve.y[0], curve.y]
+        axis.step(x, y, where="pre", color=colour, linestyle=style, linewidth=1.8, label=name)
+    else:
+        axis.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.8, label=name)
+
+
+def _draw_reference(axis: Axes, curves: Sequence[Drawn]) -> None:
+    """What chance (or, for reliability, perfection) looks like."""
+    grey = {"color": "#777777", "linewidth": 1.0, "linestyle": (0, (1, 2))}
+    if curves[0].curve.kind == "pr":
+        axis.axhline(curves[0].prevalence, **grey)
+    else:
+        axis.plot([0, 1], [0, 1], **grey)
+
+
+def _step(curve: Curve) -> str | None:
+    return "pre" if curve.kind == "pr" else None

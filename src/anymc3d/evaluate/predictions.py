@@ -1,0 +1,170 @@
+"""Rows of ``predictions.csv`` -> arrays in the order of the manifest's cases, every fault in one report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anymc3d.config import LabelSettings
+from anymc3d.errors import ProblemsError, UsageError
+from anymc3d.evaluate.metrics import one_vs_rest
+from anymc3d.evaluate.targets import settings_of
+from anymc3d.evaluate.weighted import Floats
+
+PARTS = ("logit", "probability", "decision")
+STATUSES = ("ok", "warn", "error")
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class PluginPredictions:
+    """One plugin's predictions, (n cases of the manifest, L labels) each, NaN where there is none."""
+
+    plugin: str
+    settings: LabelSettings | None
+    """None: every case of this plugin failed, so its labels are unknown."""
+    logits: Floats
+    probabilities: Floats
+    decisions: Floats
+    states: tuple[str, ...]
+    """Per case: ``ok``, ``warn``, ``error``, or ``absent`` where the table has no row."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names, in column order."""
+        return self.settings.output_names if self.settings else ()
+
+    def scores(self) -> Floats:
+        """Return what ranks the cases: the raw logit; of several classes the log-odds of one against the rest."""
+        if self.settings is None or self.settings.kind != "multiclass":
+            return self.logits
+        there = np.isfinite(self.logits).all(axis=1)
+        scores = np.full(self.logits.shape, np.nan)
+        scores[there] = one_vs_rest(self.logits[there]) if there.any() else scores[there]
+        return scores
+
+
+def read_predictions(
+    rows: Sequence[Mapping[str, str]],
+    case_ids: Sequence[str],
+    *,
+    known: Sequence[LabelSettings] = (),
+    plugin: str = "",
+) -> tuple[list[PluginPredictions], list[str]]:
+    """Return the predictions of each plugin, in order of appearance, and warnings.
+
+    ``plugin`` names the only plugin of a table without a ``plugin`` column.
+
+    Raises:
+        UsageError: no rows, missing columns, or no case in common with the manifest.
+        ProblemsError: duplicated cases, or cells that are not what their column promises.
+    """
+    labels = _labels(rows)
+    _check_overlap([row["case"] for row in rows], case_ids)
+    by_plugin: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        by_plugin.setdefault(row.get("plugin", plugin), []).append(row)
+    problems: list[str] = []
+    found = [_of_plugin(name, part, labels, case_ids, known, problems) for name, part in by_plugin.items()]
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise ProblemsError("predictions", problems[:_SHOWN] + more)
+    listed = set(case_ids)
+    others = list(dict.fromkeys(row["case"] for row in rows if row["case"] not in listed))
+    if not others:
+        return found, []
+    return found, [f"{len(others)} predicted cases are not in the manifest and were left out: {shown_few(others)}"]
+
+
+def shown_few(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    if not rows:
+        raise UsageError("predictions: the table has no rows")
+    columns = list(rows[0])
+    labels = [column.partition(".")[2] for column in columns if column.startswith("probability.")]
+    needed = ["case", "status", *(f"{part}.{label}" for label in labels for part in PARTS)]
+    missing = [column for column in needed if column not in columns]
+    if not labels:
+        missing += [f"{part}.<label>" for part in PARTS]
+    if missing:
+        msg = f"predictions: no column {', '.join(missing[:6])}; expected a predictions.csv as 'anymc3d predict' writes"
+        raise UsageError(f"{msg}, got the columns {', '.join(columns[:8])}")
+    return labels
+
+
+def _check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
+    if not set(predicted) & set(case_ids):
+        msg = f"no case of the predictions is in the manifest: predictions have {shown_few(predicted)}"
+        raise UsageError(f"{msg}; the manifest has {shown_few(case_ids)}")
+
+
+def _of_plugin(
+    plugin: str,
+    rows: Sequence[Mapping[str, str]],
+    labels: Sequence[str],
+    case_ids: Sequence[str],
+    known: Sequence[LabelSettings],
+    problems: list[str],
+) -> PluginPredictions:
+    own = [label for label in labels if any(row[f"logit.{label}"] for row in rows)]
+    settings = settings_of(own, known) if own else None
+    names = settings.output_names if settings else ()
+    values = np.full((len(PARTS), len(case_ids), len(names)), np.nan)
+    states = ["absent"] * len(case_ids)
+    position = {case: index for index, case in enumerate(case_ids)}
+    seen: set[str] = set()
+    for row in rows:
+        case = row["case"]
+        where = f"case {case!r}" + (f", plugin {plugin!r}" if plugin else "")
+        if case in seen:
+            problems.append(f"{where}: stands twice; a case is predicted once per plugin")
+        seen.add(case)
+        if row["status"] not in STATUSES:
+            problems.append(f"{where}: status is {row['status']!r}, expected {', '.join(STATUSES)}")
+        elif case in position:
+            states[position[case]] = row["status"]
+            if row["status"] != "error":
+                cells, faults = _read_cells(row, names, settings)
+                values[:, position[case]] = cells
+                problems += [f"{where}: {fault}" for fault in faults]
+    return PluginPredictions(plugin, settings, values[0], values[1], values[2], tuple(states))
+
+
+def _read_cells(
+    row: Mapping[str, str], labels: Sequence[str], settings: LabelSettings | None
+) -> tuple[Floats, list[str]]:
+    """Return (3, L): logit, probability, decision of one case; and the faults."""
+    cells, faults = np.full((len(PARTS), len(labels)), np.nan), []
+    for i, part in enumerate(PARTS):
+        for j, label in enumerate(labels):
+            text = row[f"{part}.{label}"]
+            value = _number(text)
+            if not _fits(part, value):
+                faults.append(f"{part}.{label} is {text!r}, expected {_EXPECTED[part]}")
+            cells[i, j] = value
+    if settings and settings.kind == "multiclass" and not faults and cells[2].sum() != 1:
+        faults.append(f"{int(cells[2].sum())} classes of {settings.columns[0]} are decided, expected exactly one")
+    return cells, faults
+
+
+_EXPECTED = {"logit": "a finite number", "probability": "a number from 0 to 1", "decision": "0 or 1"}
+
+
+def _fits(part: str, value: float) -> bool:
+    if part == "decision":
+        return value in (0.0, 1.0)
+    return math.isfinite(value) and (part == "logit" or 0 <= value <= 1)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,213 @@
+"""A study: predictions and labels in, the rows of ``metrics.csv`` out. Tables only, never a scan.
+
+Where the manifest has splits, figures are of ``test`` and thresholds are chosen on ``val`` alone: test labels cannot
+move them. Cases that failed or are absent are counted (``failed_cases``), never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.config import LabelSettings
+from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate.comparison import compare
+from anymc3d.evaluate.measures import (
+    LabelCases,
+    Sampling,
+    class_accuracy,
+    label_measures,
+    macro_measures,
+    pooled_crg,
+)
+from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.predictions import PluginPredictions, read_predictions, shown_few
+from anymc3d.evaluate.study_points import Points, choose_points, label_cases
+from anymc3d.evaluate.study_rows import ALL, Row, failed_row, failures, row_of, threshold_rows
+from anymc3d.evaluate.targets import encode_targets
+
+MAX_GROUP_VALUES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """What to report."""
+
+    groups: tuple[str, ...] = ()
+    """Manifest columns whose values become subgroups."""
+    operating_points: tuple[str, ...] | None = None
+    """Criteria chosen on ``val``; None: Youden's J where there are ``val`` predictions, nothing where not."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class PluginStudy:
+    """One plugin's evaluated cases, label by label, and the thresholds chosen for it."""
+
+    plugin: str
+    labels: tuple[LabelCases, ...]
+    points: Mapping[str, Mapping[str, OperatingPoint]]
+    """Label -> criterion -> operating point."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The result: rows of ``metrics.csv``, warnings for the reader, and what the curves are drawn from."""
+
+    rows: list[Row]
+    warnings: list[str]
+    split: str
+    plugins: tuple[PluginStudy, ...]
+    patients: NDArray[np.object_]
+    """Of the evaluated cases, which ``LabelCases.rows`` count."""
+
+
+def evaluate_rows(
+    predictions: Sequence[Mapping[str, str]],
+    manifest: Sequence[Mapping[str, str]],
+    *,
+    labels: LabelSettings | None = None,
+    plugin: str = "",
+    settings: StudySettings | None = None,
+) -> list[Row]:
+    """Return the rows of ``metrics.csv``; see :func:`evaluate_study`."""
+    known = () if labels is None else (labels,)
+    return evaluate_study(predictions, manifest, known=known, plugin=plugin, settings=settings).rows
+
+
+def evaluate_study(
+    predictions: Sequence[Mapping[str, str]],
+    manifest: Sequence[Mapping[str, str]],
+    *,
+    known: Sequence[LabelSettings] = (),
+    plugin: str = "",
+    settings: StudySettings | None = None,
+) -> Study:
+    """Evaluate predictions against labels.
+
+    Args:
+        predictions: rows of ``predictions.csv`` as text.
+        manifest: one row per case as text: ``case``, optionally ``patient`` and ``split``, and the label columns.
+        known: what label columns mean, where cells are not 0 and 1 (from the task file).
+        plugin: the name of the only plugin of a table without a ``plugin`` column.
+        settings: groups, operating points and resampling.
+
+    Raises:
+        UsageError: the tables do not fit each other, or settings that these tables cannot serve.
+        ProblemsError: faulty cells, all of them named.
+    """
+    settings = settings or StudySettings()
+    split, evaluated, for_thresholds = _choose_rows(manifest)
+    per_plugin, warnings = read_predictions(predictions, [row["case"] for row in manifest], known=known, plugin=plugin)
+    _check_groups(settings.groups, manifest)
+    patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
+    rows: list[Row] = []
+    studies = []
+    for one in per_plugin:
+        frame = {"split": split, "plugin": one.plugin}
+        targets = encode_targets(manifest, one.settings) if one.settings else np.zeros((len(manifest), 0))
+        points = choose_points(one, targets, for_thresholds, settings.operating_points)
+        warnings += _warnings(one, split, evaluated, for_thresholds, points)
+        rows += threshold_rows(points, one.plugin)
+        for group, members in _groups(manifest, evaluated, settings.groups):
+            labels = label_cases(one, targets, members, points)
+            rows.append(failed_row(one, members, group, frame))
+            rows += _group_rows(one, labels, patients[members], settings.sampling, {**frame, "group": group})
+            if group == ALL:
+                chosen = {
+                    label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()
+                }
+                studies.append(PluginStudy(one.plugin, tuple(labels), chosen))
+    compared = compare([(one.plugin, one.labels) for one in studies], patients[evaluated], settings.sampling)
+    for pair in compared:
+        frame = {"label": pair.label, "group": ALL, "split": split, "plugin": " - ".join(pair.plugins)}
+        rows += [row_of(measure, frame) for measure in pair.measures()]
+    return Study(rows, list(dict.fromkeys(warnings)), split, tuple(studies), patients[evaluated])
+
+
+def _choose_rows(manifest: Sequence[Mapping[str, str]]) -> tuple[str, NDArray[np.intp], NDArray[np.intp]]:
+    """Return the evaluated split, its rows, and the rows on which thresholds may be chosen."""
+    if not manifest:
+        raise UsageError("the manifest has no rows")
+    splits = np.array([row.get("split", "") for row in manifest])
+    names = sorted(set(splits) - {""})
+    if not names:
+        return ALL, np.arange(len(manifest)), np.array([], dtype=np.intp)
+    if "test" in names:
+        return "test", np.flatnonzero(splits == "test"), np.flatnonzero(splits == "val")
+    if len(names) == 1:
+        return names[0], np.flatnonzero(splits == names[0]), np.array([], dtype=np.intp)
+    raise UsageError(
+        f"the manifest has a split column with {', '.join(names)} but no test rows, and figures are of the test rows; "
+        "give a manifest with test rows, or one without the split column to evaluate all of it"
+    )
+
+
+def _check_groups(groups: Sequence[str], manifest: Sequence[Mapping[str, str]]) -> None:
+    for column in groups:
+        if column not in manifest[0]:
+            raise UsageError(f"the manifest has no column {column!r} to group by{did_you_mean(column, manifest[0])}")
+        num_values = len({row[column] for row in manifest})
+        if num_values > MAX_GROUP_VALUES:
+            msg = f"column {column!r} has {num_values} different values, at most {MAX_GROUP_VALUES} make groups"
+            raise UsageError(f"{msg}; add a column of ranges, for instance {column}_group")
+
+
+def _groups(
+    manifest: Sequence[Mapping[str, str]], evaluated: NDArray[np.intp], columns: Sequence[str]
+) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield (group name, its evaluated rows): ``all``, then ``<column>=<value>``; an empty cell is ``(missing)``."""
+    yield ALL, evaluated
+    for column in columns:
+        values = np.array([manifest[row][column] for row in evaluated], dtype=object)
+        for value in sorted(set(values), key=lambda text: (text == "", len(text) if text.isdigit() else 0, text)):
+            yield f"{column}={value or '(missing)'}", evaluated[values == value]
+
+
+def _group_rows(
+    one: PluginPredictions,
+    labels: Sequence[LabelCases],
+    patients: NDArray[np.object_],
+    sampling: Sampling,
+    frame: Mapping[str, str],
+) -> Iterator[Row]:
+    for cases in labels:
+        for measure in label_measures(cases, patients[cases.rows], sampling):
+            yield row_of(measure, {**frame, "label": cases.label})
+    if one.settings is None or len(labels) < 2:
+        return
+    if one.settings.kind == "multiclass":
+        strata = np.full(patients.size, -1.0)
+        for index, cases in enumerate(labels):
+            strata[cases.rows[cases.targets == 1]] = index
+        for measure in macro_measures(labels, patients, strata, sampling, without=("crg", "accuracy")):
+            yield row_of(measure, {**frame, "label": "macro"})
+        yield row_of(class_accuracy(labels, patients, sampling), {**frame, "label": one.settings.columns[0]})
+        return
+    for measure in macro_measures(labels, patients, np.zeros(patients.size), sampling):
+        yield row_of(measure, {**frame, "label": "macro"})
+    for measure in pooled_crg(labels, patients, sampling):
+        yield row_of(measure, {**frame, "label": "pooled"})
+
+
+def _warnings(
+    one: PluginPredictions, split: str, evaluated: NDArray[np.intp], source: NDArray[np.intp], points: Points
+) -> list[str]:
+    name = f"plugin {one.plugin!r}: " if one.plugin else ""
+    found = []
+    for what, members in ((split, evaluated), ("val", source)):
+        num_error, num_absent = failures(one, members)
+        if num_absent == members.size and what == "val":
+            if num_absent:
+                found.append(f"{name}no prediction of a val row: only the plugin's own decisions are evaluated")
+        elif num_error + num_absent:
+            which = "" if what == ALL else f"{what} "
+            msg = f"{name}{num_error + num_absent} of {members.size} {which}cases have no prediction and are not in"
+            found.append(f"{msg} the figures ({num_error} failed, {num_absent} not in the table)")
+    if split in ("train", "val"):
+        found.append(f"the manifest has no test rows: the figures are of its {split} rows")
+    unchosen = [f"{label}: {point}" for label, of in points.items() for point in of.values() if isinstance(point, str)]
+    return found + ([f"{name}{shown_few(unchosen)}"] if unchosen else [])
