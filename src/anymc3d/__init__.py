@@ -1,0 +1,37 @@
+"""anymc3d: 3D medical image classification with one small plugin per task on a frozen 2D foundation model.
+
+>>> import anymc3d
+>>> prediction = anymc3d.load("plugin.safetensors").predict("scan.nii.gz")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from anymc3d.version import __version__
+
+if TYPE_CHECKING:
+    from anymc3d.plugins import Plugin, load_plugin
+    from anymc3d.predict import Prediction, Predictor, load
+    from anymc3d.task_file import read_task
+    from anymc3d.train.fit import fit
+
+_PUBLIC = {
+    "Plugin": "anymc3d.plugins",
+    "Prediction": "anymc3d.predict",
+    "Predictor": "anymc3d.predict",
+    "fit": "anymc3d.train.fit",
+    "load": "anymc3d.predict",
+    "load_plugin": "anymc3d.plugins",
+    "read_task": "anymc3d.task_file",
+}
+
+__all__ = ["Plugin", "Prediction", "Predictor", "__version__", "fit", "load", "load_plugin", "read_task"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: a bare ``import anymc3d`` needs no torch."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'anymc3d' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

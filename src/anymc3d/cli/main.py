@@ -1,0 +1,101 @@
+"""The ``anymc3d`` command: one table from sub-command to module; each module parses, calls one function, prints.
+
+Nothing heavy is imported before the chosen command runs, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
+from anymc3d.version import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("anymc3d.cli.demo", "the whole main job on data it makes itself"),
+    "doctor": ("anymc3d.cli.doctor", "check the installation"),
+    "plan": ("anymc3d.cli.plan", "measure a data set and write a task file with a reason for each choice"),
+    "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
+    "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
+    "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
+    "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
+    "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
+}
+
+INTERNAL_ERROR = 1
+INTERRUPTED = 75
+
+
+class Parser(argparse.ArgumentParser):
+    """Usage errors as one line with a suggestion, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
+
+
+def build_parser(command: str | None = None) -> Parser:
+    """The parser; only ``command``'s own module is imported to add its arguments."""
+    parser = Parser(
+        prog="anymc3d",
+        description="From a folder of 3D scans and a CSV of labels to a classifier you can trust. Research use only.",
+    )
+    parser.add_argument("--version", action="version", version=f"anymc3d {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, (module, summary) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == command:
+            importlib.import_module(module).add_arguments(sub)
+            sub.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one clear line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    try:
+        if chosen is not None and chosen not in COMMANDS:
+            raise UsageError(f"anymc3d: unknown command {chosen!r}{did_you_mean(chosen, COMMANDS)}")
+        parser = build_parser(chosen)
+        parsed = parser.parse_args(words)
+        if parsed.command is None:
+            parser.print_help()
+            return 2
+        logging.basicConfig(
+            level=logging.WARNING if getattr(parsed, "quiet", False) else logging.INFO,
+            format="%(message)s",
+            stream=sys.stderr,
+        )
+        return importlib.import_module(COMMANDS[parsed.command][0]).run(parsed)
+    except AnyMC3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return INTERNAL_ERROR
+    except Exception as error:  # noqa: BLE001 - the last boundary: an internal error is one line, not a traceback
+        if "--debug" in words:
+            traceback.print_exc()
+        text = " ".join(str(error).split())
+        print(
+            f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)",
+            file=sys.stderr,
+        )
+        return INTERNAL_ERROR
+
+
+def print_json(value: object) -> None:
+    """Machine output of every command with ``--json``: one JSON value on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

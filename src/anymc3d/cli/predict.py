@@ -1,0 +1,98 @@
+"""``anymc3d predict -p PLUGIN [-p PLUGIN …] -i SCAN… | MANIFEST.csv -o OUT``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.data.case import Case
+
+_VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="may be given often")
+    parser.add_argument(
+        "-i",
+        "--input",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="SCAN",
+        help="scans, or one manifest (.csv, MedMNIST .npz), or the views of one study as axial=A sagittal=B",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
+    parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
+    )
+    parser.add_argument(
+        "--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call (default: 64)"
+    )
+    parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
+    parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict all inputs; the exit code says whether some or all failed."""
+    if args.chunk_size < 1:
+        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
+    from anymc3d.cli.main import print_json
+    from anymc3d.cohort import TABLE, predict_cohort
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+
+    plugins = [load_plugin(path) for path in args.plugin]
+    cases = read_inputs(args.input, args.split)
+    predictor = Predictor(
+        plugins, backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
+    )
+    result = predict_cohort(predictor, cases, args.out, precision=args.precision, quiet=args.quiet)
+    if args.json:
+        print_json(result.rows)
+        return result.exit_code
+    counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
+    print(f"{args.out / TABLE}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    if result.reused:
+        print(f"{result.reused} cases were already done and unchanged")
+    print("Research use only. Not a medical device.")
+    return result.exit_code
+
+
+def read_inputs(inputs: list[str], splits: list[str] | None = None) -> list[Case]:
+    """Scans, one manifest, or ``view=scan`` pairs -> cases.
+
+    Raises:
+        UsageError: kinds of input are mixed, or two scans would get one id.
+        ManifestError: the manifest cannot be used.
+    """
+    from anymc3d.data.manifest import read_manifest
+    from anymc3d.predict import study_case
+
+    manifests = [text for text in inputs if text.lower().endswith((".csv", ".tsv", ".npz"))]
+    if manifests and len(inputs) > 1:
+        raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
+    if manifests:
+        cases = list(read_manifest(manifests[0], check_scans=False).cases)
+        return [case for case in cases if not splits or case.split in splits]
+    if splits:
+        raise UsageError("--split: only a manifest has splits")
+    pairs = [_VIEW.fullmatch(text) for text in inputs]
+    if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
+        if not all(pairs):
+            raise UsageError("expected scans, or view=scan for every view of one study, got both")
+        return [study_case(None, {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs})]
+    cases = [study_case(str(Path(text).resolve()), None) for text in inputs]
+    ids = [case.id for case in cases]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise UsageError(f"two scans would get the case id {twice[0]!r}; list them in a manifest with a case column")
+    return cases

@@ -1,0 +1,131 @@
+"""Many cases through one predictor, one row for every input, always; a killed run goes on where it stopped.
+
+Every finished case is a line in ``OUT/journal.jsonl`` with the hashes of its scans. ``OUT/predictions.csv`` is made
+from the journal, in the order of the inputs, when the run ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from anymc3d import outputs
+from anymc3d.data.case import Case
+from anymc3d.data.dataset import CaseScans
+from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.errors import ScanError
+from anymc3d.folders import claim, locked
+from anymc3d.plugins import Plugin
+from anymc3d.predict import Predictor
+from anymc3d.tables import write_table
+from anymc3d.version import __version__
+
+logger = logging.getLogger(__name__)
+
+TABLE, JOURNAL, RECORD = "predictions.csv", "journal.jsonl", "predict.json"
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What a run did: the rows in input order, and how many cases it computed and took from an earlier run."""
+
+    rows: list[Row]
+    computed: int
+    reused: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 3 some cases failed, 4 all failed."""
+        failed = {row["case"] for row in self.rows if row["status"] == "error"}
+        cases = {row["case"] for row in self.rows}
+        if not failed:
+            return 0
+        return 4 if failed == cases else 3
+
+
+def predict_cohort(
+    predictor: Predictor, cases: Sequence[Case], out: Path, *, precision: str = "fp32", quiet: bool = False
+) -> CohortResult:
+    """Predict every case into ``out``.
+
+    Raises:
+        RunFolderError: ``out`` belongs to other plugins or settings, or another process works in it.
+    """
+    with locked(out):
+        claim(out / RECORD, _identity(predictor.plugins, precision), "a prediction run")
+        done = read_journal(out / JOURNAL)
+        rows: list[Row] = []
+        computed = 0
+        with (out / JOURNAL).open("a", encoding="utf-8") as journal:
+            for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
+                key = _inputs_key(case)
+                entry = done.get(case.id)
+                if key is None or entry is None or entry["inputs"] != key:
+                    entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
+                    computed += 1
+                    journal.write(json.dumps(entry) + "\n")
+                    journal.flush()
+                rows += entry["rows"]
+        write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
+    return CohortResult(rows, computed, len(cases) - computed)
+
+
+def read_journal(path: Path) -> dict[str, dict[str, Any]]:
+    """Case id -> its last whole line; a torn last line (a kill while writing) is cut off."""
+    entries: dict[str, dict[str, Any]] = {}
+    if not path.exists():
+        return entries
+    whole = 0
+    content = path.read_bytes()
+    for line in content.splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+            entries[entry["case"]] = {key: entry[key] for key in ("case", "inputs", "rows")}
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s: a line that was not written whole is dropped", path)
+            break
+        if not line.endswith(b"\n"):
+            break
+        whole += len(line)
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return entries
+
+
+def _inputs_key(case: Case) -> str | None:
+    """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
+    try:
+        hashes = CaseScans(case).hashes()
+    except ScanError:
+        return None
+    return json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)
+
+
+def _identity(plugins: Sequence[Plugin], precision: str) -> dict[str, Any]:
+    return {
+        "kind": "predict",
+        "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
+        "precision": precision,
+        "preprocessing_version": CODE_VERSION,
+        "version": __version__,
+    }
+
+
+def _columns(plugins: Sequence[Plugin]) -> list[str]:
+    names = dict.fromkeys(name for plugin in plugins for name in plugin.card.labels.output_names)
+    return outputs.prediction_columns(list(names), with_plugin=len(plugins) > 1)
+
+
+def _one_plugin(rows: Iterable[Row], plugins: Sequence[Plugin]) -> list[Mapping[str, str]]:
+    if len(plugins) > 1:
+        return list(rows)
+    return [{name: cell for name, cell in row.items() if name != "plugin"} for row in rows]

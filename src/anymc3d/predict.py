@@ -1,0 +1,274 @@
+"""Scans in, predictions out: the journey of one scan, from file to decision. The twin of ``anymc3d.train.fit``.
+
+``load("plugin.safetensors").predict("scan.nii.gz")`` gives the record that is also a row of ``predictions.csv``.
+Several plugins share one resident backbone per fingerprint and one read of each scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anymc3d import outputs
+from anymc3d.config import ViewSettings
+from anymc3d.data.case import Case, default_id
+from anymc3d.data.dataset import CaseScans, PreparedCase
+from anymc3d.data.intensity import mismatch
+from anymc3d.data.preprocess import CODE_VERSION, PreparedView
+from anymc3d.device import choose_device, choose_dtype
+from anymc3d.errors import AnyMC3DError, PluginError, UsageError
+from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
+from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.types import Status
+
+DEFAULT_CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One plugin's answer for one case; ``row()`` is its row in ``predictions.csv``."""
+
+    case: str
+    plugin: str
+    status: Status
+    message: str = ""
+    """Warnings, or why there is no answer."""
+    labels: tuple[str, ...] = ()
+    logits: Mapping[str, float] = field(default_factory=dict)
+    """Label -> raw logit (binary: the log-odds z1 - z0)."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    decisions: Mapping[str, int] = field(default_factory=dict)
+    slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """View -> weight of every slice in the view's order, adding up to 1."""
+    view_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, str]:
+        """The cells of ``predictions.csv``; an error row has empty label cells."""
+        cells = {"case": self.case, "plugin": self.plugin, "status": self.status, "message": self.message}
+        if self.status == "error":
+            return cells
+        values = [
+            np.array([part[name] for name in self.labels]) for part in (self.logits, self.probabilities, self.decisions)
+        ]
+        return cells | outputs.prediction_cells(self.labels, *values)
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """A plugin together with its classifier and the backbone it shares."""
+
+    plugin: Plugin
+    classifier: VolumeClassifier
+    backbone: LoadedBackbone
+    encoding: Encoding
+
+
+class Predictor:
+    """Plugins, ready to predict.
+
+    Args:
+        plugins: several may belong to one backbone, which is then held once.
+        backbone: a name, folder or file; by default each plugin's own, found by fingerprint in the local store.
+        device: auto, cpu, cuda or cuda:N.
+        precision: of the backbone's arithmetic: fp32 (the reference), bf16, or auto (bf16 where it is native).
+        chunk_size: slices per backbone call; changes memory, not the result.
+
+    Raises:
+        PluginError, BackboneError: a plugin cannot be used, or its backbone is not at hand.
+    """
+
+    def __init__(
+        self,
+        plugins: Sequence[Plugin],
+        *,
+        backbone: str | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        chunk_size: int = DEFAULT_CHUNK,
+    ) -> None:
+        if not plugins:
+            raise UsageError("expected at least one plugin, got none")
+        _check_names(plugins)
+        self.device = choose_device(device)
+        dtype = choose_dtype(precision, self.device)
+        loaded: dict[tuple[str, str], LoadedBackbone] = {}
+        self._residents: list[_Resident] = []
+        for plugin in plugins:
+            record = plugin.card.backbone
+            key = (record.fingerprint, record.positions)
+            if key not in loaded:
+                loaded[key] = _backbone_of(plugin, backbone)
+                loaded[key].module.to(self.device)
+            shared = loaded[key]
+            classifier = plugin.build(shared.module, shared.fingerprint).to(self.device)
+            encoding = Encoding(mean=record.mean, std=record.std, chunk_size=chunk_size, dtype=dtype)
+            self._residents.append(_Resident(plugin, classifier, shared, encoding))
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins, in the order they were given."""
+        return tuple(resident.plugin for resident in self._residents)
+
+    def predict(
+        self,
+        scan: str | Path | None = None,
+        *,
+        views: Mapping[str, str | Path] | None = None,
+        case: str | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Predict one study: one scan, or ``views`` = view -> scan. One plugin gives one prediction, several a list.
+
+        Raises:
+            ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
+        """
+        study = study_case(scan, views, case=case, spacing=spacing)
+        scans = CaseScans(self._fitted(study))
+        predictions = [self._one(resident, study, scans) for resident in self._residents]
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def predict_case(self, case: Case) -> list[Prediction]:
+        """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``."""
+        scans = CaseScans(self._fitted(case))
+        return [self._guarded(resident, case, scans) for resident in self._residents]
+
+    def _fitted(self, case: Case) -> Case:
+        """A lone scan stands for whatever one column the plugins were trained on."""
+        wanted = {view.image for plugin in self.plugins for view in plugin.card.preprocessing.values()}
+        if set(case.images) == {"image"} and len(wanted) == 1:
+            return replace(case, images={wanted.pop(): case.images["image"]})
+        return case
+
+    def _guarded(self, resident: _Resident, case: Case, scans: CaseScans) -> Prediction:
+        try:
+            return self._one(resident, case, scans)
+        except AnyMC3DError as error:
+            message = " ".join(str(error).split())
+        except (MemoryError, RuntimeError) as error:
+            # Out of memory, or torch refusing a computation: this case fails, the others go on.
+            message = f"cannot be predicted ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        card = resident.plugin.card
+        return Prediction(
+            case=case.id, plugin=card.name, status="error", message=message, labels=card.labels.output_names
+        )
+
+    def _one(self, resident: _Resident, case: Case, scans: CaseScans) -> Prediction:
+        card = resident.plugin.card
+        prepared = scans.prepare(card.preprocessing)
+        batch = {name: self._packed(prepared.views[name], view) for name, view in card.preprocessing.items()}
+        with torch.inference_mode():
+            output = resident.classifier(resident.backbone.module, batch, resident.encoding)
+        raw = outputs.raw_logits(output.logits.cpu().numpy(), card.labels.kind)
+        probability = outputs.probabilities(raw, card.labels.kind)
+        if not np.isfinite(probability).all():
+            raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case.id!r}")
+        decision = outputs.decisions(raw, card.labels.kind, [point["threshold"] for point in card.operating_points])
+        names = card.labels.output_names
+        warnings = [*prepared.warnings, *_missing_views(prepared), *_misfits(resident.plugin, prepared)]
+        return Prediction(
+            case=case.id,
+            plugin=card.name,
+            status="warn" if warnings else "ok",
+            message="; ".join(" ".join(text.split()) for text in warnings),
+            labels=names,
+            logits=dict(zip(names, raw[0].tolist(), strict=True)),
+            probabilities=dict(zip(names, probability[0].tolist(), strict=True)),
+            decisions=dict(zip(names, decision[0].tolist(), strict=True)),
+            slice_weights={
+                name: tuple(weights[0].tolist())
+                for name, weights in output.slice_weights.items()
+                if batch[name].counts[0]
+            },
+            view_weights=dict(zip(card.views, output.view_weights[0].tolist(), strict=True)),
+        )
+
+    def _packed(self, prepared: PreparedView | None, view: ViewSettings) -> PackedSlices:
+        if prepared is None:
+            height, width, _ = view.size
+            return PackedSlices(torch.zeros(0, view.num_channels, height, width, device=self.device), (0,))
+        slices = torch.from_numpy(prepared.slices).to(self.device)
+        return PackedSlices(slices, (slices.shape[0],))
+
+
+def load(
+    plugin: str | Path | Sequence[str | Path],
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+) -> Predictor:
+    """Load one plugin file or several into one predictor; see :class:`Predictor`."""
+    paths = [plugin] if isinstance(plugin, (str, Path)) else list(plugin)
+    return Predictor([load_plugin(path) for path in paths], backbone=backbone, device=device, precision=precision)
+
+
+def study_case(
+    scan: str | Path | None,
+    views: Mapping[str, str | Path] | None,
+    *,
+    case: str | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Case:
+    """A case that no manifest names: one scan, or several views of one study.
+
+    Raises:
+        UsageError: neither or both were given.
+    """
+    if (scan is None) == (not views):
+        raise UsageError("expected one scan, or views of one study, and not both")
+    images = {"image": str(scan)} if scan is not None else {f"image.{name}": str(path) for name, path in views.items()}
+    name = case or default_id(next(iter(images.values())))
+    return Case(
+        id=name,
+        patient=name,
+        images=images,
+        masks={},
+        cells={},
+        split=None,
+        fold=None,
+        spacing=spacing,
+        center=None,
+        row=0,
+    )
+
+
+def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:
+    record = plugin.card.backbone
+    if given is not None:
+        return find_backbone(given, position_rule=record.positions)
+    return find_by_fingerprint(record.fingerprint, hint_name=record.name, position_rule=record.positions)
+
+
+def _check_names(plugins: Sequence[Plugin]) -> None:
+    names = [plugin.card.name for plugin in plugins]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"expected plugins of different names, but {', '.join(map(repr, twice))} came twice")
+    for plugin in plugins:
+        if plugin.card.code_version != CODE_VERSION:
+            raise PluginError(
+                f"plugin {plugin.card.name!r} was trained with preprocessing version {plugin.card.code_version}, "
+                f"this program has version {CODE_VERSION}; use the program it was trained with, or train it again"
+            )
+
+
+def _missing_views(prepared: PreparedCase) -> list[str]:
+    missing = [name for name, view in prepared.views.items() if view is None]
+    there = [name for name, view in prepared.views.items() if view is not None]
+    return [f"view {name} is missing: predicted from {', '.join(there)} alone" for name in missing]
+
+
+def _misfits(plugin: Plugin, prepared: PreparedCase) -> list[str]:
+    """Warnings where a scan's intensities are unlike those of the training scans (RELIABILITY B10)."""
+    found: list[str | None] = []
+    for column, facts in prepared.scans.items():
+        summary: Any = plugin.card.intensities.get(column)
+        if summary is not None:
+            found.append(mismatch(facts.intensities, summary, plugin.card.modality))
+    return [text for text in found if text is not None]

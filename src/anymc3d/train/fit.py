@@ -1,0 +1,207 @@
+"""``fit``: a task and a run folder in, a plugin out. The training twin of ``anymc3d.predict``.
+
+The order of work is the order of the functions: cases, scans, parts, epochs, result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from anymc3d import home
+from anymc3d.config import TaskSettings
+from anymc3d.data.cache import Cache
+from anymc3d.data.dataset import CaseSet, PreparedCase, prepare_all
+from anymc3d.data.labels import encode
+from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
+from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.data.splits import make_splits
+from anymc3d.device import choose_device, choose_dtype
+from anymc3d.errors import ManifestError
+from anymc3d.folders import claim, locked
+from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.plugins import lora_rank
+from anymc3d.task_file import task_to_dict, write_task
+from anymc3d.train import log, result
+from anymc3d.train.batch import BatchLoader
+from anymc3d.train.checkpoint import TrainingState, load_checkpoint
+from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
+from anymc3d.train.optimisation import build_optimizer
+from anymc3d.train.processes import Processes, join
+from anymc3d.train.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cases of a task: the manifest with a split for every case, and targets (n, L) in its order."""
+
+    manifest: Manifest
+    splits: tuple[str, ...]
+    targets: np.ndarray
+
+    def indices(self, split: str, *, labelled: bool = True) -> list[int]:
+        """Positions of the cases of one split; those without any label are left out unless asked for."""
+        known = ~np.isnan(self.targets).all(axis=1)
+        return [i for i, name in enumerate(self.splits) if name == split and (known[i] or not labelled)]
+
+
+def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet: bool = False) -> Path:
+    """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
+
+    Raises:
+        AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
+        InterruptedRunError: a stop was asked for; the state is saved.
+    """
+    folder = RunFolder(Path(run_dir))
+    where = choose_device(device)
+    processes = join(where)
+    with locked(folder.path) if processes.is_first else nullcontext():
+        study = load_study(task)
+        backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
+        if processes.is_first:
+            claim(folder.record, _identity(task, study, backbone), "a training run")
+        if folder.plugin.exists():
+            logger.info("%s is finished; nothing to do", folder.path)
+            return folder.plugin
+        if processes.is_first:
+            _write_inputs(folder, task, study)
+        cache = Cache(home.cache_folder())
+        wanted = study.indices("train") + study.indices("val")
+        prepared = dict(zip(wanted, _prepare(study, wanted, task, cache, quiet), strict=True))
+        parts = _parts(task, study, prepared, backbone, cache, folder, where, processes, quiet)
+        best = _run(parts, folder)
+        if processes.is_first:
+            train_facts = [prepared[i] for i in study.indices("train")]
+            result.finish(folder, task, study, backbone, best, train_facts, parts)
+        processes.wait()
+    return folder.plugin
+
+
+def load_study(task: TaskSettings) -> Study:
+    """Read manifest and labels, and split the cases where the manifest does not.
+
+    Raises:
+        ManifestError: every fault of the manifest, or a split without cases to train or select on.
+    """
+    manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
+    targets = encode(manifest.cases, task.labels)
+    if manifest.has_splits:
+        splits = [str(case.split) for case in manifest.cases]
+    else:
+        patients = [case.patient for case in manifest.cases]
+        splits = make_splits(patients, targets, task.data.fractions, task.data.split_seed)
+    study = Study(manifest, tuple(splits), targets)
+    problems = []
+    for split in ("train", "val"):
+        found = study.targets[study.indices(split)]
+        if len(found) == 0:
+            problems.append(f"split {split!r}: expected cases with labels, got none")
+        elif split == "train" and task.labels.kind != "multilabel" and len(np.unique(found)) < 2:
+            problems.append(
+                f"split 'train': expected at least two classes, got only {task.labels.classes[int(found[0, 0])]!r}"
+            )
+    if problems:
+        raise ManifestError(str(manifest.path), problems)
+    return study
+
+
+def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dict[str, object]:
+    """What must be equal for a second command to be the same run."""
+    settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    settings["backbone"] = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions}
+    cases = "\n".join(
+        f"{case.id}|{case.patient}|{split}|{row.tolist()}"
+        for case, split, row in zip(study.manifest.cases, study.splits, study.targets, strict=True)
+        if split != "test"
+    )
+    return {
+        "kind": "train",
+        "settings": settings,
+        "cases": hashlib.sha256(cases.encode()).hexdigest(),
+        "preprocessing_version": CODE_VERSION,
+    }
+
+
+def _write_inputs(folder: RunFolder, task: TaskSettings, study: Study) -> None:
+    write_manifest(folder.manifest, study.manifest, {"split": study.splits})
+    own = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
+    write_task(folder.task, own, complete=True)
+
+
+def _prepare(study: Study, wanted: list[int], task: TaskSettings, cache: Cache, quiet: bool) -> list[PreparedCase]:
+    cases = [study.manifest.cases[i] for i in wanted]
+    with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=True if quiet else None, leave=False) as bar:
+        return prepare_all(cases, task.views, cache, progress=bar.update)
+
+
+def _parts(
+    task: TaskSettings,
+    study: Study,
+    prepared: Mapping[int, PreparedCase],
+    backbone: LoadedBackbone,
+    cache: Cache,
+    folder: RunFolder,
+    device: torch.device,
+    processes: Processes,
+    quiet: bool,
+) -> Parts:
+    network = backbone.module.to(device)
+    classifier = VolumeClassifier(
+        network,
+        views=tuple(task.views),
+        num_logits=task.labels.num_logits,
+        fusion=task.fusion,
+        rank=lora_rank(task.method),
+        alpha=task.method.alpha,
+        seed=task.train.seed,
+    ).to(device)
+    processes.broadcast(p.data for p in classifier.parameters())
+
+    def labelled(split: str, augmentation: str) -> LabelledSet:
+        chosen = study.indices(split)
+        cases = [study.manifest.cases[i] for i in chosen]
+        source = CaseSet(cases, [prepared[i] for i in chosen], task.views, cache)
+        loader = BatchLoader(source, task.views, device=device, augmentation=augmentation, seed=task.train.seed)
+        return LabelledSet([case.id for case in cases], loader, study.targets[chosen])
+
+    return Parts(
+        backbone=network,
+        classifier=classifier,
+        optimizer=build_optimizer(classifier, task.train),
+        encoding=Encoding(
+            mean=backbone.card.mean,
+            std=backbone.card.std,
+            chunk_size=task.train.chunk_size,
+            dtype=choose_dtype(task.train.precision, device),
+            recompute=task.train.recompute,
+        ),
+        train=labelled("train", task.augmentation),
+        val=labelled("val", "none"),
+        labels=task.labels,
+        settings=task.train,
+        processes=processes,
+        checkpoints=folder.checkpoints,
+        quiet=quiet,
+    )
+
+
+def _run(parts: Parts, folder: RunFolder) -> dict[str, torch.Tensor]:
+    """Start or resume, train to the end, and return the best tensors."""
+    state, best = TrainingState(), {}
+    found = load_checkpoint(folder.checkpoints)
+    if found is not None:
+        tensors, state = found
+        best = restore(parts, tensors)
+        logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
+    return run_epochs(parts, state, best, lambda now: log.write(folder, now))

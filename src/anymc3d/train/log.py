@@ -1,0 +1,45 @@
+"""The log of a run: one row per epoch as CSV and as JSON lines, and the curves as a picture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from anymc3d import atomic
+from anymc3d.tables import write_table
+from anymc3d.train.checkpoint import TrainingState
+from anymc3d.train.run_folder import RunFolder
+
+
+def write(folder: RunFolder, state: TrainingState) -> None:
+    """Write all epochs so far. Each file is replaced whole, so a resumed run has no torn or doubled line."""
+    rows = state.history
+    if not rows:
+        return
+    write_table(folder.log_csv, list(rows[0]), rows)
+    atomic.write_text(folder.log_jsonl, "".join(json.dumps(row) + "\n" for row in rows))
+    draw_curves(folder, rows)
+
+
+def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    """Losses and validation AUROC over epochs, the chosen epoch marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    left.plot(epochs, [row["train_loss"] for row in rows], marker=".", color="#0072B2", label="training")
+    left.plot(epochs, [row["val_loss"] for row in rows], marker=".", color="#D55E00", label="validation")
+    left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    left.legend(frameon=False)
+    defined = [(row["epoch"], row["val_auroc"]) for row in rows if row["val_auroc"] is not None]
+    if defined:
+        right.plot(*zip(*defined, strict=True), marker=".", color="#009E73")
+    best = rows[-1]["best_epoch"]
+    right.axvline(best, color="0.5", linestyle=":", label=f"chosen: epoch {best}")
+    right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(None, 1.0))
+    right.legend(frameon=False, loc="lower right")
+    with atomic.replacing(folder.curves) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,262 @@
+"""The training loop: epochs of steps, validation after each, the best tensors kept, state saved so a kill costs little.
+
+Read :func:`run_epochs` first. Nothing here knows files other than the checkpoint folder, or what kind of task it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from anymc3d.config import LabelSettings, TrainSettings
+from anymc3d.errors import InterruptedRunError, TrainingDivergedError
+from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.train.batch import BatchLoader
+from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
+from anymc3d.train.draws import batches, epoch_order
+from anymc3d.train.losses import loss_function
+from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
+from anymc3d.train.processes import Processes
+from anymc3d.train.selection import score_validation
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 300.0
+"""Seconds between checkpoints inside an epoch; one is always written at an epoch's end."""
+
+
+@dataclass
+class LabelledSet:
+    """Cases of one split as the loop sees them: ids for messages, a loader, and targets (n, L) with NaN = missing."""
+
+    ids: Sequence[str]
+    loader: BatchLoader
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class Parts:
+    """What the loop is handed."""
+
+    backbone: nn.Module
+    classifier: VolumeClassifier
+    optimizer: torch.optim.Optimizer
+    encoding: Encoding
+    train: LabelledSet
+    val: LabelledSet
+    labels: LabelSettings
+    settings: TrainSettings
+    processes: Processes
+    checkpoints: Path
+    quiet: bool = False
+
+
+class StopRequest:
+    """Remembers SIGTERM, SIGUSR1 and the first Ctrl-C, so that the state is saved before the process ends."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Catch the stop signals while the block runs (only the main thread can)."""
+    request = StopRequest()
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            before[number] = signal.signal(number, request)
+    except ValueError:
+        logger.debug("not the main thread: stop signals keep their usual effect")
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_epochs(
+    parts: Parts, state: TrainingState, best: dict[str, Tensor], after_epoch: Callable[[TrainingState], None]
+) -> dict[str, Tensor]:
+    """Train from ``state`` to the last epoch and return the best tensors (plugin-file names).
+
+    ``after_epoch`` is called once per finished epoch, by the first process only.
+
+    Raises:
+        InterruptedRunError: a stop was asked for; the state is saved.
+        TrainingDivergedError: loss or gradient stopped being finite; names the cases.
+    """
+    with listening() as stop:
+        while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
+            started = time.monotonic()
+            _train_epoch(parts, state, best, stop)
+            logits, val_loss = validate(parts)
+            score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
+            if state.best_score is None or score.value > state.best_score:
+                state.best_score, state.best_epoch = score.value, state.epoch + 1
+                best = {name: tensor.detach().clone() for name, tensor in parts.classifier.tensors().items()}
+            state.history.append(
+                {
+                    "epoch": state.epoch + 1,
+                    "train_loss": state.loss_total / max(state.loss_count, 1),
+                    "val_loss": val_loss,
+                    "val_auroc": score.auroc,
+                    "selection": score.rule,
+                    "best_epoch": state.best_epoch,
+                    "lr_factor": _lr_factor(parts, state.epoch, 0),
+                    "seconds": round(time.monotonic() - started, 2),
+                }
+            )
+            state.epoch, state.step, state.loss_total, state.loss_count = state.epoch + 1, 0, 0.0, 0
+            if parts.processes.is_first:
+                logger.info(_epoch_line(state, parts.settings))
+                save(parts, state, best)
+                after_epoch(state)
+    return best
+
+
+def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest) -> None:
+    """Run the steps of one epoch that are still to do."""
+    settings, processes = parts.settings, parts.processes
+    order = epoch_order(len(parts.train), settings.seed, state.epoch)
+    steps = batches(order, settings.batch_size, processes.rank, processes.world_size)
+    todo = steps[state.step :]
+    parts.classifier.train()
+    saved = time.monotonic()
+    bar = tqdm(
+        parts.train.loader.steps(todo, state.epoch),
+        desc=f"epoch {state.epoch + 1}/{settings.epochs}",
+        total=len(steps),
+        initial=state.step,
+        unit="step",
+        disable=True if parts.quiet or not processes.is_first else None,
+        leave=False,
+    )
+    for indices, batch in bar:
+        set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
+        total, count = _step(parts, indices, batch)
+        state.loss_total, state.loss_count, state.step = (
+            state.loss_total + total,
+            state.loss_count + count,
+            state.step + 1,
+        )
+        bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
+        stopping = any(processes.gather(stop.signal is not None))
+        if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
+            save(parts, state, best)
+            saved = time.monotonic()
+        if stopping:
+            bar.close()
+            raise InterruptedRunError(
+                f"stopped at epoch {state.epoch + 1}, step {state.step} of {len(steps)}; "
+                "the state is saved: the same command resumes"
+            )
+
+
+def _step(parts: Parts, indices: Sequence[int], batch: Any) -> tuple[float, int]:
+    """One optimiser step over all processes; returns the loss sum and the number of labels."""
+    parameters = list(parts.classifier.parameters())
+    parts.optimizer.zero_grad(set_to_none=True)
+    total, count = 0.0, 0
+    if len(indices):
+        targets = torch.from_numpy(parts.train.targets[list(indices)]).to(batch_device(batch))
+        loss = _loss(parts, parts.classifier(parts.backbone, batch, parts.encoding).logits, targets)
+        loss.total.backward()
+        total, count = float(loss.total.detach()), loss.count
+    total, all_counts = parts.processes.sum(total, count)
+    count = int(all_counts)
+    parts.processes.sum_gradients(parameters)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad /= max(count, 1)
+    norm = nn.utils.clip_grad_norm_(parameters, parts.settings.clip_norm)
+    if not (math.isfinite(total) and math.isfinite(float(norm))):
+        cases = [parts.train.ids[i] for i in indices]
+        raise TrainingDivergedError(
+            f"loss {total} and gradient norm {float(norm)} are not both finite at a step with cases "
+            f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower train.lora_lr and train.head_lr"
+        )
+    parts.optimizer.step()
+    return total, count
+
+
+def validate(parts: Parts) -> tuple[np.ndarray, float]:
+    """Logits (n, K) of the validation cases and their mean loss, over all processes."""
+    processes, val = parts.processes, parts.val
+    mine = batches(list(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
+    parts.classifier.eval()
+    rows: list[tuple[int, list[float]]] = []
+    with torch.no_grad():
+        for indices, batch in val.loader.steps([step for step in mine if step], epoch=0):
+            logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
+            rows += zip(indices, logits.cpu().tolist(), strict=True)
+    gathered = dict(row for part in processes.gather(rows) for row in part)
+    logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
+    loss = _loss(parts, logits, torch.from_numpy(val.targets))
+    return logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1)
+
+
+def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
+    """Write a checkpoint: current tensors, optimiser, best tensors, progress."""
+    tensors = {f"model.{name}": tensor for name, tensor in parts.classifier.tensors().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state)
+
+
+def restore(parts: Parts, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put a checkpoint's tensors back into model and optimiser; returns the best ones."""
+    model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    parts.classifier.load_tensors(model)
+    load_optimizer_tensors(parts.optimizer, tensors)
+    return {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+
+
+def batch_device(batch: Any) -> torch.device:
+    """The device a batch lies on."""
+    return next(iter(batch.values())).slices.device
+
+
+def _loss(parts: Parts, logits: Tensor, targets: Tensor) -> Any:
+    softmax = parts.labels.kind != "multilabel"
+    targets = targets[:, 0] if softmax else targets
+    return loss_function(parts.settings.loss)(logits, targets, parts.settings, softmax=softmax)
+
+
+def _lr_factor(parts: Parts, epoch: int, step: int) -> float:
+    width = parts.settings.batch_size * parts.processes.world_size
+    per_epoch = -(-len(parts.train) // width)
+    return learning_rate_factor(epoch * per_epoch + step, parts.settings.epochs * per_epoch, parts.settings.schedule)
+
+
+def _epoch_line(state: TrainingState, settings: TrainSettings) -> str:
+    row = state.history[-1]
+    auroc = "undefined" if row["val_auroc"] is None else f"{row['val_auroc']:.4f}"
+    return (
+        f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
+        f"AUROC {auroc} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
+    )
+
+
+def _out_of_patience(state: TrainingState, settings: TrainSettings) -> bool:
+    return settings.patience is not None and state.epoch - state.best_epoch >= settings.patience and state.epoch > 0
