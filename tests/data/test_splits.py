@@ -1,0 +1,108 @@
+"""Splits keep patients whole, classes in proportion, and do not depend on the order of the rows."""
+
+import random
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anymc3d.data.case import Case
+from anymc3d.data.splits import assign_splits, check_no_leak, make_splits, split_hash
+from anymc3d.errors import ManifestError, UsageError
+
+FRACTIONS = (0.7, 0.1, 0.2)
+
+
+def case(patient, split=None, row=2) -> Case:
+    empty = {"images": {}, "masks": {}, "cells": {}}
+    return Case(id=f"c{row}", patient=patient, **empty, split=split, fold=None, spacing=None, center=None, row=row)
+
+
+label = st.sampled_from([0.0, 1.0, float("nan")])
+rows = st.lists(st.tuples(st.integers(0, 40), label, label), min_size=1, max_size=120)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows, st.integers(0, 10**6), st.sampled_from([FRACTIONS, (0.5, 0.5, 0.0), (0.6, 0.2, 0.2)]))
+def test_B12_no_patient_is_ever_in_two_splits_whatever_the_manifest(table, seed, fractions):
+    patients = [f"p{row[0]}" for row in table]
+    splits = make_splits(patients, [row[1:] for row in table], fractions=fractions, seed=seed)
+    check_no_leak(patients, splits)
+    assert set(splits) <= {name for name, part in zip(("train", "val", "test"), fractions, strict=True) if part > 0}
+    assert "train" in splits
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(table, rng):
+    shuffled = list(enumerate(table))
+    rng.shuffle(shuffled)
+    expected = make_splits([f"p{r[0]}" for r in table], [r[1:] for r in table], fractions=FRACTIONS, seed=3)
+    got = make_splits([f"p{r[0]}" for _, r in shuffled], [r[1:] for _, r in shuffled], fractions=FRACTIONS, seed=3)
+    assert [expected[i] for i, _ in shuffled] == got
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(3, 30), min_size=2, max_size=5), st.integers(0, 99))
+def test_every_split_has_every_class_that_three_patients_have(sizes, seed):
+    classes = [float(index) for index, size in enumerate(sizes) for _ in range(size)]
+    splits = make_splits([str(i) for i in range(len(classes))], classes, fractions=FRACTIONS, seed=seed)
+    found = defaultdict(set)
+    for split, value in zip(splits, classes, strict=True):
+        found[split].add(value)
+    assert all(found[split] == set(classes) for split in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize("cases_per_patient", [1, 4])
+@pytest.mark.parametrize("prevalence", [0.02, 0.3])
+def test_sizes_and_prevalence_are_close_in_every_split(cases_per_patient, prevalence):
+    rng = random.Random(1)
+    patients, targets = [], []
+    for patient in range(1000):
+        positive = float(rng.random() < prevalence)
+        for _ in range(rng.randint(1, cases_per_patient)):
+            patients.append(str(patient))
+            targets.append((positive, float(rng.random() < 0.1)))
+    splits = np.array(make_splits(patients, targets, fractions=FRACTIONS, seed=0))
+    overall = np.mean(targets, axis=0)
+    for name, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
+        chosen = splits == name
+        assert abs(chosen.mean() - fraction) < 0.01
+        np.testing.assert_allclose(np.asarray(targets)[chosen].mean(axis=0), overall, atol=0.015)
+
+
+def test_another_seed_gives_another_split_and_the_same_seed_the_same():
+    patients, targets = [str(i) for i in range(50)], [float(i % 2) for i in range(50)]
+    first, again, other = (make_splits(patients, targets, fractions=FRACTIONS, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_fifty_thousand_patients_take_seconds():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((50_000, 18)) < 0.1).astype(float)
+    splits = make_splits([str(i) for i in range(50_000)], targets, fractions=FRACTIONS, seed=0)
+    share = np.mean(np.asarray(splits) == "train")
+    assert abs(share - 0.7) < 0.01
+
+
+def test_labels_for_another_number_of_cases_are_refused():
+    with pytest.raises(UsageError, match="got 1 rows for 2 cases"):
+        make_splits(["a", "b"], [0.0], fractions=FRACTIONS, seed=0)
+
+
+def test_the_manifests_own_split_is_kept_and_checked():
+    cases = [case("a", "train", 2), case("b", "test", 3), case("a", "train", 4)]
+    assert assign_splits(cases, [[0], [1], [1]], fractions=FRACTIONS, seed=0) == ["train", "test", "train"]
+    with pytest.raises(ManifestError, match=r"patient 'a' is in 2 splits \(test, train\)"):
+        assign_splits([*cases, case("a", "test", 5)], [[0]] * 4, fractions=FRACTIONS, seed=0)
+    with pytest.raises(ManifestError, match="row 5: split is empty"):
+        assign_splits([*cases, case("c", None, 5)], [[0]] * 4, fractions=FRACTIONS, seed=0)
+
+
+def test_the_hash_of_a_split_depends_on_its_ids_and_salt_and_not_on_their_order():
+    assert split_hash(["a", "b"], "s") == split_hash(["b", "a"], "s")
+    hashes = {split_hash(ids, salt) for ids, salt in [(["ab", "c"], "s"), (["a", "bc"], "s"), (["ab", "c"], "t")]}
+    assert len(hashes) == 3
