@@ -158,6 +158,14 @@ def test_inspect_returns_the_good_rows_beside_the_faults(tmp_path):
     assert len(problems) == 1
 
 
+def test_for_prediction_a_missing_scan_is_a_fault_of_its_case_alone(tmp_path):
+    (tmp_path / "m.csv").write_text("case,image\na,gone.nii\nb,\n")
+    assert len(faults_of(tmp_path / "m.csv")) == 2
+    assert [case.id for case in read_manifest(tmp_path / "m.csv", check_scans=False).cases] == ["a", "b"]
+    (tmp_path / "m.csv").write_text("case,image,sex\n,gone.nii,m\n,,f\n")
+    assert faults_of(tmp_path / "m.csv", check_scans=False) == ("row 3: no scan: every image cell is empty",)
+
+
 def test_a_written_manifest_reads_back_the_same_from_another_folder(tmp_path):
     scans(tmp_path, "data/a.nii.gz", "data/b.nii.gz", "masks/a.nii.gz")
     first = manifest_of(

@@ -45,19 +45,23 @@ class Manifest:
         return bool(self.cases) and all(case.split is not None for case in self.cases)
 
 
-def read_manifest(path: Path | str, *, labels: Sequence[str] = ()) -> Manifest:
+def read_manifest(path: Path | str, *, labels: Sequence[str] = (), check_scans: bool = True) -> Manifest:
     """Read a manifest; see :func:`inspect_manifest` for what is checked.
+
+    ``check_scans=False``: a scan or mask that is not there is no fault here, but of its case when it is read.
 
     Raises:
         ManifestError: with every fault of the file, each with its row number.
     """
-    manifest, problems = inspect_manifest(path, labels=labels)
+    manifest, problems = inspect_manifest(path, labels=labels, check_scans=check_scans)
     if problems:
         raise ManifestError(str(path), problems)
     return manifest
 
 
-def inspect_manifest(path: Path | str, *, labels: Sequence[str] = ()) -> tuple[Manifest, list[str]]:
+def inspect_manifest(
+    path: Path | str, *, labels: Sequence[str] = (), check_scans: bool = True
+) -> tuple[Manifest, list[str]]:
     """Read what can be read of a manifest and list every fault, so that a caller can add its own and report all.
 
     Checked: table form, column names, ids (present, unique, usable as a name), scans and masks exist, numbers of
@@ -71,7 +75,7 @@ def inspect_manifest(path: Path | str, *, labels: Sequence[str] = ()) -> tuple[M
         return Manifest(path.absolute(), columns, cases), problems
     table = parse_table(path)
     problems = [*table.problems, *(_column_problems(table.columns, labels) if table.columns else ())]
-    reader = RowReader(base=str(path.absolute().parent), columns=table.columns)
+    reader = RowReader(base=str(path.absolute().parent), columns=table.columns, check_scans=check_scans)
     cases = tuple(reader.read(number, cells) for number, cells in table.rows)
     problems += reader.problems + reader.missing_splits()
     if table.columns and not table.rows and not table.problems:

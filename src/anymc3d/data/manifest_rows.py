@@ -38,6 +38,8 @@ class RowReader:
 
     base: str
     columns: tuple[str, ...]
+    check_scans: bool = True
+    """Whether a scan that is not there is a fault of the manifest; in prediction it is an error of that one case."""
     problems: list[str] = field(default_factory=list)
     _folders: dict[str, _Folder | None] = field(default_factory=dict)
     _split_rows: dict[bool, list[int]] = field(default_factory=lambda: {True: [], False: []})
@@ -47,7 +49,7 @@ class RowReader:
         row = dict(zip(self.columns, cells, strict=True))
         images = self._references(number, row, "image")
         masks = self._references(number, row, "mask")
-        if not images and any(is_family(column, "image") for column in self.columns):
+        if not images and (self.check_scans or not row.get("case")) and self._has_image_column:
             self._fault(number, "no scan: every image cell is empty")
         case_id = row.get("case") or default_id(next(iter(images.values()), ""))
         patient = row.get("patient") or case_id
@@ -66,6 +68,10 @@ class RowReader:
             center=self._center(number, row),
             row=number,
         )
+
+    @cached_property
+    def _has_image_column(self) -> bool:
+        return any(is_family(column, "image") for column in self.columns)
 
     def missing_splits(self) -> list[str]:
         """One line per row without a split, where other rows have one."""
@@ -88,7 +94,8 @@ class RowReader:
         for column, cell in row.items():
             if cell and is_family(column, family):
                 found[column] = os.path.join(self.base, cell)
-                self._check_exists(number, column, cell, found[column])
+                if self.check_scans:
+                    self._check_exists(number, column, cell, found[column])
         return found
 
     def _check_exists(self, number: int, column: str, cell: str, reference: str) -> None:
