@@ -1,24 +1,24 @@
-"""Random changes of a training volume: the table of recipes, the draw, and the order of the operations.
+"""Random changes of a training volume: the draw, and the order of the operations.
 
 Randomness is drawn first (:func:`draw`, plain numbers on the CPU) and applied afterwards (:func:`apply`, the same code
-on a CPU and on a GPU), so a change can be logged, repeated and tested. The operations, their ranges and probabilities
-are those of the paper's supplement A3; their order is nnU-Net's: rotation, zoom and translation, noise, blur,
-brightness, contrast, low resolution, inverted gamma, gamma, flips. Where A3 gives no number (noise, contrast) nnU-Net's
-stands. All channels of a slice change alike. Each view of a case is drawn on its own.
+on a CPU and on a GPU), so a change can be logged, repeated and tested. The order is nnU-Net's: rotation, zoom and
+translation, noise, blur, brightness, contrast, low resolution, inverted gamma, gamma, flips. All channels of a slice
+change alike. Each view of a case is drawn on its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import overload
 
 import torch
 from torch import Tensor
 
 from anymc3d.data import augment_intensity, augment_spatial
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.data.augment_recipes import AUGMENTATIONS, Chance, Recipe, recipe
+from anymc3d.errors import UsageError
+
+__all__ = ["AUGMENTATIONS", "AugmentationParameters", "Chance", "Recipe", "apply", "draw", "recipe"]
 
 Triple = tuple[float, float, float]
 
@@ -29,66 +29,6 @@ the paper (at least 28 slices) keeps the whole ±10 voxels."""
 MAX_TILT_RATIO = 12
 """Slices with a side longer than this many times the number of slices turn in-plane only. nnU-Net's rule, with its
 threshold (3) raised so that every size of the paper (up to 320 x 320 x 28) keeps the paper's ±30° about each axis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chance:
-    """How often an operation happens and between which bounds its number is drawn."""
-
-    probability: float
-    low: float
-    high: float
-    around_one: bool = False
-    """nnU-Net's sampler of multipliers: one half of the draws from [low, 1], the other from [1, high]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Which operations can happen; ``None`` = never. The numbers of 'paper' are in supplement A3."""
-
-    flip: float = 0.0
-    """Probability of each axis."""
-    rotation: Chance | None = None
-    """Degrees, about each axis."""
-    zoom: Chance | None = None
-    """Above 1 = the content grows; one number for the three axes."""
-    translation: Chance | None = None
-    """Voxels, along each axis."""
-    noise: Chance | None = None
-    """Standard deviation, in units of the slices' values."""
-    blur: Chance | None = None
-    """Standard deviation in voxels."""
-    brightness: Chance | None = None
-    """Multiplier."""
-    contrast: Chance | None = None
-    """Multiplier of the distance from the mean; the range of values is kept."""
-    low_resolution: Chance | None = None
-    """Size of the coarse grid as a part of the fine one."""
-    gamma_inverted: Chance | None = None
-    """Exponent, applied to the negative; mean and standard deviation are kept."""
-    gamma: Chance | None = None
-    """Exponent; mean and standard deviation are kept."""
-
-
-AUGMENTATIONS: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "none": Recipe(),
-        "flips": Recipe(flip=0.5),
-        "paper": Recipe(
-            flip=0.5,
-            rotation=Chance(probability=0.2, low=-30.0, high=30.0),
-            zoom=Chance(probability=0.2, low=0.7, high=1.4),
-            translation=Chance(probability=0.2, low=-10.0, high=10.0),
-            noise=Chance(probability=0.25, low=0.0, high=0.1),
-            blur=Chance(probability=0.2, low=0.5, high=1.0),
-            brightness=Chance(probability=0.15, low=0.75, high=1.25, around_one=True),
-            contrast=Chance(probability=0.15, low=0.75, high=1.25, around_one=True),
-            low_resolution=Chance(probability=0.2, low=0.5, high=1.0),
-            gamma_inverted=Chance(probability=0.2, low=0.7, high=1.5),
-            gamma=Chance(probability=0.3, low=0.7, high=1.5),
-        ),
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +52,6 @@ class AugmentationParameters:
     gamma: float | None = None
 
 
-def recipe(name: str) -> Recipe:
-    """Return the named entry of :data:`AUGMENTATIONS`.
-
-    Raises:
-        UsageError: no such entry; the message names the nearest one.
-    """
-    if name not in AUGMENTATIONS:
-        raise UsageError(f"augmentation: no recipe {name!r}{did_you_mean(name, AUGMENTATIONS)}")
-    return AUGMENTATIONS[name]
-
-
 def draw(recipe: Recipe, *, generator: torch.Generator, shape: tuple[int, int, int, int]) -> AugmentationParameters:
     """Draw one set of parameters for slices of ``shape`` (S, C, H, W).
 
@@ -142,7 +71,7 @@ def draw(recipe: Recipe, *, generator: torch.Generator, shape: tuple[int, int, i
         zoom=dice.number(recipe.zoom),
         translation=_shorten(dice.triple(recipe.translation), recipe.translation, sides),
         noise=dice.number(recipe.noise),
-        noise_seed=dice.seed(),
+        noise_seed=dice.seed,
         blur=dice.number(recipe.blur),
         brightness=dice.number(recipe.brightness),
         contrast=dice.number(recipe.contrast),
@@ -153,8 +82,12 @@ def draw(recipe: Recipe, *, generator: torch.Generator, shape: tuple[int, int, i
     )
 
 
+_ROLLS_PER_DRAW = 64
+"""Random numbers taken from the generator for one draw, more than any recipe can use."""
+
+
 class _Dice:
-    """Numbers from one generator; each question takes the same number of draws whatever its answer."""
+    """Numbers from one generator; each question uses the same number of rolls whatever its answer."""
 
     def __init__(self, generator: torch.Generator) -> None:
         if generator.device.type != "cpu":
@@ -162,10 +95,11 @@ class _Dice:
                 f"augmentation: expected a CPU generator, so that draws are alike on every device, got one on "
                 f"{generator.device}; build it with torch.Generator()"
             )
-        self._generator = generator
+        self.seed = int(torch.randint(2**62, (), generator=generator).item())
+        self._rolls = iter(torch.rand(_ROLLS_PER_DRAW, generator=generator, dtype=torch.float64).tolist())
 
     def happens(self, probability: float) -> bool:
-        return self._roll() < probability
+        return next(self._rolls) < probability
 
     def number(self, chance: Chance | None) -> float | None:
         """A number of ``chance``, or None where it does not happen."""
@@ -177,15 +111,9 @@ class _Dice:
         numbers = self._numbers(chance, 3)
         return None if numbers is None else (numbers[0], numbers[1], numbers[2])
 
-    def seed(self) -> int:
-        return int(torch.randint(2**62, (), generator=self._generator).item())
-
-    def _roll(self) -> float:
-        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
-
     def _numbers(self, chance: Chance | None, count: int) -> list[float] | None:
-        happens = self._roll()
-        rolls = [(self._roll(), self._roll()) for _ in range(count)]
+        happens = next(self._rolls)
+        rolls = [(next(self._rolls), next(self._rolls)) for _ in range(count)]
         if chance is None or happens >= chance.probability:
             return None
         return [_place(chance, side, part) for side, part in rolls]
@@ -241,15 +169,14 @@ def apply(
             do not leave it (noise may). None for z-scores, which are never clipped.
 
     Returns:
-        New slices of the same shape; with ``mask`` also the new mask. With parameters that change nothing the inputs
-        themselves are returned.
+        New slices of the same shape; with ``mask`` also the new mask. Neither shares memory with its input.
 
     Raises:
         UsageError: the shape or type of the slices or of the mask is not the expected one.
     """
     _check(slices, mask)
-    out, mask = _apply_spatial(parameters, slices, mask, value_range)
-    out = _apply_intensity(parameters, out, value_range)
+    out, mask = _apply_spatial(parameters, slices.contiguous(), mask, value_range)
+    _apply_intensity_(parameters, out, value_range)
     return out if mask is None else (out, mask)
 
 
@@ -277,7 +204,7 @@ def _apply_spatial(
 ) -> tuple[Tensor, Tensor | None]:
     """Flips alone move voxels without interpolation; otherwise one resampling does everything."""
     if parameters.rotation is None and parameters.zoom is None and parameters.translation is None:
-        flipped = augment_spatial.flip(slices, parameters.flip, augment_spatial.AXES_OF_SLICES)
+        flipped = augment_spatial.flip(slices, parameters.flip, (0, 2, 3))
         return flipped, None if mask is None else augment_spatial.flip(mask, parameters.flip, (0, 1, 2))
     where = augment_spatial.placement(
         (slices.shape[0], slices.shape[2], slices.shape[3]),
@@ -286,26 +213,21 @@ def _apply_spatial(
         zoom=parameters.zoom,
         translation=parameters.translation,
     )
-    fill = augment_intensity.channel_minimum(slices)
-    if value_range is not None:
-        fill = torch.full_like(fill, value_range[0])
+    if value_range is None:
+        fill = [low for low, _ in augment_intensity.channel_bounds(slices)]
+    else:
+        fill = [value_range[0]] * slices.shape[1]
     resampled = augment_spatial.resample_slices(slices, where, fill=fill)
     return resampled, None if mask is None else augment_spatial.resample_mask(mask, where)
 
 
-def _apply_intensity(
-    parameters: AugmentationParameters, slices: Tensor, value_range: tuple[float, float] | None
-) -> Tensor:
-    """nnU-Net's order. The flips, last in nnU-Net, are already done: they commute with all of these."""
-    names = ("noise", "blur", "brightness", "contrast", "low_resolution", "gamma_inverted", "gamma")
-    if all(getattr(parameters, name) is None for name in names):
-        return slices
-    out = slices.clone()
+def _apply_intensity_(parameters: AugmentationParameters, out: Tensor, value_range: tuple[float, float] | None) -> None:
+    """nnU-Net's order. The flips, last in nnU-Net, are already done: none of these knows left from right."""
     if parameters.noise is not None:
         augment_intensity.add_noise_(out, standard_deviation=parameters.noise, seed=parameters.noise_seed)
     if parameters.blur is not None:
         augment_intensity.blur_(out, standard_deviation=parameters.blur)
-    bounds = _bounds(out, value_range)
+    bounds = _bounds(parameters, out, value_range)
     if parameters.brightness is not None:
         augment_intensity.scale_brightness_(out, factor=parameters.brightness)
         _clip_(out, bounds)
@@ -317,17 +239,18 @@ def _apply_intensity(
         if exponent is not None:
             augment_intensity.apply_gamma_(out, exponent=exponent, inverted=inverted)
             _clip_(out, bounds)
-    return out
 
 
-def _bounds(slices: Tensor, value_range: tuple[float, float] | None) -> tuple[Tensor, Tensor] | None:
+def _bounds(
+    parameters: AugmentationParameters, slices: Tensor, value_range: tuple[float, float] | None
+) -> tuple[float, float] | None:
     """The value range, widened to what noise has already reached: noise itself is never cut."""
-    if value_range is None:
-        return None
+    if value_range is None or parameters.noise is None:
+        return value_range
     low, high = slices.aminmax()
-    return low.clamp_(max=value_range[0]), high.clamp_(min=value_range[1])
+    return min(low.item(), value_range[0]), max(high.item(), value_range[1])
 
 
-def _clip_(slices: Tensor, bounds: tuple[Tensor, Tensor] | None) -> None:
+def _clip_(slices: Tensor, bounds: tuple[float, float] | None) -> None:
     if bounds is not None:
         slices.clamp_(*bounds)

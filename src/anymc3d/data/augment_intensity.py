@@ -1,58 +1,62 @@
 """Changes of a slice stack's values: noise, blur, brightness, contrast, low resolution and gamma.
 
-Every function changes the (S, C, H, W) float32 tensor it is given, in place, and treats each channel on its own.
-Statistics are sums over rows, added up in one order, so the number of threads changes no bit.
+Every function changes the (S, C, H, W) float32 tensor it is given, in place. Statistics are of one channel over all
+its slices; they are means of rows, averaged in a fixed order, so that the number of threads changes no bit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import pad
+
+from anymc3d.data.augment_chunks import slice_chunks
 
 _BLUR_RADIUS = 2
 """Voxels; nnU-Net's kernel for the largest standard deviation of the paper (1 voxel)."""
 _SMALLEST_RANGE = 1e-7
-"""Ranges and standard deviations below this are those of a constant channel."""
+"""A channel whose values differ by less than this is constant."""
 
 
-def channel_minimum(slices: Tensor) -> Tensor:
-    """Smallest value of each channel, (C)."""
-    return slices.amin(dim=(0, 2, 3))
-
-
-def channel_maximum(slices: Tensor) -> Tensor:
-    """Largest value of each channel, (C)."""
-    return slices.amax(dim=(0, 2, 3))
+def channel_bounds(slices: Tensor) -> list[tuple[float, float]]:
+    """Smallest and largest value of each channel."""
+    low, high = slices.amin(dim=(0, 2, 3)), slices.amax(dim=(0, 2, 3))
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def add_noise_(slices: Tensor, *, standard_deviation: float, seed: int) -> None:
     """Add white Gaussian noise; the same seed gives the same noise on the same kind of device."""
     generator = torch.Generator(device=slices.device).manual_seed(seed)
-    noise = torch.randn(slices.shape, generator=generator, device=slices.device)
-    slices.add_(noise, alpha=standard_deviation)
+    noise = torch.empty_like(slices[0])
+    for one in slices:
+        one.add_(noise.normal_(generator=generator), alpha=standard_deviation)
 
 
 def blur_(slices: Tensor, *, standard_deviation: float) -> None:
     """Smooth along the three axes with a Gaussian cut at two voxels; edges are continued with their own value."""
-    taps = [math.exp(-0.5 * (step / standard_deviation) ** 2) for step in range(_BLUR_RADIUS + 1)]
-    total = taps[0] + 2 * sum(taps[1:])
-    weights = [tap / total for tap in taps]
-    for axis in (3, 2, 0):
-        slices.copy_(_smooth(slices, axis, weights))
+    taps = [math.exp(-0.5 * (step / standard_deviation) ** 2) for step in range(-_BLUR_RADIUS, _BLUR_RADIUS + 1)]
+    weights = [tap / sum(taps) for tap in taps]
+    for start, stop in slice_chunks(slices):
+        block = pad(slices[start:stop], [_BLUR_RADIUS] * 4, mode="replicate")
+        slices[start:stop] = _shifted_adds(_shifted_adds(block, 3, weights), 2, weights)
+    before = slices[:1].clone().expand(_BLUR_RADIUS, -1, -1, -1)
+    last = len(slices) - 1
+    for start, stop in slice_chunks(slices):
+        after = [slices[min(stop + step, last)].unsqueeze(0) for step in range(_BLUR_RADIUS)]
+        block = torch.cat([before, slices[start:stop], *after])
+        before = block[stop - start : stop - start + _BLUR_RADIUS]
+        slices[start:stop] = _shifted_adds(block, 0, weights)
 
 
-def _smooth(slices: Tensor, axis: int, weights: list[float]) -> Tensor:
-    """One axis of the blur, as shifted adds (a convolution with one channel is ten times slower on a CPU)."""
-    radius, length = len(weights) - 1, slices.shape[axis]
-    first, last = slices.narrow(axis, 0, 1), slices.narrow(axis, length - 1, 1)
-    padded = torch.cat([first] * radius + [slices] + [last] * radius, dim=axis)
-    out = slices * weights[0]
-    for step, weight in enumerate(weights[1:], start=1):
-        for start in (radius - step, radius + step):
-            out.add_(padded.narrow(axis, start, length), alpha=weight)
+def _shifted_adds(block: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
+    """Weighted sum of neighbours along ``axis``, where they exist (a 1-channel convolution is ten times slower)."""
+    length = block.shape[axis] - len(weights) + 1
+    out = block.narrow(axis, 0, length) * weights[0]
+    for start, weight in enumerate(weights[1:], start=1):
+        out.add_(block.narrow(axis, start, length), alpha=weight)
     return out
 
 
@@ -63,21 +67,42 @@ def scale_brightness_(slices: Tensor, *, factor: float) -> None:
 
 def scale_contrast_(slices: Tensor, *, factor: float) -> None:
     """Multiply the distance from the channel's mean; values stay between the channel's old minimum and maximum."""
-    low, high = channel_minimum(slices), channel_maximum(slices)
-    mean = _mean(slices)
-    slices.mul_(factor).add_(_broadcast(mean * (1 - factor)))
-    slices.clamp_(_broadcast(low), _broadcast(high))
+    bounds, means = channel_bounds(slices), _means(slices)
+    for channel, part in _channel_parts(slices):
+        part.mul_(factor).add_(means[channel] * (1 - factor)).clamp_(*bounds[channel])
 
 
 def lower_resolution_(slices: Tensor, *, zoom: float) -> None:
     """Sample a coarser grid (nearest neighbour) and come back to the fine one (linear along each axis)."""
-    num_slices, _, height, width = slices.shape
-    fine = (num_slices, height, width)
-    coarse = tuple(max(1, round(side * zoom)) for side in fine)
-    volume = slices.transpose(0, 1).unsqueeze(0)
-    small = interpolate(volume, size=coarse, mode="nearest-exact")
-    large = interpolate(small, size=fine, mode="trilinear", align_corners=False)
-    slices.copy_(large[0].transpose(0, 1))
+    coarse = slices
+    for axis in (0, 2, 3):
+        coarse = _coarsen(coarse, axis, max(1, round(slices.shape[axis] * zoom)))
+    for axis in (3, 2):
+        below, above, part = _linear_positions(coarse.shape[axis], slices.shape[axis], slices.device)
+        part = part.float().view([-1 if axis == dim else 1 for dim in range(4)])
+        coarse = _take(coarse, axis, below).lerp_(_take(coarse, axis, above), part)
+    below, above, part = _linear_positions(coarse.shape[0], slices.shape[0], torch.device("cpu"))
+    for one, low, high, weight in zip(slices, below.tolist(), above.tolist(), part.tolist(), strict=True):
+        torch.lerp(coarse[low], coarse[high], weight, out=one)
+
+
+def _coarsen(slices: Tensor, axis: int, length: int) -> Tensor:
+    """Keep the voxels nearest to the centres of ``length`` equal parts of the axis."""
+    centres = (torch.arange(length, dtype=torch.float64, device=slices.device) + 0.5) * (slices.shape[axis] / length)
+    return _take(slices, axis, centres.long())
+
+
+def _linear_positions(coarse: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each fine voxel: the coarse ones below and above its centre, and how far it is from the one below."""
+    position = (torch.arange(fine, dtype=torch.float64, device=device) + 0.5) * (coarse / fine) - 0.5
+    position.clamp_(0, coarse - 1)
+    below = position.long()
+    return below, (below + 1).clamp_(max=coarse - 1), position - below
+
+
+def _take(slices: Tensor, axis: int, index: Tensor) -> Tensor:
+    """Whole rows by index_select; within rows plain indexing, which is then the faster one."""
+    return slices[..., index] if axis == 3 else slices.index_select(axis, index)
 
 
 def apply_gamma_(slices: Tensor, *, exponent: float, inverted: bool) -> None:
@@ -85,32 +110,41 @@ def apply_gamma_(slices: Tensor, *, exponent: float, inverted: bool) -> None:
 
     Inverted: the power is taken of the negative image. A constant channel is left alone.
     """
-    mean, deviation = _mean_and_deviation(slices)
-    if inverted:
-        slices.neg_()
-    low, high = channel_minimum(slices), channel_maximum(slices)
-    spread = (high - low).clamp_(min=_SMALLEST_RANGE)
-    slices.sub_(_broadcast(low)).div_(_broadcast(spread)).pow_(exponent)
-    if inverted:
-        slices.neg_()
-    new_mean, new_deviation = _mean_and_deviation(slices)
-    gain = deviation / new_deviation.clamp_(min=_SMALLEST_RANGE)
-    slices.mul_(_broadcast(gain)).add_(_broadcast(mean - new_mean * gain))
+    bounds, means = channel_bounds(slices), _means(slices)
+    deviations = _deviations(slices, means)
+    for channel, part in _channel_parts(slices):
+        low, high = bounds[channel]
+        if _is_constant(low, high):
+            continue
+        # Quicker than pow, 0 stays 0; unlike pow and exp2 no bit depends on how torch splits it over threads.
+        torch.sub(high, part, out=part) if inverted else part.sub_(low)
+        part.mul_(1 / (high - low)).log_().mul_(exponent).exp_()
+    new_means = _means(slices)
+    new_deviations = _deviations(slices, new_means)
+    for channel, part in _channel_parts(slices):
+        if _is_constant(*bounds[channel]):
+            continue
+        gain = deviations[channel] / new_deviations[channel] * (-1 if inverted else 1)
+        part.mul_(gain).add_(means[channel] - new_means[channel] * gain)
 
 
-def _broadcast(per_channel: Tensor) -> Tensor:
-    """(C) -> (1, C, 1, 1) float32."""
-    return per_channel.to(torch.float32).view(1, -1, 1, 1)
+def _channel_parts(slices: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield (channel, some of its slices), a view each, until all are done."""
+    for start, stop in slice_chunks(slices):
+        for channel in range(slices.shape[1]):
+            yield channel, slices[start:stop, channel]
 
 
-def _mean(slices: Tensor) -> Tensor:
-    """Mean of each channel, (C) float64."""
-    return slices.sum(dim=3).double().mean(dim=(0, 2))
+def _is_constant(low: float, high: float) -> bool:
+    """True also where a bound is not finite: such values have no mean to keep and stay as they are."""
+    return not _SMALLEST_RANGE <= high - low < math.inf
 
 
-def _mean_and_deviation(slices: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, (C) float64 each."""
-    mean = _mean(slices)
-    squares = torch.linalg.vector_norm(slices, dim=3).double().square().sum(dim=(0, 2))
+def _means(slices: Tensor) -> list[float]:
+    return slices.mean(dim=3).double().mean(dim=(0, 2)).tolist()
+
+
+def _deviations(slices: Tensor, means: Sequence[float]) -> list[float]:
+    squares = torch.linalg.vector_norm(slices, dim=3).double().square().sum(dim=(0, 2)).tolist()
     num_voxels = slices.numel() // slices.shape[1]
-    return mean, (squares / num_voxels - mean.square()).clamp_(min=0).sqrt()
+    return [math.sqrt(max(0.0, total / num_voxels - mean**2)) for total, mean in zip(squares, means, strict=True)]

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-AXES_OF_SLICES = (0, 2, 3)
-"""Where S, H and W stand in a (S, C, H, W) tensor."""
-
-_CPU_CHUNK_VOXELS = 2**16
-"""Voxels resampled at once on a CPU: the temporaries stay in its cache."""
-_DEVICE_CHUNK_VOXELS = 2**24
-"""The same elsewhere: few large kernels, temporaries below a gigabyte."""
+from anymc3d.data.augment_chunks import slice_chunks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +27,8 @@ class Placement:
 
 
 def flip(volume: Tensor, flips: Sequence[bool], axes: Sequence[int]) -> Tensor:
-    """Reverse ``volume`` along those ``axes`` whose entry in ``flips`` is true; the input itself where none is."""
-    chosen = [axis for axis, flipped in zip(axes, flips, strict=True) if flipped]
-    return torch.flip(volume, chosen) if chosen else volume
+    """Return a copy of ``volume``, reversed along those ``axes`` whose entry in ``flips`` is true."""
+    return torch.flip(volume, [axis for axis, flipped in zip(axes, flips, strict=True) if flipped])
 
 
 def rotation_matrix(degrees: Sequence[float]) -> Tensor:
@@ -79,15 +72,15 @@ def placement(
     return Placement(matrix=tuple(map(tuple, matrix.tolist())), offset=tuple(offset.tolist()))
 
 
-def resample_slices(slices: Tensor, where: Placement, *, fill: Tensor) -> Tensor:
-    """Read (S, C, H, W) float32 slices at ``where``, trilinear; ``fill`` (C) is the value around a slice."""
+def resample_slices(slices: Tensor, where: Placement, *, fill: Sequence[float]) -> Tensor:
+    """Read (S, C, H, W) float32 slices at ``where``, trilinear; ``fill`` is the value around a slice, per channel."""
     num_slices, num_channels, height, width = slices.shape
     padded = _pad(slices, fill)
     sources = [padded[:, channel].reshape(-1) for channel in range(num_channels)]
     row, plane = width + 2, (height + 2) * (width + 2)
     next_slice = plane if num_slices > 1 else 0
     out = torch.empty_like(slices)
-    for start, stop, (z, y, x) in _chunks(where, (num_slices, height, width), slices.device):
+    for start, stop, (z, y, x) in _read_positions(where, slices[:, 0]):
         z0, z_part = _split(z, max(num_slices - 2, 0))
         y0, y_part = _split(y, height)
         x0, x_part = _split(x, width)
@@ -110,51 +103,39 @@ def resample_mask(mask: Tensor, where: Placement) -> Tensor:
     padded[:, 1:-1, 1:-1] = mask
     source = padded.view(-1)
     out = torch.empty_like(mask)
-    for start, stop, coordinates in _chunks(where, (num_slices, height, width), mask.device):
+    for start, stop, coordinates in _read_positions(where, mask):
         z, y, x = (axis.add_(0.5).floor_() for axis in coordinates)
         index = _flat_index(z, y, x, width + 2, (height + 2) * (width + 2))
         out[start:stop] = source.index_select(0, index).view(stop - start, height, width)
     return out
 
 
-def _pad(slices: Tensor, fill: Tensor) -> Tensor:
+def _pad(slices: Tensor, fill: Sequence[float]) -> Tensor:
     """Surround each slice with one pixel of ``fill``."""
     num_slices, num_channels, height, width = slices.shape
     padded = slices.new_empty((num_slices, num_channels, height + 2, width + 2))
-    border = fill.view(1, num_channels, 1)
-    padded[:, :, 0], padded[:, :, -1] = border, border
-    padded[:, :, :, 0], padded[:, :, :, -1] = border, border
+    for channel, value in enumerate(fill):
+        padded[:, channel].fill_(value)
     padded[:, :, 1:-1, 1:-1] = slices
     return padded
 
 
-def _chunks(
-    where: Placement, size: tuple[int, int, int], device: torch.device
-) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """Yield (start, stop, [z, y, x]): where the output slices start..stop are read, flat, in the padded stack.
+def _read_positions(where: Placement, stack: Tensor) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """Yield (start, stop, [z, y, x]): where the output slices start..stop of a (S, H, W) stack are read, flat.
 
-    Coordinates are clamped to the first and last slice, and in the plane to the border pixel around the slice.
+    Positions are those of the padded stack, clamped to its first and last slice and to the border around each slice.
     """
-    num_slices, height, width = size
-    budget = _CPU_CHUNK_VOXELS if device.type == "cpu" else _DEVICE_CHUNK_VOXELS
-    step = max(1, budget // (height * width))
-    s, h, w = (torch.arange(side, dtype=torch.float64, device=device) for side in size)
+    num_slices, height, width = size = stack.shape
+    s, h, w = (torch.arange(side, dtype=torch.float64, device=stack.device) for side in size)
     shifts, limits = (0.0, 1.0, 1.0), (num_slices - 1, height + 1, width + 1)
     planes = [
         (row[1] * h[:, None] + row[2] * w + (offset + shift)).flatten().float()
         for row, offset, shift in zip(where.matrix, where.offset, shifts, strict=True)
     ]
     along = [(row[0] * s)[:, None].float() for row in where.matrix]
-    for start in range(0, num_slices, step):
-        stop = min(start + step, num_slices)
-        yield (
-            start,
-            stop,
-            [
-                (plane + steps[start:stop]).clamp_(0, limit).flatten()
-                for plane, steps, limit in zip(planes, along, limits, strict=True)
-            ],
-        )
+    for start, stop in slice_chunks(stack):
+        positions = zip(planes, along, limits, strict=True)
+        yield start, stop, [(plane + steps[start:stop]).clamp_(0, limit).flatten() for plane, steps, limit in positions]
 
 
 def _split(coordinate: Tensor, last: int) -> tuple[Tensor, Tensor]:
