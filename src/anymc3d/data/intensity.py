@@ -21,7 +21,11 @@ _LABEL_MAP_VALUES = 64
 _CT_LOWEST, _CT_HIGHEST = -4096.0, 5000.0
 _CLEARLY_NEGATIVE = -50.0
 _CT_TRAINING_FLOOR = -100.0
-_MARGIN = 0.5  # of the training scans' own range
+_FEW_VALUES = 8
+_MARGIN = 0.3  # of the training scans' own range, beyond their 1 % and 99 % quantiles
+_FEW_SCANS = 20
+_AIR = -1024.0
+_MOST_OUTSIDE = 2  # of seven percentiles; a crop or an implant moves one or two, another unit moves nearly all
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,10 @@ def _looks_like_hounsfield(seen: IntensityProfile) -> bool:
 
 
 def _kind_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
-    few, usual = _LABEL_MAP_VALUES // 2, training["distinct"]
-    if seen.distinct <= few and usual["low"] > 2 * few:
+    usual = training["distinct"]
+    if seen.distinct <= _FEW_VALUES and usual["low"] > 4 * _FEW_VALUES:
         return f"it has only {seen.distinct} different values, like a mask"
-    if seen.distinct > 2 * few and usual["high"] <= few:
+    if seen.distinct > _LABEL_MAP_VALUES and usual["high"] <= _FEW_VALUES:
         return f"it has {seen.distinct} different values, the training scans at most {_short(usual['high'])}"
     return None
 
@@ -139,7 +143,7 @@ def _hounsfield_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) ->
     if floor <= _CT_TRAINING_FLOOR / 2 and seen.p005 > max(floor / 4, _CLEARLY_NEGATIVE / 2):
         return "no values clearly below zero (rescale slope and intercept not applied, or not CT?)"
     outside = [name for name in _PERCENTILES if _is_outside(getattr(seen, name), training, name)]
-    if len(outside) > len(_PERCENTILES) // 2:
+    if len(outside) > _MOST_OUTSIDE:
         return f"{len(outside)} of {len(_PERCENTILES)} percentiles are far outside (another unit or modality?)"
     return None
 
@@ -154,8 +158,12 @@ def _negative_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> s
 
 
 def _is_outside(value: float, training: Mapping[str, Any], name: str) -> bool:
-    margin = _MARGIN * max(training["p95"]["median"] - training["p05"]["median"], 100.0)
-    return not training[name]["low"] - margin <= value <= training[name]["high"] + margin
+    # Below air there is only the padding of some scanners, which says nothing of the scan.
+    middle, low, high = (max(training[name][key], _AIR) for key in ("median", "low", "high"))
+    span = max(training["p95"]["median"] - max(training["p05"]["median"], _AIR), 100.0)
+    # The quantiles of a few scans say little of what the next one may be: less than their own spread is no surprise.
+    margin = _MARGIN * span + (max(high - middle, middle - low) if training["num_scans"] < _FEW_SCANS else 0.0)
+    return not low - margin <= max(value, _AIR) <= high + margin
 
 
 def _short(value: float) -> str:

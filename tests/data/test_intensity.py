@@ -1,0 +1,182 @@
+"""Profiles tell a scan of the wrong kind from one that is only brighter, darker or cropped otherwise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anymc3d.data.intensity import IntensityProfile, guess_modality, mismatch, profile, summarise
+from anymc3d.data.readers import read_volume
+from anymc3d.data.volume import Volume
+
+
+def scan(voxels: np.ndarray) -> IntensityProfile:
+    return profile(Volume(voxels=voxels.astype(np.float32), affine=np.eye(4)))
+
+
+def tissues(generator: np.random.Generator, levels: list[float], weights: np.ndarray, noise: float) -> np.ndarray:
+    chosen = generator.choice(len(levels), size=(20, 20, 20), p=weights)
+    return np.asarray(levels, dtype=float)[chosen] + generator.normal(0, noise, size=chosen.shape)
+
+
+def ct(seed: int) -> np.ndarray:
+    """Air, lung, fat, soft tissue, contrast, bone in changing parts; some scanners pad with -1024, some with -2000."""
+    generator = np.random.default_rng(seed)
+    weights = generator.dirichlet([4, 3, 3, 6, 0.5, 1])
+    floor = generator.choice([-1000.0, -1024.0, -2000.0], p=[0.6, 0.3, 0.1])
+    values = tissues(generator, [floor, -850, -100, 45, 180, 700], weights, generator.uniform(5, 40))
+    return np.round(np.clip(values, floor - 24, 3071))
+
+
+def ct_inside_the_body(seed: int) -> np.ndarray:
+    """A crop about an organ: fat, soft tissue, contrast; no air at all."""
+    generator = np.random.default_rng(seed)
+    weights = generator.dirichlet([3, 8, 1])
+    return np.round(tissues(generator, [-100, 50, 180], weights, generator.uniform(8, 30)))
+
+
+def mr(seed: int) -> np.ndarray:
+    """Magnitude images of any scale, with or without background."""
+    generator = np.random.default_rng(seed)
+    weights = generator.dirichlet([5, 2, 4, 4, 1])
+    scale = np.exp(generator.normal(0, 1))
+    noisy = tissues(generator, [0, 120, 350, 600, 1100], weights, generator.uniform(5, 30))
+    return np.abs(np.round(noisy * scale))
+
+
+def mask(seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return (generator.random((20, 20, 20)) < generator.uniform(0.005, 0.3)) * 255.0
+
+
+KINDS = {"CT": ct, "CT in the body": ct_inside_the_body, "MR": mr, "mask": mask}
+MODALITY = {"CT": "CT", "CT in the body": "CT", "MR": "MR", "mask": "other"}
+TRAINING = {kind: summarise([scan(make(seed)) for seed in range(60)]) for kind, make in KINDS.items()}
+
+
+def test_the_profile_is_what_numpy_says() -> None:
+    voxels = ct(0)
+    seen = scan(voxels)
+    assert (seen.minimum, seen.maximum) == (voxels.min(), voxels.max())
+    expected = np.percentile(voxels, [0.5, 5, 25, 50, 75, 95, 99.5])
+    assert list(asdict(seen).values())[1:8] == pytest.approx(expected.tolist())
+    assert seen.distinct == len(np.unique(voxels))
+
+
+def test_a_large_volume_is_sampled_and_its_extremes_are_not_missed() -> None:
+    voxels = np.random.default_rng(0).normal(size=(200, 190, 180)).astype(np.float32)
+    voxels[1, 1, 1], voxels[3, 3, 3] = -77, 99
+    seen = profile(Volume(voxels=voxels, affine=np.eye(4)))
+    assert (seen.minimum, seen.maximum) == (-77, 99)
+    assert seen.p50 == pytest.approx(0, abs=0.02) and seen.p995 == pytest.approx(2.576, abs=0.05)
+
+
+def test_a_profile_survives_json() -> None:
+    seen = scan(ct(1))
+    assert IntensityProfile(**json.loads(json.dumps(asdict(seen)))) == seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_B10_the_modality_of_each_kind_is_guessed(kind: str) -> None:
+    for seed in range(100):
+        guess = guess_modality(scan(KINDS[kind](seed)))
+        assert guess.modality == MODALITY[kind], (seed, guess)
+        assert guess.reason
+
+
+def test_what_is_neither_is_other() -> None:
+    generator = np.random.default_rng(0)
+    assert guess_modality(scan(generator.normal(size=(20, 20, 20)))).modality == "other"  # z-scores
+    assert guess_modality(scan(generator.uniform(-4096, 4095, (20, 20, 20)))).modality == "other"  # MR phase
+    assert guess_modality(scan(generator.integers(0, 30, (20, 20, 20)))).modality == "other"  # label map
+    assert guess_modality(scan(generator.uniform(-20000, -10000, (20, 20, 20)))).modality == "other"
+
+
+def test_a_summary_is_json_and_ordered() -> None:
+    summary = TRAINING["CT"]
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["num_scans"] == 60
+    for name in asdict(scan(ct(0))):
+        assert summary[name]["low"] <= summary[name]["median"] <= summary[name]["high"]
+    one = summarise([scan(ct(0))])
+    assert one["p50"]["low"] == one["p50"]["high"] == scan(ct(0)).p50
+    with pytest.raises(ValueError, match="at least one"):
+        summarise([])
+
+
+@given(st.integers(1000, 2**32 - 1), st.sampled_from(sorted(KINDS)))
+@settings(max_examples=400, deadline=None)
+def test_B10_a_scan_of_the_same_kind_raises_no_alarm(seed: int, kind: str) -> None:
+    assert mismatch(scan(KINDS[kind](seed)), TRAINING[kind], MODALITY[kind]) is None
+
+
+@given(st.integers(1000, 2**32 - 1), st.floats(0.2, 5))
+@settings(max_examples=100, deadline=None)
+def test_B10_a_brighter_mr_scan_raises_no_alarm(seed: int, scale: float) -> None:
+    assert mismatch(scan(mr(seed) * scale), TRAINING["MR"], "MR") is None
+
+
+def test_B10_a_small_training_set_raises_few_alarms() -> None:
+    for kind, make in KINDS.items():
+        alarms = 0
+        for trial in range(20):
+            small = summarise([scan(make(10_000 + 8 * trial + i)) for i in range(8)])
+            alarms += sum(mismatch(scan(make(seed)), small, MODALITY[kind]) is not None for seed in range(1000, 1010))
+        assert alarms <= 4, kind  # of 200: 2 %
+
+
+WRONG = {
+    "CT stored with +1024": ("CT", lambda seed: ct(seed) + 1024),
+    "CT stored with +1000": ("CT", lambda seed: ct(seed) + 1000),
+    "CT clipped at zero": ("CT", lambda seed: np.clip(ct(seed), 0, None)),
+    "CT rescaled twice": ("CT", lambda seed: ct(seed) - 1024),
+    "CT scaled to 0..1": ("CT", lambda seed: (np.clip(ct(seed), -1000, 1000) + 1000) / 2000),
+    "MR to a CT plugin": ("CT", mr),
+    "mask to a CT plugin": ("CT", mask),
+    "crop stored with +1024": ("CT in the body", lambda seed: ct_inside_the_body(seed) + 1024),
+    "MR to a CT crop plugin": ("CT in the body", mr),
+    "CT to an MR plugin": ("MR", ct),
+    "CT crop to an MR plugin": ("MR", ct_inside_the_body),
+    "mask to an MR plugin": ("MR", mask),
+    "CT to a mask plugin": ("mask", ct),
+    "MR to a mask plugin": ("mask", mr),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_B10_a_scan_of_another_kind_is_told_with_both_profiles(name: str) -> None:
+    kind, make = WRONG[name]
+    for seed in range(1000, 1060):
+        seen = scan(make(seed))
+        message = mismatch(seen, TRAINING[kind], MODALITY[kind])
+        assert message is not None, (seed, seen)
+        assert "\n" not in message
+        assert f"this scan {seen.p005:.4g} / {seen.p50:.4g} / {seen.p995:.4g}" in message
+        assert f"{TRAINING[kind]['p50']['low']:.4g}..{TRAINING[kind]['p50']['high']:.4g}" in message
+
+
+@pytest.mark.real_data
+def test_B10_real_scans_are_guessed_and_fit_their_own_kind(real_data: Path) -> None:
+    mr_scans = [profile(read_volume(path)) for path in sorted((real_data / "hippocampus_mr/images").glob("*.gz"))[:60]]
+    heads = [profile(read_volume(path)) for path in sorted((real_data / "ixi_t1/nifti").glob("*.gz"))]
+    cts = [
+        profile(read_volume(real_data / "ct_totalsegmentator" / f"{n}.nii.gz")) for n in ("example_ct", "example_ct_sm")
+    ]
+    masks = [profile(read_volume(f"{real_data}/adrenalmnist3d/adrenalmnist3d_64.npz#val/{i}")) for i in range(30)]
+    assert {guess_modality(seen).modality for seen in mr_scans + heads} == {"MR"}
+    assert {guess_modality(seen).modality for seen in cts} == {"CT"}
+    assert {guess_modality(seen).modality for seen in masks} == {"other"}
+    for seen in mr_scans[30:]:
+        assert mismatch(seen, summarise(mr_scans[:30]), "MR") is None
+    for seen in cts:
+        assert mismatch(seen, summarise(mr_scans), "MR") and mismatch(seen, summarise(heads), "MR")
+    for seen in mr_scans + heads:
+        assert mismatch(seen, summarise(cts), "CT")
+    for seen in masks[15:]:
+        assert mismatch(seen, summarise(masks[:15]), "other") is None
