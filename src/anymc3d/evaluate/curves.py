@@ -1,4 +1,4 @@
-"""Curves as arrays: ROC, precision-recall and reliability, each with a bootstrap band by patient."""
+"""Curves as arrays: ROC, precision-recall and reliability, each with a band: bootstrap by patient, Wilson per bin."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anymc3d.evaluate import weighted
-from anymc3d.evaluate.intervals import resample_weights
+from anymc3d.evaluate.intervals import resample_weights, wilson_interval
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.metrics import check_pair
 from anymc3d.evaluate.weighted import Floats
@@ -76,7 +77,10 @@ def precision_recall_curve(targets: Floats, scores: Floats, patients: Sequence[s
 
 
 def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence[str], sampling: Sampling) -> Curve:
-    """Share of positives (y) over mean probability (x) in the bins of the calibration error; empty bins left out."""
+    """Share of positives (y) over mean probability (x) in the bins of the calibration error; empty bins left out.
+
+    The band is Wilson's interval per bin where every row is another patient, otherwise a bootstrap by patient.
+    """
     targets, probabilities = check_pair(targets, probabilities, what="probabilities")
     bins = weighted.calibration_bin(probabilities)
     once = np.ones((1, targets.size))
@@ -84,12 +88,28 @@ def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence
     used = sizes > 0
     x = weighted.bin_sums(probabilities, bins, once)[0][used] / sizes[used]
     y = weighted.bin_sums(targets, bins, once)[0][used] / sizes[used]
+    if len(set(patients)) == targets.size:
+        bounds = [
+            wilson_interval(round(share * n), round(n), level=sampling.level)
+            for share, n in zip(y, sizes[used], strict=True)
+        ]
+        low, high = (np.array([getattr(bound, side) for bound in bounds]) for side in ("low", "high"))
+    else:
+        low, high = _bootstrap_shares(targets, bins, patients, sampling)
+        low, high = low[used], high[used]
+    return Curve("reliability", x, y, Band(x, low, high), sizes[used])
+
+
+def _bootstrap_shares(
+    targets: Floats, bins: NDArray[np.intp], patients: Sequence[str], sampling: Sampling
+) -> tuple[Floats, Floats]:
+    """Interval of each bin's share; NaN where no resample varies, which is no certainty."""
     shares = []
     for weights in _weights(patients, targets, sampling):
         counts = weighted.bin_sums(np.ones(targets.size), bins, weights)
-        shares.append(weighted.ratio(weighted.bin_sums(targets, bins, weights), counts)[:, used])
+        shares.append(weighted.ratio(weighted.bin_sums(targets, bins, weights), counts))
     low, high = _quantiles(np.concatenate(shares), sampling.level)
-    return Curve("reliability", x, y, Band(x, low, high), sizes[used])
+    return np.where(low == high, np.nan, low), np.where(low == high, np.nan, high)
 
 
 def _cumulative(targets: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:

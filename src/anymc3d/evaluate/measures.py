@@ -96,12 +96,13 @@ def label_measures(cases: LabelCases, patients: NDArray[np.object_], sampling: S
 def macro_measures(
     labels: Sequence[LabelCases],
     patients: NDArray[np.object_],
-    strata: Floats,
+    strata: Floats | None,
     sampling: Sampling,
     *,
     without: Sequence[str] = ("crg",),
 ) -> list[Measure]:
-    """Return the plain means over labels; ``patients`` and ``strata`` are of all cases of the group, (n,).
+    """Return the plain means over labels; ``patients`` and ``strata`` are of all cases of the group, (n,);
+    without strata patients are drawn from all.
 
     A label that is undefined is left out and named; in a resample, too, the mean is of the defined labels.
     """
@@ -118,7 +119,7 @@ def macro_measures(
     found = []
     for key in keys:
         if _join(key) in draws:
-            interval = percentile_interval(draws[_join(key)], level=sampling.level)
+            interval = percentile_interval(draws[_join(key)], level=sampling.level, method=_method(strata))
         else:
             interval = _none(NO_CI.get(key[0], "") if values[key].is_defined else values[key].reason, sampling)
         found.append(Measure(*key, values[key], interval, used.size, None))
@@ -195,11 +196,16 @@ def _mean_statistic(labels: Sequence[LabelCases], metric: str, point: str) -> St
 
 
 def _draw(
-    statistics: Mapping[str, Statistic], patients: NDArray[np.object_], strata: Floats, sampling: Sampling
+    statistics: Mapping[str, Statistic], patients: NDArray[np.object_], strata: Floats | None, sampling: Sampling
 ) -> dict[str, Floats]:
     if not statistics:
         return {}
+    strata = np.zeros(patients.size) if strata is None else strata
     return bootstrap(statistics, list(patients), strata, num_resamples=sampling.num_resamples, seed=sampling.seed)
+
+
+def _method(strata: Floats | None) -> str:
+    return "bootstrap_patient_unstratified" if strata is None else "bootstrap_patient"
 
 
 def _pooled_interval(
@@ -211,8 +217,8 @@ def _pooled_interval(
     def statistic(weights: Floats) -> Floats:
         return weighted.crg(weighted.confusion(targets, decisions, weights[:, rows]))
 
-    draws = _draw({"": statistic}, patients, np.zeros(patients.size), sampling)
-    return percentile_interval(draws[""], level=sampling.level)
+    draws = _draw({"": statistic}, patients, None, sampling)
+    return percentile_interval(draws[""], level=sampling.level, method=_method(None))
 
 
 _WILSON = {

@@ -48,7 +48,7 @@ class _Kind:
 
 _KINDS: Mapping[str, _Kind] = {
     "roc": _Kind("ROC", "1 - specificity", "sensitivity", "lower right"),
-    "pr": _Kind("Precision-recall", "recall (sensitivity)", "precision (PPV)", "lower left"),
+    "pr": _Kind("Precision-recall", "recall (sensitivity)", "precision (PPV)", "best"),
     "reliability": _Kind("Reliability", "mean predicted probability", "share of positives", "upper left"),
 }
 
@@ -72,7 +72,7 @@ def draw_curves(path: Path, curves: Sequence[Drawn], *, subtitle: str) -> None:
         axis.set_visible(False)
     for axis, label in zip(axes, labels, strict=False):
         own = [drawn for drawn in curves if drawn.label == label]
-        _draw_panel(axis, kind, own, plugins, font=11 if columns == 1 else 10 + columns // 3)
+        _draw_panel(axis, kind, own, plugins, font=11 if columns == 1 else 12)
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
@@ -98,9 +98,11 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
 def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> None:
     band, there = curve.band, ~np.isnan(curve.band.low)
     if curve.kind == "reliability":
-        spread = np.abs(np.stack([curve.y - band.low, band.high - curve.y]))[:, there]
+        spread = np.maximum(np.stack([curve.y - band.low, band.high - curve.y])[:, there], 0)
         axis.errorbar(curve.x[there], curve.y[there], yerr=spread, fmt="none", ecolor=colour, alpha=0.5, capsize=3)
-        axis.plot(curve.x, curve.y, marker="o", markersize=5, color=colour, linestyle=style, linewidth=1.6, label=name)
+        sizes = curve.sizes if curve.sizes is not None else np.ones(curve.x.size)
+        axis.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=2, label=name)
+        axis.scatter(curve.x, curve.y, s=12 + 90 * sizes / sizes.max(), color=colour, zorder=3, clip_on=False)
         return
     axis.fill_between(
         band.x[there], band.low[there], band.high[there], color=colour, alpha=0.18, linewidth=0, step=_step(curve)

@@ -187,7 +187,7 @@ def _group_rows(
             yield row_of(measure, {**frame, "label": "macro"})
         yield row_of(class_accuracy(labels, patients, sampling), {**frame, "label": one.settings.columns[0]})
         return
-    for measure in macro_measures(labels, patients, np.zeros(patients.size), sampling):
+    for measure in macro_measures(labels, patients, None, sampling):
         yield row_of(measure, {**frame, "label": "macro"})
     for measure in pooled_crg(labels, patients, sampling):
         yield row_of(measure, {**frame, "label": "pooled"})

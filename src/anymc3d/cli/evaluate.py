@@ -1,0 +1,78 @@
+"""``anymc3d evaluate PREDICTIONS.csv MANIFEST.csv -o OUT``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from anymc3d.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="as 'anymc3d predict' writes it")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the labels; no scan is opened")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
+    parser.add_argument("--groups", metavar="COL[,COL…]", help="also figures per value of these manifest columns")
+    parser.add_argument(
+        "--operating-points",
+        metavar="P[,P…]",
+        help="chosen on the val rows: youden, f1, crg, f1_crg, sensitivity=0.95, specificity=0.9; or probability=0.5 "
+        "(default: youden where val rows are predicted)",
+    )
+    parser.add_argument(
+        "--task",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="task.yaml",
+        help="what the label cells mean, where they are not 0 and 1; may be given often",
+    )
+    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the figures of other inputs in OUT")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; undefined metrics are no failure, each has its reason in the table."""
+    if args.resamples < 100:
+        raise UsageError(f"--resamples: expected 100 or more for a 95 % interval, got {args.resamples}")
+    if args.seed < 0:
+        raise UsageError(f"--seed: expected 0 or more, got {args.seed}")
+    from anymc3d.cli.main import print_json
+    from anymc3d.evaluate.measures import Sampling
+    from anymc3d.evaluate.study import StudySettings
+    from anymc3d.evaluate.summary import NOTICE, main_table
+    from anymc3d.evaluation import METRICS, evaluate_predictions
+
+    settings = StudySettings(
+        groups=tuple(_listed(args.groups, "--groups")),
+        operating_points=None
+        if args.operating_points is None
+        else tuple(_listed(args.operating_points, "--operating-points")),
+        sampling=Sampling(num_resamples=args.resamples, seed=args.seed),
+    )
+    study = evaluate_predictions(
+        args.predictions, args.manifest, args.out, tasks=args.task, settings=settings, overwrite=args.overwrite
+    )
+    for warning in study.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.json:
+        print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
+    elif not args.quiet:
+        print(main_table(study, brief=True))
+        print(f"{args.out / METRICS}: {len(study.rows)} figures with intervals; pictures and table.md beside it")
+        print(NOTICE)
+    return 0
+
+
+def _listed(text: str | None, option: str) -> list[str]:
+    if text is None:
+        return []
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"{option}: expected different names separated by commas, got {text!r}")
+    return names

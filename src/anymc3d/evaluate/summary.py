@@ -1,0 +1,122 @@
+"""The figures people quote, as one Markdown document; ``metrics.csv`` has all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from anymc3d.evaluate.study import Study
+from anymc3d.evaluate.study_points import PLUGIN_POINT
+from anymc3d.evaluate.study_rows import ALL, Row
+
+NOTICE = "Research use only. Not a medical device."
+_FREE = {"auroc": "AUROC", "average_precision": "AP"}
+_DECIDED = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
+_NOT_IN_BRIEF = ("AP", "PPV", "NPV")
+_METHODS = {
+    "delong_logit": "DeLong on the logit scale",
+    "delong_paired": "paired DeLong",
+    "wilson": "Wilson",
+    "bootstrap_patient": "percentile bootstrap over patients within outcome strata",
+    "bootstrap_patient_unstratified": "percentile bootstrap over patients (averages over labels)",
+}
+
+
+def markdown(study: Study, *, level: float) -> str:
+    """Return the whole document: main table, subgroups, comparisons, what is missing and how intervals were made."""
+    rows = study.rows
+    which = "all cases" if study.split == ALL else f"the {study.split} split"
+    parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals.", main_table(study)]
+    groups = [row for row in rows if row["group"] != ALL]
+    if groups:
+        parts += ["## Subgroups", _table(_lines(groups, with_group=True))]
+    pairs = [row for row in rows if row["metric"] == "auroc_difference"]
+    if pairs:
+        parts += ["## Comparisons", _table([_comparison(row, rows) for row in pairs])]
+    notes = [f"- {warning}" for warning in study.warnings] + [
+        f"- {row['metric']} of {row['label']} ({row['group']}) is undefined: {row['reason']}"
+        for row in rows
+        if row["value"] is None and row["metric"] in ("auroc", "sensitivity", "specificity")
+    ]
+    if notes:
+        parts += ["## Notes", "\n".join(dict.fromkeys(notes))]
+    methods = dict.fromkeys(str(row["ci_method"]) for row in rows if row["ci_method"])
+    if methods:
+        parts.append(
+            f"Intervals: {'; '.join(_METHODS[name] for name in methods)}. See metrics.csv for each figure's own."
+        )
+    return "\n\n".join([*parts, NOTICE]) + "\n"
+
+
+def main_table(study: Study, *, brief: bool = False) -> str:
+    """Return the table of all cases: one line per plugin, label and operating point; ``brief`` fits a terminal."""
+    lines = _lines([row for row in study.rows if row["group"] == ALL], with_group=False)
+    left_out = _NOT_IN_BRIEF if brief else ()
+    return _table([{title: cell for title, cell in line.items() if title not in left_out} for line in lines])
+
+
+def figure(row: Mapping[str, object] | None, *, digits: int = 3) -> str:
+    """Return ``0.912 (0.874 to 0.939)``, ``undefined`` or, where there is no such row, nothing."""
+    if row is None:
+        return ""
+    if not isinstance(row["value"], int | float):
+        return "undefined"
+    text = f"{row['value']:.{digits}f}"
+    if row["ci_low"] is None:
+        return text
+    return f"{text} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+
+
+def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:
+    """One line per (group, plugin, label, operating point), in the order of the rows."""
+    index = {_key(row): row for row in rows}
+    several_plugins = len({row["plugin"] for row in rows}) > 1
+    lines = []
+    for row in rows:
+        if row["metric"] not in ("sensitivity", "crg") or (row["metric"] == "crg" and row["label"] != "pooled"):
+            continue
+        group, plugin, label, point = row["group"], row["plugin"], row["label"], str(row["operating_point"])
+        line = {"group": str(group)} if with_group else {}
+        line |= {"plugin": str(plugin)} if several_plugins else {}
+        of_n = row if row["metric"] == "crg" else index[("auroc", group, plugin, label, "")]
+        positive = "" if of_n["n_positive"] is None else f" ({of_n['n_positive']} positive)"
+        line |= {"label": str(label), "n": f"{of_n['n']}{positive}"}
+        line |= {title: figure(index.get((name, group, plugin, label, ""))) for name, title in _FREE.items()}
+        line["operating point"] = "plugin's own" if point == PLUGIN_POINT else point
+        line |= {title: figure(index.get((name, group, plugin, label, point))) for name, title in _DECIDED.items()}
+        if row["metric"] == "crg":
+            line["CRG"] = figure(row)
+        lines.append(line)
+    return lines
+
+
+def _key(row: Mapping[str, object]) -> tuple[object, ...]:
+    return row["metric"], row["group"], row["plugin"], row["label"], row["operating_point"]
+
+
+def _comparison(row: Mapping[str, object], rows: Iterable[Row]) -> dict[str, str]:
+    same = {
+        other["metric"]: other for other in rows if other["plugin"] == row["plugin"] and other["label"] == row["label"]
+    }
+    return {
+        "plugins": str(row["plugin"]),
+        "label": str(row["label"]),
+        "n": str(row["n"]),
+        "AUROC difference": figure(row),
+        "p": _p_value(same["auroc_difference_p"]),
+        "p (Holm)": _p_value(same["auroc_difference_p_holm"]),
+    }
+
+
+def _p_value(row: Mapping[str, object]) -> str:
+    value = row["value"]
+    return "below 0.0001" if isinstance(value, float) and value < 1e-4 else figure(row, digits=4)
+
+
+def _table(lines: Sequence[Mapping[str, str]]) -> str:
+    """Return a Markdown table padded to read well as plain text, too."""
+    titles = list(dict.fromkeys(title for line in lines for title in line))
+    cells = [titles, *([line.get(title, "").replace("|", "\\|") for title in titles] for line in lines)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(titles))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)

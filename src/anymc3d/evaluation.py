@@ -1,0 +1,162 @@
+"""Predictions and manifest in, a folder of figures out: ``metrics.csv``, curves, pictures and a readable table.
+
+Tables only: no scan is opened, none needs to be there. The same inputs give the same bytes of every table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d import atomic
+from anymc3d.config import LabelSettings
+from anymc3d.data.manifest import inspect_manifest
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
+from anymc3d.evaluate.measures import LabelCases, Sampling
+from anymc3d.evaluate.pictures import Drawn, draw_curves
+from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
+from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
+from anymc3d.evaluate.summary import figure, markdown
+from anymc3d.folders import claim, locked
+from anymc3d.tables import read_table, write_table
+from anymc3d.task_file import read_task
+
+RECORD, METRICS, CURVES, SUMMARY = "evaluation.json", "metrics.csv", "curves.csv", "table.md"
+PICTURES: Mapping[str, tuple[str, str]] = {
+    "roc": ("roc.png", "auroc"),
+    "pr": ("pr.png", "average_precision"),
+    "reliability": ("reliability.png", "expected_calibration_error"),
+}
+"""Kind of curve -> its picture and the metric in the legend."""
+CURVE_COLUMNS = ("curve", "label", "plugin", "split", "part", "x", "y", "low", "high", "n")
+
+_SHORT = {"auroc": "AUROC", "average_precision": "AP", "expected_calibration_error": "ECE"}
+
+
+def evaluate_predictions(
+    predictions: Path,
+    manifest: Path,
+    out: Path,
+    *,
+    tasks: Sequence[Path] = (),
+    settings: StudySettings | None = None,
+    overwrite: bool = False,
+) -> Study:
+    """Evaluate one table of predictions into the folder ``out``.
+
+    Args:
+        predictions: as ``anymc3d predict`` writes it.
+        manifest: with the label columns; its scans need not exist.
+        out: new, empty, or made from the same inputs; other inputs need ``overwrite``.
+        tasks: task files, needed where a label's cells are other texts than 0 and 1.
+        settings: groups, operating points, resampling.
+        overwrite: replace the figures of other inputs.
+
+    Raises:
+        UsageError, ProblemsError: inputs that cannot be used, or nothing to evaluate.
+        RunFolderError: ``out`` holds something else, or another process works in it.
+    """
+    settings = settings or StudySettings()
+    known = [read_task(path).labels for path in tasks]
+    study = evaluate_study(read_table(predictions), read_labels(manifest), known=known, settings=settings)
+    _check_has_figures(study)
+    identity = {
+        "kind": "evaluation",
+        "predictions": _sha256(predictions),
+        "manifest": _sha256(manifest),
+        "labels": [_label_record(one) for one in known],
+    }
+    with locked(out):
+        if overwrite and (out / RECORD).exists():
+            atomic.write_json(out / RECORD, identity)
+        claim(out / RECORD, identity, "an evaluation")
+        write_table(out / METRICS, COLUMNS, study.rows)
+        curves = list(draw(study, settings.sampling))
+        write_table(out / CURVES, CURVE_COLUMNS, (row for drawn in curves for row in _curve_rows(drawn, study.split)))
+        _draw_pictures(out, curves, study.split)
+        atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level))
+    return study
+
+
+def read_labels(path: Path) -> list[dict[str, str]]:
+    """Read a manifest for its labels: ``case``, ``patient``, ``split`` (where it has one) and the other columns' cells.
+
+    Raises:
+        ManifestError: with every fault that matters without the scans.
+    """
+    manifest, problems = inspect_manifest(path, check_scans=False)
+    if "case" in manifest.columns:
+        problems = [problem for problem in problems if not problem.startswith("row 1: no column 'image'")]
+    if problems:
+        raise ManifestError(str(path), problems)
+    rows = []
+    for case in manifest.cases:
+        row = {**case.cells, "case": case.id, "patient": case.patient}
+        rows.append(row if case.split is None else {**row, "split": case.split})
+    return rows
+
+
+def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
+    """Yield the curves of every plugin and label that has both outcomes, kind by kind."""
+    index = {(row["metric"], row["label"], row["plugin"]): row for row in study.rows if row["group"] == ALL}
+    for kind, (_, metric) in PICTURES.items():
+        for plugin in study.plugins:
+            for cases in plugin.labels:
+                if 0 < cases.targets.sum() < cases.targets.size:
+                    patients = list(study.patients[cases.rows])
+                    legend = f"{_SHORT[metric]} {figure(index[(metric, cases.label, plugin.plugin)], digits=2)}"
+                    curve = _curve(kind, cases, patients, sampling)
+                    yield Drawn(cases.label, plugin.plugin, curve, legend, float(cases.targets.mean()))
+
+
+def _curve(kind: str, cases: LabelCases, patients: list[str], sampling: Sampling) -> Curve:
+    if kind == "reliability":
+        return reliability_curve(cases.targets, cases.probabilities, patients, sampling)
+    make = roc_curve if kind == "roc" else precision_recall_curve
+    return make(cases.targets, cases.scores, patients, sampling)
+
+
+def _draw_pictures(out: Path, curves: Sequence[Drawn], split: str) -> None:
+    which = "all cases" if split == ALL else f"{split} split"
+    for kind, (name, _) in PICTURES.items():
+        own = [drawn for drawn in curves if drawn.curve.kind == kind]
+        if own:
+            draw_curves(out / name, own, subtitle=which)
+        else:
+            (out / name).unlink(missing_ok=True)  # of an earlier run that had both outcomes
+
+
+def _curve_rows(drawn: Drawn, split: str) -> Iterator[Row]:
+    curve, band = drawn.curve, drawn.curve.band
+    frame: Row = {"curve": curve.kind, "label": drawn.label, "plugin": drawn.plugin, "split": split}
+    sizes = curve.sizes if curve.sizes is not None else np.full(curve.x.size, np.nan)
+    for x, y, size in zip(curve.x, curve.y, sizes, strict=True):
+        yield {**frame, "part": "curve", "x": _cell(x), "y": _cell(y), "n": None if np.isnan(size) else int(size)}
+    for x, low, high in zip(band.x, band.low, band.high, strict=True):
+        yield {**frame, "part": "band", "x": _cell(x), "low": _cell(low), "high": _cell(high)}
+
+
+def _cell(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.9g}")
+
+
+def _check_has_figures(study: Study) -> None:
+    if any(cases.targets.size for plugin in study.plugins for cases in plugin.labels):
+        return
+    which = "case" if study.split == ALL else f"{study.split} case"
+    raise UsageError(
+        f"nothing to evaluate: no {which} has both a prediction and a label"
+        + (f" ({'; '.join(study.warnings)})" if study.warnings else "")
+    )
+
+
+def _label_record(settings: LabelSettings) -> dict[str, object]:
+    return {"columns": list(settings.columns), "kind": settings.kind, "classes": list(settings.classes)}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
