@@ -85,9 +85,8 @@ def download(
         with opener.open(address, timeout=min(SILENCE_S, total_s)) as response, file.open("wb") as output:
             length = response.headers.get("Content-Length", "")
             if not length.isdigit() or int(length) > max_bytes:
-                raise BackboneError(
-                    f"{address}: expected at most {max_bytes} bytes, the server announces {length or '?'}"
-                )
+                announced = length[:20] or "no length"
+                raise BackboneError(f"{address}: expected at most {max_bytes} bytes, the server announces {announced}")
             here, deadline = 0, time.monotonic() + total_s
             while block := response.read1(CHUNK_BYTES):
                 here += len(block)

@@ -207,7 +207,9 @@ def check_settings(settings: Mapping[str, Any], config: ViTConfig) -> None:
     Raises:
         BackboneError: it describes another forward pass.
     """
+    learned_kind = "dinov2_with_registers" if config.num_registers else "dinov2"
     expected = {
+        "model_type": learned_kind if config.positions == "learned" else "dinov3_vit",
         "hidden_size": config.embed_dim,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
@@ -238,11 +240,16 @@ def detect_config(tensors: Mapping[str, Tensor], layout: Layout) -> ViTConfig:
         registers = tensors.get("register_tokens" if is_learned else "storage_tokens")
         num_registers = 0 if registers is None else registers.shape[1]
     except (KeyError, IndexError, ValueError) as error:
-        raise BackboneError(
-            f"weights in the {layout.name} layout do not fit: {error} is missing or misshapen"
-        ) from error
-    if width == 0 or width % HEAD_DIM:
-        raise BackboneError(f"expected an embedding width that is a multiple of {HEAD_DIM}, got {width}")
+        msg = f"weights in the {layout.name} layout do not fit: a stem tensor is missing or misshapen ({error})"
+        raise BackboneError(msg) from error
+    if width == 0 or width % HEAD_DIM or patch_size == 0 or not blocks:
+        msg = (
+            f"expected blocks, patches and a width that is a multiple of {HEAD_DIM}, "
+            f"got {len(blocks)} blocks, patch {patch_size} and width {width}"
+        )
+        raise BackboneError(msg)
+    if not is_learned and not num_registers:
+        raise BackboneError(f"weights in the {layout.name} layout do not fit: neither positions nor storage tokens")
     return ViTConfig(
         embed_dim=width,
         depth=len(blocks),

@@ -150,7 +150,7 @@ def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *
 
 
 def _is_as_precise(before: Record, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the store holds an undamaged copy that half-precision weights of the same fingerprint must not replace."""
+    """Whether the store holds an undamaged copy, which a half-precision one of the same weights must not replace."""
     try:
         verify_stored(before)
         stored = read_weights(folder_of(before.name))[1]
