@@ -84,6 +84,7 @@ NPZ_FILES: dict[str, tuple[bytes, str]] = {
     "not_a_zip": (b"PK no zip" * 20, "error"),
     "cut": (npz_bytes(MEMBER, LABELS)[:2000], "error"),
     "bit_flipped": (flipped(npz_bytes(MEMBER), 1500), "error"),
+    "stream_damaged": (flipped(npz_bytes(MEMBER), 60, bit=1), "error"),
     "key_missing": (npz_bytes(LABELS), "error"),
     "key_twice": (npz_bytes(MEMBER, LABELS, MEMBER), "error"),
     "other_key_twice": (npz_bytes(MEMBER, LABELS, LABELS), "error"),

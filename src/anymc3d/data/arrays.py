@@ -10,6 +10,7 @@ import math
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -159,7 +160,7 @@ def _npz_split(path: Path, split: str, file_state: tuple[int, int, int]) -> NDAr
                 return _read_member(archive, f"{split}_images.npy", path)
         except ScanError:
             raise
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
             raise scan_error(path, f"expected an intact .npz file ({error}); get it again from its source") from error
 
 
