@@ -1,0 +1,196 @@
+"""A plan measures training scans, gives reasons, and reports every fault at once."""
+
+import csv
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.plan import plan_task
+from anymc3d.task_file import read_task, write_task
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data beside the repository")
+
+
+def save(path, shape, spacing=(1.0, 1.0, 1.0), *, kind="mr", axes=(0, 1, 2), seed=0):
+    """A NIfTI scan of RAS ``shape``; ``axes`` is the order in which they are stored."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 400, shape) - 200 if kind == "ct" else rng.gamma(2.0, 100.0, shape)
+    affine = np.diag([*spacing, 1.0])[:, [*axes, 3]]
+    nibabel.save(nibabel.Nifti1Image(values.transpose(axes).astype(np.int16), affine), path)
+
+
+def study(folder, rows, **columns):
+    """``rows``: (file, shape, label); the manifest of them, with further columns."""
+    folder.mkdir(exist_ok=True)
+    for index, (name, shape, _) in enumerate(rows):
+        save(folder / name, shape, seed=index)
+    table = [{"image": name, "y": label} for name, _, label in rows]
+    for column, values in columns.items():
+        for row, value in zip(table, values, strict=True):
+            row[column] = value
+    return write(folder / "m.csv", table)
+
+
+def write(path, table):
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return path
+
+
+def leaking(count=40, splits=()):
+    """Positive scans are larger, in the rows of ``splits`` (default all)."""
+    rows = []
+    for index in range(count):
+        label = index % 2
+        larger = label and (not splits or splits[index] == "train")
+        rows.append((f"{index}.nii", (20, 22, 18 + 6 * larger + index % 3), label))
+    return rows
+
+
+def test_a_plan_of_equal_scans(tmp_path):
+    manifest = study(tmp_path, [(f"{i}.nii", (30, 40, 20), i % 2) for i in range(20)])
+    plan = plan_task(manifest, ["y"])
+    view = plan.settings.views["image"]
+    assert (view.size, view.plane, view.field_of_view) == ((98, 126, 20), "axial", None)
+    assert (plan.settings.data.modality, view.normalise) == ("MR", "percentile")
+    assert (plan.settings.name, plan.settings.labels.kind) == ("y", "binary")
+    assert "no 'patient' column" in plan.reasons["data.fractions"]
+    assert plan.reasons["views.image.size"].startswith("median scan 30 x 40 px")
+
+
+def test_ct_gets_the_soft_tissue_window(tmp_path):
+    for index in range(4):
+        save(tmp_path / f"{index}.nii", (20, 20, 8), (1.0, 1.0, 5.0), kind="ct")
+    manifest = write(tmp_path / "m.csv", [{"image": f"{i}.nii", "y": i % 2} for i in range(4)])
+    settings = plan_task(manifest, ["y"]).settings
+    assert settings.data.modality == "CT"
+    assert settings.views["image"].windows == ((-150.0, 250.0),)
+
+
+def test_a_crop_size_that_gives_the_label_away_sets_a_field_of_view(tmp_path):
+    plan = plan_task(study(tmp_path, leaking()), ["y"])
+    field = plan.settings.views["image"].field_of_view
+    assert field[:2] == (20.0, 22.0)
+    assert field[2] in (25.0, 26.0)
+    assert "size alone" in plan.reasons["views.image.field_of_view"]
+
+
+def test_B16_test_rows_change_nothing(tmp_path):
+    splits = (["train"] * 6 + ["test"] * 4) * 4
+    honest = [(f"{i}.nii", (20, 22, 18 + i % 3), i % 2) for i in range(40)]
+    others = [
+        (name, (60, 50, 40), 1 - label) if split == "test" else (name, shape, label)
+        for split, (name, shape, label) in zip(splits, honest, strict=True)
+    ]
+    first = plan_task(study(tmp_path / "a", honest, split=splits), ["y"])
+    second = plan_task(study(tmp_path / "b", others, split=splits), ["y"])
+    assert first.reasons == second.reasons
+    assert first.settings.views == second.settings.views
+    assert first.settings.labels == second.settings.labels
+
+
+def test_B1_the_order_in_which_axes_are_stored_does_not_matter(tmp_path):
+    plans = []
+    for axes in ((0, 1, 2), (2, 0, 1)):
+        folder = tmp_path / str(axes[0])
+        folder.mkdir()
+        for index in range(6):
+            save(folder / f"{index}.nii", (12, 30, 40), (4.0, 1.0, 1.0), axes=axes, seed=index)
+        manifest = write(folder / "m.csv", [{"image": f"{i}.nii", "y": i % 2} for i in range(6)])
+        plans.append(plan_task(manifest, ["y"]))
+    assert plans[0].settings.views == plans[1].settings.views
+    assert plans[0].settings.views["image"].plane == "sagittal"
+    assert plans[0].settings.views["image"].size == (98, 126, 12)
+
+
+def test_several_image_columns_are_several_views(tmp_path):
+    for index in range(6):
+        save(tmp_path / f"ax{index}.nii", (40, 40, 10), (1.0, 1.0, 4.0), seed=index)
+        save(tmp_path / f"sag{index}.nii", (10, 40, 40), (4.0, 1.0, 1.0), seed=index)
+    table = [
+        {"case": str(i), "image.axial": f"ax{i}.nii", "image.sagittal": "" if i == 3 else f"sag{i}.nii", "y": i % 2}
+        for i in range(6)
+    ]
+    manifest = write(tmp_path / "m.csv", table)
+    views = plan_task(manifest, ["y"]).settings.views
+    assert {name: (view.image, view.plane) for name, view in views.items()} == {
+        "axial": ("image.axial", "axial"),
+        "sagittal": ("image.sagittal", "sagittal"),
+    }
+    alone = plan_task(manifest, ["y"], image_column="image.sagittal").settings.views
+    assert {name: view.image for name, view in alone.items()} == {"image": "image.sagittal"}
+    with pytest.raises(UsageError, match="choose one image column"):
+        plan_task(manifest, ["y"], planes=["axial", "coronal"])
+
+
+def test_planes_of_one_image_become_views_and_fit_one_screen(tmp_path):
+    manifest = study(tmp_path, leaking())
+    plan = plan_task(manifest, ["y"], planes=["axial", "coronal", "sagittal"])
+    fields = {name: view.field_of_view for name, view in plan.settings.views.items()}
+    x, y, z = fields["axial"]
+    assert fields == {"axial": (x, y, z), "coronal": (x, z, y), "sagittal": (y, z, x)}
+    write_task(tmp_path / "task.yaml", plan.settings, plan.reasons)
+    assert len((tmp_path / "task.yaml").read_text().splitlines()) <= 45
+    assert read_task(tmp_path / "task.yaml") == plan.settings
+
+
+@pytest.mark.parametrize("planes", [["axial", "axial"], ["axiall"]])
+def test_wrong_planes_are_refused(tmp_path, planes):
+    with pytest.raises(UsageError, match="views"):
+        plan_task(study(tmp_path, leaking(4)), ["y"], planes=planes)
+
+
+def test_A14_faults_of_manifest_labels_and_headers_are_one_report(tmp_path):
+    manifest = study(tmp_path, leaking(8))
+    (tmp_path / "2.nii").write_bytes(b"not a scan")
+    (tmp_path / "3.nii").write_bytes(b"")
+    (tmp_path / "4.nii").unlink()
+    text = manifest.read_text().replace("7.nii,1", "7.nii,n/a")
+    manifest.write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        plan_task(manifest, ["y"])
+    found = "\n".join(caught.value.problems)
+    for row in (4, 5, 6, 9):
+        assert f"row {row}: " in found, found
+    assert len(caught.value.problems) == 4
+
+
+def test_a_misspelt_label_column_is_told_at_once(tmp_path):
+    with pytest.raises(ManifestError, match="no label column 'yy'"):
+        plan_task(study(tmp_path, leaking(4)), ["yy"])
+
+
+@pytest.mark.real_data
+@needs_shared
+def test_hippocampus_crops_leak_their_size_and_get_one_field_of_view(tmp_path):
+    folder = SHARED / "hippocampus_mr"
+    with (folder / "labels.csv").open(newline="") as stream:
+        table = [
+            {"image": str(folder / "images" / f"{row['id']}.nii.gz"), "small_volume": row["small_volume"]}
+            for row in csv.DictReader(stream)
+        ]
+    plan = plan_task(write(tmp_path / "m.csv", table), ["small_volume"])
+    view = plan.settings.views["image"]
+    assert view.field_of_view is not None
+    assert min(view.field_of_view) >= 40
+    assert "separates small_volume with AUROC 0.7" in plan.reasons["views.image.field_of_view"]
+    assert plan.settings.data.modality == "MR"
+    assert min(view.size[:2]) >= 98
+
+
+@pytest.mark.real_data
+@needs_shared
+def test_adrenalmnist3d_is_planned_from_its_file_alone(tmp_path):
+    plan = plan_task(SHARED / "adrenalmnist3d" / "adrenalmnist3d_64.npz", ["label"])
+    view = plan.settings.views["image"]
+    assert (view.size, view.field_of_view) == ((98, 98, 64), None)
+    assert (view.normalise, view.windows) == ("window", ((0.0, 255.0),))
+    assert "1188 train, 98 val, 298 test" in plan.reasons["data.manifest"]
+    write_task(tmp_path / "task.yaml", plan.settings, plan.reasons)
+    assert read_task(tmp_path / "task.yaml") == plan.settings

@@ -1,0 +1,140 @@
+"""Each rule of the plan, on numbers alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anymc3d.data.intensity import IntensityProfile
+from anymc3d.plan_rules import (
+    MAX_PATCHES,
+    MAX_SLICES,
+    Grids,
+    choose_field_of_view,
+    choose_intensity,
+    choose_memory,
+    choose_plane,
+    choose_size,
+    patch_size_of,
+    total_memory,
+)
+from anymc3d.size_leak import SizeLeak
+
+CT = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)
+MR = IntensityProfile(0, 0, 2, 10, 100, 200, 400, 600, 900, 500)
+MASK = IntensityProfile(0, 0, 0, 0, 0, 0, 1, 1, 1, 2)
+
+
+def grids(*scans):
+    shapes, spacings = zip(*scans, strict=True)
+    return Grids(np.array(shapes, dtype=float), np.array(spacings, dtype=float))
+
+
+ABDOMEN = grids(*[((512, 512, 100), (0.8, 0.8, 3.0))] * 5)
+
+
+def test_the_plane_is_that_of_most_scans_and_ties_are_axial():
+    sagittal = ((30, 320, 320), (4.0, 0.5, 0.5))
+    axial = ((320, 320, 30), (0.5, 0.5, 4.0))
+    cube = ((64, 64, 64), (1.0, 1.0, 1.0))
+    assert choose_plane(grids(sagittal, sagittal, axial))[0] == "sagittal"
+    assert choose_plane(grids(sagittal, axial))[0] == "axial"
+    plane, reason = choose_plane(grids(cube))
+    assert plane == "axial"
+    assert "all 1 scans" in reason
+
+
+@pytest.mark.parametrize("patch", [14, 16])
+@pytest.mark.parametrize("shape", [(512, 512, 100), (40, 60, 35), (20, 900, 300), (512, 100, 8), (7, 7, 1)])
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_sizes_are_multiples_of_the_patch_within_the_budget(shape, patch, plane):
+    height, width, num_slices = choose_size(grids((shape, (0.8, 0.8, 3.0))), plane, patch, None).value
+    assert height % patch == width % patch == 0
+    assert height * width <= 1.1 * MAX_PATCHES * patch**2
+    assert 1 <= num_slices <= MAX_SLICES
+
+
+def test_a_size_is_that_of_the_median_scan():
+    scans = grids(*[(shape, (1.0, 1.0, 5.0)) for shape in ((200, 300, 20), (210, 322, 28), (400, 400, 90))])
+    choice = choose_size(scans, "axial", 14, None)
+    assert choice.value == (210, 322, 28)
+    assert "median scan 210 x 322 px of 1 mm, 28 slices" in choice.reason
+
+
+def test_small_scans_are_enlarged_to_seven_patches_and_say_so():
+    choice = choose_size(grids(((35, 51, 35), (1.0, 1.0, 1.0))), "axial", 14, None)
+    assert choice.value == (98, 140, 35)
+    assert "enlarged 2.8 times" in choice.reason
+
+
+def test_large_scans_are_limited_and_say_so():
+    choice = choose_size(grids(((512, 512, 400), (0.8, 0.8, 0.8))), "axial", 14, None)
+    assert choice.value == (448, 448, 128)
+    assert "1024 patches" in choice.reason
+    assert "at most 128 slices" in choice.reason
+
+
+def test_pixels_are_square_when_a_plane_lies_across_thick_slices():
+    height, width, _ = choose_size(grids(((300, 300, 60), (1.0, 1.0, 5.0))), "sagittal", 14, None).value
+    assert height == width
+
+
+def test_a_size_leak_pads_all_scans_to_the_largest_extent():
+    scans = grids(((30, 50, 30), (1.0, 1.0, 1.0)), ((41, 40, 47), (1.0, 1.0, 1.0)))
+    leak = SizeLeak(auroc=0.774, lower=0.7, measure="volume", label="small")
+    field, reason = choose_field_of_view(scans, leak)
+    assert field == (41.0, 50.0, 47.0)
+    assert "size alone (volume) separates small with AUROC 0.77" in reason
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected", "words"),
+    [
+        (((100, 100, 100), (105, 100, 100)), None, "less than 10 %"),
+        (((100, 100, 100), (100, 100, 130)), (100.0, 100.0, 130.0), "padded to the largest"),
+        (((100, 100, 100), (100, 100, 100), (100, 100, 900)), None, "differ too much"),
+    ],
+)
+def test_without_a_leak_only_moderate_differences_are_padded(shapes, expected, words):
+    field, reason = choose_field_of_view(grids(*[(shape, (1.0, 1.0, 1.0)) for shape in shapes]), None)
+    assert field == expected
+    assert words in reason
+
+
+def test_intensities_are_normalised_by_what_they_are():
+    assert choose_intensity([CT] * 3, ["int16"] * 3)[2:4] == ("window", ((-150.0, 250.0),))
+    assert choose_intensity([MR] * 3, ["int16"] * 3)[2:4] == ("percentile", ())
+    assert choose_intensity([MASK] * 3, ["int16"] * 3)[2:4] == ("window", ((0, 1),))
+    bytes_ = replace(MR, maximum=255, p995=250)
+    choice = choose_intensity([bytes_] * 3, ["uint8"] * 3)
+    assert (choice.modality, choice.normalise, choice.windows) == ("other", "window", ((0, 255),))
+
+
+def test_mixed_modalities_are_pointed_out():
+    choice = choose_intensity([MR, MR, CT], ["int16"] * 3)
+    assert choice.modality == "MR"
+    assert choice.modality_reason.startswith("MIXED")
+    assert "CT" in choice.modality_reason
+
+
+def test_constant_scans_do_not_make_an_empty_window():
+    blank = IntensityProfile(0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+    assert choose_intensity([blank], ["uint8"]).normalise == "percentile"
+
+
+def test_memory_decides_on_recomputation_and_chunk():
+    roomy = choose_memory([(98, 98, 32)], "dinov2-small", 14, 64 * 2**30)
+    assert roomy[:3] == (2, 64, False)
+    tight = choose_memory([(448, 448, 128)], "dinov2-large", 14, 8 * 2**30)
+    assert tight.recompute
+    assert tight.chunk_size < 64
+    assert choose_memory([(98, 98, 32)], "dinov2-small", 14, None) == roomy
+    assert total_memory() is None or total_memory() > 2**28
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [("dinov2-small", 14), ("dinov3-base", 16), ("/models/dinov2-small-fp16", 14), ("deit-patch16", 16), ("./w", 14)],
+)
+def test_the_patch_is_known_by_the_family(name, patch):
+    assert patch_size_of(name) == patch
