@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class PluginCard:
     """Numbers of cases and patients per split, and the salted hash of the training split."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """The recipe, and the software it ran on."""
+    tensors_sha256: str = ""
+    """Of the tensors as stored; written when the file is."""
     licence: str = "unspecified"
     intended_use: str = INTENDED_USE
     kind: str = "plugin"
@@ -133,8 +135,8 @@ def lora_rank(method: MethodSettings) -> int | None:
 
 
 def card_to_json(card: PluginCard) -> str:
-    """The header text; NaN and infinity are refused."""
-    return json.dumps(to_plain(card), allow_nan=False, sort_keys=True)
+    """The header text; keys keep their order, because the views have one. NaN and infinity are refused."""
+    return json.dumps(to_plain(card), allow_nan=False)
 
 
 def save_plugin(path: Path, card: PluginCard, tensors: Mapping[str, Tensor]) -> None:
@@ -144,7 +146,8 @@ def save_plugin(path: Path, card: PluginCard, tensors: Mapping[str, Tensor]) -> 
         PluginError: a tensor has a value that half precision cannot hold (infinite or NaN).
     """
     half = to_half(tensors)
-    header = {HEADER_KEY: card_to_json(card), "tensors_sha256": tensors_hash(half)}
+    # One key only: safetensors writes several in random order, and equal plugins should be equal files.
+    header = {HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(half)))}
     with atomic.replacing(path) as temporary:
         save_file(half, str(temporary), metadata=header)
 
@@ -168,14 +171,14 @@ def load_plugin(path: Path | str) -> Plugin:
     header, tensors = _read_container(path)
     if HEADER_KEY not in header:
         raise PluginError(f"{path}: expected a plugin with the header key {HEADER_KEY!r}, got a plain safetensors file")
-    if header.get("tensors_sha256") != tensors_hash(tensors):
+    card = read_card(header[HEADER_KEY], str(path))
+    if card.tensors_sha256 != tensors_hash(tensors):
         raise PluginError(
             f"{path}: its tensors do not match the hash in its header: the file is damaged or was changed"
         )
     broken = [name for name, t in tensors.items() if not (t.is_floating_point() and torch.isfinite(t).all())]
     if broken:
         raise PluginError(f"{path}: expected finite floating-point tensors, not so: {', '.join(broken[:5])}")
-    card = read_card(header[HEADER_KEY], str(path))
     float_tensors = {name: tensor.float() for name, tensor in tensors.items()}
     return Plugin(card, float_tensors, tensors_hash(tensors, header[HEADER_KEY]))
 

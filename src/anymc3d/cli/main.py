@@ -39,40 +39,47 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
 
 
-def build_parser(command: str | None = None) -> Parser:
-    """The parser; only ``command``'s own module is imported to add its arguments."""
+def overview() -> Parser:
+    """The parser of ``anymc3d --help`` and ``--version``; imports no command."""
     parser = Parser(
         prog="anymc3d",
         description="From a folder of 3D scans and a CSV of labels to a classifier you can trust. Research use only.",
     )
     parser.add_argument("--version", action="version", version=f"anymc3d {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (module, summary) in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name == command:
-            importlib.import_module(module).add_arguments(sub)
-            sub.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
+    for name, (_, summary) in COMMANDS.items():
+        subparsers.add_parser(name, help=summary)
     return parser
+
+
+def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words after ``command``; options and positional words may come in any order."""
+    module, summary = COMMANDS[command]
+    parser = Parser(prog=f"anymc3d {command}", description=summary[0].upper() + summary[1:] + ".")
+    importlib.import_module(module).add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
+    has_actions = any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+    return parser.parse_args(words) if has_actions else parser.parse_intermixed_args(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one clear line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = next((word for word in words if not word.startswith("-")), None)
     try:
-        if chosen is not None and chosen not in COMMANDS:
-            raise UsageError(f"anymc3d: unknown command {chosen!r}{did_you_mean(chosen, COMMANDS)}")
-        parser = build_parser(chosen)
-        parsed = parser.parse_args(words)
-        if parsed.command is None:
-            parser.print_help()
+        if not words or words[0].startswith("-"):
+            overview().parse_args(words)
+            overview().print_help()
             return 2
+        command = words[0]
+        if command not in COMMANDS:
+            raise UsageError(f"anymc3d: unknown command {command!r}{did_you_mean(command, COMMANDS)}")
+        parsed = parse(command, words[1:])
         logging.basicConfig(
             level=logging.WARNING if getattr(parsed, "quiet", False) else logging.INFO,
             format="%(message)s",
             stream=sys.stderr,
         )
-        return importlib.import_module(COMMANDS[parsed.command][0]).run(parsed)
+        return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

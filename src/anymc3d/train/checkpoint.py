@@ -25,6 +25,7 @@ from anymc3d.tensor_hash import tensors_hash
 logger = logging.getLogger(__name__)
 
 LATEST, PREVIOUS = "latest.safetensors", "previous.safetensors"
+OPTIMIZER = "optimizer."
 
 
 @dataclass
@@ -101,7 +102,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Flatten an optimiser's state: ``optimizer.<parameter index>.<name>`` -> tensor."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return {
-        f"optimizer.{index}.{name}": value
+        f"{OPTIMIZER}{index}.{name}": value
         for index, parameter in enumerate(parameters)
         for name, value in optimizer.state.get(parameter, {}).items()
     }
@@ -111,8 +112,9 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     """Put back what :func:`optimizer_tensors` gave."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
-        prefix, index, name = key.split(".", 2)
-        if prefix == "optimizer":
-            parameter = parameters[int(index)]
-            device = value.device if name == "step" else parameter.device
-            optimizer.state[parameter][name] = value.to(device).clone()
+        if not key.startswith(OPTIMIZER):
+            continue
+        index, name = key.removeprefix(OPTIMIZER).split(".", 1)
+        parameter = parameters[int(index)]
+        device = value.device if name == "step" else parameter.device
+        optimizer.state[parameter][name] = value.to(device).clone()

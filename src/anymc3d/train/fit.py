@@ -23,7 +23,7 @@ from anymc3d.data.dataset import CaseSet, PreparedCase, prepare_all
 from anymc3d.data.labels import encode
 from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
-from anymc3d.data.splits import make_splits
+from anymc3d.data.splits import assign_splits
 from anymc3d.device import choose_device, choose_dtype
 from anymc3d.errors import ManifestError
 from anymc3d.folders import claim, locked
@@ -96,11 +96,7 @@ def load_study(task: TaskSettings) -> Study:
     """
     manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
     targets = encode(manifest.cases, task.labels)
-    if manifest.has_splits:
-        splits = [str(case.split) for case in manifest.cases]
-    else:
-        patients = [case.patient for case in manifest.cases]
-        splits = make_splits(patients, targets, task.data.fractions, task.data.split_seed)
+    splits = assign_splits(manifest.cases, targets, fractions=task.data.fractions, seed=task.data.split_seed)
     study = Study(manifest, tuple(splits), targets)
     problems = []
     for split in ("train", "val"):

@@ -1,0 +1,141 @@
+"""``anymc3d plugin show|verify|export|import``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anymc3d.plugins import Plugin
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="show|verify|export|import")
+    show = actions.add_parser("show", help="what a plugin is, was trained on and reached")
+    show.add_argument("plugin", type=Path, metavar="PLUGIN")
+    verify = actions.add_parser("verify", help="check a plugin's file, and that its backbone is at hand and fits")
+    verify.add_argument("plugin", type=Path, metavar="PLUGIN")
+    verify.add_argument("--backbone", help="folder, file or name; default: found by fingerprint")
+    export = actions.add_parser("export", help="write the LoRA weights as a PEFT folder, one per view")
+    export.add_argument("plugin", type=Path, metavar="PLUGIN")
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    bring = actions.add_parser("import", help="make a plugin again from an exported PEFT folder")
+    bring.add_argument("folder", type=Path, metavar="FOLDER")
+    bring.add_argument("-o", "--out", type=Path, required=True, metavar="PLUGIN")
+    for sub in (show, verify, export, bring):
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    return {"show": _show, "verify": _verify, "export": _export, "import": _import}[args.action](args)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+    from anymc3d.settings_dict import to_plain
+
+    plugin = load_plugin(args.plugin)
+    if args.json:
+        print_json(_facts(plugin, args.plugin) | {"card": to_plain(plugin.card)})
+        return 0
+    print("\n".join(describe(plugin, args.plugin)))
+    return 0
+
+
+def _facts(plugin: Plugin, path: Path) -> dict[str, Any]:
+    return {
+        "name": plugin.card.name,
+        "file_bytes": path.stat().st_size,
+        "parameters": sum(tensor.numel() for tensor in plugin.tensors.values()),
+        "hash": plugin.hash,
+    }
+
+
+def describe(plugin: Plugin, path: Path) -> list[str]:
+    """A plugin in about twenty lines for people."""
+    card, facts = plugin.card, _facts(plugin, path)
+    views = [
+        f"  {name}: {view.plane}, {' x '.join(str(n) if n else 'all' for n in view.size)}, {view.normalise}"
+        + (f" {', '.join(f'[{low:g}, {high:g}]' for low, high in view.windows)}" if view.windows else "")
+        for name, view in card.preprocessing.items()
+    ]
+    split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
+    points = [
+        f"  {name}: {point['name']} on {point['source_split']} (n = {point['n']}, {point['n_positive']} positive), "
+        f"raw logit >= {point['threshold']:.4g}"
+        for name, point in zip(card.labels.output_names, card.operating_points, strict=True)
+    ]
+    wanted = ("auroc", "average_precision", "sensitivity", "specificity", "accuracy")
+    metrics = [
+        f"  {row['metric']} {row['label']}: {_number(row['value'])}"
+        + (f" ({_number(row['ci_low'])} to {_number(row['ci_high'])})" if row["ci_low"] not in ("", None) else "")
+        for row in card.metrics
+        if row["metric"] in wanted and row["group"] == "all"
+    ]
+    return [
+        f"{card.name} ({card.kind}, format {card.format_version}): {facts['parameters']:,} parameters, "
+        f"{facts['file_bytes']:,} bytes",
+        f"hash: {facts['hash']}",
+        f"labels: {', '.join(card.labels.output_names)} ({card.labels.kind}); modality {card.modality}",
+        "views (in-plane x, in-plane y, slices):",
+        *views,
+        f"backbone: {card.backbone.name}, {card.backbone.positions} positions, {card.backbone.fingerprint}",
+        f"method: {card.method.name}, rank {card.method.rank}, alpha {card.method.alpha:g}, fusion {card.fusion}",
+        f"cases: {split}; split by patient",
+        f"calibration: {card.calibration['name'] if card.calibration else 'none (probabilities are uncalibrated)'}",
+        "operating points:",
+        *points,
+        "on the validation cases the epoch was chosen on (optimistic):",
+        *metrics,
+        f"licence: {card.licence} (backbone: {card.backbone.licence})",
+        card.intended_use,
+    ]
+
+
+def _number(text: object) -> str:
+    return "undefined" if text in ("", None) else f"{float(str(text)):.3f}"
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+
+    plugin = load_plugin(args.plugin)
+    Predictor([plugin], backbone=args.backbone, device="cpu")
+    if args.json:
+        print_json(_facts(plugin, args.plugin) | {"fits": True})
+    else:
+        print(f"{args.plugin}: whole; its backbone {plugin.card.backbone.name} is at hand and fits")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.peft_folder import export_peft
+    from anymc3d.plugins import load_plugin
+
+    folders = export_peft(load_plugin(args.plugin), args.out)
+    if args.json:
+        print_json([str(folder) for folder in folders])
+    else:
+        print("\n".join(f"wrote {folder}" for folder in folders))
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.peft_folder import import_peft
+    from anymc3d.plugins import save_plugin
+
+    card, tensors = import_peft(args.folder)
+    save_plugin(args.out, card, tensors)
+    if args.json:
+        print_json({"plugin": str(args.out), "name": card.name})
+    else:
+        print(f"wrote {args.out}: {card.name}")
+    return 0

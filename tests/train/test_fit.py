@@ -1,0 +1,202 @@
+"""Training end to end on tiny scans: what a run leaves, that it can be killed, and that it means what it says."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from anymc3d.errors import ManifestError, RunFolderError, TrainingDivergedError
+from anymc3d.models.store import find_backbone
+from anymc3d.plugins import load_plugin
+from anymc3d.tables import read_table
+from anymc3d.task_file import read_task
+from anymc3d.tensor_hash import tensors_hash
+from anymc3d.train.fit import fit, load_study
+
+
+def start(task, run, *overrides):
+    """Run ``train`` in a process of its own; what it says goes to ``<run>.err``."""
+    command = [sys.executable, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run), "--quiet", *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with run.with_suffix(".err").open("w") as said:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+
+
+def test_a_run_leaves_everything_needed_to_repeat_it(journey):
+    names = {path.name for path in journey.run.iterdir()}
+    assert names >= {
+        "plugin.safetensors",
+        "task.yaml",
+        "manifest.csv",
+        "metrics.csv",
+        "predictions.val.csv",
+        "log.csv",
+        "log.jsonl",
+        "curves.png",
+        "run.json",
+        "checkpoints",
+    }
+    log = read_table(journey.run / "log.csv")
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    assert len((journey.run / "log.jsonl").read_text().splitlines()) == 2
+    assert {row["split"] for row in read_table(journey.run / "manifest.csv")} == {"train", "val", "test"}
+
+
+def test_the_resolved_task_repeats_the_run_to_the_last_bit(journey, tmp_path):
+    again = fit(read_task(journey.run / "task.yaml"), tmp_path / "again", device="cpu", quiet=True)
+    assert again.read_bytes() == journey.plugin.read_bytes()
+    assert (tmp_path / "again/predictions.val.csv").read_bytes() == (journey.run / "predictions.val.csv").read_bytes()
+
+
+def test_it_learns(journey):
+    rows = read_table(journey.run / "log.csv")
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_the_operating_point_comes_from_validation(journey):
+    (point,) = load_plugin(journey.plugin).card.operating_points
+    val = [row for row in read_table(journey.run / "manifest.csv") if row["split"] == "val"]
+    assert point["source_split"] == "val"
+    assert (point["n"], point["n_positive"]) == (len(val), sum(row["block"] == "1" for row in val))
+
+
+def test_B16_test_labels_change_no_byte_of_the_plugin(journey, tmp_path):
+    rows = (journey.run / "manifest.csv").read_text().replace("../scans", str(journey.data / "scans")).splitlines()
+    flipped = [re.sub(r",([01]),(\w*),test$", lambda m: f",{1 - int(m[1])},{m[2]},test", row) for row in rows]
+    assert rows != flipped
+    (tmp_path / "manifest.csv").write_text("\n".join(flipped) + "\n")
+    task = read_task(journey.run / "task.yaml", [f"data.manifest={tmp_path / 'manifest.csv'}"])
+    assert fit(task, tmp_path / "run", device="cpu", quiet=True).read_bytes() == journey.plugin.read_bytes()
+
+
+def test_a_finished_run_is_left_alone(journey):
+    before = {
+        path: path.stat().st_mtime_ns for path in journey.run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+    fit(read_task(journey.task), journey.run, device="cpu", quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_C13_other_settings_in_the_same_folder_are_refused_and_named(journey):
+    with pytest.raises(RunFolderError, match=r"settings\.train\.seed was 0, now 1"):
+        fit(read_task(journey.task, ["train.seed=1"]), journey.run, device="cpu", quiet=True)
+
+
+def test_H5_training_does_not_change_the_backbone(journey, tmp_path):
+    before = find_backbone("tiny-random")
+    fit(read_task(journey.task, ["train.epochs=1"]), tmp_path / "run", device="cpu", quiet=True)
+    assert tensors_hash(find_backbone("tiny-random").module.state_dict()) == tensors_hash(before.module.state_dict())
+
+
+def test_H1_the_number_of_threads_changes_no_decision_and_no_logit_beyond_rounding(journey, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if threads == 1 else 1)
+    try:
+        fit(read_task(journey.task), tmp_path / "run", device="cpu", quiet=True)
+    finally:
+        torch.set_num_threads(threads)
+    ours, theirs = (read_table(run / "predictions.val.csv") for run in (journey.run, tmp_path / "run"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert float(a["logit.block"]) == pytest.approx(float(b["logit.block"]), abs=1e-2)
+        assert a["decision.block"] == b["decision.block"]
+
+
+@pytest.mark.timeout(280)
+def test_C1_a_run_killed_again_and_again_ends_bit_identical(journey, tmp_path, monkeypatch):
+    """SIGKILL at rising moments; the last start runs through. One thread, so that sums are added in one order."""
+    overrides = ("train.epochs=3",)
+    calm = start(journey.task, tmp_path / "calm", *overrides)
+    assert calm.wait(120) == 0, (tmp_path / "calm.err").read_text()
+    process = start(journey.task, tmp_path / "killed", *overrides)
+    kills = 0
+    while kills < 4:
+        wanted = tmp_path / "killed" / "checkpoints" / "latest.safetensors"
+        deadline = time.monotonic() + 60
+        stamp = wanted.stat().st_mtime_ns if wanted.exists() else None
+        while process.poll() is None and time.monotonic() < deadline:
+            if wanted.exists() and wanted.stat().st_mtime_ns != stamp and kills < 2:
+                break
+            if kills >= 2:
+                time.sleep(1.5 + 0.7 * kills)
+                break
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        process = start(journey.task, tmp_path / "killed", *overrides)
+    assert process.wait(120) == 0, (tmp_path / "killed.err").read_text()
+    assert kills >= 2
+    for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
+    logs = [[{**row, "seconds": ""} for row in read_table(tmp_path / run / "log.csv")] for run in ("calm", "killed")]
+    assert logs[0] == logs[1]
+
+
+def test_C3_a_stop_request_saves_and_exits_75_and_the_same_command_goes_on(journey, tmp_path):
+    process = start(journey.task, tmp_path / "run", "train.epochs=40")
+    while not (tmp_path / "run" / "log.csv").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
+    assert "the same command resumes" in (tmp_path / "run.err").read_text()
+    done = len(read_table(tmp_path / "run" / "log.csv"))
+    process = start(journey.task, tmp_path / "run", "train.epochs=40")
+    while len(read_table(tmp_path / "run" / "log.csv")) <= done and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert [int(row["epoch"]) for row in read_table(tmp_path / "run" / "log.csv")][: done + 1] == list(
+        range(1, done + 2)
+    )
+
+
+def test_C9_divergence_stops_names_the_cases_and_keeps_checkpoints_finite(journey, tmp_path):
+    task = read_task(journey.task, ["train.lora_lr=1e30", "train.clip_norm=1e30", "train.schedule=constant"])
+    with pytest.raises(TrainingDivergedError, match=r"not both finite at a step with cases case\d\d"):
+        fit(task, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run" / "plugin.safetensors").exists()
+
+
+def test_every_unreadable_scan_is_named_before_the_first_step(journey, tmp_path):
+    shutil.copytree(journey.data / "scans", tmp_path / "scans")
+    for name in ("case03", "case07"):
+        (tmp_path / "scans" / f"{name}.nii.gz").write_bytes(b"not a scan")
+    shutil.copy(journey.data / "manifest.csv", tmp_path / "manifest.csv")
+    (tmp_path / "task.yaml").write_text(journey.task.read_text())
+    with pytest.raises(ManifestError) as caught:
+        fit(
+            read_task(tmp_path / "task.yaml", ["data.fractions=[0.6,0.4,0.0]"]),
+            tmp_path / "run",
+            device="cpu",
+            quiet=True,
+        )
+    assert [name for name in ("case03", "case07") if name in str(caught.value)] == ["case03", "case07"]
+
+
+def test_a_split_without_cases_is_refused(journey, tmp_path):
+    rows = (journey.data / "manifest.csv").read_text().replace("scans/", f"{journey.data}/scans/").splitlines()
+    (tmp_path / "manifest.csv").write_text(
+        "\n".join([rows[0] + ",split", *(row + ",train" for row in rows[1:])]) + "\n"
+    )
+    with pytest.raises(ManifestError, match="split 'val': expected cases with labels, got none"):
+        load_study(read_task(journey.task, [f"data.manifest={tmp_path / 'manifest.csv'}"]))
+
+
+def test_G4_a_plugin_holds_no_id_path_host_or_user(journey):
+    import getpass
+    import socket
+
+    content = journey.plugin.read_bytes().decode("latin-1")
+    ids = [row["case"] for row in read_table(journey.run / "manifest.csv")]
+    for secret in (*ids, str(journey.data), "scans/", socket.gethostname(), getpass.getuser() + "@"):
+        assert secret not in content
+    assert json.loads((journey.run / "run.json").read_text())["settings"]["data"]["manifest"] == ""
