@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from anymc3d.data.augment_chunks import slice_chunks
 
@@ -74,35 +74,33 @@ def scale_contrast_(slices: Tensor, *, factor: float) -> None:
 
 def lower_resolution_(slices: Tensor, *, zoom: float) -> None:
     """Sample a coarser grid (nearest neighbour) and come back to the fine one (linear along each axis)."""
-    coarse = slices
-    for axis in (0, 2, 3):
-        coarse = _coarsen(coarse, axis, max(1, round(slices.shape[axis] * zoom)))
-    for axis in (3, 2):
-        below, above, part = _linear_positions(coarse.shape[axis], slices.shape[axis], slices.device)
-        part = part.float().view([-1 if axis == dim else 1 for dim in range(4)])
-        coarse = _take(coarse, axis, below).lerp_(_take(coarse, axis, above), part)
-    below, above, part = _linear_positions(coarse.shape[0], slices.shape[0], torch.device("cpu"))
-    for one, low, high, weight in zip(slices, below.tolist(), above.tolist(), part.tolist(), strict=True):
-        torch.lerp(coarse[low], coarse[high], weight, out=one)
+    num_slices, num_channels, height, width = slices.shape
+    few, rows, columns = (_nearest(side, max(1, round(side * zoom)), slices.device) for side in slices[:, 0].shape)
+    upper, lower, part = _linear(len(rows), height, slices.device)
+    part = part.float().view(-1, 1)
+    planes = slices.new_empty((len(few), num_channels, height, width))
+    for start, stop in slice_chunks(planes):
+        block = slices.index_select(0, few[start:stop]).index_select(2, rows)[..., columns]
+        # Only the one-dimensional interpolation takes the same path whatever the number of threads.
+        wide = interpolate(block.view(1, -1, len(columns)), size=width, mode="linear", align_corners=False)
+        wide = wide.view(stop - start, num_channels, len(rows), width)
+        planes[start:stop] = wide.index_select(2, upper).lerp_(wide.index_select(2, lower), part)
+    between = [numbers.tolist() for numbers in _linear(len(few), num_slices, torch.device("cpu"))]
+    for one, before, after, weight in zip(slices, *between, strict=True):
+        torch.lerp(planes[before], planes[after], weight, out=one)
 
 
-def _coarsen(slices: Tensor, axis: int, length: int) -> Tensor:
-    """Keep the voxels nearest to the centres of ``length`` equal parts of the axis."""
-    centres = (torch.arange(length, dtype=torch.float64, device=slices.device) + 0.5) * (slices.shape[axis] / length)
-    return _take(slices, axis, centres.long())
+def _nearest(fine: int, coarse: int, device: torch.device) -> Tensor:
+    """The voxels of ``fine`` at the centres of ``coarse`` equal parts."""
+    return ((torch.arange(coarse, dtype=torch.float64, device=device) + 0.5) * (fine / coarse)).long()
 
 
-def _linear_positions(coarse: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each fine voxel: the coarse ones below and above its centre, and how far it is from the one below."""
+def _linear(coarse: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each fine voxel: the coarse ones before and after its centre, and how far it is from the one before."""
     position = (torch.arange(fine, dtype=torch.float64, device=device) + 0.5) * (coarse / fine) - 0.5
     position.clamp_(0, coarse - 1)
-    below = position.long()
-    return below, (below + 1).clamp_(max=coarse - 1), position - below
-
-
-def _take(slices: Tensor, axis: int, index: Tensor) -> Tensor:
-    """Whole rows by index_select; within rows plain indexing, which is then the faster one."""
-    return slices[..., index] if axis == 3 else slices.index_select(axis, index)
+    before = position.long()
+    return before, (before + 1).clamp_(max=coarse - 1), position - before
 
 
 def apply_gamma_(slices: Tensor, *, exponent: float, inverted: bool) -> None:
