@@ -14,7 +14,7 @@ import numpy as np
 from anymc3d import atomic
 from anymc3d.config import LabelSettings
 from anymc3d.data.manifest import inspect_manifest
-from anymc3d.errors import ManifestError, UsageError
+from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
@@ -71,9 +71,7 @@ def evaluate_predictions(
         "labels": [_label_record(one) for one in known],
     }
     with locked(out):
-        if overwrite and (out / RECORD).exists():
-            atomic.write_json(out / RECORD, identity)
-        claim(out / RECORD, identity, "an evaluation")
+        _claim(out, identity, overwrite=overwrite)
         write_table(out / METRICS, COLUMNS, study.rows)
         curves = list(draw(study, settings.sampling))
         write_table(out / CURVES, CURVE_COLUMNS, (row for drawn in curves for row in _curve_rows(drawn, study.split)))
@@ -111,6 +109,18 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
                     legend = f"{_SHORT[metric]} {figure(index[(metric, cases.label, plugin.plugin)], digits=2)}"
                     curve = _curve(kind, cases, patients, sampling)
                     yield Drawn(cases.label, plugin.plugin, curve, legend, float(cases.targets.mean()))
+
+
+def _claim(out: Path, identity: Mapping[str, object], *, overwrite: bool) -> None:
+    is_evaluation = (out / RECORD).exists()
+    if overwrite and is_evaluation:
+        atomic.write_json(out / RECORD, identity)
+    try:
+        claim(out / RECORD, identity, "an evaluation")
+    except RunFolderError as error:
+        if not is_evaluation:
+            raise
+        raise RunFolderError(f"{error}; --overwrite replaces what is there") from error
 
 
 def _curve(kind: str, cases: LabelCases, patients: list[str], sampling: Sampling) -> Curve:
