@@ -10,7 +10,7 @@ from anymc3d.errors import UsageError
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` -> a device; under torchrun ``auto`` and ``cuda`` take the local rank's.
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` -> a device; under torchrun ``auto`` and ``cuda`` take the local rank's.
 
     Raises:
         UsageError: no such device here.

@@ -33,7 +33,7 @@ class PackedSlices(NamedTuple):
 
 
 class ClassifierOutput(NamedTuple):
-    """``logits`` (B, K); ``slice_weights`` view -> (B, S), 0 at padding; ``view_weights`` (B, V) in the views' order."""
+    """``logits`` (B, K); ``slice_weights`` view -> (B, S), 0 at padding; ``view_weights`` (B, V), views in order."""
 
     logits: Tensor
     slice_weights: dict[str, Tensor]

@@ -1,0 +1,111 @@
+"""The command line: quick to answer, one clear line for every mistake, the promised exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from anymc3d.cli.main import COMMANDS, main
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_help_answers_in_half_a_second_without_torch():
+    command = [sys.executable, "-X", "importtime", "-m", "anymc3d.cli.main", "--help"]
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.5
+    assert "torch" not in done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_needs_no_torch_for_it(name):
+    code = f"import sys; from anymc3d.cli.main import main\ntry: main([{name!r}, '--help'])\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out.startswith("anymc3d ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian', did you mean 'train'?"),
+        (["train"], "required"),
+        (["predict", "-p", "x"], "required"),
+        (["train", "absent.yaml", "-o", "x"], "absent.yaml"),
+        (["predict", "-p", "absent.safetensors", "-i", "a.nii", "-o", "x"], "absent.safetensors"),
+        (["evaluate", "absent.csv", "absent.csv", "-o", "x"], "absent.csv"),
+        (["plan", "absent.csv", "--labels", "y", "-o", "t.yaml"], "absent.csv"),
+        (["plugin", "show", "absent.safetensors"], "absent.safetensors"),
+        (["backbone", "show", "dinov2-smal"], "dinov2-small"),
+    ],
+)
+def test_D10_wrong_use_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_predict_and_plugin_commands_end_to_end(capsys, journey, tmp_path):
+    code, out, _ = run(
+        capsys, "predict", "-p", journey.plugin, "-i", *journey.scans[:2], "-o", tmp_path / "out", "--quiet", "--json"
+    )
+    assert code == 0
+    assert [row["case"] for row in json.loads(out)] == ["case00", "case01"]
+    code, out, _ = run(capsys, "plugin", "show", journey.plugin)
+    assert code == 0
+    assert "optimistic" in out
+    assert "Research use only" in out
+    assert run(capsys, "plugin", "verify", journey.plugin)[0] == 0
+    assert run(capsys, "plugin", "export", journey.plugin, "-o", tmp_path / "peft")[0] == 0
+    assert run(capsys, "plugin", "import", tmp_path / "peft", "-o", tmp_path / "again.safetensors")[0] == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == journey.plugin.read_bytes()
+
+
+def test_some_failed_is_3_and_all_failed_is_4(capsys, journey, tmp_path):
+    scans = [journey.scans[0], tmp_path / "absent.nii.gz"]
+    assert run(capsys, "predict", "-p", journey.plugin, "-i", *scans, "-o", tmp_path / "a", "--quiet")[0] == 3
+    assert run(capsys, "predict", "-p", journey.plugin, "-i", scans[1], "-o", tmp_path / "b", "--quiet")[0] == 4
+
+
+def test_two_scans_of_one_name_need_a_manifest(capsys, journey, tmp_path):
+    other = tmp_path / "case00.nii.gz"
+    other.write_bytes(journey.scans[0].read_bytes())
+    code, _, err = run(capsys, "predict", "-p", journey.plugin, "-i", journey.scans[0], other, "-o", tmp_path / "out")
+    assert code == 2
+    assert "'case00'" in err
+
+
+def test_an_internal_error_is_one_line_and_exit_code_1(capsys, monkeypatch, journey):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("oh\nno")
+
+    monkeypatch.setattr("anymc3d.plugins.load_plugin", broken)
+    code, _, err = run(capsys, "plugin", "show", journey.plugin)
+    assert code == 1
+    assert err.strip() == "internal error: ZeroDivisionError: oh no (run again with --debug for the traceback)"
+
+
+def test_doctor_checks_the_installation(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0
+    assert {check["what"] for check in json.loads(out)} >= {"torch", "device", "torchvision", "home folder"}
