@@ -50,6 +50,11 @@ class LabelSettings:
         require(len(set(self.classes)) == len(self.classes), f"labels.classes: a class stands twice in {self.classes}")
 
     @property
+    def one_of_classes(self) -> bool:
+        """Whether a case has exactly one of several classes: one label per class, probabilities adding up to 1."""
+        return self.kind == "multiclass"
+
+    @property
     def num_logits(self) -> int:
         """K: two for binary (softmax over negative and positive), one per class or per column otherwise."""
         return len(self.columns) if self.kind == "multilabel" else len(self.classes)
@@ -57,7 +62,7 @@ class LabelSettings:
     @property
     def output_names(self) -> tuple[str, ...]:
         """The labels of ``predictions.csv``: the column (binary), ``column=class``, or one per column."""
-        if self.kind == "multiclass":
+        if self.one_of_classes:
             return tuple(f"{self.columns[0]}={name}" for name in self.classes)
         return self.columns
 
@@ -155,9 +160,12 @@ class TrainSettings:
     recompute: bool = False
     """Recompute each chunk's activations in the backward pass: less memory, about a third more time."""
     loss: str = "focal"
+    """``focal``, ``cross-entropy``, or ``weighted-bce``: positives weigh negatives / positives in training."""
     focal_gamma: float = 2.0
     focal_alpha: float = 0.25
-    """A constant factor, as printed in the paper."""
+    focal_alpha_mode: Literal["constant", "balanced"] = "constant"
+    """``constant``: alpha is one factor for all, as printed in the paper. ``balanced`` (yes/no labels only): positives
+    weigh alpha and negatives 1 - alpha, so alpha above 0.5 favours positives."""
     lora_lr: float = 1e-4
     lora_weight_decay: float = 1e-5
     head_lr: float = 1e-3
@@ -175,6 +183,12 @@ class TrainSettings:
             require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
             require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+        constant = self.focal_alpha_mode == "constant"
+        require(
+            self.focal_alpha > 0 and (constant or self.focal_alpha < 1),
+            f"train.focal_alpha: expected {'a number above 0' if constant else 'between 0 and 1'}, "
+            f"got {self.focal_alpha}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anymc3d.config import LabelSettings
-from anymc3d.data.labels import canonical, encode, guess_labels, label_problems, natural_order
+from anymc3d.data.labels import canonical, encode, guess_labels, label_problems, natural_order, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.errors import ManifestError
 
@@ -119,3 +119,30 @@ def test_B16_test_labels_are_not_looked_at(tmp_path):
 def test_natural_order_and_spelling():
     assert natural_order(["b10", "b9", "10", "9", "-1", "a"]) == ["-1", "9", "10", "a", "b9", "b10"]
     assert [canonical(text) for text in ("1", "+1.0", "01", "1e0", "0.50", "x", "-0")] == ["1"] * 4 + ["0.5", "x", "0"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "targets", "expected"),
+    [
+        (BINARY, [[0], [1], [np.nan]], None),
+        (BINARY, [[0], [0]], "no case of 'y' has the class 'yes'"),
+        (
+            LabelSettings(columns=("g",), kind="multiclass", classes=("a", "b", "c", "d")),
+            [[1], [2]],
+            "classes 'a', 'd'",
+        ),
+        (
+            LabelSettings(columns=("x", "y"), kind="multilabel"),
+            [[0, np.nan], [1, np.nan]],
+            "'y' is empty in every case",
+        ),
+        (
+            LabelSettings(columns=("x", "y"), kind="multilabel"),
+            [[0, 1], [1, np.nan]],
+            "no case of 'y' has the class '0'",
+        ),
+    ],
+)
+def test_B14_a_label_that_cannot_be_learnt_is_named(settings, targets, expected):
+    problems = unlearnable(np.array(targets, dtype=float), settings)
+    assert problems == [] if expected is None else len(problems) == 1 and expected in problems[0]

@@ -45,6 +45,23 @@ def label_problems(cases: Sequence[Case], settings: LabelSettings) -> list[str]:
     return _encode(cases, settings)[1]
 
 
+def unlearnable(targets: np.ndarray, settings: LabelSettings) -> list[str]:
+    """One line per label that cannot be learnt from ``targets`` (n, L): it has no value, or a class has no case."""
+    classes = settings.classes or ("0", "1")
+    problems = []
+    for column, values in zip(settings.columns, targets.T, strict=True):
+        absent = [name for index, name in enumerate(classes) if not (values == index).any()]
+        if np.isnan(values).all():
+            problems.append(f"{column!r} is empty in every case; give it labels, or leave it out of labels.columns")
+        elif absent:
+            what = "class" if len(absent) == 1 else "classes"
+            problems.append(
+                f"no case of {column!r} has the {what} {', '.join(map(repr, absent))}, which cannot be learnt then; "
+                "move such a case here, or leave it out of the task"
+            )
+    return problems
+
+
 def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSettings, list[str]]:
     """What the label columns mean, and one reason per choice. Rows of the test split are not looked at.
 

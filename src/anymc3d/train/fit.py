@@ -20,7 +20,7 @@ from anymc3d import home
 from anymc3d.config import TaskSettings
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import CaseSet, PreparedCase, prepare_all
-from anymc3d.data.labels import encode
+from anymc3d.data.labels import encode, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import assign_splits
@@ -35,6 +35,7 @@ from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_checkpoint
 from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
+from anymc3d.train.losses import check_loss, make_loss
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
@@ -67,6 +68,7 @@ def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet:
     where = choose_device(device)
     processes = join(where)
     with locked(folder.path) if processes.is_first else nullcontext():
+        check_loss(task.train, task.labels)
         study = load_study(task)
         backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
         if processes.is_first:
@@ -103,10 +105,8 @@ def load_study(task: TaskSettings) -> Study:
         found = study.targets[study.indices(split)]
         if len(found) == 0:
             problems.append(f"split {split!r}: expected cases with labels, got none")
-        elif split == "train" and task.labels.kind != "multilabel" and len(np.unique(found)) < 2:
-            problems.append(
-                f"split 'train': expected at least two classes, got only {task.labels.classes[int(found[0, 0])]!r}"
-            )
+        elif split == "train":
+            problems += [f"split 'train': {problem}" for problem in unlearnable(found, task.labels)]
     if problems:
         raise ManifestError(str(manifest.path), problems)
     return study
@@ -185,6 +185,7 @@ def _parts(
         train=labelled("train", task.augmentation),
         val=labelled("val", "none"),
         labels=task.labels,
+        loss=make_loss(task.train, task.labels, study.targets[study.indices("train")]),
         settings=task.train,
         processes=processes,
         checkpoints=folder.checkpoints,

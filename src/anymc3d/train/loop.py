@@ -27,7 +27,7 @@ from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import batches, epoch_order
-from anymc3d.train.losses import loss_function
+from anymc3d.train.losses import Loss
 from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
 from anymc3d.train.selection import score_validation
@@ -61,6 +61,7 @@ class Parts:
     train: LabelledSet
     val: LabelledSet
     labels: LabelSettings
+    loss: Loss
     settings: TrainSettings
     processes: Processes
     checkpoints: Path
@@ -181,7 +182,7 @@ def _step(parts: Parts, indices: Sequence[int], batch: Any) -> tuple[float, int]
     total, count = 0.0, 0
     if len(indices):
         targets = torch.from_numpy(parts.train.targets[list(indices)]).to(batch_device(batch))
-        loss = _loss(parts, parts.classifier(parts.backbone, batch, parts.encoding).logits, targets)
+        loss = parts.loss(parts.classifier(parts.backbone, batch, parts.encoding).logits, targets)
         loss.total.backward()
         total, count = float(loss.total.detach()), loss.count
     total, all_counts = parts.processes.sum(total, count)
@@ -213,7 +214,7 @@ def validate(parts: Parts) -> tuple[np.ndarray, float]:
             rows += zip(indices, logits.cpu().tolist(), strict=True)
     gathered = dict(row for part in processes.gather(rows) for row in part)
     logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
-    loss = _loss(parts, logits, torch.from_numpy(val.targets))
+    loss = parts.loss(logits, torch.from_numpy(val.targets))
     return logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1)
 
 
@@ -235,12 +236,6 @@ def restore(parts: Parts, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def batch_device(batch: Any) -> torch.device:
     """The device a batch lies on."""
     return next(iter(batch.values())).slices.device
-
-
-def _loss(parts: Parts, logits: Tensor, targets: Tensor) -> Any:
-    softmax = parts.labels.kind != "multilabel"
-    targets = targets[:, 0] if softmax else targets
-    return loss_function(parts.settings.loss)(logits, targets, parts.settings, softmax=softmax)
 
 
 def _lr_factor(parts: Parts, epoch: int, step: int) -> float:

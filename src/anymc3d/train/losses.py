@@ -1,19 +1,22 @@
-"""Losses as plain functions of (logits, targets), and the table of them.
+"""Losses as plain functions of what is true, and the table of them.
 
-Softmax tasks (binary with two logits, multi-class): targets (B,) class index. Sigmoid tasks (multi-label): targets
-(B, K) of 0 and 1. A missing label is NaN in the targets, takes no part and gets no gradient. Every loss returns the
-sum over the labels that are there together with their number, so that batches spread over processes average exactly.
+Softmax tasks (binary with two logits, multi-class, ordinal): targets (B, 1) of class indices. Sigmoid tasks
+(multi-label): targets (B, K) of 0 and 1. A missing label is NaN in the targets, takes no part and gets no gradient.
+A loss returns the sum over the labels that are there together with their number, so that batches spread over
+processes or accumulated one after the other average exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.config import TrainSettings
+from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.errors import UsageError, did_you_mean
 
 
@@ -24,38 +27,113 @@ class LossSum(NamedTuple):
     count: int
 
 
-def log_likelihood(logits: Tensor, targets: Tensor, *, softmax: bool) -> Tensor:
-    """Log probability of the true class of every label that is there: (number of labels,)."""
+class TrueLabels(NamedTuple):
+    """The N labels that are there. ``log_p`` (N,): log probability of what is true; ``positive`` (N,): of a yes/no
+    label whether it is yes; ``column`` (N,): index of its label, 0 in softmax tasks."""
+
+    log_p: Tensor
+    positive: Tensor
+    column: Tensor
+
+
+def true_labels(logits: Tensor, targets: Tensor, *, softmax: bool) -> TrueLabels:
+    """Logits (B, K) and targets, as the module says, to the labels that are there."""
     there = ~torch.isnan(targets)
+    column = there.nonzero()[:, 1]
+    chosen = targets[there]
     if softmax:
-        chosen = targets[there].long()
-        return logits[there].log_softmax(dim=-1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-    signs = targets[there] * 2 - 1
-    return nn.functional.logsigmoid(logits[there] * signs)
+        log_p = logits[there[:, 0]].log_softmax(dim=-1).gather(-1, chosen.long().unsqueeze(-1)).squeeze(-1)
+    else:
+        log_p = nn.functional.logsigmoid(logits[there] * (chosen * 2 - 1))
+    return TrueLabels(log_p, chosen == 1, column)
 
 
-def focal_loss(logits: Tensor, targets: Tensor, settings: TrainSettings, *, softmax: bool) -> LossSum:
-    """L = -alpha (1 - p_t)^gamma log p_t with alpha a constant factor, as printed (supplement A3; METHODS 1.6)."""
-    log_p = log_likelihood(logits, targets, softmax=softmax)
-    weight = (-torch.expm1(log_p)).clamp_min(0) ** settings.focal_gamma
-    return LossSum(-settings.focal_alpha * (weight * log_p).sum(), log_p.numel())
+def focal(truth: TrueLabels, settings: TrainSettings, positive_weights: Tensor) -> Tensor:
+    """L = -alpha (1 - p_t)^gamma log p_t (supplement A3; METHODS 1.6): (N,).
+
+    ``focal_alpha_mode: constant``: alpha is a constant factor, as printed. ``balanced``: alpha for positives and
+    1 - alpha for negatives, so alpha above 0.5 favours positives.
+    """
+    weight = (-torch.expm1(truth.log_p)).clamp_min(0) ** settings.focal_gamma
+    if settings.focal_alpha_mode == "balanced":
+        alpha = torch.where(truth.positive, settings.focal_alpha, 1 - settings.focal_alpha).to(weight.dtype)
+    else:
+        alpha = torch.full_like(weight, settings.focal_alpha)
+    return -alpha * weight * truth.log_p
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, settings: TrainSettings, *, softmax: bool) -> LossSum:
-    """L = -log p_t."""
-    log_p = log_likelihood(logits, targets, softmax=softmax)
-    return LossSum(-log_p.sum(), log_p.numel())
+def cross_entropy(truth: TrueLabels, settings: TrainSettings, positive_weights: Tensor) -> Tensor:
+    """L = -log p_t: (N,)."""
+    return -truth.log_p
 
 
-LOSSES: dict[str, Callable[..., LossSum]] = {"focal": focal_loss, "cross-entropy": cross_entropy}
+def weighted_bce(truth: TrueLabels, settings: TrainSettings, positive_weights: Tensor) -> Tensor:
+    """L = -w log p_t with w = negatives / positives of the label in the training split for positives, else 1: (N,)."""
+    return -torch.where(truth.positive, positive_weights[truth.column], 1.0).to(truth.log_p.dtype) * truth.log_p
 
 
-def loss_function(name: str) -> Callable[..., LossSum]:
-    """Return one entry of ``LOSSES``.
+Terms = Callable[[TrueLabels, TrainSettings, Tensor], Tensor]
+
+LOSSES: dict[str, Terms] = {"focal": focal, "cross-entropy": cross_entropy, "weighted-bce": weighted_bce}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of one task: called with logits (B, K) and targets (B, L)."""
+
+    settings: TrainSettings
+    softmax: bool
+    positive_weights: tuple[float, ...] = ()
+    """Of ``weighted-bce``, one per yes/no label, from the training split; otherwise none."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> LossSum:
+        truth = true_labels(logits, targets, softmax=self.softmax)
+        weights = torch.tensor(self.positive_weights, device=logits.device)
+        terms = LOSSES[self.settings.loss](truth, self.settings, weights)
+        return LossSum(terms.sum(), terms.numel())
+
+    def record(self) -> Mapping[str, Any]:
+        """What a run and a plugin keep beside the settings."""
+        return {"positive_weights": list(self.positive_weights)} if self.positive_weights else {}
+
+
+def make_loss(settings: TrainSettings, labels: LabelSettings, targets: np.ndarray) -> Loss:
+    """The loss of a task; ``targets`` (n, L) are those of the training split, NaN where missing.
 
     Raises:
-        UsageError: no loss has this name.
+        UsageError: see :func:`check_loss`; or a label without both outcomes, for which no weight is defined.
     """
-    if name not in LOSSES:
-        raise UsageError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
-    return LOSSES[name]
+    check_loss(settings, labels)
+    softmax = labels.kind != "multilabel"
+    if settings.loss != "weighted-bce":
+        return Loss(settings, softmax)
+    return Loss(
+        settings, softmax, tuple(_positive_weight(*pair) for pair in zip(labels.columns, targets.T, strict=True))
+    )
+
+
+def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
+    """Check what needs no data.
+
+    Raises:
+        UsageError: no loss has this name, or it needs yes/no labels and the task has classes.
+    """
+    if settings.loss not in LOSSES:
+        raise UsageError(f"train.loss: unknown name {settings.loss!r}{did_you_mean(settings.loss, LOSSES)}")
+    balanced = settings.loss == "focal" and settings.focal_alpha_mode == "balanced"
+    if labels.one_of_classes and (balanced or settings.loss == "weighted-bce"):
+        what = "focal_alpha_mode: balanced" if balanced else "loss: weighted-bce"
+        raise UsageError(
+            f"train.{what} weighs positives against negatives, a {labels.kind} task has neither; "
+            "use loss: focal (constant) or cross-entropy, with train.sampling: balanced for rare classes"
+        )
+
+
+def _positive_weight(column: str, targets: np.ndarray) -> float:
+    positive, negative = int((targets == 1).sum()), int((targets == 0).sum())
+    if not positive or not negative:
+        raise UsageError(
+            f"train.loss: weighted-bce needs both outcomes of {column!r} in the training split, "
+            f"got {positive} positive and {negative} negative"
+        )
+    return negative / positive

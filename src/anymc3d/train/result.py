@@ -27,6 +27,7 @@ from anymc3d.models.store import LoadedBackbone
 from anymc3d.plugins import BackboneRecord, PluginCard, save_plugin, to_half
 from anymc3d.tables import write_table
 from anymc3d.train.loop import Parts, validate
+from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.version import __version__
@@ -59,7 +60,7 @@ def finish(
     write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    card = make_card(task, study, backbone, train_cases, points, metrics)
+    card = make_card(task, study, backbone, train_cases, points, metrics, parts.loss)
     save_plugin(folder.plugin, card, best)
 
 
@@ -104,6 +105,7 @@ def make_card(
     train_cases: Sequence[PreparedCase],
     points: Sequence[OperatingPoint],
     metrics: Sequence[Mapping[str, Any]],
+    loss: Loss,
 ) -> PluginCard:
     """Everything the plugin file says about itself; no id, path, host or user name is in it."""
     columns = {view.image for view in task.views.values()}
@@ -131,7 +133,7 @@ def make_card(
         operating_points=tuple(point.to_dict() for point in points),
         metrics=tuple(dict(row) for row in metrics),
         split=split_record(study),
-        training=asdict(task.train) | {"augmentation": task.augmentation} | software(),
+        training=asdict(task.train) | loss.record() | {"augmentation": task.augmentation} | software(),
     )
 
 
