@@ -7,6 +7,7 @@ import torch
 
 from anymc3d.errors import PluginError
 from anymc3d.models.classifier import PackedSlices, VolumeClassifier, to_backbone_input
+from anymc3d.models.fusion import FUSIONS
 from anymc3d.tensor_hash import tensors_hash
 
 
@@ -37,8 +38,9 @@ def test_H6_every_chunk_size_gives_the_same(backbone, encoding, chunk_size):
     torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=0)
 
 
-def test_H3_neighbours_in_the_batch_change_nothing(backbone, encoding):
-    model, cases = classifier_for(backbone), [slices(n, n) for n in (4, 1, 9)]
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_H3_neighbours_in_the_batch_change_nothing(backbone, encoding, fusion):
+    model, cases = classifier_for(backbone, fusion=fusion), [slices(n, n) for n in (4, 1, 9)]
     together = logits_of(model, backbone, encoding, cases)
     alone = torch.cat([logits_of(model, backbone, encoding, [case]) for case in cases])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -81,6 +83,23 @@ def test_training_changes_the_plugin_and_not_one_bit_of_the_backbone(backbone, e
     assert not any(p.requires_grad or p.grad is not None for p in backbone.parameters())
 
 
+@pytest.mark.parametrize("fusion", ["lstm", "transformer"])
+@pytest.mark.parametrize("views", [("image",), ("axial", "sagittal")])
+def test_a_fusion_of_another_width_decides_that_of_task_query_and_head(backbone, views, fusion):
+    model = classifier_for(backbone, views=views, fusion=fusion)
+    tensors = model.tensors()
+    width = model.slice_fusion[views[0]].out_dim
+    assert width != backbone.embed_dim
+    assert tensors["head.weight"].shape == (2, width)
+    assert ("task_query" in tensors) == (len(views) > 1)
+    assert len(views) == 1 or tensors["task_query"].shape == (width,)
+    assert all(any(n.startswith(f"fusion.{view}.") for n in tensors) for view in views)
+    assert len(tensors) == len(list(model.parameters()))
+    again = classifier_for(backbone, views=views, fusion=fusion, seed=9)
+    again.load_tensors(tensors)
+    assert tensors_hash(again.tensors()) == tensors_hash(tensors)
+
+
 def test_each_view_has_its_own_adapter_and_query(backbone):
     names = set(classifier_for(backbone, views=("axial", "sagittal")).tensors())
     assert {"query.axial", "query.sagittal", "task_query", "head.weight", "head.bias"} <= names
@@ -88,8 +107,9 @@ def test_each_view_has_its_own_adapter_and_query(backbone):
     assert {n for n in classifier_for(backbone).tensors() if "query" in n} == {"task_query"}
 
 
-def test_a_missing_view_takes_no_part(backbone, encoding):
-    model = classifier_for(backbone, views=("axial", "sagittal"))
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_missing_view_takes_no_part(backbone, encoding, fusion):
+    model = classifier_for(backbone, views=("axial", "sagittal"), fusion=fusion)
     with torch.no_grad():
         mixed = model(
             backbone,

@@ -1,4 +1,4 @@
-"""Fusions look at real slices only, and at all of them alike."""
+"""Fusions look at real slices only, and weigh all of them."""
 
 import math
 
@@ -7,43 +7,106 @@ import pytest
 import torch
 
 from anymc3d.errors import UsageError
-from anymc3d.models.fusion import FUSIONS, QueryFusion, build_fusion, pad_cases
+from anymc3d.models.fusion import FUSIONS, SET_FUSIONS, QueryFusion, build_fusion, pad_cases
+
+WIDTH = 16
 
 
-def fusion_named(name, width=6):
+def fusion_named(name, width=WIDTH):
     return build_fusion(name, width, torch.Generator().manual_seed(0))
 
 
+def whole(*shape):
+    return torch.ones(*shape, dtype=torch.bool)
+
+
 @pytest.mark.parametrize("name", FUSIONS)
-def test_padding_changes_nothing(name):
+@pytest.mark.parametrize("stranger", [0.0, 99.0, -1e6])
+def test_padding_changes_nothing(name, stranger):
     fusion = fusion_named(name)
-    embeddings = torch.randn(1, 5, 6)
-    alone = fusion(embeddings, torch.ones(1, 5, dtype=torch.bool))
-    padded = torch.cat([embeddings, torch.full((1, 3, 6), 99.0)], dim=1)
-    mask = torch.arange(8).unsqueeze(0) < 5
-    result = fusion(padded, mask)
+    embeddings = torch.randn(1, 5, WIDTH)
+    alone = fusion(embeddings, whole(1, 5))
+    padded = torch.cat([embeddings, torch.full((1, 3, WIDTH), stranger)], dim=1)
+    result = fusion(padded, torch.arange(8).unsqueeze(0) < 5)
     torch.testing.assert_close(result.embedding, alone.embedding)
     torch.testing.assert_close(result.weights[:, :5], alone.weights)
     assert (result.weights[:, 5:] == 0).all()
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_slice_order_changes_nothing_and_weights_add_up_to_one(name):
+def test_other_cases_of_the_batch_change_nothing(name):
     fusion = fusion_named(name)
-    embeddings, mask = torch.randn(2, 7, 6), torch.ones(2, 7, dtype=torch.bool)
-    order = torch.randperm(7)
-    result, shuffled = fusion(embeddings, mask), fusion(embeddings[:, order], mask)
-    torch.testing.assert_close(shuffled.embedding, result.embedding)
+    padded, mask = pad_cases(torch.randn(12, WIDTH), (3, 8, 1))
+    together = fusion(padded, mask).embedding
+    alone = [fusion(padded[i : i + 1, :n], whole(1, n)).embedding for i, n in enumerate((3, 8, 1))]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_weights_add_up_to_one_and_the_embedding_is_as_wide_as_promised(name):
+    fusion = fusion_named(name)
+    result = fusion(torch.randn(2, 7, WIDTH), whole(2, 7))
     torch.testing.assert_close(result.weights.sum(dim=1), torch.ones(2))
+    assert result.weights.shape == (2, 7)
+    assert result.embedding.shape == (2, fusion.out_dim)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_only_sequence_fusions_look_at_the_order_of_the_slices(name):
+    fusion = fusion_named(name)
+    embeddings, order = torch.randn(2, 7, WIDTH), torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    result, shuffled = fusion(embeddings, whole(2, 7)), fusion(embeddings[:, order], whole(2, 7))
+    same = torch.allclose(shuffled.embedding, result.embedding, atol=1e-5)
+    assert same == (name in SET_FUSIONS)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_the_seed_alone_decides_the_initial_values(name):
+    first = fusion_named(name)
+    torch.rand(10)
+    second = fusion_named(name)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_every_parameter_is_trained(name):
+    fusion = fusion_named(name)
+    embeddings = torch.randn(3, 5, WIDTH, requires_grad=True)
+    (fusion(embeddings, whole(3, 5)).embedding ** 2).sum().backward()
+    assert embeddings.grad.any()
+    assert all(p.grad is not None and p.grad.any() for p in fusion.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("query", 1024),
+        ("mean", 0),
+        ("max", 0),
+        ("median", 0),
+        ("lstm", 5_511_168),
+        ("transformer", 6_962_176),
+        ("mst-positions", 6_566_912),
+        ("mst", 6_304_768),
+    ],
+)
+def test_parameter_counts_at_vit_large_are_those_of_table_5(name, count):
+    assert sum(p.numel() for p in fusion_named(name, 1024).parameters()) == count
+
+
+@pytest.mark.parametrize("width", [32, 384, 768, 1024, 1152])
+@pytest.mark.parametrize("name", FUSIONS)
+def test_every_fusion_fits_every_backbone(name, width):
+    assert fusion_named(name, width).out_dim > 0
 
 
 def test_query_is_the_formula_of_the_paper():
     fusion = fusion_named("query")
-    slices = torch.randn(1, 4, 6)
+    slices = torch.randn(1, 4, WIDTH)
     h, q = slices[0].double().numpy(), fusion.query.detach().double().numpy()
-    scores = h @ q / math.sqrt(6)
+    scores = h @ q / math.sqrt(WIDTH)
     weights = np.exp(scores) / np.exp(scores).sum()
-    result = fusion(slices, torch.ones(1, 4, dtype=torch.bool))
+    result = fusion(slices, whole(1, 4))
     np.testing.assert_allclose(result.weights[0].detach().numpy(), weights, rtol=1e-5)
     np.testing.assert_allclose(result.embedding[0].detach().numpy(), weights @ h, rtol=1e-4, atol=1e-6)
 
@@ -53,10 +116,55 @@ def test_query_pooling_has_one_parameter_per_channel():
 
 
 def test_parameter_free_fusions_equal_numpy():
-    slices, mask = torch.randn(3, 6, 6), torch.ones(3, 6, dtype=torch.bool)
+    slices = torch.randn(3, 6, WIDTH)
     for name, reference in (("mean", np.mean), ("max", np.max), ("median", np.median)):
-        fused = fusion_named(name)(slices, mask).embedding
+        fused = fusion_named(name)(slices, whole(3, 6)).embedding
         np.testing.assert_allclose(fused.numpy(), reference(slices.numpy(), axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_lstm_gives_the_last_state_of_torchs_packed_sequences():
+    fusion = fusion_named("lstm")
+    padded, mask = pad_cases(torch.randn(10, WIDTH), (3, 6, 1))
+    packed = torch.nn.utils.rnn.pack_padded_sequence(padded, [3, 6, 1], batch_first=True, enforce_sorted=False)
+    _, (last, _) = fusion.lstm(packed)
+    torch.testing.assert_close(fusion(padded, mask).embedding, last[0])
+
+
+@pytest.mark.parametrize("name", ["transformer", "mst", "mst-positions"])
+def test_transformers_equal_torchs_encoder(name):
+    fusion = fusion_named(name)
+    first = fusion.layers[0]
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
+    layer = torch.nn.TransformerEncoderLayer(
+        fusion.out_dim, first.self_attn.num_heads, first.linear1.out_features, **options
+    )
+    encoder = torch.nn.TransformerEncoder(
+        layer, len(fusion.layers), torch.nn.LayerNorm(fusion.out_dim), enable_nested_tensor=False
+    )
+    encoder.load_state_dict({k: v for k, v in fusion.state_dict().items() if k.startswith(("layers.", "norm."))})
+    padded, mask = pad_cases(torch.randn(10, WIDTH), (3, 6, 1))
+    tokens = fusion.project(padded) + (0 if fusion.positions is None else fusion.positions[:6])
+    tokens = torch.cat([fusion.class_token.expand(3, 1, -1), tokens], dim=1)
+    padding = torch.cat([torch.zeros(3, 1, dtype=torch.bool), ~mask], dim=1)
+    expected = encoder(tokens, src_key_padding_mask=padding)[:, 0]
+    torch.testing.assert_close(fusion(padded, mask).embedding, expected)
+
+
+@pytest.mark.parametrize("name", ["transformer", "mst-positions"])
+def test_more_slices_than_positions_is_an_error_that_names_the_limit(name):
+    fusion = fusion_named(name)
+    assert fusion(torch.randn(1, 256, WIDTH), whole(1, 256)).embedding.isfinite().all()
+    with pytest.raises(UsageError, match=r"256 slice positions, got a case with 257 slices; .* fusion: query"):
+        fusion(torch.randn(1, 257, WIDTH), whole(1, 257))
+
+
+def test_without_positions_any_number_of_slices_may_come():
+    assert fusion_named("mst")(torch.randn(1, 300, WIDTH), whole(1, 300)).embedding.isfinite().all()
+
+
+def test_a_width_that_the_heads_do_not_divide_is_refused():
+    with pytest.raises(UsageError, match="8 heads do not divide a width of 10"):
+        fusion_named("transformer", 20)
 
 
 def test_pad_cases_puts_every_slice_back_in_its_case():

@@ -86,8 +86,9 @@ class VolumeClassifier(nn.Module):
         if rank is not None:
             self.lora.update({v: LoRA(backbone, rank=rank, alpha=alpha, generator=generator) for v in self.views})
         self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, width, generator) for v in self.views})
-        self.view_fusion = QueryFusion(width, generator) if len(self.views) > 1 else None
-        self.head = nn.Linear(width, num_logits)
+        fused_width = self.slice_fusion[self.views[0]].out_dim
+        self.view_fusion = QueryFusion(fused_width, generator) if len(self.views) > 1 else None
+        self.head = nn.Linear(fused_width, num_logits)
         nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)
 
@@ -135,7 +136,8 @@ class VolumeClassifier(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
-        ``task_query``, ``head.weight``, ``head.bias``; a single view's query is the task query."""
+        ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias``; a single view's
+        query is the task query."""
         named = {f"lora.{v}.{name}": t for v, lora in self.lora.items() for name, t in lora.tensors().items()}
         for view, fusion in self.slice_fusion.items():
             for name, tensor in fusion.named_parameters():

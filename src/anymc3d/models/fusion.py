@@ -1,26 +1,20 @@
 """Slice embeddings of a case -> one embedding, looking at real slices only.
 
 Every entry of ``FUSIONS`` is a module called as ``fusion(embeddings (B, S, D), mask (B, S)) -> Fused``; ``mask`` is
-True where a slice is real, and at least one slice of each case is. Padded slices never change the result.
+True where a slice is real: the first ones of each case, at least one. Padded slices never change the result.
+``out_dim`` is the width of the result. Those in ``SET_FUSIONS`` do not look at the order of the slices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError, did_you_mean
-
-
-class Fused(NamedTuple):
-    """``embedding`` (B, D) and the weight of every slice, ``weights`` (B, S), rows adding up to 1."""
-
-    embedding: Tensor
-    weights: Tensor
+from anymc3d.models.sequence_fusion import Fused, LSTMFusion, mst, mst_positions, transformer
 
 
 class QueryFusion(nn.Module):
@@ -28,6 +22,7 @@ class QueryFusion(nn.Module):
 
     def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.out_dim = embed_dim
         query = torch.empty(embed_dim)
         self.query = nn.Parameter(nn.init.trunc_normal_(query, std=0.02, generator=generator))
 
@@ -42,6 +37,7 @@ class MeanFusion(nn.Module):
 
     def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.out_dim = embed_dim
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
         weights = mask.to(embeddings.dtype) / mask.sum(dim=1, keepdim=True)
@@ -53,6 +49,7 @@ class MaxFusion(nn.Module):
 
     def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.out_dim = embed_dim
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
         fused, source = embeddings.masked_fill(~mask.unsqueeze(-1), -math.inf).max(dim=1)
@@ -64,6 +61,7 @@ class MedianFusion(nn.Module):
 
     def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.out_dim = embed_dim
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
         ordered, order = embeddings.masked_fill(~mask.unsqueeze(-1), math.inf).sort(dim=1)
@@ -79,7 +77,14 @@ FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
     "mean": MeanFusion,
     "max": MaxFusion,
     "median": MedianFusion,
+    "lstm": LSTMFusion,
+    "transformer": transformer,
+    "mst": mst,
+    "mst-positions": mst_positions,
 }
+
+SET_FUSIONS = frozenset({"query", "mean", "max", "median", "mst"})
+"""The entries whose result does not depend on the order of the slices."""
 
 
 def build_fusion(name: str, embed_dim: int, generator: torch.Generator) -> nn.Module:
