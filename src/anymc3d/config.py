@@ -206,13 +206,19 @@ class TaskSettings:
     segmentation: Literal["none"] = "none"
     augmentation: str = "flips"
     train: TrainSettings = field(default_factory=TrainSettings)
-    calibration: Literal["none"] = "none"
+    calibration: Literal["none", "f1", "crg", "f1_crg", "youden", "temperature", "isotonic"] = "none"
+    """Fitted on validation when training ends: Platt through the operating point of a criterion, or another map."""
     format: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         require(
             self.format == FORMAT_VERSION,
             f"format: this version reads task files of format {FORMAT_VERSION}, got {self.format}",
+        )
+        require(
+            self.labels.kind != "multiclass" or self.calibration in ("none", "temperature"),
+            f"calibration: a multiclass task is decided by the largest probability and takes none or temperature, "
+            f"got {self.calibration}",
         )
         require(len(self.views) > 0, "views: expected at least one view, got none")
         if len(self.views) == 1:

@@ -27,8 +27,10 @@ def export_peft(plugin: Plugin, out: Path) -> list[Path]:
     """Write ``plugin`` under ``out`` and return the PEFT folders, one per view.
 
     Raises:
-        PluginError: the plugin has no LoRA, or ``out`` is not empty.
+        PluginError: the plugin is an ensemble or has no LoRA, or ``out`` is not empty.
     """
+    if plugin.card.kind == "ensemble":
+        raise PluginError(f"{plugin.card.name!r} is an ensemble; PEFT has one adapter a folder, export its plugins")
     if out.exists() and any(out.iterdir()):
         raise PluginError(f"{out}: expected a new or empty folder, found files in it")
     tensors = to_half(plugin.tensors)

@@ -1,87 +1,47 @@
 """The plugin file: one ``.safetensors`` with a task's tensors and, in its header, everything needed to use them.
 
 Tensors (METHODS 1.10): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
-``head.weight``, ``head.bias``. Header key ``anymc3d``: a JSON object, see :class:`PluginCard`. A plugin never holds the
-backbone, a path, a case id or a patient; it names its backbone by fingerprint.
+``head.weight``, ``head.bias``; in an ensemble each name begins with ``member.<i>.``. Header key ``anymc3d``: a JSON
+object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin never holds the backbone, a path, a case id or a
+patient; it names its backbone by fingerprint.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from anymc3d import atomic
-from anymc3d.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.config import MethodSettings
 from anymc3d.errors import PluginError
 from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.settings_dict import from_plain, to_plain
+from anymc3d.plugin_card import BackboneRecord, Member, PluginCard, card_to_json, read_card
 from anymc3d.tensor_hash import tensors_hash
-from anymc3d.types import Modality
 
-PLUGIN_FORMAT = 1
+__all__ = [
+    "BackboneRecord",
+    "Member",
+    "Plugin",
+    "PluginCard",
+    "card_to_json",
+    "load_plugin",
+    "lora_rank",
+    "new_classifier",
+    "plugin_bytes",
+    "read_card",
+    "save_plugin",
+    "to_half",
+]
+
 HEADER_KEY = "anymc3d"
 MAX_FILE_BYTES = 256 * 1024 * 1024
-INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneRecord:
-    """Which frozen network a plugin belongs to. ``fingerprint`` decides; the name is for people."""
-
-    name: str
-    fingerprint: str
-    positions: str
-    embed_dim: int
-    patch_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    licence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginCard:
-    """The header of a plugin file."""
-
-    name: str
-    labels: LabelSettings
-    modality: Modality
-    preprocessing: Mapping[str, ViewSettings]
-    """View -> how its slices are made."""
-    backbone: BackboneRecord
-    method: MethodSettings
-    fusion: str
-    code_version: int
-    """Of the preprocessing code; another version would prepare other slices."""
-    intensities: Mapping[str, Any] = field(default_factory=dict)
-    """Image column -> summary of the training scans' intensity profiles, in raw units."""
-    operating_points: tuple[Mapping[str, Any], ...] = ()
-    """One per label: name, criterion, threshold on the raw logit, the split it was chosen on and its counts."""
-    calibration: Mapping[str, Any] | None = None
-    metrics: tuple[Mapping[str, Any], ...] = ()
-    """Rows of ``metrics.csv`` on the validation split."""
-    split: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers of cases and patients per split, and the salted hash of the training split."""
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe, and the software it ran on."""
-    tensors_sha256: str = ""
-    """Of the tensors as stored; written when the file is."""
-    licence: str = "unspecified"
-    intended_use: str = INTENDED_USE
-    kind: str = "plugin"
-    format_version: int = PLUGIN_FORMAT
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """View names in the order of the model."""
-        return tuple(self.preprocessing)
+MEMBER_PREFIX = "member."
 
 
 @dataclass(frozen=True)
@@ -92,12 +52,24 @@ class Plugin:
     tensors: Mapping[str, Tensor]
     hash: str
 
+    @property
+    def members(self) -> tuple[Plugin, ...]:
+        """The plugins of an ensemble, on the same tensors; any other plugin is its own only member."""
+        if self.card.kind != "ensemble":
+            return (self,)
+        return tuple(
+            Plugin(member.card, member_tensors(self.tensors, index), member.hash)
+            for index, member in enumerate(self.card.members)
+        )
+
     def build(self, backbone: nn.Module, fingerprint: str) -> VolumeClassifier:
         """Build the classifier on ``backbone``, which stays as it is.
 
         Raises:
-            PluginError: the backbone is another one, or the tensors do not fit the card.
+            PluginError: the backbone is another one, the tensors do not fit the card, or this is an ensemble.
         """
+        if self.card.kind == "ensemble":
+            raise PluginError(f"{self.card.name!r} is an ensemble, which has no single classifier; build its members")
         record = self.card.backbone
         if fingerprint != record.fingerprint:
             raise PluginError(
@@ -134,22 +106,24 @@ def lora_rank(method: MethodSettings) -> int | None:
     return ranks[method.name]
 
 
-def card_to_json(card: PluginCard) -> str:
-    """The header text; keys keep their order, because the views have one. NaN and infinity are refused."""
-    return json.dumps(to_plain(card), allow_nan=False)
-
-
 def save_plugin(path: Path, card: PluginCard, tensors: Mapping[str, Tensor]) -> None:
     """Write a plugin atomically, its tensors in half precision.
 
     Raises:
         PluginError: a tensor has a value that half precision cannot hold (infinite or NaN).
     """
+    atomic.write_bytes(path, plugin_bytes(card, tensors))
+
+
+def plugin_bytes(card: PluginCard, tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a plugin's file; equal plugins are equal bytes.
+
+    Raises:
+        PluginError: as :func:`save_plugin`.
+    """
     half = to_half(tensors)
     # One key only: safetensors writes several in random order, and equal plugins should be equal files.
-    header = {HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(half)))}
-    with atomic.replacing(path) as temporary:
-        save_file(half, str(temporary), metadata=header)
+    return save(half, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(half)))})
 
 
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -179,32 +153,25 @@ def load_plugin(path: Path | str) -> Plugin:
     broken = [name for name, t in tensors.items() if not (t.is_floating_point() and torch.isfinite(t).all())]
     if broken:
         raise PluginError(f"{path}: expected finite floating-point tensors, not so: {', '.join(broken[:5])}")
+    _check_members(card, tensors, str(path))
     float_tensors = {name: tensor.float() for name, tensor in tensors.items()}
     return Plugin(card, float_tensors, tensors_hash(tensors, header[HEADER_KEY]))
 
 
-def read_card(text: str, where: str) -> PluginCard:
-    """Parse a header; every key must be known and of the right type.
+def member_tensors(tensors: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    """The tensors of one member of an ensemble, under the names of a plugin."""
+    prefix = f"{MEMBER_PREFIX}{index}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    Raises:
-        PluginError: the header is damaged, of a newer format, or of another kind.
-    """
-    try:
-        raw = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise PluginError(f"{where}: expected JSON in the header, got something else ({error})") from None
-    if not isinstance(raw, dict):
-        raise PluginError(f"{where}: expected a JSON object in the header, got {type(raw).__name__}")
-    version = raw.get("format_version")
-    if version != PLUGIN_FORMAT:
-        raise PluginError(f"{where}: this version reads plugins of format {PLUGIN_FORMAT}, got {version!r}")
-    if raw.get("kind") != "plugin":
-        raise PluginError(f"{where}: expected kind 'plugin', got {raw.get('kind')!r}")
-    problems: list[str] = []
-    card = from_plain(PluginCard, raw, problems)
-    if problems:
-        raise PluginError(f"{where}: the header cannot be used: {'; '.join(problems[:6])}")
-    return card
+
+def _check_members(card: PluginCard, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Every tensor of an ensemble belongs to a member, and every member's are those its card was written for."""
+    parts = [member_tensors(tensors, index) for index in range(len(card.members))]
+    if card.members and sum(map(len, parts)) != len(tensors):
+        raise PluginError(f"{where}: expected tensors of {len(card.members)} members only, got others among them")
+    for index, (member, part) in enumerate(zip(card.members, parts, strict=True)):
+        if member.card.tensors_sha256 != tensors_hash(part):
+            raise PluginError(f"{where}: the tensors of member {index} do not match the hash in its card")
 
 
 def _read_container(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -219,10 +186,3 @@ def _read_container(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {error}") from None
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found

@@ -22,8 +22,10 @@ from anymc3d.data.intensity import mismatch
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.device import choose_device, choose_dtype
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
-from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.evaluate.task_calibration import answer
+from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
+from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.types import Status
 
@@ -41,11 +43,13 @@ class Prediction:
     """Warnings, or why there is no answer."""
     labels: tuple[str, ...] = ()
     logits: Mapping[str, float] = field(default_factory=dict)
-    """Label -> raw logit (binary: the log-odds z1 - z0)."""
+    """Label -> raw logit (binary: the log-odds z1 - z0); of an ensemble the mean calibrated logit."""
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    calibrated: bool = False
+    """Whether the probabilities were fitted to outcomes; uncalibrated they are only a squashed logit."""
     decisions: Mapping[str, int] = field(default_factory=dict)
     slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """View -> weight of every slice in the view's order, adding up to 1."""
+    """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean."""
     view_weights: Mapping[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, str]:
@@ -61,10 +65,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Resident:
-    """A plugin together with its classifier and the backbone it shares."""
+    """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone."""
 
     plugin: Plugin
-    classifier: VolumeClassifier
+    members: tuple[tuple[PluginCard, VolumeClassifier], ...]
     backbone: LoadedBackbone
     encoding: Encoding
 
@@ -106,9 +110,12 @@ class Predictor:
                 loaded[key] = _backbone_of(plugin, backbone)
                 loaded[key].module.to(self.device)
             shared = loaded[key]
-            classifier = plugin.build(shared.module, shared.fingerprint).to(self.device)
+            members = tuple(
+                (member.card, member.build(shared.module, shared.fingerprint).to(self.device))
+                for member in plugin.members
+            )
             encoding = Encoding(mean=record.mean, std=record.std, chunk_size=chunk_size, dtype=dtype)
-            self._residents.append(_Resident(plugin, classifier, shared, encoding))
+            self._residents.append(_Resident(plugin, members, shared, encoding))
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -163,12 +170,15 @@ class Predictor:
         prepared = scans.prepare(card.preprocessing)
         batch = {name: self._packed(prepared.views[name], view) for name, view in card.preprocessing.items()}
         with torch.inference_mode():
-            output = resident.classifier(resident.backbone.module, batch, resident.encoding)
-        raw = outputs.raw_logits(output.logits.cpu().numpy(), card.labels.kind)
-        probability = outputs.probabilities(raw, card.labels.kind)
-        if not np.isfinite(probability).all():
+            # One member after the other: only one set of adapted weights is in memory at a time.
+            runs = [
+                (member, classifier(resident.backbone.module, batch, resident.encoding))
+                for member, classifier in resident.members
+            ]
+        logits = _task_logits(card, runs)
+        if not np.isfinite(logits).all():
             raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case.id!r}")
-        decision = outputs.decisions(raw, card.labels.kind, [point["threshold"] for point in card.operating_points])
+        found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
         names = card.labels.output_names
         warnings = [*prepared.warnings, *_missing_views(prepared), *_misfits(resident.plugin, prepared)]
         return Prediction(
@@ -177,15 +187,16 @@ class Predictor:
             status="warn" if warnings else "ok",
             message="; ".join(" ".join(text.split()) for text in warnings),
             labels=names,
-            logits=dict(zip(names, raw[0].tolist(), strict=True)),
-            probabilities=dict(zip(names, probability[0].tolist(), strict=True)),
-            decisions=dict(zip(names, decision[0].tolist(), strict=True)),
+            logits=dict(zip(names, logits[0].tolist(), strict=True)),
+            probabilities=dict(zip(names, found.probabilities[0].tolist(), strict=True)),
+            calibrated=card.is_calibrated,
+            decisions=dict(zip(names, found.decisions[0].tolist(), strict=True)),
             slice_weights={
-                name: tuple(weights[0].tolist())
-                for name, weights in output.slice_weights.items()
+                name: tuple(torch.stack([run.slice_weights[name][0] for _, run in runs]).mean(dim=0).tolist())
+                for name in card.views
                 if batch[name].counts[0]
             },
-            view_weights=dict(zip(card.views, output.view_weights[0].tolist(), strict=True)),
+            view_weights=_view_weights(card, runs),
         )
 
     def _packed(self, prepared: PreparedView | None, view: ViewSettings) -> PackedSlices:
@@ -256,6 +267,20 @@ def _check_names(plugins: Sequence[Plugin]) -> None:
                 f"plugin {plugin.card.name!r} was trained with preprocessing version {plugin.card.code_version}, "
                 f"this program has version {CODE_VERSION}; use the program it was trained with, or train it again"
             )
+
+
+def _task_logits(card: PluginCard, runs: Sequence[tuple[PluginCard, ClassifierOutput]]) -> np.ndarray:
+    """Logits (1, labels) of one case: raw, or the mean of an ensemble's calibrated ones (supplement D)."""
+    raw = [outputs.raw_logits(run.logits.cpu().numpy(), card.labels.kind) for _, run in runs]
+    if card.kind != "ensemble":
+        return raw[0]
+    maps = [member.calibration for member, _ in runs]
+    return np.mean([own if one is None else one.apply(own) for own, one in zip(raw, maps, strict=True)], axis=0)
+
+
+def _view_weights(card: PluginCard, runs: Sequence[tuple[PluginCard, ClassifierOutput]]) -> dict[str, float]:
+    by_name = [dict(zip(member.views, run.view_weights[0].tolist(), strict=True)) for member, run in runs]
+    return {name: float(np.mean([weights[name] for weights in by_name])) for name in card.views}
 
 
 def _missing_views(prepared: PreparedCase) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anymc3d.plugin_card import PluginCard
     from anymc3d.plugins import Plugin
 
 
@@ -63,12 +64,6 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         + (f" {', '.join(f'[{low:g}, {high:g}]' for low, high in view.windows)}" if view.windows else "")
         for name, view in card.preprocessing.items()
     ]
-    split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
-    points = [
-        f"  {name}: {point['name']} on {point['source_split']} (n = {point['n']}, {point['n_positive']} positive), "
-        f"raw logit >= {point['threshold']:.4g}"
-        for name, point in zip(card.labels.output_names, card.operating_points, strict=True)
-    ]
     wanted = ("auroc", "average_precision", "sensitivity", "specificity", "accuracy")
     metrics = [
         f"  {row['metric']} {row['label']}: {_number(row['value'])}"
@@ -84,16 +79,60 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         "views (in-plane x, in-plane y, slices):",
         *views,
         f"backbone: {card.backbone.name}, {card.backbone.positions} positions, {card.backbone.fingerprint}",
-        f"method: {card.method.name}, rank {card.method.rank}, alpha {card.method.alpha:g}, fusion {card.fusion}",
-        f"cases: {split}; split by patient",
-        f"calibration: {card.calibration['name'] if card.calibration else 'none (probabilities are uncalibrated)'}",
-        "operating points:",
-        *points,
-        "on the validation cases the epoch was chosen on (optimistic):",
-        *metrics,
+        *_members(card),
+        *_method(card),
+        *_decisions(card),
+        *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
         f"licence: {card.licence} (backbone: {card.backbone.licence})",
         card.intended_use,
     ]
+
+
+def _members(card: PluginCard) -> list[str]:
+    if not card.members:
+        return []
+    lines = [f"  {i}: {member.card.name}, {member.hash[:12]}" for i, member in enumerate(card.members)]
+    return [f"ensemble of {len(card.members)}; logit = mean of the members' calibrated logits:", *lines]
+
+
+def _method(card: PluginCard) -> list[str]:
+    cards = [member.card for member in card.members] or [card]
+    methods = dict.fromkeys(
+        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}, fusion {one.fusion}" for one in cards
+    )
+    lines = [f"method: {method}" for method in methods]
+    if not card.split:
+        return lines
+    split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
+    return [*lines, f"cases: {split}; split by patient"]
+
+
+def _decisions(card: PluginCard) -> list[str]:
+    """Calibration and operating points, with what they were fitted on."""
+    points = [
+        f"  {name}: {point['name']} on {point['source_split']} (n = {point['n']}, {point['n_positive']} positive), "
+        f"raw logit >= {point['threshold']:.4g}"
+        for name, point in zip(card.labels.output_names, card.operating_points, strict=bool(card.operating_points))
+    ]
+    heading = "operating points (none is used: the largest probability decides):"
+    if card.labels.kind != "multiclass":
+        heading = "operating points:" if points else "operating points: probability >= 0.5"
+    return [*_calibration(card), heading, *points]
+
+
+def _calibration(card: PluginCard) -> list[str]:
+    own = card.calibration
+    if own is None:
+        inner = "each member's own (see its plugin)" if card.is_calibrated else "none (probabilities are uncalibrated)"
+        return [f"calibration: {inner}"]
+    criterion = f" through the operating point ({own.criterion})" if own.method == "platt" else ""
+    lines = [
+        f"  {name}: slope {one.slope:.4g}, n = {one.n}"
+        + (f", {one.n_positive} positive" if card.labels.kind != "multiclass" else "")
+        + (f" ({one.note})" if one.note else "")
+        for name, one in own.maps.items()
+    ]
+    return [f"calibration: {own.method}{criterion}, fitted on {own.cases} cases ({own.split}):", *lines]
 
 
 def _number(text: object) -> str:

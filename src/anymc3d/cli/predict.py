@@ -61,6 +61,9 @@ def run(args: argparse.Namespace) -> int:
         return result.exit_code
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
     print(f"{args.out / TABLE}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    for plugin in plugins:
+        if not plugin.card.is_calibrated:
+            print(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")
     if result.reused:
         print(f"{result.reused} cases were already done and unchanged")
     print("Research use only. Not a medical device.")

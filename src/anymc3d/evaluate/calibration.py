@@ -106,12 +106,13 @@ def fit_platt(
     point: OperatingPoint,
     *,
     pooled: tuple[ArrayLike, ArrayLike, OperatingPoint] | None = None,
+    slope_if_few: float = 1.0,
 ) -> Calibration:
     """Fit z' = a (z - tau) on validation cases of one label, tau the threshold of ``point``.
 
     Below 10 positives or negatives the label's own cases say too little: the targets, logits and operating point of
     ``pooled`` (the out-of-fold logits of all splits) are used instead, as METHODS 9.1 asks. Without ``pooled`` the
-    slope stays 1 and only tau moves. Either way the note says so.
+    slope is ``slope_if_few`` and only tau moves. Either way the note says so.
     """
     target_array, logit_array = check_pair(targets, logits, what="logits")
     note = ""
@@ -123,8 +124,9 @@ def fit_platt(
         few = _outcomes(target_array) < MIN_OUTCOMES
     num_cases, num_positive = target_array.size, int(target_array.sum())
     if few:
-        note = f"{_outcomes(target_array)} cases of the rarer outcome, below {MIN_OUTCOMES}: slope left at 1"
-        slope = 1.0
+        rarer = f"{_outcomes(target_array)} cases of the rarer outcome, below {MIN_OUTCOMES}"
+        note = f"{rarer}: slope left at {slope_if_few:.4g}"
+        slope = slope_if_few
     else:
         slope, hit = _platt_slope(target_array, logit_array - point.threshold)
         note = note or hit

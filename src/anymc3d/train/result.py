@@ -1,4 +1,4 @@
-"""From the best tensors to the plugin: final validation, operating points, metrics, files.
+"""From the best tensors to the plugin: final validation, operating points, calibration, metrics, files.
 
 The tensors are rounded to the precision of the file first and validated in float32 afterwards, so what is written
 about the plugin is true of the file.
@@ -6,6 +6,7 @@ about the plugin is true of the file.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,10 +22,12 @@ from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash
-from anymc3d.evaluate.operating_points import OperatingPoint, choose
+from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.plugins import BackboneRecord, PluginCard, save_plugin, to_half
+from anymc3d.plugin_card import BackboneRecord, PluginCard
+from anymc3d.plugins import save_plugin, to_half
 from anymc3d.tables import write_table
 from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss
@@ -35,10 +38,9 @@ from anymc3d.version import __version__
 if TYPE_CHECKING:
     from anymc3d.train.fit import Study
 
+logger = logging.getLogger(__name__)
+
 TRAIN_HASH_SALT = "anymc3d training split"
-CRITERION = "youden"
-FALLBACK_CRITERION = "probability=0.5"
-"""Where validation has one outcome only, nothing can be chosen on it."""
 
 
 def finish(
@@ -55,37 +57,46 @@ def finish(
     reference = replace(parts, encoding=replace(parts.encoding, dtype=torch.float32), processes=Processes())
     logits, _ = validate(reference)
     raw = outputs.raw_logits(logits, task.labels.kind)
-    points = operating_points(task, parts.val.targets, raw)
-    rows = validation_rows(task, parts.val.ids, raw, points)
+    points, calibration = decide_how(task, parts.val.targets, raw)
+    rows = validation_rows(task, parts.val.ids, raw, points, calibration)
     write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    card = make_card(task, study, backbone, train_cases, points, metrics, parts.loss)
+    card = make_card(task, study, backbone, train_cases, points, calibration, metrics, parts.loss)
     save_plugin(folder.plugin, card, best)
 
 
-def operating_points(task: TaskSettings, targets: np.ndarray, raw: np.ndarray) -> list[OperatingPoint]:
-    """One per label, chosen on validation by Youden's J (METHODS 10)."""
+def decide_how(
+    task: TaskSettings, targets: np.ndarray, raw: np.ndarray
+) -> tuple[list[OperatingPoint], TaskCalibration | None]:
+    """Operating point per label, and the calibration, by the task file's ``calibration`` key, on validation alone.
+
+    ``targets`` (n, L) with NaN = missing, ``raw`` (n, labels).
+    """
+    choice = CHOICES[task.calibration]
     truth = outputs.label_targets(targets, task.labels.kind, raw.shape[1])
-    points = []
-    for index in range(raw.shape[1]):
-        there = ~np.isnan(truth[:, index])
-        known = truth[there, index]
-        criterion = CRITERION if len(np.unique(known)) == 2 else FALLBACK_CRITERION
-        points.append(choose(criterion, known, raw[there, index], source_split="val"))
-    return points
+    points = choose_points(truth, raw, choice.criterion)
+    if choice.method is None:
+        return points, None
+    calibration = fit_task(truth, raw, task.labels, points, method=choice.method)
+    for note in calibration.notes():
+        logger.warning("calibration on validation: %s", note)
+    return points, calibration
 
 
 def validation_rows(
-    task: TaskSettings, ids: Sequence[str], raw: np.ndarray, points: Sequence[OperatingPoint]
+    task: TaskSettings,
+    ids: Sequence[str],
+    raw: np.ndarray,
+    points: Sequence[OperatingPoint],
+    calibration: TaskCalibration | None,
 ) -> list[dict[str, str]]:
     """The validation cases as rows of ``predictions.csv``."""
-    kind, names = task.labels.kind, task.labels.output_names
-    probability = outputs.probabilities(raw, kind)
-    decision = outputs.decisions(raw, kind, [point.threshold for point in points])
+    names = task.labels.output_names
+    found = answer(raw, task.labels.kind, [point.threshold for point in points], calibration)
     return [
         {"case": case, "status": "ok", "message": ""}
-        | outputs.prediction_cells(names, raw[i], probability[i], decision[i])
+        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
         for i, case in enumerate(ids)
     ]
 
@@ -104,6 +115,7 @@ def make_card(
     backbone: LoadedBackbone,
     train_cases: Sequence[PreparedCase],
     points: Sequence[OperatingPoint],
+    calibration: TaskCalibration | None,
     metrics: Sequence[Mapping[str, Any]],
     loss: Loss,
 ) -> PluginCard:
@@ -131,6 +143,7 @@ def make_card(
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
         operating_points=tuple(point.to_dict() for point in points),
+        calibration=calibration,
         metrics=tuple(dict(row) for row in metrics),
         split=split_record(study),
         training=asdict(task.train) | loss.record() | {"augmentation": task.augmentation} | software(),
