@@ -1,0 +1,134 @@
+"""The house rules that a machine can check: imports go down, nothing dangerous is called, files stay readable."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+LAYERS: list[set[str]] = [
+    {"errors", "types", "version", "config", "atomic", "home", "folders", "strict_yaml", "settings_dict", "tables"},
+    {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate"},
+    {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "plan_rules", "evaluation"},
+    {"train", "plan", "predict", "cohort"},
+    {"demo"},
+    {"cli"},
+]
+"""Lowest first. A module may import from its own layer and from those below."""
+
+NO_TORCH = {"errors", "types", "version", "config", "atomic", "home", "folders", "tables", "strict_yaml", "task_file"}
+APART = {
+    "data": {"models", "evaluate", "train"},
+    "models": {"data", "evaluate", "train"},
+    "evaluate": {"data", "models"},
+}
+"""Packages of one layer that must not know each other."""
+
+
+def unit(path: Path) -> str:
+    """The top-level module or package a file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(module, is at module level) of every import in a file; those for type checkers only are left out."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "anymc3d":
+                found += [(f"anymc3d.{alias.name}", id(node) in top) for alias in node.names]
+            else:
+                found.append((node.module, id(node) in top))
+    return found
+
+
+def layer_of(name: str) -> int:
+    return next(index for index, layer in enumerate(LAYERS) if name in layer)
+
+
+def test_every_module_has_a_layer():
+    known = set().union(*LAYERS) | {"__init__"}
+    assert {unit(path) for path in FILES} <= known
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path):
+    own = unit(path)
+    if own == "__init__":
+        return
+    for module, _ in imports(path):
+        if module.startswith("anymc3d."):
+            other = module.split(".")[1]
+            assert layer_of(other) <= layer_of(own), f"{path.name} imports {module}, which is above it"
+            assert other not in APART.get(own, set()), f"{own} and {other} must not know each other"
+
+
+def test_what_help_needs_imports_no_torch():
+    code = "import sys, anymc3d.cli.main, anymc3d.task_file, anymc3d.config; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def calls(tree: ast.AST) -> list[str]:
+    return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_F1_nothing_can_run_code_from_data(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    modules = {module.split(".")[0] for module, _ in imports(path)}
+    assert not modules & {"pickle", "dill", "joblib", "shelve", "marshal"}
+    forbidden = {"eval", "exec", "yaml.load", "torch.load", "os.system", "extractall"}
+    allowed = {"pth.py": {"torch.load"}, "strict_yaml.py": {"yaml.load"}}.get(path.name, set())
+    used = set(calls(tree)) | {name.rpartition(".")[2] for name in calls(tree) if name.endswith("extractall")}
+    assert not used & (forbidden - allowed)
+    assert "allow_pickle=True" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_stay_readable(path):
+    text = path.read_text()
+    assert text.count("\n") < 600
+    assert path.stem not in ("utils", "utilities", "helpers", "common", "misc")
+    for node in ast.walk(ast.parse(text)):
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), "a bare except hides faults"
+        assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
+
+
+def test_torchvision_is_absent_and_never_imported():
+    """A torchvision that does not match torch breaks the imports of other packages."""
+    assert importlib.util.find_spec("torchvision") is None
+    assert not [path for path in FILES if any(m.split(".")[0] == "torchvision" for m, _ in imports(path))]
+
+
+def test_F9_importing_opens_no_socket_starts_no_process_and_writes_no_file():
+    code = """
+import sys
+def watch(event, arguments):
+    if event in ("socket.connect", "subprocess.Popen", "os.system"):
+        raise RuntimeError(event)
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        raise RuntimeError(f"writes {arguments[0]}")
+sys.addaudithook(watch)
+import anymc3d
+anymc3d.load, anymc3d.fit
+"""
+    subprocess.run([sys.executable, "-B", "-c", code], check=True)
