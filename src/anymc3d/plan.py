@@ -172,7 +172,9 @@ def _read_headers(manifest: Manifest, columns: Sequence[str], progress: Progress
         for column in columns:
             if column in case.images and os.path.exists(_file_of(case.images[column])):
                 try:
-                    headers[index, column] = read_header(case.images[column], spacing=case.spacing)
+                    headers[index, column] = read_header(
+                        case.images[column], spacing=case.spacing, series=case.series(column)
+                    )
                 except ScanError as error:
                     problems.append(f"row {case.row}: case {case.id!r}: {column}: {error}")
                 progress(1)
@@ -210,7 +212,7 @@ def _profiles(manifest: Manifest, cases: Sequence[Case], column: str) -> list[In
     profiles, problems = [], []
     for case in cases:
         try:
-            profiles.append(profile(read_volume(case.images[column], spacing=case.spacing)))
+            profiles.append(profile(read_volume(case.images[column], spacing=case.spacing, series=case.series(column))))
         except ScanError as error:
             problems.append(f"row {case.row}: case {case.id!r}: {column}: {error}")
     if problems:

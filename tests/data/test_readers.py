@@ -16,7 +16,7 @@ PLAIN = nifti_bytes(anatomy())
 
 
 @pytest.mark.parametrize(
-    "name", ["scan.dcm", "scan", "scan.nrrd", "scan.mha", "scan.hdr", "scan.img", "scan.zip", ".nii2"]
+    "name", ["scan.dcm", "scan", "scan.nhdr", "scan.mhd", "scan.hdr", "scan.img", "scan.zip", ".nii2"]
 )
 def test_a_format_that_is_not_read_lists_those_that_are(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, name, PLAIN)
@@ -25,9 +25,28 @@ def test_a_format_that_is_not_read_lists_those_that_are(tmp_path: Path, name: st
             function(path)
 
 
-def test_a_folder_of_dicom_says_that_it_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="got a folder"):
-        read_volume(tmp_path)
+def test_an_empty_folder_holds_no_scan(tmp_path: Path) -> None:
+    for function in (read_volume, read_header, content_hash):
+        with pytest.raises(ScanError, match="no DICOM scan found"):
+            function(tmp_path)
+
+
+def test_A16_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").mkdir()
+    with pytest.raises(ScanError, match="no DICOM scan found"):
+        read_volume(tmp_path / "scan.nii.gz")
+
+
+def test_one_dicom_file_asks_for_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="give the folder that holds the whole series"):
+        read_volume(write(tmp_path, "scan.dcm", PLAIN))
+
+
+def test_only_a_dicom_folder_takes_a_series(tmp_path: Path) -> None:
+    path = write(tmp_path, "scan.nii", PLAIN)
+    for function in (read_volume, read_header, content_hash):
+        with pytest.raises(ScanError, match="leave the manifest's series cell empty"):
+            function(path, series="SeriesNumber=3")
 
 
 def test_a_missing_file_is_missing_before_its_format_matters(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class Case:
     row: int
     """As a spreadsheet counts: the header is row 1."""
 
+    def series(self, column: str) -> str | None:
+        """Which series of a DICOM folder the scan of an image column is: ``series.<view>``, else ``series``."""
+        own = "series" + column.removeprefix("image")
+        return self.cells.get(own) or self.cells.get("series") or None
+
 
 def is_family(column: str, family: str) -> bool:
     """Whether ``column`` is ``family`` or ``family.<view>``."""

@@ -72,7 +72,7 @@ class CaseScans:
         self.case = case
         known = hashes or {}
         self._scans = {
-            column: _Scan(reference, case.spacing, cache, known.get(column))
+            column: _Scan(reference, case.spacing, case.series(column), cache, known.get(column))
             for column, reference in case.images.items()
         }
 
@@ -111,21 +111,22 @@ class _Scan:
         self,
         reference: str,
         spacing: tuple[float, float, float] | None,
+        series: str | None,
         cache: Cache | None,
         known_hash: str | None,
     ) -> None:
-        self.reference, self.spacing, self.cache = reference, spacing, cache
+        self.reference, self.spacing, self.series, self.cache = reference, spacing, series, cache
         self._hash, self._volume = known_hash, None
 
     @property
     def hash(self) -> str:
         if self._hash is None:
-            self._hash = content_hash(self.reference)
+            self._hash = content_hash(self.reference, series=self.series)
         return self._hash
 
     def volume(self) -> Volume:
         if self._volume is None:
-            self._volume = read_volume(self.reference, spacing=self.spacing)
+            self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
         return self._volume
 
     def view(self, view: ViewSettings) -> PreparedView:

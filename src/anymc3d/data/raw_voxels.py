@@ -35,11 +35,20 @@ def to_float32(
             raise scan_error(reference, f"{what}; find out where they come from, or replace them by the background")
         with np.errstate(over="ignore", invalid="ignore"):
             result[:, :, k] = slab * np.float64(slope) + np.float64(intercept) if scaled else slab
-    low, high = float(result.min()), float(result.max())
+    return result, range_warnings(result, reference)
+
+
+def range_warnings(voxels: Voxels, reference: str | Path) -> tuple[str, ...]:
+    """A warning where voxel values are beyond any scanner's.
+
+    Raises:
+        ScanError: some are not finite, or all are equal.
+    """
+    low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():
         raise scan_error(reference, "voxel values exceed the range of float32; save the scan in its usual units")
     if low == high:
         raise scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export")
     if max(-low, high) > ABSURD:
-        return result, (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
-    return result, ()
+        return (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
+    return ()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
+from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_header
+from anymc3d.data.itk_formats import read_mha, read_mha_header, read_nrrd, read_nrrd_header
 from anymc3d.data.nifti import read_nifti, read_nifti_header
 from anymc3d.data.scan_file import open_regular, scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
@@ -18,78 +20,136 @@ from anymc3d.errors import ScanError
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What the manifest says of a scan beside its reference."""
+
+    spacing: Millimetres | None = None
+    """For arrays, which have none of their own."""
+    series: str | None = None
+    """For DICOM folders: the rule that chooses one series."""
+
+
+@dataclass(frozen=True)
 class ScanFormat:
-    """How one kind of scan is read; each function takes the reference and the manifest's spacing."""
+    """How one kind of scan is read, and which of the cells beside it make sense for it."""
 
-    read: Callable[[str | Path, Millimetres | None], Volume]
-    header: Callable[[str | Path, Millimetres | None], ScanHeader]
-    content_hash: Callable[[str | Path], str]
-
-
-def _nifti(reference: str | Path, spacing: Millimetres | None) -> Volume:
-    _refuse_spacing(reference, spacing)
-    return read_nifti(Path(reference))
+    read: Callable[[str | Path, Beside], Volume]
+    header: Callable[[str | Path, Beside], ScanHeader]
+    content_hash: Callable[[str | Path, Beside], str]
+    takes_spacing: bool = False
+    takes_series: bool = False
 
 
-def _nifti_header(reference: str | Path, spacing: Millimetres | None) -> ScanHeader:
-    _refuse_spacing(reference, spacing)
-    return read_nifti_header(Path(reference))
-
-
-NIFTI = ScanFormat(_nifti, _nifti_header, lambda reference: sha256_of(Path(reference)))
-NPY = ScanFormat(
-    lambda reference, spacing: read_npy(Path(reference), spacing),
-    lambda reference, spacing: read_npy_header(Path(reference), spacing),
-    lambda reference: sha256_of(Path(reference)),
+NIFTI = ScanFormat(
+    lambda reference, _: read_nifti(Path(reference)),
+    lambda reference, _: read_nifti_header(Path(reference)),
+    lambda reference, _: sha256_of(Path(reference)),
 )
-NPZ = ScanFormat(read_npz, read_npz_header, npz_content_hash)
+MHA = ScanFormat(
+    lambda reference, _: read_mha(Path(reference)),
+    lambda reference, _: read_mha_header(Path(reference)),
+    lambda reference, _: sha256_of(Path(reference)),
+)
+NRRD = ScanFormat(
+    lambda reference, _: read_nrrd(Path(reference)),
+    lambda reference, _: read_nrrd_header(Path(reference)),
+    lambda reference, _: sha256_of(Path(reference)),
+)
+NPY = ScanFormat(
+    lambda reference, beside: read_npy(Path(reference), beside.spacing),
+    lambda reference, beside: read_npy_header(Path(reference), beside.spacing),
+    lambda reference, _: sha256_of(Path(reference)),
+    takes_spacing=True,
+)
+NPZ = ScanFormat(
+    lambda reference, beside: read_npz(reference, beside.spacing),
+    lambda reference, beside: read_npz_header(reference, beside.spacing),
+    lambda reference, _: npz_content_hash(reference),
+    takes_spacing=True,
+)
+DICOM = ScanFormat(
+    lambda reference, beside: read_dicom(Path(reference), series=beside.series),
+    lambda reference, beside: read_dicom_header(Path(reference), beside.series),
+    lambda reference, beside: dicom_content_hash(Path(reference), beside.series),
+    takes_series=True,
+)
 
-FORMATS: dict[str, ScanFormat] = {".nii.gz": NIFTI, ".nii": NIFTI, ".npy": NPY, ".npz": NPZ}
-"""By the end of the file's name, whatever its case."""
+DICOM_FOLDER = "a folder of DICOM files"
+FORMATS: dict[str, ScanFormat] = {
+    ".nii.gz": NIFTI,
+    ".nii": NIFTI,
+    ".npy": NPY,
+    ".npz": NPZ,
+    ".mha": MHA,
+    ".nrrd": NRRD,
+    DICOM_FOLDER: DICOM,
+}
+"""By the end of the file's name, whatever its case; the last is for every folder."""
 
 
-def read_volume(reference: str | Path, *, spacing: Millimetres | None = None) -> Volume:
-    """Read one scan; ``spacing`` (mm) is for arrays alone, which have none of their own.
+def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> Volume:
+    """Read one scan; ``spacing`` (mm) is for arrays, which have none, ``series`` chooses one of a DICOM folder.
 
     Raises:
         ScanError: the scan is missing, damaged, ambiguous, or of a format that is not read.
     """
     with _boundary(reference):
-        return _format_of(reference).read(reference, spacing)
+        beside = Beside(spacing, series)
+        return _format_of(reference, beside).read(reference, beside)
 
 
-def read_header(reference: str | Path, *, spacing: Millimetres | None = None) -> ScanHeader:
+def read_header(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> ScanHeader:
     """Shape, geometry and type of one scan without decoding its voxels; of a .nii.gz only the first bytes are read.
 
     Raises:
         ScanError: as :func:`read_volume`, for all that a header shows.
     """
     with _boundary(reference):
-        return _format_of(reference).header(reference, spacing)
+        beside = Beside(spacing, series)
+        return _format_of(reference, beside).header(reference, beside)
 
 
-def content_hash(reference: str | Path) -> str:
-    """Sha256 (hex) of what is stored: the file's bytes, or of a MedMNIST volume its type, shape and bytes.
+def content_hash(reference: str | Path, *, series: str | None = None) -> str:
+    """Sha256 (hex) of what is stored: the file's bytes; of a MedMNIST volume its type, shape and bytes; of a DICOM
+    series the bytes of its files, whatever their names.
 
     Raises:
         ScanError: the scan cannot be read.
     """
     with _boundary(reference):
-        return _format_of(reference).content_hash(reference)
+        beside = Beside(series=series)
+        return _format_of(reference, beside).content_hash(reference, beside)
 
 
-def _format_of(reference: str | Path) -> ScanFormat:
+def _format_of(reference: str | Path, beside: Beside) -> ScanFormat:
+    """The format of a reference, for which the cells beside it make sense."""
+    scan_format = _by_name(reference)
+    if beside.spacing is not None and not scan_format.takes_spacing:
+        raise scan_error(reference, "the scan has its own spacing; leave the manifest's spacing cell empty")
+    if beside.series and not scan_format.takes_series:
+        raise scan_error(reference, "only a folder of DICOM files has series; leave the manifest's series cell empty")
+    return scan_format
+
+
+def _by_name(reference: str | Path) -> ScanFormat:
+    if _is_folder(reference):
+        return FORMATS[DICOM_FOLDER]
     name = str(reference).rpartition("#")[0] if ".npz#" in str(reference) else str(reference)
     for suffix, scan_format in FORMATS.items():
-        if name.lower().endswith(suffix):
+        if suffix.startswith(".") and name.lower().endswith(suffix):
             return scan_format
     with open_regular(Path(reference)):
-        raise scan_error(reference, f"this format is not read (read are: {', '.join(FORMATS)}); convert it to .nii.gz")
+        what = f"this format is not read (read are: {', '.join(FORMATS)}); convert it to .nii.gz"
+        if name.lower().endswith((".dcm", ".dicom", ".ima")):
+            what = f"one DICOM file; give the folder that holds the whole series (read are: {', '.join(FORMATS)})"
+        raise scan_error(reference, what)
 
 
-def _refuse_spacing(reference: str | Path, spacing: Millimetres | None) -> None:
-    if spacing is not None:
-        raise scan_error(reference, "a NIfTI file has its own spacing; leave the manifest's spacing cell empty")
+def _is_folder(reference: str | Path) -> bool:
+    try:
+        return Path(reference).is_dir()
+    except (OSError, ValueError):
+        return False  # a name that cannot be one: the reader says so
 
 
 @contextmanager

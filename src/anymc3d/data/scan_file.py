@@ -49,7 +49,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     if not stat.S_ISREG(mode):
         os.close(handle)
         if stat.S_ISDIR(mode):
-            raise scan_error(path, "expected a file, got a folder; DICOM folders are not read yet, convert to NIfTI")
+            raise scan_error(path, "expected a file, got a folder; give the file itself")
         raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
     with os.fdopen(handle, "rb") as file:
         yield file

@@ -1,0 +1,272 @@
+"""One DICOM file's header: what is needed to order, check and decode it, with its faults in words.
+
+Parsing is lenient, because a fault matters only where the file belongs to the chosen series. Source of the elements:
+DICOM PS3.3, image plane, image pixel and modality LUT modules.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from anymc3d.data.dicom.multiframe import Frame, frames_of, rule_texts
+from anymc3d.data.dicom.tags import HEADER_TAGS, OVERLAY_BIT_POSITIONS, Tags, short_hash
+from anymc3d.data.nifti_header import VOXEL_CEILING
+from anymc3d.data.scan_file import open_regular
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+SINGLE_FRAME = {_STORAGE + "2": "CT", _STORAGE + "4": "MR", _STORAGE + "128": "PT"}
+ENHANCED = {
+    _STORAGE + "2.1": "CT",
+    _STORAGE + "2.2": "CT",
+    _STORAGE + "4.1": "MR",
+    _STORAGE + "4.4": "MR",
+    _STORAGE + "130": "PT",
+    _STORAGE + "128.1": "PT",
+}
+_NOT_SCANS = ("66.", "481.", "88.", "11.", "104.", "30", "9.", "67", "68.", "78.", "79.", "131", "601.")
+"""Segmentations, plans and doses, reports, presentations, documents, maps, waveforms: made from or beside scans."""
+_DIRECTORY = "1.2.840.10008.1.3.10"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+IMPLICIT = "1.2.840.10008.1.2"
+NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
+_PREFIX = 128
+_MAGIC = b"DICM"
+_PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+_MAX_DEFLATED_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """One file's header; ``number`` counts the folder's files in the order of their names, from 1."""
+
+    path: Path
+    number: int
+    size: int
+    kind: str
+    """``slice``, ``frames`` (enhanced), ``picture`` (no scan: screenshots, films…) or ``other`` (no image)."""
+    sop_uid: str
+    series_uid: str
+    owner: str
+    """Hash of patient, examination and frame of reference: equal for all slices that may be stacked."""
+    modality: str
+    transfer_syntax: str
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    overlay_in_pixels: bool
+    tags: Mapping[str, str]
+    """Keyword -> text, of the whole file; those of a frame stand with it."""
+    frames: tuple[Frame, ...]
+    notes: tuple[str, ...]
+    """What the user should know of it: each becomes a warning of the series."""
+    faults: tuple[str, ...]
+    """Why it cannot be read, in words; empty where it can."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of decoded pixels that the header promises."""
+        return self.rows * self.columns * len(self.frames) * self.bits_allocated // 8
+
+    @property
+    def encapsulated(self) -> bool:
+        """Whether the pixels are compressed, frame by frame."""
+        return self.transfer_syntax not in NATIVE
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that begins with these (132 or more) bytes is DICOM, with or without its preamble."""
+    if start[_PREFIX : _PREFIX + 4] == _MAGIC:
+        return True
+    # Without a preamble: the first element is of group 0002 or 0008, little endian, with a small element number.
+    return len(start) >= 16 and start[:2] in (b"\x02\x00", b"\x08\x00") and start[3] == 0
+
+
+def read_dataset(file: BinaryIO, tags: tuple[Any, ...], *, most: int = _MAX_DEFLATED_HEADER) -> Any:
+    """Parse these elements of one open file, and its pixels where ``tags`` names ``PixelData``.
+
+    ``most``: how many bytes of a deflated file are inflated at most.
+
+    Raises:
+        whatever pydicom raises on damaged data; callers guard it.
+    """
+    from pydicom import filereader
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.tag import Tag
+
+    def stop(tag: Any, vr: str | None, length: int) -> bool:
+        return "PixelData" not in tags and tag >= 0x7FE00008
+
+    source: Any = _Clipped(file)
+    filereader.read_preamble(source, True)
+    # The meta group is read by itself, because pydicom would inflate a deflated file without any limit.
+    meta = filereader.read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = str(meta.get("TransferSyntaxUID", "") or _guessed_syntax(source)).strip("\0 ")
+    if syntax == DEFLATED:
+        source = io.BytesIO(_inflated(source.read(-1), most, whole="PixelData" in tags))
+    numbers = [Tag(tag) for tag in (*tags, *OVERLAY_BIT_POSITIONS)]
+    little = syntax != "1.2.840.10008.1.2.2"
+    dataset = filereader.read_dataset(source, syntax == IMPLICIT, little, stop_when=stop, specific_tags=numbers)
+    dataset.file_meta = FileMetaDataset(meta)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def read_header(path: Path, number: int) -> DicomFile | None:
+    """Parse one file's header; None where it is not DICOM, or a directory of other files.
+
+    Raises:
+        ScanError: it cannot be opened.
+        whatever pydicom raises on damaged data; callers guard it.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(_PREFIX + len(_MAGIC))
+        if not is_dicom(start):
+            return None
+        file.seek(0)
+        dataset = read_dataset(file, HEADER_TAGS)
+    tags = Tags(dataset, [])
+    meta = Tags(dataset.file_meta, [])
+    # Anonymisers blank identifiers, even these two; the group before the dataset repeats them.
+    sop_class = tags.text("SOPClassUID") or meta.text("MediaStorageSOPClassUID")
+    sop_uid = tags.text("SOPInstanceUID") or meta.text("MediaStorageSOPInstanceUID")
+    has_magic = start[_PREFIX:] == _MAGIC
+    if sop_class == _DIRECTORY or (not has_magic and not sop_class):
+        return None
+    place = _Place(path, number, size, start if has_magic else b"")
+    return _described(tags, place, _kind(sop_class, tags), sop_class, sop_uid)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A file on disk; ``start``: its first bytes, where they are a preamble."""
+
+    path: Path
+    number: int
+    size: int
+    start: bytes
+
+
+def _described(tags: Tags, place: _Place, kind: str, sop_class: str, sop_uid: str) -> DicomFile:
+    if not sop_class or not sop_uid:
+        tags.faults.append("SOPClassUID or SOPInstanceUID is missing")
+    rows, columns = (tags.integer(name) if kind != "other" else 0 for name in ("Rows", "Columns"))
+    frames = frames_of(tags, kind)
+    bits = [tags.integer(name) if frames else 0 for name in ("BitsAllocated", "BitsStored", "HighBit")]
+    syntax = str(tags.dataset.file_meta.TransferSyntaxUID)
+    file = DicomFile(
+        path=place.path,
+        number=place.number,
+        size=place.size,
+        kind=kind,
+        sop_uid=sop_uid,
+        series_uid=tags.text("SeriesInstanceUID"),
+        owner=_owner(tags),
+        modality=_modality(tags, sop_class),
+        transfer_syntax=syntax,
+        rows=rows,
+        columns=columns,
+        bits_allocated=bits[0],
+        bits_stored=bits[1],
+        high_bit=bits[2],
+        signed=bool(frames) and tags.integer("PixelRepresentation") == 1,
+        overlay_in_pixels=any(tags.dataset.get(tag) and tags.dataset[tag].value for tag in OVERLAY_BIT_POSITIONS),
+        tags=rule_texts(tags),
+        frames=frames,
+        notes=_notes(tags, place.start),
+        faults=(),
+    )
+    return replace(file, faults=tuple(dict.fromkeys([*tags.faults, *_pixel_faults(file, tags)])))
+
+
+def _kind(sop_class: str, tags: Tags) -> str:
+    if sop_class in SINGLE_FRAME:
+        return "slice"
+    if sop_class in ENHANCED:
+        return "frames"
+    tail = sop_class.removeprefix(_STORAGE)
+    if tail.startswith(_NOT_SCANS) or (sop_class and not tags.has("Rows")):
+        return "other"
+    return "picture"
+
+
+def _modality(tags: Tags, sop_class: str) -> str:
+    known = {**SINGLE_FRAME, **ENHANCED}
+    return tags.text("Modality") or known.get(sop_class, "")
+
+
+def _owner(tags: Tags) -> str:
+    name = " ".join(tags.text("PatientName").replace("^", " ").casefold().split())
+    parts = (tags.text("PatientID"), name, tags.text("StudyInstanceUID"), tags.text("FrameOfReferenceUID"))
+    return short_hash("\n".join(parts))
+
+
+def _notes(tags: Tags, start: bytes) -> tuple[str, ...]:
+    notes = []
+    if tags.text("BurnedInAnnotation").upper() == "YES":
+        notes.append("text is burned into the pixels, says the header (BurnedInAnnotation): it may name the patient")
+    if tags.text("LossyImageCompression") == "01":
+        notes.append("the pixels were compressed with loss: their values are not the scanner's")
+    if start.startswith(_PROGRAMS):
+        notes.append("a preamble begins like a program, not like DICOM: have the files checked before passing them on")
+    return tuple(notes)
+
+
+def _pixel_faults(file: DicomFile, tags: Tags) -> list[str]:
+    if not file.frames:
+        return []
+    faults = []
+    samples, colours = tags.integer("SamplesPerPixel", default=1), tags.text("PhotometricInterpretation")
+    if samples != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
+        faults.append("it is a colour picture, expected one grey value per pixel")
+    if tags.has("ModalityLUTSequence"):
+        faults.append("its values go through a table (ModalityLUTSequence), expected RescaleSlope")
+    if min(file.rows, file.columns) < 1:
+        faults.append("Rows and Columns must be at least 1")
+    low = file.high_bit + 1 - file.bits_stored
+    if file.bits_allocated not in (8, 16, 32) or file.bits_stored < 1 or not 0 <= low < file.bits_allocated:
+        faults.append("BitsAllocated, BitsStored and HighBit contradict each other")
+    elif file.high_bit >= file.bits_allocated:
+        faults.append("HighBit lies outside of BitsAllocated")
+    if file.rows * file.columns * len(file.frames) > VOXEL_CEILING:
+        faults.append(f"it claims more than {VOXEL_CEILING} voxels")
+    elif not file.encapsulated and file.transfer_syntax != DEFLATED and file.num_bytes > file.size:
+        faults.append(f"it promises {file.num_bytes} bytes of pixels and has {file.size}: truncated")
+    return faults
+
+
+def _guessed_syntax(source: _Clipped) -> str:
+    """Of a file without a meta group: explicit where two capital letters follow the first tag."""
+    start = source.read(6)
+    source.seek(-len(start), 1)
+    return "1.2.840.10008.1.2.1" if start[4:6].isalpha() and start[4:6].isupper() else IMPLICIT
+
+
+def _inflated(deflated: bytes, most: int, *, whole: bool) -> bytes:
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = decoder.decompress(deflated, most)
+    if whole and not decoder.eof:
+        raise ValueError("the deflated data are truncated, or hold more than the header promises")
+    return content
+
+
+class _Clipped:
+    """A file of which no more is asked than it has: a hostile length would otherwise reserve gigabytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        """At most ``count`` bytes, all that are left where it is negative."""
+        return self._file.read(min(count, self._size) if count >= 0 else -1)

@@ -1,0 +1,142 @@
+"""What lies in a folder: its DICOM files with their headers, and whether anything there is damaged or foreign.
+
+No reference in a file is followed (a DICOMDIR is no file of a scan), no link that leaves the folder is opened, and a
+file that should be a slice but cannot be read is remembered: which series it belonged to, nobody knows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anymc3d.data.dicom.header import DicomFile, read_header
+from anymc3d.data.dicom.tags import foreign_errors, short_hash
+from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import ScanError
+
+MAX_FILES = 100_000
+MAX_DEPTH = 16
+_DICOM_NAMES = (".dcm", ".dicom", ".ima", ".dc3")
+_IMAGE_NAMES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"),
+    *(".img", ".hdr", ".npy", ".npz", ".zip", ".7z", ".tar", ".gz"),
+)
+_DIRECTORY = "DICOMDIR"
+_COUNTERS = re.compile(r"[0-9a-fA-F]+")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The files of a folder and its sub-folders."""
+
+    folder: Path
+    scans: tuple[DicomFile, ...]
+    """Slices and enhanced files, and pictures, of every series; in the order of their names."""
+    damaged: tuple[str, ...]
+    """What is wrong with each file that should be DICOM and whose series cannot be known."""
+    warnings: tuple[str, ...]
+
+
+def take_inventory(folder: Path) -> Inventory:
+    """Find every file below ``folder`` and read the headers of those that are DICOM.
+
+    Raises:
+        ScanError: the folder cannot be listed, is too large, or holds a link that leads out of it.
+    """
+    paths = sorted(_files(folder))
+    found: list[DicomFile] = []
+    damaged: list[str] = []
+    foreign: list[Path] = []
+    for number, path in enumerate(paths, start=1):
+        try:
+            with foreign_errors(folder, f"file {number} in order of name is damaged"):
+                file = read_header(path, number)
+        except ScanError:
+            damaged.append(f"file {number} in order of name is a damaged DICOM file, or cannot be opened")
+            continue
+        if file is None:
+            foreign.append(path)
+        else:
+            found.append(file)
+    found, without_series = _grouped(found)
+    damaged += without_series
+    patterns = {_COUNTERS.sub("#", file.path.name) for file in found}
+    expected = [path for path in foreign if _named_like_dicom(path, patterns)]
+    damaged += [f"file {paths.index(path) + 1} in order of name is named like DICOM and is not" for path in expected]
+    images = sum(path.name.lower().endswith(_IMAGE_NAMES) for path in foreign if path not in expected)
+    others = sum(file.kind == "other" for file in found)
+    return Inventory(
+        folder, tuple(file for file in found if file.kind != "other"), tuple(damaged), _notes(images, others)
+    )
+
+
+def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
+    """Files without a series UID: where no file has one (some anonymisers blank them) other tags stand for it."""
+    lone = [file for file in found if not file.series_uid and file.kind != "other"]
+    blanked = len(lone) == sum(file.kind != "other" for file in found)
+    lost = [file for file in lone if file.faults or not blanked]
+    lone_numbers, lost_numbers = ({file.number for file in files} for files in (lone, lost))
+    faults = [f"file {file.number} in order of name is DICOM without a SeriesInstanceUID" for file in lost]
+    note = "the files have no SeriesInstanceUID: told apart by series number, description and examination"
+    kept = []
+    for file in found:
+        if file.number in lone_numbers - lost_numbers:
+            group = [file.owner, file.modality, *(file.tags.get(k, "") for k in ("SeriesNumber", "SeriesDescription"))]
+            file = replace(file, series_uid=short_hash("\n".join(group)), notes=(*file.notes, note))
+        if file.number not in lost_numbers:
+            kept.append(file)
+    return kept, faults
+
+
+def _named_like_dicom(path: Path, patterns: set[str]) -> bool:
+    """By its ending, or because its name is that of a DICOM file of the folder but for the counters in it."""
+    pattern = _COUNTERS.sub("#", path.name)
+    return path.name.lower().endswith(_DICOM_NAMES) or ("#" in pattern and pattern in patterns)
+
+
+def _notes(images: int, others: int) -> tuple[str, ...]:
+    notes = []
+    if images:
+        notes.append(f"{images} files in the folder look like images or archives and are not DICOM: ignored")
+    if others:
+        notes.append(f"{others} DICOM objects in the folder are no scans (segmentations, reports, doses): ignored")
+    return tuple(notes)
+
+
+def _files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    root = folder.resolve()
+    for path in _walk(folder, folder, 0):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            # A link that stays inside leads to a file that is found anyway.
+            if not path.resolve().is_relative_to(root):
+                raise scan_error(folder, "a symbolic link in the folder leads out of it; copy the files themselves")
+            continue
+        found.append(path)
+        if len(found) > MAX_FILES:
+            raise scan_error(folder, f"more than {MAX_FILES} files; give the folder of one series")
+    return found
+
+
+def _walk(folder: Path, at: Path, depth: int) -> Iterator[Path]:
+    """Every entry that is no folder; hidden ones and a DICOMDIR are no files of a scan."""
+    if depth > MAX_DEPTH:
+        raise scan_error(folder, f"folders nested deeper than {MAX_DEPTH}; give the folder of one series")
+    try:
+        entries = sorted(os.scandir(at), key=lambda entry: entry.name)
+    except OSError as error:
+        raise scan_error(
+            folder, f"a folder cannot be listed ({error.strerror}); check the path and its rights"
+        ) from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.upper() == _DIRECTORY:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder, Path(entry.path), depth + 1)
+        else:
+            yield Path(entry.path)

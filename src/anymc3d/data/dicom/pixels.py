@@ -1,0 +1,120 @@
+"""Stored pixel values of one file, frame by frame: decoded, cut to their bits, with their sign.
+
+pydicom splits and decodes the frames (RLE itself, the JPEG family through GDCM); what the bits mean is decided here,
+in the same way for every transfer syntax. Source: DICOM PS3.5, section 8 and annex A.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.dicom.codestream import RLE, SUPPORTED, frame_fault
+from anymc3d.data.dicom.header import NATIVE, DicomFile, read_dataset
+from anymc3d.data.scan_file import open_regular, scan_error
+
+_PIXEL_TAGS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+_SLACK = 1 << 20
+_LARGE = 1 << 28
+_LARGE_RATIO = 200
+"""A quarter of a gigabyte of real pixels does not shrink 200-fold: what does was made to fill the memory."""
+
+Pixels = NDArray[np.integer[Any]]
+
+
+def stored_frames(file: DicomFile, reference: Path) -> Iterator[Pixels]:
+    """Stored values (rows, columns) of each frame, in order; signed where the file says so, not yet rescaled.
+
+    Raises:
+        ScanError: the pixels are missing, truncated, larger than promised, or outside of their bits.
+        whatever pydicom or a decoder raises on damaged data; callers guard it.
+    """
+
+    def fault(what: str) -> Exception:
+        return scan_error(reference, f"file {file.number} in order of name: {what}; export the series again")
+
+    if file.transfer_syntax not in (*NATIVE, *SUPPORTED):
+        raise fault("its transfer syntax is not read (convert it to explicit little endian or JPEG 2000)")
+    if file.encapsulated and file.num_bytes > _LARGE and file.num_bytes > file.size * _LARGE_RATIO:
+        raise fault(f"{file.size} compressed bytes would become {file.num_bytes}: empty or a decompression bomb")
+    with open_regular(file.path) as opened:
+        if os.fstat(opened.fileno()).st_size != file.size:
+            raise fault("it changed while it was read")
+        dataset = read_dataset(opened, _PIXEL_TAGS, most=file.num_bytes + _SLACK)
+    content = dataset.get("PixelData")
+    if content is None:
+        raise fault("its pixels (PixelData) are missing")
+    if not file.encapsulated and len(content) - file.num_bytes not in (0, file.num_bytes % 2):
+        raise fault(f"it promises {file.num_bytes} bytes of pixels and holds {len(content)}")
+    for raw in _decoded(dataset, file, fault):
+        yield _cut_to_bits(raw, file, fault)
+
+
+def _decoded(dataset: Any, file: DicomFile, fault: Any) -> Iterator[Pixels]:
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels import get_decoder
+
+    decoder, count = get_decoder(file.transfer_syntax), len(file.frames)
+    plugin = "gdcm" if file.encapsulated and file.transfer_syntax != RLE else "pydicom"
+    plugin = plugin if file.encapsulated else ""
+    if file.encapsulated:
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
+        if len(frames) != count:
+            raise fault(f"it holds {len(frames)} compressed frames, the header promises {count}")
+        for frame in frames:
+            what = frame_fault(frame, file.transfer_syntax, file.rows, file.columns, file.num_bytes // count)
+            if what:
+                raise fault(what)
+        if plugin == "gdcm":
+            _silence_gdcm()
+    for index in range(count):
+        # What the unused bits hold is judged here, not wiped there.
+        options = {"index": index, "raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
+        array, _ = decoder.as_array(dataset, **options)
+        if array.shape != (file.rows, file.columns):
+            raise fault(f"it decodes to {array.shape}, expected {(file.rows, file.columns)}")
+        yield array
+
+
+def _silence_gdcm() -> None:
+    import gdcm
+
+    # Its messages go straight to the terminal; what matters in them is an exception as well.
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+    gdcm.Trace.DebugOff()
+
+
+def _cut_to_bits(raw: Pixels, file: DicomFile, fault: Any) -> Pixels:
+    """The ``bits_stored`` bits that end at ``high_bit``; a file's unused bits may hold its sign, an overlay, or none.
+
+    Signed values of 12 bits in 16, for instance, come from some writers with the upper four bits empty: they need
+    their sign extended, and nothing later would notice (-1 would be 4095).
+    """
+    width = raw.dtype.itemsize * 8
+    unsigned = np.ascontiguousarray(raw).astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
+    low = 0 if file.encapsulated and file.transfer_syntax != RLE else file.high_bit + 1 - file.bits_stored
+    top = low + file.bits_stored
+    if top >= width and low == 0:
+        return unsigned.view(f"i{raw.dtype.itemsize}") if file.signed else unsigned
+    if top < width:
+        upper = unsigned >> top
+        signs = (unsigned >> (top - 1)) & 1
+        extended = signs * ((1 << (width - top)) - 1)
+        lawful = (upper == 0) | (upper == extended) if file.signed else upper == 0
+        if not file.overlay_in_pixels and not lawful.all():
+            raise fault(f"some pixels need more than the {file.bits_stored} bits that BitsStored promises")
+    values = (unsigned >> low) & ((1 << file.bits_stored) - 1)
+    if not file.signed:
+        return values
+    sign = 1 << (file.bits_stored - 1)
+    return (values.astype(np.int64) ^ sign) - sign
