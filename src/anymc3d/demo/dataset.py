@@ -153,13 +153,8 @@ def make_case(
 
 
 def demo_views() -> dict[str, ViewSettings]:
-    """Three planes of the one scan: 6 slices each, 98 pixels of 1.7 mm; every lesion meets some slice of each plane."""
-    in_plane, slices = 98, 6
-    return {
-        "axial": ViewSettings(size=(in_plane, in_plane, slices), plane="axial", field_of_view=(168, 168, 96)),
-        "coronal": ViewSettings(size=(in_plane, in_plane, slices), plane="coronal", field_of_view=(168, 168, 126)),
-        "sagittal": ViewSettings(size=(in_plane, in_plane, slices), plane="sagittal", field_of_view=(168, 168, 102)),
-    }
+    """Eight axial slices of the middle of the head, 112 pixels of 1.1 mm: a lesion is two or three patches wide."""
+    return {"image": ViewSettings(size=(112, 112, 8), plane="axial", field_of_view=(126, 126, 104))}
 
 
 def _write_cases(

@@ -20,7 +20,7 @@ from anymc3d.demo.fields import smooth_field
 from anymc3d.demo.patient import Head
 from anymc3d.errors import ScanError
 
-ZONE_MM = (46.0, 58.0, 40.0)
+ZONE_MM = (30.0, 36.0, 30.0)
 """Lesion centres lie at most this far from the middle of the scan, so that the demo's slices meet each of them."""
 EDGE_ROUGHNESS = 0.10
 """Standard deviation of the edge, as a part of the radius."""
@@ -43,8 +43,8 @@ class Lesion:
 
 
 def draw_lesion(rng: np.random.Generator) -> Lesion:
-    """Draw a lesion of 20 to 32 mm diameter; the draw does not know its kind."""
-    radius = rng.uniform(10, 16)
+    """Draw a lesion of 28 to 38 mm diameter; the draw does not know its kind."""
+    radius = rng.uniform(14, 19)
     stretch = rng.uniform(0.88, 1.14, 3)
     return Lesion(
         radii_mm=tuple((radius * stretch / np.cbrt(stretch.prod())).tolist()),

@@ -1,0 +1,51 @@
+"""The demo runs the whole main job; here with a tiny random backbone and a dozen cases."""
+
+import json
+
+from anymc3d.cli.main import main
+from anymc3d.demo.journey import run_demo, summary
+from anymc3d.tables import read_table
+
+
+def small(out, **options):
+    return run_demo(
+        out, backbone="tiny-random", device="cpu", quiet=True, num_train=8, num_val=4, num_test=4, epochs=1, **options
+    )
+
+
+def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path):
+    said = []
+    result = small(tmp_path / "demo", say=said.append)
+    assert [line[:3] for line in said] == [f"{i}/6" for i in range(1, 7)]
+    assert all(path.is_file() and path.stat().st_size > 0 for path in result.files.values())
+    assert {path.suffix for path in result.files.values()} >= {".csv", ".png", ".yaml", ".safetensors"}
+    assert {row["status"] for row in read_table(result.files["predictions"])} <= {"ok", "warn"}
+    assert 0 <= result.auroc <= 1
+    assert result.interval[0] <= result.auroc <= result.interval[1]
+    text = "\n".join(summary(result))
+    assert "lesion volume" in text
+    assert str(result.files["plugin"]) in text
+    before = result.files["plugin"].stat().st_mtime_ns
+    again = small(tmp_path / "demo", say=said.append)
+    assert again == result
+    assert again.files["plugin"].stat().st_mtime_ns == before
+
+
+def test_without_weights_it_says_which_ways_there_are(tmp_path, monkeypatch, capsys):
+    from anymc3d.errors import BackboneError
+
+    def no_index(name):
+        raise BackboneError(f"{name}: pip could not fetch it; other ways: backbone import PATH")
+
+    monkeypatch.setattr("anymc3d.demo.journey.get_backbone", no_index)
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "backbone import" in captured.err
+    assert captured.out == ""
+
+
+def test_json_is_one_object(tmp_path, monkeypatch, capsys):
+    result = small(tmp_path / "demo", say=lambda _: None)
+    monkeypatch.setattr("anymc3d.demo.journey.run_demo", lambda *_args, **_options: result)
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["auroc"] == result.auroc
