@@ -162,7 +162,7 @@ def _stored(record: Record) -> dict[str, Any]:
 def _progress_bar() -> Progress:
     from tqdm import tqdm
 
-    bar = tqdm(unit="B", unit_scale=True)
+    bar = tqdm(unit="B", unit_scale=True, disable=None)
 
     def progress(here: int, total: int) -> None:
         bar.total = total

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.plan import plan_task
     from anymc3d.task_file import is_path, task_to_dict, write_task
 
-    with tqdm(desc="reading headers", unit="scan", disable=args.quiet or args.json, leave=False) as bar:
+    with tqdm(
+        desc="reading headers", unit="scan", disable=True if args.quiet or args.json else None, leave=False
+    ) as bar:
         plan = plan_task(
             args.manifest,
             _names(args.labels),

@@ -168,7 +168,11 @@ def _write_cases(
     try:
         job = partial(_write_case, folder, anatomy=anatomy, settings=settings)
         written = tqdm(
-            pool.map(job, cases), total=len(cases), desc="planting lesions", unit="case", disable=not show_progress
+            pool.map(job, cases),
+            total=len(cases),
+            desc="planting lesions",
+            unit="case",
+            disable=None if show_progress else True,
         )
         return {name: digest for of_case in written for name, digest in of_case.items()}
     finally:
