@@ -84,7 +84,7 @@ def test_A12_every_fault_is_named_in_one_pass_with_its_place(tmp_path):
         ("{size: [98, 98, 12]}", "3", "views.image: expected keys and values, got 3"),
         ("  image:", "  axial:", "views: the view of a single-view task is called 'image', got 'axial'"),
         ("format: 1", "format: 2", "format: this version reads task files of format 1, got 2"),
-        ("['0', '1']", "['0']", "labels.classes: a binary task needs exactly 2 classes"),
+        ("['0', '1']", "['0']", "labels.classes: kind binary needs exactly 2 classes"),
         ("{manifest: data/m.csv}", "{manifest: m, fractions: [0.5, 0.5, 0.5]}", "data.fractions: expected three parts"),
     ],
 )

@@ -14,6 +14,8 @@ from anymc3d.errors import UsageError
 from anymc3d.types import LabelKind, Modality
 
 FORMAT_VERSION = 1
+ONE_OF_CLASSES: tuple[LabelKind, ...] = ("multiclass", "ordinal")
+"""The kinds of label of which a case has exactly one of several: probabilities add up to 1, the largest decides."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,10 +29,11 @@ class LabelSettings:
     """Which manifest columns are the targets and how their cells are read. An empty cell is a missing label."""
 
     columns: tuple[str, ...]
-    """One column (binary or multi-class), or several binary columns (multi-label)."""
+    """One column (binary, multi-class or ordinal), or several binary columns (multi-label)."""
     kind: LabelKind
+    """``ordinal``: classes with an order, such as grades; one score and the cut points between neighbouring grades."""
     classes: tuple[str, ...] = ()
-    """Multi-class: the cell texts in logit order. Binary: (negative, positive)."""
+    """Multi-class: the cell texts in logit order. Ordinal: from the lowest grade up. Binary: (negative, positive)."""
 
     def __post_init__(self) -> None:
         require(len(self.columns) > 0, "labels.columns: expected at least one manifest column, got none")
@@ -42,17 +45,22 @@ class LabelSettings:
             return
         require(
             len(self.columns) == 1,
-            f"labels.columns: a {self.kind} task has one column, got {len(self.columns)}; several are kind: multilabel",
+            f"labels.columns: kind {self.kind} has one column, got {len(self.columns)}; several are kind: multilabel",
         )
-        expected = "exactly 2" if self.kind == "binary" else "at least 2"
-        right = len(self.classes) == 2 if self.kind == "binary" else len(self.classes) >= 2
-        require(right, f"labels.classes: a {self.kind} task needs {expected} classes, got {list(self.classes)}")
+        least, expected = {"binary": (2, "exactly 2"), "ordinal": (3, "at least 3")}.get(self.kind, (2, "at least 2"))
+        right = len(self.classes) >= least and (self.kind != "binary" or len(self.classes) == 2)
+        require(right, f"labels.classes: kind {self.kind} needs {expected} classes, got {list(self.classes)}")
         require(len(set(self.classes)) == len(self.classes), f"labels.classes: a class stands twice in {self.classes}")
 
     @property
     def one_of_classes(self) -> bool:
         """Whether a case has exactly one of several classes: one label per class, probabilities adding up to 1."""
-        return self.kind == "multiclass"
+        return self.kind in ONE_OF_CLASSES
+
+    @property
+    def head(self) -> str:
+        """The entry of ``anymc3d.models.heads.HEADS`` that gives this task's logits."""
+        return "ordinal" if self.kind == "ordinal" else "linear"
 
     @property
     def num_logits(self) -> int:
@@ -216,8 +224,8 @@ class TaskSettings:
             f"format: this version reads task files of format {FORMAT_VERSION}, got {self.format}",
         )
         require(
-            self.labels.kind != "multiclass" or self.calibration in ("none", "temperature"),
-            f"calibration: a multiclass task is decided by the largest probability and takes none or temperature, "
+            not self.labels.one_of_classes or self.calibration in ("none", "temperature"),
+            f"calibration: a {self.labels.kind} task is decided by the largest probability, takes none or temperature, "
             f"got {self.calibration}",
         )
         require(len(self.views) > 0, "views: expected at least one view, got none")

@@ -4,7 +4,10 @@
 |------------|------------------|------------|-------------|
 | binary     | the column       | z1 - z0    | sigmoid     |
 | multiclass | column=class (K) | z_k        | softmax     |
+| ordinal    | column=grade (K) | log p_k    | softmax     |
 | multilabel | the columns (K)  | z_k        | sigmoid     |
+
+Multi-class and ordinal cases are decided by the largest probability.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from anymc3d.config import ONE_OF_CLASSES
+from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.types import LabelKind
 
 
@@ -25,23 +30,28 @@ def raw_logits(logits: np.ndarray, kind: LabelKind) -> np.ndarray:
 def probabilities(raw: np.ndarray, kind: LabelKind) -> np.ndarray:
     """Raw logits (n, labels) -> uncalibrated probabilities (n, labels), finite and in [0, 1]."""
     raw = np.asarray(raw, dtype=np.float64)
-    if kind == "multiclass":
+    if kind in ONE_OF_CLASSES:
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
     return np.exp(-np.logaddexp(0.0, -raw))
 
 
 def label_targets(targets: np.ndarray, kind: LabelKind, num_labels: int) -> np.ndarray:
-    """Encoded targets (n, L) -> 0 / 1 / NaN per label (n, labels); multi-class becomes one column per class."""
-    if kind != "multiclass":
+    """Encoded targets (n, L) -> 0 / 1 / NaN per label (n, labels); classes become one column per class."""
+    if kind not in ONE_OF_CLASSES:
         return targets
     missing = np.isnan(targets)
     return np.where(missing, np.nan, (targets == np.arange(num_labels)).astype(float))
 
 
+def ranking_scores(raw: np.ndarray, kind: LabelKind) -> np.ndarray:
+    """Raw logits -> what ranks cases for each label (n, labels): of classes the log-odds of one against the rest."""
+    return one_vs_rest(raw) if kind in ONE_OF_CLASSES else np.asarray(raw, dtype=np.float64)
+
+
 def decisions(raw: np.ndarray, kind: LabelKind, thresholds: Sequence[float]) -> np.ndarray:
-    """0 / 1 per label (n, labels): raw logit at or above its threshold; multi-class: the largest probability."""
-    if kind == "multiclass":
+    """0 / 1 per label (n, labels): raw logit at or above its threshold; classes: the largest probability."""
+    if kind in ONE_OF_CLASSES:
         return (np.arange(raw.shape[1]) == raw.argmax(axis=1)[:, None]).astype(int)
     return (np.asarray(raw) >= np.asarray(thresholds)).astype(int)
 

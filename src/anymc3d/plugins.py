@@ -87,6 +87,7 @@ def new_classifier(card: PluginCard, backbone: nn.Module, seed: int = 0) -> Volu
         backbone,
         views=card.views,
         num_logits=card.labels.num_logits,
+        head=card.labels.head,
         fusion=card.fusion,
         rank=lora_rank(card.method),
         alpha=card.method.alpha,

@@ -60,7 +60,7 @@ def find_size_leak(
 
 def _questions(targets: NDArray[np.float64], labels: LabelSettings) -> Mapping[str, NDArray[np.float64]]:
     """Yes/no outcomes (0, 1, NaN): the column, one class against the rest, or each column."""
-    if labels.kind == "multiclass":
+    if labels.one_of_classes:
         column = targets[:, 0]
         return {
             name: np.where(np.isnan(column), np.nan, column == index) for index, name in enumerate(labels.output_names)

@@ -24,5 +24,5 @@ from typing import Literal
 Plane = Literal["axial", "coronal", "sagittal"]
 Modality = Literal["CT", "MR", "other"]
 Split = Literal["train", "val", "test"]
-LabelKind = Literal["binary", "multiclass", "multilabel"]
+LabelKind = Literal["binary", "multiclass", "multilabel", "ordinal"]
 Status = Literal["ok", "warn", "error"]

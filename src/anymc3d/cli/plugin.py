@@ -115,7 +115,7 @@ def _decisions(card: PluginCard) -> list[str]:
         for name, point in zip(card.labels.output_names, card.operating_points, strict=bool(card.operating_points))
     ]
     heading = "operating points (none is used: the largest probability decides):"
-    if card.labels.kind != "multiclass":
+    if not card.labels.one_of_classes:
         heading = "operating points:" if points else "operating points: probability >= 0.5"
     return [*_calibration(card), heading, *points]
 
@@ -128,7 +128,7 @@ def _calibration(card: PluginCard) -> list[str]:
     criterion = f" through the operating point ({own.criterion})" if own.method == "platt" else ""
     lines = [
         f"  {name}: slope {one.slope:.4g}, n = {one.n}"
-        + (f", {one.n_positive} positive" if card.labels.kind != "multiclass" else "")
+        + (f", {one.n_positive} positive" if not card.labels.one_of_classes else "")
         + (f" ({one.note})" if one.note else "")
         for name, one in own.maps.items()
     ]

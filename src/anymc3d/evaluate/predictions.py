@@ -39,7 +39,7 @@ class PluginPredictions:
 
     def scores(self) -> Floats:
         """Return what ranks the cases: the raw logit; of several classes the log-odds of one against the rest."""
-        if self.settings is None or self.settings.kind != "multiclass":
+        if self.settings is None or not self.settings.one_of_classes:
             return self.logits
         there = np.isfinite(self.logits).all(axis=1)
         scores = np.full(self.logits.shape, np.nan)
@@ -149,7 +149,7 @@ def _read_cells(
             if not _fits(part, value):
                 faults.append(f"{part}.{label} is {text!r}, expected {_EXPECTED[part]}")
             cells[i, j] = value
-    if settings and settings.kind == "multiclass" and not faults and cells[2].sum() != 1:
+    if settings and settings.one_of_classes and not faults and cells[2].sum() != 1:
         faults.append(f"{int(cells[2].sum())} classes of {settings.columns[0]} are decided, expected exactly one")
     return cells, faults
 

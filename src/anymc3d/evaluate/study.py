@@ -179,7 +179,7 @@ def _group_rows(
             yield row_of(measure, {**frame, "label": cases.label})
     if one.settings is None or len(labels) < 2:
         return
-    if one.settings.kind == "multiclass":
+    if one.settings.one_of_classes:
         strata = np.full(patients.size, -1.0)
         for index, cases in enumerate(labels):
             strata[cases.rows[cases.targets == 1]] = index

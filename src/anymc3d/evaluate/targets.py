@@ -56,7 +56,7 @@ def encode_targets(rows: Sequence[Mapping[str, str]], settings: LabelSettings) -
     if problems:
         more = [f"and {len(problems) - _SHOWN} more cells"] if len(problems) > _SHOWN else []
         raise ManifestError("label cells", problems[:_SHOWN] + more)
-    if settings.kind != "multiclass":
+    if not settings.one_of_classes:
         return coded
     return np.where(np.isnan(coded), np.nan, (coded == np.arange(len(classes))).astype(np.float64))
 

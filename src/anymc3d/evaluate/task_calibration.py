@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from anymc3d import outputs
-from anymc3d.config import LabelSettings
+from anymc3d.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate.calibration import (
     IDENTITY,
@@ -38,6 +38,7 @@ METHODS: Mapping[LabelKind, tuple[Method, ...]] = {
     "binary": ("platt", "temperature", "isotonic"),
     "multilabel": ("platt", "temperature", "isotonic"),
     "multiclass": ("temperature",),
+    "ordinal": ("temperature",),
 }
 """Kind of labels -> the methods it can take, the usual one first. One map for all classes keeps their order."""
 
@@ -103,7 +104,7 @@ class TaskCalibration:
             UsageError: another set of labels, a method the task cannot take, or a map that does not go through its
                 label's operating point, so that probability and decision would contradict each other.
         """
-        names = labels.columns if labels.kind == "multiclass" else labels.output_names
+        names = labels.columns if labels.one_of_classes else labels.output_names
         if tuple(self.maps) != names:
             raise UsageError(f"calibration: expected maps for {', '.join(names)}, got {', '.join(self.maps)}")
         check_method(self.method, labels.kind)
@@ -138,7 +139,7 @@ def answer(raw: Floats, kind: LabelKind, thresholds: Sequence[float], calibratio
     raw = np.asarray(raw, dtype=np.float64)
     calibrated = raw if calibration is None else calibration.apply(raw)
     probability = outputs.probabilities(calibrated, kind)
-    if kind != "multiclass":
+    if kind not in ONE_OF_CLASSES:
         probability = np.where(calibrated < 0, np.minimum(probability, _BELOW_HALF), np.maximum(probability, 0.5))
         probability = np.where(np.isnan(calibrated), np.nan, probability)
     return Answers(raw, probability, outputs.decisions(raw, kind, thresholds))
@@ -209,14 +210,14 @@ def fit_task(
         UsageError: a method that this task cannot take.
     """
     check_method(method, labels.kind)
-    if labels.kind == "multiclass":
+    if labels.one_of_classes:
         maps = {labels.columns[0]: _shared_temperature(targets, raw, earlier)}
     else:
         maps = {}
         for index, name in enumerate(labels.output_names):
             before = earlier.maps[name] if earlier is not None else IDENTITY
             maps[name] = _fit_label(method, *_known(targets, raw, index), points[index], before)
-    criterion = "" if labels.kind == "multiclass" else _shared_criterion(points)
+    criterion = "" if labels.one_of_classes else _shared_criterion(points)
     cases = int((~np.isnan(targets)).any(axis=1).sum())
     return TaskCalibration(method=method, criterion=criterion, split=split, cases=cases, maps=maps, fitted_on=fitted_on)
 

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from anymc3d.errors import PluginError
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
+from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
 
 
@@ -62,6 +63,7 @@ class VolumeClassifier(nn.Module):
         backbone: read for shapes only.
         views: view names in order; a single view is called ``image``.
         num_logits: K.
+        head: entry of ``HEADS``, embedding -> logits.
         fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
         seed: of all initial values.
@@ -73,6 +75,7 @@ class VolumeClassifier(nn.Module):
         *,
         views: Sequence[str],
         num_logits: int,
+        head: str = "linear",
         fusion: str = "query",
         rank: int | None = 8,
         alpha: float = 16.0,
@@ -88,9 +91,7 @@ class VolumeClassifier(nn.Module):
         self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, width, generator) for v in self.views})
         fused_width = self.slice_fusion[self.views[0]].out_dim
         self.view_fusion = QueryFusion(fused_width, generator) if len(self.views) > 1 else None
-        self.head = nn.Linear(fused_width, num_logits)
-        nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
-        nn.init.zeros_(self.head.bias)
+        self.head = HEADS[head](fused_width, num_logits, generator)
 
     def forward(self, backbone: nn.Module, batch: Mapping[str, PackedSlices], encoding: Encoding) -> ClassifierOutput:
         """Classify a batch; see :class:`PackedSlices`. Fusion and head always run in float32.
@@ -136,8 +137,8 @@ class VolumeClassifier(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
-        ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias``; a single view's
-        query is the task query."""
+        ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias`` or ``head.cuts``;
+        a single view's query is the task query."""
         named = {f"lora.{v}.{name}": t for v, lora in self.lora.items() for name, t in lora.tensors().items()}
         for view, fusion in self.slice_fusion.items():
             for name, tensor in fusion.named_parameters():
@@ -147,7 +148,7 @@ class VolumeClassifier(nn.Module):
                     named[f"fusion.{view}.{name}"] = tensor
         if self.view_fusion is not None:
             named["task_query"] = self.view_fusion.query
-        return {**named, "head.weight": self.head.weight, "head.bias": self.head.bias}
+        return {**named, **{f"head.{name}": tensor for name, tensor in self.head.named_parameters()}}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy a plugin's tensors in; names and shapes must match exactly.

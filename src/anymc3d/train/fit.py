@@ -157,6 +157,7 @@ def _parts(
         network,
         views=tuple(task.views),
         num_logits=task.labels.num_logits,
+        head=task.labels.head,
         fusion=task.fusion,
         rank=lora_rank(task.method),
         alpha=task.method.alpha,

@@ -75,7 +75,7 @@ def decide_how(
     """
     choice = CHOICES[task.calibration]
     truth = outputs.label_targets(targets, task.labels.kind, raw.shape[1])
-    points = choose_points(truth, raw, choice.criterion)
+    points = choose_points(truth, outputs.ranking_scores(raw, task.labels.kind), choice.criterion)
     if choice.method is None:
         return points, None
     calibration = fit_task(truth, raw, task.labels, points, method=choice.method)

@@ -8,7 +8,7 @@ import numpy as np
 
 from anymc3d import outputs
 from anymc3d.config import LabelSettings
-from anymc3d.evaluate.metrics import macro_auroc, one_vs_rest
+from anymc3d.evaluate.metrics import macro_auroc
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class ValidationScore:
 def score_validation(targets: np.ndarray, logits: np.ndarray, labels: LabelSettings, loss: float) -> ValidationScore:
     """Score one validation: targets (n, L) with NaN = missing, logits (n, K), mean loss.
 
-    Binary: AUROC; several labels or classes: the mean of the defined one-vs-rest AUROCs.
+    Binary: AUROC; several labels, classes or grades: the mean of the defined (one-vs-rest) AUROCs.
     """
     raw = outputs.raw_logits(logits, labels.kind)
-    scores = one_vs_rest(raw) if labels.kind == "multiclass" else raw
+    scores = outputs.ranking_scores(raw, labels.kind)
     truth = outputs.label_targets(targets, labels.kind, len(labels.output_names))
     mean = macro_auroc(truth, scores, labels.output_names)
     if mean.value is None:
