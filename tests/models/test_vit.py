@@ -22,6 +22,7 @@ from anymc3d.models.layouts import canonical_state
 from anymc3d.models.vit import (
     VisionTransformer,
     ViTConfig,
+    attend,
     empty_vit,
     nearest_valid_size,
     random_vit,
@@ -231,6 +232,63 @@ def test_remembered_positions_follow_the_table() -> None:
     other = random_vit(TINY_DINOV2, seed=5).pos_embed.detach().double()
     swapped = functional_call(module, {"pos_embed": other}, (pixels.double(),)).tokens
     assert not torch.equal(swapped, module(pixels.double()).tokens)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("asked", [(), (0,), (0, 1)])
+def test_class_token_alone_is_the_class_token_of_the_whole_output(name: str, asked: tuple[int, ...]) -> None:
+    module = random_vit(CONFIGS[name])
+    pixels = images(CONFIGS[name], 4, 6).requires_grad_()
+    whole = module(pixels, attention_blocks=asked)
+    alone = module(pixels, attention_blocks=asked, class_token_only=True)
+    assert alone.tokens.shape == (2, 1, CONFIGS[name].embed_dim)
+    torch.testing.assert_close(alone.tokens, whole.tokens[:, :1], atol=1e-5, rtol=0)
+    for block in asked:
+        torch.testing.assert_close(alone.attention[block], whole.attention[block], atol=1e-6, rtol=0)
+    gradients = [torch.autograd.grad(out.tokens[:, 0].square().sum(), pixels)[0] for out in (whole, alone)]
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
+
+
+def test_class_token_alone_leaves_out_the_last_mlp_of_the_other_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = random_vit(TINY_DINOV2)
+    lengths = []
+    original = type(module.blocks[0].mlp).forward
+    monkeypatch.setattr(
+        type(module.blocks[0].mlp), "forward", lambda self, x: lengths.append(x.shape[1]) or original(self, x)
+    )
+    module(images(TINY_DINOV2, 3, 5), class_token_only=True)
+    assert lengths == [16, 1]
+
+
+def test_bfloat16_attention_is_at_least_as_exact_as_the_bfloat16_kernel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    heads = [3 * torch.randn(2, 2, 30, 64, generator=generator).bfloat16() for _ in range(3)]
+    exact = F.scaled_dot_product_attention(*(part.double() for part in heads))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, kernel = attend(*heads), F.scaled_dot_product_attention(*heads)
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).norm() <= (kernel - exact).norm()
+
+
+def test_remembered_casts_are_those_of_autocast_and_follow_the_parameters() -> None:
+    module = random_vit(TINY_DINOV2).requires_grad_(False)
+    names, pixels = set(module.state_dict()), images(TINY_DINOV2, 4, 4)
+    with torch.inference_mode():
+        cast = module.matrices(torch.bfloat16)
+    assert set(module.state_dict()) == names and module.matrices(torch.bfloat16).keys() == cast.keys()
+    assert {name.rsplit(".", 2)[-2] for name in cast} == {"proj", "qkv", "fc1", "fc2"}
+    assert all(tensor is module.matrices(torch.bfloat16)[name] for name, tensor in cast.items())
+    assert not any(tensor.is_inference() for tensor in cast.values())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(functional_call(module, cast, (pixels,)).tokens, module(pixels).tokens)
+    with torch.no_grad():
+        module.blocks[0].mlp.fc1.weight.mul_(2)
+    name = "blocks.0.mlp.fc1.weight"
+    assert torch.equal(module.matrices(torch.bfloat16)[name], 2 * cast[name])
+    assert module.to(torch.float64).matrices(torch.bfloat16)[name] is not cast[name]
+    module.norm.requires_grad_()
+    module.blocks[0].mlp.fc1.requires_grad_()
+    assert cast.keys() - module.matrices(torch.bfloat16).keys() == {name, "blocks.0.mlp.fc1.bias"}
 
 
 @pytest.mark.parametrize("config", [TINY_DINOV2, TINY_DINOV3])

@@ -127,7 +127,7 @@ class VolumeClassifier(nn.Module):
         def embed(chunk: Tensor) -> Tensor:
             images = to_backbone_input(chunk, backbone.patch_size, encoding)
             with torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
-                tokens = functional_call(backbone, weights, (images,)).tokens
+                tokens = functional_call(backbone, weights, (images,), {"class_token_only": True}).tokens
             return tokens[:, 0].float()
 
         chunks = slices.split(encoding.chunk_size)
@@ -186,7 +186,7 @@ def to_backbone_input(slices: Tensor, patch_size: int, encoding: Encoding) -> Te
 
 
 def compute_weights(backbone: nn.Module, adapted: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Cast the adapted weights once, so that not every chunk does; LoRA itself is always added in float32."""
+    """Cast every matrix once, so that not every call does; LoRA itself is always added in float32."""
     if dtype == torch.float32:
         return adapted
-    return {name: weight.to(dtype) for name, weight in adapted.items()}
+    return backbone.matrices(dtype) | {name: weight.to(dtype) for name, weight in adapted.items()}

@@ -113,22 +113,39 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
     def forward(
-        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool, num_queries: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return tokens (B, T, D) and, where asked, the attention map (B, heads, T, T) in float32 with its graph."""
+        """The first ``num_queries`` tokens (B, Q, D) after looking at all T tokens.
+
+        Where asked with the attention map (B, heads, Q, T), in float32 and with its graph.
+        """
         batch, length, width = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
+        query = query[:, :, :num_queries]
         if keep_map:
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
             attention = scores.float().softmax(dim=-1)
             mixed = attention.to(value.dtype) @ value
         else:
             attention = None
-            mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width)), attention
+            mixed = attend(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, num_queries, width)), attention
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention, (B, heads, Q, head_dim), with the fused kernel.
+
+    bfloat16 on a CPU is computed in float32: more exact, and torch's bfloat16 kernel is slower there, in the backward
+    pass several times (``benchmarks/speed.md``).
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+    return mixed.to(query.dtype)
 
 
 class Mlp(nn.Module):
@@ -153,7 +170,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+    """x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))), of the first ``num_queries`` tokens."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -165,10 +182,10 @@ class Block(nn.Module):
         self.ls2 = LayerScale(config)
 
     def forward(
-        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool, num_queries: int
     ) -> tuple[Tensor, Tensor | None]:
-        mixed, attention = self.attn(self.norm1(tokens), rotation, keep_map)
-        tokens = tokens + self.ls1(mixed)
+        mixed, attention = self.attn(self.norm1(tokens), rotation, keep_map, num_queries)
+        tokens = tokens[:, :num_queries] + self.ls1(mixed)
         return tokens + self.ls2(self.mlp(self.norm2(tokens))), attention
 
 
@@ -188,6 +205,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
+        self._cast: dict[tuple[str, torch.dtype], tuple[Tensor, int, Tensor]] = {}
 
     @property
     def embed_dim(self) -> int:
@@ -201,13 +219,17 @@ class VisionTransformer(nn.Module):
     def num_prefix_tokens(self) -> int:
         return self.config.num_prefix_tokens
 
-    def forward(self, images: Tensor, *, attention_blocks: Collection[int] = ()) -> ViTOutput:
+    def forward(
+        self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
+    ) -> ViTOutput:
         """Encode normalised images.
 
         Args:
             images: (B, 3, H, W), already normalised with the backbone's mean and standard deviation.
             attention_blocks: blocks (from 0) whose attention maps are returned; those blocks compute the softmax
                 explicitly, with the same tokens and with gradients with respect to the maps.
+            class_token_only: return tokens (B, 1, D): the same class token, but what the last block would compute for
+                the other tokens is left out (its attention map, where asked for, is whole).
 
         Raises:
             UsageError: H or W is not a multiple of the patch size, or a block does not exist.
@@ -220,10 +242,37 @@ class VisionTransformer(nn.Module):
             rotation = rope_rotation(rows, columns, self.config.head_dim, tokens.device)
         attention: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
-            tokens, probabilities = block(tokens, rotation, index in attention_blocks)
+            keep_map = index in attention_blocks
+            narrow = class_token_only and not keep_map and index == self.config.depth - 1
+            tokens, probabilities = block(tokens, rotation, keep_map, 1 if narrow else tokens.shape[1])
             if probabilities is not None:
                 attention[index] = probabilities
-        return ViTOutput(self.norm(tokens), attention)
+        return ViTOutput(self.norm(tokens[:, :1] if class_token_only else tokens), attention)
+
+    def matrices(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The frozen weights and biases of all linear maps and convolutions in ``dtype``, by parameter name.
+
+        Autocast would cast each of them again in every call. They are remembered while the parameters do not change:
+        half the network's size once more in bfloat16.
+        """
+        cast = {}
+        for path, module in self.named_modules():
+            if not isinstance(module, (nn.Linear, nn.Conv2d)):
+                continue
+            for leaf, parameter in module.named_parameters():
+                if not parameter.requires_grad:
+                    cast[f"{path}.{leaf}"] = self._cast_once(f"{path}.{leaf}", parameter, dtype)
+        return cast
+
+    def _cast_once(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+        remembered = self._cast.get((name, dtype))
+        if remembered is not None and remembered[0] is parameter and remembered[1] == parameter._version:
+            return remembered[2]
+        # Not an inference tensor, for the reason given in _positions.
+        with torch.inference_mode(False), torch.no_grad():
+            cast = parameter.to(dtype)
+        self._cast[name, dtype] = (parameter, parameter._version, cast)
+        return cast
 
     def _embed(self, images: Tensor, rows: int, columns: int) -> Tensor:
         """(B, 3, H, W) -> (B, T, D): patches and class token with their positions, registers without."""
@@ -254,7 +303,8 @@ class VisionTransformer(nn.Module):
         return resized
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._resized.clear()  # .to(), .half() and so on change the table behind the same parameter
+        self._resized.clear()  # .to(), .half() and so on change the numbers behind the same parameter
+        self._cast.clear()
         return super()._apply(fn, recurse)
 
     def _check(self, images: Tensor, attention_blocks: Collection[int]) -> None:
