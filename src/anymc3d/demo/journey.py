@@ -34,7 +34,9 @@ class DemoResult:
 
     files: Mapping[str, Path]
     auroc: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    """95 %; None where there is none, for the reason in ``note``."""
+    note: str
     rules: Mapping[str, float]
 
 
@@ -82,10 +84,9 @@ def run_demo(
     study = evaluate_predictions(files["predictions"], manifest, out / "evaluation", overwrite=True)
     files |= {"metrics": out / "evaluation" / "metrics.csv", "ROC curve": out / "evaluation" / "roc.png"}
     (row,) = [r for r in study.rows if (r["metric"], r["label"], r["group"]) == ("auroc", LABEL, "all")]
-    interval = tuple(
-        float(row[end]) if row[end] not in ("", None) else float(row["value"]) for end in ("ci_low", "ci_high")
-    )
-    return DemoResult(files, float(row["value"]), interval, simple_rules(manifest))
+    has_interval = row["ci_low"] not in ("", None)
+    interval = (float(row["ci_low"]), float(row["ci_high"])) if has_interval else None
+    return DemoResult(files, float(row["value"]), interval, str(row["reason"]), simple_rules(manifest))
 
 
 def plan_demo(manifest: Path, backbone: str, epochs: int, path: Path) -> TaskSettings:
@@ -106,8 +107,8 @@ def plan_demo(manifest: Path, backbone: str, epochs: int, path: Path) -> TaskSet
 
 def summary(result: DemoResult) -> list[str]:
     """The closing lines: figures, the simple rules beside them, and where everything is."""
-    low, high = result.interval
-    lines = ["", f"Test AUROC of the plugin: {result.auroc:.3f} (95 % interval {low:.3f} to {high:.3f})"]
+    interval = result.note if result.interval is None else "95 % interval {:.3f} to {:.3f}".format(*result.interval)
+    lines = ["", f"Test AUROC of the plugin: {result.auroc:.3f} ({interval})"]
     lines += ["Simple rules on the same test cases, given the true lesion mask:"]
     lines += [f"  {value:.3f}  {name}" for name, value in result.rules.items()]
     lines += ["", "Made:"]

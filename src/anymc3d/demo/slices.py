@@ -26,7 +26,7 @@ def draw_slice_weights(predictor: Predictor, cases: Sequence[Case], path: Path) 
     (plugin,) = predictor.plugins
     (view, settings), *_ = plugin.card.preprocessing.items()
     columns = settings.size[2] or 8
-    figure = Figure(figsize=(1.25 * columns, 1.75 * len(chosen)), layout="constrained")
+    figure = Figure(figsize=(1.25 * columns, 1.5 * len(chosen)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(chosen), columns, squeeze=False)
     for row, case in zip(axes, chosen, strict=True):
