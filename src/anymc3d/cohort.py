@@ -114,6 +114,7 @@ def _identity(plugins: Sequence[Plugin], precision: str) -> dict[str, Any]:
     return {
         "kind": "predict",
         "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
+        "logits": {plugin.card.name: plugin.card.logits_id for plugin in plugins},
         "calibrated": {plugin.card.name: plugin.card.is_calibrated for plugin in plugins},
         "precision": precision,
         "preprocessing_version": CODE_VERSION,

@@ -5,6 +5,7 @@ An ensemble is one file too: its card has the cards of its members, which share 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,14 @@ class PluginCard:
         if self.calibration is not None:
             return True
         return bool(self.members) and all(member.card.is_calibrated for member in self.members)
+
+    @property
+    def logits_id(self) -> str:
+        """Equal for plugins that give equal logits: the tensors, and in an ensemble the members' calibrations."""
+        if not self.members:
+            return self.tensors_sha256
+        maps = [to_plain(member.card.calibration) for member in self.members]
+        return hashlib.sha256(f"{self.tensors_sha256}{json.dumps(maps, sort_keys=True)}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

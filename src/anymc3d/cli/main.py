@@ -24,6 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
     "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
     "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
+    "calibrate": (
+        "anymc3d.cli.calibrate",
+        "fit operating points and probabilities on labelled cases, not weights",
+    ),
+    "ensemble": ("anymc3d.cli.ensemble", "one artefact out of several plugins of one task"),
     "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
     "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
 }

@@ -1,0 +1,251 @@
+"""A plugin and a table of its predictions in, the same weights with another calibration out. No scan is opened.
+
+For a new site a few dozen labelled cases are enough for an operating point; a label with fewer than ten cases of
+either outcome keeps its slope, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d.config import LabelSettings
+from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate.metrics import RANKING_METRICS
+from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.predictions import read_predictions, shown_few
+from anymc3d.evaluate.targets import encode_targets
+from anymc3d.evaluate.task_calibration import CRITERIA, METHODS, check_method, choose_points, fit_task
+from anymc3d.evaluate.weighted import Floats
+from anymc3d.evaluation import read_labels
+from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins import Plugin
+from anymc3d.tables import read_table
+
+PREDICT_RECORD = "predict.json"
+"""What ``anymc3d predict`` leaves beside its table: which plugin made it."""
+USUAL_CRITERION = "youden"
+FEW_FOR_ISOTONIC = 50
+
+
+@dataclass(frozen=True)
+class ScoredCases:
+    """The cases of a manifest that have a prediction: targets (n, labels; NaN = missing) and raw logits (n, labels)."""
+
+    targets: Floats
+    raw: Floats
+    splits: tuple[str, ...]
+    """"" where the manifest has no splits."""
+    patients: tuple[str, ...]
+
+    def of_split(self, split: str) -> ScoredCases:
+        """The cases of one split."""
+        keep = [index for index, name in enumerate(self.splits) if name == split]
+        rows = np.asarray(keep, dtype=np.intp)
+        names, patients = (tuple(part[i] for i in keep) for part in (self.splits, self.patients))
+        return ScoredCases(self.targets[rows], self.raw[rows], names, patients)
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The new card, what it was fitted on, and what the reader should know."""
+
+    card: PluginCard
+    split: str
+    cases: int
+    positives: Mapping[str, tuple[int, int]]
+    """Label -> (positives, cases with a label)."""
+    warnings: list[str]
+
+
+def read_scored(plugin: Plugin, predictions: Path, manifest: Path) -> ScoredCases:
+    """Read the plugin's predictions of the manifest's cases.
+
+    Raises:
+        UsageError, ProblemsError: tables that cannot be used, or predictions of another plugin.
+    """
+    rows, listed = read_table(predictions), read_labels(manifest)
+    rows = _own_rows(plugin, rows)
+    labels = plugin.card.labels
+    if rows and all(row.get("status") == "error" for row in rows):
+        raise UsageError(f"{predictions}: every case of plugin {plugin.card.name!r} failed: there are no logits")
+    _check_maker(plugin, predictions)
+    _check_columns(labels, rows)
+    (found,), _ = read_predictions(rows, [row["case"] for row in listed], known=[labels], plugin=plugin.card.name)
+    targets = encode_targets(listed, labels)
+    raw = found.logits
+    usable = np.isfinite(raw).all(axis=1) & (~np.isnan(targets)).any(axis=1)
+    kept = [row for row, use in zip(listed, usable, strict=True) if use]
+    return ScoredCases(
+        targets[usable],
+        raw[usable],
+        tuple(row.get("split", "") for row in kept),
+        tuple(row.get("patient") or row["case"] for row in kept),
+    )
+
+
+def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, str, list[str]]:
+    """The cases to fit on, what they are called, and warnings.
+
+    A manifest without splits is used whole; otherwise ``val``, or the split that is asked for.
+
+    Raises:
+        UsageError: there is no such case; rows of ``test`` are never taken unasked.
+    """
+    given = sorted(set(cases.splits) - {""})
+    if not given:
+        if split is not None:
+            raise UsageError(f"--split {split}: the manifest has no split column; without --split all rows are used")
+        chosen, name = cases, "all"
+    else:
+        name = split or "val"
+        chosen = cases.of_split(name)
+    if not len(chosen.splits):
+        others = f"; there are some in {', '.join(given)}" if given else ""
+        hint = " (--split test takes them, but then they are no test any more)" if "test" in given else ""
+        which = "" if name == "all" else f"{name} "
+        raise UsageError(f"no {which}case has both a prediction and a label{others}{hint}")
+    optimistic = {
+        "test": "fitted on test rows: figures of these rows are no fair test of this plugin any more",
+        "train": "fitted on train rows, which the weights were fitted on too: probabilities will be overconfident",
+    }
+    return chosen, name, [optimistic[name]] if name in optimistic else []
+
+
+def recalibrate(
+    plugin: Plugin, cases: ScoredCases, *, split: str, method: str | None = None, criterion: str | None = None
+) -> Recalibrated:
+    """Fit a new calibration; see :func:`choose_cases` for the cases.
+
+    Args:
+        plugin: its tensors and everything else of its card stay as they are.
+        cases: to fit on.
+        split: what they are, for the record.
+        method: platt, temperature or isotonic; default: the usual one of the kind of task.
+        criterion: f1, crg, f1_crg, youden, none; default: the plugin's own. Multi-class takes none.
+
+    Raises:
+        UsageError: unknown or unfitting method or criterion, or cases of one outcome only.
+    """
+    card = plugin.card
+    kind = card.labels.kind
+    method = method or METHODS[kind][0]
+    check_method(method, kind)
+    _check_outcomes(card.labels, cases.targets, split)
+    points = _points(card, cases, criterion, split)
+    calibration = fit_task(
+        cases.targets,
+        cases.raw,
+        card.labels,
+        points,
+        method=method,
+        split=split,
+        earlier=card.calibration,
+        fitted_on=plugin.hash,
+    )
+    counts = {
+        name: (int(np.nansum(column)), int((~np.isnan(column)).sum()))
+        for name, column in zip(card.labels.output_names, cases.targets.T, strict=True)
+    }
+    new = replace(
+        card,
+        calibration=calibration,
+        operating_points=tuple(point.to_dict() for point in points),
+        # Figures of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
+        metrics=tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS),
+    )
+    warnings = calibration.notes() + _unchosen(card.labels, cases.targets) + _few(method, counts)
+    return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)))
+
+
+def _own_rows(plugin: Plugin, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    if not rows or "plugin" not in rows[0]:
+        return list(rows)
+    own = [row for row in rows if row["plugin"] == plugin.card.name]
+    if not own:
+        names = list(dict.fromkeys(row["plugin"] for row in rows))
+        raise UsageError(f"predictions: no row of plugin {plugin.card.name!r}, only of {shown_few(names)}")
+    filled = {column for column in own[0] if any(row[column] for row in own)}
+    return [{c: cell for c, cell in row.items() if "." not in c or c in filled} for row in own]
+
+
+def _check_maker(plugin: Plugin, predictions: Path) -> None:
+    """Where the predicting run left its record, the logits must be this plugin's."""
+    path = predictions.parent / PREDICT_RECORD
+    if not path.is_file():
+        return
+    try:
+        makers = json.loads(path.read_text(encoding="utf-8"))["logits"]
+        maker = makers.get(plugin.card.name)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path}: expected the record of 'anymc3d predict', but it is damaged") from None
+    if maker != plugin.card.logits_id:
+        raise UsageError(
+            f"{predictions}: was predicted by other weights ({', '.join(makers)}) than those of {plugin.card.name!r}; "
+            "a calibration fits the logits of its own plugin only, so predict the cases with it"
+        )
+
+
+def _check_columns(labels: LabelSettings, rows: Sequence[Mapping[str, str]]) -> None:
+    columns = list(rows[0]) if rows else []
+    found = [column.removeprefix("logit.") for column in columns if column.startswith("logit.")]
+    if set(found) != set(labels.output_names):
+        raise UsageError(
+            f"predictions: expected the labels of the plugin, {', '.join(labels.output_names)}, "
+            f"got {', '.join(found) or 'no logit columns'}"
+        )
+
+
+def _check_outcomes(labels: LabelSettings, targets: Floats, split: str) -> None:
+    which = "rows" if split == "all" else f"{split} rows"
+    if any(len(np.unique(column[~np.isnan(column)])) == 2 for column in targets.T):
+        return
+    counts = [
+        f"{name}: {int(np.nansum(column))} positive of {int((~np.isnan(column)).sum())}"
+        for name, column in zip(labels.output_names, targets.T, strict=True)
+    ]
+    raise UsageError(f"nothing to fit: no label has both outcomes in the {which} ({shown_few(counts)})")
+
+
+def _points(card: PluginCard, cases: ScoredCases, criterion: str | None, split: str) -> list[OperatingPoint]:
+    if card.labels.kind == "multiclass":
+        if criterion is not None:
+            raise UsageError("--criterion: a multiclass task is decided by the largest probability and takes none")
+        return [OperatingPoint.from_dict(point) for point in card.operating_points]
+    if criterion is not None and criterion not in CRITERIA:
+        raise UsageError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
+    kept = [OperatingPoint.from_dict(point) for point in card.operating_points] or None
+    criterion = criterion or _usual_criterion(card)
+    return choose_points(cases.targets, cases.raw, criterion, split=split, kept=kept)
+
+
+def _usual_criterion(card: PluginCard) -> str:
+    """What the plugin's own operating points were chosen for, of an ensemble its members'."""
+    points = card.operating_points or [point for member in card.members for point in member.card.operating_points]
+    own = [point["criterion"] for point in points if point["criterion"] in CRITERIA]
+    return max(dict.fromkeys(own), key=own.count) if own else USUAL_CRITERION
+
+
+def _unchosen(labels: LabelSettings, targets: Floats) -> list[str]:
+    if labels.kind == "multiclass":
+        return []
+    return [
+        f"{name}: one outcome only, its operating point is kept"
+        for name, column in zip(labels.output_names, targets.T, strict=True)
+        if len(np.unique(column[~np.isnan(column)])) < 2
+    ]
+
+
+def _few(method: str, counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    if method != "isotonic":
+        return []
+    rarer = {name: min(positive, total - positive) for name, (positive, total) in counts.items()}
+    return [
+        f"{name}: {number} cases of the rarer outcome are few for isotonic (about {FEW_FOR_ISOTONIC}); prefer platt"
+        for name, number in rarer.items()
+        if number < FEW_FOR_ISOTONIC
+    ]

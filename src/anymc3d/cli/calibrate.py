@@ -1,0 +1,141 @@
+"""``anymc3d calibrate -p PLUGIN PREDICTIONS.csv MANIFEST.csv -o NEW.safetensors | --figure OUT.png``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.calibrating import Recalibrated, ScoredCases
+    from anymc3d.evaluate.strategies import Score
+    from anymc3d.plugins import Plugin
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("-p", "--plugin", type=Path, required=True, metavar="PLUGIN", help="a plugin or an ensemble")
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="this plugin's, by 'anymc3d predict'")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the labels; no scan is opened")
+    parser.add_argument("-o", "--out", type=Path, metavar="NEW", help="the recalibrated plugin; weights unchanged")
+    parser.add_argument(
+        "--method",
+        help="platt (the operating point becomes probability 0.5), temperature or isotonic "
+        "(default: platt, multi-class temperature)",
+    )
+    parser.add_argument(
+        "--criterion",
+        help="what the operating point is chosen for: f1, crg, f1_crg, youden, or none, which keeps an uncalibrated "
+        "probability of 0.5 (default: the plugin's own)",
+    )
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="fit on these rows (default: val, or all without splits)"
+    )
+    parser.add_argument(
+        "--figure",
+        type=Path,
+        metavar="OUT.png|.csv",
+        help="compare no calibration with F1, CRG and F1+CRG, fitted on val and scored on test rows",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace another plugin at OUT")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrate, or compare the strategies, or both."""
+    if args.out is None and args.figure is None:
+        raise UsageError("expected -o NEW.safetensors, or --figure OUT.png, or both")
+    if args.figure is not None and args.figure.suffix not in (".png", ".csv"):
+        raise UsageError(f"--figure: expected a name that ends in .png or .csv, got {args.figure}")
+    from anymc3d.calibrating import read_scored
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+
+    plugin = load_plugin(args.plugin)
+    cases = read_scored(plugin, args.predictions, args.manifest)
+    printed: dict[str, object] = {}
+    if args.out is not None:
+        printed |= _calibrate(args, plugin, cases)
+    if args.figure is not None:
+        printed["strategies"] = [score.row() for score in _compare(args, plugin, cases)]
+    if args.json:
+        print_json(printed)
+    elif not args.quiet:
+        print("Research use only. Not a medical device.")
+    return 0
+
+
+def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
+    from anymc3d.calibrating import choose_cases, recalibrate
+    from anymc3d.cli.new_plugin import write_new
+
+    chosen, split, warnings = choose_cases(cases, args.split)
+    new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion)
+    digest = write_new(args.out, new.card, plugin.tensors, overwrite=args.overwrite, inputs=[args.plugin])
+    for warning in [*warnings, *new.warnings]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not (args.json or args.quiet):
+        print("\n".join(_lines(args.out, new)))
+    return {
+        "plugin": str(args.out),
+        "hash": digest,
+        "split": split,
+        "cases": new.cases,
+        "positives": {name: {"positive": p, "cases": n} for name, (p, n) in new.positives.items()},
+        "warnings": [*warnings, *new.warnings],
+    }
+
+
+def _lines(out: Path, new: Recalibrated) -> list[str]:
+    own = new.card.calibration
+    assert own is not None, "recalibrate always fits one"
+    through = f" through the operating point of {own.criterion}" if own.method == "platt" else ""
+    which = "all rows" if new.split == "all" else f"the {new.split} rows"
+    lines = [f"{out}: {own.method}{through}, fitted on {new.cases} cases ({which}); the weights are unchanged"]
+    for (name, (positive, total)), threshold in zip(new.positives.items(), new.card.thresholds, strict=True):
+        point = f", positive from raw logit {threshold:.4g}" if new.card.labels.kind != "multiclass" else ""
+        lines.append(f"  {name}: {positive} of {total} positive{point}")
+    return lines
+
+
+def _compare(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> list[Score]:
+    from anymc3d.evaluate.strategies import COLUMNS, HOW, compare_strategies
+    from anymc3d.evaluate.strategy_picture import draw_strategies
+    from anymc3d.tables import write_table
+
+    fitting, scoring = cases.of_split("val"), cases.of_split("test")
+    for name, part in (("val", fitting), ("test", scoring)):
+        if not part.splits:
+            raise UsageError(f"--figure: expected predicted and labelled val and test rows, got no {name} row")
+    scores = compare_strategies(
+        plugin.card.labels, (fitting.targets, fitting.raw), (scoring.targets, scoring.raw), scoring.patients
+    )
+    write_table(args.figure.with_suffix(".csv"), COLUMNS, [score.row() for score in scores])
+    if args.figure.suffix == ".png":
+        counts = f"fitted on {len(fitting.splits)} validation, scored on {len(scoring.splits)} test cases"
+        draw_strategies(args.figure, scores, title=f"{plugin.card.name}: {counts}")
+    if not (args.json or args.quiet):
+        print(f"{args.figure}: {HOW}")
+        print("\n".join(_table(scores)))
+    return scores
+
+
+def _table(scores: list[Score]) -> list[str]:
+    from anymc3d.evaluate.strategies import METRICS
+
+    lines = [f"{'':8}" + "".join(f"{metric:>22}" for metric in METRICS)]
+    for name in dict.fromkeys(score.strategy for score in scores):
+        own = [score for score in scores if score.strategy == name]
+        lines.append(f"{name:8}" + "".join(f"{_cell(score):>22}" for score in own))
+    return lines
+
+
+def _cell(score: Score) -> str:
+    if score.value is None:
+        return "undefined"
+    low, high = score.interval.low, score.interval.high
+    return f"{score.value:.3f}" + ("" if low is None or high is None else f" ({low:.3f}-{high:.3f})")

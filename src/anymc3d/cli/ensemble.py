@@ -1,0 +1,50 @@
+"""``anymc3d ensemble PLUGIN PLUGIN … -o ENSEMBLE.safetensors``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "plugins", nargs="+", type=Path, metavar="PLUGIN", help="for example RUN/fold_*/plugin.safetensors"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="ENSEMBLE", help="the new .safetensors file")
+    parser.add_argument("--name", default="", help="of the ensemble (default: the members' name and -ensemble)")
+    parser.add_argument("--overwrite", action="store_true", help="replace another plugin at OUT")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make one artefact out of several plugins."""
+    from anymc3d.cli.main import print_json
+    from anymc3d.cli.new_plugin import write_new
+    from anymc3d.ensembles import make_ensemble, warnings_of
+    from anymc3d.plugins import load_plugin
+
+    plugins = [load_plugin(path) for path in args.plugins]
+    card, tensors = make_ensemble(plugins, name=args.name, sources=[str(path) for path in args.plugins])
+    warnings = warnings_of(card)
+    digest = write_new(args.out, card, tensors, overwrite=args.overwrite, inputs=args.plugins)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.json:
+        print_json(
+            {
+                "plugin": str(args.out),
+                "name": card.name,
+                "hash": digest,
+                "members": [member.hash for member in card.members],
+                "calibrated": card.is_calibrated,
+                "warnings": warnings,
+            }
+        )
+    elif not args.quiet:
+        state = "calibrated" if card.is_calibrated else "uncalibrated"
+        print(f"{args.out}: {card.name}, an ensemble of {len(card.members)} {state} plugins")
+        print("Research use only. Not a medical device.")
+    return 0

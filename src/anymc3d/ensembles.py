@@ -1,0 +1,123 @@
+"""Several plugins of one task as one plugin file: the mean of their calibrated logits (METHODS 9.1, supplement D).
+
+Members must see the same slices on the same backbone and answer the same labels. They are sorted by hash, so the
+order in which they are given changes neither the file nor any prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from anymc3d.errors import PluginError, ProblemsError, UsageError
+from anymc3d.evaluate.task_calibration import HALF
+from anymc3d.plugin_card import Member, PluginCard, member_differences
+from anymc3d.plugins import MEMBER_PREFIX, Plugin
+
+_SHOWN = 4
+_NUM_SCANS = "num_scans"
+
+
+def make_ensemble(
+    plugins: Sequence[Plugin], *, name: str = "", sources: Sequence[str] = ()
+) -> tuple[PluginCard, dict[str, Tensor]]:
+    """Make one ensemble of ``plugins``: its card and tensors, ready for :func:`anymc3d.plugins.save_plugin`.
+
+    Args:
+        plugins: one or more, each once.
+        name: of the ensemble; default: the members' (first) name and ``-ensemble``.
+        sources: what to call the plugins in messages, one each; default: their names.
+
+    Raises:
+        UsageError: no plugin, or one plugin twice.
+        ProblemsError: plugins that do not belong together; every difference is named.
+    """
+    sources = list(sources) or [plugin.card.name for plugin in plugins]
+    _check(plugins, sources)
+    members = sorted(plugins, key=lambda plugin: plugin.hash)
+    first = members[0].card
+    card = PluginCard(
+        name=name or f"{min(member.card.name for member in members)}-ensemble",
+        labels=first.labels,
+        modality=first.modality,
+        preprocessing=first.preprocessing,
+        backbone=first.backbone,
+        method=first.method,
+        fusion=first.fusion,
+        code_version=first.code_version,
+        intensities=_joint_intensities([member.card.intensities for member in members]),
+        licence=_one_licence(members),
+        kind="ensemble",
+        members=tuple(Member(card=member.card, hash=member.hash) for member in members),
+    )
+    tensors = {
+        f"{MEMBER_PREFIX}{index}.{key}": tensor
+        for index, member in enumerate(members)
+        for key, tensor in member.tensors.items()
+    }
+    return card, tensors
+
+
+def warnings_of(card: PluginCard) -> list[str]:
+    """What the maker of an ensemble should know of how it decides."""
+    if card.labels.kind == "multiclass":
+        return [] if card.is_calibrated else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
+    if not card.is_calibrated:
+        return [
+            "no member holds a calibration: the ensemble takes the mean of raw logits, its probabilities are "
+            "uncalibrated and it decides at 0.5, not at the members' operating points; calibrate the members, or it"
+        ]
+    methods = {member.card.calibration.method for member in card.members if member.card.calibration is not None}
+    if methods != {"platt"}:
+        others = ", ".join(sorted(methods - {"platt"}))
+        return [f"{others} does not put a member's operating point on {HALF}, where the ensemble decides"]
+    return []
+
+
+def _check(plugins: Sequence[Plugin], sources: Sequence[str]) -> None:
+    if not plugins:
+        raise UsageError("expected at least one plugin, got none")
+    if len(sources) != len(plugins):
+        raise ValueError(f"expected {len(plugins)} sources, one per plugin, got {len(sources)}")
+    seen: dict[str, str] = {}
+    for plugin, source in zip(plugins, sources, strict=True):
+        if plugin.hash in seen:
+            raise UsageError(f"{source} and {seen[plugin.hash]} are the same plugin; give each one once")
+        seen[plugin.hash] = source
+    problems = []
+    for plugin, source in zip(plugins, sources, strict=True):
+        found = member_differences(plugins[0].card, plugin.card)
+        shown = "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+        if found:
+            problems.append(f"{source}: {shown}")
+    if problems:
+        raise ProblemsError(f"cannot join {sources[0]} with the others", problems)
+    without = [source for plugin, source in zip(plugins, sources, strict=True) if plugin.card.calibration is None]
+    if without and len(without) < len(plugins):
+        msg = f"expected a calibration in every plugin or in none, but {', '.join(without[:_SHOWN])} has none"
+        raise PluginError(f"{msg}; see 'anymc3d calibrate'")
+
+
+def _joint_intensities(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Per image column the range that covers all members': lowest low, highest high, middle of the medians."""
+    columns = dict.fromkeys(column for summary in summaries for column in summary)
+    return {column: _cover([summary[column] for summary in summaries if column in summary]) for column in columns}
+
+
+def _cover(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    joint: dict[str, Any] = {_NUM_SCANS: max(one[_NUM_SCANS] for one in found)}
+    for key in found[0]:
+        if key != _NUM_SCANS:
+            medians = sorted(one[key]["median"] for one in found)
+            joint[key] = {
+                "low": min(one[key]["low"] for one in found),
+                "median": medians[len(medians) // 2],
+                "high": max(one[key]["high"] for one in found),
+            }
+    return joint
+
+
+def _one_licence(members: Sequence[Plugin]) -> str:
+    return "; ".join(dict.fromkeys(member.card.licence for member in members))

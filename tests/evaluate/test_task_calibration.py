@@ -1,0 +1,215 @@
+"""A task's calibration: 0.5 is the operating point for every label and case, and nothing is fitted on too little."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from anymc3d.config import LabelSettings
+from anymc3d.errors import UsageError
+from anymc3d.evaluate import metrics
+from anymc3d.evaluate.calibration import SLOPE_CEILING, SLOPE_FLOOR, Calibration
+from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.task_calibration import (
+    CHOICES,
+    METHODS,
+    TaskCalibration,
+    answer,
+    choose_points,
+    fit_task,
+)
+
+BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+MULTILABEL = LabelSettings(columns=("a", "b", "c"), kind="multilabel")
+MULTICLASS = LabelSettings(columns=("kind",), kind="multiclass", classes=("x", "y", "z"))
+
+
+def cases(num_labels=3, n=300, seed=0, prevalence=0.3):
+    """Targets with 10 % missing, logits four times too large, in float32 steps as a network gives them."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(-2, 6, (n, num_labels)).astype(np.float32).astype(np.float64)
+    targets = (rng.random(raw.shape) < special.expit(raw / 4 + special.logit(prevalence))).astype(float)
+    targets[rng.random(raw.shape) < 0.1] = np.nan
+    return targets, raw
+
+
+def fitted(targets, raw, labels, criterion, method="platt", **more):
+    points = choose_points(targets, raw, criterion)
+    return points, fit_task(targets, raw, labels, points, method=method, **more)
+
+
+@pytest.mark.parametrize("criterion", ["f1", "crg", "f1_crg", "youden", "none"])
+def test_probability_at_half_is_the_raw_decision_and_auroc_stays_to_the_last_digit(criterion):
+    targets, raw = cases()
+    points, calibration = fitted(targets, raw, MULTILABEL, criterion)
+    found = answer(raw, "multilabel", [point.threshold for point in points], calibration)
+    assert ((found.probabilities >= 0.5) == (found.decisions == 1)).all()
+    calibrated = calibration.apply(raw)
+    for j, point in enumerate(points):
+        known = ~np.isnan(targets[:, j])
+        assert (found.decisions[:, j] == point.decide(raw[:, j])).all()
+        ranked = metrics.auroc(targets[known, j], calibrated[known, j])
+        assert ranked == metrics.auroc(targets[known, j], raw[known, j])
+    assert criterion == "none" or calibration.criterion == criterion
+
+
+@settings(max_examples=500)
+@given(
+    st.floats(-40, 40, width=32),
+    st.floats(-40, 40, width=32),
+    st.sampled_from([SLOPE_FLOOR, 0.02, 1.0, 7.3, SLOPE_CEILING]),
+    st.integers(-3, 3),
+)
+def test_H12_the_written_probability_decides_like_the_raw_threshold_ties_included(threshold, logit, slope, ulps):
+    """Also for the neighbours of the threshold in float32, and after rounding to the nine digits of the table."""
+    near = np.float32(threshold)
+    for _ in range(abs(ulps)):
+        near = np.nextafter(near, np.float32(np.sign(ulps) * np.inf))
+    maps = {"y": Calibration(kind="platt", slope=slope, threshold=threshold)}
+    calibration = TaskCalibration(method="platt", criterion="f1", split="val", cases=1, maps=maps)
+    raw = np.array([[threshold], [logit], [float(near)]])
+    found = answer(raw, "binary", [threshold], calibration)
+    written = np.array([float(format(p, ".9g")) for p in found.probabilities[:, 0]])
+    assert ((written >= 0.5) == (raw[:, 0] >= threshold)).all()
+    assert ((written >= 0.5) == (found.decisions[:, 0] == 1)).all()
+    assert found.probabilities[0, 0] == 0.5
+    order = np.argsort(raw[:, 0], kind="stable")
+    assert (np.diff(found.probabilities[order, 0]) >= 0).all()
+
+
+def test_the_threshold_itself_is_positive_with_probability_exactly_one_half():
+    targets, raw = cases(num_labels=1)
+    points, calibration = fitted(targets, raw, BINARY, "f1")
+    found = answer(np.array([[points[0].threshold]]), "binary", [points[0].threshold], calibration)
+    assert (found.probabilities[0, 0], found.decisions[0, 0]) == (0.5, 1)
+
+
+def test_platt_is_closer_to_the_outcomes_than_the_raw_logit_on_new_cases():
+    points, calibration = fitted(*cases(seed=1), MULTILABEL, "youden")
+    targets, raw = cases(seed=2, n=2000)
+    thresholds = [point.threshold for point in points]
+    brier = [
+        np.nanmean((answer(raw, "multilabel", thresholds, one).probabilities - targets) ** 2)
+        for one in (None, calibration)
+    ]
+    assert brier[1] < brier[0] - 0.01
+
+
+def test_multiclass_has_one_temperature_and_keeps_every_argmax():
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=(2000, 3)) * 1.5
+    classes = np.array([rng.choice(3, p=p) for p in special.softmax(true, axis=1)])
+    targets, raw = (classes[:, None] == np.arange(3)).astype(float), true * 5
+    points, calibration = fitted(targets, raw, MULTICLASS, "youden", method="temperature")
+    assert list(calibration.maps) == ["kind"]
+    assert calibration.maps["kind"].slope == pytest.approx(0.2, rel=0.1)
+    found = answer(raw, "multiclass", [point.threshold for point in points], calibration)
+    assert (found.probabilities.argmax(axis=1) == raw.argmax(axis=1)).all()
+    assert (found.decisions.argmax(axis=1) == raw.argmax(axis=1)).all()
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_maps_that_do_not_move_the_operating_point_leave_the_raw_decision(method):
+    targets, raw = cases()
+    points, calibration = fitted(targets, raw, MULTILABEL, "f1", method=method)
+    thresholds = [point.threshold for point in points]
+    found = answer(raw, "multilabel", thresholds, calibration)
+    assert (found.decisions == (raw >= thresholds)).all()
+    assert (np.diff(np.sort(found.probabilities, axis=0), axis=0) >= 0).all()
+    assert np.nanmean((found.probabilities - targets) ** 2) < np.nanmean((special.expit(raw) - targets) ** 2)
+
+
+def test_temperature_of_one_label_is_what_scipy_finds():
+    from scipy import optimize
+
+    targets, raw = cases(num_labels=1)
+    _, calibration = fitted(targets, raw, BINARY, "none", method="temperature")
+    known = ~np.isnan(targets[:, 0])
+    y, z, n = targets[known, 0], raw[known, 0], known.sum()
+    soft = np.where(y == 1, (n + 1) / (n + 2), 1 / (n + 2))
+
+    def loss(slope):
+        return np.sum(soft * np.logaddexp(0, -slope * z) + (1 - soft) * np.logaddexp(0, slope * z))
+
+    expected = optimize.minimize_scalar(loss, bounds=(1e-3, 10), method="bounded", options={"xatol": 1e-10}).x
+    assert calibration.maps["y"].slope == pytest.approx(expected, abs=1e-6)
+
+
+class TestFewCases:
+    def test_one_outcome_keeps_the_earlier_point_and_slope(self):
+        targets, raw = cases()
+        _, before = fitted(targets, raw, MULTILABEL, "f1")
+        points = choose_points(targets, raw, "f1")
+        few_targets, few_raw = targets[:40].copy(), raw[:40]
+        few_targets[:, 1] = 0
+        few_points = choose_points(few_targets, few_raw, "f1", split="all", kept=points)
+        after = fit_task(few_targets, few_raw, MULTILABEL, few_points, method="platt", split="all", earlier=before)
+        assert few_points[1] == points[1]
+        assert after.maps["b"].slope == before.maps["b"].slope
+        assert after.maps["b"].threshold == points[1].threshold
+        assert any(note.startswith("b: 0 cases of the rarer outcome") for note in after.notes())
+
+    def test_without_an_earlier_point_one_outcome_is_decided_at_half(self):
+        (point,) = choose_points(np.zeros((5, 1)), np.arange(5.0)[:, None], "f1")
+        assert (point.criterion, point.threshold) == ("probability=0.5", 0.0)
+
+    @pytest.mark.parametrize("method", ["temperature", "isotonic"])
+    def test_nothing_is_fitted_on_a_handful(self, method):
+        targets, raw = cases(num_labels=1, n=12)
+        _, calibration = fitted(targets, raw, BINARY, "none", method=method)
+        assert calibration.maps["y"].kind == "none"
+        assert "left uncalibrated" in calibration.notes()[0]
+
+    def test_a_label_without_any_value_is_no_obstacle_to_the_others(self):
+        targets, raw = cases()
+        targets[:, 2] = np.nan
+        _, calibration = fitted(targets, raw, MULTILABEL, "f1")
+        assert calibration.maps["c"].n == 0
+        assert calibration.maps["a"].note == ""
+
+
+class TestFit:
+    """Which calibrations belong to which task."""
+
+    calibration = TaskCalibration(
+        method="platt", criterion="f1", split="val", cases=9, maps={"y": Calibration(kind="platt", threshold=1.5)}
+    )
+
+    def test_a_map_past_its_operating_point_is_refused(self):
+        self.calibration.check_fits(BINARY, [1.5])
+        with pytest.raises(UsageError, match=r"0.5 is at logit 1.5, the operating point at 1.25"):
+            self.calibration.check_fits(BINARY, [1.25])
+
+    def test_other_labels_are_refused(self):
+        with pytest.raises(UsageError, match="expected maps for a, b, c, got y"):
+            self.calibration.check_fits(MULTILABEL, [0, 0, 0])
+
+    def test_platt_of_several_classes_is_refused_because_it_reorders_them(self):
+        with pytest.raises(UsageError, match="takes temperature, got platt"):
+            fitted(np.eye(3), np.eye(3), MULTICLASS, "none")
+
+    def test_an_unknown_method_is_one_line_with_a_suggestion(self):
+        with pytest.raises(UsageError, match="unknown method 'plat', did you mean 'platt'"):
+            fitted(*cases(), MULTILABEL, "f1", method="plat")
+
+    def test_maps_of_another_method_are_refused(self):
+        with pytest.raises(UsageError, match="expected one isotonic map per label, got platt"):
+            TaskCalibration(method="isotonic", criterion="f1", split="val", cases=1, maps=self.calibration.maps)
+
+
+def test_every_choice_of_the_task_file_is_one_that_can_be_made():
+    import typing
+
+    from anymc3d.config import TaskSettings
+
+    keys = typing.get_args(typing.get_type_hints(TaskSettings)["calibration"])
+    assert set(keys) == set(CHOICES)
+    targets, raw = cases()
+    for choice in CHOICES.values():
+        points = choose_points(targets, raw, choice.criterion)
+        assert all(isinstance(point, OperatingPoint) for point in points)
+        if choice.method is not None:
+            assert choice.method in METHODS["multilabel"]
+            fit_task(targets, raw, MULTILABEL, points, method=choice.method)
