@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.data.case import Case
-from anymc3d.data.splits import assign_splits, check_no_leak, make_splits, split_hash
+from anymc3d.data.splits import assign_splits, check_no_leak, make_folds, make_splits, split_hash
 from anymc3d.errors import ManifestError, UsageError
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -80,6 +80,31 @@ def test_another_seed_gives_another_split_and_the_same_seed_the_same():
     assert first != other
 
 
+@pytest.mark.parametrize(("num_labels", "most"), [(1, 0.01), (5, 0.05), (18, 0.08)])
+def test_ten_seeds_are_ten_different_splits_that_keep_every_labels_prevalence(num_labels, most):
+    """What ten ensemble members on prevalence-preserving splits need (supplement D)."""
+    rng = np.random.default_rng(num_labels)
+    shares = rng.uniform(0.04, 0.5, num_labels)
+    targets = (rng.random((600, num_labels)) < shares).astype(float)
+    patients = [f"p{i // 2}" for i in range(600)]
+    splits = [make_splits(patients, targets, fractions=(0.8, 0.2, 0.0), seed=seed) for seed in range(10)]
+    assert len({tuple(split) for split in splits}) == 10
+    validated = np.stack([np.array(split) == "val" for split in splits])
+    for split in splits:
+        check_no_leak(patients, split)
+    by_chance = [np.repeat(np.isin(np.arange(300), rng.permutation(300)[:60]), 2) for _ in range(10)]
+    ours, chance = (
+        np.stack([targets[m].mean(axis=0) for m in found]) - targets.mean(axis=0) for found in (validated, by_chance)
+    )
+    assert np.abs(ours).max() <= most
+    assert (ours**2).mean() < (chance**2).mean()
+    rare = np.argsort(targets.sum(axis=0))[: max(1, num_labels // 3)]
+    counts = np.stack([targets[m][:, rare].sum(axis=0) for m in validated])
+    assert np.abs(counts - 0.2 * targets[:, rare].sum(axis=0)).max() <= 2, "rare labels are dealt out exactly"
+    shared = np.mean([(a & b).sum() / a.sum() for i, a in enumerate(validated) for b in validated[i + 1 :]])
+    assert shared < 0.25, "two validation splits share what independent draws would (0.2), not more"
+
+
 def test_fifty_thousand_patients_take_seconds():
     rng = np.random.default_rng(0)
     targets = (rng.random((50_000, 18)) < 0.1).astype(float)
@@ -106,3 +131,20 @@ def test_the_hash_of_a_split_depends_on_its_ids_and_salt_and_not_on_their_order(
     assert split_hash(["a", "b"], "s") == split_hash(["b", "a"], "s")
     hashes = {split_hash(ids, salt) for ids, salt in [(["ab", "c"], "s"), (["a", "bc"], "s"), (["ab", "c"], "t")]}
     assert len(hashes) == 3
+
+
+def test_folds_hold_each_patient_once_and_every_class_alike():
+    patients = [f"p{i // 3}" for i in range(90)]
+    strata = np.array([[float(i // 3 % 5 == 0)] for i in range(90)])
+    parts = make_folds(patients, strata, folds=3, seed=1)
+    assert sorted(set(parts)) == [0, 1, 2]
+    assert all(len({part for part, name in zip(parts, patients, strict=True) if name == p}) == 1 for p in set(patients))
+    assert [parts.count(part) for part in range(3)] == [30, 30, 30]
+    assert [sum(strata[i, 0] for i, part in enumerate(parts) if part == k) for k in range(3)] == [6, 6, 6]
+    assert make_folds(patients, strata, folds=3, seed=2) != parts
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_folds_without_a_patient_are_refused(folds):
+    with pytest.raises(UsageError, match="which are 4"):
+        make_folds(["a", "b", "c", "d"], np.zeros(4), folds=folds, seed=0)
