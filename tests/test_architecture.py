@@ -80,6 +80,11 @@ def test_imports_go_down(path):
             assert other not in APART.get(own, set()), f"{own} and {other} must not know each other"
 
 
+@pytest.mark.parametrize("name", sorted(NO_TORCH))
+def test_settings_and_tables_know_no_torch(name):
+    assert not {module.split(".")[0] for module, _ in imports(SOURCE / f"{name}.py")} & {"torch", "safetensors"}
+
+
 def test_what_help_needs_imports_no_torch():
     code = "import sys, anymc3d.cli.main, anymc3d.task_file, anymc3d.config; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
