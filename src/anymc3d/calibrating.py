@@ -212,9 +212,10 @@ def _check_outcomes(labels: LabelSettings, targets: Floats, split: str) -> None:
 
 
 def _points(card: PluginCard, cases: ScoredCases, criterion: str | None, split: str) -> list[OperatingPoint]:
-    if card.labels.kind == "multiclass":
+    if card.labels.one_of_classes:
         if criterion is not None:
-            raise UsageError("--criterion: a multiclass task is decided by the largest probability and takes none")
+            kind = card.labels.kind
+            raise UsageError(f"--criterion: a {kind} task is decided by the largest probability and takes none")
         return [OperatingPoint.from_dict(point) for point in card.operating_points]
     if criterion is not None and criterion not in CRITERIA:
         raise UsageError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
@@ -231,7 +232,7 @@ def _usual_criterion(card: PluginCard) -> str:
 
 
 def _unchosen(labels: LabelSettings, targets: Floats) -> list[str]:
-    if labels.kind == "multiclass":
+    if labels.one_of_classes:
         return []
     return [
         f"{name}: one outcome only, its operating point is kept"

@@ -62,7 +62,7 @@ def make_ensemble(
 
 def warnings_of(card: PluginCard) -> list[str]:
     """What the maker of an ensemble should know of how it decides."""
-    if card.labels.kind == "multiclass":
+    if card.labels.one_of_classes:
         return [] if card.is_calibrated else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
     if not card.is_calibrated:
         return [

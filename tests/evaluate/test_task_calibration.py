@@ -96,15 +96,17 @@ def test_platt_is_closer_to_the_outcomes_than_the_raw_logit_on_new_cases():
     assert brier[1] < brier[0] - 0.01
 
 
-def test_multiclass_has_one_temperature_and_keeps_every_argmax():
+@pytest.mark.parametrize("kind", ["multiclass", "ordinal"])
+def test_classes_share_one_temperature_and_keep_every_argmax(kind):
+    labels = LabelSettings(columns=("kind",), kind=kind, classes=("x", "y", "z"))
     rng = np.random.default_rng(3)
     true = rng.normal(size=(2000, 3)) * 1.5
     classes = np.array([rng.choice(3, p=p) for p in special.softmax(true, axis=1)])
     targets, raw = (classes[:, None] == np.arange(3)).astype(float), true * 5
-    points, calibration = fitted(targets, raw, MULTICLASS, "youden", method="temperature")
+    points, calibration = fitted(targets, raw, labels, "youden", method="temperature")
     assert list(calibration.maps) == ["kind"]
     assert calibration.maps["kind"].slope == pytest.approx(0.2, rel=0.1)
-    found = answer(raw, "multiclass", [point.threshold for point in points], calibration)
+    found = answer(raw, kind, [point.threshold for point in points], calibration)
     assert (found.probabilities.argmax(axis=1) == raw.argmax(axis=1)).all()
     assert (found.decisions.argmax(axis=1) == raw.argmax(axis=1)).all()
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)

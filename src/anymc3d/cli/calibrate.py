@@ -97,7 +97,7 @@ def _lines(out: Path, new: Recalibrated) -> list[str]:
     which = "all rows" if new.split == "all" else f"the {new.split} rows"
     lines = [f"{out}: {own.method}{through}, fitted on {new.cases} cases ({which}); the weights are unchanged"]
     for (name, (positive, total)), threshold in zip(new.positives.items(), new.card.thresholds, strict=True):
-        point = f", positive from raw logit {threshold:.4g}" if new.card.labels.kind != "multiclass" else ""
+        point = f", positive from raw logit {threshold:.4g}" if not new.card.labels.one_of_classes else ""
         lines.append(f"  {name}: {positive} of {total} positive{point}")
     return lines
 

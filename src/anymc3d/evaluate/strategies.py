@@ -76,8 +76,9 @@ def compare_strategies(
     Raises:
         UsageError: a multi-class task, or no label with both outcomes among the test cases.
     """
-    if labels.kind == "multiclass":
-        raise UsageError("strategies move operating points; a multiclass task is decided by the largest probability")
+    if labels.one_of_classes:
+        msg = f"strategies move operating points; a {labels.kind} task is decided by the largest probability"
+        raise UsageError(msg)
     targets, raw = scoring
     ranked = [j for j, column in enumerate(targets.T) if len(np.unique(column[~np.isnan(column)])) == 2]
     if not ranked:
