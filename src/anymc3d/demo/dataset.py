@@ -153,8 +153,16 @@ def make_case(
 
 
 def demo_views() -> dict[str, ViewSettings]:
-    """Eight axial slices of the middle of the head, 112 pixels of 1.1 mm: a lesion is two or three patches wide."""
-    return {"image": ViewSettings(size=(112, 112, 8), plane="axial", field_of_view=(126, 126, 104))}
+    """Three planes of the one scan: five slices each of the middle of the head, 98 pixels of 1.1 mm.
+
+    A lesion is about two patches wide; thick slices, because resizing averages what lies between them.
+    """
+    size = (98, 98, 5)
+    return {
+        "axial": ViewSettings(size=size, plane="axial", field_of_view=(112, 112, 100)),
+        "coronal": ViewSettings(size=size, plane="coronal", field_of_view=(112, 112, 112)),
+        "sagittal": ViewSettings(size=size, plane="sagittal", field_of_view=(112, 112, 100)),
+    }
 
 
 def _write_cases(

@@ -96,8 +96,8 @@ def plan_demo(manifest: Path, backbone: str, epochs: int, path: Path) -> TaskSet
     task = replace(plan.settings, views=demo_views(), train=train)
     reasons = {key: text for key, text in plan.reasons.items() if not key.startswith(("views.", "train."))}
     reasons |= {
-        "views.image.size": "the demo's: small enough for two cores, large enough for the lesions",
-        "views.image.field_of_view": "the part of the head where lesions can be",
+        "views.axial.size": "the demo's: small enough for two cores, large enough for the lesions",
+        "views.axial.field_of_view": "the part of the head where lesions can be",
         "train.epochs": "the demo's: minutes, not hours",
         "train.lora_lr": "five times the paper's, because the demo has few steps",
     }

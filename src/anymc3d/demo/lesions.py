@@ -43,8 +43,8 @@ class Lesion:
 
 
 def draw_lesion(rng: np.random.Generator) -> Lesion:
-    """Draw a lesion of 28 to 38 mm diameter; the draw does not know its kind."""
-    radius = rng.uniform(14, 19)
+    """Draw a lesion of 24 to 34 mm diameter; the draw does not know its kind."""
+    radius = rng.uniform(12, 17)
     stretch = rng.uniform(0.88, 1.14, 3)
     return Lesion(
         radii_mm=tuple((radius * stretch / np.cbrt(stretch.prod())).tolist()),

@@ -41,7 +41,7 @@ def draw_slice_weights(predictor: Predictor, cases: Sequence[Case], path: Path) 
             for spine in axis.spines.values():
                 spine.set(color="#D55E00" if strong else "0.8", linewidth=2.5 if strong else 0.5)
         row[0].set_ylabel(_caption(case, prediction), fontsize=8)
-    figure.suptitle("Slice weights of the query; the strongest slice is framed", fontsize=10)
+    figure.suptitle(f"Slice weights of the query, view {view}; the strongest slices are framed", fontsize=10)
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path
