@@ -110,6 +110,9 @@ class ViewSettings:
     windows: tuple[tuple[float, float], ...] = ()
     """(low, high) pairs mapped to [0, 1]; one pair, or three that become the channels."""
     percentiles: tuple[float, float] = (0.5, 99.5)
+    input: Literal["replicate", "neighbours"] = "replicate"
+    """How one channel becomes the backbone's three: the slice three times, or (2.5D) the slice before, itself and the
+    one after, where the first and last slice stand in for the neighbour they lack."""
 
     def __post_init__(self) -> None:
         in_plane, slices = self.size[:2], self.size[2]
@@ -125,6 +128,10 @@ class ViewSettings:
             require(not self.windows, f"windows: only used with normalise: window, not {self.normalise}")
         low, high = self.percentiles
         require(0 <= low < high <= 100, f"percentiles: expected 0 <= low < high <= 100, got {self.percentiles}")
+        require(
+            self.input == "replicate" or len(self.windows) <= 1,
+            "input: neighbours needs one channel, and three windows are three; use one window or input: replicate",
+        )
         if self.field_of_view is not None:
             require(min(self.field_of_view) > 0, f"field_of_view: expected positive mm, got {self.field_of_view}")
 
@@ -162,7 +169,14 @@ class TrainSettings:
 
     epochs: int = 100
     batch_size: int = 2
-    """Volumes a step."""
+    """Volumes a process computes at once."""
+    accumulate: int = 1
+    """Batches whose gradients are added up to one optimiser step: the step of a batch so many times as large."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """``natural``: every training case once an epoch. ``balanced``: as many draws, with replacement, in which every
+    class (of several labels: on average each outcome of each label) is equally likely."""
+    view_dropout: float = 0.0
+    """Probability with which each view of a training case is left out, never all of them."""
     chunk_size: int = 64
     """Slices the backbone takes at once; changes memory, never the result."""
     recompute: bool = False
@@ -187,10 +201,11 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "chunk_size", "clip_norm"):
+        for name in ("epochs", "batch_size", "accumulate", "chunk_size", "clip_norm"):
             require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
             require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+        require(0 <= self.view_dropout < 1, f"train.view_dropout: expected 0 to below 1, got {self.view_dropout}")
         constant = self.focal_alpha_mode == "constant"
         require(
             self.focal_alpha > 0 and (constant or self.focal_alpha < 1),
@@ -230,6 +245,7 @@ class TaskSettings:
         )
         require(len(self.views) > 0, "views: expected at least one view, got none")
         if len(self.views) == 1:
+            require(self.train.view_dropout == 0, "train.view_dropout: needs at least two views, this task has one")
             (only,) = self.views
             require(only == "image", f"views: the view of a single-view task is called 'image', got {only!r}")
         bad = [name for name in self.views if not name.replace("_", "a").replace("-", "a").isalnum()]

@@ -78,6 +78,10 @@ class Plugin:
             )
         classifier = new_classifier(self.card, backbone)
         classifier.load_tensors(self.tensors)
+        for name, parameter in classifier.tensors().items():
+            # One copy in memory, not two: an ensemble has many members, and nothing here is ever trained.
+            if self.tensors[name].dtype == parameter.dtype:
+                parameter.data = self.tensors[name]
         return classifier.eval().requires_grad_(False)
 
 
@@ -88,6 +92,7 @@ def new_classifier(card: PluginCard, backbone: nn.Module, seed: int = 0) -> Volu
         views=card.views,
         num_logits=card.labels.num_logits,
         head=card.labels.head,
+        neighbours=[name for name, view in card.preprocessing.items() if view.input == "neighbours"],
         fusion=card.fusion,
         rank=lora_rank(card.method),
         alpha=card.method.alpha,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anymc3d.errors import PluginError
-from anymc3d.models.classifier import PackedSlices, VolumeClassifier, to_backbone_input
+from anymc3d.models.classifier import PackedSlices, VolumeClassifier, neighbour_index, to_backbone_input
 from anymc3d.models.fusion import FUSIONS
 from anymc3d.tensor_hash import tensors_hash
 
@@ -168,3 +168,23 @@ def test_bf16_stays_close(backbone, encoding):
     rough = logits_of(model, backbone, replace(encoding, dtype=torch.bfloat16), cases)
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().max() < 5e-2
+
+
+def test_neighbours_stay_inside_their_case_and_repeat_at_its_ends():
+    assert neighbour_index((3, 0, 1)).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2], [3, 3, 3]]
+    assert neighbour_index((0,)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 64])
+def test_neighbours_are_the_three_channels(backbone, encoding, chunk_size):
+    model = classifier_for(backbone, neighbours=["image"])
+    plain = classifier_for(backbone)
+    plain.load_tensors(model.tensors())
+    cases = [slices(4, 0), slices(1, 1)]
+    triplets = [
+        torch.stack([case[[max(i - 1, 0), i, min(i + 1, len(case) - 1)], 0] for i in range(len(case))])
+        for case in cases
+    ]
+    found = logits_of(model, backbone, replace(encoding, chunk_size=chunk_size), cases)
+    torch.testing.assert_close(found, logits_of(plain, backbone, encoding, triplets), atol=1e-5, rtol=0)
+    assert (found - logits_of(plain, backbone, encoding, cases)).abs().max() > 1e-4

@@ -176,6 +176,38 @@ def test_any_view_may_be_missing_in_training_and_prediction(data, tmp_path):
     assert {bool(row["image.a"]) for row in table if row["split"] == "train"} == {True, False}
 
 
+def test_views_are_left_out_at_random_and_neighbours_fill_the_channels_end_to_end(data, tmp_path):
+    labels = "{columns: [block], kind: binary, classes: ['0', '1']}"
+    options = ("train.view_dropout=0.5", "views.axial.input=neighbours", "train.sampling=balanced")
+    task = task_of(data, labels, *options, views=TWO_VIEWS)
+    plugin, _ = trained(task, tmp_path / "run")
+    assert plugin.card.preprocessing["axial"].input == "neighbours"
+    assert plugin.card.training["view_dropout"] == 0.5
+    with pytest.raises(TaskFileError, match=r"train\.view_dropout: needs at least two views"):
+        task_of(data, labels, "train.view_dropout=0.5")
+
+
+@pytest.mark.parametrize("fusion", ["lstm", "transformer", "mst"])
+def test_sequence_fusions_end_to_end(data, tmp_path, fusion):
+    task = task_of(data, "{columns: [block], kind: binary, classes: ['0', '1']}", f"fusion={fusion}", "train.epochs=1")
+    plugin, _ = trained(task, tmp_path / "run")
+    assert any(name.startswith("fusion.image.") for name in plugin.tensors)
+
+
+def test_accumulated_batches_are_one_larger_batch(data, tmp_path):
+    labels = GRADES.replace("KIND", "multiclass")
+    sizes = (("train.batch_size=4", "train.accumulate=1"), ("train.batch_size=1", "train.accumulate=4"))
+    runs = []
+    for number, size in enumerate(sizes):
+        task = task_of(data, labels, "train.epochs=2", *size)
+        fit(task, tmp_path / str(number), device="cpu", quiet=True)
+        runs.append(read_table(tmp_path / str(number) / "log.csv"))
+    for one, other in zip(*runs, strict=True):
+        assert float(one["train_loss"]) == pytest.approx(float(other["train_loss"]), rel=1e-4)
+        assert float(one["val_loss"]) == pytest.approx(float(other["val_loss"]), rel=1e-4)
+        assert one["lr_factor"] == other["lr_factor"]
+
+
 def test_B14_labels_that_cannot_be_learnt_are_named_before_anything_is_read(data, tmp_path):
     rows = read_table(data / "single.csv")
     write(data / "poor.csv", [row | {"rim": "", "block": "1"} for row in rows])

@@ -77,9 +77,10 @@ def cache_key(
     """Sha256 (hex) over all that decides a prepared view.
 
     ``content``: :func:`anymc3d.data.readers.content_hash`; ``spacing``: what the manifest says beside it, if anything.
-    The name of the manifest column is left out: it changes nothing, and views of two names share one entry.
+    The manifest column and what becomes of the slices later (``input``) are left out: they change nothing here.
     """
-    settings = None if view is None else {k: v for k, v in dataclasses.asdict(view).items() if k != "image"}
+    later = ("image", "input")
+    settings = None if view is None else {k: v for k, v in dataclasses.asdict(view).items() if k not in later}
     facts = {"content": content, "spacing": spacing, "view": settings, "code_version": code_version}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ The backbone is passed to every call and never owned, so the module's parameters
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,6 +64,7 @@ class VolumeClassifier(nn.Module):
         views: view names in order; a single view is called ``image``.
         num_logits: K.
         head: entry of ``HEADS``, embedding -> logits.
+        neighbours: views whose slices see the slice before and after them as channels (2.5D).
         fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
         seed: of all initial values.
@@ -76,6 +77,7 @@ class VolumeClassifier(nn.Module):
         views: Sequence[str],
         num_logits: int,
         head: str = "linear",
+        neighbours: Collection[str] = (),
         fusion: str = "query",
         rank: int | None = 8,
         alpha: float = 16.0,
@@ -85,6 +87,7 @@ class VolumeClassifier(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         width = backbone.embed_dim
         self.views = tuple(views)
+        self.neighbours = frozenset(neighbours)
         self.lora = nn.ModuleDict()
         if rank is not None:
             self.lora.update({v: LoRA(backbone, rank=rank, alpha=alpha, generator=generator) for v in self.views})
@@ -101,7 +104,7 @@ class VolumeClassifier(nn.Module):
         """
         fused, present, slice_weights = [], [], {}
         for view in self.views:
-            embeddings = self.encode(backbone, view, batch[view].slices, encoding)
+            embeddings = self.encode(backbone, view, batch[view], encoding)
             padded, mask = pad_cases(embeddings, batch[view].counts)
             here = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
@@ -117,8 +120,9 @@ class VolumeClassifier(nn.Module):
         pooled = self.view_fusion(torch.stack(fused, dim=1), available)
         return ClassifierOutput(self.head(pooled.embedding), slice_weights, pooled.weights)
 
-    def encode(self, backbone: nn.Module, view: str, slices: Tensor, encoding: Encoding) -> Tensor:
-        """Slices (sum(S), C, H, W) -> class tokens (sum(S), D) in float32, in chunks."""
+    def encode(self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding) -> Tensor:
+        """Slices (sum(S), C, H, W) of one view -> class tokens (sum(S), D) in float32, in chunks."""
+        slices = packed.slices
         if slices.shape[0] == 0:
             return slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
         weights = self.lora[view].weights(backbone) if view in self.lora else {}
@@ -130,7 +134,11 @@ class VolumeClassifier(nn.Module):
                 tokens = functional_call(backbone, weights, (images,), {"class_token_only": True}).tokens
             return tokens[:, 0].float()
 
-        chunks = slices.split(encoding.chunk_size)
+        if view in self.neighbours:
+            triplets = neighbour_index(packed.counts).to(slices.device).split(encoding.chunk_size)
+            chunks: Iterable[Tensor] = (slices[triplet, 0] for triplet in triplets)
+        else:
+            chunks = slices.split(encoding.chunk_size)
         if encoding.recompute and torch.is_grad_enabled():
             return torch.cat([checkpoint(embed, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([embed(chunk) for chunk in chunks])
@@ -169,6 +177,20 @@ class VolumeClassifier(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
+
+
+def neighbour_index(counts: Sequence[int]) -> Tensor:
+    """For each packed slice the positions of the slice before it, itself and the one after it: (sum(S), 3).
+
+    A case's first and last slice stand in for the neighbour they lack; nothing reaches into another case.
+    """
+    parts, start = [torch.zeros(0, 3, dtype=torch.long)], 0
+    for count in counts:
+        own = torch.arange(count)
+        triplets = torch.stack([own - 1, own, own + 1], dim=1).clamp(0, max(count - 1, 0))
+        parts.append(triplets + start)
+        start += count
+    return torch.cat(parts)
 
 
 def to_backbone_input(slices: Tensor, patch_size: int, encoding: Encoding) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.models.sequence_fusion import Fused, LSTMFusion, mst, mst_positions, transformer
+from anymc3d.models.sequence_fusion import MAX_POSITIONS, Fused, LSTMFusion, mst, mst_positions, transformer
 
 
 class QueryFusion(nn.Module):
@@ -82,6 +82,9 @@ FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
     "mst": mst,
     "mst-positions": mst_positions,
 }
+
+MAX_SLICES: dict[str, int] = {"transformer": MAX_POSITIONS, "mst-positions": MAX_POSITIONS}
+"""The entries that take a limited number of slices, and how many."""
 
 SET_FUSIONS = frozenset({"query", "mean", "max", "median", "mst"})
 """The entries whose result does not depend on the order of the slices."""

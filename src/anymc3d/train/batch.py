@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from anymc3d.config import ViewSettings
 from anymc3d.data import augment
 from anymc3d.models.classifier import PackedSlices
-from anymc3d.train.draws import generator
+from anymc3d.train.draws import Visit, generator
 
 
 class SliceSource(Protocol):
@@ -40,10 +40,19 @@ def value_range(view: ViewSettings) -> tuple[float, float] | None:
     return None if view.normalise == "zscore" else (0.0, 1.0)
 
 
+def kept_views(views: Sequence[str], dropout: float, draws: torch.Generator) -> list[str]:
+    """Leave out each view with probability ``dropout``; where all would go, one of them stays, each equally likely."""
+    if not dropout or len(views) < 2:
+        return list(views)
+    kept = [view for view, draw in zip(views, torch.rand(len(views), generator=draws), strict=True) if draw >= dropout]
+    return kept or [views[int(torch.randint(len(views), (), generator=draws))]]
+
+
 class BatchLoader:
     """Loads, augments and packs the steps of an epoch, one step ahead of the computation.
 
-    ``augmentation``: entry of the augmentation table; the draws depend on (seed, epoch, case index, view) alone.
+    ``augmentation``: entry of the augmentation table. ``view_dropout``: probability of leaving out each view of a
+    case. All draws depend on (seed, epoch, visit, view) alone.
     """
 
     def __init__(
@@ -53,33 +62,39 @@ class BatchLoader:
         *,
         device: torch.device,
         augmentation: str = "none",
+        view_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.source, self.views, self.device, self.seed = source, dict(views), device, seed
         self.recipe = augment.recipe(augmentation)
+        self.view_dropout = view_dropout
 
-    def load(self, indices: Sequence[int], epoch: int) -> dict[str, PackedSlices]:
-        """One batch: the cases at ``indices`` as they are drawn in ``epoch``."""
-        return pack([self._case(index, epoch) for index in indices], self.views)
+    def load(self, visits: Sequence[Visit], epoch: int) -> dict[str, PackedSlices]:
+        """One batch: the visited cases as they are drawn in ``epoch``."""
+        return pack([self._case(visit, epoch) for visit in visits], self.views)
 
-    def steps(self, steps: Sequence[Sequence[int]], epoch: int):
-        """Yield (indices, batch) for every step, preparing the next one in a thread meanwhile."""
+    def steps(
+        self, steps: Sequence[Sequence[Visit]], epoch: int
+    ) -> Iterator[tuple[Sequence[Visit], dict[str, PackedSlices]]]:
+        """Yield (visits, batch) for every step, preparing the next one in a thread meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             ahead = pool.submit(self.load, steps[0], epoch) if steps else None
-            for number, indices in enumerate(steps):
+            for number, visits in enumerate(steps):
                 batch = ahead.result()
                 if number + 1 < len(steps):
                     ahead = pool.submit(self.load, steps[number + 1], epoch)
-                yield indices, batch
+                yield visits, batch
 
-    def _case(self, index: int, epoch: int) -> dict[str, Tensor | None]:
-        loaded = self.source.load(index)
-        return {name: self._view(name, loaded[name], index, epoch) for name in self.views}
+    def _case(self, visit: Visit, epoch: int) -> dict[str, Tensor | None]:
+        loaded = self.source.load(visit.case)
+        there = [name for name in self.views if loaded[name] is not None]
+        kept = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
+        return {name: self._view(name, loaded[name] if name in kept else None, visit, epoch) for name in self.views}
 
-    def _view(self, name: str, slices: np.ndarray | None, index: int, epoch: int) -> Tensor | None:
+    def _view(self, name: str, slices: np.ndarray | None, visit: Visit, epoch: int) -> Tensor | None:
         if slices is None:
             return None
         tensor = torch.from_numpy(slices).to(self.device).float()
-        draws = generator(self.seed, "augmentation", epoch, index, name)
+        draws = generator(self.seed, "augmentation", epoch, *visit.key, name)
         parameters = augment.draw(self.recipe, generator=draws, shape=tuple(tensor.shape))
         return augment.apply(parameters, tensor, value_range=value_range(self.views[name]))

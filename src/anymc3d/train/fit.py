@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,10 +35,11 @@ from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_checkpoint
 from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
-from anymc3d.train.losses import check_loss, make_loss
+from anymc3d.train.losses import make_loss
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
 
@@ -64,29 +65,24 @@ def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet:
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the state is saved.
     """
+    check_task(task)
     folder = RunFolder(Path(run_dir))
     where = choose_device(device)
     processes = join(where)
-    with locked(folder.path) if processes.is_first else nullcontext():
-        check_loss(task.train, task.labels)
-        study = load_study(task)
-        backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
-        if processes.is_first:
-            claim(folder.record, _identity(task, study, backbone), "a training run")
-        if folder.plugin.exists():
+    with ExitStack() as held:
+        processes.on_first(lambda: held.enter_context(locked(folder.path)))
+        study = processes.together(lambda: load_study(task))
+        backbone = processes.together(lambda: find_backbone(task.backbone.name, position_rule=task.backbone.positions))
+        if processes.on_first(lambda: _begin(folder, task, study, backbone)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
-        if processes.is_first:
-            _write_inputs(folder, task, study)
         cache = Cache(home.cache_folder())
         wanted = study.indices("train") + study.indices("val")
-        prepared = dict(zip(wanted, _prepare(study, wanted, task, cache, quiet), strict=True))
+        prepared = _prepare(study, wanted, task, cache, processes, quiet)
         parts = _parts(task, study, prepared, backbone, cache, folder, where, processes, quiet)
         best = _run(parts, folder)
-        if processes.is_first:
-            train_facts = [prepared[i] for i in study.indices("train")]
-            result.finish(folder, task, study, backbone, best, train_facts, parts)
-        processes.wait()
+        train_facts = [prepared[i] for i in study.indices("train")]
+        processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
     return folder.plugin
 
 
@@ -129,16 +125,38 @@ def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dic
     }
 
 
-def _write_inputs(folder: RunFolder, task: TaskSettings, study: Study) -> None:
+def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: LoadedBackbone) -> bool:
+    """Claim the folder, write the inputs of the run into it, and say whether the run is finished already."""
+    claim(folder.record, _identity(task, study, backbone), "a training run")
+    if folder.plugin.exists():
+        return True
     write_manifest(folder.manifest, study.manifest, {"split": study.splits})
     own = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
     write_task(folder.task, own, complete=True)
+    return False
 
 
-def _prepare(study: Study, wanted: list[int], task: TaskSettings, cache: Cache, quiet: bool) -> list[PreparedCase]:
-    cases = [study.manifest.cases[i] for i in wanted]
-    with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=True if quiet else None, leave=False) as bar:
-        return prepare_all(cases, task.views, cache, progress=bar.update)
+def _prepare(
+    study: Study, wanted: list[int], task: TaskSettings, cache: Cache, processes: Processes, quiet: bool
+) -> dict[int, PreparedCase]:
+    """Read the wanted cases, each process its share, and return those of all by position.
+
+    Raises:
+        ManifestError: some cannot be read; every one is listed, whichever process met it.
+    """
+    mine = wanted[processes.rank :: processes.world_size]
+    cases, found, problems = [study.manifest.cases[i] for i in mine], [], ()
+    hidden = True if quiet or not processes.is_first else None
+    try:
+        with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
+            found = prepare_all(cases, task.views, cache, progress=bar.update)
+    except ManifestError as error:
+        problems = error.problems
+    shares = processes.gather((dict(zip(mine, found, strict=False)), problems))
+    problems = [problem for _, share in shares for problem in share]
+    if problems:
+        raise ManifestError("scans that cannot be used", problems)
+    return {index: case for share, _ in shares for index, case in share.items()}
 
 
 def _parts(
@@ -158,6 +176,7 @@ def _parts(
         views=tuple(task.views),
         num_logits=task.labels.num_logits,
         head=task.labels.head,
+        neighbours=[name for name, view in task.views.items() if view.input == "neighbours"],
         fusion=task.fusion,
         rank=lora_rank(task.method),
         alpha=task.method.alpha,
@@ -165,11 +184,18 @@ def _parts(
     ).to(device)
     processes.broadcast(p.data for p in classifier.parameters())
 
-    def labelled(split: str, augmentation: str) -> LabelledSet:
+    def labelled(split: str, augmentation: str, view_dropout: float = 0.0) -> LabelledSet:
         chosen = study.indices(split)
         cases = [study.manifest.cases[i] for i in chosen]
         source = CaseSet(cases, [prepared[i] for i in chosen], task.views, cache)
-        loader = BatchLoader(source, task.views, device=device, augmentation=augmentation, seed=task.train.seed)
+        loader = BatchLoader(
+            source,
+            task.views,
+            device=device,
+            augmentation=augmentation,
+            view_dropout=view_dropout,
+            seed=task.train.seed,
+        )
         return LabelledSet([case.id for case in cases], loader, study.targets[chosen])
 
     return Parts(
@@ -183,7 +209,7 @@ def _parts(
             dtype=choose_dtype(task.train.precision, device),
             recompute=task.train.recompute,
         ),
-        train=labelled("train", task.augmentation),
+        train=labelled("train", task.augmentation, task.train.view_dropout),
         val=labelled("val", "none"),
         labels=task.labels,
         loss=make_loss(task.train, task.labels, study.targets[study.indices("train")]),

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +28,7 @@ from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
-from anymc3d.train.draws import batches, epoch_order
+from anymc3d.train.draws import Visit, balanced_order, balancing_weights, batches, epoch_order, visits
 from anymc3d.train.losses import Loss
 from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
@@ -130,23 +132,28 @@ def run_epochs(
                 }
             )
             state.epoch, state.step, state.loss_total, state.loss_count = state.epoch + 1, 0, 0.0, 0
-            if parts.processes.is_first:
-                logger.info(_epoch_line(state, parts.settings))
-                save(parts, state, best)
-                after_epoch(state)
+            parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
     return best
+
+
+def _record(
+    parts: Parts, state: TrainingState, best: dict[str, Tensor], after_epoch: Callable[[TrainingState], None]
+) -> None:
+    logger.info(_epoch_line(state, parts.settings))
+    save(parts, state, best)
+    after_epoch(state)
 
 
 def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest) -> None:
     """Run the steps of one epoch that are still to do."""
     settings, processes = parts.settings, parts.processes
-    order = epoch_order(len(parts.train), settings.seed, state.epoch)
-    steps = batches(order, settings.batch_size, processes.rank, processes.world_size)
-    todo = steps[state.step :]
+    steps = batches(_epoch_visits(parts, state.epoch), _volumes_a_step(settings), processes.rank, processes.world_size)
+    todo = [_cut(step, settings.batch_size) for step in steps[state.step :]]
+    stream = parts.train.loader.steps([batch for step in todo for batch in step], state.epoch)
     parts.classifier.train()
     saved = time.monotonic()
     bar = tqdm(
-        parts.train.loader.steps(todo, state.epoch),
+        todo,
         desc=f"epoch {state.epoch + 1}/{settings.epochs}",
         total=len(steps),
         initial=state.step,
@@ -154,9 +161,9 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
         disable=True if parts.quiet or not processes.is_first else None,
         leave=False,
     )
-    for indices, batch in bar:
+    for step in bar:
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
-        total, count = _step(parts, indices, batch)
+        total, count = _step(parts, islice(stream, len(step)))
         state.loss_total, state.loss_count, state.step = (
             state.loss_total + total,
             state.loss_count + count,
@@ -169,22 +176,45 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
             saved = time.monotonic()
         if stopping:
             bar.close()
+            stream.close()
             raise InterruptedRunError(
                 f"stopped at epoch {state.epoch + 1}, step {state.step} of {len(steps)}; "
                 "the state is saved: the same command resumes"
             )
 
 
-def _step(parts: Parts, indices: Sequence[int], batch: Any) -> tuple[float, int]:
-    """One optimiser step over all processes; returns the loss sum and the number of labels."""
+def _epoch_visits(parts: Parts, epoch: int) -> list[Visit]:
+    """The cases of one epoch in their order."""
+    seed = parts.settings.seed
+    if parts.settings.sampling == "balanced":
+        return visits(balanced_order(balancing_weights(parts.train.targets), seed, epoch))
+    return visits(epoch_order(len(parts.train), seed, epoch))
+
+
+def _volumes_a_step(settings: TrainSettings) -> int:
+    """Volumes of one process in one optimiser step."""
+    return settings.batch_size * settings.accumulate
+
+
+def _cut(step: Sequence[Visit], batch_size: int) -> list[Sequence[Visit]]:
+    return [step[start : start + batch_size] for start in range(0, len(step), batch_size)]
+
+
+def _step(parts: Parts, loaded: Iterator[tuple[Sequence[Visit], Any]]) -> tuple[float, int]:
+    """One optimiser step over all processes and accumulated batches; returns the loss sum and the number of labels.
+
+    Sums are added up and divided once by the number of labels of them all, so how a step is spread changes nothing.
+    """
     parameters = list(parts.classifier.parameters())
     parts.optimizer.zero_grad(set_to_none=True)
-    total, count = 0.0, 0
-    if len(indices):
-        targets = torch.from_numpy(parts.train.targets[list(indices)]).to(batch_device(batch))
+    total, count, seen = 0.0, 0, []
+    for batch_visits, batch in loaded:
+        indices = [visit.case for visit in batch_visits]
+        targets = torch.from_numpy(parts.train.targets[indices]).to(batch_device(batch))
         loss = parts.loss(parts.classifier(parts.backbone, batch, parts.encoding).logits, targets)
         loss.total.backward()
-        total, count = float(loss.total.detach()), loss.count
+        total, count = total + float(loss.total.detach()), count + loss.count
+        seen += indices
     total, all_counts = parts.processes.sum(total, count)
     count = int(all_counts)
     parts.processes.sum_gradients(parameters)
@@ -193,7 +223,7 @@ def _step(parts: Parts, indices: Sequence[int], batch: Any) -> tuple[float, int]
             parameter.grad /= max(count, 1)
     norm = nn.utils.clip_grad_norm_(parameters, parts.settings.clip_norm)
     if not (math.isfinite(total) and math.isfinite(float(norm))):
-        cases = [parts.train.ids[i] for i in indices]
+        cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
         raise TrainingDivergedError(
             f"loss {total} and gradient norm {float(norm)} are not both finite at a step with cases "
             f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower train.lora_lr and train.head_lr"
@@ -205,13 +235,13 @@ def _step(parts: Parts, indices: Sequence[int], batch: Any) -> tuple[float, int]
 def validate(parts: Parts) -> tuple[np.ndarray, float]:
     """Logits (n, K) of the validation cases and their mean loss, over all processes."""
     processes, val = parts.processes, parts.val
-    mine = batches(list(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
+    mine = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
     parts.classifier.eval()
     rows: list[tuple[int, list[float]]] = []
     with torch.no_grad():
-        for indices, batch in val.loader.steps([step for step in mine if step], epoch=0):
+        for batch_visits, batch in val.loader.steps([step for step in mine if step], epoch=0):
             logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
-            rows += zip(indices, logits.cpu().tolist(), strict=True)
+            rows += zip([visit.case for visit in batch_visits], logits.cpu().tolist(), strict=True)
     gathered = dict(row for part in processes.gather(rows) for row in part)
     logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
     loss = parts.loss(logits, torch.from_numpy(val.targets))
@@ -239,7 +269,7 @@ def batch_device(batch: Any) -> torch.device:
 
 
 def _lr_factor(parts: Parts, epoch: int, step: int) -> float:
-    width = parts.settings.batch_size * parts.processes.world_size
+    width = _volumes_a_step(parts.settings) * parts.processes.world_size
     per_epoch = -(-len(parts.train) // width)
     return learning_rate_factor(epoch * per_epoch + step, parts.settings.epochs * per_epoch, parts.settings.schedule)
 

@@ -1,15 +1,27 @@
-"""One process, or several started by ``torchrun``: gradients are summed and results gathered over all of them."""
+"""One process, or several started by ``torchrun``: gradients are summed and results gathered over all of them.
+
+Every process makes the same calls in the same order. What only one of them can know (a folder in use, an unreadable
+scan) is found inside :meth:`Processes.together` or :meth:`Processes.on_first`, so that all go on or all stop.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from anymc3d.errors import AnyMC3DError, UsageError
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long a process waits for another one: the first may read scans or validate alone for long."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,36 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def together(self, work: Callable[[], T]) -> T:
+        """Return ``work()`` of this process once it has succeeded in all; if it fails in one, it fails in all.
+
+        Raises:
+            AnyMC3DError: what ``work`` raised here, or the news that it failed in another process.
+        """
+        if self.world_size == 1:
+            return work()
+        result, failure = None, None
+        try:
+            result = work()
+        except AnyMC3DError as error:
+            failure = error
+        failures = self.gather(None if failure is None else str(failure).splitlines()[0])
+        if failure is not None:
+            raise failure
+        for rank, text in enumerate(failures):
+            if text is not None:
+                raise UsageError(f"stopped, because process {rank} could not go on: {text}")
+        return result  # type: ignore[return-value]
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """Return the first process's ``work()`` to every process, when it is done; its failure is everybody's.
+
+        Raises:
+            AnyMC3DError: as :meth:`together`.
+        """
+        mine = self.together(lambda: work() if self.is_first else None)
+        return self.gather(mine)[0]  # type: ignore[return-value]
+
     def sum(self, *numbers: float) -> list[float]:
         """Add up numbers over all processes."""
         return [float(sum(parts)) for parts in zip(*self.gather(numbers), strict=True)]
@@ -52,17 +94,25 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
-        """Return when every process has come this far."""
-        if self.world_size > 1:
-            dist.barrier()
-
 
 def join(device: torch.device) -> Processes:
     """Join the group that ``torchrun`` describes in the environment; a plain start is a group of one."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return Processes()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     return Processes(dist.get_rank(), world_size)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that reports, also where no group was joined."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def leave() -> None:
+    """Leave the group, if one was joined; the last thing a command does."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
