@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.data.case import Case
-from anymc3d.data.splits import assign_splits, check_no_leak, make_splits, split_hash
+from anymc3d.data.splits import assign_splits, check_no_leak, make_folds, make_splits, split_hash
 from anymc3d.errors import ManifestError, UsageError
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -131,3 +131,20 @@ def test_the_hash_of_a_split_depends_on_its_ids_and_salt_and_not_on_their_order(
     assert split_hash(["a", "b"], "s") == split_hash(["b", "a"], "s")
     hashes = {split_hash(ids, salt) for ids, salt in [(["ab", "c"], "s"), (["a", "bc"], "s"), (["ab", "c"], "t")]}
     assert len(hashes) == 3
+
+
+def test_folds_hold_each_patient_once_and_every_class_alike():
+    patients = [f"p{i // 3}" for i in range(90)]
+    strata = np.array([[float(i // 3 % 5 == 0)] for i in range(90)])
+    parts = make_folds(patients, strata, folds=3, seed=1)
+    assert sorted(set(parts)) == [0, 1, 2]
+    assert all(len({part for part, name in zip(parts, patients, strict=True) if name == p}) == 1 for p in set(patients))
+    assert [parts.count(part) for part in range(3)] == [30, 30, 30]
+    assert [sum(strata[i, 0] for i, part in enumerate(parts) if part == k) for k in range(3)] == [6, 6, 6]
+    assert make_folds(patients, strata, folds=3, seed=2) != parts
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_folds_without_a_patient_are_refused(folds):
+    with pytest.raises(UsageError, match="which are 4"):
+        make_folds(["a", "b", "c", "d"], np.zeros(4), folds=folds, seed=0)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anymc3d.config import TaskSettings
+    from anymc3d.train.folds import FoldRuns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,27 +18,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example train.epochs=3 backbone=FOLDER")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN", help="the run folder; made if need be")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--folds", type=int, metavar="N", help="train N folds; RUN/oof.csv has every case predicted once"
+    )
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="with --folds: repeat on other folds")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
-    from anymc3d.cli.main import print_json
-    from anymc3d.plugins import load_plugin
+    from anymc3d.errors import UsageError
     from anymc3d.task_file import read_task
+    from anymc3d.train.processes import is_first, leave
+
+    if args.folds is None and args.repeats != 1:
+        raise UsageError("--repeats: only with --folds; for another run of one split use train.seed=1")
+    task = read_task(args.task, args.overrides)
+    try:
+        report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
+    finally:
+        leave()
+    if is_first():
+        report()
+    return 0
+
+
+def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
+    from anymc3d.train.folds import fit_folds
+
+    done = fit_folds(task, args.out, folds=args.folds, repeats=args.repeats, device=args.device, quiet=args.quiet)
+    return lambda: _report_folds(done, args)
+
+
+def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
+    from anymc3d.cli.main import print_json
+    from anymc3d.tables import read_table
+
+    rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["group"] == "all"]
+    if args.json:
+        print_json({"plugins": [str(path) for path in done.plugins], "out_of_fold": rows})
+        return
+    print(f"plugins: {len(done.plugins)} under {args.out}")
+    print(f"out-of-fold predictions: {done.predictions}")
+    for row in rows:
+        which = f"{row['plugin']} {row['label']}" if args.repeats > 1 else row["label"]
+        print(f"out-of-fold AUROC {which}: {_with_interval(row)}, n = {row['n']}")
+
+
+def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
     from anymc3d.train.fit import fit
 
-    plugin_path = fit(read_task(args.task, args.overrides), args.out, device=args.device, quiet=args.quiet)
+    plugin_path = fit(task, args.out, device=args.device, quiet=args.quiet)
+    return lambda: _report_plugin(plugin_path, args)
+
+
+def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+
     plugin = load_plugin(plugin_path)
     headline = [row for row in plugin.card.metrics if row["metric"] == "auroc" and row["group"] == "all"]
     if args.json:
         print_json({"plugin": str(plugin_path), "hash": plugin.hash, "validation": headline})
-        return 0
+        return
     print(f"plugin: {plugin_path}")
     for row in headline:
-        value = row["value"] or f"undefined ({row['reason']})"
-        interval = f" (95 % interval {row['ci_low']} to {row['ci_high']})" if row["ci_low"] else ""
-        print(f"validation AUROC {row['label']}: {value}{interval}, n = {row['n']}")
+        print(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
     print("The epoch and the operating point were chosen on these cases: take figures to report from a test split.")
-    return 0
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    """The value of a metric; from a table its cells are text, from a plugin's card numbers."""
+    if row["value"] in (None, ""):
+        return f"undefined ({row['reason']})"
+    interval = "" if row["ci_low"] in (None, "") else f" (95 % interval {row['ci_low']} to {row['ci_high']})"
+    return f"{row['value']}{interval}"

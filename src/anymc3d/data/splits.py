@@ -52,13 +52,19 @@ def make_splits(
     Raises:
         UsageError: ``strata`` has another number of rows than ``patients``, or there are no rows.
     """
-    table = np.asarray(strata, dtype=np.float64)
-    if not len(patients) or len(table) != len(patients):
-        raise UsageError(f"expected cases, each with a row of labels; got {len(table)} rows for {len(patients)} cases")
-    names, rows = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
-    counts = _counts(table.reshape(len(rows), -1), rows, len(names))
-    chosen = _deal(counts, np.asarray(fractions, dtype=np.float64), _order(names, counts, seed))
-    return [SPLITS[chosen[row]] for row in rows]
+    return [SPLITS[part] for part in _deal_rows(patients, strata, fractions, seed)]
+
+
+def make_folds(patients: Sequence[str], strata: ArrayLike, *, folds: int, seed: int) -> list[int]:
+    """Deal the patients out to ``folds`` parts of equal size, as :func:`make_splits` does; the part of each row.
+
+    Raises:
+        UsageError: fewer patients than folds, fewer than two folds, or as :func:`make_splits`.
+    """
+    num_patients = len(set(patients))
+    if not 2 <= folds <= num_patients:
+        raise UsageError(f"expected 2 folds up to one per patient, which are {num_patients}; got {folds}")
+    return _deal_rows(patients, strata, (1 / folds,) * folds, seed)
 
 
 def check_no_leak(patients: Sequence[str], splits: Sequence[str]) -> None:
@@ -87,6 +93,17 @@ def split_hash(case_ids: Iterable[str], salt: str) -> str:
         encoded = case_id.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     return digest.hexdigest()
+
+
+def _deal_rows(patients: Sequence[str], strata: ArrayLike, fractions: Sequence[float], seed: int) -> list[int]:
+    """The part of each row, all rows of a patient in one."""
+    table = np.asarray(strata, dtype=np.float64)
+    if not len(patients) or len(table) != len(patients):
+        raise UsageError(f"expected cases, each with a row of labels; got {len(table)} rows for {len(patients)} cases")
+    names, rows = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
+    counts = _counts(table.reshape(len(rows), -1), rows, len(names))
+    chosen = _deal(counts, np.asarray(fractions, dtype=np.float64), _order(names, counts, seed))
+    return [int(chosen[row]) for row in rows]
 
 
 def _counts(table: NDArray[np.float64], rows: NDArray[np.intp], num_patients: int) -> NDArray[np.float64]:

@@ -1,0 +1,233 @@
+"""``fit_folds``: k-fold cross-validation, repeated if asked for, with one honest prediction per case.
+
+In each fold the held-out cases take no part in anything: the epoch and the operating points are chosen on a
+validation part of the other cases. Cases whose manifest row says ``test`` are in no fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d import outputs
+from anymc3d.cohort import predict_cohort
+from anymc3d.config import TaskSettings
+from anymc3d.data.case import Case
+from anymc3d.data.labels import encode, natural_order
+from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
+from anymc3d.data.splits import check_no_leak, make_folds, make_splits
+from anymc3d.device import choose_device
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
+from anymc3d.folders import claim, locked
+from anymc3d.plugins import load_plugin
+from anymc3d.predict import Predictor
+from anymc3d.tables import write_table
+from anymc3d.task_file import task_to_dict
+from anymc3d.train.fit import fit, load_study
+from anymc3d.train.processes import Processes, join
+from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.task_checks import check_task
+
+logger = logging.getLogger(__name__)
+
+PREDICTIONS, METRICS, RECORD, MANIFESTS, HELD_OUT = "oof.csv", "metrics.csv", "folds.json", "folds", "out_of_fold"
+
+
+@dataclass(frozen=True)
+class FoldRuns:
+    """What is left: the plugin of every fold, the out-of-fold predictions and their metrics."""
+
+    plugins: tuple[Path, ...]
+    predictions: Path
+    metrics: Path
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training run of a cross-validation. ``name``: as the manifest names the fold, or its number."""
+
+    repeat: int
+    number: int
+    name: str
+    folder: Path
+    task: TaskSettings
+    held_out: tuple[Case, ...]
+    splits: tuple[str, ...]
+    """Of every case of the pool; the held-out ones are ``test``."""
+
+
+def fit_folds(
+    task: TaskSettings,
+    run_dir: Path | str,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    device: str = "auto",
+    quiet: bool = False,
+) -> FoldRuns:
+    """Train ``folds`` plugins in ``run_dir/fold_0`` … (repeated: ``repeat_0/fold_0`` …) and predict every case once.
+
+    Folds are those of the manifest's ``fold`` column where it has one, otherwise patients dealt out, stratified on
+    the labels. A repeat takes another seed, and other folds unless the manifest names them. The same call resumes.
+
+    Raises:
+        AnyMC3DError: as :func:`anymc3d.train.fit.fit`; the faults of all folds are found before the first is trained.
+    """
+    check_task(task)
+    if folds < 2 or repeats < 1:
+        raise UsageError(f"expected at least 2 folds and 1 repeat, got {folds} and {repeats}")
+    out = Path(run_dir)
+    processes = join(choose_device(device))
+    with ExitStack() as held:
+        processes.on_first(lambda: held.enter_context(locked(out)))
+        manifest, pool, targets = processes.together(lambda: _read_pool(task))
+        planned = processes.together(lambda: list(_plan(task, out, pool, targets, folds, repeats)))
+        processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats))
+        processes.together(lambda: _check(planned))
+        rows = []
+        for fold in planned:
+            logger.info("repeat %d, fold %s: %d cases held out", fold.repeat, fold.name, len(fold.held_out))
+            plugin = fit(fold.task, fold.folder, device=device, quiet=quiet)
+            rows += _predict(fold, plugin, device, processes, quiet)
+        processes.on_first(lambda: _write_results(out, task, pool, planned, rows, repeats))
+    plugins = tuple(RunFolder(fold.folder).plugin for fold in planned)
+    return FoldRuns(plugins, out / PREDICTIONS, out / METRICS)
+
+
+def _read_pool(task: TaskSettings) -> tuple[Manifest, list[Case], np.ndarray]:
+    """The manifest, and the labelled cases outside its test split with their targets (n, L)."""
+    manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
+    cases = [case for case in manifest.cases if case.split != "test"]
+    targets = encode(cases, task.labels) if cases else np.zeros((0, len(task.labels.columns)))
+    known = ~np.isnan(targets).all(axis=1)
+    pool = [case for case, there in zip(cases, known, strict=True) if there]
+    if not pool:
+        raise ManifestError(str(manifest.path), ["expected cases with labels outside the test split, got none"])
+    return manifest, pool, targets[known]
+
+
+def _plan(
+    task: TaskSettings, out: Path, pool: Sequence[Case], targets: np.ndarray, folds: int, repeats: int
+) -> Iterator[Fold]:
+    patients = [case.patient for case in pool]
+    train, val, _ = task.data.fractions
+    fractions = (train / (train + val), val / (train + val), 0.0)
+    for repeat in range(repeats):
+        names, members = _members(pool, targets, folds, task.data.split_seed + repeat)
+        for number, name in enumerate(names):
+            inside = np.array([member == name for member in members])
+            rest = np.flatnonzero(~inside)
+            dealt = make_splits(
+                [patients[i] for i in rest], targets[rest], fractions=fractions, seed=task.data.split_seed + repeat
+            )
+            splits = np.full(len(pool), "test", dtype=object)
+            splits[rest] = dealt
+            within = f"repeat_{repeat}/fold_{number}" if repeats > 1 else f"fold_{number}"
+            data = replace(task.data, manifest=str((out / MANIFESTS / f"{within.replace('/', '_')}.csv").absolute()))
+            own = replace(
+                task,
+                name=f"{task.name}-{within.replace('/', '-')}",
+                data=data,
+                train=replace(task.train, seed=task.train.seed + repeat),
+            )
+            held_out = tuple(case for case, here in zip(pool, inside, strict=True) if here)
+            yield Fold(repeat, number, name, out / within, own, held_out, tuple(splits))
+
+
+def _members(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: int) -> tuple[list[str], list[str]]:
+    """The names of the folds, and the fold of each case."""
+    patients = [case.patient for case in pool]
+    given = [case.fold for case in pool if case.fold]
+    if not given:
+        numbers = make_folds(patients, targets, folds=folds, seed=seed)
+        return [str(number) for number in range(folds)], [str(number) for number in numbers]
+    problems = [f"row {case.row}: fold is empty, other rows have one" for case in pool if not case.fold]
+    if problems:
+        raise ManifestError("folds", problems)
+    check_no_leak(patients, given)
+    names = natural_order(set(given))
+    if len(names) != folds:
+        raise UsageError(
+            f"--folds {folds}: the manifest's fold column has {len(names)} ({', '.join(names[:12])}); "
+            f"use --folds {len(names)}, or take the column out"
+        )
+    return names, given
+
+
+def _begin(
+    out: Path,
+    task: TaskSettings,
+    manifest: Manifest,
+    pool: Sequence[Case],
+    planned: Sequence[Fold],
+    folds: int,
+    repeats: int,
+) -> None:
+    """Claim the folder and write one manifest per fold."""
+    cases = "\n".join(f"{case.id}|{case.patient}|{[fold.splits[i] for fold in planned]}" for i, case in enumerate(pool))
+    settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    identity = {
+        "kind": "folds",
+        "settings": settings,
+        "folds": folds,
+        "repeats": repeats,
+        "cases": hashlib.sha256(cases.encode()).hexdigest(),
+    }
+    claim(out / RECORD, identity, "a cross-validation")
+    (out / MANIFESTS).mkdir(exist_ok=True)
+    for fold in planned:
+        write_manifest(Path(fold.task.data.manifest), manifest, {"split": fold.splits}, cases=pool)
+
+
+def _check(planned: Sequence[Fold]) -> None:
+    problems = []
+    for fold in planned:
+        try:
+            load_study(fold.task)
+        except ManifestError as error:
+            problems += [f"repeat {fold.repeat}, fold {fold.name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ManifestError("folds that cannot be trained", problems)
+
+
+def _predict(fold: Fold, plugin: Path, device: str, processes: Processes, quiet: bool) -> list[Mapping[str, str]]:
+    """The held-out cases as rows of predictions, with ``plugin`` naming the repeat."""
+
+    def held_out_rows() -> list[Mapping[str, str]]:
+        predictor = Predictor([load_plugin(plugin)], backbone=fold.task.backbone.name, device=device)
+        found = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
+        return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in found]
+
+    return processes.on_first(held_out_rows)
+
+
+def _write_results(
+    out: Path,
+    task: TaskSettings,
+    pool: Sequence[Case],
+    planned: Sequence[Fold],
+    rows: Sequence[Mapping[str, str]],
+    repeats: int,
+) -> None:
+    """``oof.csv`` in the order of the manifest, repeat by repeat, and ``metrics.csv`` over it and per fold."""
+    place = {case.id: index for index, case in enumerate(pool)}
+    rows = sorted(rows, key=lambda row: (int(row["plugin"].rpartition("_")[2]), place[row["case"]]))
+    columns = outputs.prediction_columns(task.labels.output_names, with_plugin=repeats > 1)
+    columns.insert(1 + (repeats > 1), "fold")
+    shown = [{name: row[name] for name in columns if name in row} for row in rows]
+    write_table(out / PREDICTIONS, columns, shown)
+    of_case = {case.id: fold.name for fold in planned if fold.repeat == 0 for case in fold.held_out}
+    cells = [{**case.cells, "case": case.id, "patient": case.patient, "fold": of_case[case.id]} for case in pool]
+    per_fold = ("fold",) if repeats == 1 and len(set(of_case.values())) <= MAX_GROUP_VALUES else ()
+    complete = [{name: row.get(name, "") for name in columns} for row in shown]
+    metrics = evaluate_rows(
+        complete, cells, labels=task.labels, plugin=task.name, settings=StudySettings(groups=per_fold)
+    )
+    write_table(out / METRICS, list(metrics[0]), metrics)

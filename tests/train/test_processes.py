@@ -1,0 +1,113 @@
+"""Two processes started by torchrun are one run: the same cases, one writer, and all of them stop together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from anymc3d.errors import UsageError
+from anymc3d.plugins import load_plugin
+from anymc3d.tables import read_table
+from anymc3d.train.processes import Processes
+
+EPOCHS = "train.epochs=6"
+
+
+def start(task, run, *overrides, processes=2):
+    """Run ``train`` in several processes of their own; what they say goes to ``<run>.err``."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *torchrun, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run), "--quiet"]
+    with run.with_suffix(".err").open("w") as said:
+        return subprocess.Popen(
+            [*command, "--device", "cpu", *overrides],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def said(run):
+    return run.with_suffix(".err").read_text()
+
+
+@pytest.fixture(scope="module")
+def pair(journey, tmp_path_factory):
+    """A run of two processes from start to end."""
+    run = tmp_path_factory.mktemp("processes") / "pair"
+    assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
+    return run
+
+
+def test_one_process_is_a_group_of_its_own():
+    alone = Processes()
+    assert alone.together(lambda: 3) == alone.on_first(lambda: 3) == 3
+    assert alone.gather("x") == ["x"]
+
+    def fail():
+        raise UsageError("no")
+
+    for call in (alone.together, alone.on_first):
+        with pytest.raises(UsageError, match=r"^no$"):
+            call(fail)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(journey, pair, tmp_path):
+    from anymc3d.task_file import read_task
+    from anymc3d.train.fit import fit
+
+    fit(read_task(journey.task, [EPOCHS, "train.batch_size=4"]), tmp_path / "one", device="cpu", quiet=True)
+    ours, theirs = (read_table(run / "log.csv") for run in (pair, tmp_path / "one"))
+    assert len(ours) == len(theirs) == 6
+    assert said(pair).count("validation AUROC block: ") == 1
+    for a, b in zip(ours, theirs, strict=True):
+        for column in ("train_loss", "val_loss", "lr_factor"):
+            assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-3), column
+    cards = [load_plugin(run / "plugin.safetensors").card for run in (pair, tmp_path / "one")]
+    assert cards[0].split == cards[1].split
+    assert [point["n"] for point in cards[0].operating_points] == [point["n"] for point in cards[1].operating_points]
+    predicted = [read_table(run / "predictions.val.csv") for run in (pair, tmp_path / "one")]
+    assert [row["case"] for row in predicted[0]] == [row["case"] for row in predicted[1]]
+    for a, b in zip(*predicted, strict=True):
+        assert float(a["logit.block"]) == pytest.approx(float(b["logit.block"]), abs=1e-2)
+
+
+@pytest.mark.timeout(600)
+def test_C3_stopped_together_they_resume_to_the_same_bits(journey, pair, tmp_path):
+    run = tmp_path / "run"
+    process = start(journey.task, run, EPOCHS)
+    while not (run / "log.csv").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) != 0
+    assert "the same command resumes" in said(run)
+    assert not (run / "plugin.safetensors").exists()
+    assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
+    for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
+        assert (run / name).read_bytes() == (pair / name).read_bytes(), name
+
+
+@pytest.mark.timeout(400)
+def test_C13_what_only_the_first_process_finds_stops_all_of_them(journey, pair):
+    started = time.monotonic()
+    process = start(journey.task, pair, "train.epochs=9")
+    assert process.wait(200) != 0
+    assert "settings.train.epochs was 6, now 9" in said(pair)
+    assert time.monotonic() - started < 150
+
+
+@pytest.mark.timeout(400)
+def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, tmp_path):
+    import shutil
+
+    shutil.copytree(journey.data / "scans", tmp_path / "scans")
+    bad = [f"case{index:02d}" for index in range(8)]
+    for name in bad:
+        (tmp_path / "scans" / f"{name}.nii.gz").write_bytes(b"not a scan")
+    shutil.copy(journey.data / "manifest.csv", tmp_path / "manifest.csv")
+    (tmp_path / "task.yaml").write_text(journey.task.read_text())
+    process = start(tmp_path / "task.yaml", tmp_path / "run", "data.fractions=[0.6,0.4,0.0]")
+    assert process.wait(200) != 0
+    assert [name for name in bad if f"'{name}'" in said(tmp_path / "run")] == bad
