@@ -28,6 +28,9 @@ _LARGE = 1 << 30
 _LARGE_RATIO = 200
 """As for NIfTI: no stream expands 1040-fold, and no gigabyte of real voxels shrinks 200-fold."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MHA_GEOMETRY = {"ElementSpacing", "Offset", "Origin", "Position", "TransformMatrix", "Rotation", "Orientation"}
+_NRRD_GEOMETRY = {"spacings", "space origin", "space directions"}
+_WITHOUT_BRACKETS = str.maketrans("(),", "   ")
 _MHA_TYPES = {
     "MET_CHAR": "int8",
     "MET_UCHAR": "uint8",
@@ -208,6 +211,8 @@ def _mha_layout(file: BinaryIO, path: Path) -> _Layout:
     _expect(fields, "BinaryData", ("True", "true", "1"), path)
     _expect(fields, "ElementNumberOfChannels", ("1",), path, default="1")
     _expect(fields, "HeaderSize", ("0",), path, default="0")
+    for name in _MHA_GEOMETRY & set(fields):
+        _refuse_odd_numbers(name, fields[name], path)
     packed = fields.get("CompressedData", "False") in ("True", "true", "1")
     lacking = not {"TransformMatrix", "Rotation", "Orientation"} & set(fields)
     return _Layout(
@@ -231,6 +236,8 @@ def _nrrd_layout(file: BinaryIO, path: Path) -> _Layout:
     for detached in ("data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"):
         _expect(fields, detached, ("0",), path, default="0")
     _expect(fields, "encoding", ("raw", "gzip", "gz"), path)
+    for name in _NRRD_GEOMETRY & set(fields):
+        _refuse_odd_numbers(name, fields[name].translate(_WITHOUT_BRACKETS), path)
     lacking = "space directions" not in fields or "space" not in fields
     return _Layout(
         shape=_sizes(fields.get("sizes", ""), path),
@@ -264,6 +271,16 @@ def _sizes(text: str, path: Path) -> tuple[int, int, int]:
         raise scan_error(path, f"expected three sizes, the header says {text[:40]!r}; the file is damaged")
     x, y, z = (int(part) for part in parts)
     return x, y, z
+
+
+def _refuse_odd_numbers(name: str, text: str, path: Path) -> None:
+    """SimpleITK takes what is no number for 0."""
+    try:
+        fine = all(math.isfinite(float(part)) for part in text.split())
+    except ValueError:
+        fine = False
+    if not fine:
+        raise scan_error(path, f"{name}: expected finite numbers, as the geometry needs them; repair the header")
 
 
 def _dtype(text: str, types: Mapping[str, str], path: Path) -> str:
