@@ -18,7 +18,8 @@ from anymc3d.plugins import load_plugin
 from anymc3d.tables import read_table
 from anymc3d.task_file import read_task
 from anymc3d.tensor_hash import tensors_hash
-from anymc3d.train.fit import fit, load_study
+from anymc3d.train.fit import fit
+from anymc3d.train.study import load_study
 
 
 def start(task, run, *overrides):

@@ -21,7 +21,7 @@ from anymc3d.task_file import write_task
 from anymc3d.train.fit import fit
 
 BACKBONE = "dinov2-small-imgfocus"
-EPOCHS = 3
+EPOCHS = 2
 LORA_LR, HEAD_LR = 5e-4, 5e-3
 """Five times the paper's: the demo has a few hundred steps where the paper has tens of thousands."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,8 @@ class TrainingState:
     best_epoch: int = 0
     """1-based epoch of the best tensors; 0 = none yet."""
     best_score: float | None = None
+    best_loss: float = math.inf
+    """Validation loss of the best epoch; of epochs with the same score the one with the lower loss is kept."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

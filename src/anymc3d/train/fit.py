@@ -9,10 +9,9 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -20,10 +19,8 @@ from anymc3d import home
 from anymc3d.config import TaskSettings
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import CaseSet, PreparedCase, prepare_all
-from anymc3d.data.labels import encode, unlearnable
-from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
+from anymc3d.data.manifest import write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
-from anymc3d.data.splits import assign_splits
 from anymc3d.device import choose_device, choose_dtype
 from anymc3d.errors import ManifestError
 from anymc3d.folders import claim, locked
@@ -39,23 +36,10 @@ from anymc3d.train.losses import make_loss
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.study import Study, load_study
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Study:
-    """The cases of a task: the manifest with a split for every case, and targets (n, L) in its order."""
-
-    manifest: Manifest
-    splits: tuple[str, ...]
-    targets: np.ndarray
-
-    def indices(self, split: str, *, labelled: bool = True) -> list[int]:
-        """Positions of the cases of one split; those without any label are left out unless asked for."""
-        known = ~np.isnan(self.targets).all(axis=1)
-        return [i for i, name in enumerate(self.splits) if name == split and (known[i] or not labelled)]
 
 
 def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet: bool = False) -> Path:
@@ -84,28 +68,6 @@ def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet:
         train_facts = [prepared[i] for i in study.indices("train")]
         processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
     return folder.plugin
-
-
-def load_study(task: TaskSettings) -> Study:
-    """Read manifest and labels, and split the cases where the manifest does not.
-
-    Raises:
-        ManifestError: every fault of the manifest, or a split without cases to train or select on.
-    """
-    manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
-    targets = encode(manifest.cases, task.labels)
-    splits = assign_splits(manifest.cases, targets, fractions=task.data.fractions, seed=task.data.split_seed)
-    study = Study(manifest, tuple(splits), targets)
-    problems = []
-    for split in ("train", "val"):
-        found = study.targets[study.indices(split)]
-        if len(found) == 0:
-            problems.append(f"split {split!r}: expected cases with labels, got none")
-        elif split == "train":
-            problems += [f"split 'train': {problem}" for problem in unlearnable(found, task.labels)]
-    if problems:
-        raise ManifestError(str(manifest.path), problems)
-    return study
 
 
 def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dict[str, object]:

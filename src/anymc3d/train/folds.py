@@ -30,9 +30,10 @@ from anymc3d.plugins import load_plugin
 from anymc3d.predict import Predictor
 from anymc3d.tables import write_table
 from anymc3d.task_file import task_to_dict
-from anymc3d.train.fit import fit, load_study
+from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.study import load_study
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)

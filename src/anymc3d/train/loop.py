@@ -116,8 +116,8 @@ def run_epochs(
             _train_epoch(parts, state, best, stop)
             logits, val_loss = validate(parts)
             score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
-            if state.best_score is None or score.value > state.best_score:
-                state.best_score, state.best_epoch = score.value, state.epoch + 1
+            if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):
+                state.best_score, state.best_loss, state.best_epoch = score.value, val_loss, state.epoch + 1
                 best = {name: tensor.detach().clone() for name, tensor in parts.classifier.tensors().items()}
             state.history.append(
                 {

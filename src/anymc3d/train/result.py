@@ -10,7 +10,7 @@ import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +33,8 @@ from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.study import Study
 from anymc3d.version import __version__
-
-if TYPE_CHECKING:
-    from anymc3d.train.fit import Study
 
 logger = logging.getLogger(__name__)
 

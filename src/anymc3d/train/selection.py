@@ -1,4 +1,7 @@
-"""Which epoch is the best: by validation AUROC (supplement A3), by validation loss only where AUROC is undefined."""
+"""Which epoch is the best: by validation AUROC (supplement A3), by validation loss only where AUROC is undefined.
+
+Small validation sets often give several epochs one AUROC; of these the one with the lower validation loss is kept.
+"""
 
 from __future__ import annotations
 
