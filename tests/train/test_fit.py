@@ -109,17 +109,17 @@ def test_H1_the_number_of_threads_changes_no_decision_and_no_logit_beyond_roundi
         assert a["decision.block"] == b["decision.block"]
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_C1_a_run_killed_again_and_again_ends_bit_identical(journey, tmp_path, monkeypatch):
     """SIGKILL at rising moments; the last start runs through. One thread, so that sums are added in one order."""
     overrides = ("train.epochs=3",)
     calm = start(journey.task, tmp_path / "calm", *overrides)
-    assert calm.wait(120) == 0, (tmp_path / "calm.err").read_text()
+    assert calm.wait(400) == 0, (tmp_path / "calm.err").read_text()
     process = start(journey.task, tmp_path / "killed", *overrides)
     kills = 0
     while kills < 4:
         wanted = tmp_path / "killed" / "checkpoints" / "latest.safetensors"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         stamp = wanted.stat().st_mtime_ns if wanted.exists() else None
         while process.poll() is None and time.monotonic() < deadline:
             if wanted.exists() and wanted.stat().st_mtime_ns != stamp and kills < 2:
@@ -134,7 +134,7 @@ def test_C1_a_run_killed_again_and_again_ends_bit_identical(journey, tmp_path, m
         process.wait()
         kills += 1
         process = start(journey.task, tmp_path / "killed", *overrides)
-    assert process.wait(120) == 0, (tmp_path / "killed.err").read_text()
+    assert process.wait(400) == 0, (tmp_path / "killed.err").read_text()
     assert kills >= 2
     for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
@@ -147,7 +147,7 @@ def test_C3_a_stop_request_saves_and_exits_75_and_the_same_command_goes_on(journ
     while not (tmp_path / "run" / "log.csv").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
+    assert process.wait(120) == 75
     assert "the same command resumes" in (tmp_path / "run.err").read_text()
     done = len(read_table(tmp_path / "run" / "log.csv"))
     process = start(journey.task, tmp_path / "run", "train.epochs=40")
