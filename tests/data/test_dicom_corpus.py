@@ -308,6 +308,8 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "bits_allocated_12": (each(setting(BitsAllocated=12)), "error", "contradict"),
     "values_beyond_their_bits": (each(setting(BitsStored=10, HighBit=9)), "error", "more than the 10 bits"),
     "pixels_missing": (at(2, setting(PixelData=None)), "error", "missing"),
+    "sop_class_of_last_damaged": (at(LAST, setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.2")), "error", "no im"),
+    "sop_class_of_last_unknown": (at(LAST, setting(SOPClassUID="1.2.3.4")), "error", "no CT, MR or PET"),
     "sop_uid_missing": (file_replaced(2, without_sop_uid), "error", ""),
     "series_uid_missing_in_one": (at(2, setting(SeriesInstanceUID=None)), "error", "SeriesInstanceUID"),
     "empty_file": (file_replaced(2, lambda b: b""), "error", "named like DICOM"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
+from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.errors import ScanError
 
@@ -221,6 +224,37 @@ def test_A3_A5_a_compressed_frame_is_checked_before_it_is_decoded(tmp_path: Path
         read_volume(folder)
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
+
+
+def described(file: Path) -> FrameDescription:
+    dataset = pydicom.dcmread(file)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    return FrameDescription(syntax, dataset.Rows, dataset.Columns, 16, 12, False)
+
+
+def test_A5_a_decoder_that_dies_fails_its_frame_alone(tmp_path: Path) -> None:
+    frames, _ = compressed_frames(tmp_path / "made", "jpeg_2000")
+    description = described(next((tmp_path / "made").iterdir()))
+    with FrameDecoder() as decoder:
+        first = decoder.decode(frames[0], description)
+        assert np.array_equal(first, STORED[0])
+        os.kill(decoder._child.pid, signal.SIGSEGV)
+        with pytest.raises(DecoderError, match="broke down"):
+            decoder.decode(frames[1], description)
+        assert np.array_equal(decoder.decode(frames[1], description), STORED[1])
+        child = decoder._child
+    assert child.returncode is not None, "no child outlives the series"
+
+
+def test_A4_a_decoder_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = compressed_frames(tmp_path / "made", "jpeg_2000")
+    description = described(next((tmp_path / "made").iterdir()))
+    with FrameDecoder() as decoder:
+        decoder.decode(frames[0], description)
+        os.kill(decoder._child.pid, signal.SIGSTOP)
+        monkeypatch.setattr("anymc3d.data.dicom.decoder.FRAME_SECONDS", 0.2)
+        with pytest.raises(DecoderError, match="broke down"):
+            decoder.decode(frames[1], description)
 
 
 def test_A3_a_run_length_frame_too_short_for_its_size_is_refused(tmp_path: Path) -> None:

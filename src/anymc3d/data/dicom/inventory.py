@@ -36,6 +36,8 @@ class Inventory:
     folder: Path
     scans: tuple[DicomFile, ...]
     """Slices and enhanced files, and pictures, of every series; in the order of their names."""
+    others: tuple[DicomFile, ...]
+    """What is DICOM and no image: segmentations, reports, doses."""
     damaged: tuple[str, ...]
     """What is wrong with each file that should be DICOM and whose series cannot be known."""
     warnings: tuple[str, ...]
@@ -68,10 +70,9 @@ def take_inventory(folder: Path) -> Inventory:
     expected = [path for path in foreign if _named_like_dicom(path, patterns)]
     damaged += [f"file {paths.index(path) + 1} in order of name is named like DICOM and is not" for path in expected]
     images = sum(path.name.lower().endswith(_IMAGE_NAMES) for path in foreign if path not in expected)
-    others = sum(file.kind == "other" for file in found)
-    return Inventory(
-        folder, tuple(file for file in found if file.kind != "other"), tuple(damaged), _notes(images, others)
-    )
+    others = tuple(file for file in found if file.kind == "other")
+    scans = tuple(file for file in found if file.kind != "other")
+    return Inventory(folder, scans, others, tuple(damaged), _notes(images, len(others)))
 
 
 def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:

@@ -1,7 +1,7 @@
 """Stored pixel values of one file, frame by frame: decoded, cut to their bits, with their sign.
 
-pydicom splits and decodes the frames (RLE itself, the JPEG family through GDCM); what the bits mean is decided here,
-in the same way for every transfer syntax. Source: DICOM PS3.5, section 8 and annex A.
+pydicom splits the frames and decodes them (RLE itself, the JPEG family through GDCM in a child process); what the
+bits mean is decided here, in the same way for every transfer syntax. Source: DICOM PS3.5, section 8 and annex A.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.dicom.codestream import RLE, SUPPORTED, frame_fault
+from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
 from anymc3d.data.dicom.header import NATIVE, DicomFile, read_dataset
 from anymc3d.data.scan_file import open_regular, scan_error
 
@@ -31,7 +32,7 @@ _LARGE_RATIO = 200
 Pixels = NDArray[np.integer[Any]]
 
 
-def stored_frames(file: DicomFile, reference: Path) -> Iterator[Pixels]:
+def stored_frames(file: DicomFile, reference: Path, decoder: FrameDecoder) -> Iterator[Pixels]:
     """Stored values (rows, columns) of each frame, in order; signed where the file says so, not yet rescaled.
 
     Raises:
@@ -55,43 +56,55 @@ def stored_frames(file: DicomFile, reference: Path) -> Iterator[Pixels]:
         raise fault("its pixels (PixelData) are missing")
     if not file.encapsulated and len(content) - file.num_bytes not in (0, file.num_bytes % 2):
         raise fault(f"it promises {file.num_bytes} bytes of pixels and holds {len(content)}")
-    for raw in _decoded(dataset, file, fault):
+    for raw in _decoded(dataset, file, decoder, fault):
         yield _cut_to_bits(raw, file, fault)
 
 
-def _decoded(dataset: Any, file: DicomFile, fault: Any) -> Iterator[Pixels]:
-    from pydicom.encaps import generate_frames
+def _decoded(dataset: Any, file: DicomFile, decoder: FrameDecoder, fault: Any) -> Iterator[Pixels]:
     from pydicom.pixels import get_decoder
 
-    decoder, count = get_decoder(file.transfer_syntax), len(file.frames)
-    plugin = "gdcm" if file.encapsulated and file.transfer_syntax != RLE else "pydicom"
-    plugin = plugin if file.encapsulated else ""
+    if file.encapsulated and file.transfer_syntax != RLE:
+        yield from _decoded_apart(dataset, file, decoder, fault)
+        return
     if file.encapsulated:
-        frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
-        if len(frames) != count:
-            raise fault(f"it holds {len(frames)} compressed frames, the header promises {count}")
-        for frame in frames:
-            what = frame_fault(frame, file.transfer_syntax, file.rows, file.columns, file.num_bytes // count)
-            if what:
-                raise fault(what)
-        if plugin == "gdcm":
-            _silence_gdcm()
-    for index in range(count):
+        _compressed_frames(dataset, file, fault)
+    own = get_decoder(file.transfer_syntax)
+    for index in range(len(file.frames)):
         # What the unused bits hold is judged here, not wiped there.
-        options = {"index": index, "raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
-        array, _ = decoder.as_array(dataset, **options)
-        if array.shape != (file.rows, file.columns):
-            raise fault(f"it decodes to {array.shape}, expected {(file.rows, file.columns)}")
-        yield array
+        pixels, _ = own.as_array(dataset, index=index, raw=True, correct_unused_bits=False)
+        if pixels.shape != (file.rows, file.columns):
+            raise fault(f"it decodes to {pixels.shape}, expected {(file.rows, file.columns)}")
+        yield pixels
 
 
-def _silence_gdcm() -> None:
-    import gdcm
+def _decoded_apart(dataset: Any, file: DicomFile, decoder: FrameDecoder, fault: Any) -> Iterator[Pixels]:
+    description = FrameDescription(
+        syntax=file.transfer_syntax,
+        rows=file.rows,
+        columns=file.columns,
+        bits_allocated=file.bits_allocated,
+        bits_stored=file.bits_stored,
+        signed=file.signed,
+    )
+    for frame in _compressed_frames(dataset, file, fault):
+        try:
+            yield decoder.decode(frame, description)
+        except DecoderError as error:
+            raise fault(f"its compressed pixels are damaged ({error})") from error
 
-    # Its messages go straight to the terminal; what matters in them is an exception as well.
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
-    gdcm.Trace.DebugOff()
+
+def _compressed_frames(dataset: Any, file: DicomFile, fault: Any) -> list[bytes]:
+    from pydicom.encaps import generate_frames
+
+    count = len(file.frames)
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
+    if len(frames) != count:
+        raise fault(f"it holds {len(frames)} compressed frames, the header promises {count}")
+    for frame in frames:
+        what = frame_fault(frame, file.transfer_syntax, file.rows, file.columns, file.num_bytes // count)
+        if what:
+            raise fault(what)
+    return frames
 
 
 def _cut_to_bits(raw: Pixels, file: DicomFile, fault: Any) -> Pixels:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anymc3d.data.dicom.decoder import FrameDecoder
 from anymc3d.data.dicom.geometry import Stack, stack
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import take_inventory
@@ -38,8 +39,9 @@ def read_dicom(folder: Path, *, series: str | None = None, allow_gaps: bool = Fa
     """
     with foreign_errors(folder, "the series cannot be read"):
         chosen, placed = _chosen(folder, series, allow_gaps)
-        voxels = _voxels(chosen, placed, folder)
-        _check_copies(chosen, folder)
+        with FrameDecoder() as decoder:
+            voxels = _voxels(chosen, placed, folder, decoder)
+            _check_copies(chosen, folder, decoder)
         warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, folder))
         return Volume(voxels=voxels, affine=placed.affine, modality=chosen.modality, warnings=warnings)
 
@@ -84,14 +86,14 @@ def _chosen(folder: Path, series: str | None, allow_gaps: bool) -> tuple[ChosenS
     return chosen, stack([entry.frame for entry in chosen.frames], folder, allow_gaps=allow_gaps)
 
 
-def _voxels(chosen: ChosenSeries, placed: Stack, folder: Path) -> np.ndarray:
+def _voxels(chosen: ChosenSeries, placed: Stack, folder: Path, decoder: FrameDecoder) -> np.ndarray:
     """Slice by slice into the result, so that only one file's pixels are in memory beside it."""
     first = chosen.files[0]
     place = {(chosen.frames[i].file.number, chosen.frames[i].index): k for k, i in enumerate(placed.order)}
     voxels = np.empty((first.columns, first.rows, len(place)), dtype=np.float32, order="F")
     for file in chosen.files:
         with foreign_errors(folder, f"file {file.number} in order of name cannot be decoded"):
-            for index, stored in enumerate(stored_frames(file, folder)):
+            for index, stored in enumerate(stored_frames(file, folder, decoder)):
                 if (file.number, index) not in place:
                     continue
                 frame = file.frames[index]
@@ -102,13 +104,13 @@ def _voxels(chosen: ChosenSeries, placed: Stack, folder: Path) -> np.ndarray:
     return voxels
 
 
-def _check_copies(chosen: ChosenSeries, folder: Path) -> None:
+def _check_copies(chosen: ChosenSeries, folder: Path, decoder: FrameDecoder) -> None:
     for kept, copy in chosen.copies:
         if _file_hash(kept, folder) == _file_hash(copy, folder):
             continue
         with foreign_errors(folder, f"file {copy.number} in order of name cannot be decoded"):
-            pairs = zip(stored_frames(kept, folder), stored_frames(copy, folder), strict=True)
-            equal = all(np.array_equal(one, other) for one, other in pairs)
+            both = (stored_frames(file, folder, decoder) for file in (kept, copy))
+            equal = all(np.array_equal(one, other) for one, other in zip(*both, strict=True))
         if not equal:
             what = f"files {kept.number} and {copy.number} in order of name have one SOPInstanceUID and other pixels"
             raise scan_error(folder, f"{what}; export the series again")

@@ -108,6 +108,10 @@ def _taken(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Kept]:
 def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inventory) -> ChosenSeries:
     folder, files = inventory.folder, [entry.file for entry in kept]
     _refuse_pictures(files, folder)
+    strays = [file for file in inventory.others if file.series_uid == files[0].series_uid]
+    if strays:
+        what = f"file {strays[0].number} in order of name belongs to the series and is no image"
+        raise scan_error(folder, f"{what}: damaged, or misplaced; export the series again")
     for file in files:
         if file.faults:
             more = f" (and {len(file.faults) - 1} more faults)" if len(file.faults) > 1 else ""
