@@ -129,13 +129,14 @@ class Predictor:
         views: Mapping[str, str | Path] | None = None,
         case: str | None = None,
         spacing: tuple[float, float, float] | None = None,
+        series: str | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict one study: one scan, or ``views`` = view -> scan. One plugin gives one prediction, several a list.
 
         Raises:
             ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
         """
-        study = study_case(scan, views, case=case, spacing=spacing)
+        study = study_case(scan, views, case=case, spacing=spacing, series=series)
         scans = CaseScans(self._fitted(study))
         predictions = [self._one(resident, study, scans) for resident in self._residents]
         return predictions[0] if len(predictions) == 1 else predictions
@@ -225,8 +226,11 @@ def study_case(
     *,
     case: str | None = None,
     spacing: tuple[float, float, float] | None = None,
+    series: str | None = None,
 ) -> Case:
     """A case that no manifest names: one scan, or several views of one study.
+
+    ``series``: which series of a DICOM folder, as in the manifest's ``series`` column.
 
     Raises:
         UsageError: neither or both were given.
@@ -240,7 +244,7 @@ def study_case(
         patient=name,
         images=images,
         masks={},
-        cells={},
+        cells={"series": series} if series else {},
         split=None,
         fold=None,
         spacing=spacing,

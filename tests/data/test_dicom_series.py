@@ -174,3 +174,7 @@ def test_predict_reads_a_folder_and_a_manifest_with_a_series(journey, tmp_path: 
         )
     first, second = rows("out3", str(manifest))
     assert first["logit.block"] == alone["logit.block"] != second["logit.block"]
+    (chosen,) = rows("out4", str(both), "--series", "SeriesNumber=2")
+    assert chosen["logit.block"] == second["logit.block"]
+    assert main([*common, str(tmp_path / "out5"), "-i", str(manifest), "--series", "SeriesNumber=2"]) == 2
+    assert "its own series column" in capsys.readouterr().err

@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call (default: 64)"
     )
+    parser.add_argument(
+        "--series", metavar="RULE", help="of a DICOM folder: a series UID or its short hash, or Tag=value"
+    )
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.predict import Predictor
 
     plugins = [load_plugin(path) for path in args.plugin]
-    cases = read_inputs(args.input, args.split)
+    cases = read_inputs(args.input, args.split, args.series)
     predictor = Predictor(
         plugins, backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
     )
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def read_inputs(inputs: list[str], splits: list[str] | None = None) -> list[Case]:
+def read_inputs(inputs: list[str], splits: list[str] | None = None, series: str | None = None) -> list[Case]:
     """Scans, one manifest, or ``view=scan`` pairs -> cases.
 
     Raises:
@@ -83,6 +86,8 @@ def read_inputs(inputs: list[str], splits: list[str] | None = None) -> list[Case
     manifests = [text for text in inputs if text.lower().endswith((".csv", ".tsv", ".npz"))]
     if manifests and len(inputs) > 1:
         raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
+    if manifests and series:
+        raise UsageError("--series: a manifest has its own series column; leave the option out")
     if manifests:
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
         return [case for case in cases if not splits or case.split in splits]
@@ -92,8 +97,8 @@ def read_inputs(inputs: list[str], splits: list[str] | None = None) -> list[Case
     if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
         if not all(pairs):
             raise UsageError("expected scans, or view=scan for every view of one study, got both")
-        return [study_case(None, {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs})]
-    cases = [study_case(str(Path(text).resolve()), None) for text in inputs]
+        return [study_case(None, {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}, series=series)]
+    cases = [study_case(str(Path(text).resolve()), None, series=series) for text in inputs]
     ids = [case.id for case in cases]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
