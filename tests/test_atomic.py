@@ -26,3 +26,21 @@ def test_json_refuses_nan_because_json_has_none(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         atomic.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unchanged_file_is_left_alone_and_one_that_vanishes_meanwhile_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "result.csv"
+    atomic.write_text(path, "same")
+    before = path.stat().st_mtime_ns
+    atomic.write_text(path, "same")
+    assert path.stat().st_mtime_ns == before
+    read = type(path).read_bytes
+
+    def vanishes(self):
+        self.unlink()
+        return read(self)
+
+    monkeypatch.setattr(type(path), "read_bytes", vanishes)
+    atomic.write_text(path, "same")
+    monkeypatch.undo()
+    assert path.read_text() == "same"

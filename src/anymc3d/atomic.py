@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically; a file that already holds it is left as it is, its time included."""
-    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+    if _holds(path, content):
         return
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -54,6 +54,14 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: ``value`` holds NaN or infinity.
     """
     write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether ``path`` is a file with this content; another process may remove or replace it at any moment."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _sync(path: Path) -> None:
