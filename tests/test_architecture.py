@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "plan_rules", "evaluation"},
     {"train", "plan", "predict", "cohort"},
     {"demo"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 

@@ -1,6 +1,7 @@
 """Prediction: the raw file gives the logits of validation, one row for every input, one backbone for many plugins."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -206,3 +207,37 @@ def test_journal_lines_are_plain_json(journey, predictor, tmp_path):
     predict_cohort(predictor, cases, tmp_path / "out", quiet=True)
     lines = (tmp_path / "out" / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["case"] for line in lines] == [case.id for case in cases]
+
+
+def test_G3_no_path_or_file_name_of_a_failed_scan_is_in_the_outputs(predictor, tmp_path):
+    (tmp_path / "JOHN_DOE_1950.nii.gz").write_bytes(b"not a scan")
+    (tmp_path / "m.csv").write_text("case,image\np1,JOHN_DOE_1950.nii.gz\np2,JANE_ROE.nii.gz\n")
+    cases = read_manifest(tmp_path / "m.csv", check_scans=False).cases
+    predict_cohort(predictor, cases, tmp_path / "out", quiet=True)
+    for path in (tmp_path / "out").iterdir():
+        text = path.read_text()
+        assert not [word for word in ("DOE", "ROE", str(tmp_path)) if word in text], path.name
+    messages = [row["message"] for row in read_table(tmp_path / "out" / "predictions.csv")]
+    assert all(message.startswith("image: ") for message in messages)
+
+
+def test_G6_outputs_are_private_whatever_the_umask(journey, predictor, tmp_path):
+    before = os.umask(0)
+    try:
+        predict_cohort(predictor, read_manifest(journey.data / "manifest.csv").cases[:1], tmp_path / "out", quiet=True)
+    finally:
+        os.umask(before)
+    assert not [p for p in [tmp_path / "out", *(tmp_path / "out").iterdir()] if p.stat().st_mode & 0o077]
+
+
+def test_a_failed_case_is_tried_again(journey, predictor, tmp_path, monkeypatch):
+    cases = read_manifest(journey.data / "manifest.csv").cases[:2]
+
+    def no_memory(*_args):
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(Predictor, "_one", no_memory)
+    assert predict_cohort(predictor, cases, tmp_path / "out", quiet=True).exit_code == 4
+    monkeypatch.undo()
+    result = predict_cohort(predictor, cases, tmp_path / "out", quiet=True)
+    assert (result.exit_code, result.computed) == (0, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +65,11 @@ def predict_cohort(
         done = read_journal(out / JOURNAL)
         rows: list[Row] = []
         computed = 0
-        with (out / JOURNAL).open("a", encoding="utf-8") as journal:
+        with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
             for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
                 key = _inputs_key(case)
                 entry = done.get(case.id)
-                if key is None or entry is None or entry["inputs"] != key:
+                if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
                     entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
                     computed += 1
                     journal.write(json.dumps(entry) + "\n")
@@ -76,6 +77,16 @@ def predict_cohort(
                 rows += entry["rows"]
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
     return CohortResult(rows, computed, len(cases) - computed)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open for this user alone, whatever the umask."""
+    return os.open(path, flags, 0o600)
+
+
+def _has_failed(entry: Mapping[str, Any]) -> bool:
+    """A failed case is tried again: what failed, memory for one, may be there now."""
+    return any(row["status"] == "error" for row in entry["rows"])
 
 
 def read_journal(path: Path) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunFolderError: another process holds it (host, process id and start time are named).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / ".lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -157,10 +157,10 @@ class Predictor:
         try:
             return self._one(resident, case, scans)
         except AnyMC3DError as error:
-            message = " ".join(str(error).split())
+            message = _without_paths(error, case)
         except (MemoryError, RuntimeError) as error:
             # Out of memory, or torch refusing a computation: this case fails, the others go on.
-            message = f"cannot be predicted ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            message = f"cannot be predicted ({type(error).__name__}: {_without_paths(error, case)[:300]})"
         card = resident.plugin.card
         return Prediction(
             case=case.id, plugin=card.name, status="error", message=message, labels=card.labels.output_names
@@ -251,6 +251,14 @@ def study_case(
         center=None,
         row=0,
     )
+
+
+def _without_paths(error: BaseException, case: Case) -> str:
+    """One line, a scan named by its manifest column: a path or file name may tell who the patient is."""
+    text = " ".join(str(error).split())
+    for column, reference in case.images.items():
+        text = text.replace(reference, column)
+    return text
 
 
 def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:

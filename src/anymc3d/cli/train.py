@@ -92,5 +92,7 @@ def _with_interval(row: Mapping[str, Any]) -> str:
     """The value of a metric; from a table its cells are text, from a plugin's card numbers."""
     if row["value"] in (None, ""):
         return f"undefined ({row['reason']})"
-    interval = "" if row["ci_low"] in (None, "") else f" (95 % interval {row['ci_low']} to {row['ci_high']})"
-    return f"{row['value']}{interval}"
+    value, low, high = (
+        float(row[name]) if row[name] not in (None, "") else None for name in ("value", "ci_low", "ci_high")
+    )
+    return f"{value:.3f}" if low is None else f"{value:.3f} (95 % interval {low:.3f} to {high:.3f})"
