@@ -41,5 +41,7 @@ def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     right.axvline(best, color="0.5", linestyle=":", label=f"chosen: epoch {best}")
     right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(None, 1.0))
     right.legend(frameon=False, loc="lower right")
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
     with atomic.replacing(folder.curves) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
