@@ -102,10 +102,18 @@ class VolumeClassifier(nn.Module):
         Raises:
             PluginError: a case has no slice in any view.
         """
+        embeddings = {view: self.encode(backbone, view, batch[view], encoding) for view in self.views}
+        return self.fuse(embeddings, {view: batch[view].counts for view in self.views})
+
+    def fuse(self, embeddings: Mapping[str, Tensor], counts: Mapping[str, tuple[int, ...]]) -> ClassifierOutput:
+        """Class tokens of every view (sum(S), D) and how many belong to each case -> the answer for every case.
+
+        Raises:
+            PluginError: a case has no slice in any view.
+        """
         fused, present, slice_weights = [], [], {}
         for view in self.views:
-            embeddings = self.encode(backbone, view, batch[view], encoding)
-            padded, mask = pad_cases(embeddings, batch[view].counts)
+            padded, mask = pad_cases(embeddings[view], counts[view])
             here = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
             result = self.slice_fusion[view](padded, mask | ~here.unsqueeze(1))
@@ -125,8 +133,7 @@ class VolumeClassifier(nn.Module):
         slices = packed.slices
         if slices.shape[0] == 0:
             return slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
-        weights = self.lora[view].weights(backbone) if view in self.lora else {}
-        weights = compute_weights(backbone, weights, encoding.dtype)
+        weights = self.adapted_weights(backbone, view, encoding.dtype)
 
         def embed(chunk: Tensor) -> Tensor:
             images = to_backbone_input(chunk, backbone.patch_size, encoding)
@@ -134,14 +141,22 @@ class VolumeClassifier(nn.Module):
                 tokens = functional_call(backbone, weights, (images,), {"class_token_only": True}).tokens
             return tokens[:, 0].float()
 
-        if view in self.neighbours:
-            triplets = neighbour_index(packed.counts).to(slices.device).split(encoding.chunk_size)
-            chunks: Iterable[Tensor] = (slices[triplet, 0] for triplet in triplets)
-        else:
-            chunks = slices.split(encoding.chunk_size)
+        chunks = self.chunks(view, packed, encoding.chunk_size)
         if encoding.recompute and torch.is_grad_enabled():
             return torch.cat([checkpoint(embed, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([embed(chunk) for chunk in chunks])
+
+    def adapted_weights(self, backbone: nn.Module, view: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Parameter name -> weight of the backbone as this view sees it, for ``torch.func.functional_call``."""
+        weights = self.lora[view].weights(backbone) if view in self.lora else {}
+        return compute_weights(backbone, weights, dtype)
+
+    def chunks(self, view: str, packed: PackedSlices, size: int) -> Iterable[Tensor]:
+        """The slices of one view as the backbone takes them, ``size`` at a time: (size, C, H, W), in order."""
+        if view not in self.neighbours:
+            return packed.slices.split(size)
+        triplets = neighbour_index(packed.counts).to(packed.slices.device).split(size)
+        return (packed.slices[triplet, 0] for triplet in triplets)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
