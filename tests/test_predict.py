@@ -170,7 +170,7 @@ def test_H6_chunk_size_changes_no_logit(journey, predictor):
 
 
 def test_a_bad_scan_raises_in_the_library(predictor, tmp_path):
-    with pytest.raises(ScanError, match=r"absent.nii.gz"):
+    with pytest.raises(ScanError, match=r"^image: the file does not exist"):
         predictor.predict(tmp_path / "absent.nii.gz")
 
 

@@ -40,7 +40,14 @@ class TaskFileError(ProblemsError):
 
 
 class ScanError(AnyMC3DError):
-    """One scan cannot be read or used; other cases are not affected."""
+    """One scan cannot be read or used; other cases are not affected.
+
+    ``what``: the message without the scan's path, which may tell who the patient is. Outputs and logs take this one.
+    """
+
+    def __init__(self, message: str, *, what: str | None = None) -> None:
+        super().__init__(message)
+        self.what = message if what is None else what
 
 
 class BackboneError(AnyMC3DError):

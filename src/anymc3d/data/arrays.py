@@ -132,9 +132,11 @@ def _npy_header(file: BinaryIO, reference: str | Path) -> tuple[tuple[int, ...],
         read = _NPY_HEADER_READERS[npy_format.read_magic(file)]
         shape, fortran, dtype = read(file, max_header_size=_MAX_NPY_HEADER)
     except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, TokenError) as error:
-        raise scan_error(reference, f"expected a NumPy array file: {error}; save it again with numpy.save") from error
+        what = f"its beginning is not that of a NumPy array file ({type(error).__name__}): damaged"
+        raise scan_error(reference, f"{what}; save it again with numpy.save") from error
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        raise scan_error(reference, f"expected integers or floats, got {dtype}; save a numeric array (no objects)")
+        kind = dtype.name if dtype.names is None else "a structured type"  # whose names of fields may say anything
+        raise scan_error(reference, f"expected integers or floats, got {kind}; save a numeric array (no objects)")
     if min(shape, default=1) < 1 or math.prod(shape) > VOXEL_CEILING:
         what = f"the header claims shape {shape}, expected sizes of at least 1 and at most {VOXEL_CEILING} numbers"
         raise scan_error(reference, what)
@@ -161,7 +163,8 @@ def _npz_split(path: Path, split: str, file_state: tuple[int, int, int]) -> NDAr
         except ScanError:
             raise
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-            raise scan_error(path, f"expected an intact .npz file ({error}); get it again from its source") from error
+            what = f"expected an intact .npz file ({type(error).__name__}); get it again from its source"
+            raise scan_error(path, what) from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:

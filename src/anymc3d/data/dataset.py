@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -72,7 +73,7 @@ class CaseScans:
         self.case = case
         known = hashes or {}
         self._scans = {
-            column: _Scan(reference, case.spacing, case.series(column), cache, known.get(column))
+            column: _Scan(column, reference, case.spacing, case.series(column), cache, known.get(column))
             for column, reference in case.images.items()
         }
 
@@ -109,24 +110,27 @@ class _Scan:
 
     def __init__(
         self,
+        column: str,
         reference: str,
         spacing: tuple[float, float, float] | None,
         series: str | None,
         cache: Cache | None,
         known_hash: str | None,
     ) -> None:
-        self.reference, self.spacing, self.series, self.cache = reference, spacing, series, cache
+        self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
         self._hash, self._volume = known_hash, None
 
     @property
     def hash(self) -> str:
         if self._hash is None:
-            self._hash = content_hash(self.reference, series=self.series)
+            with _named(self.column):
+                self._hash = content_hash(self.reference, series=self.series)
         return self._hash
 
     def volume(self) -> Volume:
         if self._volume is None:
-            self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
+            with _named(self.column):
+                self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
         return self._volume
 
     def view(self, view: ViewSettings) -> PreparedView:
@@ -156,6 +160,16 @@ class _Scan:
 
     def _key(self, view: ViewSettings | None) -> str:
         return cache_key(f"{self.hash}|{self.spacing}", view, CODE_VERSION)
+
+
+@contextmanager
+def _named(column: str) -> Iterator[None]:
+    """Errors name the scan by its manifest column: together with the case id that is enough, and its path may tell who
+    the patient is."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(f"{column}: {error.what}") from error
 
 
 class CaseSet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MHA_GEOMETRY = {"ElementSpacing", "Offset", "Origin", "Position", "TransformMatrix", "Rotation", "Orientation"}
 _NRRD_GEOMETRY = {"spacings", "space origin", "space directions"}
 _WITHOUT_BRACKETS = str.maketrans("(),", "   ")
+_NUMBER = re.compile(r"[+-]?[0-9.]{1,20}")
+_REFUSED_TYPES = ("MET_ASCII_CHAR", "MET_OTHER", "MET_STRING", "MET_LONG", "MET_ULONG", "block", "complex")
 _MHA_TYPES = {
     "MET_CHAR": "int8",
     "MET_UCHAR": "uint8",
@@ -260,7 +263,8 @@ def _expect(
 ) -> None:
     value = fields.get(name, default)
     if value not in allowed:
-        shown = "nothing" if value is None else repr(value[:40])
+        # The text itself stays away: it may be the name of a file, or of a patient.
+        shown = "nothing" if value is None else value if _NUMBER.fullmatch(value) else "another text"
         what = f"{name}: expected {' or '.join(allowed)}, the header says {shown}"
         raise scan_error(path, f"{what}; save it as one 3D scan in one file")
 
@@ -268,7 +272,8 @@ def _expect(
 def _sizes(text: str, path: Path) -> tuple[int, int, int]:
     parts = text.split()
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
-        raise scan_error(path, f"expected three sizes, the header says {text[:40]!r}; the file is damaged")
+        shown = text if all(_NUMBER.fullmatch(part) for part in parts) and parts else "something else"
+        raise scan_error(path, f"expected three sizes, the header says {shown}; the file is damaged")
     x, y, z = (int(part) for part in parts)
     return x, y, z
 
@@ -285,5 +290,6 @@ def _refuse_odd_numbers(name: str, text: str, path: Path) -> None:
 
 def _dtype(text: str, types: Mapping[str, str], path: Path) -> str:
     if text not in types:
-        raise scan_error(path, f"expected integer or float voxels, the header says {text[:40]!r}; save as int16")
+        shown = text if text in _REFUSED_TYPES else "another type"
+        raise scan_error(path, f"expected integer or float voxels, the header says {shown}; save as int16")
     return types[text]

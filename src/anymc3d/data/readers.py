@@ -157,8 +157,11 @@ def _boundary(reference: str | Path) -> Iterator[None]:
     """Whatever a damaged file makes a library raise is an error of this one scan."""
     try:
         yield
-    except ScanError:
-        raise
+    except ScanError as error:
+        if str(error) == str(scan_error(reference, error.what)):
+            raise
+        raise scan_error(reference, error.what) from error
     except Exception as error:
-        what = f"cannot be read ({type(error).__name__}: {error}); check the file or convert it to .nii.gz"
+        # The text of the exception stays away: it may quote the path, or what stands in the file.
+        what = f"cannot be read ({type(error).__name__}); check the file or convert it to .nii.gz"
         raise scan_error(reference, what) from error

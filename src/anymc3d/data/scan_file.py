@@ -29,7 +29,8 @@ _OPEN_FAILURES = {
 def scan_error(reference: str | Path, what: str) -> ScanError:
     """The error of one scan: one line that begins with the reference as it was given, control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(reference))
-    return ScanError(f"{shown}: {' '.join(what.split())}")
+    line = " ".join(what.split())
+    return ScanError(f"{shown}: {line}", what=line)
 
 
 @contextmanager
@@ -44,7 +45,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
-        raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({error})")) from error
+        reason = os.strerror(number) if number else type(error).__name__  # never the text, which quotes the path
+        raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({reason})")) from error
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
