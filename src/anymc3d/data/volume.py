@@ -157,17 +157,19 @@ def resize_weights(old: int, new: int, antialias: bool = True) -> NDArray[np.flo
 
 def _resize_axis(voxels: Voxels, axis: int, new: int, antialias: bool) -> Voxels:
     old = voxels.shape[axis]
-    if old == new:
-        return voxels
-    weights = resize_weights(old, new, antialias)
+    return voxels if old == new else weigh_axis(voxels, axis, resize_weights(old, new, antialias))
+
+
+def weigh_axis(voxels: Voxels, axis: int, weights: NDArray[np.float32]) -> Voxels:
+    """Replace one axis by weighted sums over it; ``weights`` (new, old)."""
     # Slabs of a contiguous array, added one by one: as fast as a matrix product where most weights are zero, and
     # unlike it independent of threads and of the processor.
     slabs = np.ascontiguousarray(np.moveaxis(voxels, axis, 0))
-    result = np.zeros((new, *slabs.shape[1:]), dtype=np.float32)
+    result = np.zeros((len(weights), *slabs.shape[1:]), dtype=np.float32)
     scratch = np.empty(slabs.shape[1:], dtype=np.float32)
-    for i in range(new):
-        for j in np.flatnonzero(weights[i]):
-            np.multiply(slabs[j], weights[i, j], out=scratch)
+    for i, row in enumerate(weights):
+        for j in np.flatnonzero(row):
+            np.multiply(slabs[j], row[j], out=scratch)
             result[i] += scratch
     return np.moveaxis(result, 0, axis)
 
