@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS: list[set[str]] = [
     {"errors", "types", "version", "config", "atomic", "home", "folders", "strict_yaml", "settings_dict", "tables"},
     {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate"},
-    {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "plan_rules", "evaluation"},
+    {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation"},
     {"train", "plan", "predict", "cohort"},
     {"demo"},
     {"cli", "__main__"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anymc3d.data.intensity import IntensityProfile
-from anymc3d.plan_rules import (
+from anymc3d.plan.rules import (
     MAX_PATCHES,
     MAX_SLICES,
     Grids,

@@ -11,7 +11,7 @@ from anymc3d.errors import ManifestError, UsageError
 from anymc3d.plan import plan_task
 from anymc3d.task_file import read_task, write_task
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data beside the repository")
 
 

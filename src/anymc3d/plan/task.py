@@ -25,7 +25,7 @@ from anymc3d.data.readers import read_header, read_volume
 from anymc3d.data.splits import assign_splits
 from anymc3d.data.volume import ScanHeader
 from anymc3d.errors import ManifestError, ScanError, UsageError, did_you_mean
-from anymc3d.plan_rules import (
+from anymc3d.plan.rules import (
     Grids,
     IntensityChoice,
     choose_field_of_view,

@@ -1,0 +1,5 @@
+"""From a manifest, or a manifest and a recipe, to a task file with a reason for each choice."""
+
+from anymc3d.plan.task import Plan, plan_task
+
+__all__ = ["Plan", "plan_task"]
