@@ -176,7 +176,7 @@ def _read_headers(manifest: Manifest, columns: Sequence[str], progress: Progress
                         case.images[column], spacing=case.spacing, series=case.series(column)
                     )
                 except ScanError as error:
-                    problems.append(f"row {case.row}: case {case.id!r}: {column}: {error}")
+                    problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
                 progress(1)
     return headers, problems
 
@@ -214,7 +214,7 @@ def _profiles(manifest: Manifest, cases: Sequence[Case], column: str) -> list[In
         try:
             profiles.append(profile(read_volume(case.images[column], spacing=case.spacing, series=case.series(column))))
         except ScanError as error:
-            problems.append(f"row {case.row}: case {case.id!r}: {column}: {error}")
+            problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
     if problems:
         raise ManifestError(str(manifest.path), problems)
     return profiles
