@@ -20,8 +20,8 @@ from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
-from anymc3d.data.readers import content_hash, read_volume
-from anymc3d.data.volume import Volume
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.errors import AnyMC3DError, ManifestError, ScanError
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,23 @@ class CaseScans:
     def slices(self, views: Mapping[str, ViewSettings]) -> dict[str, PreparedView | None]:
         """Prepare all views without measuring the scans; None where the case lacks a view."""
         return {n: self._scans[v.image].view(v) if v.image in self._scans else None for n, v in views.items()}
+
+    def volume(self, column: str) -> Volume:
+        """The scan of one image column, decoded.
+
+        Raises:
+            ScanError: it cannot be read.
+        """
+        return self._scans[column].volume()
+
+    def header(self, column: str) -> ScanHeader:
+        """Shape and affine of one scan as it is stored: the grid to which what was found on its slices returns.
+
+        Raises:
+            ScanError: the scan cannot be read.
+        """
+        scan = self._scans[column]
+        return read_header(scan.reference, spacing=scan.spacing, series=scan.series)
 
     def hashes(self) -> dict[str, str]:
         """Image column -> SHA-256 of the scan's content."""
