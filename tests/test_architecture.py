@@ -12,16 +12,40 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"errors", "types", "version", "config", "atomic", "home", "folders", "strict_yaml", "settings_dict", "tables"},
-    {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate"},
+    {
+        "errors",
+        "types",
+        "version",
+        "config",
+        "atomic",
+        "home",
+        "folders",
+        "strict_yaml",
+        "settings_dict",
+        "tables",
+        "windows",
+    },
+    {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate", "pseudonyms"},
     {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation"},
-    {"train", "plan", "predict", "cohort"},
+    {"train", "plan", "predict", "cohort", "doctor"},
     {"demo"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
-NO_TORCH = {"errors", "types", "version", "config", "atomic", "home", "folders", "tables", "strict_yaml", "task_file"}
+NO_TORCH = {
+    "errors",
+    "types",
+    "version",
+    "config",
+    "atomic",
+    "home",
+    "folders",
+    "tables",
+    "strict_yaml",
+    "task_file",
+    "windows",
+}
 APART = {
     "data": {"models", "evaluate", "train"},
     "models": {"data", "evaluate", "train"},
