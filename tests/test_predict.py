@@ -141,7 +141,7 @@ def test_several_plugins_share_one_backbone_and_one_read(journey, second, monkey
     build = VisionTransformer.__init__
     monkeypatch.setattr(VisionTransformer, "__init__", lambda self, config: made.append(self) or build(self, config))
     both = load([journey.plugin, second], device="cpu")
-    assert len({id(resident.backbone.module) for resident in both._residents}) == 1
+    assert len({id(resident.backbone.module) for resident in both.residents}) == 1
     assert len(made) == 1
     first, other = both.predict(journey.scans[0])
     assert len(reads) == 1
@@ -196,7 +196,7 @@ def test_a_plugin_of_other_preprocessing_code_is_refused(journey):
 def test_predicting_never_changes_the_backbone(journey, predictor):
     from anymc3d.tensor_hash import tensors_hash
 
-    (resident,) = predictor._residents
+    (resident,) = predictor.residents
     before = tensors_hash(resident.backbone.module.state_dict())
     predictor.predict(journey.scans[0])
     assert tensors_hash(resident.backbone.module.state_dict()) == before
@@ -236,7 +236,7 @@ def test_a_failed_case_is_tried_again(journey, predictor, tmp_path, monkeypatch)
     def no_memory(*_args):
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr(Predictor, "_one", no_memory)
+    monkeypatch.setattr(Predictor, "predict_scans", no_memory)
     assert predict_cohort(predictor, cases, tmp_path / "out", quiet=True).exit_code == 4
     monkeypatch.undo()
     result = predict_cohort(predictor, cases, tmp_path / "out", quiet=True)

@@ -64,8 +64,11 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Resident:
-    """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone."""
+class Resident:
+    """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone.
+
+    ``encoding`` says how slices go through the backbone.
+    """
 
     plugin: Plugin
     members: tuple[tuple[PluginCard, VolumeClassifier], ...]
@@ -102,7 +105,7 @@ class Predictor:
         self.device = choose_device(device)
         dtype = choose_dtype(precision, self.device)
         loaded: dict[tuple[str, str], LoadedBackbone] = {}
-        self._residents: list[_Resident] = []
+        self.residents: list[Resident] = []
         for plugin in plugins:
             record = plugin.card.backbone
             key = (record.fingerprint, record.positions)
@@ -115,12 +118,12 @@ class Predictor:
                 for member in plugin.members
             )
             encoding = Encoding(mean=record.mean, std=record.std, chunk_size=chunk_size, dtype=dtype)
-            self._residents.append(_Resident(plugin, members, shared, encoding))
+            self.residents.append(Resident(plugin, members, shared, encoding))
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
         """The plugins, in the order they were given."""
-        return tuple(resident.plugin for resident in self._residents)
+        return tuple(resident.plugin for resident in self.residents)
 
     def predict(
         self,
@@ -137,25 +140,25 @@ class Predictor:
             ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
         """
         study = study_case(scan, views, case=case, spacing=spacing, series=series)
-        scans = CaseScans(self._fitted(study))
-        predictions = [self._one(resident, study, scans) for resident in self._residents]
+        scans = CaseScans(self.fitted(study))
+        predictions = [self.predict_scans(resident, study, scans) for resident in self.residents]
         return predictions[0] if len(predictions) == 1 else predictions
 
     def predict_case(self, case: Case) -> list[Prediction]:
         """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``."""
-        scans = CaseScans(self._fitted(case))
-        return [self._guarded(resident, case, scans) for resident in self._residents]
+        scans = CaseScans(self.fitted(case))
+        return [self._guarded(resident, case, scans) for resident in self.residents]
 
-    def _fitted(self, case: Case) -> Case:
+    def fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""
         wanted = {view.image for plugin in self.plugins for view in plugin.card.preprocessing.values()}
         if set(case.images) == {"image"} and len(wanted) == 1:
             return replace(case, images={wanted.pop(): case.images["image"]})
         return case
 
-    def _guarded(self, resident: _Resident, case: Case, scans: CaseScans) -> Prediction:
+    def _guarded(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
         try:
-            return self._one(resident, case, scans)
+            return self.predict_scans(resident, case, scans)
         except AnyMC3DError as error:
             message = _without_paths(error, case)
         except (MemoryError, RuntimeError) as error:
@@ -166,10 +169,16 @@ class Predictor:
             case=case.id, plugin=card.name, status="error", message=message, labels=card.labels.output_names
         )
 
-    def _one(self, resident: _Resident, case: Case, scans: CaseScans) -> Prediction:
+    def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
+        """What one plugin says of one case whose scans are at hand.
+
+        Raises:
+            ScanError: a scan cannot be read or used.
+            PluginError: a logit is not finite.
+        """
         card = resident.plugin.card
         prepared = scans.prepare(card.preprocessing)
-        batch = {name: self._packed(prepared.views[name], view) for name, view in card.preprocessing.items()}
+        batch = self.batch(card, prepared)
         with torch.inference_mode():
             # One member after the other: only one set of adapted weights is in memory at a time.
             runs = [
@@ -199,6 +208,10 @@ class Predictor:
             },
             view_weights=_view_weights(card, runs),
         )
+
+    def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:
+        """The prepared slices of one case as the classifier takes them; a view it lacks has no slices."""
+        return {name: self._packed(prepared.views[name], view) for name, view in card.preprocessing.items()}
 
     def _packed(self, prepared: PreparedView | None, view: ViewSettings) -> PackedSlices:
         if prepared is None:

@@ -1,0 +1,1 @@
+"""Why a classifier said what it said: heatmaps in the scan's own grid, and how well they point at the truth."""
