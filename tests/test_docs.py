@@ -143,9 +143,10 @@ def test_every_name_of_the_tables_is_described():
     from anymc3d.evaluate.task_calibration import CHOICES
     from anymc3d.models.fusion import FUSIONS
     from anymc3d.train.losses import LOSSES
+    from anymc3d.windows import WINDOWS
 
     text = doc("task-file.md")
-    for name in (*FUSIONS, *LOSSES, *AUGMENTATIONS, *CHOICES):
+    for name in (*FUSIONS, *LOSSES, *AUGMENTATIONS, *CHOICES, *WINDOWS):
         assert f"`{name}`" in text, name
 
 

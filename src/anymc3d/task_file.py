@@ -18,6 +18,7 @@ from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.settings_dict import from_plain, to_plain
 from anymc3d.strict_yaml import MAX_YAML_BYTES, load_yaml
 from anymc3d.task_text import SHORTHANDS, task_text
+from anymc3d.windows import window_names, with_numbers
 
 WEIGHT_SUFFIXES = (".safetensors", ".onnx", ".bin")
 
@@ -79,7 +80,15 @@ def format_task(
         # A folder beside the file needs its ./ to be seen as a path when it is read back.
         name = name if is_path(name) else f"./{name}"
         settings = replace(settings, backbone=replace(settings.backbone, name=name))
-    return task_text(settings, reasons or {}, complete=complete)
+    return task_text(settings, _window_comments(settings) | dict(reasons or {}), complete=complete)
+
+
+def _window_comments(settings: TaskSettings) -> dict[str, str]:
+    """The names of CT windows that have one: the file holds their numbers."""
+    if settings.data.modality != "CT":
+        return {}
+    names = {f"views.{name}.windows": window_names(view.windows) for name, view in settings.views.items()}
+    return {key: text for key, text in names.items() if text}
 
 
 def is_path(backbone: str) -> bool:
@@ -99,7 +108,9 @@ def _read_text(path: Path) -> str:
 
 
 def _build(plain: Any, source: str, problems: list[str]) -> TaskSettings:
-    settings = from_plain(TaskSettings, _expanded(plain) if isinstance(plain, dict) else plain, problems)
+    if isinstance(plain, dict):
+        plain = with_numbers(_expanded(plain), problems)
+    settings = from_plain(TaskSettings, plain, problems)
     if problems:
         raise TaskFileError(source, problems)
     return settings
