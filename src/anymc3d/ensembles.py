@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from anymc3d.errors import PluginError, ProblemsError, UsageError
+from anymc3d.evaluate.calibration import MIN_OUTCOMES
 from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.plugin_card import Member, PluginCard, member_differences
 from anymc3d.plugins import MEMBER_PREFIX, Plugin
@@ -73,7 +74,24 @@ def warnings_of(card: PluginCard) -> list[str]:
     if methods != {"platt"}:
         others = ", ".join(sorted(methods - {"platt"}))
         return [f"{others} does not put a member's operating point on {HALF}, where the ensemble decides"]
-    return []
+    return _too_few(card)
+
+
+def _too_few(card: PluginCard) -> list[str]:
+    """One line if some members' slopes could not be fitted: such a label's mean logit leans on the others."""
+    found: dict[str, int] = {}
+    for member in card.members:
+        maps = member.card.calibration.maps if member.card.calibration is not None else {}
+        for name, one in maps.items():
+            found[name] = found.get(name, 0) + (min(one.n_positive, one.n - one.n_positive) < MIN_OUTCOMES)
+    few = [f"{name} in {count} of {len(card.members)} members" for name, count in found.items() if count]
+    if not few:
+        return []
+    shown = ", ".join(few[:_SHOWN]) + (f" and {len(few) - _SHOWN} more labels" if len(few) > _SHOWN else "")
+    return [
+        f"fitted on fewer than {MIN_OUTCOMES} cases of the rarer outcome: {shown}; calibrate them with the pooled "
+        "out-of-fold cases ('anymc3d calibrate --pooled')"
+    ]
 
 
 def _check(plugins: Sequence[Plugin], sources: Sequence[str]) -> None:

@@ -164,6 +164,48 @@ class TestFewCases:
         assert calibration.maps["y"].kind == "none"
         assert "left uncalibrated" in calibration.notes()[0]
 
+    @pytest.mark.parametrize("method", ["platt", "temperature", "isotonic"])
+    def test_pooled_cases_stand_in_for_the_label_that_has_too_few_and_for_no_other(self, method):
+        """METHODS 9.1: few-positive classes take the operating point of the pooled out-of-fold logits."""
+        targets, raw = cases(n=200)
+        pooled = cases(n=900, seed=5)
+        targets[:, 1] = np.where(np.arange(200) < 4, 1.0, 0.0)
+        alone, pool = choose_points(targets, raw, "f1"), choose_points(*pooled, "f1")
+        points = choose_points(targets, raw, "f1", pooled=pooled)
+        assert [point.threshold for point in points] == [alone[0].threshold, pool[1].threshold, alone[2].threshold]
+        assert [point.source_split for point in points] == ["val", "pooled", "val"]
+        found = fit_task(targets, raw, MULTILABEL, points, method=method, pooled=pooled)
+        whole = fit_task(*pooled, MULTILABEL, pool, method=method)
+        own = fit_task(targets, raw, MULTILABEL, alone, method=method)
+        assert (found.maps["b"].slope, found.maps["b"].knots) == (whole.maps["b"].slope, whole.maps["b"].knots)
+        assert found.maps["b"].n == (~np.isnan(pooled[0][:, 1])).sum()
+        assert found.maps["b"].note == "4 cases of the rarer outcome, below 10: fitted on pooled cases"
+        assert (found.maps["a"], found.maps["c"]) == (own.maps["a"], own.maps["c"])
+
+    def test_pooled_cases_that_have_no_more_are_not_taken(self):
+        targets, raw = cases(num_labels=1, n=12)
+        assert choose_points(targets, raw, "f1", pooled=(targets, raw)) == choose_points(targets, raw, "f1")
+
+    def test_pooled_cases_that_are_too_few_give_the_point_and_no_slope(self):
+        targets, raw = cases(num_labels=1, n=40, prevalence=0.5)
+        known = ~np.isnan(targets[:, 0])
+        few = (np.zeros((9, 1)), np.arange(9.0)[:, None])
+        some = targets[known][:12], raw[known][:12]
+        (point,) = choose_points(*few, "f1", pooled=some)
+        assert (point.source_split, point.n) == ("pooled", 12)
+        (note,) = fit_task(*few, BINARY, [point], method="platt", pooled=some).notes()
+        assert "even when pooled, below 10: slope left at 1" in note
+
+    def test_a_shared_temperature_falls_back_on_pooled_cases_too(self):
+        rng = np.random.default_rng(3)
+        raw = rng.normal(0, 3, (200, 3))
+        targets = np.eye(3)[[rng.choice(3, p=row) for row in special.softmax(raw / 3, axis=1)]]
+        points = choose_points(targets, raw, "none")
+        found = fit_task(targets[:8], raw[:8], MULTICLASS, points, method="temperature", pooled=(targets, raw))
+        whole = fit_task(targets, raw, MULTICLASS, points, method="temperature")
+        assert found.maps["kind"].slope == whole.maps["kind"].slope
+        assert "fitted on pooled cases" in found.notes()[0]
+
     def test_a_label_without_any_value_is_no_obstacle_to_the_others(self):
         targets, raw = cases()
         targets[:, 2] = np.nan

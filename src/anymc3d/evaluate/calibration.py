@@ -118,13 +118,14 @@ def fit_platt(
     note = ""
     few = _outcomes(target_array) < MIN_OUTCOMES
     if few and pooled is not None:
-        note = f"{_outcomes(target_array)} cases of the rarer outcome, below {MIN_OUTCOMES}: fitted on pooled cases"
+        note = pooled_note(_outcomes(target_array))
         target_array, logit_array = check_pair(pooled[0], pooled[1], what="pooled logits")
         point = pooled[2]
         few = _outcomes(target_array) < MIN_OUTCOMES
     num_cases, num_positive = target_array.size, int(target_array.sum())
     if few:
-        rarer = f"{_outcomes(target_array)} cases of the rarer outcome, below {MIN_OUTCOMES}"
+        where = " even when pooled" if note else ""
+        rarer = f"{_outcomes(target_array)} cases of the rarer outcome{where}, below {MIN_OUTCOMES}"
         note = f"{rarer}: slope left at {slope_if_few:.4g}"
         slope = slope_if_few
     else:
@@ -133,6 +134,11 @@ def fit_platt(
     return Calibration(
         kind="platt", slope=slope, threshold=point.threshold, n=num_cases, n_positive=num_positive, note=note
     )
+
+
+def pooled_note(own: int) -> str:
+    """What the record says of a label that was fitted on pooled cases, because it has ``own`` of the rarer outcome."""
+    return f"{own} cases of the rarer outcome, below {MIN_OUTCOMES}: fitted on pooled cases"
 
 
 def fit_temperature(classes: ArrayLike, logits: ArrayLike) -> Calibration:

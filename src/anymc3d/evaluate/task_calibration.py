@@ -7,12 +7,15 @@
 | isotonic    | linear between knots        | the operating point                                         |
 
 The paper's choice is platt through an operating point chosen on validation (METHODS 9.1, choice B).
+
+Where a label has fewer than ten cases of either outcome, the out-of-fold cases of all sister plugins can stand in
+(``pooled``: targets and raw logits as the label's own), the fallback of METHODS 9.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,6 +30,7 @@ from anymc3d.evaluate.calibration import (
     fit_isotonic,
     fit_platt,
     fit_temperature,
+    pooled_note,
 )
 from anymc3d.evaluate.operating_points import OperatingPoint, choose
 from anymc3d.evaluate.weighted import Floats
@@ -46,6 +50,10 @@ CRITERIA = ("f1", "crg", "f1_crg", "youden", "none")
 """What the operating point is chosen for; ``none``: it stays at an uncalibrated probability of 0.5."""
 
 HALF = "probability=0.5"
+POOLED = "pooled"
+"""The source of an operating point that was chosen on the pooled out-of-fold cases."""
+Pooled = tuple[Floats, Floats]
+"""Targets and raw logits, (n, labels) or (n,) each."""
 _BELOW_HALF = 0.5 - 1e-9
 """The largest probability of a negative that is still below 0.5 in the nine digits of ``predictions.csv``."""
 
@@ -159,6 +167,16 @@ def check_method(method: str, kind: LabelKind) -> None:
         raise UsageError(f"calibration: a {kind} task takes {able}, got {method}: another map would reorder classes")
 
 
+def takes_pooled(targets: Floats, pooled: Floats) -> bool:
+    """Whether a label's own known targets (n,) are too few, and the pooled ones (m,) are more of the rarer outcome."""
+    return rarer_outcome(targets) < MIN_OUTCOMES and rarer_outcome(pooled) > rarer_outcome(targets)
+
+
+def rarer_outcome(targets: Floats) -> int:
+    """How many of the known targets (n,), 0 and 1, are of the rarer outcome."""
+    return int(min(targets.sum(), targets.size - targets.sum()))
+
+
 def choose_points(
     targets: Floats,
     raw: Floats,
@@ -166,20 +184,25 @@ def choose_points(
     *,
     split: str = "val",
     kept: Sequence[OperatingPoint] | None = None,
+    pooled: Pooled | None = None,
 ) -> list[OperatingPoint]:
     """Choose one operating point per label on targets (n, labels; 0, 1, NaN = missing) and raw logits (n, labels).
 
-    A label with one outcome only keeps its point of ``kept``; without ``kept`` it is decided at probability 0.5.
+    A label with too few cases is chosen on ``pooled`` where that has more. A label with one outcome only keeps its
+    point of ``kept``; without ``kept`` it is decided at probability 0.5.
     """
     points = []
     for index in range(raw.shape[1]):
         known, scores = _known(targets, raw, index)
+        source = split
+        if pooled is not None and takes_pooled(known, _known(*pooled, index)[0]):
+            (known, scores), source = _known(*pooled, index), POOLED
         one_outcome = len(np.unique(known)) < 2
         if one_outcome and kept is not None:
             points.append(kept[index])
         else:
             name = HALF if one_outcome or criterion == "none" else criterion
-            points.append(choose(name, known, scores, source_split=split))
+            points.append(choose(name, known, scores, source_split=source))
     return points
 
 
@@ -193,6 +216,7 @@ def fit_task(
     split: str = "val",
     earlier: TaskCalibration | None = None,
     fitted_on: str = "",
+    pooled: Pooled | None = None,
 ) -> TaskCalibration:
     """Fit the calibration of a task.
 
@@ -205,18 +229,20 @@ def fit_task(
         split: what the cases are, for the record.
         earlier: the calibration until now; where a label has too few cases its slope is kept.
         fitted_on: hash of the plugin whose logits these are.
+        pooled: the out-of-fold cases of all sister plugins, for labels with too few; the same as for the points.
 
     Raises:
         UsageError: a method that this task cannot take.
     """
     check_method(method, labels.kind)
     if labels.one_of_classes:
-        maps = {labels.columns[0]: _shared_temperature(targets, raw, earlier)}
+        maps = {labels.columns[0]: _shared_temperature(targets, raw, earlier, pooled)}
     else:
         maps = {}
         for index, name in enumerate(labels.output_names):
             before = earlier.maps[name] if earlier is not None else IDENTITY
-            maps[name] = _fit_label(method, *_known(targets, raw, index), points[index], before)
+            more = None if pooled is None else _known(*pooled, index)
+            maps[name] = _fit_label(method, *_known(targets, raw, index), points[index], before, more)
     criterion = "" if labels.one_of_classes else _shared_criterion(points)
     cases = int((~np.isnan(targets)).any(axis=1).sum())
     return TaskCalibration(method=method, criterion=criterion, split=split, cases=cases, maps=maps, fitted_on=fitted_on)
@@ -233,27 +259,47 @@ def _shared_criterion(points: Sequence[OperatingPoint]) -> str:
     return max(dict.fromkeys(names), key=names.count)
 
 
-def _fit_label(method: Method, targets: Floats, raw: Floats, point: OperatingPoint, before: Calibration) -> Calibration:
+def _fit_label(
+    method: Method, targets: Floats, raw: Floats, point: OperatingPoint, before: Calibration, pooled: Pooled | None
+) -> Calibration:
+    stands_in = pooled if pooled is not None and takes_pooled(targets, pooled[0]) else None
     if method == "platt":
         slope = before.slope if before.kind in ("platt", "temperature") else 1.0
-        return fit_platt(targets, raw, point, slope_if_few=slope)
-    rarer = int(min(targets.sum(), targets.size - targets.sum()))
+        more = None if stands_in is None else (*stands_in, point)
+        return fit_platt(targets, raw, point, slope_if_few=slope, pooled=more)
+    note = ""
+    if stands_in is not None:
+        note = pooled_note(rarer_outcome(targets))
+        targets, raw = stands_in
+    rarer = rarer_outcome(targets)
     if rarer < MIN_OUTCOMES:
         return _not_fitted(method, before, rarer, targets.size, int(targets.sum()))
     if method == "isotonic":
-        return fit_isotonic(targets, raw)
+        return replace(fit_isotonic(targets, raw), note=note)
     fitted = fit_temperature(targets, np.stack([np.zeros_like(raw), raw], axis=1))
-    return _with_positives(fitted, int(targets.sum()))
+    return replace(fitted, n_positive=int(targets.sum()), note=fitted.note or note)
 
 
-def _shared_temperature(targets: Floats, raw: Floats, earlier: TaskCalibration | None) -> Calibration:
-    there = ~np.isnan(targets).any(axis=1)
-    classes = targets[there].argmax(axis=1)
-    others = classes.size - int(np.bincount(classes, minlength=1).max())
+def _shared_temperature(
+    targets: Floats, raw: Floats, earlier: TaskCalibration | None, pooled: Pooled | None
+) -> Calibration:
+    classes, logits, others = _classes_of(targets, raw)
+    note = ""
+    if pooled is not None and others < MIN_OUTCOMES and _classes_of(*pooled)[2] > others:
+        note = pooled_note(others)
+        classes, logits, others = _classes_of(*pooled)
     if others < MIN_OUTCOMES:
         before = next(iter(earlier.maps.values())) if earlier is not None else IDENTITY
         return _not_fitted("temperature", before, others, classes.size, 0)
-    return fit_temperature(classes, raw[there])
+    fitted = fit_temperature(classes, logits)
+    return replace(fitted, note=fitted.note or note)
+
+
+def _classes_of(targets: Floats, raw: Floats) -> tuple[np.ndarray, Floats, int]:
+    """Class indices (m,) and logits (m, K) of the labelled cases, and how many are not of the commonest class."""
+    there = ~np.isnan(targets).any(axis=1)
+    classes = targets[there].argmax(axis=1)
+    return classes, raw[there], classes.size - int(np.bincount(classes, minlength=1).max())
 
 
 def _not_fitted(method: Method, before: Calibration, rarer: int, num_cases: int, num_positive: int) -> Calibration:
@@ -267,7 +313,3 @@ def _not_fitted(method: Method, before: Calibration, rarer: int, num_cases: int,
         n_positive=num_positive,
         note=f"{rarer} cases of the rarer outcome, below {MIN_OUTCOMES}: {what}",
     )
-
-
-def _with_positives(calibration: Calibration, num_positive: int) -> Calibration:
-    return Calibration(**{**vars(calibration), "n_positive": num_positive})
