@@ -1,7 +1,7 @@
 """A plugin and a table of its predictions in, the same weights with another calibration out. No scan is opened.
 
 For a new site a few dozen labelled cases are enough for an operating point; a label with fewer than ten cases of
-either outcome keeps its slope, and says so.
+either outcome keeps its slope, or is fitted on the pooled out-of-fold cases of sister plugins, and says so.
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ from anymc3d.evaluate.metrics import RANKING_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.predictions import read_predictions, shown_few
 from anymc3d.evaluate.targets import encode_targets
-from anymc3d.evaluate.task_calibration import CRITERIA, METHODS, check_method, choose_points, fit_task
+from anymc3d.evaluate.task_calibration import (
+    CRITERIA,
+    METHODS,
+    Pooled,
+    check_method,
+    choose_points,
+    fit_task,
+    takes_pooled,
+)
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.evaluation import read_labels
 from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin
+from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.tables import read_table
 
 PREDICT_RECORD = "predict.json"
@@ -44,7 +53,13 @@ class ScoredCases:
 
     def of_split(self, split: str) -> ScoredCases:
         """The cases of one split."""
-        keep = [index for index, name in enumerate(self.splits) if name == split]
+        return self._kept([index for index, name in enumerate(self.splits) if name == split])
+
+    def without_split(self, split: str) -> ScoredCases:
+        """The cases of all other splits."""
+        return self._kept([index for index, name in enumerate(self.splits) if name != split])
+
+    def _kept(self, keep: Sequence[int]) -> ScoredCases:
         rows = np.asarray(keep, dtype=np.intp)
         names, patients = (tuple(part[i] for i in keep) for part in (self.splits, self.patients))
         return ScoredCases(self.targets[rows], self.raw[rows], names, patients)
@@ -60,22 +75,58 @@ class Recalibrated:
     positives: Mapping[str, tuple[int, int]]
     """Label -> (positives, cases with a label)."""
     warnings: list[str]
+    pooled: tuple[str, ...] = ()
+    """Labels that were fitted on the pooled cases."""
 
 
-def read_scored(plugin: Plugin, predictions: Path, manifest: Path) -> ScoredCases:
-    """Read the plugin's predictions of the manifest's cases.
+def read_scored(plugin: Plugin, predictions: Path, manifest: Path, pseudonyms: Pseudonyms | None = None) -> ScoredCases:
+    """Read the plugin's predictions of the manifest's cases; ``pseudonyms``: those under which they were predicted.
 
     Raises:
         UsageError, ProblemsError: tables that cannot be used, or predictions of another plugin.
     """
-    rows, listed = read_table(predictions), read_labels(manifest)
-    rows = _own_rows(plugin, rows)
-    labels = plugin.card.labels
+    rows = _own_rows(plugin, read_table(predictions))
     if rows and all(row.get("status") == "error" for row in rows):
         raise UsageError(f"{predictions}: every case of plugin {plugin.card.name!r} failed: there are no logits")
     _check_maker(plugin, predictions)
+    return scored_cases(plugin.card.labels, rows, read_labels(manifest, pseudonyms), plugin=plugin.card.name)
+
+
+def read_pooled(labels: LabelSettings, predictions: Path, manifest: Path, *, repeat: str | None = None) -> ScoredCases:
+    """Read out-of-fold predictions, such as ``RUN/oof.csv`` of ``train --folds``: each case by a plugin that never
+    trained on it. Rows of the manifest's ``test`` split are left out.
+
+    Args:
+        labels: of the plugins.
+        predictions: the table; with several repeats its ``plugin`` column names them.
+        manifest: with the labels of these cases.
+        repeat: which repeat; without it the first.
+
+    Raises:
+        UsageError, ProblemsError: tables that cannot be used, or no case with a label and a prediction.
+    """
+    rows = read_table(predictions)
+    if rows and "plugin" in rows[0]:
+        wanted = repeat or rows[0]["plugin"]
+        rows = [
+            {name: cell for name, cell in row.items() if name != "plugin"} for row in rows if row["plugin"] == wanted
+        ]
+    cases = scored_cases(labels, rows, read_labels(manifest)).without_split("test")
+    if not len(cases.splits):
+        raise UsageError(f"{predictions}: no case outside the test split has both a prediction and a label")
+    return cases
+
+
+def scored_cases(
+    labels: LabelSettings, rows: Sequence[Mapping[str, str]], listed: Sequence[Mapping[str, str]], *, plugin: str = ""
+) -> ScoredCases:
+    """Rows of ``predictions.csv`` and of the manifest (:func:`anymc3d.evaluation.read_labels`) -> cases with both.
+
+    Raises:
+        UsageError, ProblemsError: tables that do not fit the labels or each other.
+    """
     _check_columns(labels, rows)
-    (found,), _ = read_predictions(rows, [row["case"] for row in listed], known=[labels], plugin=plugin.card.name)
+    (found,), _ = read_predictions(rows, [row["case"] for row in listed], known=[labels], plugin=plugin)
     targets = encode_targets(listed, labels)
     raw = found.logits
     usable = np.isfinite(raw).all(axis=1) & (~np.isnan(targets)).any(axis=1)
@@ -117,7 +168,13 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
 
 
 def recalibrate(
-    plugin: Plugin, cases: ScoredCases, *, split: str, method: str | None = None, criterion: str | None = None
+    plugin: Plugin,
+    cases: ScoredCases,
+    *,
+    split: str,
+    method: str | None = None,
+    criterion: str | None = None,
+    pooled: ScoredCases | None = None,
 ) -> Recalibrated:
     """Fit a new calibration; see :func:`choose_cases` for the cases.
 
@@ -127,6 +184,7 @@ def recalibrate(
         split: what they are, for the record.
         method: platt, temperature or isotonic; default: the usual one of the kind of task.
         criterion: f1, crg, f1_crg, youden, none; default: the plugin's own. Multi-class takes none.
+        pooled: out-of-fold cases of sister plugins (:func:`read_pooled`), for labels with too few cases of their own.
 
     Raises:
         UsageError: unknown or unfitting method or criterion, or cases of one outcome only.
@@ -135,8 +193,10 @@ def recalibrate(
     kind = card.labels.kind
     method = method or METHODS[kind][0]
     check_method(method, kind)
-    _check_outcomes(card.labels, cases.targets, split)
-    points = _points(card, cases, criterion, split)
+    more = None if pooled is None else (pooled.targets, pooled.raw)
+    if more is None:
+        _check_outcomes(card.labels, cases.targets, split)
+    points = _points(card, cases, criterion, split, more)
     calibration = fit_task(
         cases.targets,
         cases.raw,
@@ -146,6 +206,7 @@ def recalibrate(
         split=split,
         earlier=card.calibration,
         fitted_on=plugin.hash,
+        pooled=more,
     )
     counts = {
         name: (int(np.nansum(column)), int((~np.isnan(column)).sum()))
@@ -158,8 +219,9 @@ def recalibrate(
         # Figures of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
         metrics=tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS),
     )
-    warnings = calibration.notes() + _unchosen(card.labels, cases.targets) + _few(method, counts)
-    return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)))
+    stood_in = _on_pooled(card.labels, cases.targets, more)
+    warnings = calibration.notes() + _unchosen(card.labels, cases.targets, stood_in) + _few(method, counts)
+    return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
 
 
 def _own_rows(plugin: Plugin, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -211,7 +273,9 @@ def _check_outcomes(labels: LabelSettings, targets: Floats, split: str) -> None:
     raise UsageError(f"nothing to fit: no label has both outcomes in the {which} ({shown_few(counts)})")
 
 
-def _points(card: PluginCard, cases: ScoredCases, criterion: str | None, split: str) -> list[OperatingPoint]:
+def _points(
+    card: PluginCard, cases: ScoredCases, criterion: str | None, split: str, pooled: Pooled | None
+) -> list[OperatingPoint]:
     if card.labels.one_of_classes:
         if criterion is not None:
             kind = card.labels.kind
@@ -221,7 +285,7 @@ def _points(card: PluginCard, cases: ScoredCases, criterion: str | None, split: 
         raise UsageError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
     kept = [OperatingPoint.from_dict(point) for point in card.operating_points] or None
     criterion = criterion or _usual_criterion(card)
-    return choose_points(cases.targets, cases.raw, criterion, split=split, kept=kept)
+    return choose_points(cases.targets, cases.raw, criterion, split=split, kept=kept, pooled=pooled)
 
 
 def _usual_criterion(card: PluginCard) -> str:
@@ -231,13 +295,21 @@ def _usual_criterion(card: PluginCard) -> str:
     return max(dict.fromkeys(own), key=own.count) if own else USUAL_CRITERION
 
 
-def _unchosen(labels: LabelSettings, targets: Floats) -> list[str]:
+def _on_pooled(labels: LabelSettings, targets: Floats, pooled: Pooled | None) -> tuple[str, ...]:
+    """The labels that have too few cases of their own, and more among the pooled ones."""
+    if pooled is None or labels.one_of_classes:
+        return ()
+    pairs = zip(labels.output_names, targets.T, pooled[0].T, strict=True)
+    return tuple(name for name, own, more in pairs if takes_pooled(own[~np.isnan(own)], more[~np.isnan(more)]))
+
+
+def _unchosen(labels: LabelSettings, targets: Floats, stood_in: Sequence[str]) -> list[str]:
     if labels.one_of_classes:
         return []
     return [
         f"{name}: one outcome only, its operating point is kept"
         for name, column in zip(labels.output_names, targets.T, strict=True)
-        if len(np.unique(column[~np.isnan(column)])) < 2
+        if len(np.unique(column[~np.isnan(column)])) < 2 and name not in stood_in
     ]
 
 

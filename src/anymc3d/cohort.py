@@ -24,6 +24,7 @@ from anymc3d.errors import ScanError
 from anymc3d.folders import claim, locked
 from anymc3d.plugins import Plugin
 from anymc3d.predict import Predictor
+from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.tables import write_table
 from anymc3d.version import __version__
 
@@ -53,21 +54,29 @@ class CohortResult:
 
 
 def predict_cohort(
-    predictor: Predictor, cases: Sequence[Case], out: Path, *, precision: str = "fp32", quiet: bool = False
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    precision: str = "fp32",
+    pseudonyms: Pseudonyms | None = None,
+    quiet: bool = False,
 ) -> CohortResult:
-    """Predict every case into ``out``.
+    """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
 
     Raises:
         RunFolderError: ``out`` belongs to other plugins or settings, or another process works in it.
     """
+    if pseudonyms is not None:
+        cases = pseudonyms.rename(cases)
     with locked(out):
-        claim(out / RECORD, _identity(predictor.plugins, precision), "a prediction run")
+        claim(out / RECORD, _identity(predictor.plugins, precision, pseudonyms), "a prediction run")
         done = read_journal(out / JOURNAL)
         rows: list[Row] = []
         computed = 0
         with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
             for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
-                key = _inputs_key(case)
+                key = _inputs_key(case, pseudonyms)
                 entry = done.get(case.id)
                 if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
                     entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
@@ -112,16 +121,17 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _inputs_key(case: Case) -> str | None:
+def _inputs_key(case: Case, pseudonyms: Pseudonyms | None) -> str | None:
     """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
     try:
         hashes = CaseScans(case).hashes()
     except ScanError:
         return None
-    return json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)
+    key = json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)
+    return key if pseudonyms is None else pseudonyms.seal(key)
 
 
-def _identity(plugins: Sequence[Plugin], precision: str) -> dict[str, Any]:
+def _identity(plugins: Sequence[Plugin], precision: str, pseudonyms: Pseudonyms | None) -> dict[str, Any]:
     return {
         "kind": "predict",
         "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
@@ -130,6 +140,7 @@ def _identity(plugins: Sequence[Plugin], precision: str) -> dict[str, Any]:
         "precision": precision,
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
+        **({} if pseudonyms is None else {"pseudonym_key": pseudonyms.check}),
     }
 
 

@@ -22,6 +22,7 @@ from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
 from anymc3d.folders import claim, locked
+from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.tables import read_table, write_table
 from anymc3d.task_file import read_task
 
@@ -44,6 +45,7 @@ def evaluate_predictions(
     *,
     tasks: Sequence[Path] = (),
     settings: StudySettings | None = None,
+    pseudonyms: Pseudonyms | None = None,
     overwrite: bool = False,
 ) -> Study:
     """Evaluate one table of predictions into the folder ``out``.
@@ -54,6 +56,7 @@ def evaluate_predictions(
         out: new, empty, or made from the same inputs; other inputs need ``overwrite``.
         tasks: task files, needed where a label's cells are other texts than 0 and 1.
         settings: groups, operating points, resampling.
+        pseudonyms: where the predictions were made under them.
         overwrite: replace the figures of other inputs.
 
     Raises:
@@ -62,7 +65,8 @@ def evaluate_predictions(
     """
     settings = settings or StudySettings()
     known = [read_task(path).labels for path in tasks]
-    study = evaluate_study(read_table(predictions), read_labels(manifest), known=known, settings=settings)
+    labels = read_labels(manifest, pseudonyms)
+    study = evaluate_study(read_table(predictions), labels, known=known, settings=settings)
     _check_has_figures(study)
     identity = {
         "kind": "evaluation",
@@ -80,8 +84,10 @@ def evaluate_predictions(
     return study
 
 
-def read_labels(path: Path) -> list[dict[str, str]]:
+def read_labels(path: Path, pseudonyms: Pseudonyms | None = None) -> list[dict[str, str]]:
     """Read a manifest for its labels: ``case``, ``patient``, ``split`` (where it has one) and the other columns' cells.
+
+    ``pseudonyms``: those under which the cases were predicted.
 
     Raises:
         ManifestError: with every fault that matters without the scans.
@@ -92,7 +98,7 @@ def read_labels(path: Path) -> list[dict[str, str]]:
     if problems:
         raise ManifestError(str(path), problems)
     rows = []
-    for case in manifest.cases:
+    for case in manifest.cases if pseudonyms is None else pseudonyms.rename(manifest.cases):
         row = {**case.cells, "case": case.id, "patient": case.patient}
         rows.append(row if case.split is None else {**row, "split": case.split})
     return rows

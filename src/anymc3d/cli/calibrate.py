@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("train", "val", "test"), help="fit on these rows (default: val, or all without splits)"
     )
     parser.add_argument(
+        "--pooled",
+        type=Path,
+        metavar="OOF.csv",
+        help="out-of-fold predictions of sister plugins (RUN/oof.csv of 'train --folds'), for labels with fewer than "
+        "10 cases of either outcome",
+    )
+    parser.add_argument(
         "--figure",
         type=Path,
         metavar="OUT.png|.csv",
         help="compare no calibration with F1, CRG and F1+CRG, fitted on val and scored on test rows",
     )
+    add_pseudonymize(parser, "the predictions were made with this option and key")
     parser.add_argument("--overwrite", action="store_true", help="replace another plugin at OUT")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
@@ -49,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, or compare the strategies, or both."""
     if args.out is None and args.figure is None:
         raise UsageError("expected -o NEW.safetensors, or --figure OUT.png, or both")
+    if args.pooled is not None and args.out is None:
+        raise UsageError("--pooled: only with -o; the figure compares fits on the validation rows alone")
     if args.figure is not None and args.figure.suffix not in (".png", ".csv"):
         raise UsageError(f"--figure: expected a name that ends in .png or .csv, got {args.figure}")
     from anymc3d.calibrating import read_scored
@@ -56,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.plugins import load_plugin
 
     plugin = load_plugin(args.plugin)
-    cases = read_scored(plugin, args.predictions, args.manifest)
+    cases = read_scored(plugin, args.predictions, args.manifest, chosen_pseudonyms(args, []))
     printed: dict[str, object] = {}
     if args.out is not None:
         printed |= _calibrate(args, plugin, cases)
@@ -70,11 +81,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
-    from anymc3d.calibrating import choose_cases, recalibrate
+    from anymc3d.calibrating import choose_cases, read_pooled, recalibrate
     from anymc3d.cli.new_plugin import write_new
 
     chosen, split, warnings = choose_cases(cases, args.split)
-    new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion)
+    pooled = None if args.pooled is None else read_pooled(plugin.card.labels, args.pooled, args.manifest)
+    new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion, pooled=pooled)
     digest = write_new(args.out, new.card, plugin.tensors, overwrite=args.overwrite, inputs=[args.plugin])
     for warning in [*warnings, *new.warnings]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -86,6 +98,7 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
         "split": split,
         "cases": new.cases,
         "positives": {name: {"positive": p, "cases": n} for name, (p, n) in new.positives.items()},
+        "pooled": list(new.pooled),
         "warnings": [*warnings, *new.warnings],
     }
 

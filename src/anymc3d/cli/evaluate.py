@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    add_pseudonymize(parser, "the predictions were made with this option and key")
     parser.add_argument("--overwrite", action="store_true", help="replace the figures of other inputs in OUT")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
@@ -56,7 +58,13 @@ def run(args: argparse.Namespace) -> int:
         sampling=Sampling(num_resamples=args.resamples, seed=args.seed),
     )
     study = evaluate_predictions(
-        args.predictions, args.manifest, args.out, tasks=args.task, settings=settings, overwrite=args.overwrite
+        args.predictions,
+        args.manifest,
+        args.out,
+        tasks=args.task,
+        settings=settings,
+        pseudonyms=chosen_pseudonyms(args, [args.out]),
+        overwrite=args.overwrite,
     )
     for warning in study.warnings:
         print(f"warning: {warning}", file=sys.stderr)

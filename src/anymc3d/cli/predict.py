@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", metavar="RULE", help="of a DICOM folder: a series UID or its short hash, or Tag=value"
     )
+    add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
+    add_map(parser)
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -52,13 +55,19 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.cohort import TABLE, predict_cohort
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
+    from anymc3d.pseudonyms import write_map
 
+    pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
     cases = read_inputs(args.input, args.split, args.series)
     predictor = Predictor(
         plugins, backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
     )
-    result = predict_cohort(predictor, cases, args.out, precision=args.precision, quiet=args.quiet)
+    result = predict_cohort(
+        predictor, cases, args.out, precision=args.precision, pseudonyms=pseudonyms, quiet=args.quiet
+    )
+    if pseudonyms is not None and args.pseudonym_map is not None:
+        write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:
         print_json(result.rows)
         return result.exit_code
@@ -99,8 +108,13 @@ def read_inputs(inputs: list[str], splits: list[str] | None = None, series: str 
             raise UsageError("expected scans, or view=scan for every view of one study, got both")
         return [study_case(None, {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}, series=series)]
     cases = [study_case(str(Path(text).resolve()), None, series=series) for text in inputs]
-    ids = [case.id for case in cases]
-    twice = sorted({name for name in ids if ids.count(name) > 1})
-    if twice:
-        raise UsageError(f"two scans would get the case id {twice[0]!r}; list them in a manifest with a case column")
+    _check_ids(cases)
     return cases
+
+
+def _check_ids(cases: list[Case]) -> None:
+    first: dict[str, int] = {}
+    for number, case in enumerate(cases, start=1):
+        if first.setdefault(case.id, number) != number:
+            what = f"inputs {first[case.id]} and {number} have the same file name, which is the case id"
+            raise UsageError(f"{what}; list them in a manifest with a case column")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+
 if TYPE_CHECKING:
     from anymc3d.config import TaskSettings
     from anymc3d.train.folds import FoldRuns
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", type=int, metavar="N", help="train N folds; RUN/oof.csv has every case predicted once"
     )
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="with --folds: repeat on other folds")
+    add_pseudonymize(parser, "the run folder holds keyed pseudonyms in place of ids, paths and metadata")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -34,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.folds is None and args.repeats != 1:
         raise UsageError("--repeats: only with --folds; for another run of one split use train.seed=1")
+    if args.folds is not None and args.pseudonymize is not None:
+        raise UsageError("--pseudonymize: not with --folds, whose manifests keep the paths; train one split at a time")
     task = read_task(args.task, args.overrides)
     try:
         report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
@@ -69,7 +74,8 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
 def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
     from anymc3d.train.fit import fit
 
-    plugin_path = fit(task, args.out, device=args.device, quiet=args.quiet)
+    pseudonyms = chosen_pseudonyms(args, [args.out])
+    plugin_path = fit(task, args.out, device=args.device, pseudonyms=pseudonyms, quiet=args.quiet)
     return lambda: _report_plugin(plugin_path, args)
 
 

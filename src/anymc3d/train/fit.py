@@ -27,6 +27,7 @@ from anymc3d.folders import claim, locked
 from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.plugins import lora_rank
+from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.task_file import task_to_dict, write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
@@ -42,8 +43,17 @@ from anymc3d.train.task_checks import check_task
 logger = logging.getLogger(__name__)
 
 
-def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet: bool = False) -> Path:
+def fit(
+    task: TaskSettings,
+    run_dir: Path | str,
+    *,
+    device: str = "auto",
+    pseudonyms: Pseudonyms | None = None,
+    quiet: bool = False,
+) -> Path:
     """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
+
+    With ``pseudonyms`` nothing in ``run_dir`` tells which cases they were; splits and weights are the same as without.
 
     Raises:
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
@@ -55,7 +65,7 @@ def fit(task: TaskSettings, run_dir: Path | str, *, device: str = "auto", quiet:
     processes = join(where)
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(folder.path)))
-        study = processes.together(lambda: load_study(task))
+        study = processes.together(lambda: load_study(task, pseudonyms))
         backbone = processes.together(lambda: find_backbone(task.backbone.name, position_rule=task.backbone.positions))
         if processes.on_first(lambda: _begin(folder, task, study, backbone)):
             logger.info("%s is finished; nothing to do", folder.path)
@@ -92,7 +102,7 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: Loaded
     claim(folder.record, _identity(task, study, backbone), "a training run")
     if folder.plugin.exists():
         return True
-    write_manifest(folder.manifest, study.manifest, {"split": study.splits})
+    write_manifest(folder.manifest, study.shown, {"split": study.splits})
     own = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
     write_task(folder.task, own, complete=True)
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from anymc3d.data.labels import encode, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import ManifestError
+from anymc3d.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Study:
     manifest: Manifest
     splits: tuple[str, ...]
     targets: np.ndarray
+    shown: Manifest
+    """What the run folder gets of the manifest: all, or under pseudonyms only ids, folds and the task's labels."""
 
     def indices(self, split: str, *, labelled: bool = True) -> list[int]:
         """Positions of the cases of one split; those without any label are left out unless asked for."""
@@ -27,8 +30,10 @@ class Study:
         return [i for i, name in enumerate(self.splits) if name == split and (known[i] or not labelled)]
 
 
-def load_study(task: TaskSettings) -> Study:
+def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Study:
     """Read manifest and labels, and split the cases where the manifest does not.
+
+    With ``pseudonyms`` the cases get other ids, after the split, which is by the ids of the manifest.
 
     Raises:
         ManifestError: every fault of the manifest, or a split without cases to train or select on.
@@ -36,7 +41,11 @@ def load_study(task: TaskSettings) -> Study:
     manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
     targets = encode(manifest.cases, task.labels)
     splits = assign_splits(manifest.cases, targets, fractions=task.data.fractions, seed=task.data.split_seed)
-    study = Study(manifest, tuple(splits), targets)
+    shown = manifest
+    if pseudonyms is not None:
+        manifest = replace(manifest, cases=tuple(pseudonyms.rename(manifest.cases)))
+        shown = _without_scans(manifest, task.labels.columns)
+    study = Study(manifest, tuple(splits), targets, shown)
     problems = []
     for split in ("train", "val"):
         found = study.targets[study.indices(split)]
@@ -47,3 +56,13 @@ def load_study(task: TaskSettings) -> Study:
     if problems:
         raise ManifestError(str(manifest.path), problems)
     return study
+
+
+def _without_scans(manifest: Manifest, labels: tuple[str, ...]) -> Manifest:
+    """No path, which is often a name, and no metadata, which may be dates and places."""
+    columns = tuple(column for column in manifest.columns if column in labels or column == "fold")
+    cases = [
+        replace(case, images={}, masks={}, center=None, cells={name: case.cells[name] for name in labels})
+        for case in manifest.cases
+    ]
+    return replace(manifest, columns=columns, cases=tuple(cases))
