@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     },
     {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate", "pseudonyms"},
     {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation"},
-    {"train", "plan", "predict", "cohort", "doctor"},
+    {"train", "plan", "predict", "cohort", "doctor", "explain", "adapters", "recipes", "vlm3d"},
     {"demo"},
     {"cli", "__main__"},
 ]
