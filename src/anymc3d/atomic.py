@@ -5,6 +5,7 @@ Temporary file in the same folder, flush, fsync, rename, fsync of the folder. Fi
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import tempfile
@@ -54,6 +55,18 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: ``value`` holds NaN or infinity.
     """
     write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def is_leftover(path: Path, target: str = "*") -> bool:
+    """Whether this is the temporary file of a write to ``target`` (a pattern of names) that never ended."""
+    return fnmatch.fnmatchcase(path.name, f".{target}.*.part")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in ``folder``; only for who alone writes there."""
+    for path in folder.iterdir():
+        if is_leftover(path):
+            path.unlink(missing_ok=True)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -48,18 +48,25 @@ def locked(folder: Path) -> Iterator[None]:
 def claim(record_path: Path, identity: Mapping[str, Any], what: str) -> None:
     """Write the identity of a run into its folder, or check that the folder already belongs to the same run.
 
+    What killed processes of the run left half written there is removed, so the caller holds the folder's lock.
+
     Raises:
         RunFolderError: the folder was made with other settings; every difference is named.
     """
     wanted = json.loads(json.dumps(identity))
     if not record_path.exists():
-        others = [p.name for p in record_path.parent.iterdir() if p.name not in (".lock", record_path.name)]
+        others = [
+            path.name
+            for path in record_path.parent.iterdir()
+            if path.name != ".lock" and not atomic.is_leftover(path, record_path.name)
+        ]
         if others:
             raise RunFolderError(
                 f"{record_path.parent}: expected a new or empty folder or one made by {what}, "
                 f"but it holds {', '.join(sorted(others)[:5])}; choose another output folder"
             )
         atomic.write_json(record_path, wanted)
+        atomic.clear_leftovers(record_path.parent)
         return
     try:
         found = json.loads(record_path.read_text(encoding="utf-8"))
@@ -71,6 +78,7 @@ def claim(record_path: Path, identity: Mapping[str, Any], what: str) -> None:
             f"{record_path.parent}: was made by {what} with other settings: {'; '.join(differences[:6])}; "
             "choose another output folder, or go back to those settings"
         )
+    atomic.clear_leftovers(record_path.parent)
 
 
 def differing(found: Any, wanted: Any, place: str = "") -> Iterator[str]:

@@ -109,39 +109,6 @@ def test_H1_the_number_of_threads_changes_no_decision_and_no_logit_beyond_roundi
         assert a["decision.block"] == b["decision.block"]
 
 
-@pytest.mark.timeout(900)
-def test_C1_a_run_killed_again_and_again_ends_bit_identical(journey, tmp_path, monkeypatch):
-    """SIGKILL at rising moments; the last start runs through. One thread, so that sums are added in one order."""
-    overrides = ("train.epochs=3",)
-    calm = start(journey.task, tmp_path / "calm", *overrides)
-    assert calm.wait(400) == 0, (tmp_path / "calm.err").read_text()
-    process = start(journey.task, tmp_path / "killed", *overrides)
-    kills = 0
-    while kills < 4:
-        wanted = tmp_path / "killed" / "checkpoints" / "latest.safetensors"
-        deadline = time.monotonic() + 300
-        stamp = wanted.stat().st_mtime_ns if wanted.exists() else None
-        while process.poll() is None and time.monotonic() < deadline:
-            if wanted.exists() and wanted.stat().st_mtime_ns != stamp and kills < 2:
-                break
-            if kills >= 2:
-                time.sleep(1.5 + 0.7 * kills)
-                break
-            time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        process = start(journey.task, tmp_path / "killed", *overrides)
-    assert process.wait(400) == 0, (tmp_path / "killed.err").read_text()
-    assert kills >= 2
-    for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
-    logs = [[{**row, "seconds": ""} for row in read_table(tmp_path / run / "log.csv")] for run in ("calm", "killed")]
-    assert logs[0] == logs[1]
-
-
 def test_C3_a_stop_request_saves_and_exits_75_and_the_same_command_goes_on(journey, tmp_path):
     process = start(journey.task, tmp_path / "run", "train.epochs=40")
     while not (tmp_path / "run" / "log.csv").exists() and process.poll() is None:

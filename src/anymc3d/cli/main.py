@@ -9,9 +9,11 @@ import argparse
 import importlib
 import json
 import logging
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
@@ -84,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(message)s",
             stream=sys.stderr,
         )
-        return importlib.import_module(COMMANDS[command][0]).run(parsed)
+        with stoppable():
+            return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -102,6 +105,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERNAL_ERROR
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """A scheduler's SIGTERM or SIGUSR1 ends a command as Ctrl-C does, with exit code 75 (only in the main thread)."""
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            before[number] = signal.signal(number, signal.default_int_handler)
+    except ValueError:
+        logging.getLogger(__name__).debug("not the main thread: stop signals keep their usual effect")
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_json(value: object) -> None:

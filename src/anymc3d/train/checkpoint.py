@@ -71,6 +71,12 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: TrainingSta
         ) from error
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a kill inside a write left; only for the process that writes the checkpoints."""
+    if folder.is_dir():
+        atomic.clear_leftovers(folder)
+
+
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], TrainingState] | None:
     """Return the newest whole checkpoint, or None when there is none at all.
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.task_file import task_to_dict, write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
-from anymc3d.train.checkpoint import TrainingState, load_checkpoint
+from anymc3d.train.checkpoint import TrainingState, clear_leftovers, load_checkpoint
 from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
 from anymc3d.train.losses import make_loss
 from anymc3d.train.optimisation import build_optimizer
@@ -100,6 +101,7 @@ def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dic
 def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: LoadedBackbone) -> bool:
     """Claim the folder, write the inputs of the run into it, and say whether the run is finished already."""
     claim(folder.record, _identity(task, study, backbone), "a training run")
+    clear_leftovers(folder.checkpoints)
     if folder.plugin.exists():
         return True
     write_manifest(folder.manifest, study.shown, {"split": study.splits})
@@ -200,4 +202,6 @@ def _run(parts: Parts, folder: RunFolder) -> dict[str, torch.Tensor]:
         tensors, state = found
         best = restore(parts, tensors)
         logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
+        # A kill between the checkpoint of an epoch and its line in the log must not cost the line.
+        parts.processes.on_first(partial(log.write, folder, state))
     return run_epochs(parts, state, best, lambda now: log.write(folder, now))

@@ -1,0 +1,145 @@
+"""A nursery of ``anymc3d`` processes that are killed or stopped on request; run as a script, one JSON request per line.
+
+It has everything imported and nothing computed, so each command is a fork away. A request: ``words`` (the command
+line), ``home``, ``said`` (a file for what it prints), ``every_step`` (a checkpoint after each step, not one every five
+minutes), ``signal``, and the ``moment`` at which the process sends it to itself, or null:
+
+* ``["call", "module:function", n]``: the n-th call of a function begins;
+* ``["torn", pattern, n]``: half of the n-th file whose name fits the pattern is written;
+* ``["renamed", pattern, n]``: the n-th such file has just got its final name.
+
+It answers with the process id, and when the process has ended with its exit status.
+"""
+
+import fnmatch
+import importlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+
+class Nursery:
+    """The other end: starts commands and waits for them."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert self.wait() == "ready"
+
+    def start(self, words, home, said, *, moment=None, every_step=False, sent=signal.SIGKILL):
+        """Start one command and return its process id."""
+        request = {"words": words, "home": str(home), "said": str(said), "moment": moment, "every_step": every_step}
+        request["signal"] = int(sent)
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def wait(self):
+        """The exit status of the command that runs; minus the signal that ended it."""
+        return json.loads(self.process.stdout.readline())
+
+    def run(self, words, home, said, **options):
+        """Start and wait."""
+        self.start(words, home, said, **options)
+        return self.wait()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
+
+
+def signal_at(sent, kind, what, number):
+    """Install the hook that signals this process."""
+    count, lock = itertools.count(1), threading.Lock()
+
+    def is_due():
+        with lock:
+            return next(count) == number
+
+    def send():
+        os.kill(os.getpid(), sent)
+
+    if kind == "call":
+        module_name, _, name = what.partition(":")
+        module = importlib.import_module(module_name)
+        original = getattr(module, name)
+
+        def called(*args, **kwargs):
+            if is_due():
+                send()
+            return original(*args, **kwargs)
+
+        setattr(module, name, called)
+        return
+    replace = os.replace
+
+    def replaced(source, target):
+        due = fnmatch.fnmatch(Path(target).name, what) and is_due()
+        if due and kind == "torn":
+            os.truncate(source, os.path.getsize(source) // 2)
+            send()
+        replace(source, target)
+        if due:
+            send()
+
+    os.replace = replaced
+
+
+def run_command(request):
+    """What a forked process does; never returns."""
+    out = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ["ANYMC3D_HOME"] = request["home"]
+    from anymc3d.cli.main import main
+    from anymc3d.train import loop
+
+    if request["every_step"]:
+        loop.SAVE_EVERY_S = -1.0
+    if request["moment"]:
+        signal_at(request["signal"], *request["moment"])
+    code = main(request["words"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def answer(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def serve():
+    import torch
+
+    import anymc3d.cli.predict
+    import anymc3d.cli.train
+    import anymc3d.cohort
+    import anymc3d.train.folds  # noqa: F401 - the point is to have it all imported
+
+    torch.set_num_threads(1)
+    answer("ready")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run_command(json.loads(line))
+            finally:
+                os._exit(70)
+        answer(pid)
+        answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    serve()
