@@ -16,6 +16,7 @@ import pytest
 
 from anymc3d.config import ViewSettings
 from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.cache_size import USERS
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import RunFolderError
 
@@ -67,7 +68,8 @@ def test_the_folder_and_its_files_are_private(tmp_path: Path) -> None:
     cache.get_or_make(KEY, prepared)
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(entry(cache).stat().st_mode) == 0o600
-    assert [path.name for path in cache.folder.iterdir()] == [f"{KEY}.safetensors"]
+    assert sorted(path.name for path in cache.folder.iterdir()) == [USERS, f"{KEY}.safetensors"]
+    assert stat.S_IMODE((cache.folder / USERS).stat().st_mode) == 0o700
 
 
 def damages() -> dict[str, object]:
@@ -142,7 +144,7 @@ def test_a_failed_make_leaves_nothing_behind(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with pytest.raises(AssertionError):
         cache.get_or_make(KEY, never)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [USERS]
 
 
 def test_a_folder_that_cannot_be_used_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

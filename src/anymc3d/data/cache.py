@@ -6,10 +6,12 @@ or not at all, and two makers of one entry write the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -20,6 +22,7 @@ from safetensors.numpy import load, save
 
 from anymc3d.atomic import write_bytes
 from anymc3d.config import ViewSettings
+from anymc3d.data.cache_size import hold
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.data.volume import Millimetres
 from anymc3d.errors import RunFolderError
@@ -41,6 +44,7 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.chmod(0o700)
+            hold(self, self.folder)
         except OSError as error:
             raise _folder_error(self.folder, error) from error
 
@@ -52,7 +56,9 @@ class Cache:
         """
         path = self.folder / f"{key}.safetensors"
         try:
-            return _decode(path.read_bytes(), key)
+            found = _decode(path.read_bytes(), key)
+            self.used(path)
+            return found
         except FileNotFoundError:
             pass
         except DamagedEntryError as error:
@@ -65,6 +71,12 @@ class Cache:
         except OSError as error:
             raise _folder_error(self.folder, error) from error
         return made
+
+
+    def used(self, path: Path) -> None:
+        """Note that an entry was used now: what was used longest ago is the first to go when the cache is trimmed."""
+        with contextlib.suppress(OSError):  # another process may have removed it; only its turn to go depends on this
+            os.utime(path)
 
 
 class DamagedEntryError(ValueError):

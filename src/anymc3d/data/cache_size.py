@@ -1,0 +1,182 @@
+"""How large the cache of prepared scans is, and keeping it within bounds: what was used longest ago goes first.
+
+An entry that a running process has used since it began is never removed. A process shows that it runs by holding a
+lock on a file in ``.in-use`` of the cache's folder; the lock goes with the process, however it ends. Removing is safe
+at any moment all the same: a reader sees a whole entry or none, and makes a missing one again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anymc3d.errors import UsageError
+
+USERS = ".in-use"
+ENTRY_SUFFIXES = (".safetensors", ".facts.json")
+STALE_PART_S = 24 * 3600
+"""A temporary file this old was left by a process that was killed while writing."""
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """What is in the cache. ``num_in_use``: entries that running processes have used since they began."""
+
+    folder: Path
+    num_entries: int
+    num_bytes: int
+    num_in_use: int
+    bytes_in_use: int
+    num_processes: int
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What was removed, and what is left."""
+
+    num_removed: int
+    bytes_removed: int
+    left: CacheState
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    size: int
+    used: float
+    """Seconds since 1970 of the last use."""
+
+
+def hold(owner: object, folder: Path) -> None:
+    """Show that this process uses the cache in ``folder``, as long as ``owner`` lives.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    users = folder / USERS
+    users.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f"{os.getpid()}-", dir=users)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_nlink:
+            weakref.finalize(owner, _release, handle, name, os.getpid())
+            return
+        os.close(handle)  # taken for a dead one between its making and its locking
+
+
+def _release(handle: int, name: str, process: int) -> None:
+    if os.getpid() == process:  # a forked child must not end what its parent shows
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+    os.close(handle)
+
+
+def cache_state(folder: Path) -> CacheState:
+    """Count what is there; a folder that is not there is empty."""
+    entries = list(_entries(folder))
+    started = _running_since(folder)
+    since = min(started, default=float("inf"))
+    busy = [entry for entry in entries if entry.used >= since]
+    return CacheState(
+        folder=folder,
+        num_entries=len(entries),
+        num_bytes=sum(entry.size for entry in entries),
+        num_in_use=len(busy),
+        bytes_in_use=sum(entry.size for entry in busy),
+        num_processes=len(started),
+    )
+
+
+def trim_cache(folder: Path, *, limit_bytes: int = 0) -> Trimmed:
+    """Remove entries, those used longest ago first, until at most ``limit_bytes`` are left (0: all that may go).
+
+    Entries in use stay, even where more than the limit is then left. Files of killed processes go too.
+    """
+    _remove_litter(folder)
+    since = min(_running_since(folder), default=float("inf"))
+    entries = sorted(_entries(folder), key=lambda entry: (entry.used, entry.path.name))
+    total = sum(entry.size for entry in entries)
+    removed = []
+    for entry in entries:
+        if total <= limit_bytes:
+            break
+        if entry.used < since and _remove_unused(entry):
+            removed.append(entry.size)
+            total -= entry.size
+    return Trimmed(len(removed), sum(removed), cache_state(folder))
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``20GB``, ``500 MB``, ``1.5GiB`` or a plain number.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found.group(2).lower() not in _UNITS:
+        raise UsageError(f"expected a size such as 20GB or 500MB, got {text!r}")
+    return int(float(found.group(1)) * _UNITS[found.group(2).lower()])
+
+
+def _entries(folder: Path) -> Iterator[_Entry]:
+    """Every entry; other processes may remove some meanwhile."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as found:
+        for item in found:
+            if item.name.endswith(ENTRY_SUFFIXES) and not item.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    status = item.stat(follow_symlinks=False)
+                    yield _Entry(Path(item.path), status.st_size, status.st_mtime)
+
+
+def _running_since(folder: Path) -> list[float]:
+    """When each process that holds the cache began to; the files of dead ones are removed."""
+    started = []
+    users = folder / USERS
+    for path in sorted(users.iterdir()) if users.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # The time of a file system's clock, as that of the entries.
+                begun = os.fstat(handle).st_mtime
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+            except BlockingIOError:
+                started.append(begun)
+            finally:
+                os.close(handle)
+    return started
+
+
+def _remove_unused(entry: _Entry) -> bool:
+    """Remove an entry, unless somebody used it since it was listed."""
+    try:
+        if entry.path.stat().st_mtime != entry.used:
+            return False
+        entry.path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_litter(folder: Path) -> None:
+    """Temporary files of processes that were killed while they wrote."""
+    if not folder.is_dir():
+        return
+    oldest = time.time() - STALE_PART_S
+    for path in folder.glob(".*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
