@@ -11,7 +11,7 @@ from anymc3d import outputs
 from anymc3d.calibrating import choose_cases, read_scored, recalibrate
 from anymc3d.cli.main import main
 from anymc3d.config import LabelSettings
-from anymc3d.ensembles import make_ensemble
+from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate import metrics
 from anymc3d.evaluate.calibration import Calibration
@@ -333,3 +333,47 @@ def test_ensemble_command_and_show_end_to_end(journey, tmp_path, capsys):
     words = ["predict", "-p", str(out), "-i", str(journey.scans[0]), "-o", str(tmp_path / "out"), "--quiet"]
     assert main(words) == 0
     assert "uncalibrated" not in capsys.readouterr().out
+
+
+def rare_site(folder):
+    """A new site with 3 positives among 40, and out-of-fold predictions of 60 other cases in one manifest."""
+    few, many = site(folder / "few", n=40, positives=3), site(folder / "many", n=60)
+    rows = [read_table(few[1]), [row | {"case": f"o{row['case']}"} for row in read_table(many[1])]]
+    splits = ["val"] * 40 + ["train"] * 55 + ["test"] * 5
+    listed = [row | {"split": split} for row, split in zip([*rows[0], *rows[1]], splits, strict=True)]
+    write_table(folder / "manifest.csv", list(listed[0]), listed)
+    pooled = [row | {"case": f"o{row['case']}"} for row in read_table(many[0])]
+    write_table(folder / "oof.csv", list(pooled[0]), pooled)
+    return few[0], folder / "manifest.csv", folder / "oof.csv"
+
+
+def test_B16_a_rare_label_is_fitted_on_the_pooled_cases_outside_the_test_split_and_says_so(journey, tmp_path, capsys):
+    predictions, manifest, oof = rare_site(tmp_path)
+    new = tmp_path / "new.safetensors"
+    words = ("-p", journey.plugin, predictions, manifest, "-o", new, "--criterion", "f1")
+    assert calibrate(*words, "--pooled", oof, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["pooled"] == ["block"]
+    assert "block: 3 cases of the rarer outcome, below 10: fitted on pooled cases" in printed.err
+    card = load_plugin(new).card
+    assert card.calibration.maps["block"].n == 55
+    assert card.operating_points[0]["source_split"] == "pooled"
+    assert calibrate(*words, "--overwrite", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pooled"] == []
+
+
+def test_pooled_cases_without_a_new_plugin_are_refused(journey, tmp_path, capsys):
+    predictions, manifest, oof = rare_site(tmp_path)
+    words = ("-p", journey.plugin, predictions, manifest, "--figure", tmp_path / "f.csv", "--pooled", oof)
+    assert calibrate(*words) == 2
+    assert "--pooled: only with -o" in capsys.readouterr().err
+
+
+def test_an_ensemble_says_which_labels_had_too_few_cases(journey, tmp_path):
+    predictions, manifest, _ = rare_site(tmp_path)
+    plugin = load_plugin(journey.plugin)
+    new = recalibrated(plugin, (predictions, manifest), split="val", criterion="f1")
+    save_plugin(tmp_path / "few.safetensors", new.card, plugin.tensors)
+    card, _ = make_ensemble([load_plugin(tmp_path / "few.safetensors")])
+    (warning,) = warnings_of(card)
+    assert "block in 1 of 1 members" in warning and "--pooled" in warning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="with --folds: repeat on other folds")
     add_pseudonymize(parser, "the run folder holds keyed pseudonyms in place of ids, paths and metadata")
+    parser.add_argument(
+        "--quick", action="store_true", help="first answer in minutes: frozen features, cross-validated, with a verdict"
+    )
+    parser.add_argument("--slices", metavar="N|all", help="with --quick: at most N slices per view (default: by work)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -39,9 +44,19 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--repeats: only with --folds; for another run of one split use train.seed=1")
     if args.folds is not None and args.pseudonymize is not None:
         raise UsageError("--pseudonymize: not with --folds, whose manifests keep the paths; train one split at a time")
+    if args.quick and args.folds is not None:
+        raise UsageError(
+            "--quick: has folds of its own (five, or those of the manifest's fold column); leave out --folds"
+        )
+    if args.slices is not None and not args.quick:
+        raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
+    slices = _slices(args.slices)
     task = read_task(args.task, args.overrides)
     try:
-        report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
+        if args.quick:
+            report = _train_quick(task, slices, args)
+        else:
+            report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
     finally:
         leave()
     if is_first():
@@ -61,11 +76,16 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
     from anymc3d.tables import read_table
 
     rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["group"] == "all"]
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.json:
-        print_json({"plugins": [str(path) for path in done.plugins], "out_of_fold": rows})
+        paths = {"plugins": [str(path) for path in done.plugins], "pooled": [str(path) for path in done.pooled]}
+        print_json({**paths, "out_of_fold": rows, "warnings": list(done.warnings)})
         return
     print(f"plugins: {len(done.plugins)} under {args.out}")
     print(f"out-of-fold predictions: {done.predictions}")
+    if done.pooled:
+        print(f"for an ensemble, rare labels calibrated on all held-out cases: {done.pooled[0].parent}")
     for row in rows:
         which = f"{row['plugin']} {row['label']}" if args.repeats > 1 else row["label"]
         print(f"out-of-fold AUROC {which}: {_with_interval(row)}, n = {row['n']}")
@@ -92,6 +112,39 @@ def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
     for row in headline:
         print(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
     print("The epoch and the operating point were chosen on these cases: take figures to report from a test split.")
+
+
+def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespace) -> Callable[[], None]:
+    from anymc3d.train.quick.run import fit_quick
+    from anymc3d.train.quick.settings import QuickSettings
+
+    report = fit_quick(task, args.out, settings=QuickSettings(slices=slices), device=args.device, quiet=args.quiet)
+    return lambda: _report_quick(report, args)
+
+
+def _report_quick(report: Path, args: argparse.Namespace) -> None:
+    import json
+
+    from anymc3d.cli.main import print_json
+    from anymc3d.train.quick.summary import lines
+
+    found = json.loads(report.read_text(encoding="utf-8"))
+    if args.json:
+        print_json(found)
+        return
+    print("\n".join(lines(found)))
+    print(f"plugin: {report.parent / 'plugin.safetensors'} (method: frozen); picture: {report.parent / 'quick.png'}")
+
+
+def _slices(text: str | None) -> int | None:
+    from anymc3d.errors import UsageError
+    from anymc3d.train.quick.slices import ALL
+
+    if text is None or text == "all":
+        return None if text is None else ALL
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--slices: expected a number of 1 or more, or all; got {text!r}")
+    return int(text)
 
 
 def _with_interval(row: Mapping[str, Any]) -> str:

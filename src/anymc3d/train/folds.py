@@ -2,6 +2,10 @@
 
 In each fold the held-out cases take no part in anything: the epoch and the operating points are chosen on a
 validation part of the other cases. Cases whose manifest row says ``test`` are in no fold.
+
+Where the task is calibrated and a label is rare in some fold's validation part, the plugins are written once more,
+calibrated with the pooled held-out cases of all folds. Those are for an ensemble; the out-of-fold figures are of the
+first ones, which know nothing of what they held out.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d import outputs
+from anymc3d.calibrating import read_pooled
 from anymc3d.cohort import predict_cohort
 from anymc3d.config import TaskSettings
 from anymc3d.data.case import Case
@@ -25,6 +30,7 @@ from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
+from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.folders import claim, locked
 from anymc3d.plugins import load_plugin
 from anymc3d.predict import Predictor
@@ -33,12 +39,14 @@ from anymc3d.task_file import task_to_dict
 from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.sister_calibration import any_rare, calibrate_sisters, pooled_warnings
 from anymc3d.train.study import load_study
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS, METRICS, RECORD, MANIFESTS, HELD_OUT = "oof.csv", "metrics.csv", "folds.json", "folds", "out_of_fold"
+POOLED, CALIBRATION = "pooled", "calibration.csv"
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class FoldRuns:
     plugins: tuple[Path, ...]
     predictions: Path
     metrics: Path
+    pooled: tuple[Path, ...] = ()
+    """The same plugins, rare labels calibrated on the pooled held-out cases; empty where no label is rare."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def fit_folds(
     processes = join(choose_device(device))
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(out)))
-        manifest, pool, targets = processes.together(lambda: _read_pool(task))
+        manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: list(_plan(task, out, pool, targets, folds, repeats)))
         processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats))
         processes.together(lambda: _check(planned))
@@ -98,11 +109,12 @@ def fit_folds(
             plugin = fit(fold.task, fold.folder, device=device, quiet=quiet)
             rows += _predict(fold, plugin, device, processes, quiet)
         processes.on_first(lambda: _write_results(out, task, pool, planned, rows, repeats))
+        pooled, warnings = processes.on_first(lambda: _calibrate_rare(out, task, planned, repeats))
     plugins = tuple(RunFolder(fold.folder).plugin for fold in planned)
-    return FoldRuns(plugins, out / PREDICTIONS, out / METRICS)
+    return FoldRuns(plugins, out / PREDICTIONS, out / METRICS, pooled, warnings)
 
 
-def _read_pool(task: TaskSettings) -> tuple[Manifest, list[Case], np.ndarray]:
+def read_pool(task: TaskSettings) -> tuple[Manifest, list[Case], np.ndarray]:
     """The manifest, and the labelled cases outside its test split with their targets (n, L)."""
     manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
     cases = [case for case in manifest.cases if case.split != "test"]
@@ -121,7 +133,7 @@ def _plan(
     train, val, _ = task.data.fractions
     fractions = (train / (train + val), val / (train + val), 0.0)
     for repeat in range(repeats):
-        names, members = _members(pool, targets, folds, task.data.split_seed + repeat)
+        names, members = fold_of_each(pool, targets, folds, task.data.split_seed + repeat)
         for number, name in enumerate(names):
             inside = np.array([member == name for member in members])
             rest = np.flatnonzero(~inside)
@@ -142,8 +154,12 @@ def _plan(
             yield Fold(repeat, number, name, out / within, own, held_out, tuple(splits))
 
 
-def _members(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: int) -> tuple[list[str], list[str]]:
-    """The names of the folds, and the fold of each case."""
+def fold_of_each(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: int) -> tuple[list[str], list[str]]:
+    """The names of the folds, and the fold of each case: the manifest's own, else dealt by patient and label.
+
+    Raises:
+        ManifestError, UsageError: the ``fold`` column has gaps or another number of folds, or splits a patient.
+    """
     patients = [case.patient for case in pool]
     given = [case.fold for case in pool if case.fold]
     if not given:
@@ -232,3 +248,24 @@ def _write_results(
         complete, cells, labels=task.labels, plugin=task.name, settings=StudySettings(groups=per_fold)
     )
     write_table(out / METRICS, list(metrics[0]), metrics)
+
+
+def _calibrate_rare(
+    out: Path, task: TaskSettings, planned: Sequence[Fold], repeats: int
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Write ``out/pooled`` and ``out/calibration.csv`` where a label has too few validation cases in some fold."""
+    choice = CHOICES[task.calibration]
+    if choice.method is None:
+        return (), ()
+    paths: list[Path] = []
+    warnings: list[str] = []
+    for repeat in range(repeats):
+        runs = {str(fold.folder.relative_to(out)): RunFolder(fold.folder) for fold in planned if fold.repeat == repeat}
+        found = read_pooled(task.labels, out / PREDICTIONS, Path(task.data.manifest), repeat=f"repeat_{repeat}")
+        if any_rare(list(runs.values()), found):
+            folder = out / POOLED / (f"repeat_{repeat}" if repeats > 1 else "")
+            files = {name: folder / f"{Path(name).name}.safetensors" for name in runs}
+            rows = calibrate_sisters(runs, files, found, choice, folder / CALIBRATION)
+            paths += files.values()
+            warnings += pooled_warnings(rows, len(runs))
+    return tuple(paths), tuple(dict.fromkeys(warnings))
