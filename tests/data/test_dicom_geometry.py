@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from anymc3d.data.dicom.geometry import stack
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.read import read_dicom
-from anymc3d.data.readers import read_header, read_volume
+from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.errors import ScanError
 
@@ -98,6 +98,37 @@ def test_B4_a_gap_is_named_in_millimetres(tmp_path: Path) -> None:
     volume = read_dicom(folder, allow_gaps=True)
     assert "between 47.5 and 52.5 mm" in volume.warnings[0]
     assert volume.spacing == pytest.approx((0.9, 1.1, 2.5)) and volume.shape[2] == SLICES - 1
+
+
+@pytest.mark.parametrize("rule", ["gaps=allow", "SeriesNumber=1; gaps=allow", "UID;gaps = allow"])
+def test_B4_a_rule_allows_gaps_and_is_another_scan_to_the_cache(tmp_path: Path, rule: str) -> None:
+    series = make_series()
+    del series.slices[4]
+    folder, plain = series.write(tmp_path / "scan"), rule.replace("gaps=allow", "")
+    uid = str(series.slices[0].SeriesInstanceUID)
+    rule, plain = rule.replace("UID", uid), plain.replace("UID", uid).replace("gaps = allow", "")
+    assert "stacked as if even" in read_volume(folder, series=rule).warnings[0]
+    assert read_header(folder, series=rule).shape[2] == SLICES - 1
+    assert content_hash(folder, series=rule) != content_hash(folder, series=plain)
+    with pytest.raises(ScanError, match="--allow-gaps"):
+        read_volume(folder, series=plain)
+
+
+@pytest.mark.parametrize("rule", ["gaps=yes", "gaps!=allow", "gaps~=/allow/", "gap=allow"])
+def test_B4_a_misspelt_rule_about_gaps_is_refused(tmp_path: Path, rule: str) -> None:
+    with pytest.raises(ScanError, match=r"gaps=allow|did you mean 'gaps'"):
+        read_volume(make_series().write(tmp_path / "scan"), series=rule)
+
+
+def test_B4_the_command_line_allows_gaps_of_folders_alone(tmp_path: Path) -> None:
+    from anymc3d.cli.predict import read_inputs
+
+    (tmp_path / "scan").mkdir()
+    folder, file = str(tmp_path / "scan"), str(tmp_path / "a.nii")
+    rules = [case.series("image") for case in read_inputs([folder, file], None, None, allow_gaps=True)]
+    assert rules == ["gaps=allow", None]
+    (case,) = read_inputs([folder], None, " SeriesNumber=2; ", allow_gaps=True)
+    assert case.series("image") == "SeriesNumber=2; gaps=allow"
 
 
 @pytest.mark.parametrize(("shift", "allowed"), [(0.0249, True), (0.0251, False)])

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", metavar="RULE", help="of a DICOM folder: a series UID or its short hash, or Tag=value"
     )
+    parser.add_argument(
+        "--allow-gaps", action="store_true", help="of a DICOM folder: missing or uneven slices are a warning"
+    )
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
-    cases = read_inputs(args.input, args.split, args.series)
+    cases = read_inputs(args.input, args.split, args.series, allow_gaps=args.allow_gaps)
     predictor = Predictor(
         plugins, backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
     )
@@ -82,13 +85,16 @@ def run(args: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def read_inputs(inputs: list[str], splits: list[str] | None = None, series: str | None = None) -> list[Case]:
+def read_inputs(
+    inputs: list[str], splits: list[str] | None = None, series: str | None = None, *, allow_gaps: bool = False
+) -> list[Case]:
     """Scans, one manifest, or ``view=scan`` pairs -> cases.
 
     Raises:
         UsageError: kinds of input are mixed, or two scans would get one id.
         ManifestError: the manifest cannot be used.
     """
+    from anymc3d.data.dicom.rules import with_gaps
     from anymc3d.data.manifest import read_manifest
     from anymc3d.predict import study_case
 
@@ -97,17 +103,24 @@ def read_inputs(inputs: list[str], splits: list[str] | None = None, series: str 
         raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
     if manifests and series:
         raise UsageError("--series: a manifest has its own series column; leave the option out")
+    if manifests and allow_gaps:
+        raise UsageError("--allow-gaps: a manifest says it itself, in its series column: gaps=allow")
     if manifests:
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
         return [case for case in cases if not splits or case.split in splits]
     if splits:
         raise UsageError("--split: only a manifest has splits")
+
+    def rule(*scans: str) -> str | None:
+        return with_gaps(series) if allow_gaps and any(Path(scan).is_dir() for scan in scans) else series
+
     pairs = [_VIEW.fullmatch(text) for text in inputs]
     if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
         if not all(pairs):
             raise UsageError("expected scans, or view=scan for every view of one study, got both")
-        return [study_case(None, {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}, series=series)]
-    cases = [study_case(str(Path(text).resolve()), None, series=series) for text in inputs]
+        views = {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}
+        return [study_case(None, views, series=rule(*views.values()))]
+    cases = [study_case(str(Path(text).resolve()), None, series=rule(text)) for text in inputs]
     _check_ids(cases)
     return cases
 

@@ -136,7 +136,7 @@ def _uneven(along: NDArray[np.float64], reference: Path, allow_gaps: bool) -> tu
     lacking = sum(max(0, round(steps[i] / usual) - 1) for i in wrong)
     what += f" ({lacking} missing?)" if lacking else ""
     if not allow_gaps:
-        raise scan_error(reference, f"{what}; get the whole series again")
+        raise scan_error(reference, f"{what}; get the whole series again, or allow it with --allow-gaps")
     return (f"{what}: stacked as if even",)
 
 

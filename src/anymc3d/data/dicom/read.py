@@ -17,6 +17,7 @@ from anymc3d.data.dicom.geometry import Stack, stack
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import take_inventory
 from anymc3d.data.dicom.pixels import stored_frames
+from anymc3d.data.dicom.rules import parse_rule
 from anymc3d.data.dicom.series import ChosenSeries, choose_series
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.raw_voxels import range_warnings
@@ -31,7 +32,8 @@ def read_dicom(folder: Path, *, series: str | None = None, allow_gaps: bool = Fa
     Args:
         folder: holds the files, also in sub-folders.
         series: which series; see :func:`~anymc3d.data.dicom.rules.parse_rule`. Needed where there are several.
-        allow_gaps: uneven or missing slices are a warning; the rest is stacked as if even.
+        allow_gaps: uneven or missing slices are a warning; the rest is stacked as if even. Also where the rule in
+            ``series`` says ``gaps=allow``.
 
     Raises:
         ScanError: one line that names the folder as it was given, and nothing out of the files that could identify
@@ -75,7 +77,8 @@ def dicom_content_hash(folder: Path, series: str | None = None) -> str:
             taken.setdefault(entry.file.sop_uid, []).append(entry.index)
         files = {(file.sop_uid, _file_hash(file, folder)) for file in chosen.files}
         files |= {(file.sop_uid, _file_hash(file, folder)) for _, file in chosen.copies}
-        digest = hashlib.sha256()
+        # Where gaps are allowed other voxels may come out: never those that were kept where they are not.
+        digest = hashlib.sha256(b"gaps=allow\n" if parse_rule(series, folder).allow_gaps else b"")
         for uid, content in sorted(files):
             digest.update(f"{content} {taken[uid]}\n".encode())
         return digest.hexdigest()
@@ -83,6 +86,7 @@ def dicom_content_hash(folder: Path, series: str | None = None) -> str:
 
 def _chosen(folder: Path, series: str | None, allow_gaps: bool) -> tuple[ChosenSeries, Stack]:
     chosen = choose_series(take_inventory(folder), series)
+    allow_gaps = allow_gaps or parse_rule(series, folder).allow_gaps
     return chosen, stack([entry.frame for entry in chosen.frames], folder, allow_gaps=allow_gaps)
 
 

@@ -11,8 +11,8 @@ from anymc3d.data.dicom.tags import RULE_TAGS, short_hash
 from anymc3d.data.scan_file import scan_error
 from anymc3d.errors import did_you_mean
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-_HASH = re.compile(r"[0-9a-f]{8}")
+_SERIES = re.compile(r"(?:(?P<uid>[0-9]+(?:\.[0-9]+)+)|(?P<hash>[0-9a-fA-F]{8}))\s*(?:;|$)")
+_GAPS = "gaps"
 _CONDITION = re.compile(r"\s*(\w+)\s*(!~=|~=|!=|=)\s*(/(?:[^/\\]|\\.)*/i?|[^;]*?)\s*(?:;|$)")
 _REGEX = re.compile(r"/(.*)/(i?)", re.DOTALL)
 
@@ -33,6 +33,8 @@ class Rule:
 
     series_hash: str | None
     conditions: tuple[Condition, ...]
+    allow_gaps: bool = False
+    """Uneven or missing slices are a warning, and the rest is stacked as if even."""
 
     def takes_series(self, uid: str) -> bool:
         """Whether the series of this UID may be chosen."""
@@ -44,34 +46,44 @@ class Rule:
 
 
 def parse_rule(text: str | None, reference: Path) -> Rule:
-    """Parse the ``series`` cell: a UID, its hash of eight digits, or conditions separated by ``;`` that all must hold.
+    """Parse the ``series`` cell: a UID, its hash of eight digits, or conditions, separated by ``;``; all must hold.
 
     Operators: ``=`` and ``!=`` (the whole text, one of its parts, or the same number), ``~=`` and ``!~=`` (a regular
-    expression between slashes, ``i`` after them ignores case).
+    expression between slashes, ``i`` after them ignores case). ``gaps=allow`` is no condition: with it uneven or
+    missing slices are a warning.
 
     Raises:
         ScanError: it is none of these, or asks for a tag that is not among those that can be asked for.
     """
     text = (text or "").strip()
-    if not text:
-        return Rule(None, ())
-    if _UID.fullmatch(text):
-        return Rule(short_hash(text), ())
-    if _HASH.fullmatch(text.lower()):
-        return Rule(text.lower(), ())
-    conditions, place = [], 0
-    while place < len(text):
+    named = _SERIES.match(text)
+    series_hash = None
+    if named:
+        series_hash = short_hash(named["uid"]) if named["uid"] else named["hash"].lower()
+    conditions, allow_gaps, place = [], False, named.end() if named else 0
+    while text[place:].strip():
         match = _CONDITION.match(text, place)
         if match is None:
             raise scan_error(reference, f"series: expected {EXPECTED}")
-        conditions.append(_condition(match[1], match[2], match[3], reference))
+        if match[1] == _GAPS:
+            if match.group(2, 3) != ("=", "allow"):
+                raise scan_error(reference, "series: expected 'gaps=allow', or nothing about gaps, which refuses them")
+            allow_gaps = True
+        else:
+            conditions.append(_condition(match[1], match[2], match[3], reference))
         place = match.end()
-    return Rule(None, tuple(conditions))
+    return Rule(series_hash, tuple(conditions), allow_gaps)
+
+
+def with_gaps(text: str | None) -> str:
+    """The same rule, and gaps are allowed."""
+    return "; ".join(part for part in ((text or "").strip().rstrip(";").strip(), f"{_GAPS}=allow") if part)
 
 
 def _condition(keyword: str, operator: str, value: str, reference: Path) -> Condition:
     if keyword not in RULE_TAGS:
-        raise scan_error(reference, f"series: {keyword!r} cannot be asked for{did_you_mean(keyword, RULE_TAGS)}")
+        hint = did_you_mean(keyword, [*RULE_TAGS, _GAPS])
+        raise scan_error(reference, f"series: {keyword!r} cannot be asked for{hint}")
     test = _search(keyword, value, reference) if "~" in operator else _equal(value)
     return Condition(keyword, (lambda text: not test(text)) if operator.startswith("!") else test)
 
