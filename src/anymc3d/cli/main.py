@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
     "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
     "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
+    "explain": ("anymc3d.cli.explain", "heatmaps of where a classifier looked, on the scan's own grid"),
     "calibrate": (
         "anymc3d.cli.calibrate",
         "fit operating points and probabilities on labelled cases, not weights",
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ensemble": ("anymc3d.cli.ensemble", "one artefact out of several plugins of one task"),
     "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
     "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
+    "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
 }
 
 INTERNAL_ERROR = 1

@@ -94,7 +94,7 @@ def explain_case(
     scans = CaseScans(predictor.fitted(case))
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(card.preprocessing)
-    maps = _mean_maps(resident, predictor.batch(card, prepared), request)
+    maps = mean_maps(resident, predictor.batch(card, prepared), request)
     columns = {view: settings.image for view, settings in card.preprocessing.items()}
     volumes = {column: scans.volume(column) for column in prepared.scans}
     heats: list[Heat] = []
@@ -118,7 +118,7 @@ def label_index(name: str, names: Sequence[str]) -> int:
     return list(names).index(name)
 
 
-def _mean_maps(resident: Resident, batch: Mapping[str, PackedSlices], request: MapRequest) -> dict[MapKey, Tensor]:
+def mean_maps(resident: Resident, batch: Mapping[str, PackedSlices], request: MapRequest) -> dict[MapKey, Tensor]:
     """The patch maps; of an ensemble the mean over its members, each with its highest value as 1."""
     if len(resident.members) == 1:
         ((_, classifier),) = resident.members

@@ -1,0 +1,190 @@
+"""Explanations of many cases in one folder: ``OUT/<case>/<label>.<view>.<method>.nii.gz`` and ``.png``.
+
+A case is finished when its ``explain.json`` is there; the same run again skips it while its scans are unchanged.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from anymc3d import atomic
+from anymc3d.data.case import Case
+from anymc3d.data.dataset import CaseScans
+from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.errors import ScanError
+from anymc3d.explain.heat import Explanation, Heat, explain_case
+from anymc3d.explain.picture import draw_heat
+from anymc3d.folders import claim, locked
+from anymc3d.predict import Predictor
+from anymc3d.version import __version__
+
+RECORD, CASE_RECORD = "explain.json", "explain.json"
+NOTICE = "research use only; heat is where the classifier looked, not where disease is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainSettings:
+    """What is drawn. ``labels``: empty = all of the plugin."""
+
+    methods: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    discard: float = 0.0
+    pictures: bool = True
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """One record per case, in input order: its ``explain.json``."""
+
+    records: list[dict[str, Any]]
+    computed: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 3 some cases failed, 4 all failed."""
+        failed = sum(record["status"] == "error" for record in self.records)
+        if failed == 0:
+            return 0
+        return 4 if failed == len(self.records) else 3
+
+
+def explain_cohort(
+    predictor: Predictor, cases: Sequence[Case], out: Path, settings: ExplainSettings, *, quiet: bool = False
+) -> ExplainResult:
+    """Explain every case with the predictor's one plugin.
+
+    Raises:
+        UsageError: an unknown method or label.
+        RunFolderError: ``out`` belongs to another plugin or other settings, or another process works in it.
+    """
+    (plugin,) = predictor.plugins
+    identity = {
+        "kind": "explain",
+        "plugin": {"name": plugin.card.name, "hash": plugin.hash},
+        "settings": asdict(settings),
+        "preprocessing_version": CODE_VERSION,
+        "version": __version__,
+    }
+    records, computed = [], 0
+    with locked(out):
+        claim(out / RECORD, identity, "an explain run")
+        for case in tqdm(cases, desc="explaining", unit="case", disable=True if quiet else None, leave=False):
+            folder = out / file_name(case.id)
+            record = _finished(folder, case)
+            if record is None:
+                record = _explain_into(folder, predictor, case, settings)
+                computed += 1
+            records.append(record)
+    return ExplainResult(records, computed)
+
+
+def file_name(text: str) -> str:
+    """A label or case id as a file name; where letters had to be replaced, a short hash keeps two apart."""
+    safe = re.sub(r"[^\w=+-]+", "_", text, flags=re.ASCII).strip("_")
+    if safe == text:
+        return text
+    return f"{safe[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def heat_stem(heat: Heat) -> str:
+    """``<label>.<view>.<method>``."""
+    return f"{file_name(heat.label)}.{heat.view}.{heat.method}"
+
+
+def write_nifti(path: Path, heat: Heat) -> None:
+    """Write a heatmap as compressed NIfTI: float32, the scan's affine, no word about the patient."""
+    image = nib.Nifti1Image(heat.values, heat.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(heat.affine, code=1)
+    # Without a qform: it cannot hold every affine that an sform can, and two that disagree are worse than one.
+    image.set_qform(None, code=0)
+    image.header["cal_max"] = 1.0
+    atomic.write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+
+
+def peak_mm(heat: Heat) -> tuple[float, float, float]:
+    """The highest voxel's centre in RAS millimetres."""
+    index = np.unravel_index(int(heat.values.argmax()), heat.values.shape)
+    x, y, z = (float(v) for v in heat.affine[:3, :3] @ np.array(index, dtype=float) + heat.affine[:3, 3])
+    return x, y, z
+
+
+def _finished(folder: Path, case: Case) -> dict[str, Any] | None:
+    """The record of an earlier run, where it is whole and of these scans."""
+    try:
+        record = json.loads((folder / CASE_RECORD).read_text(encoding="utf-8"))
+        same = record["status"] != "error" and record["inputs"] == _inputs(case, CaseScans(case).hashes())
+        there = all((folder / name).is_file() for heat in record["heatmaps"] for name in heat["files"])
+    except (OSError, ValueError, KeyError, TypeError, ScanError):
+        # No record, a damaged one, or a scan that cannot be read now: the case is done (again).
+        return None
+    return record if same and there else None
+
+
+def _inputs(case: Case, hashes: dict[str, str]) -> dict[str, Any]:
+    spacing, center = (None if v is None else list(v) for v in (case.spacing, case.center))
+    return {"case": case.id, "hashes": hashes, "spacing": spacing, "center": center}
+
+
+def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
+    try:
+        found = explain_case(
+            predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
+        )
+    except ScanError as error:
+        record = {"case": case.id, "status": "error", "message": error.what, "heatmaps": []}
+        atomic.write_json(folder / CASE_RECORD, record)
+        return record
+    heatmaps = [_write(folder, heat, found, settings) for heat in found.heats]
+    prediction = found.prediction
+    record = {
+        "case": case.id,
+        "status": prediction.status,
+        "message": prediction.message,
+        "plugin": prediction.plugin,
+        "probabilities": dict(prediction.probabilities),
+        "calibrated": prediction.calibrated,
+        "decisions": dict(prediction.decisions),
+        "heatmaps": heatmaps,
+        "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
+        "view_weights": dict(prediction.view_weights),
+        "inputs": _inputs(case, dict(found.hashes)),
+        "notice": NOTICE,
+    }
+    atomic.write_json(folder / CASE_RECORD, record)
+    return record
+
+
+def _write(folder: Path, heat: Heat, found: Explanation, settings: ExplainSettings) -> dict[str, Any]:
+    stem = heat_stem(heat)
+    files = [f"{stem}.nii.gz"]
+    write_nifti(folder / files[0], heat)
+    if settings.pictures:
+        files.append(f"{stem}.png")
+        prediction = found.prediction
+        kind = "" if prediction.calibrated else ", not calibrated"
+        title = (
+            f"{heat.label}: probability {prediction.probabilities[heat.label]:.2f}{kind} · {heat.method}, {heat.view}"
+        )
+        draw_heat(folder / files[1], heat, found.scans[heat.column], title)
+    return {
+        "label": heat.label,
+        "view": heat.view,
+        "method": heat.method,
+        "files": files,
+        "peak_mm": [round(v, 3) for v in peak_mm(heat)],
+        "flat": heat.highest <= heat.lowest,
+        "lowest": heat.lowest,
+        "highest": heat.highest,
+    }

@@ -1,0 +1,130 @@
+"""A folder of explanations: files as promised, skipped when done, refused when of another plugin."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from anymc3d.cli.main import main
+from anymc3d.cli.predict import read_inputs
+from anymc3d.explain import folder as module
+from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name
+from anymc3d.predict import load
+
+SETTINGS = ExplainSettings(methods=("attention",), pictures=False)
+
+
+@pytest.fixture(scope="module")
+def predictor(journey):
+    return load(journey.plugin, device="cpu")
+
+
+def test_the_command_writes_maps_pictures_and_records(journey, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [
+        "explain",
+        "-p",
+        str(journey.plugin),
+        "-i",
+        *map(str, journey.scans[:2]),
+        "-o",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    assert main([*words, "--method", "attention", "--method", "grad-rollout"]) == 0
+    assert "not where disease is" in capsys.readouterr().out
+    names = {
+        "explain.json",
+        *(f"block.image.{m}.{s}" for m in ("attention", "grad-rollout") for s in ("nii.gz", "png")),
+    }
+    assert {path.name for path in (out / "case00").iterdir()} == names
+    record = json.loads((out / "case00" / "explain.json").read_text())
+    assert record["status"] == "ok"
+    assert "research use only" in record["notice"]
+    image = nib.load(out / "case00" / "block.image.attention.nii.gz")
+    source = nib.load(journey.scans[0])
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_allclose(image.affine, source.affine)
+    assert image.shape == source.shape
+
+
+def test_simpleitk_sees_the_map_on_the_scans_grid(journey, predictor, tmp_path):
+    explain_cohort(predictor, read_inputs([str(journey.scans[1])]), tmp_path / "out", SETTINGS, quiet=True)
+    heat = sitk.ReadImage(str(tmp_path / "out" / "case01" / "block.image.attention.nii.gz"))
+    scan = sitk.ReadImage(str(journey.scans[1]))
+    for part in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(heat, part)(), getattr(scan, part)(), atol=1e-5)
+
+
+def test_a_finished_case_is_skipped_and_a_changed_scan_is_not(journey, predictor, tmp_path, monkeypatch):
+    scan = tmp_path / "scan.nii.gz"
+    scan.write_bytes(journey.scans[0].read_bytes())
+    cases = read_inputs([str(scan), str(journey.scans[1])])
+    first = explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True)
+    assert (first.computed, first.exit_code) == (2, 0)
+    again = explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True)
+    assert again.computed == 0
+    assert again.records == first.records
+    scan.write_bytes(journey.scans[3].read_bytes())
+    assert explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True).computed == 1
+    (tmp_path / "out" / "case01" / "block.image.attention.nii.gz").unlink()
+    assert explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True).computed == 1
+
+
+def test_a_broken_scan_has_its_record_and_the_others_go_on(journey, tmp_path, capsys):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a scan")
+    words = ["explain", "-p", str(journey.plugin), "-i", str(broken), "-o", str(tmp_path / "out"), "--no-pictures"]
+    assert main([*words, str(journey.scans[0])]) == 2  # a scan after -o belongs to no option
+    assert main(words) == 4
+    record = json.loads((tmp_path / "out" / "broken" / "explain.json").read_text())
+    assert record["status"] == "error"
+    assert str(tmp_path) not in json.dumps(record)
+    words[words.index("-o") : words.index("-o")] = [str(journey.scans[0])]
+    assert main(words) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--method", "rolout"], "did you mean 'rollout'"),
+        (["--label", "blok"], "did you mean 'block'"),
+        (["--discard", "1"], "--discard: expected a share"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_loaded(journey, tmp_path, capsys, monkeypatch, extra, message):
+    monkeypatch.setattr("anymc3d.predict.Predictor.__init__", lambda *_, **__: pytest.fail("the backbone was loaded"))
+    words = ["explain", "-p", str(journey.plugin), "-i", str(journey.scans[0]), "-o", str(tmp_path / "out")]
+    assert main([*words, *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_plugin_or_method_needs_another_folder(journey, predictor, tmp_path, capsys):
+    words = ["explain", "-p", str(journey.plugin), "-i", str(journey.scans[0]), "-o", str(tmp_path / "out")]
+    assert main([*words, "--no-pictures", "--method", "attention", "--quiet"]) == 0
+    assert main([*words, "--no-pictures", "--method", "rollout", "--quiet"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_file_names_are_safe_and_stay_apart():
+    assert file_name("grade=2") == "grade=2"
+    assert file_name("Lung nodule").startswith("Lung_nodule_")
+    assert file_name("../../etc") != file_name("etc")
+    assert "/" not in file_name("../../etc")
+    assert file_name("a b") != file_name("a.b")
+    assert module.RECORD == "explain.json"
+
+
+def test_the_file_is_the_same_bytes_each_time(journey, predictor, tmp_path):
+    cases = read_inputs([str(journey.scans[1])])
+    for name in ("one", "two"):
+        explain_cohort(predictor, cases, tmp_path / name, SETTINGS, quiet=True)
+    first, second = ((tmp_path / n / "case01" / "block.image.attention.nii.gz").read_bytes() for n in ("one", "two"))
+    assert first == second
