@@ -1,4 +1,4 @@
-"""``anymc3d doctor``: checks the installation."""
+"""``anymc3d doctor [MANIFEST.csv]``: checks the installation, or finds every fault of a data set."""
 
 from __future__ import annotations
 
@@ -8,21 +8,57 @@ import importlib.util
 import os
 import platform
 import shutil
+from pathlib import Path
 from typing import Any
 
+from anymc3d.errors import UsageError
 from anymc3d.home import home_folder
 from anymc3d.version import __version__
 
+PAGE, DATA = "doctor.html", "doctor.json"
 PACKAGES = ("torch", "numpy", "nibabel", "safetensors", "PyYAML", "scikit-learn", "matplotlib", "tqdm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.add_argument(
+        "manifest",
+        type=Path,
+        nargs="?",
+        metavar="MANIFEST.csv",
+        help="the table of cases, or a MedMNIST .npz; without it the installation is checked",
+    )
+    parser.add_argument("--labels", metavar="COL[,COL…]", help="the label column, or several of 0/1")
+    parser.add_argument("--task", type=Path, metavar="task.yaml", help="expect this task's labels, classes, modality")
+    parser.add_argument("--headers-only", action="store_true", help="do not decode voxels: fast, and sees less")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=f"folder for {PAGE} and {DATA}")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that read scans (default: one per processor; 0: this one, without limits of time and memory)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar; of a data set only the verdict")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and print; exit code 2 when something that training needs is missing."""
+    """Check and print.
+
+    Returns:
+        2 when something that training needs is missing, or the data set has errors; otherwise 0.
+
+    Raises:
+        UsageError: options that cannot go together.
+        TaskFileError: every fault of the task file.
+    """
+    if args.manifest is not None:
+        return _run_data_set(args)
+    stray = [name for name in ("labels", "task", "headers_only", "out", "jobs") if getattr(args, name)]
+    if stray:
+        raise UsageError(
+            f"--{stray[0].replace('_', '-')} is for a data set: name its manifest, anymc3d doctor MANIFEST.csv"
+        )
     from anymc3d.cli.main import print_json
 
     checks = check_installation()
@@ -32,6 +68,51 @@ def run(args: argparse.Namespace) -> int:
         for check in checks:
             print(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['what']}: {check['found']}")
     return 0 if all(check["ok"] for check in checks) else 2
+
+
+def _run_data_set(args: argparse.Namespace) -> int:
+    if args.labels and args.task:
+        raise UsageError("--labels and --task: give one of them; the task file names its labels")
+    if args.jobs is not None and args.jobs < 0:
+        raise UsageError(f"--jobs: expected 0 or more, got {args.jobs}")
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"{args.out}: expected a folder, got a file; choose another name with -o")
+    from tqdm import tqdm
+
+    from anymc3d import atomic
+    from anymc3d.cli.main import print_json
+    from anymc3d.doctor.examine import examine
+    from anymc3d.doctor.page import to_html
+    from anymc3d.doctor.report import make_report, to_json
+    from anymc3d.doctor.text import to_text
+    from anymc3d.task_file import read_task
+
+    labels = [name.strip() for name in (args.labels or "").split(",") if name.strip()]
+    task = read_task(args.task) if args.task else None
+    hidden = True if args.quiet or args.json else None
+    with tqdm(desc="looking at scans", unit="file", disable=hidden, leave=False) as bar:
+        seen = examine(
+            args.manifest,
+            labels=labels,
+            task=task,
+            headers_only=args.headers_only,
+            processes=len(os.sched_getaffinity(0)) if args.jobs is None else args.jobs,
+            progress=bar.update,
+            told=bar.reset,
+        )
+    report = make_report(seen)
+    if args.out is not None:
+        atomic.write_json(args.out / DATA, to_json(report))
+        atomic.write_text(args.out / PAGE, to_html(report))
+    if args.json:
+        print_json(to_json(report))
+    elif args.quiet:
+        print(f"{report.manifest}: {report.verdict}")
+    else:
+        print(to_text(report), end="")
+        if args.out is not None:
+            print(f"\nwritten to {args.out / PAGE} and {args.out / DATA}")
+    return report.exit_code
 
 
 def check_installation() -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from anymc3d.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("anymc3d.cli.demo", "the whole main job on data it makes itself"),
-    "doctor": ("anymc3d.cli.doctor", "check the installation"),
+    "doctor": ("anymc3d.cli.doctor", "check the installation, or find every fault of a data set before training"),
     "plan": ("anymc3d.cli.plan", "measure a data set and write a task file with a reason for each choice"),
     "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
     "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),

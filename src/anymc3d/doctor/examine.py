@@ -1,0 +1,115 @@
+"""The main job of the doctor: a manifest in, a report with every fault out, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d.config import TaskSettings
+from anymc3d.data.case import Case
+from anymc3d.data.manifest import Manifest, inspect_manifest
+from anymc3d.doctor.checks import Finding, in_order
+from anymc3d.doctor.duplicates import duplicate_faults
+from anymc3d.doctor.facts import Job, ScanFacts
+from anymc3d.doctor.header_faults import exists, header_faults
+from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site
+from anymc3d.doctor.manifest_faults import manifest_faults
+from anymc3d.doctor.mask_faults import mask_faults
+from anymc3d.doctor.orientation import flip_faults
+from anymc3d.doctor.scans import of_column, with_voxels
+from anymc3d.doctor.voxel_faults import voxel_faults
+from anymc3d.doctor.workers import Limits, Progress, measure_all
+
+Facts = Mapping[tuple[int, str], ScanFacts]
+"""By case index and manifest column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """Everything that a report tells."""
+
+    manifest: Manifest
+    findings: tuple[Finding, ...]
+    labels: Labels
+    asked_labels: tuple[str, ...]
+    scans: Facts
+    masks: Facts
+    headers_only: bool
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether training should not start."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def examine(
+    manifest_path: Path | str,
+    *,
+    labels: Sequence[str] = (),
+    task: TaskSettings | None = None,
+    headers_only: bool = False,
+    processes: int = 0,
+    limits: Limits | None = None,
+    progress: Progress = lambda count: None,
+    told: Progress = lambda count: None,
+) -> Examination:
+    """Find every fault of a data set; none of them is raised.
+
+    Args:
+        manifest_path: CSV or MedMNIST ``.npz``.
+        labels: the label columns; without them and without a task labels are not looked at.
+        task: a task file's settings: its labels, classes and modality are then expected.
+        headers_only: voxels are not decoded, what only they show is not found.
+        processes: that read scans at once, with limits of time and memory; 0 reads in this process, without limits.
+        limits: of one scan.
+        progress: told after each file.
+        told: told once how many files there are.
+    """
+    asked = tuple(task.labels.columns if task else labels)
+    manifest, problems = inspect_manifest(manifest_path, labels=asked)
+    findings = manifest_faults(manifest, problems)
+    known, label_findings = read_labels(manifest, asked, task.labels if task else None)
+    findings += label_findings + told_by_site(manifest, known)
+    scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
+    modality = task.data.modality if task else None
+    for column in manifest.image_columns:
+        of_this = of_column(manifest.cases, scans, column)
+        findings += header_faults(of_this, known)
+        findings += voxel_faults(of_this, modality) + flip_faults(with_voxels(of_this))
+    everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]
+    findings += duplicate_faults(with_voxels(everything), known) + mask_faults(manifest.cases, scans, masks)
+    return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only)
+
+
+def _measured(
+    cases: Sequence[Case],
+    headers_only: bool,
+    processes: int,
+    limits: Limits | None,
+    progress: Progress,
+    told: Progress,
+) -> tuple[Facts, Facts]:
+    """The facts of all scans and masks; a file that stands in several cells is read once."""
+    wanted: dict[tuple[int, str], Job] = {}
+    for index, case in enumerate(cases):
+        for column, reference in case.images.items():
+            job = Job(reference, case.spacing, case.series(column), "scan", headers_only)
+            wanted[index, column] = job
+        for column, reference in case.masks.items():
+            # An array has no spacing of its own; a mask with a header has its own, whatever the scan's cell says.
+            spacing = case.spacing if reference.lower().endswith(".npy") else None
+            wanted[index, column] = Job(reference, spacing, None, "mask", headers_only)
+    jobs = [job for job in dict.fromkeys(wanted.values()) if exists(job.reference)]
+    told(len(jobs))
+    facts = dict(zip(jobs, measure_all(jobs, processes=processes, limits=limits, progress=progress), strict=True))
+    found = {place: (job.kind, facts[job]) for place, job in wanted.items() if job in facts}
+    scans = {place: one for place, (kind, one) in found.items() if kind == "scan"}
+    return scans, {place: one for place, (kind, one) in found.items() if kind == "mask"}
+
+
+def num_with_voxels(facts: Facts) -> int:
+    """How many scans were decoded."""
+    return int(np.sum([one.voxels is not None for one in facts.values()]))

@@ -1,0 +1,214 @@
+"""Faults of the labels, and ways in which something beside the anatomy tells them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.config import LabelSettings
+from anymc3d.data.case import SPLITS, Case, is_metadata
+from anymc3d.data.labels import (
+    MAX_CLASSES,
+    MAX_NUMERIC_CLASSES,
+    MISSING_WORDS,
+    canonical,
+    encode,
+    guess_labels,
+    natural_order,
+)
+from anymc3d.data.manifest import Manifest
+from anymc3d.doctor.checks import Finding, found
+from anymc3d.errors import ManifestError
+
+RARE = 10
+"""A class with fewer cases."""
+GIVEN_AWAY = 0.98
+"""A word in the id that is in so many cases of a class, and in so few of the others, tells it."""
+SITE_STRENGTH = 0.5
+"""Cramér's V between a site column and a label."""
+_LEAST_EACH = 5
+_MOST_SITES = 20
+_SITE_WORDS = re.compile(
+    r"\b(site|cent(er|re)|hospital|clinic|institution|scanner|vendor|manufacturer|model|device|station|protocol|kernel"
+    r"|sequence|coil|field|strength|kvp|source|dataset|cohort|batch|year|study)\b"
+)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What the labels mean where that could be found out, and the targets (n, L), NaN where missing or faulty."""
+
+    settings: LabelSettings | None
+    targets: NDArray[np.float64]
+
+
+def read_labels(
+    manifest: Manifest, columns: Sequence[str], settings: LabelSettings | None
+) -> tuple[Labels, list[Finding]]:
+    """Targets and faults; ``settings`` are those of the task file, without them the meaning is guessed."""
+    usable = [column for column in columns if column in manifest.columns and is_metadata(column)]
+    findings, bad = [], set()
+    for column in usable:
+        classes = _allowed(settings, len(columns))
+        found_here, bad_cells = _cell_faults(manifest.cases, column, classes)
+        findings += found_here
+        bad |= {(row, column) for row in bad_cells}
+        if settings is None and classes is None:
+            findings += _column_faults(manifest.cases, column, bad_cells)
+    cleaned = replace(manifest, cases=tuple(_without_cells(case, bad) for case in manifest.cases))
+    if settings is None and usable and not any(one.check in _HOPELESS for one in findings):
+        try:
+            settings = guess_labels(cleaned, usable)[0]
+        except ManifestError as error:
+            findings += [Finding("label-column", problem) for problem in error.problems]
+    nothing = Labels(None, np.full((len(manifest.cases), 1), np.nan))
+    if settings is None or set(settings.columns) - set(usable):
+        return nothing, findings
+    labels = Labels(settings, encode(cleaned.cases, settings))
+    return labels, findings + _count_faults(manifest.cases, labels) + _told_by_id(manifest.cases, labels)
+
+
+_HOPELESS = ("label-constant", "label-spelling", "label-no-class")
+
+
+def _allowed(settings: LabelSettings | None, num_columns: int) -> tuple[str, ...] | None:
+    """The classes a cell may name; None where nobody said."""
+    if settings is not None:
+        return settings.classes or ("0", "1")
+    return ("0", "1") if num_columns > 1 else None
+
+
+def _without_cells(case: Case, bad: set[tuple[int, str]]) -> Case:
+    return replace(case, cells={name: "" if (case.row, name) in bad else cell for name, cell in case.cells.items()})
+
+
+def _cell_faults(cases: Sequence[Case], column: str, classes: tuple[str, ...] | None) -> tuple[list[Finding], set[int]]:
+    """Findings of single cells, and the rows whose cell cannot be used."""
+    filled = [case for case in cases if case.cells.get(column)]
+    words = [case for case in filled if case.cells[column].lower() in MISSING_WORDS]
+    findings = []
+    if words:
+        shown = ", ".join(repr(word) for word in sorted({case.cells[column] for case in words}))
+        findings.append(found("label-word-for-missing", f"{column} is {shown}", words, column))
+    empty = [case for case in cases if not case.cells.get(column)]
+    if empty and filled:
+        text = f"{column} is empty in {len(empty)} of {len(cases)} cases"
+        findings.append(found("label-missing", text, empty, column))
+    bad = {case.row for case in words}
+    if classes is not None:
+        known = {canonical(name) for name in classes}
+        outside = [case for case in filled if case.row not in bad and canonical(case.cells[column]) not in known]
+        for value in natural_order({case.cells[column] for case in outside}):
+            members = [case for case in outside if case.cells[column] == value]
+            text = f"{column} is {value!r}, expected {' or '.join(classes[:12])} or an empty cell"
+            findings.append(found("label-outside", text, members, column))
+        bad |= {case.row for case in outside}
+        if filled and len({canonical(case.cells[column]) for case in filled if case.row not in bad}) == 1:
+            findings.append(Finding("label-constant", f"{column}: all labels are the same", column=column))
+    return findings, bad
+
+
+def _column_faults(cases: Sequence[Case], column: str, bad: set[int]) -> list[Finding]:
+    """Faults of a column whose classes nobody named."""
+    values = {canonical(case.cells[column]) for case in cases if case.cells.get(column) and case.row not in bad}
+    num_filled = sum(bool(case.cells.get(column)) for case in cases)
+    folded: dict[str, list[str]] = {}
+    for value in natural_order(values):
+        folded.setdefault(value.casefold(), []).append(value)
+    numeric = all(_NUMBER.fullmatch(value) for value in values)
+    if not values:
+        return [Finding("label-column", f"{column} is empty in every case", column=column)]
+    if len(values) == 1:
+        return [Finding("label-constant", f"{column} is {next(iter(values))!r} in every case", column=column)]
+    if numeric and len(values) > MAX_NUMERIC_CLASSES:
+        text = f"{column} has {len(values)} different numbers: a measurement?"
+        return [Finding("label-no-class", text, column=column)]
+    if len(values) > MAX_CLASSES or (len(values) == num_filled and num_filled > RARE):
+        return [Finding("label-no-class", f"{column} has {len(values)} different texts: ids?", column=column)]
+    return [
+        Finding("label-spelling", f"{column} has {' and '.join(map(repr, group))}", column=column)
+        for group in folded.values()
+        if len(group) > 1
+    ]
+
+
+def outcomes(labels: Labels) -> list[tuple[str, str, NDArray[np.float64]]]:
+    """(column, class, which cases have it: 1, 0, or NaN where missing), of every class of every column."""
+    if labels.settings is None:
+        return []
+    classes = labels.settings.classes or ("0", "1")
+    return [
+        (column, name, np.where(np.isnan(values), np.nan, values == index))
+        for column, values in zip(labels.settings.columns, labels.targets.T, strict=True)
+        for index, name in enumerate(classes)
+    ]
+
+
+def _count_faults(cases: Sequence[Case], labels: Labels) -> list[Finding]:
+    findings = []
+    for column, name, has in outcomes(labels):
+        counts = {
+            split: int(sum(has[i] == 1 for i, case in enumerate(cases) if case.split == split)) for split in SPLITS
+        }
+        present = [split for split in SPLITS if any(case.split == split for case in cases)]
+        for split in present:
+            if counts[split] == 0:
+                check = "label-absent-in-train" if split == "train" else "label-absent-in-split"
+                findings.append(Finding(check, f"no case of {split} has {column} = {name}", column=column))
+        total = int((has == 1).sum())
+        if total < RARE and not ("train" in present and counts["train"] == 0):
+            noun = "case has" if total == 1 else "cases have"
+            findings.append(Finding("label-rare", f"only {total} {noun} {column} = {name}", column=column))
+    return findings
+
+
+def _told_by_id(cases: Sequence[Case], labels: Labels) -> list[Finding]:
+    words = [frozenset(re.findall(r"[a-z]+", case.id.lower())) for case in cases]
+    counts = Counter(word for group in words for word in group)
+    candidates = sorted(word for word, count in counts.items() if _LEAST_EACH <= count <= len(cases) - _LEAST_EACH)
+    findings: dict[str, Finding] = {}
+    for column, name, has in outcomes(labels):
+        yes, no = has == 1, has == 0
+        if min(yes.sum(), no.sum()) < _LEAST_EACH:
+            continue
+        for word in candidates:
+            inside = np.array([word in group for group in words])
+            if inside[yes].mean() >= GIVEN_AWAY and inside[no].mean() <= 1 - GIVEN_AWAY:
+                text = f"ids with {word!r} are those of {column} = {name}"
+                findings.setdefault(column, Finding("label-in-case-id", text, column=column))
+    return list(findings.values())
+
+
+def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
+    """Columns about where and how a scan was taken that tell a label: a model may learn the site instead."""
+    from scipy.stats import chi2_contingency
+
+    own = labels.settings.columns if labels.settings else ()
+    sites = [name for name in manifest.columns if is_metadata(name) and name not in own and _is_site(name)]
+    findings = []
+    for site in sites:
+        cells = np.array([case.cells.get(site, "") for case in manifest.cases])
+        for column, values in zip(own, labels.targets.T, strict=True):
+            known = ~np.isnan(values) & (cells != "")
+            rows, row_of = np.unique(cells[known], return_inverse=True)
+            kinds, kind_of = np.unique(values[known], return_inverse=True)
+            if not (2 <= len(rows) <= _MOST_SITES) or len(kinds) < 2 or known.sum() < 4 * _LEAST_EACH:
+                continue
+            table = np.zeros((len(rows), len(kinds)))
+            np.add.at(table, (row_of, kind_of), 1)
+            result = chi2_contingency(table, correction=False)
+            strength = float(np.sqrt(result.statistic / known.sum() / (min(table.shape) - 1)))
+            if strength >= SITE_STRENGTH and result.pvalue < 0.001 / max(1, len(sites) * len(own)):
+                text = f"{site} and {column} go together (Cramér's V {strength:.2f}, n = {int(known.sum())})"
+                findings.append(Finding("label-by-site", text, column=column))
+    return findings
+
+
+def _is_site(column: str) -> bool:
+    return _SITE_WORDS.search(re.sub(r"[^a-z]+", " ", column.lower())) is not None

@@ -1,0 +1,110 @@
+"""Faults of the table itself: rows, ids, scans that are not there, splits, patients, views."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from anymc3d.data.case import SPLITS, Case, view_of
+from anymc3d.data.manifest import Manifest
+from anymc3d.doctor.checks import Finding, found
+
+_ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
+_NOT_FOUND = re.compile(r"(?P<column>(?:image|mask)\S*) .*: (?P<why>there is no folder|not found in) ", re.DOTALL)
+_RULES: tuple[tuple[str, str], ...] = (
+    (r"no label column|column .* is reserved and cannot be a label", "label-column"),
+    (r"no scan: every image cell", "scan-missing"),
+    (r"case .* is also row \d+", "id-duplicate"),
+    (r"(case|patient) .*(an id names files|characters, the limit is)", "id-unsafe"),
+    (r"split is empty", "split-partly"),
+    (r"split .*: expected one of", "split-name"),
+    (r"(spacing|center_x, center_y, center_z) .*expected three", "manifest-cell"),
+)
+"""Which check a problem of :func:`anymc3d.data.manifest.inspect_manifest` belongs to, by how it begins."""
+
+
+def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding]:
+    """All that can be said without opening a scan; ``problems`` are those that reading the manifest gave."""
+    by_row = {case.row: case for case in manifest.cases}
+    findings = [one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None]
+    # What every row shares is one finding; each of these says where.
+    return findings + _patients(manifest.cases) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
+
+
+def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Finding | None:
+    parts = _ROW.match(problem)
+    if parts is None:
+        return Finding("manifest-unreadable", _without_path(problem, manifest))
+    row, text = int(parts[1]), parts[2]
+    if re.match(r"patient .* is in \d+ splits", text):
+        return None  # said below, without the patient's id
+    missing = _NOT_FOUND.match(text)
+    check = "manifest-column" if row == 1 else "manifest-row"
+    check = next((name for pattern, name in _RULES if re.match(pattern, text, re.DOTALL)), check)
+    column = ""
+    if missing:
+        check, column = "scan-not-found", missing["column"]
+        text = "there is no such folder" if missing["why"].startswith("there") else "there is no such file"
+        if "did you mean" in problem:
+            text += "; one with nearly this name exists: check letter case and ending"
+    case = by_row.get(row)
+    return Finding(check, _without_path(text, manifest), (case.id,) if case else (), (row,), column)
+
+
+def _without_path(text: str, manifest: Manifest) -> str:
+    """Where the manifest lies is no business of a report."""
+    parents = (str(manifest.path), f"{manifest.path.parent}/", str(manifest.path.parent))
+    for place, word in zip(parents, ("the manifest", "", "the manifest's folder"), strict=True):
+        text = text.replace(place, word)
+    text = re.sub(rf"^\S*{re.escape(manifest.path.name)}: ", "", text)
+    return text.removeprefix("the manifest: ")
+
+
+def _patients(cases: Sequence[Case]) -> list[Finding]:
+    members: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.split is not None:
+            members[case.patient].append(case)
+    findings = []
+    for group in members.values():
+        splits = sorted({case.split or "" for case in group}, key=SPLITS.index)
+        if len(splits) > 1:
+            findings.append(found("patient-in-two-splits", f"one patient is in {', '.join(splits)}", group))
+    return findings
+
+
+def _splits(manifest: Manifest) -> list[Finding]:
+    findings = []
+    named = {case.split for case in manifest.cases if case.split is not None}
+    if named:
+        findings += [
+            Finding("split-lacks-part", f"no case is in split {part!r}")
+            for part in ("train", "val")
+            if part not in named
+        ]
+        if "test" not in named:
+            findings.append(Finding("split-without-test", "no case is in split 'test'"))
+    is_csv = manifest.path.suffix != ".npz"
+    if manifest.cases and is_csv and "patient" not in manifest.columns:
+        findings.append(Finding("patient-column-missing", "each case counts as a patient of its own"))
+    return findings
+
+
+def _views(manifest: Manifest) -> list[Finding]:
+    findings = []
+    for column in manifest.image_columns:
+        without = [case for case in manifest.cases if case.images and column not in case.images]
+        if without:
+            text = f"{len(without)} of {len(manifest.cases)} cases have no scan of the view {view_of(column)!r}"
+            findings.append(found("view-missing", text, without, column))
+    return findings
+
+
+def _image_is_mask(manifest: Manifest) -> list[Finding]:
+    return [
+        found("scan-is-mask", f"{column} names the same file as a mask column", [case], column)
+        for case in manifest.cases
+        for column, reference in case.images.items()
+        if reference in case.masks.values()
+    ]

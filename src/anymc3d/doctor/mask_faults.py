@@ -1,0 +1,100 @@
+"""Faults of masks: grids unlike the scan's, values unlike those of the other masks, regions empty or cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation
+
+from anymc3d.data.case import Case
+from anymc3d.data.volume import Affine
+from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.facts import Grid, MaskFacts, ScanFacts
+
+NEARLY_ALL = 0.9
+SAME_PLACE = 0.1
+"""Of the smallest spacing: how far the corners of two grids may be apart and still be one grid."""
+LEAST_TO_COMPARE = 5
+USUAL = 0.8
+
+Facts = Mapping[tuple[int, str], ScanFacts]
+
+
+def mask_faults(cases: Sequence[Case], scans: Facts, masks: Facts) -> list[Finding]:
+    """All checks of the mask columns; both tables are by case index and column."""
+    findings = []
+    for (index, column), facts in masks.items():
+        case = cases[index]
+        if facts.error is not None and (empty := _emptiness(facts.error)):
+            findings.append(found(empty, "every voxel has the same value", [case], column))
+        elif facts.error is not None:
+            findings.append(found("mask-unreadable", facts.error, [case], column))
+        scan = scans.get((index, _image_of(column)))
+        if scan and scan.grid and facts.grid and (text := grid_difference(facts.grid, scan.grid)):
+            findings.append(found("mask-grid", text, [case], column))
+        if facts.mask is not None:
+            findings += _region(case, column, facts.mask)
+    for column in sorted({column for _, column in masks}):
+        findings += _values(cases, {i: f.mask for (i, name), f in masks.items() if name == column and f.mask}, column)
+    return grouped(findings)
+
+
+def grid_difference(mask: Grid, scan: Grid) -> str | None:
+    """One line where two grids are not one, whatever the order in which their axes are stored."""
+    mine, theirs = _ras(mask), _ras(scan)
+    if mine[0] != theirs[0]:
+        shown = (" x ".join(map(str, shape)) for shape, _ in (mine, theirs))
+        return "the mask has {} voxels along x, y, z, the scan {}".format(*shown)
+    corners = np.array([[*corner, 1] for corner in product(*((0, count - 1) for count in theirs[0]))])
+    distance = float(np.abs((mine[1] - theirs[1]) @ corners.T)[:3].max())
+    smallest = float(np.linalg.norm(scan.matrix[:3, :3], axis=0).min())
+    return None if distance <= SAME_PLACE * smallest else f"the mask lies up to {distance:.3g} mm from the scan"
+
+
+def _ras(grid: Grid) -> tuple[tuple[int, ...], Affine]:
+    orientation = io_orientation(grid.matrix)
+    shape = tuple(grid.shape[int(axis)] for axis in np.argsort(orientation[:, 0]))
+    return shape, grid.matrix @ inv_ornt_aff(orientation, grid.shape)
+
+
+def _image_of(column: str) -> str:
+    return "image" + column.removeprefix("mask")
+
+
+def _emptiness(error: str) -> str | None:
+    """A mask of one value: of zeros it is empty, else it is the whole scan."""
+    if "an empty scan" not in error:
+        return None
+    return "mask-empty" if error.startswith("all voxels are 0:") else "mask-whole"
+
+
+def _region(case: Case, column: str, mask: MaskFacts) -> list[Finding]:
+    if not mask.is_integer:
+        return [found("mask-not-integer", "expected whole numbers from 0 on", [case], column)]
+    if mask.share > NEARLY_ALL:
+        return [found("mask-whole", f"{100 * mask.share:.0f} % of the voxels are not 0", [case], column)]
+    if mask.cut_sides:
+        return [found("mask-cut", f"the region ends at the {' and '.join(mask.cut_sides)} border", [case], column)]
+    return []
+
+
+def _values(cases: Sequence[Case], masks: Mapping[int, MaskFacts], column: str) -> list[Finding]:
+    whole = {index: mask for index, mask in masks.items() if mask.is_integer}
+    if len(whole) < LEAST_TO_COMPARE:
+        return []
+    votes = Counter(value for mask in whole.values() for value in mask.values if value != "0")
+    usual = {value for value, count in votes.items() if count >= USUAL * len(whole)}
+    findings = []
+    for index, mask in whole.items():
+        absent = sorted(usual - set(mask.values), key=float)
+        unknown = sorted((value for value in mask.values if votes[value] == 1 and value != "0"), key=float)
+        if absent:
+            text = f"no voxel is {' or '.join(absent)}, which {USUAL:.0%} of the masks have"
+            findings.append(found("mask-value-absent", text, [cases[index]], column))
+        if unknown:
+            text = f"the value {' and '.join(unknown[:5])} is in no other mask"
+            findings.append(found("mask-value-unknown", text, [cases[index]], column))
+    return findings

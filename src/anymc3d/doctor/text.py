@@ -1,0 +1,72 @@
+"""The report for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding
+from anymc3d.doctor.report import RESEARCH_ONLY, Report
+
+SHOWN_CASES = 8
+
+
+def to_text(report: Report) -> str:
+    """All findings, worst first; of a long list of cases the first few."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    summary = report.summary
+    yield f"{printable(report.manifest)}: {report.verdict}"
+    yield ""
+    yield (
+        f"  {summary.num_cases} cases of {summary.num_patients} patients, {summary.num_read} of {summary.num_scans} "
+        + ("scans readable" + (f", {summary.num_masks} masks" if summary.num_masks else ""))
+    )
+    if summary.splits and set(summary.splits) != {"none"}:
+        yield "  " + ", ".join(
+            f"{count} {'without split' if name == 'none' else name}" for name, count in summary.splits.items()
+        )
+    for column, name, counts in summary.labels:
+        detail = ", ".join(f"{count} {split}" for split, count in counts.items() if split != "none")
+        yield f"  {printable(column)} = {printable(name)}: {sum(counts.values())}" + (f" ({detail})" if detail else "")
+    for severity, meaning in SEVERITIES.items():
+        members = [one for one in report.findings if one.severity == severity]
+        if members:
+            yield ""
+            yield f"{severity.upper()}S ({len(members)}): {meaning}"
+            for one in members:
+                yield from _finding(one)
+    yield ""
+    yield from (f"not seen: {limit}" for limit in report.limits)
+    yield RESEARCH_ONLY
+
+
+def _finding(one: Finding) -> Iterator[str]:
+    check = CHECKS[one.check]
+    column = f"{printable(one.column)}: " if one.column and not one.message.startswith(one.column) else ""
+    yield f"  {one.check}: {check.what}"
+    yield f"      {column}{printable(one.message)}"
+    if where := places(one):
+        yield f"      {where}"
+    yield f"      -> {check.do}"
+
+
+def places(one: Finding, most: int = SHOWN_CASES) -> str:
+    """Cases and rows in words, at most so many of them."""
+    rows = _listed([str(row) for row in one.rows], most)
+    noun = "row" if len(one.rows) == 1 else "rows"
+    if not one.cases:
+        return f"{noun} {rows}" if rows else ""
+    named = "case" if len(one.cases) == 1 else f"{len(one.cases)} cases:"
+    return f"{named} {_listed([printable(case) for case in one.cases], most)} ({noun} {rows})"
+
+
+def _listed(items: list[str], most: int) -> str:
+    shown = ", ".join(items[:most])
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def printable(text: str) -> str:
+    """Control characters escaped: a cell must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

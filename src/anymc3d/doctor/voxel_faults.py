@@ -1,0 +1,156 @@
+"""Faults that voxels show: Hounsfield units, modality, slices, intensities unlike the others.
+
+Of one scan only the gravest of Hounsfield units, modality and intensities is told: they are one fault seen thrice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from anymc3d.data.intensity import guess_modality, mismatch, summarise
+from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, VoxelFacts
+from anymc3d.doctor.scans import Readable, Scan, with_voxels
+
+SOFT_TISSUE = (-200.0, 300.0)
+LITTLE = 0.01
+"""Of the voxels: a scan of a body has more soft tissue than that."""
+MUCH = 0.05
+AIR_FLOOR = -1100.0
+PADDING_SHARE = 0.01
+LEAST_TO_COMPARE = 8
+_LEAVE_ONE_OUT = 200
+"""In larger sets one scan does not move the 1 % and 99 % quantiles."""
+_EIGHT_BITS = 255
+_SCAN_VALUES = 64
+"""Fewer different values are a mask or label map, where equal and empty slices say nothing."""
+_OFFSET = 1024.0
+
+
+def voxel_faults(scans: Sequence[Scan], modality: str | None) -> list[Finding]:
+    """All checks of the voxels of one image column; ``modality`` is the task's, None where nobody said."""
+    readable = with_voxels(scans)
+    expected, why = expected_modality(readable, modality)
+    findings, odd = [], set()
+    for entry in readable:
+        findings += _slices(entry)
+        fault = _hounsfield(entry) if expected == "CT" else None
+        fault = fault or _other_modality(entry, expected, why)
+        if fault:
+            findings.append(fault)
+            odd.add(entry.scan.index)
+        elif expected == "CT":
+            findings += _padding(entry)
+    fitting = [entry for entry in readable if entry.scan.index not in odd]
+    return grouped(findings) + _unlike(fitting, expected or "other")
+
+
+def expected_modality(readable: Sequence[Readable], modality: str | None) -> tuple[str | None, str]:
+    """What the scans of a column should be, and who says so: the task, or most of the scans."""
+    if modality in ("CT", "MR"):
+        return modality, "the task"
+    votes = Counter(_seen_modality(entry) for entry in readable)
+    usual, count = votes.most_common(1)[0] if votes else ("other", 0)
+    if usual == "other" or count <= len(readable) / 2:
+        return None, ""
+    return usual, f"{count} of {len(readable)} scans"
+
+
+def _seen_modality(entry: Readable) -> str:
+    told = entry.scan.facts.modality
+    return told if told in ("CT", "MR") else guess_modality(entry.voxels.profile).modality
+
+
+def _slices(entry: Readable) -> list[Finding]:
+    voxels = entry.voxels
+    if voxels.profile.distinct <= _SCAN_VALUES:
+        return []
+    findings = []
+    for check, count, what in (
+        ("constant-slices", voxels.constant_slices, "inner slices hold a single value"),
+        ("duplicate-slices", voxels.duplicate_slices, "slices equal an earlier one"),
+    ):
+        if count:
+            findings.append(_about(entry, check, f"{count} of {voxels.num_slices} {what}"))
+    return findings
+
+
+def share_between(voxels: VoxelFacts, low: float, high: float) -> float:
+    """Share of the voxels in [low, high), in whole bins of the histogram; the padding of a scanner does not count."""
+    counts = list(voxels.histogram)
+    if voxels.profile.minimum < AIR_FLOOR and voxels.lowest_share >= PADDING_SHARE:
+        place = int((voxels.profile.minimum - HISTOGRAM_LOW) // HISTOGRAM_STEP)
+        counts[min(max(place, 0), HISTOGRAM_BINS - 1)] = 0
+    first, last = (round((edge - HISTOGRAM_LOW) / HISTOGRAM_STEP) for edge in (low, high))
+    total = sum(counts)
+    return sum(counts[max(first, 0) : max(last, 0)]) / total if total else 0.0
+
+
+def _lowest_share(voxels: VoxelFacts) -> float:
+    return share_between(voxels, HISTOGRAM_LOW, -250)
+
+
+def _hounsfield(entry: Readable) -> Finding | None:
+    """Soft tissue is where it should be, or exactly one rescaling away, or nowhere."""
+    voxels = entry.voxels
+    seen, (low, high) = voxels.profile, SOFT_TISSUE
+    if voxels.is_integer and seen.minimum >= 0 and seen.maximum <= _EIGHT_BITS and seen.distinct > 2:
+        return _about(entry, "hu-windowed", f"whole numbers from {seen.minimum:g} to {seen.maximum:g}")
+    unscaled = share_between(voxels, low + _OFFSET, high + _OFFSET)
+    # Dense bone has as much beside it; soft tissue 1024 too high stands alone, and nothing is as low as lung or air.
+    if unscaled >= MUCH and unscaled > 2 * share_between(voxels, 300, 700) and _lowest_share(voxels) < LITTLE:
+        return _about(entry, "hu-offset", "soft tissue near 1024 and nothing below -250: 1024 too high")
+    soft = share_between(voxels, low, high)
+    shifted = share_between(voxels, low - _OFFSET, high - _OFFSET)
+    air_twice = share_between(voxels, -2100, -1900)
+    if soft < LITTLE and shifted >= MUCH and (air_twice >= LITTLE or seen.minimum < -1500):
+        return _about(
+            entry, "hu-rescaled-twice", f"soft tissue near -1024, lowest value {seen.minimum:g}: 1024 too low"
+        )
+    if soft < LITTLE:
+        return _about(entry, "hu-implausible", f"{100 * soft:.2g} % of the voxels lie between {low:g} and {high:g} HU")
+    return None
+
+
+def _padding(entry: Readable) -> list[Finding]:
+    voxels = entry.voxels
+    if voxels.profile.minimum >= AIR_FLOOR or voxels.lowest_share < PADDING_SHARE:
+        return []
+    text = f"the value {voxels.profile.minimum:g} fills a part of the scan"
+    return [_about(entry, "hu-padding", text)]
+
+
+def _other_modality(entry: Readable, expected: str | None, why: str) -> Finding | None:
+    told = entry.scan.facts.modality
+    if expected is None:
+        return None
+    if told in ("CT", "MR"):
+        return (
+            None if told == expected else _about(entry, "modality-differs", f"its header says {told}, {why} {expected}")
+        )
+    guess = guess_modality(entry.voxels.profile)
+    if guess.modality == expected or (guess.modality == "other" and entry.voxels.profile.distinct > _SCAN_VALUES):
+        return None
+    return _about(
+        entry, "modality-differs", f"looks like {guess.modality} ({guess.reason}), expected {expected} by {why}"
+    )
+
+
+def _unlike(readable: Sequence[Readable], modality: str) -> list[Finding]:
+    """Scans whose percentiles do not fit those of the others."""
+    if len(readable) < LEAST_TO_COMPARE:
+        return []
+    profiles = [entry.voxels.profile for entry in readable]
+    common = summarise(profiles)
+    findings = []
+    for index, entry in enumerate(readable):
+        others = common if len(profiles) > _LEAVE_ONE_OUT else summarise(profiles[:index] + profiles[index + 1 :])
+        text = mismatch(entry.voxels.profile, others, modality)
+        if text:
+            findings.append(_about(entry, "intensity-differs", text.replace("training", "other")))
+    return findings
+
+
+def _about(entry: Readable, check: str, text: str) -> Finding:
+    return found(check, text, [entry.scan.case], entry.scan.column)
