@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.plan.intensity import choose_intensity
 from anymc3d.plan.rules import (
-    MAX_PATCHES,
-    MAX_SLICES,
     Grids,
     choose_field_of_view,
-    choose_intensity,
     choose_memory,
     choose_plane,
-    choose_size,
     patch_size_of,
     total_memory,
 )
+from anymc3d.plan.size import MAX_PATCHES, MAX_SLICES, choose_size
 from anymc3d.size_leak import SizeLeak
 
 CT = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)

@@ -1,0 +1,69 @@
+"""The views of a task: one per image column, or several planes of one image, each with its size, field and windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anymc3d.config import LabelSettings, ViewSettings
+from anymc3d.data.case import view_of
+from anymc3d.data.labels import encode
+from anymc3d.data.preprocess import AXES
+from anymc3d.plan.intensity import IntensityChoice
+from anymc3d.plan.measure import DataSet, Measured
+from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
+from anymc3d.plan.size import choose_size
+from anymc3d.size_leak import SizeLeak, find_size_leak
+from anymc3d.types import Plane
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedColumn:
+    """One image column: what was measured, and how its intensities are taken."""
+
+    measured: Measured
+    intensity: IntensityChoice
+
+
+def choose_views(
+    data: DataSet, columns: Sequence[PlannedColumn], planes: Sequence[Plane], patch_size: int
+) -> tuple[dict[str, ViewSettings], dict[str, str]]:
+    """Views by name, and reasons by dotted key.
+
+    Args:
+        data: the manifest and its labels.
+        columns: one or several.
+        planes: those that the user asked for; none: the acquisition plane.
+        patch_size: pixels.
+    """
+    views, reasons = {}, {}
+    single = len(columns) == 1 and len(planes) <= 1
+    for column in columns:
+        own_plane, plane_reason = choose_plane(column.measured.grids)
+        leak = _leak(data, column.measured, data.labels)
+        field, field_reason = choose_field_of_view(column.measured.grids, leak)
+        for plane in planes or (own_plane,):
+            view = "image" if single else plane if planes else view_of(column.measured.name)
+            # A field that hides a size leak keeps every structure's own resolution; otherwise the median scan decides.
+            size = choose_size(column.measured.grids, plane, patch_size, field if leak else None)
+            views[view] = ViewSettings(
+                size=size.value,
+                image=column.measured.name,
+                plane=plane,
+                field_of_view=None if field is None else tuple(field[axis] for axis in AXES[plane]),
+                normalise=column.intensity.normalise,
+                windows=column.intensity.windows,
+            )
+            reasons[f"views.{view}.size"] = size.reason
+            reasons[f"views.{view}.plane"] = why_asked(column.measured.grids, plane) if planes else plane_reason
+            if plane == (*planes, own_plane)[0]:
+                # Said once per image: its other planes have the same.
+                reasons[f"views.{view}.field_of_view"] = field_reason
+                key = "windows" if column.intensity.windows else "normalise"
+                reasons[f"views.{view}.{key}"] = column.intensity.normalise_reason
+    return views, reasons
+
+
+def _leak(data: DataSet, column: Measured, labels: LabelSettings) -> SizeLeak | None:
+    targets = encode(data.manifest.cases, labels)[list(column.rows)]
+    return find_size_leak(column.grids.extents_mm, targets, labels)
