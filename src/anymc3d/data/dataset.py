@@ -108,6 +108,13 @@ class CaseScans:
         """
         return self._scans[column].volume()
 
+    def changed(self, volumes: Mapping[str, Volume]) -> CaseScans:
+        """The same case had its scans looked like ``volumes`` (image column -> scan); nothing of it is cached."""
+        other = CaseScans(self.case, hashes=self.hashes())
+        for column, volume in volumes.items():
+            other._scans[column]._volume = volume
+        return other
+
     def header(self, column: str) -> ScanHeader:
         """Shape and affine of one scan as it is stored: the grid to which what was found on its slices returns.
 
