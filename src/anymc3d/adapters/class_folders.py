@@ -1,0 +1,162 @@
+"""One folder per class: ``<class>/<scan>``, or ``<split>/<class>/<scan>``; the folder's name is the label.
+
+A scan is a file of a format that is read, or a folder of DICOM files. A folder between class and scan files is taken
+as the patient, and ``--patient`` finds the patient in the scan's path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anymc3d.adapters.dicom_folders import is_dicom_folder, modality_of
+from anymc3d.adapters.findings import Findings
+from anymc3d.adapters.rows import Adapted, AdaptOptions, patient_of
+from anymc3d.adapters.side_tables import listing
+from anymc3d.data.case import SCAN_SUFFIXES, default_id
+from anymc3d.data.labels import MISSING_WORDS
+from anymc3d.data.readers import content_hash
+from anymc3d.errors import ScanError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_MAX_DEPTH = 6
+_FORMATS = tuple(suffix for suffix in SCAN_SUFFIXES if suffix not in (".npz", ".npy"))
+
+
+@dataclass(frozen=True)
+class _Scan:
+    path: Path
+    label: str
+    split: str | None
+    inner: str
+    """The path below the class folder."""
+    patient: str
+    """The folder between class and scan, or the scan's own name."""
+
+
+def adapt_class_folders(folder: Path, options: AdaptOptions) -> Adapted:
+    """One row per scan; ``label`` is the name of its class folder."""
+    adapted = Adapted(labels=("label",))
+    findings = adapted.findings
+    scans = list(_scans(folder, findings))
+    if options.match is not None:
+        left = [scan.inner for scan in scans if not re.search(options.match, scan.inner)]
+        scans = [scan for scan in scans if re.search(options.match, scan.inner)]
+        findings.warn_if(left, f"--match {options.match!r} is not found in a scan's path: left out")
+    classes = sorted({scan.label for scan in scans})
+    if len(classes) < 2:
+        findings.error(f"expected at least two class folders with scans, found {classes}")
+        return adapted
+    bad = [name for name in classes if name.lower() in MISSING_WORDS]
+    findings.error_if(bad, "a class folder is called like a missing value; rename it")
+    ids = _ids(scans, findings)
+    for scan, case in zip(scans, ids, strict=True):
+        patient = patient_of(options.patient, scan.inner, scan.patient)
+        if patient is None:
+            findings.error(f"--patient {options.patient!r} is not found in a scan's path", scan.inner)
+            continue
+        split = {"split": scan.split} if scan.split else {}
+        adapted.rows.append({"case": case, "patient": patient, "image": str(scan.path), **split, "label": scan.label})
+    _check_modalities(scans, findings)
+    _check_copies(scans, findings)
+    if options.patient is None and all(scan.patient == default_id(scan.path.name) for scan in scans):
+        findings.warn("each scan is taken as a patient of its own; --patient REGEX finds the patient in its path")
+    return adapted
+
+
+def _scans(folder: Path, findings: Findings) -> Iterator[_Scan]:
+    tops = [path for path in listing(folder) if path.is_dir()]
+    splits = {path: SPLIT_NAMES.get(path.name.lower()) for path in tops}
+    if tops and all(splits.values()):
+        places = [(one, split) for path, split in splits.items() for one in listing(path) if one.is_dir()]
+    else:
+        found = [path.name for path, split in splits.items() if split]
+        findings.warn_if(found, "a class folder is called like a split; splits need all folders to be splits")
+        places = [(path, None) for path in tops]
+    findings.warn_if((p.name for p in listing(folder) if p.is_file()), "a file beside the class folders: left out")
+    for place, split in places:
+        number = 0
+        for path in _scans_below(place, findings, 0):
+            inner = path.relative_to(place)
+            patient = inner.parts[0] if len(inner.parts) > 1 else default_id(path.name)
+            number += 1
+            yield _Scan(path, place.name, split, str(inner), patient)
+        if not number:
+            findings.warn("a class folder holds no scan", place.name)
+
+
+def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
+    """Scan files and DICOM folders; a folder of DICOM files is one scan, whatever lies deeper in it."""
+    for path in listing(folder):
+        if path.is_file():
+            if path.name.lower().endswith(_FORMATS):
+                yield path
+            elif path.suffix.lower() in (".dcm", ".ima"):
+                findings.error("a DICOM file lies where a folder per series is expected", path.name)
+            else:
+                findings.warn("a file is of no format that is read and left out", f"{folder.name}/{path.name}")
+        elif any(one.is_file() for one in listing(path)) and is_dicom_folder(path):
+            yield path
+        elif depth < _MAX_DEPTH:
+            yield from _scans_below(path, findings, depth + 1)
+
+
+def _ids(scans: list[_Scan], findings: Findings) -> list[str]:
+    """The scan's own name where that is unique, else its path below the class, else class and path."""
+    for ids in (
+        [default_id(scan.path.name) for scan in scans],
+        [default_id(scan.inner.replace("/", "_")) for scan in scans],
+        [f"{scan.label}_{default_id(scan.inner.replace('/', '_'))}" for scan in scans],
+    ):
+        if len(set(ids)) == len(ids):
+            return ids
+    ids = [f"{scan.split}_{scan.label}_{default_id(scan.inner.replace('/', '_'))}" for scan in scans]
+    seen: set[str] = set()
+    findings.error_if([i for i in ids if i in seen or seen.add(i)], "two scans would get one id; rename one")
+    return ids
+
+
+def _check_modalities(scans: list[_Scan], findings: Findings) -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for scan in scans:
+        if scan.path.is_dir():
+            found[modality_of(scan.path) or "unknown"].append(scan.inner)
+    if len(found) > 1:
+        told = [f"{name}: {len(places)} scans, such as {places[0]}" for name, places in sorted(found.items())]
+        findings.error("DICOM series of several modalities; keep one, --match chooses by path", told)
+
+
+def _check_copies(scans: list[_Scan], findings: Findings) -> None:
+    """The same bytes under two classes are a fault of the labels; under one class, a warning."""
+    sizes: dict[int, list[_Scan]] = defaultdict(list)
+    for scan in scans:
+        if scan.path.is_file():
+            sizes[scan.path.stat().st_size].append(scan)
+    same: dict[str, list[_Scan]] = defaultdict(list)
+    for group in sizes.values():
+        for scan in group if len(group) > 1 else ():
+            try:
+                same[content_hash(scan.path)].append(scan)
+            except ScanError as error:
+                findings.error("a scan cannot be read", f"{scan.inner}: {error.what}")
+    for group in same.values():
+        if len(group) > 1:
+            told = " and ".join(f"{scan.label}/{scan.inner}" for scan in group)
+            if len({scan.label for scan in group}) > 1:
+                findings.error("one scan lies in two classes", told)
+            elif len({scan.split for scan in group}) > 1:
+                findings.error("one scan lies in two splits", told)
+            else:
+                findings.warn("one scan lies there twice", told)

@@ -1,0 +1,163 @@
+"""MONAI data lists: a JSON with ``training``, ``validation`` and ``testing``, or folds of ``train`` and ``val``.
+
+``image`` is a path, or a list of paths (channels, one view each). ``label`` is a class (number or text), several 0 or
+1, or the path of a mask. ``fold`` is kept. Other numbers and texts of an entry become metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from anymc3d.adapters.findings import Findings
+from anymc3d.adapters.rows import Adapted, AdaptOptions, Row, free_column, patient_of
+from anymc3d.adapters.side_tables import label_columns, listing, read_json, read_labels
+from anymc3d.data.case import SCAN_SUFFIXES, default_id
+from anymc3d.data.manifest import PATIENT_ALIASES
+
+LISTS = {"training": "train", "train": "train", "validation": "val", "val": "val", "testing": "test", "test": "test"}
+"""List of the file to split of the manifest."""
+_IMAGE_KEYS, _LABEL_KEYS = ("image", "images"), ("label", "labels", "class")
+_PATIENT_KEYS = ("patient", *PATIENT_ALIASES)
+
+
+def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
+    """One row per entry. ``path``: the JSON, or a folder that holds exactly one; images are relative to its folder."""
+    adapted = Adapted()
+    findings = adapted.findings
+    file = _the_file(path, findings)
+    content = read_json(file, findings) if file is not None else None
+    if file is None or findings.has_errors:
+        return adapted
+    if not isinstance(content, dict):
+        findings.error(f'{file.name}: expected {{"training": [...], "validation": [...], "testing": [...]}}')
+        return adapted
+    side = read_labels(options.labels, findings) if options.labels else {}
+    for entry, place, given in _entries(content, file.name, findings):
+        row = _row(entry, place, file.parent, options, adapted)
+        if row is not None:
+            adapted.rows.append({**row, **given, **side.get(row["case"], {})})
+    adapted.labels = (*adapted.labels, *label_columns(side.values()))
+    _settle_splits(adapted)
+    adapted.labels = tuple(dict.fromkeys(adapted.labels))
+    if not adapted.rows and not findings.has_errors:
+        findings.error(f"{file.name}: no entry in any of the lists {', '.join(LISTS)}")
+    if not adapted.labels:
+        findings.warn("no entry has a class label: give a table with --labels, or add columns to the manifest")
+    return adapted
+
+
+def _the_file(path: Path, findings: Findings) -> Path | None:
+    if path.is_file():
+        return path
+    found = [one for one in listing(path) if one.suffix == ".json"]
+    if len(found) == 1:
+        return found[0]
+    findings.error(
+        f"expected one .json in the folder, found {len(found)}; give the file itself", [one.name for one in found]
+    )
+    return None
+
+
+def _entries(content: Mapping[str, Any], name: str, findings: Findings) -> Iterator[tuple[Any, str, dict[str, str]]]:
+    """Every entry, where it stands, and its split and fold."""
+    if content and all(isinstance(value, dict) and "val" in value for value in content.values()):
+        for fold, lists in content.items():
+            yield from (
+                (entry, f"{name}: fold {fold}, val {number}", {"fold": str(fold)})
+                for number, entry in enumerate(lists["val"])
+            )
+        return
+    unknown = [key for key, value in content.items() if isinstance(value, list) and key not in LISTS]
+    findings.warn_if(unknown, f"{name}: a list is none of {', '.join(LISTS)} and left out")
+    for key, split in LISTS.items():
+        entries = content.get(key, [])
+        if not isinstance(entries, list):
+            findings.error(f"{name}: {key!r} is no list")
+            continue
+        for number, entry in enumerate(entries):
+            fold = entry.get("fold") if isinstance(entry, dict) else None
+            yield entry, f"{key} {number}", {"split": split, "fold": "" if fold is None else str(fold)}
+
+
+def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Adapted) -> Row | None:
+    findings = adapted.findings
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    images = _images(entry, base) if isinstance(entry, dict) else []
+    if not images:
+        findings.error("an entry has no image", place)
+        return None
+    absent = [str(path) for path in images if not path.exists()]
+    if absent:
+        (findings.warn if options.partial else findings.error)("an image is not here", f"{place}: {absent[0]}")
+        return None
+    case = default_id(images[0].name)
+    given = next((str(entry[key]) for key in _PATIENT_KEYS if isinstance(entry.get(key), str | int)), None)
+    patient = given if given is not None else patient_of(options.patient, case, case)
+    if patient is None:
+        findings.error(f"--patient {options.patient!r} is not found in a case's name", case)
+        return None
+    row = {"case": case, "patient": patient}
+    many = len(images) > 1
+    row |= {f"image.c{number}" if many else "image": str(path) for number, path in enumerate(images)}
+    labels = _labels(entry, place, base, findings)
+    masks = {column: cell for column, cell in labels.items() if column == "mask"}
+    if many and masks:
+        masks = {f"mask.c{number}": masks["mask"] for number in range(len(images))}
+    classes = {column: cell for column, cell in labels.items() if column != "mask"}
+    adapted.labels = (*adapted.labels, *(column for column in classes if column not in adapted.labels))
+    skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *_PATIENT_KEYS, "fold"}
+    rest = {
+        free_column(key): str(value)
+        for key, value in entry.items()
+        if key not in skipped and isinstance(value, str | int | float)
+    }
+    return {**row, **masks, **classes, **rest}
+
+
+def _images(entry: Mapping[str, Any], base: Path) -> list[Path]:
+    value = next((entry[key] for key in _IMAGE_KEYS if key in entry), None)
+    values = value if isinstance(value, list) else [value]
+    return [base / one for one in values] if all(isinstance(one, str) and one for one in values) else []
+
+
+def _labels(entry: Mapping[str, Any], place: str, base: Path, findings: Findings) -> dict[str, str]:
+    """``label`` (a class), ``label_0`` … (several), or ``mask`` (a path)."""
+    value = next((entry[key] for key in _LABEL_KEYS if key in entry), None)
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return {free_column(str(key)): _class(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return {f"label_{number}": _class(one) for number, one in enumerate(value)}
+    if isinstance(value, str) and value.lower().endswith(SCAN_SUFFIXES):
+        mask = base / value
+        if not mask.exists():
+            findings.warn("a mask is not here", f"{place}: {mask}")
+            return {}
+        return {"mask": str(mask)}
+    return {"label": _class(value)}
+
+
+def _class(value: Any) -> str:
+    """A class as text: 1.0 and true are 1."""
+    if isinstance(value, bool) or (isinstance(value, float) and value == int(value)):
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
+def _settle_splits(adapted: Adapted) -> None:
+    """A manifest has splits in all rows or in none; training lists with folds alone need none."""
+    splits = {row.get("split", "") for row in adapted.rows}
+    folds = [row.get("fold", "") for row in adapted.rows if row.get("split", "train") == "train"]
+    if splits <= {"train"}:
+        for row in adapted.rows:
+            row.pop("split", None)
+    elif "val" not in splits:
+        adapted.findings.warn("there is no validation list: 'anymc3d data split --keep-test' deals one out of train")
+    if not any(folds):
+        for row in adapted.rows:
+            row.pop("fold", None)
+    elif not all(folds):
+        adapted.findings.error("some entries have a fold and others of the training list have none")

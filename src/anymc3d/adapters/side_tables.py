@@ -1,0 +1,111 @@
+"""Tables that lie beside the scans of a public layout: read whole, keyed by one column, their faults collected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anymc3d.adapters.findings import Findings
+from anymc3d.adapters.rows import free_column
+from anymc3d.data.case import default_id
+from anymc3d.data.manifest import PATIENT_ALIASES
+from anymc3d.tables import MAX_TABLE_BYTES, parse_table
+
+ID_COLUMNS = ("case", "case_id", "image", "id", "name", "scan", "filename", "file", "VolumeName", "identifier")
+"""How the column that names the scan may be called, in a label table of a person's own; letter case does not matter."""
+_KEPT = ("patient", "split", "fold")
+MISSING_CELLS = frozenset(("", "n/a", "na", "nan", "none", "null"))
+"""What other programs write for a missing value; an empty cell here."""
+
+
+def read_rows(path: Path, findings: Findings, *, needed: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows of a CSV or TSV; faults of the table and missing columns go to ``findings``, and then no row comes."""
+    table = parse_table(path)
+    findings.error_if(table.problems, f"{path.name} cannot be used")
+    absent = [column for column in needed if column not in table.columns] if table.columns else []
+    findings.error_if(absent, f"{path.name} lacks columns that this layout has; it has {list(table.columns)}")
+    if table.problems or absent:
+        return []
+    return [dict(zip(table.columns, cells, strict=True)) for _, cells in table.rows]
+
+
+def keyed(rows: Sequence[dict[str, str]], key: str, where: str, findings: Findings) -> dict[str, dict[str, str]]:
+    """The rows by the cell of column ``key``; an empty key, or one that stands twice, is an error."""
+    found: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        name = row[key]
+        if not name:
+            findings.error(f"{where}: empty {key}", f"row {number}")
+        elif name in found:
+            findings.error(f"{where}: {key} stands twice", name)
+        else:
+            found[name] = row
+    return found
+
+
+def read_labels(path: Path, findings: Findings) -> dict[str, dict[str, str]]:
+    """A person's own label table: scan id (extension and channel cut off by the caller) to its cells but the id."""
+    rows = read_rows(path, findings)
+    if not rows:
+        return {}
+    names = {column.lower(): column for column in rows[0]}
+    key = next((names[name.lower()] for name in ID_COLUMNS if name.lower() in names), None)
+    if key is None:
+        findings.error(f"{path.name}: no column names the scan; call it 'case' (columns are {list(rows[0])})")
+        return {}
+    for row in rows:
+        row[key] = default_id(row[key]) if row[key] else ""
+    by_id = keyed(rows, key, path.name, findings)
+    columns = {column: _manifest_column(column, rows[0]) for column in rows[0] if column != key}
+    return {name: {columns[c]: v for c, v in row.items() if c in columns} for name, row in by_id.items()}
+
+
+def label_columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """The columns of a person's own table that are neither patients nor splits, each once."""
+    return tuple(dict.fromkeys(column for row in rows for column in row if column not in _KEPT))
+
+
+def _manifest_column(column: str, known: Iterable[str]) -> str:
+    """A person's own table may say patients and splits; an alias of ``patient`` becomes it."""
+    if column in _KEPT:
+        return column
+    return "patient" if column.lower() in PATIENT_ALIASES and "patient" not in known else free_column(column)
+
+
+def read_json(path: Path, findings: Findings) -> Any:
+    """The value of a JSON file, or None with an error among the findings."""
+    try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            findings.error(f"{path.name}: larger than {MAX_TABLE_BYTES} bytes")
+            return None
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        findings.error(f"{path.name} cannot be read as JSON ({reason})")
+        return None
+
+
+def cleaned(cell: str) -> str:
+    """The cell, or an empty one where it is another program's word for a missing value."""
+    return "" if cell.strip().lower() in MISSING_CELLS else cell.strip()
+
+
+def listing(folder: Path) -> list[Path]:
+    """What lies in a folder, in the order of the names, hidden files left out; nothing where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def find_below(folder: Path, name: str, *, depth: int = 4) -> list[Path]:
+    """Every file or folder called ``name`` at most ``depth`` levels below ``folder``, nearest first."""
+    found, level = [], [folder]
+    for _ in range(depth):
+        entries = [entry for one in level for entry in listing(one)]
+        found += [entry for entry in entries if entry.name == name]
+        level = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+        if len(level) > 20_000:
+            break
+    return found

@@ -1,0 +1,153 @@
+"""Splits and folds for a manifest that has none: by patient, stratified on labels, or one site left out at a time.
+
+What a manifest already says is honoured: its test rows stay test rows and are in no fold, and a fold column is never
+dealt anew. A patient in two parts is an error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.case import Case, is_metadata
+from anymc3d.data.labels import MAX_CLASSES
+from anymc3d.data.manifest import Manifest, label_column_problems, write_manifest
+from anymc3d.data.splits import check_no_leak, make_folds, make_splits
+from anymc3d.errors import ManifestError, UsageError
+
+
+@dataclass(frozen=True)
+class NewColumn:
+    """A split or fold for every case of a manifest, and what a person should know of it."""
+
+    name: str
+    values: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def split_column(
+    manifest: Manifest, labels: Sequence[str], *, fractions: tuple[float, float, float], seed: int, keep_test: bool
+) -> NewColumn:
+    """Deal the patients out to train, val and test; with ``keep_test`` the given test rows stay, and the rest is dealt.
+
+    Raises:
+        UsageError: the manifest has splits and ``keep_test`` is off, or the fractions are none.
+        ManifestError: a label column cannot be stratified on, or a given split has a leak.
+    """
+    _check_fractions(fractions)
+    cases = manifest.cases
+    held = [keep_test and case.split == "test" for case in cases]
+    if any(case.split for case in cases) and not keep_test:
+        raise UsageError(
+            "the manifest has a split column: use it as it is, take it out, or keep its test rows with --keep-test"
+        )
+    if keep_test and not any(held):
+        raise UsageError("--keep-test: the manifest has no test rows")
+    if keep_test and fractions[2]:
+        raise UsageError("--keep-test: the test part is given, so the third fraction must be 0, such as 0.9,0.1,0")
+    pool = [case for case, kept in zip(cases, held, strict=True) if not kept]
+    patients = [case.patient for case in pool]
+    dealt = iter(make_splits(patients, strata(manifest, pool, labels), fractions=fractions, seed=seed))
+    values = tuple("test" if kept else next(dealt) for kept in held)
+    check_no_leak([case.patient for case in cases], values)
+    return NewColumn("split", values)
+
+
+def fold_column(manifest: Manifest, labels: Sequence[str], *, folds: int, seed: int) -> NewColumn:
+    """Deal the patients outside the test split out to ``folds`` folds, named 0, 1, …; test rows are in none.
+
+    Raises:
+        UsageError: the manifest has a fold column, or there are fewer patients than folds.
+        ManifestError: a label column cannot be stratified on.
+    """
+    pool = _pool_without_folds(manifest)
+    numbers = make_folds([case.patient for case in pool], strata(manifest, pool, labels), folds=folds, seed=seed)
+    return _folds(manifest, pool, [str(number) for number in numbers])
+
+
+def site_column(manifest: Manifest, labels: Sequence[str], *, column: str) -> NewColumn:
+    """One fold per value of ``column``: each site is predicted by a model that saw only the others.
+
+    Raises:
+        UsageError: the manifest has a fold column.
+        ManifestError: the column is absent, has empty cells or one value, or a patient is of two sites.
+    """
+    pool = _pool_without_folds(manifest)
+    problems = label_column_problems(manifest.columns, [column])
+    if not problems:
+        problems = [
+            f"row {case.row}: {column} is empty: of which site is this case?" for case in pool if not case.cells[column]
+        ]
+    if problems:
+        raise ManifestError(str(manifest.path), problems)
+    sites = [case.cells[column] for case in pool]
+    if len(set(sites)) < 2:
+        raise ManifestError(str(manifest.path), [f"column {column!r} has one value {sites[0]!r}; nothing to leave out"])
+    check_no_leak([case.patient for case in pool], sites)
+    return _folds(manifest, pool, sites, _poor_sites(pool, sites, labels))
+
+
+def write_with_column(manifest: Manifest, column: NewColumn, out: Path) -> None:
+    """Write the manifest with the column added or replaced; relative paths are right for the new place."""
+    write_manifest(out, manifest, {column.name: column.values})
+
+
+def strata(manifest: Manifest, cases: Sequence[Case], labels: Sequence[str]) -> NDArray[np.float64]:
+    """(n, L) numbers, equal where cells are equal, NaN where they are empty; one column of ones without labels.
+
+    Raises:
+        ManifestError: a column is absent, or looks like a measurement or an identifier.
+    """
+    problems = label_column_problems(manifest.columns, labels)
+    values = {label: sorted({case.cells.get(label, "") for case in cases} - {""}) for label in labels}
+    problems += [
+        f"column {label!r} has {len(found)} different values and cannot be stratified on; name a label of few classes"
+        for label, found in values.items()
+        if len(found) > MAX_CLASSES
+    ]
+    if problems:
+        raise ManifestError(str(manifest.path), problems)
+    if not labels:
+        return np.ones((len(cases), 1))
+    numbers = {label: {value: float(index) for index, value in enumerate(found)} for label, found in values.items()}
+    return np.array([[numbers[label].get(case.cells[label], np.nan) for label in labels] for case in cases])
+
+
+def _pool_without_folds(manifest: Manifest) -> list[Case]:
+    if any(case.fold for case in manifest.cases):
+        raise UsageError(
+            "the manifest has a fold column: use it as it is ('anymc3d train --folds N' does), or take it out"
+        )
+    pool = [case for case in manifest.cases if case.split != "test"]
+    if not pool:
+        raise UsageError("every row of the manifest is a test row: there is nothing to make folds of")
+    return pool
+
+
+def _folds(manifest: Manifest, pool: Sequence[Case], names: Sequence[str], warnings: Sequence[str] = ()) -> NewColumn:
+    of_row = {case.row: name for case, name in zip(pool, names, strict=True)}
+    return NewColumn("fold", tuple(of_row.get(case.row, "") for case in manifest.cases), tuple(warnings))
+
+
+def _poor_sites(pool: Sequence[Case], sites: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """One line per site and label of which the site has only one value: no AUROC can be computed there."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for case, site in zip(pool, sites, strict=True):
+        for label in labels:
+            if is_metadata(label) and case.cells.get(label):
+                found[site, label].add(case.cells[label])
+    return [
+        f"site {site!r}: {label} is {next(iter(values))!r} in every case: its AUROC will be undefined"
+        for (site, label), values in found.items()
+        if len(values) == 1
+    ]
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
+        raise UsageError(f"expected three fractions for train, val and test that add up to 1, got {fractions}")
