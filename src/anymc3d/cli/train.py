@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--slices", metavar="N|all", help="with --quick: at most N slices per view (default: by work)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
     finally:
         leave()
-    if is_first():
+    if is_first() and (args.json or not args.quiet):
         report()
     return 0
 

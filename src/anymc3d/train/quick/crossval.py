@@ -1,0 +1,194 @@
+"""Nested cross-validation by patient: what chooses never sees what is scored. Arrays only; no torch.
+
+Outer folds hold cases out. Inside each training part inner folds choose among the candidates, the chosen one is fitted
+on the whole training part, and only then asked about the held-out cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d import outputs
+from anymc3d.config import LabelSettings
+from anymc3d.data.case import Case
+from anymc3d.data.labels import natural_order
+from anymc3d.data.splits import check_no_leak, make_folds, make_splits
+from anymc3d.errors import ManifestError
+from anymc3d.evaluate.metrics import Metric, macro_auroc
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+class Learner(Protocol):
+    """Fits every candidate of a grid on some cases and answers for others."""
+
+    candidates: Sequence[Any]
+
+    def path(self, train: Rows, ask: Rows) -> list[Floats]:
+        """Head logits (len(ask), K) per candidate, in the order of the grid, fitted on ``train`` alone."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The cases outside the test split. ``targets`` (n, L), NaN = missing; ``folds`` (n,) the outer fold of each."""
+
+    patients: tuple[str, ...]
+    targets: Floats
+    labels: LabelSettings
+    folds: NDArray[np.intp]
+    fold_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def auroc(self, logits: Floats, rows: Rows | None = None) -> Metric:
+        """AUROC of head logits; of several labels or classes the mean of those that are defined."""
+        targets = self.targets if rows is None else self.targets[rows]
+        raw = outputs.raw_logits(logits, self.labels.kind)
+        truth = outputs.label_targets(targets, self.labels.kind, raw.shape[1])
+        return macro_auroc(truth, outputs.ranking_scores(raw, self.labels.kind), self.labels.output_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """``logits`` (n, K): of each case by the fit that never saw it. Per outer fold: the chosen candidate, the number
+    of training cases, and the AUROC on these training cases themselves (None where undefined)."""
+
+    logits: Floats
+    chosen: tuple[int, ...]
+    num_train: tuple[int, ...]
+    train_auroc: tuple[float | None, ...]
+
+
+def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, folds: int, seed: int) -> Pool:
+    """Deal the cases out to outer folds by patient: those of the ``fold`` column, otherwise ``folds`` stratified ones.
+
+    Raises:
+        ManifestError: only some rows have a fold, a patient is in two, or an outcome has too few patients.
+    """
+    patients = [case.patient for case in cases]
+    given = [case.fold for case in cases if case.fold]
+    if not given:
+        _check_outcomes(patients, targets, labels, folds)
+        numbers, names = make_folds(patients, targets, folds=folds, seed=seed), [str(n) for n in range(folds)]
+    else:
+        problems = [f"row {case.row}: fold is empty, other rows have one" for case in cases if not case.fold]
+        if problems:
+            raise ManifestError("folds", problems)
+        check_no_leak(patients, given)
+        names = natural_order(set(given))
+        if len(names) < 2:
+            raise ManifestError("folds", [f"expected two folds or more in the fold column, got only {names[0]!r}"])
+        numbers = [names.index(name) for name in given]
+    return Pool(tuple(patients), np.asarray(targets, dtype=np.float64), labels, np.array(numbers), tuple(names))
+
+
+def check_training_parts(pool: Pool, inner_folds: int) -> None:
+    """Check that inner folds can be made in the training part of every outer fold.
+
+    Raises:
+        ManifestError: an outcome has fewer patients there than there are inner folds.
+    """
+    problems = []
+    for number, name in enumerate(pool.fold_names):
+        train = np.flatnonzero(pool.folds != number)
+        for what, found in outcome_patients(pool, train).items():
+            if found < inner_folds:
+                problems.append(
+                    f"without fold {name!r} only {found} patients have {what}, expected {inner_folds} or more; "
+                    "deal the folds out anew, or take the fold column out"
+                )
+    if problems:
+        raise ManifestError("folds that --quick cannot use", problems)
+
+
+def outcome_patients(pool: Pool, rows: Rows) -> dict[str, int]:
+    """Outcome in words -> how many patients of the cases ``rows`` have it."""
+    return _outcomes([pool.patients[row] for row in rows], pool.targets[rows], pool.labels)
+
+
+def nested(
+    learner: Learner,
+    pool: Pool,
+    *,
+    inner_folds: int,
+    seed: int,
+    fraction: float = 1.0,
+    draw: int = 0,
+    progress: Callable[[], object] = lambda: None,
+) -> Nested | str:
+    """Run the whole nested cross-validation, on a ``fraction`` of each training part (the ``draw``-th such part).
+
+    The held-out cases are the same for every fraction. Returns a reason instead where a part is too small to choose.
+    """
+    logits = np.full((len(pool), pool.labels.num_logits), np.nan)
+    chosen, num_train, train_auroc = [], [], []
+    for number in range(len(pool.fold_names)):
+        held_out, rest = np.flatnonzero(pool.folds == number), np.flatnonzero(pool.folds != number)
+        train = rest if fraction == 1 else _part(pool, rest, fraction, purpose_seed(seed, "part", number, draw))
+        fewest = min(outcome_patients(pool, train).items(), key=lambda item: item[1])
+        if fewest[1] < inner_folds:
+            return f"only {fewest[1]} patients of a training part have {fewest[0]}, {inner_folds} are needed to choose"
+        best = choose(learner, pool, train, inner_folds=inner_folds, seed=purpose_seed(seed, "inner", number, draw))
+        found = learner.path(train, np.concatenate([held_out, train]))[best]
+        logits[held_out] = found[: len(held_out)]
+        chosen.append(best)
+        num_train.append(len(train))
+        train_auroc.append(pool.auroc(found[len(held_out) :], train).value)
+        progress()
+    return Nested(logits, tuple(chosen), tuple(num_train), tuple(train_auroc))
+
+
+def choose(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> int:
+    """The candidate with the highest AUROC over inner folds of ``rows``; of equals, and where none is defined, the
+    first, which is the simplest."""
+    patients = [pool.patients[row] for row in rows]
+    parts = np.array(make_folds(patients, pool.targets[rows], folds=inner_folds, seed=seed))
+    found = [np.full((len(rows), pool.labels.num_logits), np.nan) for _ in learner.candidates]
+    for part in range(inner_folds):
+        inside = parts == part
+        for logits, answer in zip(found, learner.path(rows[~inside], rows[inside]), strict=True):
+            logits[inside] = answer
+    scores = [pool.auroc(logits, rows).value for logits in found]
+    return max(range(len(scores)), key=lambda index: -1.0 if scores[index] is None else scores[index])
+
+
+def purpose_seed(seed: int, *purpose: str | int) -> int:
+    """A seed of its own for every purpose."""
+    text = "|".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "little")
+
+
+def _part(pool: Pool, rows: Rows, fraction: float, seed: int) -> Rows:
+    patients = [pool.patients[row] for row in rows]
+    splits = make_splits(patients, pool.targets[rows], fractions=(fraction, 1 - fraction, 0.0), seed=seed)
+    return rows[np.array(splits) == "train"]
+
+
+def _check_outcomes(patients: Sequence[str], targets: Floats, labels: LabelSettings, least: int) -> None:
+    problems = [
+        f"expected {least} patients or more with {what} outside the test split (one per fold), got {found}; "
+        + ("add cases, or leave the column out of labels.columns" if len(labels.columns) > 1 else "add cases of it")
+        for what, found in _outcomes(patients, targets, labels).items()
+        if found < least
+    ]
+    if problems:
+        raise ManifestError("too few cases for --quick", problems)
+
+
+def _outcomes(patients: Sequence[str], targets: Floats, labels: LabelSettings) -> dict[str, int]:
+    names = np.asarray(patients, dtype=object).astype(str)
+    classes = labels.classes or ("0", "1")
+    return {
+        f"{column} = {name!r}": len(set(names[values == index]))
+        for column, values in zip(labels.columns, np.asarray(targets).T, strict=True)
+        for index, name in enumerate(classes)
+    }

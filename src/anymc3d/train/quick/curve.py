@@ -1,0 +1,175 @@
+"""The learning curve: AUROC at parts of the training cases, and what doubling the cases would add. No torch.
+
+The same held-out cases are scored at every size, so the bootstrap over patients is paired. What it does not see, that
+other training cases would have given another fit, is added from the spread between different draws of a part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d import outputs
+from anymc3d.evaluate import weighted
+from anymc3d.evaluate.intervals import LEVEL, bootstrap, percentile_interval
+from anymc3d.train.quick.crossval import Pool
+
+Floats = NDArray[np.float64]
+
+EXPONENTS = (0.5, 0.25, 1.0)
+"""Of the number of cases in the fitted curve, a - b n^-c: the first is the one reported, the others show how much
+depends on it. Three sizes cannot tell them apart."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; bounds None where there is none, value None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """AUROC with ``fraction`` of the training cases, the mean of several draws of them."""
+
+    fraction: float
+    num_train: float
+    """Training cases of a fit, the mean over folds."""
+    auroc: Estimate
+    draws: tuple[float, ...]
+    """AUROC of each draw of the training cases."""
+    reason: str = ""
+    """Why there is no figure."""
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation between the draws; None of fewer than two."""
+        return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What more cases would add to the AUROC."""
+
+    doubling: Estimate
+    """Twice the cases there are now, by the fitted curve."""
+    last: Estimate
+    """What the step from half of the cases to all of them has added."""
+    by_exponent: Mapping[str, float]
+    """Exponent of the curve -> gain by doubling."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points from small to large, and the gain; None where a size is missing."""
+
+    points: tuple[CurvePoint, ...]
+    gain: Gain | None
+
+
+def make_curve(
+    pool: Pool,
+    fits: Mapping[float, Sequence[Floats] | str],
+    num_train: Mapping[float, float],
+    *,
+    resamples: int,
+    seed: int,
+) -> Curve:
+    """Points and gain.
+
+    Args:
+        pool: the cases with their outcomes.
+        fits: fraction -> out-of-fold logits (n, K) of each draw, or why there are none. 1.0 has one.
+        num_train: fraction -> training cases of a fit.
+        resamples: of the bootstrap over patients.
+        seed: of the bootstrap.
+    """
+    fitted = [logits for found in fits.values() if not isinstance(found, str) for logits in found]
+    boot = iter(macro_draws(pool, fitted, resamples=resamples, seed=seed))
+    points, means = [], {}
+    for fraction, found in fits.items():
+        if isinstance(found, str):
+            points.append(CurvePoint(fraction, num_train[fraction], Estimate(None, None, None), (), found))
+            continue
+        means[fraction] = np.mean([next(boot) for _ in found], axis=0)
+        values = tuple(value for logits in found if (value := pool.auroc(logits).value) is not None)
+        middle = estimate(float(np.mean(values)), means[fraction])
+        points.append(CurvePoint(fraction, num_train[fraction], middle, values))
+    points.sort(key=lambda point: point.fraction)
+    return Curve(tuple(points), _gain(points, means, seed))
+
+
+def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> Floats:
+    """Bootstrap values (len(found), resamples) of the (mean) AUROC of several logits (n, K), all on equal resamples."""
+    names, kind = pool.labels.output_names, pool.labels.kind
+    truth = outputs.label_targets(pool.targets, kind, len(names))
+    known = [np.flatnonzero(~np.isnan(column)) for column in truth.T]
+
+    def statistic(logits: Floats):
+        scores = outputs.ranking_scores(outputs.raw_logits(logits, kind), kind)
+
+        def mean(weights: Floats) -> Floats:
+            values = np.stack(
+                [weighted.auroc(truth[rows, j], scores[rows, j], weights[:, rows]) for j, rows in enumerate(known)]
+            )
+            there = ~np.isnan(values)
+            return weighted.ratio(np.where(there, values, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
+
+        return mean
+
+    strata = np.zeros(len(pool)) if kind == "multilabel" else pool.targets[:, 0]
+    statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
+    drawn = bootstrap(statistics, pool.patients, strata, num_resamples=resamples, seed=seed)
+    return np.stack([drawn[str(number)] for number in range(len(found))])
+
+
+def estimate(value: float | None, draws: Floats) -> Estimate:
+    """A value with the percentile interval of its bootstrap draws."""
+    interval = percentile_interval(draws, level=LEVEL)
+    return Estimate(value, interval.low, interval.high)
+
+
+def _gain(points: Sequence[CurvePoint], means: Mapping[float, Floats], seed: int) -> Gain | None:
+    used = [point for point in points if point.fraction in means]
+    if len(used) < 2 or used[-1].fraction != 1 or used[-2].spread is None:
+        return None
+    noisy = _with_noise(used, means, seed)
+    values = np.array([point.auroc.value for point in used])
+    sizes = np.array([point.num_train for point in used])
+    fitted = {c: _slope(sizes, c) for c in EXPONENTS}
+    main = fitted[EXPONENTS[0]]
+    return Gain(
+        estimate(float(main @ values), main @ noisy),
+        estimate(float(values[-1] - values[-2]), noisy[-1] - noisy[-2]),
+        {f"{c:g}": float(row @ values) for c, row in fitted.items()},
+    )
+
+
+def _with_noise(points: Sequence[CurvePoint], means: Mapping[float, Floats], seed: int) -> Floats:
+    """Bootstrap draws (points, R), each with the noise of the draws of training cases added.
+
+    Of all cases there is one draw only; its noise is taken to be that of one draw of the size before, which is larger.
+    """
+    generator = np.random.default_rng([seed, 1])
+    rows = []
+    for index, point in enumerate(points):
+        whole = point.spread is None
+        spread = points[index - 1].spread if whole else point.spread
+        draws = means[point.fraction]
+        error = (spread or 0.0) / math.sqrt(1 if whole else len(point.draws))
+        rows.append(draws + generator.normal(0.0, 1.0, draws.shape) * error)
+    return np.stack(rows)
+
+
+def _slope(sizes: Floats, exponent: float) -> Floats:
+    """Weights (points,) whose product with the AUROCs is the gain by doubling of the least-squares fit a - b n^-c."""
+    x = sizes**-exponent
+    centred = x - x.mean()
+    minus_b = centred / (centred**2).sum()
+    return -minus_b * sizes[-1] ** -exponent * (1 - 2**-exponent)

@@ -1,0 +1,231 @@
+"""Class tokens of the frozen backbone, computed once per scan and view, and kept on disk.
+
+One safetensors file per entry in ``features`` beside the prepared scans, checked on every read. A case's tokens are
+computed by themselves, so they do not depend on what else is in the data set; several processes may share the folder:
+entries appear whole or not at all, and two makers of one entry write the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from tqdm import tqdm
+
+from anymc3d import home
+from anymc3d.atomic import write_bytes
+from anymc3d.config import ViewSettings
+from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.case import Case
+from anymc3d.data.dataset import CaseSet, PreparedCase
+from anymc3d.errors import InterruptedRunError, RunFolderError
+from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.store import LoadedBackbone
+from anymc3d.train.loop import StopRequest
+
+logger = logging.getLogger(__name__)
+
+FEATURE_VERSION = 1
+"""Part of every key. Raise it whenever the class tokens of the same slices can change."""
+PRECISION = "fp32"
+"""As ``predict`` computes by default, so that the plugin answers there what it answered here."""
+
+
+class ViewFeatures(NamedTuple):
+    """Of one view of one case. ``tokens``: class tokens (S, D) float32; ``brightness``: mean of each slice (S,)."""
+
+    tokens: np.ndarray
+    brightness: np.ndarray
+
+
+CaseFeatures = dict[str, "ViewFeatures | None"]
+"""View -> its features, or None where the case lacks the view."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Those of all cases in order, and how many entries were computed now and found in the cache."""
+
+    cases: list[CaseFeatures]
+    computed: int
+    reused: int
+
+
+class FeatureCache:
+    """Entries ``<key>.safetensors`` in one folder (0700)."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Make the folder if need be; by default ``features`` in the home folder.
+
+        Raises:
+            RunFolderError: the folder cannot be made.
+        """
+        self.folder = home.home_folder() / "features" if folder is None else folder
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.chmod(0o700)
+        except OSError as error:
+            raise _folder_error(self.folder, error) from error
+
+    def get(self, key: str) -> ViewFeatures | None:
+        """One entry, or None where there is none or a damaged one.
+
+        Raises:
+            RunFolderError: the entry cannot be read (rights).
+        """
+        path = self.folder / f"{key}.safetensors"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _folder_error(self.folder, error) from error
+        try:
+            return _decode(content, key)
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("cached features %s are damaged (%s): computed again", path.name, error)
+            return None
+
+    def put(self, key: str, features: ViewFeatures) -> None:
+        """Keep one entry.
+
+        Raises:
+            RunFolderError: the entry cannot be written (rights, full disk).
+        """
+        facts = {"key": key, "sha256": _hash(features)}
+        try:
+            write_bytes(self.folder / f"{key}.safetensors", save(features._asdict(), metadata=facts))
+        except OSError as error:
+            raise _folder_error(self.folder, error) from error
+
+
+def feature_key(prepared: str, view: ViewSettings, backbone: LoadedBackbone, positions: str) -> str:
+    """Sha256 (hex) over all that decides class tokens.
+
+    ``prepared``: the key of the prepared slices (scan content, view settings, version of the preprocessing).
+    """
+    facts = {
+        "prepared": prepared,
+        "input": view.input,
+        "backbone": backbone.fingerprint,
+        "positions": positions,
+        "mean": backbone.card.mean,
+        "std": backbone.card.std,
+        "precision": PRECISION,
+        "feature_version": FEATURE_VERSION,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def compute_features(
+    cases: Sequence[Case],
+    prepared: Sequence[PreparedCase],
+    views: Mapping[str, ViewSettings],
+    *,
+    backbone: LoadedBackbone,
+    positions: str,
+    device: torch.device,
+    slices: Cache,
+    chunk_size: int,
+    stop: StopRequest,
+    quiet: bool = False,
+) -> Features:
+    """Class tokens of every case: from the cache, otherwise computed and put there.
+
+    Raises:
+        InterruptedRunError: a stop was asked for; what is computed is kept.
+        RunFolderError: the cache cannot be used.
+    """
+    cache, source = FeatureCache(), CaseSet(cases, prepared, views, slices)
+    network = backbone.module.to(device)
+    # Without LoRA the classifier only says how slices go in; its other parts are not used here.
+    encoder = VolumeClassifier(
+        network,
+        views=tuple(views),
+        num_logits=2,
+        neighbours=[name for name, view in views.items() if view.input == "neighbours"],
+        rank=None,
+    )
+    encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, chunk_size=chunk_size)
+    found, computed, reused = [], 0, 0
+    with tqdm(
+        total=len(cases), desc="frozen features", unit="scan", disable=True if quiet else None, leave=False
+    ) as bar:
+        for index, case in enumerate(cases):
+            if stop.signal is not None:
+                raise InterruptedRunError(
+                    f"stopped after the features of {index} of {len(cases)} scans; they are kept: "
+                    "the same command goes on"
+                )
+            keys = _keys(case, prepared[index], views, backbone, positions)
+            here: CaseFeatures = {name: cache.get(key) for name, key in keys.items()}
+            missing = [name for name in keys if here[name] is None]
+            loaded = source.load(index) if missing else {}
+            for name in missing:
+                made = _encode(encoder, name, loaded[name], network, encoding, device)
+                cache.put(keys[name], made)
+                here[name] = made
+            computed, reused = computed + len(missing), reused + len(keys) - len(missing)
+            found.append({name: here.get(name) for name in views})
+            bar.update()
+    return Features(found, computed, reused)
+
+
+def _keys(
+    case: Case, prepared: PreparedCase, views: Mapping[str, ViewSettings], backbone: LoadedBackbone, positions: str
+) -> dict[str, str]:
+    """View -> key of its tokens; views that the case lacks are left out."""
+    return {
+        name: feature_key(cache_key(f"{prepared.hashes[view.image]}|{case.spacing}", view), view, backbone, positions)
+        for name, view in views.items()
+        if view.image in prepared.hashes
+    }
+
+
+def _encode(
+    encoder: VolumeClassifier,
+    view: str,
+    slices: np.ndarray,
+    network: torch.nn.Module,
+    encoding: Encoding,
+    device: torch.device,
+) -> ViewFeatures:
+    with torch.inference_mode():
+        tensor = torch.from_numpy(slices).to(device)
+        tokens = encoder.encode(network, view, PackedSlices(tensor, (len(tensor),)), encoding)
+    brightness = slices.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+    return ViewFeatures(np.ascontiguousarray(tokens.cpu().numpy()), brightness)
+
+
+def _decode(content: bytes, key: str) -> ViewFeatures:
+    features = ViewFeatures(**load(content))
+    facts = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    if facts["key"] != key:
+        raise ValueError("they belong to another key")
+    if facts["sha256"] != _hash(features):
+        raise ValueError("their checksum is wrong")
+    if features.tokens.ndim != 2 or features.brightness.shape != features.tokens.shape[:1]:
+        raise ValueError(f"expected tokens (S, D) and brightness (S,), got {[part.shape for part in features]}")
+    return features
+
+
+def _hash(features: ViewFeatures) -> str:
+    digest = hashlib.sha256()
+    for part in features:
+        digest.update(f"{part.dtype} {part.shape}\n".encode())
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def _folder_error(folder: Path, error: OSError) -> RunFolderError:
+    what = f"the feature cache {folder} cannot be used ({error.strerror or error})"
+    return RunFolderError(f"{what}; free space, repair its rights, or choose another with ANYMC3D_HOME")

@@ -1,0 +1,49 @@
+"""The learning curve as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anymc3d import atomic
+from anymc3d.train.quick.curve import Curve, Estimate
+
+_BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"
+
+
+def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None) -> None:
+    """AUROC over training cases with 95 % intervals; every draw a dot, chance and the plain measurements lines."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    points = [point for point in curve.points if point.auroc.value is not None]
+    sizes, middle = [point.num_train for point in points], [point.auroc.value for point in points]
+    for point in points:
+        axis.plot([point.num_train] * len(point.draws), point.draws, ".", color=_GREY, markersize=4)
+        if point.auroc.low is not None:
+            axis.plot([point.num_train] * 2, [point.auroc.low, point.auroc.high], "-", color=_BLUE, linewidth=1.2)
+    axis.plot(sizes, middle, "o-", color=_BLUE, label="frozen features, held-out cases (95 % interval)")
+    axis.axhline(0.5, color=_GREY, linestyle=":", label="chance")
+    if trivial is not None and trivial.value is not None:
+        axis.axhline(trivial.value, color=_ORANGE, linestyle="--", label="size, intensities, brightness alone")
+    doubled = curve.gain.doubling if curve.gain is not None else None
+    if doubled is not None and doubled.low is not None and points[-1].auroc.value is not None:
+        x, y = 2 * sizes[-1], points[-1].auroc.value
+        axis.plot([x, x], [min(1, y + doubled.low), min(1, y + doubled.high)], "-", color=_BLUE, alpha=0.45)
+        axis.plot(
+            x, min(1, y + doubled.value), "o", mfc="white", color=_BLUE, alpha=0.6, label="twice the cases, fitted"
+        )
+        sizes = [*sizes, x]
+    axis.set_xscale("log")
+    axis.set_xticks(sizes)
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticklabels([f"{size:.0f}" for size in sizes])
+    axis.set(xlabel="training cases", ylabel="AUROC", ylim=(min(0.45, *middle) if middle else 0.45, 1.0), title=title)
+    axis.legend(frameon=False, loc="best", fontsize="small")
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,182 @@
+"""From what was found to the files: out-of-fold predictions and figures, the plugin, the report and its picture.
+
+The plugin is written last; its presence means that the run is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anymc3d import atomic, outputs
+from anymc3d.config import TaskSettings
+from anymc3d.data.dataset import PreparedCase
+from anymc3d.evaluate.study import StudySettings, evaluate_rows
+from anymc3d.evaluate.task_calibration import answer
+from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.plugins import save_plugin, to_half
+from anymc3d.tables import write_table
+from anymc3d.train.losses import make_loss
+from anymc3d.train.quick import trivial, verdict
+from anymc3d.train.quick.curve import Estimate, estimate, macro_draws
+from anymc3d.train.quick.folder import QuickFolder
+from anymc3d.train.quick.heads import LOSS, HeadLearner
+from anymc3d.train.quick.picture import draw_curve
+from anymc3d.train.quick.settings import Candidate
+from anymc3d.train.result import decide_how, make_card, software, validation_manifest, validation_rows
+
+if TYPE_CHECKING:
+    from anymc3d.train.quick.run import Findings, Plan
+
+Row = Mapping[str, Any]
+
+
+def write(
+    folder: QuickFolder, plan: Plan, learner: HeadLearner, findings: Findings, prepared: Sequence[PreparedCase]
+) -> None:
+    """Write everything a run leaves."""
+    figures = write_out_of_fold(folder, plan, findings)
+    report = make_report(plan, learner, findings, figures)
+    atomic.write_json(folder.report, report)
+    draw_curve(folder.picture, findings.curve, title=plan.task.name, trivial=_trivial(plan, findings)[0])
+    write_plugin(folder, plan, learner, findings.chosen, prepared)
+
+
+def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> list[Row]:
+    """``oof.csv`` in the order of the manifest, decided at a probability of 0.5, and its metrics; returns these."""
+    labels, cases = plan.task.labels, plan.cases
+    raw = outputs.raw_logits(findings.nested.logits, labels.kind)
+    found = answer(raw, labels.kind, [0.0] * raw.shape[1], None)
+    names = labels.output_names
+    rows = [
+        {"case": case.id, "fold": plan.pool.fold_names[plan.pool.folds[i]], "status": "ok", "message": ""}
+        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
+        for i, case in enumerate(cases)
+    ]
+    columns = outputs.prediction_columns(names)
+    columns.insert(1, "fold")
+    write_table(folder.out_of_fold, columns, rows)
+    manifest = [
+        {"case": case.id, "patient": case.patient, **{column: case.cells[column] for column in labels.columns}}
+        for case in cases
+    ]
+    plain = [{name: cell for name, cell in row.items() if name != "fold"} for row in rows]
+    figures = evaluate_rows(plain, manifest, labels=labels, plugin=plan.task.name, settings=StudySettings())
+    write_table(folder.out_of_fold_metrics, list(figures[0]), figures)
+    return figures
+
+
+def write_plugin(
+    folder: QuickFolder, plan: Plan, learner: HeadLearner, chosen: int, prepared: Sequence[PreparedCase]
+) -> None:
+    """Fit the chosen candidate on the training split and validate it as the file will hold it.
+
+    As after a normal training: operating points, calibration and metrics are of the validation split.
+    """
+    train, val = plan.of_split("train"), plan.of_split("val")
+    candidate: Candidate = learner.candidates[chosen]
+    task = replace(plan.task, fusion=candidate.fusion)
+    tensors = learner.tensors(train, chosen)
+    logits = plugin_logits(task, learner, tensors, val)
+    raw, targets = outputs.raw_logits(logits, task.labels.kind), plan.pool.targets[val]
+    points, calibration = decide_how(task, targets, raw)
+    rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration)
+    write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
+    metrics = evaluate_rows(rows, validation_manifest(task, plan.study), labels=task.labels, plugin=task.name)
+    write_table(folder.metrics, list(metrics[0]), metrics)
+    loss = make_loss(LOSS, task.labels, plan.pool.targets[train])
+    facts = [prepared[i] for i in train]
+    card = make_card(task, plan.study, plan.backbone, facts, points, calibration, metrics, loss)
+    recipe = {
+        "recipe": "quick",
+        "loss": LOSS.loss,
+        "weight_decay": candidate.decay,
+        "chosen_by": f"AUROC in {plan.settings.inner_folds} folds of the training split",
+    }
+    save_plugin(folder.plugin, replace(card, training=recipe | software()), tensors)
+
+
+def plugin_logits(
+    task: TaskSettings, learner: HeadLearner, tensors: Mapping[str, Tensor], rows: np.ndarray
+) -> np.ndarray:
+    """Head logits (len(rows), K) as the plugin's own forward gives them, its tensors rounded as in the file."""
+    classifier: VolumeClassifier = learner.new_classifier(task.fusion)
+    classifier.load_tensors({name: tensor.float() for name, tensor in to_half(tensors).items()})
+    tokens = learner.tokens.rows(rows)
+    packed = {name: padded[mask] for name, (padded, mask) in tokens.views.items()}
+    counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in tokens.views.items()}
+    with torch.inference_mode():
+        return classifier.fuse(packed, counts).logits.double().numpy()
+
+
+def make_report(plan: Plan, learner: HeadLearner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
+    """``quick.json``: every figure with its interval, what was run, and the verdict. No time, path or id is in it."""
+    auroc = [_figure(row) for row in figures if row["metric"] == "auroc"]
+    main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
+    whole = Estimate(main["value"], main["low"], main["high"])
+    seen = [value for value in findings.nested.train_auroc if value is not None]
+    on_training = float(np.mean(seen)) if seen else None
+    plain, difference = _trivial(plan, findings)
+    data = verdict.more_data(whole, findings.curve)
+    return {
+        "format": 1,
+        "task": plan.task.name,
+        "labels": list(plan.task.labels.output_names),
+        "cases": _cases(plan),
+        "views": {name: list(view.size) for name, view in plan.task.views.items()},
+        "notes": list(plan.notes),
+        "backbone": {"name": plan.backbone.card.name, "fingerprint": plan.backbone.fingerprint},
+        "settings": asdict(plan.settings),
+        "grid": [asdict(candidate) for candidate in learner.candidates],
+        "chosen_per_fold": dict(zip(plan.pool.fold_names, findings.nested.chosen, strict=True)),
+        "chosen_for_plugin": findings.chosen,
+        "out_of_fold_auroc": auroc,
+        "headline": main["label"],
+        "chance": 0.5,
+        "auroc_on_own_training_cases": on_training,
+        "trivial": {"of": trivial.WHAT, "auroc": asdict(plain), "frozen_minus_trivial": asdict(difference)},
+        "learning_curve": [asdict(point) | {"spread": point.spread} for point in findings.curve.points],
+        "gain": None if findings.curve.gain is None else asdict(findings.curve.gain),
+        "more_data": asdict(data),
+        "lora": asdict(verdict.lora(whole, on_training, data)),
+    }
+
+
+def _figure(row: Row) -> dict[str, Any]:
+    return {
+        "label": row["label"],
+        "value": row["value"],
+        "low": row["ci_low"],
+        "high": row["ci_high"],
+        "method": row["ci_method"],
+        "n": row["n"],
+        "n_positive": row["n_positive"],
+        "reason": row["reason"],
+    }
+
+
+def _cases(plan: Plan) -> dict[str, int]:
+    return {
+        "pool": len(plan.rows),
+        "patients": len(set(plan.pool.patients)),
+        "train": len(plan.of_split("train")),
+        "val": len(plan.of_split("val")),
+        "outer_folds": len(plan.pool.fold_names),
+    }
+
+
+def _trivial(plan: Plan, findings: Findings) -> tuple[Estimate, Estimate]:
+    """AUROC of the plain measurements, and how much better the frozen features are, on the same cases."""
+    if findings.trivial is None:
+        none = Estimate(None, None, None)
+        return none, none
+    pool, frozen, plain = plan.pool, findings.nested.logits, findings.trivial.logits
+    draws = macro_draws(pool, [frozen, plain], resamples=plan.settings.resamples, seed=plan.task.data.split_seed)
+    values = [pool.auroc(logits).value for logits in (frozen, plain)]
+    difference = None if None in values else values[0] - values[1]
+    return estimate(values[1], draws[1]), estimate(difference, draws[0] - draws[1])

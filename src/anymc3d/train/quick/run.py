@@ -1,0 +1,255 @@
+"""``fit_quick``: the first answer in minutes. Frozen features, nested cross-validation, learning curve, a plugin.
+
+The order of work is the order of :func:`fit_quick`. Test rows take no part in anything: their scans are not opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from anymc3d import home
+from anymc3d.config import MethodSettings, TaskSettings
+from anymc3d.data.cache import Cache
+from anymc3d.data.case import Case
+from anymc3d.data.dataset import PreparedCase, prepare_all
+from anymc3d.data.manifest import write_manifest
+from anymc3d.device import choose_device
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.folders import claim, locked
+from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.task_file import write_task
+from anymc3d.train.loop import StopRequest, listening
+from anymc3d.train.quick import results
+from anymc3d.train.quick.crossval import (
+    Learner,
+    Nested,
+    Pool,
+    check_training_parts,
+    choose,
+    make_pool,
+    nested,
+    outcome_patients,
+    purpose_seed,
+)
+from anymc3d.train.quick.curve import Curve, make_curve
+from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
+from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
+from anymc3d.train.quick.heads import HeadLearner, stack_tokens
+from anymc3d.train.quick.settings import QuickSettings, candidates
+from anymc3d.train.quick.slices import limit_slices
+from anymc3d.train.quick.trivial import trivial_candidates, trivial_tokens
+from anymc3d.train.study import Study, load_study
+from anymc3d.train.task_checks import check_task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a scan is opened. ``rows``: positions of the pool's cases in the manifest."""
+
+    task: TaskSettings
+    settings: QuickSettings
+    study: Study
+    rows: list[int]
+    pool: Pool
+    backbone: LoadedBackbone
+    notes: tuple[str, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases of the pool."""
+        return [self.study.manifest.cases[row] for row in self.rows]
+
+    def of_split(self, split: str) -> np.ndarray:
+        """Positions in the pool of the cases of one split."""
+        return np.array([i for i, row in enumerate(self.rows) if self.study.splits[row] == split], dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found: the nested cross-validation, the curve, the plain measurements, the choice for the plugin."""
+
+    nested: Nested
+    curve: Curve
+    trivial: Nested | None
+    chosen: int
+
+
+def fit_quick(
+    task: TaskSettings,
+    run_dir: Path | str,
+    *,
+    settings: QuickSettings | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Make a frozen plugin and the report on it in ``run_dir``; return the path of ``quick.json``.
+
+    The same call again goes on where it stopped (features are kept), or is done.
+
+    Raises:
+        AnyMC3DError: task, manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
+        InterruptedRunError: a stop was asked for; the features so far are kept.
+    """
+    settings = settings or QuickSettings()
+    task = replace(task, method=MethodSettings(name="frozen"))
+    check_task(task)
+    grid = candidates(task, settings)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("--quick runs in one process; start it without torchrun")
+    folder, where = QuickFolder(Path(run_dir)), choose_device(device)
+    with locked(folder.path):
+        refuse_other_runs(folder)
+        plan = _plan(task, settings)
+        claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings), "a --quick run")
+        if folder.plugin.exists():
+            logger.info("%s is finished; nothing to do", folder.path)
+            return folder.report
+        write_manifest(folder.manifest, plan.study.manifest, {"split": plan.study.splits})
+        own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
+        write_task(folder.task, own, complete=True)
+        for note in plan.notes:
+            logger.info("%s; --slices changes it", note)
+        log = StageLog(folder.log_jsonl)
+        with listening() as stop:
+            prepared, features = _features(plan, where, stop, log, quiet)
+        learner = HeadLearner(
+            stack_tokens([_tokens(case) for case in features.cases], tuple(task.views)),
+            plan.pool.targets,
+            task.labels,
+            grid,
+        )
+        findings = _find(plan, learner, _trivial_learner(plan, prepared, features.cases), log, quiet)
+        results.write(folder, plan, learner, findings, prepared)
+        log.stage("plugin and report")
+    return folder.report
+
+
+def _plan(task: TaskSettings, settings: QuickSettings) -> Plan:
+    """Cases and folds first, so that their faults are told before a backbone is loaded."""
+    study = load_study(task)
+    rows = sorted(study.indices("train") + study.indices("val"))
+    cases = [study.manifest.cases[row] for row in rows]
+    pool = make_pool(cases, study.targets[rows], task.labels, folds=settings.outer_folds, seed=task.data.split_seed)
+    check_training_parts(pool, settings.inner_folds)
+    _check_train_split(pool, np.array([study.splits[row] == "train" for row in rows]), settings.inner_folds)
+    backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
+    limit = limit_slices(
+        task,
+        num_cases=len(rows),
+        patch_size=backbone.module.patch_size,
+        num_parameters=sum(p.numel() for p in backbone.module.parameters()),
+        wanted=settings.slices,
+    )
+    return Plan(replace(task, views=limit.views), settings, study, rows, pool, backbone, limit.notes)
+
+
+def _check_train_split(pool: Pool, is_train: np.ndarray, inner_folds: int) -> None:
+    found = outcome_patients(pool, np.flatnonzero(is_train))
+    problems = [
+        f"split 'train': expected {inner_folds} patients or more with {what} (one per inner fold), got {number}"
+        for what, number in found.items()
+        if number < inner_folds
+    ]
+    if problems:
+        raise ManifestError("too few cases for --quick", problems)
+
+
+def _features(
+    plan: Plan, device: torch.device, stop: StopRequest, log: StageLog, quiet: bool
+) -> tuple[list[PreparedCase], Features]:
+    slices = Cache(home.cache_folder())
+    hidden = True if quiet else None
+    with tqdm(total=len(plan.rows), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
+        prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update)
+    log.stage("scans", cases=len(prepared))
+    features = compute_features(
+        plan.cases,
+        prepared,
+        plan.task.views,
+        backbone=plan.backbone,
+        positions=plan.task.backbone.positions,
+        device=device,
+        slices=slices,
+        chunk_size=plan.task.train.chunk_size,
+        stop=stop,
+        quiet=quiet,
+    )
+    log.stage("features", computed=features.computed, reused=features.reused, device=str(device))
+    logger.info("frozen features: %d computed, %d found in the cache", features.computed, features.reused)
+    _check_views(plan, features)
+    return prepared, features
+
+
+def _check_views(plan: Plan, features: Features) -> None:
+    empty = [name for name in plan.task.views if all(case[name] is None for case in features.cases)]
+    if empty:
+        raise ManifestError("views", [f"view {name!r}: no training or validation case has it" for name in empty])
+
+
+def _tokens(case: CaseFeatures) -> dict[str, Any]:
+    return {name: None if found is None else found.tokens for name, found in case.items()}
+
+
+def _trivial_learner(plan: Plan, prepared: list[PreparedCase], features: list[CaseFeatures]) -> HeadLearner | None:
+    tokens = trivial_tokens(prepared, features, plan.task.views)
+    if tokens is None:
+        return None
+    return HeadLearner(tokens, plan.pool.targets, plan.task.labels, trivial_candidates(plan.settings))
+
+
+def _find(plan: Plan, learner: HeadLearner, trivial: HeadLearner | None, log: StageLog, quiet: bool) -> Findings:
+    settings, seed = plan.settings, plan.task.data.split_seed
+    runs = 1 + (trivial is not None) + len(settings.fractions) * settings.repeats
+    with tqdm(
+        total=runs * len(plan.pool.fold_names),
+        desc="cross-validation",
+        unit="fold",
+        disable=True if quiet else None,
+        leave=False,
+    ) as bar:
+
+        def run(of: Learner, fraction: float = 1.0, draw: int = 0) -> Nested | str:
+            return nested(
+                of,
+                plan.pool,
+                inner_folds=settings.inner_folds,
+                seed=seed,
+                fraction=fraction,
+                draw=draw,
+                progress=bar.update,
+            )
+
+        whole = run(learner)
+        plain = None if trivial is None else run(trivial)
+        log.stage("nested cross-validation", candidates=len(learner.candidates))
+        parts = {f: [run(learner, f, draw) for draw in range(settings.repeats)] for f in settings.fractions}
+    if isinstance(whole, str) or isinstance(plain, str):
+        raise ManifestError("folds that --quick cannot use", [str(whole)])
+    curve = _curve(plan, whole, parts)
+    train = plan.of_split("train")
+    chosen = choose(learner, plan.pool, train, inner_folds=settings.inner_folds, seed=purpose_seed(seed, "plugin"))
+    log.stage("learning curve", repeats=settings.repeats)
+    return Findings(whole, curve, plain, chosen)
+
+
+def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) -> Curve:
+    fits: dict[float, Any] = {1.0: [whole.logits]}
+    sizes = {1.0: float(np.mean(whole.num_train))}
+    for fraction, found in parts.items():
+        reasons = [one for one in found if isinstance(one, str)]
+        there = [one for one in found if isinstance(one, Nested)]
+        fits[fraction] = reasons[0] if reasons else [one.logits for one in there]
+        sizes[fraction] = (
+            fraction * sizes[1.0] if reasons else float(np.mean([number for one in there for number in one.num_train]))
+        )
+    return make_curve(plan.pool, fits, sizes, resamples=plan.settings.resamples, seed=plan.task.data.split_seed)

@@ -1,0 +1,44 @@
+"""``quick.json`` as a few lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NOTICE = "Research use only. Not a medical device."
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The figures a reader needs first, then the two answers with what they rest on."""
+    cases = report["cases"]
+    yield (
+        f"{cases['pool']} cases of {cases['patients']} patients (training and validation splits), "
+        f"{cases['outer_folds']} outer folds; the test split was not looked at"
+    )
+    yield from report["notes"]
+    for row in report["out_of_fold_auroc"]:
+        yield f"out-of-fold AUROC {row['label']}: {interval(row)}; chance is {report['chance']}"
+    trivial = report["trivial"]
+    if trivial["auroc"]["value"] is not None:
+        difference = interval(trivial["frozen_minus_trivial"], signed=True)
+        yield f"{trivial['of']} alone: {interval(trivial['auroc'])}; frozen features minus that: {difference}"
+    for point in report["learning_curve"]:
+        figure = interval(point["auroc"]) if point["auroc"]["value"] is not None else point["reason"]
+        yield f"{point['fraction']:.0%} of the training cases ({point['num_train']:.0f}): {figure}"
+    yield f"more data: {report['more_data']['answer']}. {_sentence(report['more_data']['because'])}"
+    yield f"LoRA: {report['lora']['answer']}. {_sentence(report['lora']['because'])}"
+    yield NOTICE
+
+
+def interval(row: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A value with its 95 % interval, or why there is none."""
+    if row["value"] is None:
+        return f"undefined ({row.get('reason', '')})"
+    sign = "+" if signed else ""
+    if row["low"] is None:
+        return f"{row['value']:{sign}.3f}"
+    return f"{row['value']:{sign}.3f} (95 % interval {row['low']:{sign}.3f} to {row['high']:{sign}.3f})"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
