@@ -35,7 +35,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
     "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
     "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
-    "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
 }
 
 INTERNAL_ERROR = 1
