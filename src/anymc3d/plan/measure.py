@@ -23,6 +23,7 @@ from anymc3d.data.readers import read_header, read_volume
 from anymc3d.data.volume import ScanHeader
 from anymc3d.errors import ManifestError, ScanError
 from anymc3d.plan.body import Tissues, tissues
+from anymc3d.plan.region import mask_extents
 from anymc3d.plan.rules import Grids
 
 NUM_SAMPLED = 20
@@ -64,6 +65,8 @@ class Measured:
     """Of the manifest's cases, in the order of ``grids``."""
     samples: tuple[Sampled, ...]
     dtypes: tuple[str, ...]
+    mask_boxes: tuple[np.ndarray | None, ...]
+    """Of the scans that were looked at and have a mask, (3,) mm along x, y, z with a margin; None: an empty mask."""
 
 
 def read_data_set(
@@ -117,12 +120,14 @@ def measure(data: DataSet, column: str, train: Sequence[int]) -> Measured:
     if not have:
         raise ManifestError(str(data.manifest.path), [f"column {column!r}: no training case has a scan there"])
     grids = [ras_grid(data.headers[index, column]) for index in have]
+    sampled = _sampled(data, column, have)
     return Measured(
         name=column,
         grids=Grids(np.array([shape for shape, _ in grids]), np.array([spacing for _, spacing in grids])),
         rows=tuple(have),
-        samples=_samples(data, column, _sampled(data, column, have)),
+        samples=_samples(data, column, sampled),
         dtypes=tuple(data.headers[index, column].dtype for index in have),
+        mask_boxes=tuple(mask_extents(sampled, column)),
     )
 
 

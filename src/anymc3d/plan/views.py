@@ -11,6 +11,7 @@ from anymc3d.data.labels import encode
 from anymc3d.data.preprocess import AXES
 from anymc3d.plan.intensity import IntensityChoice
 from anymc3d.plan.measure import DataSet, Measured
+from anymc3d.plan.region import propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
 from anymc3d.size_leak import SizeLeak, find_size_leak
@@ -59,9 +60,16 @@ def choose_views(
             if plane == (*planes, own_plane)[0]:
                 # Said once per image: its other planes have the same.
                 reasons[f"views.{view}.field_of_view"] = field_reason
+                proposal = _proposal(data, column.measured)
+                reasons |= {} if proposal is None else {f"views.{view}.roi": proposal}
                 key = "windows" if column.intensity.windows else "normalise"
                 reasons[f"views.{view}.{key}"] = column.intensity.normalise_reason
     return views, reasons
+
+
+def _proposal(data: DataSet, column: Measured) -> str | None:
+    has_points = all(data.manifest.cases[row].center is not None for row in column.rows)
+    return propose_region(column.mask_boxes, column.grids.extents_mm, has_points=has_points)
 
 
 def _leak(data: DataSet, column: Measured, labels: LabelSettings) -> SizeLeak | None:
