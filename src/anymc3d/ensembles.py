@@ -7,6 +7,7 @@ order in which they are given changes neither the file nor any prediction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -28,7 +29,8 @@ def make_ensemble(
 
     Args:
         plugins: one or more, each once.
-        name: of the ensemble; default: the members' (first) name and ``-ensemble``.
+        name: of the ensemble; default: what the members' names have in common (``task`` of ``task-fold_0`` …), and
+            ``-ensemble``.
         sources: what to call the plugins in messages, one each; default: their names.
 
     Raises:
@@ -40,7 +42,7 @@ def make_ensemble(
     members = sorted(plugins, key=lambda plugin: plugin.hash)
     first = members[0].card
     card = PluginCard(
-        name=name or f"{min(member.card.name for member in members)}-ensemble",
+        name=name or _default_name([member.card.name for member in members]),
         labels=first.labels,
         modality=first.modality,
         preprocessing=first.preprocessing,
@@ -135,6 +137,16 @@ def _cover(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "high": max(one[key]["high"] for one in found),
             }
     return joint
+
+
+def _default_name(names: Sequence[str]) -> str:
+    """The words that all names begin with; never the name of one member, which a run of both would confuse."""
+    words = [name.split("-") for name in names]
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*words, strict=False))]
+    name = f"{'-'.join(shared) or min(names)}-ensemble"
+    while name in names:
+        name += "-ensemble"
+    return name
 
 
 def _one_licence(members: Sequence[Plugin]) -> str:

@@ -6,6 +6,7 @@ Several plugins share one resident backbone per fingerprint and one read of each
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from anymc3d.data.case import Case, default_id
 from anymc3d.data.dataset import CaseScans, PreparedCase
 from anymc3d.data.intensity import mismatch
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
-from anymc3d.device import choose_device, choose_dtype
+from anymc3d.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
 from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier
@@ -28,6 +29,8 @@ from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerpr
 from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.types import Status
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CHUNK = 64
 
@@ -163,11 +166,36 @@ class Predictor:
             message = _without_paths(error, case)
         except (MemoryError, RuntimeError) as error:
             # Out of memory, or torch refusing a computation: this case fails, the others go on.
-            message = f"cannot be predicted ({type(error).__name__}: {_without_paths(error, case)[:300]})"
+            advice = "; more memory is needed, also with --chunk-size 1" if ran_out_of_memory(error) else ""
+            message = f"cannot be predicted ({type(error).__name__}: {_without_paths(error, case)[:300]}){advice}"
         card = resident.plugin.card
         return Prediction(
             case=case.id, plugin=card.name, status="error", message=message, labels=card.labels.output_names
         )
+
+    def _runs(
+        self, resident: Resident, case: Case, batch: Mapping[str, PackedSlices]
+    ) -> list[tuple[PluginCard, ClassifierOutput]]:
+        """What each member says. Where the slices of a call do not fit in memory, half as many are tried: that changes
+        memory and time, not the answer."""
+        encoding = resident.encoding
+        while True:
+            try:
+                with torch.inference_mode():
+                    # One member after the other: only one set of adapted weights is in memory at a time.
+                    return [
+                        (member, classifier(resident.backbone.module, batch, encoding))
+                        for member, classifier in resident.members
+                    ]
+            except RuntimeError as error:
+                if not ran_out_of_memory(error) or encoding.chunk_size == 1:
+                    raise
+            fewer = encoding.chunk_size // 2
+            text = "case %r: not enough memory for %d slices at once, tried again with %d (--chunk-size)"
+            logger.warning(text, case.id, encoding.chunk_size, fewer)
+            encoding = replace(encoding, chunk_size=fewer)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
         """What one plugin says of one case whose scans are at hand.
@@ -179,12 +207,7 @@ class Predictor:
         card = resident.plugin.card
         prepared = scans.prepare(card.preprocessing)
         batch = self.batch(card, prepared)
-        with torch.inference_mode():
-            # One member after the other: only one set of adapted weights is in memory at a time.
-            runs = [
-                (member, classifier(resident.backbone.module, batch, resident.encoding))
-                for member, classifier in resident.members
-            ]
+        runs = self._runs(resident, case, batch)
         logits = _task_logits(card, runs)
         if not np.isfinite(logits).all():
             raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case.id!r}")

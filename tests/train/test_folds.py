@@ -144,6 +144,8 @@ def test_B14_a_class_missing_from_a_fold_is_named_before_any_fold_is_trained(jou
 
 def test_the_command_prints_the_out_of_fold_figure(done, journey, manifest, capsys):
     arguments = ["train", str(journey.task), "-o", str(done[0]), f"data.manifest={manifest}", "train.epochs=1"]
-    assert main([*arguments, "--folds", "3", "--device", "cpu", "--quiet"]) == 0
+    assert main([*arguments, "--folds", "3", "--device", "cpu"]) == 0
     assert "out-of-fold AUROC block: " in capsys.readouterr().out
+    assert main([*arguments, "--folds", "3", "--device", "cpu", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
     assert main([*arguments, "--repeats", "2"]) == 2

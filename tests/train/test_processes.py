@@ -19,7 +19,7 @@ EPOCHS = "train.epochs=6"
 def start(task, run, *overrides, processes=2):
     """Run ``train`` in several processes of their own; what they say goes to ``<run>.err``."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *torchrun, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run), "--quiet"]
+    command = [sys.executable, *torchrun, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run)]
     with run.with_suffix(".err").open("w") as said:
         return subprocess.Popen(
             [*command, "--device", "cpu", *overrides],

@@ -19,8 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--operating-points",
         metavar="P[,P…]",
-        help="chosen on the val rows: youden, f1, crg, f1_crg, sensitivity=0.95, specificity=0.9; or probability=0.5 "
-        "(default: youden where val rows are predicted)",
+        help="chosen on the val rows: youden, f1, crg, f1_crg, sensitivity=0.95, specificity=0.9; or probability=0.5; "
+        "youden@test is chosen on the test rows, and marked so (default: youden where val rows are predicted)",
+    )
+    parser.add_argument(
+        "--severity",
+        metavar="[LABEL=]COL[,…]",
+        help="also a table by the grades of this column: 0 against 1, 0 against 2, 0 against all others",
     )
     parser.add_argument(
         "--task",
@@ -47,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.evaluate.measures import Sampling
     from anymc3d.evaluate.study import StudySettings
-    from anymc3d.evaluate.summary import NOTICE, main_table
+    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, severity_table
     from anymc3d.evaluation import METRICS, evaluate_predictions
 
     settings = StudySettings(
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         operating_points=None
         if args.operating_points is None
         else tuple(_listed(args.operating_points, "--operating-points")),
+        severity=tuple(_listed(args.severity, "--severity")),
         sampling=Sampling(num_resamples=args.resamples, seed=args.seed),
     )
     study = evaluate_predictions(
@@ -72,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
     elif not args.quiet:
         print(main_table(study, brief=True))
+        if study.severity_groups:
+            print(f"\n{severity_table(study)}\n{SEVERITY_NOTE}")
         print(f"{args.out / METRICS}: {len(study.rows)} figures with intervals; pictures and table.md beside it")
         print(NOTICE)
     return 0

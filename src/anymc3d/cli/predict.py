@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_map(parser)
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:
         print_json(result.rows)
+    if args.json or args.quiet:
         return result.exit_code
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
     print(f"{args.out / TABLE}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")

@@ -47,10 +47,9 @@ def label_problems(cases: Sequence[Case], settings: LabelSettings) -> list[str]:
 
 def unlearnable(targets: np.ndarray, settings: LabelSettings) -> list[str]:
     """One line per label that cannot be learnt from ``targets`` (n, L): it has no value, or a class has no case."""
-    classes = settings.classes or ("0", "1")
     problems = []
     for column, values in zip(settings.columns, targets.T, strict=True):
-        absent = [name for index, name in enumerate(classes) if not (values == index).any()]
+        absent = absent_classes(values, settings)
         if np.isnan(values).all():
             problems.append(f"{column!r} is empty in every case; give it labels, or leave it out of labels.columns")
         elif absent:
@@ -60,6 +59,12 @@ def unlearnable(targets: np.ndarray, settings: LabelSettings) -> list[str]:
                 "move such a case here, or leave it out of the task"
             )
     return problems
+
+
+def absent_classes(values: np.ndarray, settings: LabelSettings) -> list[str]:
+    """The classes that none of ``values`` (n,), a column of targets, has."""
+    classes = settings.classes or ("0", "1")
+    return [name for index, name in enumerate(classes) if not (values == index).any()]
 
 
 def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSettings, list[str]]:
@@ -169,6 +174,8 @@ def _guess_one(cases: Sequence[Case], column: str) -> tuple[LabelSettings, list[
     values = natural_order(_values(cases, column))
     if len(values) > 2:
         reason = f"{len(values)} different values: one class each, in natural order"
+        if values == [str(number) for number in range(len(values))]:
+            reason += "; if these are grades, kind: ordinal keeps to their order"
         return LabelSettings(columns=(column,), kind="multiclass", classes=tuple(values)), [reason]
     if values == ["0", "1"]:
         return LabelSettings(columns=(column,), kind="binary", classes=("0", "1")), ["only 0 and 1: 1 is positive"]

@@ -88,7 +88,8 @@ def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
     if not rows:
         raise UsageError("predictions: the table has no rows")
     columns = list(rows[0])
-    labels = [column.partition(".")[2] for column in columns if column.startswith("probability.")]
+    named = [column.partition(".") for column in columns]
+    labels = list(dict.fromkeys(label for part, dot, label in named if dot and part in PARTS))
     needed = ["case", "status", *(f"{part}.{label}" for label in labels for part in PARTS)]
     missing = [column for column in needed if column not in columns]
     if not labels:

@@ -25,9 +25,11 @@ from anymc3d.evaluate.measures import (
 )
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.predictions import PluginPredictions, read_predictions, shown_few
+from anymc3d.evaluate.severity import Severity, severities
 from anymc3d.evaluate.study_points import Points, choose_points, label_cases
 from anymc3d.evaluate.study_rows import ALL, Row, failed_row, failures, row_of, threshold_rows
 from anymc3d.evaluate.targets import encode_targets
+from anymc3d.evaluate.weighted import Floats
 
 MAX_GROUP_VALUES = 20
 
@@ -40,6 +42,8 @@ class StudySettings:
     """Manifest columns whose values become subgroups."""
     operating_points: tuple[str, ...] | None = None
     """Criteria chosen on ``val``; None: Youden's J where there are ``val`` predictions, nothing where not."""
+    severity: tuple[str, ...] = ()
+    """Grade columns (``COLUMN`` or ``LABEL=COLUMN``) to read the labels by; see :mod:`anymc3d.evaluate.severity`."""
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -63,6 +67,8 @@ class Study:
     plugins: tuple[PluginStudy, ...]
     patients: NDArray[np.object_]
     """Of the evaluated cases, which ``LabelCases.rows`` count."""
+    severity_groups: tuple[str, ...] = ()
+    """The groups of the severity tables."""
 
 
 def evaluate_rows(
@@ -106,11 +112,15 @@ def evaluate_study(
     patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
     rows: list[Row] = []
     studies = []
+    groups: list[str] = []
     for one in per_plugin:
         frame = {"split": split, "plugin": one.plugin}
         targets = encode_targets(manifest, one.settings) if one.settings else np.zeros((len(manifest), 0))
-        points = choose_points(one, targets, for_thresholds, settings.operating_points)
+        points = choose_points(
+            one, targets, for_thresholds, settings.operating_points, evaluated=evaluated, split=split
+        )
         warnings += _warnings(one, split, evaluated, for_thresholds, points)
+        warnings += _one_outcome(one, targets[evaluated], split)
         rows += threshold_rows(points, one.plugin)
         for group, members in _groups(manifest, evaluated, settings.groups):
             labels = label_cases(one, targets, members, points)
@@ -121,11 +131,15 @@ def evaluate_study(
                     label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()
                 }
                 studies.append(PluginStudy(one.plugin, tuple(labels), chosen))
+        for graded in severities(one, manifest, settings.severity):
+            groups += [comparison.group for comparison in graded.comparisons]
+            rows += _severity_rows(graded, evaluated, for_thresholds, patients, settings, frame)
     compared = compare([(one.plugin, one.labels) for one in studies], patients[evaluated], settings.sampling)
     for pair in compared:
         frame = {"label": pair.label, "group": ALL, "split": split, "plugin": " - ".join(pair.plugins)}
         rows += [row_of(measure, frame) for measure in pair.measures()]
-    return Study(rows, list(dict.fromkeys(warnings)), split, tuple(studies), patients[evaluated])
+    kept = list(dict.fromkeys(warnings))
+    return Study(rows, kept, split, tuple(studies), patients[evaluated], tuple(dict.fromkeys(groups)))
 
 
 def _choose_rows(manifest: Sequence[Mapping[str, str]]) -> tuple[str, NDArray[np.intp], NDArray[np.intp]]:
@@ -191,6 +205,48 @@ def _group_rows(
         yield row_of(measure, {**frame, "label": "macro"})
     for measure in pooled_crg(labels, patients, sampling):
         yield row_of(measure, {**frame, "label": "pooled"})
+
+
+def _severity_rows(
+    graded: Severity,
+    evaluated: NDArray[np.intp],
+    source: NDArray[np.intp],
+    patients: NDArray[np.object_],
+    settings: StudySettings,
+    frame: Mapping[str, str],
+) -> Iterator[Row]:
+    """Every comparison of one severity table, at the thresholds of the lowest grade against all others."""
+    points = choose_points(
+        graded.one,
+        graded.any_grade[:, None],
+        source,
+        settings.operating_points,
+        evaluated=evaluated,
+        split=frame["split"],
+        with_evaluated=True,
+    )
+    yield from threshold_rows(points, frame["plugin"], graded.comparisons[-1].group)
+    for comparison in graded.comparisons:
+        members = evaluated[~np.isnan(comparison.targets[evaluated])]
+        yield failed_row(graded.one, members, comparison.group, frame)
+        labels = label_cases(graded.one, comparison.targets[:, None], members, points)
+        yield from _group_rows(
+            graded.one, labels, patients[members], settings.sampling, {**frame, "group": comparison.group}
+        )
+
+
+def _one_outcome(one: PluginPredictions, targets: Floats, split: str) -> list[str]:
+    """A line for every label of which the evaluated rows, (n, L), have no positive, no negative, or no value."""
+    found = []
+    rows = "rows" if split == ALL else f"{split} rows"
+    for label, column in zip(one.labels, targets.T, strict=True):
+        known = column[~np.isnan(column)]
+        if not known.size:
+            found.append(f"{label}: no label in any of the {rows}: all its figures are undefined")
+        elif known.min() == known.max():
+            counts = f"{int(known.sum())} positive of {known.size}"
+            found.append(f"{label}: the {rows} have one outcome only ({counts}): AUROC and others are undefined")
+    return found
 
 
 def _warnings(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.measures import LabelCases
-from anymc3d.evaluate.operating_points import FIXED, OperatingPoint, choose, criterion_name, parse_criterion
+from anymc3d.evaluate.operating_points import FIXED, OperatingPoint, choose, criterion_name
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
 
@@ -17,39 +17,79 @@ DEFAULT_POINTS = ("youden",)
 PLUGIN_POINT = "plugin"
 """The operating point of the ``decision`` columns: what the plugin itself decided."""
 
+ON_EVALUATED = "@test"
+"""``youden@test``: chosen on the rows that are evaluated, as the paper's Table 8 may be; optimistic, and named so."""
+
 Points = Mapping[str, Mapping[str, OperatingPoint | str]]
 """Label -> criterion -> the point, or why there is none."""
 
 
 def choose_points(
-    one: PluginPredictions, targets: Floats, source: NDArray[np.intp], wanted: Sequence[str] | None
+    one: PluginPredictions,
+    targets: Floats,
+    source: NDArray[np.intp],
+    wanted: Sequence[str] | None,
+    *,
+    evaluated: NDArray[np.intp] | None = None,
+    split: str = "test",
+    with_evaluated: bool = False,
 ) -> dict[str, dict[str, OperatingPoint | str]]:
-    """Choose each label's thresholds on the ``source`` rows; nothing else is looked at."""
-    criteria = [criterion_name(text) for text in (DEFAULT_POINTS if wanted is None else wanted)]
-    scores, probabilities = one.scores(), one.probabilities
-    predicted = source[np.isfinite(scores[source]).all(axis=1)] if one.labels else source
-    if predicted.size == 0:
-        needs_data = [name for name in criteria if parse_criterion(name)[0] != FIXED]
-        if wanted is not None and needs_data:
-            msg = f"operating point {needs_data[0]!r}: thresholds come from val rows only, and there is no prediction"
-            raise UsageError(f"{msg} of a val row beside test rows; predict the val rows of the manifest too")
-        criteria = [name for name in criteria if name not in needs_data]
-    points: dict[str, dict[str, OperatingPoint | str]] = {}
+    """Choose each label's thresholds on the ``source`` rows; nothing else is looked at.
+
+    Only a criterion that says so, ``youden@test``, is chosen on the ``evaluated`` rows, of ``split``, and bears that
+    in its name; ``with_evaluated`` adds that version of every criterion.
+    """
+    asked = DEFAULT_POINTS if wanted is None else wanted
+    own = [criterion_name(text) for text in asked if not text.endswith(ON_EVALUATED)]
+    marked = [criterion_name(text.removesuffix(ON_EVALUATED)) for text in asked if text.endswith(ON_EVALUATED)]
+    if with_evaluated:
+        marked = list(dict.fromkeys([*marked, *(name for name in own if not _is_fixed(name))]))
+    if any(map(_is_fixed, marked)):
+        raise UsageError(f"operating point {marked[0]}{ON_EVALUATED}: a fixed probability is chosen on nothing")
+    own = _choosable(own, _predicted(one, source), asked=wanted is not None)
+    points: dict[str, dict[str, OperatingPoint | str]] = {label: {} for label in one.labels}
     for j, label in enumerate(one.labels):
-        known = predicted[~np.isnan(targets[predicted, j])]
-        points[label] = {}
-        for name in criteria:
-            fixed = parse_criterion(name)[0] == FIXED
-            values = _log_odds(probabilities[known, j]) if fixed else scores[known, j]
-            points[label][name] = _choose_one(name, targets[known, j], values)
+        for name in own:
+            points[label][name] = _choose_on(one, targets, _predicted(one, source), j, name, "val")
+        for name in marked:
+            rows = _predicted(one, np.arange(0) if evaluated is None else evaluated)
+            points[label][f"{name} (chosen on {split})"] = _choose_on(one, targets, rows, j, name, split)
     return points
 
 
-def _choose_one(name: str, targets: Floats, values: Floats) -> OperatingPoint | str:
-    num_positive = int(targets.sum())
-    if parse_criterion(name)[0] != FIXED and num_positive in (0, targets.size):
-        return f"no threshold: the val rows have {num_positive} positive of {targets.size} cases"
-    return choose(name, targets, np.clip(values, -1e300, 1e300))
+def _is_fixed(name: str) -> bool:
+    return name.partition("=")[0] == FIXED
+
+
+def _predicted(one: PluginPredictions, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    return rows[np.isfinite(one.scores()[rows]).all(axis=1)] if one.labels else rows
+
+
+def _choosable(criteria: Sequence[str], predicted: NDArray[np.intp], *, asked: bool) -> list[str]:
+    """Without predicted val rows only what needs no data; to ask for more is an error."""
+    needs_data = [name for name in criteria if not _is_fixed(name)]
+    if predicted.size or not needs_data:
+        return list(criteria)
+    if asked:
+        msg = f"operating point {needs_data[0]!r}: thresholds come from val rows only, and there is no prediction"
+        raise UsageError(f"{msg} of a val row beside test rows; predict the val rows of the manifest too")
+    return [name for name in criteria if _is_fixed(name)]
+
+
+def _choose_on(
+    one: PluginPredictions, targets: Floats, rows: NDArray[np.intp], column: int, name: str, split: str
+) -> OperatingPoint | str:
+    known = rows[~np.isnan(targets[rows, column])]
+    if _is_fixed(name):
+        return choose(name, targets[known, column], _bounded(_log_odds(one.probabilities[known, column])))
+    num_positive = int(targets[known, column].sum())
+    if num_positive in (0, known.size):
+        return f"no threshold: the {split} rows have {num_positive} positive of {known.size} cases"
+    return choose(name, targets[known, column], _bounded(one.scores()[known, column]), source_split=split)
+
+
+def _bounded(values: Floats) -> Floats:
+    return np.clip(values, -1e300, 1e300)
 
 
 def _log_odds(probabilities: Floats) -> Floats:
@@ -68,8 +108,7 @@ def label_cases(one: PluginPredictions, targets: Floats, members: NDArray[np.int
             if isinstance(point, str):
                 decisions[name] = point
             else:
-                fixed = parse_criterion(name)[0] == FIXED
-                values = _log_odds(one.probabilities[cases, j]) if fixed else scores[cases, j]
+                values = _log_odds(one.probabilities[cases, j]) if _is_fixed(name) else scores[cases, j]
                 decisions[name] = point.decide(values).astype(np.float64)
         found.append(
             LabelCases(label, rows, targets[cases, j], scores[cases, j], one.probabilities[cases, j], decisions)

@@ -28,16 +28,18 @@ Row = dict[str, object]
 _NO_INTERVAL = Interval(None, None, "")
 
 
-def threshold_rows(points: Points, plugin: str) -> Iterator[Row]:
+def threshold_rows(points: Points, plugin: str, group: str = ALL) -> Iterator[Row]:
     """The chosen thresholds, as rows of the split they were chosen on."""
     for label, of_label in points.items():
         for name, point in of_label.items():
             if isinstance(point, str):
+                split = "val"
                 measure = Measure("threshold", name, Metric(None, point), _NO_INTERVAL, 0, None)
             else:
+                split = point.source_split
                 value = Metric(point.threshold)
                 measure = Measure("threshold", name, value, _NO_INTERVAL, point.n, point.n_positive)
-            yield row_of(measure, {"label": label, "group": ALL, "split": "val", "plugin": plugin})
+            yield row_of(measure, {"label": label, "group": group, "split": split, "plugin": plugin})
 
 
 def failed_row(one: PluginPredictions, members: NDArray[np.intp], group: str, frame: Mapping[str, str]) -> Row:

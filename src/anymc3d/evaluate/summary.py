@@ -9,6 +9,10 @@ from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row
 
 NOTICE = "Research use only. Not a medical device."
+SEVERITY_NOTE = (
+    "One threshold for all lines of a label, chosen on the lowest grade against all others. A threshold chosen on the "
+    "evaluated rows themselves is optimistic; it is there to compare with published tables that do so."
+)
 _FREE = {"auroc": "AUROC", "average_precision": "AP"}
 _DECIDED = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
 _NOT_IN_BRIEF = ("AP", "PPV", "NPV")
@@ -26,7 +30,9 @@ def markdown(study: Study, *, level: float) -> str:
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
     parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals.", main_table(study)]
-    groups = [row for row in rows if row["group"] != ALL]
+    if study.severity_groups:
+        parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
+    groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]
     if groups:
         parts += ["## Subgroups", _table(_lines(groups, with_group=True))]
     pairs = [row for row in rows if row["metric"] == "auroc_difference"]
@@ -54,6 +60,20 @@ def main_table(study: Study, *, brief: bool = False) -> str:
     return _table([{title: cell for title, cell in line.items() if title not in left_out} for line in lines])
 
 
+def severity_table(study: Study) -> str:
+    """Return the severity tables: the lowest grade against each other one and against all, with one threshold."""
+    rows = [row for row in study.rows if row["group"] in study.severity_groups]
+    index = {_key(row): row for row in rows}
+    lines = []
+    for line, row in zip(_lines(rows, with_group=True), _decided(rows), strict=True):
+        accuracy = index.get(("accuracy", *_key(row)[1:]))
+        shown = {title: line[title] for title in line if title not in ("AP", "PPV", "NPV", "CRG")}
+        before = list(shown).index("sensitivity")
+        items = list(shown.items())
+        lines.append(dict([*items[:before], ("accuracy", figure(accuracy)), *items[before:]]))
+    return _table(lines)
+
+
 def figure(row: Mapping[str, object] | None, *, digits: int = 3) -> str:
     """Return ``0.912 (0.874 to 0.939)``, ``undefined`` or, where there is no such row, nothing."""
     if row is None:
@@ -71,9 +91,7 @@ def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:
     index = {_key(row): row for row in rows}
     several_plugins = len({row["plugin"] for row in rows}) > 1
     lines = []
-    for row in rows:
-        if row["metric"] not in ("sensitivity", "crg") or (row["metric"] == "crg" and row["label"] != "pooled"):
-            continue
+    for row in _decided(rows):
         group, plugin, label, point = row["group"], row["plugin"], row["label"], str(row["operating_point"])
         line = {"group": str(group)} if with_group else {}
         line |= {"plugin": str(plugin)} if several_plugins else {}
@@ -87,6 +105,13 @@ def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:
             line["CRG"] = figure(row)
         lines.append(line)
     return lines
+
+
+def _decided(rows: Iterable[Row]) -> list[Row]:
+    """The row that stands for each (group, plugin, label, operating point): its sensitivity, or the pooled CRG."""
+    return [
+        row for row in rows if row["metric"] == "sensitivity" or (row["metric"] == "crg" and row["label"] == "pooled")
+    ]
 
 
 def _key(row: Mapping[str, object]) -> tuple[object, ...]:

@@ -35,10 +35,11 @@ from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, clear_leftovers, load_checkpoint
 from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
 from anymc3d.train.losses import make_loss
+from anymc3d.train.memory import enough_memory
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
-from anymc3d.train.study import Study, load_study
+from anymc3d.train.study import Study, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,9 @@ def fit(
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(folder.path)))
         study = processes.together(lambda: load_study(task, pseudonyms))
+        if processes.is_first:
+            for line in undefined_figures(study, task.labels):
+                logger.warning("%s", line)
         backbone = processes.together(lambda: find_backbone(task.backbone.name, position_rule=task.backbone.positions))
         if processes.on_first(lambda: _begin(folder, task, study, backbone)):
             logger.info("%s is finished; nothing to do", folder.path)
@@ -74,10 +78,11 @@ def fit(
         cache = Cache(home.cache_folder())
         wanted = study.indices("train") + study.indices("val")
         prepared = _prepare(study, wanted, task, cache, processes, quiet)
-        parts = _parts(task, study, prepared, backbone, cache, folder, where, processes, quiet)
-        best = _run(parts, folder)
-        train_facts = [prepared[i] for i in study.indices("train")]
-        processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
+        with enough_memory(task.train, where):
+            parts = _parts(task, study, prepared, backbone, cache, folder, where, processes, quiet)
+            best = _run(parts, folder)
+            train_facts = [prepared[i] for i in study.indices("train")]
+            processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
     return folder.plugin
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anymc3d.config import TaskSettings
-from anymc3d.data.labels import encode, unlearnable
+from anymc3d.config import LabelSettings, TaskSettings
+from anymc3d.data.labels import absent_classes, encode, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import ManifestError
@@ -56,6 +56,24 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
     if problems:
         raise ManifestError(str(manifest.path), problems)
     return study
+
+
+def undefined_figures(study: Study, labels: LabelSettings) -> list[str]:
+    """One line per class that no case of ``val`` or ``test`` has: ranking figures of it are undefined there."""
+    then = {
+        "val": "its AUROC is undefined there, so the epoch is chosen without it (by loss, if none is left)",
+        "test": "its AUROC will be undefined there",
+    }
+    found = []
+    for split, consequence in then.items():
+        targets = study.targets[study.indices(split)]
+        for column, values in zip(labels.columns, targets.T, strict=True):
+            absent = absent_classes(values, labels)
+            if absent and len(targets):
+                what = "class" if len(absent) == 1 else "classes"
+                names = ", ".join(map(repr, absent))
+                found.append(f"split {split!r}: no case of {column!r} has the {what} {names}: {consequence}")
+    return found
 
 
 def _without_scans(manifest: Manifest, labels: tuple[str, ...]) -> Manifest:
