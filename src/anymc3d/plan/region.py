@@ -26,7 +26,7 @@ def mask_of(case: Case, column: str) -> str | None:
 
 
 def mask_extents(cases: Sequence[Case], column: str) -> list[np.ndarray | None]:
-    """For each case with a readable mask the box (3,) in mm along x, y, z, margin included; None where it is empty."""
+    """For each case with a mask its box (3,) in mm along x, y, z, margin included; None: empty, or not readable."""
     boxes: list[np.ndarray | None] = []
     for case in cases:
         reference = mask_of(case, column)
@@ -35,7 +35,8 @@ def mask_extents(cases: Sequence[Case], column: str) -> list[np.ndarray | None]:
         try:
             mask = to_ras(read_volume(reference, spacing=case.spacing))
         except ScanError:
-            # What is wrong with a mask is for the doctor to say; a proposal only needs those that are right.
+            # An empty mask is constant, and refused. What else is wrong with one is for the doctor to say.
+            boxes.append(None)
             continue
         boxes.append(_box_mm(mask.voxels > 0, np.asarray(mask.spacing), np.asarray(mask.extent_mm)))
     return boxes
@@ -56,7 +57,7 @@ def propose_region(boxes: Sequence[np.ndarray | None], extents_mm: np.ndarray, *
     empty = sum(box is None for box in boxes)
     if empty:
         return (
-            f"the whole scan; {empty} of {len(boxes)} masks looked at are empty, so they give no region for every case"
+            f"the whole scan; {empty} of {len(boxes)} masks looked at are empty or unreadable: no region for every case"
         )
     median = np.median([box for box in boxes if box is not None], axis=0)
     share = float(median.prod() / np.median(extents_mm, axis=0).prod())
