@@ -1,0 +1,240 @@
+"""``anymc3d vlm3d recipe|train|predict|evaluate|container|miniature``: the VLM3D challenge, end to end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymc3d.cli.main import Parser
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.train.members import MemberRuns
+
+RESEARCH = "Research use only. Not a medical device."
+
+
+class _AnyOrder(Parser):
+    """Options and positional words in any order, behind a sub-command too."""
+
+    _is_sorting = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of the base; the two passes that sort the words come here again."""
+        if self._is_sorting:
+            return super().parse_known_args(args, namespace)
+        self._is_sorting = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_sorting = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS), parser_class=_AnyOrder)
+    recipe = actions.add_parser("recipe", help="print the recipe, a task file to look at or to change")
+    train = actions.add_parser("train", help="train the members, calibrate them, join them; again = resume")
+    train.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the 18 label columns")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="for example backbone=FOLDER train.epochs=20")
+    train.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="RUN", help="RUN/plugin.safetensors is the result"
+    )
+    train.add_argument("--members", type=int, default=10, metavar="N", help="plugins in the ensemble (default: 10)")
+    train.add_argument("--recipe", type=Path, metavar="TASK.yaml", help="your copy of the recipe")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    predict = actions.add_parser("predict", help="every .mha of a folder -> results.json of the challenge")
+    predict.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE", help="a plugin or an ensemble")
+    predict.add_argument("-i", "--input", type=Path, default=Path("/input"), metavar="FOLDER", help="(default: /input)")
+    predict.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("/output/results.json"),
+        metavar="FILE",
+        help="(default: /output/results.json)",
+    )
+    predict.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    predict.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
+    )
+    predict.add_argument(
+        "--chunk-size", type=int, default=16, metavar="N", help="slices per backbone call (default: 16)"
+    )
+    predict.add_argument(
+        "--work", type=Path, metavar="FOLDER", help="keep finished exams here; default: beside FILE, until done"
+    )
+    predict.add_argument("--allow-failed", action="store_true", help="exit with 0 although some exams failed, not all")
+    evaluate = actions.add_parser("evaluate", help="the challenge's metrics.json from its formulas")
+    evaluate.add_argument("results", type=Path, metavar="RESULTS.json", help="as written, or wrapped by the platform")
+    evaluate.add_argument("truth", type=Path, metavar="GROUND_TRUTH.csv", help="AccessionNo and the 18 labels")
+    evaluate.add_argument("-o", "--out", type=Path, required=True, metavar="METRICS.json")
+    container = actions.add_parser("container", help="a folder from which docker builds the submission")
+    container.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    container.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE")
+    container.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    miniature = actions.add_parser("miniature", help="write a tiny set in the layout of CT-RATE, to try all this")
+    miniature.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    miniature.add_argument("--patients", type=int, default=30, metavar="N", help="of its training part (default: 30)")
+    miniature.add_argument("--seed", type=int, default=0)
+    for sub in (recipe, train, predict, evaluate, container, miniature):
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("--quiet", action="store_true", help="print warnings only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    return ACTIONS[args.action](args)
+
+
+def _recipe(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.vlm3d.recipe import recipe_text
+
+    if args.json:
+        print_json({"recipe": recipe_text()})
+    else:
+        print(recipe_text(), end="")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from anymc3d.train.members import fit_members
+    from anymc3d.train.processes import is_first, leave
+    from anymc3d.vlm3d.recipe import read_recipe
+
+    task = read_recipe(args.manifest, args.overrides, recipe=args.recipe)
+    try:
+        done = fit_members(task, args.out, members=args.members, device=args.device, quiet=args.quiet)
+    finally:
+        leave()
+    if is_first():
+        _report_train(done, args)
+    return 0
+
+
+def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
+    from anymc3d.cli.main import print_json
+    from anymc3d.tables import read_table
+
+    _warn(done.warnings)
+    rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["label"] == "macro"]
+    if args.json:
+        print_json(
+            {
+                "plugin": str(done.ensemble),
+                "members": [str(path) for path in done.plugins],
+                "calibration": str(done.calibration) if done.calibration else None,
+                "out_of_fold": rows,
+                "warnings": list(done.warnings),
+            }
+        )
+    elif not args.quiet:
+        print(f"ensemble of {len(done.plugins)}: {done.ensemble}")
+        if done.calibration is not None:
+            print(f"what was calibrated on what: {done.calibration}")
+        for row in rows:
+            value = f"{float(row['value']):.3f} ({float(row['ci_low']):.3f} to {float(row['ci_high']):.3f})"
+            print(f"members out of fold, mean AUROC of the labels: {value if row['value'] else row['reason']}")
+        print("The epochs were chosen on these cases: take figures to report from a test split.")
+        print(RESEARCH)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    if args.chunk_size < 1:
+        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+    from anymc3d.vlm3d.labels import check_labels
+    from anymc3d.vlm3d.submission import find_exams, predict_folder
+
+    out = args.out / "results.json" if args.out.is_dir() else args.out
+    find_exams(args.input)
+    plugin = load_plugin(args.plugin)
+    check_labels(plugin.card.labels.output_names, f"plugin {plugin.card.name!r}")
+    if not plugin.card.is_calibrated:
+        _warn(
+            [f"plugin {plugin.card.name!r} is not calibrated: the challenge decides at 0.5, which then means nothing"]
+        )
+    predictor = Predictor(
+        [plugin], backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
+    )
+    done = predict_folder(predictor, args.input, out, work=args.work, precision=args.precision, quiet=args.quiet)
+    failed = done.counts["error"]
+    if failed:
+        _warn([f"{failed} exams failed and have probability 0.0 for every label: see {done.warnings}"])
+    if args.json:
+        print_json({"results": str(done.results), "counts": dict(done.counts), "exams": list(done.exams)})
+    elif not args.quiet:
+        counts = done.counts
+        print(f"{done.results}: {counts['ok']} ok, {counts['warn']} with warnings, {failed} failed")
+        print(RESEARCH)
+    return 0 if args.allow_failed and done.exit_code == 3 else done.exit_code
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from anymc3d import atomic
+    from anymc3d.cli.main import print_json
+    from anymc3d.vlm3d.results import read_results
+    from anymc3d.vlm3d.scores import align, challenge_metrics, read_truth
+
+    truth, found = read_truth(args.truth), read_results(args.results)
+    probabilities, warnings = align(truth, found.probabilities)
+    metrics = challenge_metrics(truth.targets, probabilities)
+    atomic.write_json(args.out, metrics)
+    _warn([*found.warnings, *warnings])
+    if args.json:
+        print_json(metrics)
+    elif not args.quiet:
+        macro = metrics["classification"]["macro"]
+        auroc = "undefined" if macro["auroc"] is None else f"{macro['auroc']:.4f}"
+        print(f"{args.out}: {len(truth.exams)} exams, decided at probability >= 0.5, as the challenge does")
+        print(f"macro AUROC {auroc}, macro F1 {macro['f1']:.4f}, CRG {metrics['crg']['CRG']:.4f}")
+        print(RESEARCH)
+    return 0
+
+
+def _container(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.vlm3d.container import contents, write_container
+
+    warnings = write_container(args.out, args.plugin, backbone=args.backbone)
+    _warn(warnings)
+    if args.json:
+        print_json({"folder": str(args.out), "contents": contents(args.out), "warnings": warnings})
+    elif not args.quiet:
+        print(f"{args.out}: build.sh builds the image, test.sh runs it under the challenge's limits, save.sh packs it")
+        print(RESEARCH)
+    return 0
+
+
+def _miniature(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.vlm3d.miniature import write_miniature
+
+    manifest = write_miniature(args.out, patients=args.patients, seed=args.seed)
+    if args.json:
+        print_json({"manifest": str(manifest)})
+    elif not args.quiet:
+        print(f"{manifest}: made from numbers; nothing about it is medical evidence")
+    return 0
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "recipe": _recipe,
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "container": _container,
+    "miniature": _miniature,
+}

@@ -1,0 +1,47 @@
+"""The 18 labels of the challenge, in the order of its files; this order is also the one of ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anymc3d.errors import UsageError, did_you_mean
+
+LABELS = (
+    "Medical material",
+    "Arterial wall calcification",
+    "Cardiomegaly",
+    "Pericardial effusion",
+    "Coronary artery wall calcification",
+    "Hiatal hernia",
+    "Lymphadenopathy",
+    "Emphysema",
+    "Atelectasis",
+    "Lung nodule",
+    "Lung opacity",
+    "Pulmonary fibrotic sequela",
+    "Pleural effusion",
+    "Mosaic attenuation pattern",
+    "Peribronchial thickening",
+    "Consolidation",
+    "Bronchiectasis",
+    "Interlobular septal thickening",
+)
+
+
+def check_labels(found: Sequence[str], whose: str) -> None:
+    """Check that ``found`` are the 18 labels, in any order; ``whose``: begins the message.
+
+    Raises:
+        UsageError: labels are absent, or are others; each with the nearest right name.
+    """
+    missing = [name for name in LABELS if name not in found]
+    others = [name for name in found if name not in LABELS]
+    if not missing and not others:
+        return
+    # A name that is nearly right explains a missing one: then the suggestion says it all.
+    shown = [f"{name!r} is none of them{did_you_mean(name, missing or LABELS)}" for name in others[:4]]
+    if len(others) < len(missing):
+        shown.append(f"{len(missing)} are missing: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}")
+    raise UsageError(
+        f"{whose}: expected the {len(LABELS)} labels of the challenge, got {len(found)}; {'; '.join(shown)}"
+    )
