@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from anymc3d import atomic
 from anymc3d.adapters.public_sets import PUBLIC_SETS, PublicFile, PublicSet, md5_of
 from anymc3d.errors import BackboneError, UsageError, did_you_mean
-from anymc3d.models.download import Progress, download
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are here and the bytes in all."""
 
 
 def fetch(name: str, folder: Path, *, progress: Progress | None = None) -> Path:
@@ -38,6 +41,8 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
                 f"{target}: is there and is not the published file (md5 {found}, published {file.md5}); move it away"
             )
         return target
+    from anymc3d.models.download import download  # slow to import, and most calls end before it
+
     with atomic.replacing(target) as temporary:
         try:
             download(file.address, temporary, max_bytes=file.max_bytes, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,15 @@ def adapt(layout: str, folder: Path, options: AdaptOptions | None = None) -> Ada
     if foreign:
         shown = ", ".join(name.replace("_", "-") for name in foreign)
         raise UsageError(f"layout {layout} takes no option {shown}; it takes {', '.join(entry.options) or 'none'}")
+    for name in ("patient", "match"):
+        _check_pattern(name, getattr(options, name))
     if not folder.exists():
         raise UsageError(f"{folder}: there is no such folder; {layout} expects {entry.expects}")
     return entry.adapt(folder, options)
+
+
+def _check_pattern(option: str, pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise UsageError(f"--{option} {pattern!r}: no regular expression ({error}); ^(p[0-9]+) is one") from None
