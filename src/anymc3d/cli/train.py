@@ -118,7 +118,14 @@ def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespac
     from anymc3d.train.quick.run import fit_quick
     from anymc3d.train.quick.settings import QuickSettings
 
-    report = fit_quick(task, args.out, settings=QuickSettings(slices=slices), device=args.device, quiet=args.quiet)
+    report = fit_quick(
+        task,
+        args.out,
+        settings=QuickSettings(slices=slices),
+        device=args.device,
+        quiet=args.quiet,
+        pseudonyms=chosen_pseudonyms(args, [args.out]),
+    )
     return lambda: _report_quick(report, args)
 
 

@@ -1,5 +1,9 @@
 """Class tokens of the frozen backbone, computed once per scan and view, and kept on disk.
 
+The key is the content of the prepared slices, which stands for all that decides them (the scan's content, the view's
+settings, its region, the version of the preprocessing), and whatever decides what the backbone makes of them. Reading
+the prepared slices is cheap; running the backbone is not.
+
 One safetensors file per entry in ``features`` beside the prepared scans, checked on every read. A case's tokens are
 computed by themselves, so they do not depend on what else is in the data set; several processes may share the folder:
 entries appear whole or not at all, and two makers of one entry write the same bytes.
@@ -24,7 +28,7 @@ from tqdm import tqdm
 from anymc3d import home
 from anymc3d.atomic import write_bytes
 from anymc3d.config import ViewSettings
-from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseSet, PreparedCase
 from anymc3d.errors import InterruptedRunError, RunFolderError
@@ -108,13 +112,12 @@ class FeatureCache:
             raise _folder_error(self.folder, error) from error
 
 
-def feature_key(prepared: str, view: ViewSettings, backbone: LoadedBackbone, positions: str) -> str:
-    """Sha256 (hex) over all that decides class tokens.
-
-    ``prepared``: the key of the prepared slices (scan content, view settings, version of the preprocessing).
-    """
+def feature_key(slices: np.ndarray, view: ViewSettings, backbone: LoadedBackbone, positions: str) -> str:
+    """Sha256 (hex) over all that decides class tokens: ``slices`` (S, C, H, W) as prepared, and how they are seen."""
+    digest = hashlib.sha256(f"{slices.dtype} {slices.shape}\n".encode())
+    digest.update(np.ascontiguousarray(slices).data)
     facts = {
-        "prepared": prepared,
+        "slices": digest.hexdigest(),
         "input": view.input,
         "backbone": backbone.fingerprint,
         "positions": positions,
@@ -160,35 +163,27 @@ def compute_features(
     with tqdm(
         total=len(cases), desc="frozen features", unit="scan", disable=True if quiet else None, leave=False
     ) as bar:
-        for index, case in enumerate(cases):
+        for index in range(len(cases)):
             if stop.signal is not None:
                 raise InterruptedRunError(
                     f"stopped after the features of {index} of {len(cases)} scans; they are kept: "
                     "the same command goes on"
                 )
-            keys = _keys(case, prepared[index], views, backbone, positions)
-            here: CaseFeatures = {name: cache.get(key) for name, key in keys.items()}
-            missing = [name for name in keys if here[name] is None]
-            loaded = source.load(index) if missing else {}
-            for name in missing:
-                made = _encode(encoder, name, loaded[name], network, encoding, device)
-                cache.put(keys[name], made)
-                here[name] = made
-            computed, reused = computed + len(missing), reused + len(keys) - len(missing)
-            found.append({name: here.get(name) for name in views})
+            here: CaseFeatures = dict.fromkeys(views)
+            for name, slices in source.load(index).items():
+                if slices is None:
+                    continue
+                key = feature_key(slices, views[name], backbone, positions)
+                here[name] = cache.get(key)
+                if here[name] is not None:
+                    reused += 1
+                    continue
+                here[name] = _encode(encoder, name, slices, network, encoding, device)
+                cache.put(key, here[name])
+                computed += 1
+            found.append(here)
             bar.update()
     return Features(found, computed, reused)
-
-
-def _keys(
-    case: Case, prepared: PreparedCase, views: Mapping[str, ViewSettings], backbone: LoadedBackbone, positions: str
-) -> dict[str, str]:
-    """View -> key of its tokens; views that the case lacks are left out."""
-    return {
-        name: feature_key(cache_key(f"{prepared.hashes[view.image]}|{case.spacing}", view), view, backbone, positions)
-        for name, view in views.items()
-        if view.image in prepared.hashes
-    }
 
 
 def _encode(

@@ -25,6 +25,7 @@ from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.folders import claim, locked
 from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.task_file import write_task
 from anymc3d.train.loop import StopRequest, listening
 from anymc3d.train.quick import results
@@ -46,7 +47,7 @@ from anymc3d.train.quick.heads import HeadLearner, stack_tokens
 from anymc3d.train.quick.settings import QuickSettings, candidates
 from anymc3d.train.quick.slices import limit_slices
 from anymc3d.train.quick.trivial import trivial_candidates, trivial_tokens
-from anymc3d.train.study import Study, load_study
+from anymc3d.train.study import Study, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -91,10 +92,12 @@ def fit_quick(
     settings: QuickSettings | None = None,
     device: str = "auto",
     quiet: bool = False,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Path:
     """Make a frozen plugin and the report on it in ``run_dir``; return the path of ``quick.json``.
 
-    The same call again goes on where it stopped (features are kept), or is done.
+    The same call again goes on where it stopped (features are kept), or is done. With ``pseudonyms`` nothing in
+    ``run_dir`` tells which cases they were; folds are then dealt by the pseudonyms.
 
     Raises:
         AnyMC3DError: task, manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
@@ -109,14 +112,16 @@ def fit_quick(
     folder, where = QuickFolder(Path(run_dir)), choose_device(device)
     with locked(folder.path):
         refuse_other_runs(folder)
-        plan = _plan(task, settings)
+        plan = _plan(task, settings, pseudonyms)
         claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings), "a --quick run")
         if folder.plugin.exists():
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.report
-        write_manifest(folder.manifest, plan.study.manifest, {"split": plan.study.splits})
+        write_manifest(folder.manifest, plan.study.shown, {"split": plan.study.splits})
         own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
         write_task(folder.task, own, complete=True)
+        for line in undefined_figures(plan.study, task.labels):
+            logger.warning("%s", line)
         for note in plan.notes:
             logger.info("%s; --slices changes it", note)
         log = StageLog(folder.log_jsonl)
@@ -134,9 +139,9 @@ def fit_quick(
     return folder.report
 
 
-def _plan(task: TaskSettings, settings: QuickSettings) -> Plan:
+def _plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None) -> Plan:
     """Cases and folds first, so that their faults are told before a backbone is loaded."""
-    study = load_study(task)
+    study = load_study(task, pseudonyms)
     rows = sorted(study.indices("train") + study.indices("val"))
     cases = [study.manifest.cases[row] for row in rows]
     pool = make_pool(cases, study.targets[rows], task.labels, folds=settings.outer_folds, seed=task.data.split_seed)

@@ -1,0 +1,256 @@
+"""train --quick end to end on tiny scans: what it leaves, what it keeps, and that test rows take no part."""
+
+import csv
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anymc3d import home
+from anymc3d.cli.main import main
+from anymc3d.config import ViewSettings
+from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError
+from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.models.store import find_backbone
+from anymc3d.plugins import load_plugin
+from anymc3d.predict import load
+from anymc3d.tables import read_table
+from anymc3d.task_file import read_task
+from anymc3d.train.fit import fit
+from anymc3d.train.loop import StopRequest
+from anymc3d.train.quick import run as quick_run
+from anymc3d.train.quick.features import FeatureCache, feature_key
+from anymc3d.train.quick.run import fit_quick
+from anymc3d.train.quick.settings import QuickSettings
+
+SMALL = QuickSettings(outer_folds=3, inner_folds=2, decays=(0.1,), fractions=(0.5,), repeats=2, resamples=100)
+SPLITS = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+
+
+def write_manifest(journey, path, **columns):
+    """The journey's scans with a split; the test rows are the last four. ``columns``: name -> cell of row i."""
+    rows = read_table(journey.data / "manifest.csv")
+    for index, row in enumerate(rows):
+        row |= {"image": str(journey.data / row["image"]), "split": SPLITS[index]}
+        row |= {name: cell(index) for name, cell in columns.items()}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def quick(journey, manifest, out, *overrides, settings=SMALL):
+    task = read_task(journey.task, [f"data.manifest={manifest}", *overrides])
+    return fit_quick(task, out, settings=settings, device="cpu", quiet=True)
+
+
+def entries():
+    return {path.name for path in (home.home_folder() / "features").glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def done(journey, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick")
+    before = entries()
+    report = quick(journey, write_manifest(journey, folder / "manifest.csv"), folder / "run")
+    return folder, json.loads(report.read_text()), entries() - before
+
+
+def forbid_backbone(monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("the backbone was run again")
+
+    monkeypatch.setattr(VolumeClassifier, "encode", forbidden)
+
+
+def test_a_run_leaves_a_plugin_figures_a_picture_and_the_task(done):
+    folder, _, made = done
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert names >= {"plugin.safetensors", "oof.csv", "oof_metrics.csv", "quick.json", "quick.png", "task.yaml"}
+    assert names >= {"manifest.csv", "metrics.csv", "predictions.val.csv", "log.jsonl", "run.json"}
+    assert load_plugin(folder / "run" / "plugin.safetensors").card.method.name == "frozen"
+    stages = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(stage["seconds"] >= 0 and stage["cpu_seconds"] >= 0 for stage in stages)
+    assert len(made) == 16, "one entry per scan outside the test split"
+
+
+def test_every_case_outside_the_test_split_is_held_out_once(done):
+    folder, report, _ = done
+    rows = read_table(folder / "run" / "oof.csv")
+    assert [row["case"] for row in rows] == [f"case{i:02d}" for i in range(16)]
+    assert {row["fold"] for row in rows} == {"0", "1", "2"}
+    figures = [row for row in read_table(folder / "run" / "oof_metrics.csv") if row["metric"] == "auroc"]
+    assert [row["n"] for row in figures] == ["16"]
+    assert float(figures[0]["value"]) == report["out_of_fold_auroc"][0]["value"]
+    assert report["cases"] == {"pool": 16, "patients": 16, "train": 12, "val": 4, "outer_folds": 3}
+    assert [point["fraction"] for point in report["learning_curve"]] == [0.5, 1.0]
+    assert report["more_data"]["answer"] and report["lora"]["because"]
+
+
+def test_a_second_run_computes_no_feature_and_repeats_every_byte(done, journey, tmp_path, monkeypatch):
+    """The resolved task of a run repeats it; the cached features stand for the backbone."""
+    folder = done[0]
+    forbid_backbone(monkeypatch)
+    task = read_task(folder / "run" / "task.yaml")
+    fit_quick(task, tmp_path / "again", settings=SMALL, device="cpu", quiet=True)
+    for name in ("plugin.safetensors", "quick.json", "oof.csv", "predictions.val.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / "run" / name).read_bytes(), name
+    (line,) = [line for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines() if '"features"' in line]
+    assert (json.loads(line)["computed"], json.loads(line)["reused"]) == (0, 16)
+
+
+def test_B16_test_labels_change_no_byte(done, journey, tmp_path):
+    flip = write_manifest(journey, tmp_path / "m.csv", block=lambda i: i % 2 if i < 16 else 1 - i % 2)
+    quick(journey, flip, tmp_path / "run")
+    for name in ("plugin.safetensors", "quick.json", "oof.csv", "oof_metrics.csv", "metrics.csv", "run.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (done[0] / "run" / name).read_bytes(), name
+
+
+def test_the_plugin_predicts_what_validation_said(done, journey):
+    predictor = load(done[0] / "run" / "plugin.safetensors", device="cpu")
+    for row in read_table(done[0] / "run" / "predictions.val.csv"):
+        again = predictor.predict(journey.data / "scans" / f"{row['case']}.nii.gz")
+        assert again.logits["block"] == pytest.approx(float(row["logit.block"]), abs=1e-4)
+        assert str(again.decisions["block"]) == row["decision.block"]
+
+
+def test_the_same_command_again_does_nothing(done, journey, monkeypatch, caplog):
+    plugin = done[0] / "run" / "plugin.safetensors"
+    before = (plugin.stat().st_mtime_ns, plugin.read_bytes())
+    monkeypatch.setattr(quick_run, "prepare_all", None)
+    with caplog.at_level(logging.INFO):
+        quick(journey, done[0] / "manifest.csv", done[0] / "run")
+    assert "nothing to do" in caplog.text
+    assert (plugin.stat().st_mtime_ns, plugin.read_bytes()) == before
+
+
+def test_C13_folders_of_other_runs_are_refused(done, journey):
+    with pytest.raises(RunFolderError, match="holds a training run"):
+        quick(journey, done[0] / "manifest.csv", journey.run)
+    task = read_task(journey.task, [f"data.manifest={done[0] / 'manifest.csv'}"])
+    with pytest.raises(RunFolderError, match="kind was 'quick'"):
+        fit(task, done[0] / "run", device="cpu", quiet=True)
+    with pytest.raises(RunFolderError, match="repeats was 2, now 3"):
+        quick(journey, done[0] / "manifest.csv", done[0] / "run", settings=replace(SMALL, repeats=3))
+
+
+def test_features_of_a_stopped_run_are_kept(done, journey, tmp_path, monkeypatch):
+    """Another size has features of its own; after a kill in the middle only the rest is computed."""
+    manifest, smaller = done[0] / "manifest.csv", "views.image.size=[28,28,2]"
+    encode, calls = VolumeClassifier.encode, []
+
+    def dies(self, *arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(VolumeClassifier, "encode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        quick(journey, manifest, tmp_path / "run", smaller)
+    asked = StopRequest()
+    asked.signal = 15
+    monkeypatch.setattr(quick_run, "listening", lambda: _Held(asked))
+    with pytest.raises(InterruptedRunError, match="the same command goes on") as caught:
+        quick(journey, manifest, tmp_path / "run", smaller)
+    assert caught.value.exit_code == 75
+    monkeypatch.setattr(quick_run, "listening", lambda: _Held(StopRequest()))
+    quick(journey, manifest, tmp_path / "run", smaller)
+    assert len(calls) == 6 + 11
+
+
+class _Held:
+    def __init__(self, value):
+        self.value = value
+
+    def __enter__(self):
+        return self.value
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_a_damaged_or_foreign_entry_is_made_again(done, caplog):
+    cache = FeatureCache()
+    name = sorted(done[2])[0]
+    key, path = name.removesuffix(".safetensors"), cache.folder / name
+    good = path.read_bytes()
+    assert cache.get(key).tokens.shape == (4, 128)
+    for bad in (good[:-3] + b"abc", good[:50], b"", (cache.folder / sorted(done[2])[1]).read_bytes()):
+        path.write_bytes(bad)
+        assert cache.get(key) is None
+        assert "damaged" in caplog.text
+    path.write_bytes(good)
+    assert path.stat().st_mode & 0o077 == 0 or cache.folder.stat().st_mode & 0o077 == 0
+
+
+def test_whatever_decides_the_features_is_in_their_key():
+    backbone, view = find_backbone("tiny-random"), ViewSettings(size=(28, 28, 4))
+    slices = np.zeros((4, 1, 28, 28), dtype=np.float16)
+    changed = slices.copy()
+    changed[3, 0, 27, 27] = 0.5
+    keys = {
+        feature_key(slices, view, backbone, "official"),
+        feature_key(changed, view, backbone, "official"),
+        feature_key(slices.reshape(2, 1, 28, 56), view, backbone, "official"),
+        feature_key(slices, replace(view, input="neighbours"), backbone, "official"),
+        feature_key(slices, view, replace(backbone, fingerprint="sha256:other"), "official"),
+        feature_key(slices, view, backbone, "hf"),
+    }
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns"),
+    [
+        ("{columns: [grade], kind: multiclass, classes: [a, b, c]}", {"grade": lambda i: "abc"[i % 3]}),
+        ("{columns: [grade], kind: ordinal, classes: [a, b, c]}", {"grade": lambda i: "abc"[i % 3]}),
+        (
+            "{columns: [block, other], kind: multilabel, classes: []}",
+            {"other": lambda i: "" if i % 5 == 0 else i // 2 % 2},
+        ),
+    ],
+    ids=["multiclass", "ordinal", "multilabel with missing labels"],
+)
+def test_every_kind_of_labels(journey, done, tmp_path, labels, columns, monkeypatch):
+    forbid_backbone(monkeypatch)
+    manifest = write_manifest(journey, tmp_path / "m.csv", **columns)
+    report = json.loads(quick(journey, manifest, tmp_path / "run", f"labels={labels}").read_text())
+    plugin = load_plugin(tmp_path / "run" / "plugin.safetensors")
+    assert report["headline"] == "macro"
+    assert [row["label"] for row in report["out_of_fold_auroc"]] == [*plugin.card.labels.output_names, "macro"]
+    macro = report["out_of_fold_auroc"][-1]
+    assert macro["method"].startswith("bootstrap") or macro["low"] is None
+    assert len(read_table(tmp_path / "run" / "oof.csv")) == 16
+
+
+def test_B14_too_few_cases_of_a_class_are_told_before_the_backbone_is_loaded(journey, tmp_path, monkeypatch):
+    monkeypatch.setattr(quick_run, "find_backbone", None)
+    manifest = write_manifest(journey, tmp_path / "m.csv", block=lambda i: int(i in (1, 13, 17)))
+    with pytest.raises(ManifestError, match=r"expected 3 patients or more with block = '1' .* got 2"):
+        quick(journey, manifest, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_the_command_prints_figures_and_both_answers(done, journey, monkeypatch, capsys, tmp_path):
+    seen = {}
+
+    def stub(task, out, *, settings, device, quiet, pseudonyms):
+        seen.update(settings=settings, out=out)
+        return done[0] / "run" / "quick.json"
+
+    monkeypatch.setattr(quick_run, "fit_quick", stub)
+    command = ["train", str(journey.task), "-o", str(tmp_path / "run"), "--quick"]
+    assert main([*command, "--slices", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "out-of-fold AUROC block: " in said and "chance is 0.5" in said
+    assert "more data: " in said and "LoRA: " in said and "Research use only" in said
+    assert seen["settings"] == QuickSettings(slices=3)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == done[1]
+    for wrong in (["--folds", "3"], ["--slices", "0"], ["--slices", "few"]):
+        assert main([*command, *wrong]) == 2
+    assert main([*command[:-1], "--slices", "3"]) == 2
