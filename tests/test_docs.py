@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -97,8 +97,13 @@ def leaves(cls: type, place: str = "") -> Iterator[tuple[str, object]]:
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         dotted, kind = f"{place}{field.name}", hints[field.name]
+        choices = get_args(kind)
+        inner = [choice for choice in choices if dataclasses.is_dataclass(choice) and type(None) in choices]
         if dataclasses.is_dataclass(kind):
             yield from leaves(kind, f"{dotted}.")
+        elif inner:  # a section that may be null
+            yield dotted, field.default
+            yield from leaves(inner[0], f"{dotted}.")
         elif isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping):
             yield from leaves(ViewSettings, f"{dotted}.<view>.")
         else:

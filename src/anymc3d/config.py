@@ -95,6 +95,95 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """How a scan becomes the input of a segmentation network, one channel (1, 1, X, Y, Z) float32, and what comes out.
+
+    The network gives scores (1, K, X, Y, Z), of which the largest decides, or whole-number labels.
+    """
+
+    normalise: Literal["unit", "window", "zscore", "none"]
+    """``unit``: lowest voxel to 0, highest to 1; ``window``: low and high of ``window`` to 0 and 1."""
+    window: tuple[float, float] | None = None
+    orientation: str = "RAS"
+    """Where the network's three axes point, such as ``RAS`` or ``LIA``."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Along the network's axes; null = the scan's own."""
+    grid: tuple[int, int, int] | None = None
+    """Voxels along the network's axes, about the scan's centre; null = as many as the scan has."""
+    multiple_of: int = 1
+    """Each axis is padded up to a multiple of this, as networks that halve their input need."""
+    threshold: float | None = None
+    """For a network with one score (K = 1): from which score on a voxel is label 1."""
+
+    def __post_init__(self) -> None:
+        require((self.normalise == "window") == (self.window is not None), "window: goes with normalise: window alone")
+        low, high = self.window or (0, 1)
+        require(low < high, f"window: low must be below high, got {self.window}")
+        axes = [{"L": "R", "P": "A", "I": "S"}.get(letter, letter) for letter in self.orientation]
+        require(
+            sorted(axes) == ["A", "R", "S"],
+            f"orientation: expected one letter each of R or L, A or P, S or I, got {self.orientation!r}",
+        )
+        require(self.spacing_mm is None or min(self.spacing_mm) > 0, f"spacing_mm: expected mm, got {self.spacing_mm}")
+        require(self.grid is None or min(self.grid) > 0, f"grid: expected numbers of voxels, got {self.grid}")
+        require(self.multiple_of >= 1, f"multiple_of: expected 1 or more, got {self.multiple_of}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoiSettings:
+    """The region of a scan that a view shows, along the patient's axes (x left-right, y front-back, z up-down)."""
+
+    source: Literal["mask", "point", "totalsegmentator", "onnx", "meshnet"]
+    """An entry of ``anymc3d.data.regions.ROI_SOURCES``: who says where the region is."""
+    classes: tuple[int, ...] = ()
+    """Labels of the segmentation that make the region; none = every label above 0."""
+    organs: tuple[str, ...] = ()
+    """With TotalSegmentator: names of its classes, in place of labels."""
+    margin_mm: tuple[float, float, float] = (10.0, 10.0, 10.0)
+    """Kept around the box of a segmentation on either side, along x, y, z; never beyond the scan."""
+    size_mm: tuple[float, float, float] | None = None
+    """Of the box about a point, along x, y, z."""
+    component: Literal["all", "largest"] = "all"
+    """``largest``: of the segmentation's connected parts only the largest counts."""
+    on_empty: Literal["fail", "whole", "exclude"] = "fail"
+    """Without one voxel of the region: the case fails, the whole scan is taken, or the case is left out."""
+    on_cut: Literal["keep", "fail", "exclude"] = "keep"
+    """When the region is cut by the border of the scan."""
+    cut_share: float = 0.2
+    """It counts as cut where its area on an outermost slice is at least so large a part of its largest area."""
+    model: str | None = None
+    """Of a network: its file, or ``sha256:`` and the hash of one in the local store."""
+    network: NetworkSettings | None = None
+    """Of a network: its input and output; needed for ONNX."""
+    program: str | None = None
+    """The TotalSegmentator program, a path or a name on the search path; null = its output is in the mask column."""
+    fast: bool = False
+    """TotalSegmentator's faster, coarser model."""
+    timeout_s: int = 3600
+    """For one scan of the program."""
+
+    def __post_init__(self) -> None:
+        source, network = self.source, self.source in ("onnx", "meshnet")
+        require(min(self.classes, default=1) > 0, f"classes: expected labels above 0, got {self.classes}")
+        require(min(self.margin_mm) >= 0, f"margin_mm: expected 0 mm or more, got {self.margin_mm}")
+        require(0 < self.cut_share <= 1, f"cut_share: expected above 0 to 1, got {self.cut_share}")
+        require(self.timeout_s > 0, f"timeout_s: expected seconds above 0, got {self.timeout_s}")
+        require(
+            (source == "point") == (self.size_mm is not None) and min(self.size_mm or (1,)) > 0,
+            f"size_mm: the millimetres of the box about a point, for source: point alone, got {self.size_mm}",
+        )
+        require(
+            not self.organs if source != "totalsegmentator" else bool(self.organs) and not self.classes,
+            "organs: source: totalsegmentator names its organs here (and no classes), other sources take classes",
+        )
+        require(network == (self.model is not None), "model: the network's file, for source: onnx or meshnet alone")
+        require(source != "onnx" or self.network is not None, "network: missing; an ONNX file does not say its input")
+        require(network or self.network is None, f"network: for source: onnx or meshnet alone, not {source}")
+        plain = source != "totalsegmentator" and (self.program is not None or self.fast)
+        require(not plain, f"program, fast: for source: totalsegmentator alone, not {source}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ViewSettings:
     """How one view is cut out of a scan. Sizes are (in-plane x, in-plane y, slices), as in the paper's Table 3."""
 
@@ -113,6 +202,8 @@ class ViewSettings:
     input: Literal["replicate", "neighbours"] = "replicate"
     """How one channel becomes the backbone's three: the slice three times, or (2.5D) the slice before, itself and the
     one after, where the first and last slice stand in for the neighbour they lack."""
+    roi: RoiSettings | None = None
+    """The region that is cut out first; ``field_of_view`` is then about its centre. Null = the whole scan."""
 
     def __post_init__(self) -> None:
         in_plane, slices = self.size[:2], self.size[2]

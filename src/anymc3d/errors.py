@@ -50,6 +50,10 @@ class ScanError(AnyMC3DError):
         self.what = message if what is None else what
 
 
+class ExcludedError(ScanError):
+    """One scan is left out because the task's settings say so; that is no fault of the data set."""
+
+
 class BackboneError(AnyMC3DError):
     """Backbone weights are missing, damaged or not the expected ones."""
 

@@ -72,7 +72,6 @@ class Cache:
             raise _folder_error(self.folder, error) from error
         return made
 
-
     def used(self, path: Path) -> None:
         """Note that an entry was used now: what was used longest ago is the first to go when the cache is trimmed."""
         with contextlib.suppress(OSError):  # another process may have removed it; only its turn to go depends on this
@@ -84,23 +83,33 @@ class DamagedEntryError(ValueError):
 
 
 def cache_key(
-    content: str, view: ViewSettings | None, code_version: int = CODE_VERSION, *, spacing: Millimetres | None = None
+    content: str,
+    view: ViewSettings | None,
+    code_version: int = CODE_VERSION,
+    *,
+    spacing: Millimetres | None = None,
+    region: str | None = None,
 ) -> str:
     """Sha256 (hex) over all that decides a prepared view.
 
-    ``content``: :func:`anymc3d.data.readers.content_hash`; ``spacing``: what the manifest says beside it, if anything.
+    ``content``: :func:`anymc3d.data.readers.content_hash`; ``spacing``: what the manifest says beside it, if anything;
+    ``region``: of a view with a region, :func:`anymc3d.data.regions.region_key`, which stands for its settings too.
     The manifest column and what becomes of the slices later (``input``) are left out: they change nothing here.
     """
-    later = ("image", "input")
-    settings = None if view is None else {k: v for k, v in dataclasses.asdict(view).items() if k not in later}
+    elsewhere = ("image", "input", "roi")
+    settings = None if view is None else {k: v for k, v in dataclasses.asdict(view).items() if k not in elsewhere}
     facts = {"content": content, "spacing": spacing, "view": settings, "code_version": code_version}
+    if region is not None:
+        facts["region"] = region
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _encode(view: PreparedView, key: str) -> bytes:
     slices = np.ascontiguousarray(view.slices)
     affine = np.ascontiguousarray(view.affine)
-    facts = {"key": key, "plane": view.plane, "sha256": _payload_hash(slices, affine, view.plane)}
+    facts = {"key": key, "plane": view.plane, "sha256": _payload_hash(slices, affine, view.plane, view.notes)}
+    if view.notes:
+        facts["notes"] = json.dumps(view.notes)
     return save({"slices": slices, "affine": affine}, metadata=facts)
 
 
@@ -109,9 +118,10 @@ def _decode(content: bytes, key: str) -> PreparedView:
         tensors = load(content)
         facts = _metadata(content)
         slices, affine, plane = tensors["slices"], tensors["affine"], facts["plane"]
+        notes = tuple(map(str, json.loads(facts.get("notes", "[]"))))
         if facts["key"] != key:
             raise DamagedEntryError("it belongs to another key")
-        if facts["sha256"] != _payload_hash(slices, affine, plane):
+        if facts["sha256"] != _payload_hash(slices, affine, plane, notes):
             raise DamagedEntryError("its checksum is wrong")
     except DamagedEntryError:
         raise
@@ -119,7 +129,7 @@ def _decode(content: bytes, key: str) -> PreparedView:
         raise DamagedEntryError(f"{type(error).__name__}: {error}") from error
     if plane not in get_args(Plane):
         raise DamagedEntryError(f"unknown plane {plane!r}")
-    return PreparedView(slices=slices, affine=affine, plane=plane)
+    return PreparedView(slices=slices, affine=affine, plane=plane, notes=notes)
 
 
 def _metadata(content: bytes) -> dict[str, str]:
@@ -128,8 +138,9 @@ def _metadata(content: bytes) -> dict[str, str]:
     return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
-def _payload_hash(slices: np.ndarray, affine: np.ndarray, plane: str) -> str:
-    digest = hashlib.sha256(f"{slices.dtype} {slices.shape} {affine.dtype} {affine.shape} {plane}\n".encode())
+def _payload_hash(slices: np.ndarray, affine: np.ndarray, plane: str, notes: tuple[str, ...]) -> str:
+    told = f" {json.dumps(notes)}" if notes else ""
+    digest = hashlib.sha256(f"{slices.dtype} {slices.shape} {affine.dtype} {affine.shape} {plane}{told}\n".encode())
     digest.update(np.ascontiguousarray(slices).data)
     digest.update(np.ascontiguousarray(affine).data)
     return digest.hexdigest()

@@ -44,6 +44,11 @@ class Case:
         own = "series" + column.removeprefix("image")
         return self.cells.get(own) or self.cells.get("series") or None
 
+    def mask(self, column: str) -> str | None:
+        """Which column holds the segmentation of an image column's scan: ``mask.<view>``, else ``mask``."""
+        own = "mask" + column.removeprefix("image")
+        return next((name for name in (own, "mask") if name in self.masks), None)
+
 
 def is_family(column: str, family: str) -> bool:
     """Whether ``column`` is ``family`` or ``family.<view>``."""

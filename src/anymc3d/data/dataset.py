@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from anymc3d import atomic
-from anymc3d.config import ViewSettings
+from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
 from anymc3d.data.readers import content_hash, read_header, read_volume
-from anymc3d.data.volume import ScanHeader, Volume
-from anymc3d.errors import AnyMC3DError, ManifestError, ScanError
+from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region, region_key
+from anymc3d.data.segmentation import Segmenter
+from anymc3d.data.volume import ScanHeader, Volume, to_ras
+from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError, ScanError
 
 logger = logging.getLogger(__name__)
+
+Segmenters = Mapping[RoiSettings, Segmenter]
+"""What draws the segmentations of regions that come from a program or network."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,22 @@ class ScanFacts:
 class PreparedCase:
     """One case, ready for the model. ``views``: view -> prepared slices, or None where the case lacks the view.
 
-    ``scans``: manifest image column -> facts of the scan; ``hashes``: the same -> SHA-256 of its content.
+    ``scans``: manifest image column -> facts of the scan; ``hashes``: the same, and mask columns that views need ->
+    SHA-256 of the content. ``notes``: what there is to know of the regions, each with its view.
     """
 
     views: Mapping[str, PreparedView | None]
     scans: Mapping[str, ScanFacts]
     hashes: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    excluded: str | None = None
+    """Why the settings leave the case out; then it has nothing else."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All warnings of all scans, each once."""
-        return tuple(dict.fromkeys(w for facts in self.scans.values() for w in facts.warnings))
+        """All warnings of all scans and notes of all regions, each once."""
+        of_scans = [w for facts in self.scans.values() for w in facts.warnings]
+        return tuple(dict.fromkeys([*of_scans, *self.notes]))
 
 
 def scan_facts(volume: Volume) -> ScanFacts:
@@ -66,14 +76,21 @@ class CaseScans:
     Args:
         case: its scans.
         cache: where prepared slices are kept, or None.
-        hashes: image column -> content hash where already known; saves reading the file.
+        hashes: column -> content hash where already known; saves reading the file.
+        segmenters: for views whose region a program or network draws.
     """
 
-    def __init__(self, case: Case, cache: Cache | None = None, hashes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        cache: Cache | None = None,
+        hashes: Mapping[str, str] | None = None,
+        segmenters: Segmenters | None = None,
+    ) -> None:
         self.case = case
-        known = hashes or {}
+        self._known, self._segmenters = dict(hashes or {}), segmenters or {}
         self._scans = {
-            column: _Scan(column, reference, case.spacing, case.series(column), cache, known.get(column))
+            column: _Scan(column, reference, case.spacing, case.series(column), cache, self._known.get(column))
             for column, reference in case.images.items()
         }
 
@@ -82,6 +99,7 @@ class CaseScans:
 
         Raises:
             ScanError: a scan cannot be read or used, or the case has none of the views.
+            ExcludedError: a view's settings leave the case out.
         """
         wanted = dict.fromkeys(view.image for view in views.values())
         here = [column for column in wanted if column in self._scans]
@@ -90,15 +108,44 @@ class CaseScans:
                 f"case {self.case.id!r}: expected a scan in at least one of the columns {', '.join(wanted)}, "
                 f"got {', '.join(self._scans) or 'none'}"
             )
+        slices = self.slices(views)
         return PreparedCase(
-            views=self.slices(views),
+            views=slices,
             scans={column: self._scans[column].facts() for column in here},
-            hashes={column: self._scans[column].hash for column in here},
+            hashes={column: self._scans[column].hash for column in here} | self._mask_hashes(views.values()),
+            notes=tuple(f"view {n}: {note}" for n, view in slices.items() if view is not None for note in view.notes),
         )
 
     def slices(self, views: Mapping[str, ViewSettings]) -> dict[str, PreparedView | None]:
         """Prepare all views without measuring the scans; None where the case lacks a view."""
-        return {n: self._scans[v.image].view(v) if v.image in self._scans else None for n, v in views.items()}
+        return {n: self._view(v) if v.image in self._scans else None for n, v in views.items()}
+
+    def _view(self, view: ViewSettings) -> PreparedView:
+        scan = self._scans[view.image]
+        return scan.view(view, None if view.roi is None else self._beside(view.image, view.roi))
+
+    def _beside(self, column: str, roi: RoiSettings) -> Beside:
+        mask = self.case.mask(column) if ROI_SOURCES[roi.source].needs_mask else None
+        # Of a folder with a file per organ the hash is over the organs of one view: it is not a column's.
+        known = self._known.get(mask) if mask and roi.source == "mask" else None
+        return Beside(
+            mask=None if mask is None else self.case.masks[mask],
+            spacing=self.case.spacing,
+            center=self.case.center,
+            segmenter=self._segmenters.get(roi),
+            mask_hash=known,
+        )
+
+    def region(self, view: ViewSettings) -> Region:
+        """Where a view looks, in voxels of its scan in RAS order.
+
+        Raises:
+            ScanError, ExcludedError: as :func:`anymc3d.data.regions.find_region`.
+        """
+        if view.roi is None:
+            return Region(None)
+        scan = self._scans[view.image]
+        return find_region(to_ras(scan.volume()), scan.hash, view.roi, self._beside(view.image, view.roi))
 
     def volume(self, column: str) -> Volume:
         """The scan of one image column, decoded.
@@ -110,7 +157,7 @@ class CaseScans:
 
     def changed(self, volumes: Mapping[str, Volume]) -> CaseScans:
         """The same case had its scans looked like ``volumes`` (image column -> scan); nothing of it is cached."""
-        other = CaseScans(self.case, hashes=self.hashes())
+        other = CaseScans(self.case, hashes=self.hashes(), segmenters=self._segmenters)
         for column, volume in volumes.items():
             other._scans[column]._volume = volume
         return other
@@ -124,9 +171,26 @@ class CaseScans:
         scan = self._scans[column]
         return read_header(scan.reference, spacing=scan.spacing, series=scan.series)
 
-    def hashes(self) -> dict[str, str]:
-        """Image column -> SHA-256 of the scan's content."""
-        return {column: scan.hash for column, scan in self._scans.items()}
+    def hashes(self, views: Iterable[ViewSettings] = ()) -> dict[str, str]:
+        """Image column -> SHA-256 of the scan's content; also of the mask columns that the regions of views need.
+
+        Raises:
+            ScanError: one of them cannot be read.
+        """
+        return {column: scan.hash for column, scan in self._scans.items()} | self._mask_hashes(views)
+
+    def _mask_hashes(self, views: Iterable[ViewSettings]) -> dict[str, str]:
+        found = {}
+        for view in views:
+            column = self.case.mask(view.image)
+            if view.roi is None or column is None or view.image not in self._scans:
+                continue
+            source = ROI_SOURCES[view.roi.source]
+            if source.needs_mask:
+                name = column if view.roi.source == "mask" else f"{column} {' '.join(view.roi.organs)}"
+                with _named(f"region of {view.image}"):
+                    found[name] = source.key(view.roi, self._beside(view.image, view.roi))
+        return found
 
 
 class _Scan:
@@ -157,10 +221,19 @@ class _Scan:
                 self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
         return self._volume
 
-    def view(self, view: ViewSettings) -> PreparedView:
+    def view(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
+        """``beside``: of a view with a region."""
         if self.cache is None:
+            return self._prepare(view, beside)
+        return self.cache.get_or_make(self._key(view, beside), lambda: self._prepare(view, beside))
+
+    def _prepare(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
+        if view.roi is None or beside is None:
             return prepare_view(self.volume(), view)
-        return self.cache.get_or_make(self._key(view), lambda: prepare_view(self.volume(), view))
+        scan = to_ras(self.volume())
+        with _named(f"region of {self.column}"):
+            region = find_region(scan, self.hash, view.roi, beside)
+        return replace(prepare_view(scan, view, region.box), notes=region.notes)
 
     def facts(self) -> ScanFacts:
         if self.cache is None:
@@ -182,8 +255,12 @@ class _Scan:
         atomic.write_json(path, asdict(facts))
         return facts
 
-    def _key(self, view: ViewSettings | None) -> str:
-        return cache_key(f"{self.hash}|{self.spacing}", view, CODE_VERSION)
+    def _key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
+        region = None
+        if view is not None and view.roi is not None and beside is not None:
+            with _named(f"region of {self.column}"):
+                region = region_key(view.roi, beside)
+        return cache_key(f"{self.hash}|{self.spacing}", view, CODE_VERSION, region=region)
 
 
 @contextmanager
@@ -192,6 +269,8 @@ def _named(column: str) -> Iterator[None]:
     the patient is."""
     try:
         yield
+    except ExcludedError as error:
+        raise ExcludedError(f"{column}: {error.what}") from error
     except ScanError as error:
         raise ScanError(f"{column}: {error.what}") from error
 
@@ -204,16 +283,22 @@ class CaseSet:
     """
 
     def __init__(
-        self, cases: Sequence[Case], prepared: Sequence[PreparedCase], views: Mapping[str, ViewSettings], cache: Cache
+        self,
+        cases: Sequence[Case],
+        prepared: Sequence[PreparedCase],
+        views: Mapping[str, ViewSettings],
+        cache: Cache,
+        segmenters: Segmenters | None = None,
     ) -> None:
         self.cases, self.prepared, self.views, self.cache = tuple(cases), tuple(prepared), dict(views), cache
+        self.segmenters = segmenters
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def load(self, index: int) -> dict[str, np.ndarray | None]:
         """Return view -> float16 slices (S, C, H, W), or None where the case lacks the view."""
-        scans = CaseScans(self.cases[index], self.cache, self.prepared[index].hashes)
+        scans = CaseScans(self.cases[index], self.cache, self.prepared[index].hashes, self.segmenters)
         return {n: None if view is None else view.slices for n, view in scans.slices(self.views).items()}
 
 
@@ -224,10 +309,12 @@ def prepare_all(
     *,
     workers: int = 2,
     progress: Callable[[int], object] = lambda _: None,
+    segmenters: Segmenters | None = None,
 ) -> list[PreparedCase]:
     """Read every case once, so that whatever is wrong is known before the first step.
 
     ``progress``: called with 1 after every case. Slices are not kept in memory: the returned cases have no views.
+    A case that the settings leave out is returned with the reason, as ``excluded``.
 
     Raises:
         ManifestError: some cases cannot be read; every one is listed with its reason.
@@ -235,8 +322,10 @@ def prepare_all(
 
     def one(case: Case) -> PreparedCase | str:
         try:
-            prepared = CaseScans(case, cache).prepare(views)
-            return PreparedCase({}, prepared.scans, prepared.hashes)
+            prepared = CaseScans(case, cache, segmenters=segmenters).prepare(views)
+            return PreparedCase({}, prepared.scans, prepared.hashes, prepared.notes)
+        except ExcludedError as error:
+            return PreparedCase({}, {}, {}, excluded=error.what)
         except AnyMC3DError as error:
             return f"case {case.id!r}: {error}"
         finally:

@@ -14,7 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.config import ViewSettings
-from anymc3d.data.volume import Affine, Millimetres, Volume, Voxels, crop, pad, permute_axes, resize, to_ras
+from anymc3d.data.volume import (
+    Affine,
+    Box,
+    Millimetres,
+    Volume,
+    Voxels,
+    box_of_extent,
+    crop_to,
+    overhang,
+    pad_by,
+    permute_axes,
+    resize,
+    to_ras,
+    whole,
+)
 from anymc3d.errors import ScanError
 from anymc3d.types import Plane
 
@@ -35,10 +49,17 @@ class PreparedView:
     affine: Affine
     """(4, 4): index (h, w, s) of the prepared grid to RAS millimetres."""
     plane: Plane
+    notes: tuple[str, ...] = ()
+    """One line each: what there is to know of the region that was cut out, such as an organ cut by the scan's end."""
 
 
-def prepare_view(volume: Volume, view: ViewSettings) -> PreparedView:
+def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) -> PreparedView:
     """Cut one view out of a volume: float16 slices (S, C, H, W), H and W in the order of ``view.size``.
+
+    Args:
+        volume: the scan, in any orientation.
+        view: how. ``view.roi`` is not looked at: who knows the region's place gives it.
+        region: voxels of the scan in RAS order to show, :class:`anymc3d.data.regions.Region`; None = the whole scan.
 
     Raises:
         ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value.
@@ -46,20 +67,21 @@ def prepare_view(volume: Volume, view: ViewSettings) -> PreparedView:
     oriented = to_ras(volume)
     plane = slice_plane(oriented.spacing) if view.plane == "auto" else view.plane
     stack = permute_axes(oriented, AXES[plane])
-    field_of_view = view.field_of_view or stack.extent_mm
+    box = whole(stack) if region is None else region.permuted(AXES[plane])
     if view.field_of_view is not None:
-        stack = crop(stack, field_of_view)
+        box = box_of_extent(stack, view.field_of_view, within=box)
+    missing = overhang(box, stack.shape)
+    stack = crop_to(stack, box)
     channels = normalise(stack.voxels, view)
     if all(channel.min() == channel.max() for channel in channels):
         low, high = float(stack.voxels.min()), float(stack.voxels.max())
+        where = f"field of view {view.field_of_view or 'whole'}" + ("" if region is None else ", within the region")
         what = f"all voxels look the same after normalise: {view.normalise} (voxels from {low:g} to {high:g}"
-        raise ScanError(f"{what}, windows {view.windows or 'none'}, field of view {view.field_of_view or 'whole'})")
+        raise ScanError(f"{what}, windows {view.windows or 'none'}, {where})")
     height, width, num_slices = view.size
     resized = []
     for channel in channels:
-        grid = replace(stack, voxels=channel)
-        if view.field_of_view is not None:
-            grid = pad(grid, field_of_view, float(channel.min()))
+        grid = pad_by(replace(stack, voxels=channel), missing, float(channel.min()))
         resized.append(resize(grid, (height, width, num_slices or grid.shape[2])))
     slices = np.stack([grid.voxels.transpose(2, 0, 1) for grid in resized], axis=1).astype(np.float16)
     return PreparedView(slices=slices, affine=resized[0].affine, plane=plane)

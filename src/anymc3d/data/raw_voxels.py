@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.scan_file import scan_error
+from anymc3d.data.scan_file import ConstantScanError, scan_error
 from anymc3d.data.volume import Voxels
 
 ABSURD = 1e8
@@ -48,7 +48,7 @@ def range_warnings(voxels: Voxels, reference: str | Path) -> tuple[str, ...]:
     if not np.isfinite([low, high]).all():
         raise scan_error(reference, "voxel values exceed the range of float32; save the scan in its usual units")
     if low == high:
-        raise scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export")
+        raise ConstantScanError(scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export"), low)
     if max(-low, high) > ABSURD:
         return (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
     return ()

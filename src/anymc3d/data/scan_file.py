@@ -16,6 +16,9 @@ from anymc3d.errors import ScanError
 
 BLOCK = 1 << 18
 GZIP_MAGIC = b"\x1f\x8b"
+_LARGE = 1 << 30
+_LARGE_RATIO = 200
+_MOST_EMPTY_MEMBERS = 1000
 _GZIP_WINDOW = 31  # zlib's code for: expect a gzip header, check CRC and length at the end
 _OPEN_FAILURES = {
     errno.ENOENT: "the file does not exist; check the path (relative paths of a manifest start at its folder)",
@@ -33,6 +36,14 @@ def scan_error(reference: str | Path, what: str) -> ScanError:
     return ScanError(f"{shown}: {line}", what=line)
 
 
+class ConstantScanError(ScanError):
+    """All voxels have one ``value``: a fault of a scan, but a segmentation may be empty."""
+
+    def __init__(self, error: ScanError, value: float) -> None:
+        super().__init__(str(error), what=error.what)
+        self.value = value
+
+
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file for reading; a FIFO, device or folder is refused without waiting for it.
@@ -47,13 +58,19 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else type(error).__name__  # never the text, which quotes the path
         raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({reason})")) from error
-    mode = os.fstat(handle).st_mode
+    state = os.fstat(handle)
+    mode = state.st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         if stat.S_ISDIR(mode):
             raise scan_error(path, "expected a file, got a folder; give the file itself")
         raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
     with os.fdopen(handle, "rb") as file:
+        stored = state.st_blocks * 512
+        # A file of holes takes no place on the disk, and all the time and memory that its size says.
+        if state.st_size > _LARGE and 0 < stored * _LARGE_RATIO < state.st_size:
+            what = f"the file has {state.st_size} bytes, of which {stored} are stored: empty, or a broken copy"
+            raise scan_error(path, f"{what}; get it again from its source")
         yield file
 
 
@@ -107,6 +124,7 @@ class GzipSource:
         self._decoder = zlib.decompressobj(_GZIP_WINDOW)
         self._pending = b""
         self._ended = False
+        self._empty_members = 0
 
     def fill(self, target: memoryview) -> int:
         """See :class:`ByteSource`."""
@@ -135,6 +153,7 @@ class GzipSource:
                 raise scan_error(self._reference, what) from error
             self._pending = self._decoder.unconsumed_tail
             if block:
+                self._empty_members = 0
                 return block
             if at_end and not self._decoder.eof:
                 what = "the compressed data end early: the file is truncated; get it again from its source"
@@ -151,7 +170,8 @@ class GzipSource:
         if not rest:
             self._ended = True
             return False
-        if not rest.startswith(GZIP_MAGIC):
+        self._empty_members += 1
+        if not rest.startswith(GZIP_MAGIC) or self._empty_members > _MOST_EMPTY_MEMBERS:
             raise scan_error(self._reference, "foreign bytes follow the compressed data; get the file again")
         self._decoder = zlib.decompressobj(_GZIP_WINDOW)
         self._pending = rest

@@ -58,6 +58,27 @@ class Volume:
         return x, y, z
 
 
+@dataclass(frozen=True)
+class Box:
+    """Whole voxels of a volume: the first index and the number along each stored axis; may reach beyond the grid."""
+
+    first: tuple[int, int, int]
+    count: tuple[int, int, int]
+
+    def permuted(self, order: tuple[int, int, int]) -> Box:
+        """The same voxels after :func:`permute_axes`."""
+        (a, b, c), first, count = order, self.first, self.count
+        return Box((first[a], first[b], first[c]), (count[a], count[b], count[c]))
+
+    def about_centre(self, wanted: list[int]) -> Box:
+        """Cut or grown to ``wanted`` voxels about the centre; cutting and growing undo each other."""
+        first = [
+            start + (have - want) // 2 if want <= have else start - (want - have) // 2
+            for start, have, want in zip(self.first, self.count, wanted, strict=True)
+        ]
+        return Box((first[0], first[1], first[2]), (wanted[0], wanted[1], wanted[2]))
+
+
 @dataclass(frozen=True, eq=False)
 class ScanHeader:
     """What a scan's header says, read without decoding its voxels."""
@@ -102,24 +123,52 @@ def permute_axes(volume: Volume, order: tuple[int, int, int]) -> Volume:
     return replace(volume, voxels=volume.voxels.transpose(order), affine=volume.affine[:, [*order, 3]])
 
 
-def crop(volume: Volume, extent_mm: Millimetres) -> Volume:
-    """Cut away what lies outside ``extent_mm`` about the grid's centre, in whole voxels; smaller axes stay."""
-    starts, stops = [], []
-    for have, want in zip(volume.shape, _voxel_counts(volume, extent_mm), strict=True):
-        start = max(0, have - want) // 2
-        starts.append(start)
-        stops.append(start + min(have, want))
+def whole(volume: Volume) -> Box:
+    """The box of all voxels."""
+    return Box((0, 0, 0), volume.shape)
+
+
+def box_of_extent(volume: Volume, extent_mm: Millimetres, within: Box | None = None) -> Box:
+    """``extent_mm`` about the centre of a box (default: of the grid), in whole voxels; may reach beyond the grid."""
+    return (within or whole(volume)).about_centre(_voxel_counts(volume, extent_mm))
+
+
+def crop_to(volume: Volume, box: Box) -> Volume:
+    """Cut away what lies outside a box; where the box reaches beyond the grid nothing is added.
+
+    Raises:
+        ValueError: the box has no voxel of the grid.
+    """
+    starts = [max(0, first) for first in box.first]
+    stops = [min(have, first + count) for have, first, count in zip(volume.shape, box.first, box.count, strict=True)]
+    if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+        raise ValueError(f"box: expected voxels of the grid {volume.shape}, got {box}")
     window = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
     return replace(volume, voxels=volume.voxels[window], affine=_shifted(volume.affine, starts))
 
 
+def overhang(box: Box, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """By how many voxels a box reaches beyond a grid, before and after it along each axis."""
+    return [
+        (max(0, -first), max(0, first + count - have))
+        for have, first, count in zip(shape, box.first, box.count, strict=True)
+    ]
+
+
+def pad_by(volume: Volume, widths: list[tuple[int, int]], fill: float) -> Volume:
+    """Add voxels of value ``fill``, so many before and after the grid along each axis."""
+    voxels = np.pad(volume.voxels, widths, constant_values=np.float32(fill)) if np.any(widths) else volume.voxels
+    return replace(volume, voxels=voxels, affine=_shifted(volume.affine, [-before for before, _ in widths]))
+
+
+def crop(volume: Volume, extent_mm: Millimetres) -> Volume:
+    """Cut away what lies outside ``extent_mm`` about the grid's centre, in whole voxels; smaller axes stay."""
+    return crop_to(volume, box_of_extent(volume, extent_mm))
+
+
 def pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:
     """Add voxels of value ``fill`` up to ``extent_mm`` about the grid's centre, in whole voxels; larger axes stay."""
-    missing = [max(0, want - have) for have, want in zip(volume.shape, _voxel_counts(volume, extent_mm), strict=True)]
-    # An odd voxel goes to the far side here and is cut from the far side in `crop`: pad and crop undo each other.
-    widths = [(count // 2, count - count // 2) for count in missing]
-    voxels = np.pad(volume.voxels, widths, constant_values=np.float32(fill)) if any(missing) else volume.voxels
-    return replace(volume, voxels=voxels, affine=_shifted(volume.affine, [-before for before, _ in widths]))
+    return pad_by(volume, overhang(box_of_extent(volume, extent_mm), volume.shape), fill)
 
 
 def crop_or_pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:

@@ -1,0 +1,106 @@
+"""Segmentations that a program or network draws, kept so that each scan is segmented once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from anymc3d.atomic import write_bytes
+from anymc3d.data.volume import Volume
+from anymc3d.errors import RunFolderError
+
+logger = logging.getLogger(__name__)
+
+_MOST_LABELS = 1 << 15
+
+
+class Segmenter(Protocol):
+    """Draws a segmentation of a scan.
+
+    - ``identity`` is equal for equal segmentations of every scan: weights, settings and version of the code;
+    - ``labels`` takes a scan in RAS order and gives labels (X, Y, Z) on its voxels, 0 = none of the classes;
+    - ``scan_hash`` is the scan's content hash; a segmenter may ignore it.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Sha256 (hex)."""
+
+    def labels(self, scan: Volume, scan_hash: str) -> NDArray[np.int32]:
+        """Segment one scan.
+
+        Raises:
+            ScanError: it cannot be segmented.
+        """
+
+
+class KeptSegmenter:
+    """A segmenter whose results are kept in a folder by scan and identity, whole or not at all.
+
+    One scan at a time: networks take much memory. The entries are private to the user (0600), and safe to delete.
+    """
+
+    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
+        self._segmenter, self._folder, self._lock = segmenter, folder, threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        """The segmenter's own."""
+        return self._segmenter.identity
+
+    def labels(self, scan: Volume, scan_hash: str) -> NDArray[np.int32]:
+        """See :class:`Segmenter`.
+
+        Raises:
+            ScanError: it cannot be segmented.
+            RunFolderError: the folder cannot be written.
+        """
+        place = np.round(scan.affine, 6).tolist()  # an array's spacing is in the manifest, not in its content
+        key = hashlib.sha256(f"{scan_hash} {place} {self.identity}".encode()).hexdigest()
+        path = self._folder / f"{key}.safetensors"
+        with self._lock:
+            kept = _read(path, key, scan.shape)
+            if kept is None:
+                kept = self._segmenter.labels(scan, scan_hash)
+                _write(path, key, kept)
+        return kept
+
+
+def _read(path: Path, key: str, shape: tuple[int, int, int]) -> NDArray[np.int32] | None:
+    """A whole entry, or None; a damaged one is drawn again, with a line in the log."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            facts, packed = file.metadata(), file.get_tensor("packed")
+        raw = zlib.decompressobj().decompress(packed.tobytes(), int(np.prod(shape)) * 2 + 1)
+        if facts["key"] != key or hashlib.sha256(raw).hexdigest() != facts["sha256"]:
+            raise ValueError("its checksum is wrong")
+        return np.frombuffer(raw, dtype=np.int16).reshape(json.loads(facts["shape"])).astype(np.int32)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, zlib.error) as error:
+        logger.warning("segmentation %s is damaged (%s): drawn again", path.name[:16], type(error).__name__)
+        return None
+
+
+def _write(path: Path, key: str, labels: NDArray[np.int32]) -> None:
+    if labels.min() < 0 or labels.max() >= _MOST_LABELS:
+        raise ValueError(f"labels: expected 0 to {_MOST_LABELS - 1}, got {labels.min()} to {labels.max()}")
+    raw = np.ascontiguousarray(labels, dtype=np.int16).tobytes()
+    facts = {"key": key, "sha256": hashlib.sha256(raw).hexdigest(), "shape": json.dumps(labels.shape)}
+    packed = np.frombuffer(zlib.compress(raw, 1), dtype=np.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_bytes(path, save({"packed": packed}, metadata=facts))
+    except OSError as error:
+        what = f"the folder of segmentations cannot be written ({error.strerror or error})"
+        raise RunFolderError(f"{what}; free space, or choose another with ANYMC3D_HOME") from error
