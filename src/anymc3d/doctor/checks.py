@@ -78,6 +78,27 @@ def grouped(findings: Sequence[Finding], least: int = 2) -> list[Finding]:
     return result
 
 
+MOST_ALIKE = 20
+
+
+def condensed(findings: Sequence[Finding]) -> list[Finding]:
+    """For readers: more than :data:`MOST_ALIKE` findings of one check and column become one that quotes the first."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.check, one.column), []).append(one)
+    result = []
+    for members in groups.values():
+        if len(members) <= MOST_ALIKE:
+            result += members
+            continue
+        first = members[0]
+        cases = tuple(case for one in members for case in one.cases)
+        rows = tuple(row for one in members for row in one.rows)
+        text = f"{len(members)} findings; the first: {first.message}"
+        result.append(Finding(first.check, text, cases, rows, first.column))
+    return in_order(result)
+
+
 _AGAIN = "get the file again from its source, or take the case out"
 _SPLIT = "write train, val or test in every row, all rows of a patient alike, or leave the column out"
 _HU = "convert the scan again with rescale slope and intercept applied once"

@@ -78,7 +78,9 @@ def examine(
     for column in manifest.image_columns:
         of_this = of_column(manifest.cases, scans, column)
         findings += header_faults(of_this, known)
-        findings += voxel_faults(of_this, modality) + flip_faults(with_voxels(of_this))
+        # A mask in the image column was told already; compared with scans it would be told again and again.
+        meant = [scan for scan in of_this if scan.case.images[column] not in scan.case.masks.values()]
+        findings += voxel_faults(meant, modality) + flip_faults(with_voxels(meant))
     everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]
     findings += duplicate_faults(with_voxels(everything), known) + mask_faults(manifest.cases, scans, masks)
     return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only)

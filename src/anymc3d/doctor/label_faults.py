@@ -153,6 +153,8 @@ def outcomes(labels: Labels) -> list[tuple[str, str, NDArray[np.float64]]]:
 def _count_faults(cases: Sequence[Case], labels: Labels) -> list[Finding]:
     findings = []
     for column, name, has in outcomes(labels):
+        if np.isnan(has).all():
+            continue  # every cell is faulty or missing, and was told
         counts = {
             split: int(sum(has[i] == 1 for i, case in enumerate(cases) if case.split == split)) for split in SPLITS
         }

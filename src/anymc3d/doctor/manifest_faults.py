@@ -12,10 +12,11 @@ from anymc3d.doctor.checks import Finding, found
 
 _ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
 _NOT_FOUND = re.compile(r"(?P<column>(?:image|mask)\S*) .*: (?P<why>there is no folder|not found in) ", re.DOTALL)
+_SAID_BELOW = re.compile(r"patient .* is in \d+ splits|case .* is also row \d+", re.DOTALL)
+"""Once for all its rows, and without the patient's id."""
 _RULES: tuple[tuple[str, str], ...] = (
     (r"no label column|column .* is reserved and cannot be a label", "label-column"),
     (r"no scan: every image cell", "scan-missing"),
-    (r"case .* is also row \d+", "id-duplicate"),
     (r"(case|patient) .*(an id names files|characters, the limit is)", "id-unsafe"),
     (r"split is empty", "split-partly"),
     (r"split .*: expected one of", "split-name"),
@@ -28,7 +29,7 @@ def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding
     """All that can be said without opening a scan; ``problems`` are those that reading the manifest gave."""
     by_row = {case.row: case for case in manifest.cases}
     findings = [one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None]
-    # What every row shares is one finding; each of these says where.
+    findings += _duplicate_ids(manifest.cases)
     return findings + _patients(manifest.cases) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
 
 
@@ -37,8 +38,8 @@ def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Findi
     if parts is None:
         return Finding("manifest-unreadable", _without_path(problem, manifest))
     row, text = int(parts[1]), parts[2]
-    if re.match(r"patient .* is in \d+ splits", text):
-        return None  # said below, without the patient's id
+    if _SAID_BELOW.match(text):
+        return None
     missing = _NOT_FOUND.match(text)
     check = "manifest-column" if row == 1 else "manifest-row"
     check = next((name for pattern, name in _RULES if re.match(pattern, text, re.DOTALL)), check)
@@ -59,6 +60,16 @@ def _without_path(text: str, manifest: Manifest) -> str:
         text = text.replace(place, word)
     text = re.sub(rf"^\S*{re.escape(manifest.path.name)}: ", "", text)
     return text.removeprefix("the manifest: ")
+
+
+def _duplicate_ids(cases: Sequence[Case]) -> list[Finding]:
+    members: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.id:
+            members[case.id].append(case)
+    return [
+        found("id-duplicate", f"{len(group)} rows have one id", group) for group in members.values() if len(group) > 1
+    ]
 
 
 def _patients(cases: Sequence[Case]) -> list[Finding]:

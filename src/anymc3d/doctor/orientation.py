@@ -20,8 +20,13 @@ from anymc3d.doctor.scans import Readable
 LEAST_TO_COMPARE = 8
 ALIKE = 0.3
 """Median correlation with the mean of the others: below, the set shows no common anatomy."""
-BETTER = 0.25
-"""How much more a turned scan must correlate than the scan as it is."""
+BETTER = 0.03
+"""How much more a turned scan must correlate than the scan as it is, at least."""
+FAR_SPREADS = 8.0
+"""And so many robust standard deviations more than turning the other scans gains: what they lose by it depends on how
+symmetric the anatomy is."""
+FITS = 0.7
+"""Times the median: how well the turned scan must then fit; what fits in no position is no flip."""
 _NAMES = ("left-right", "front-back", "up-down")
 
 Turn = tuple[tuple[int, ...], tuple[int, ...]]
@@ -37,12 +42,13 @@ def flip_faults(readable: Sequence[Readable]) -> list[Finding]:
     own = [_agreement(vectors, index) for index in range(len(vectors))]
     if float(np.median(own)) < ALIKE:
         return []
-    for index, entry in enumerate(readable):
-        turn, gain = _best_turn(vectors, index, own[index])
-        if gain > BETTER:
-            text = (
-                f"fits the others after {_describe(turn)}: correlation {own[index]:.2f}, then {own[index] + gain:.2f}"
-            )
+    best = [_best_turn(vectors, index, own[index]) for index in range(len(vectors))]
+    gains = np.array([gain for _, gain in best])
+    spread = 1.4826 * float(np.median(np.abs(gains - np.median(gains))))
+    limit = max(BETTER, float(np.median(gains)) + FAR_SPREADS * spread)
+    for entry, (turn, gain), before in zip(readable, best, own, strict=True):
+        if gain > limit and before + gain > FITS * float(np.median(own)):
+            text = f"fits the others after {_describe(turn)}: correlation {before:.2f}, then {before + gain:.2f}"
             findings.append(found("flip-suspected", text, [entry.scan.case], entry.scan.column))
     return findings
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from anymc3d.doctor.charts import bars
-from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding
+from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed
 from anymc3d.doctor.page_style import STYLE
 from anymc3d.doctor.report import RESEARCH_ONLY, Report
 from anymc3d.doctor.text import places, printable
@@ -31,10 +31,10 @@ def to_html(report: Report) -> str:
             f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
             f"<header>\n<h1>{title}</h1>",
             f'<p class="verdict {_worst(report)}">{escape(report.verdict)}</p>',
-            f"<p>{RESEARCH_ONLY}</p>\n</header>\n<main>",
+            f"<p>{RESEARCH_ONLY}</p>\n{_contents(report)}</header>\n<main>",
             *_overview(report),
-            *_findings(report),
             *_histograms(report),
+            *_findings(report),
             *_limits(report),
             "</main>",
             f"<footer><p>anymc3d {escape(__version__)}. {RESEARCH_ONLY}</p></footer>\n</body>\n</html>\n",
@@ -46,13 +46,20 @@ def _worst(report: Report) -> str:
     return next((name for name, count in report.counts.items() if count and name != "note"), "fine")
 
 
+def _contents(report: Report) -> str:
+    links = [
+        f'<a href="#{name}s">{count} {name}{"s" * (count != 1)}</a>' for name, count in report.counts.items() if count
+    ]
+    return f'<nav aria-label="Findings">{" ".join(links)}</nav>\n' if links else ""
+
+
 def _overview(report: Report) -> Iterator[str]:
     summary = report.summary
     yield '<section aria-labelledby="overview"><h2 id="overview">Overview</h2>'
     tiles = [
         (summary.num_cases, "cases"),
         (summary.num_patients, "patients"),
-        (f"{summary.num_read} / {summary.num_scans}", "scans readable"),
+        (f"{summary.num_read}/{summary.num_scans}", "scans readable"),
     ]
     tiles += [(summary.num_masks, "masks")] if summary.num_masks else []
     tiles += [(count, name if count == 1 else f"{name}s") for name, count in report.counts.items()]
@@ -78,7 +85,7 @@ def _split(name: str) -> str:
 
 def _findings(report: Report) -> Iterator[str]:
     for severity, meaning in SEVERITIES.items():
-        members = [one for one in report.findings if one.severity == severity]
+        members = condensed([one for one in report.findings if one.severity == severity])
         if not members:
             continue
         yield f'<section aria-labelledby="{severity}s"><h2 id="{severity}s">{severity.capitalize()}s'

@@ -22,7 +22,8 @@ p { margin: .25rem 0; }
 .tiles div { background: var(--card); border: 1px solid var(--line); border-radius: .25rem; padding: .5rem .75rem;
   display: flex; flex-direction: column-reverse; }
 .tiles dt { color: var(--quiet); font-size: .875rem; } .tiles dd { margin: 0; font-size: 1.35rem; font-weight: 600;
-  font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+nav a { color: var(--note); margin-right: 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; overflow-wrap: normal; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
@@ -40,6 +41,7 @@ summary { cursor: pointer; }
 figure { margin: 0; break-inside: avoid; } figcaption { font-weight: 600; font-size: .9rem; }
 svg { width: 100%; height: auto; display: block; } svg rect { fill: var(--bar); }
 svg line { stroke: var(--line); } svg text { fill: var(--quiet); font-size: 11px; }
+@media (max-width: 30rem) { th, td { padding: .3rem .3rem; font-size: .9rem; } }
 footer { margin-top: 2.5rem; color: var(--quiet); font-size: .875rem; }
 @media print { :root { --page: #fff; --text: #000; --quiet: #444; --line: #999; --card: #fff; --bar: #335;
   --error: #a00; --warning: #740; --note: #247; --fine: #063; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding
+from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed
 from anymc3d.doctor.report import RESEARCH_ONLY, Report
 
 SHOWN_CASES = 8
@@ -31,7 +31,7 @@ def _lines(report: Report) -> Iterator[str]:
         detail = ", ".join(f"{count} {split}" for split, count in counts.items() if split != "none")
         yield f"  {printable(column)} = {printable(name)}: {sum(counts.values())}" + (f" ({detail})" if detail else "")
     for severity, meaning in SEVERITIES.items():
-        members = [one for one in report.findings if one.severity == severity]
+        members = condensed([one for one in report.findings if one.severity == severity])
         if members:
             yield ""
             yield f"{severity.upper()}S ({len(members)}): {meaning}"

@@ -35,8 +35,9 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None) -> list[Finding]:
     findings, odd = [], set()
     for entry in readable:
         findings += _slices(entry)
-        fault = _hounsfield(entry) if expected == "CT" else None
+        fault = _rescaling(entry) if expected == "CT" else None
         fault = fault or _other_modality(entry, expected, why)
+        fault = fault or (_implausible(entry) if expected == "CT" else None)
         if fault:
             findings.append(fault)
             odd.add(entry.scan.index)
@@ -91,11 +92,11 @@ def _lowest_share(voxels: VoxelFacts) -> float:
     return share_between(voxels, HISTOGRAM_LOW, -250)
 
 
-def _hounsfield(entry: Readable) -> Finding | None:
-    """Soft tissue is where it should be, or exactly one rescaling away, or nowhere."""
+def _rescaling(entry: Readable) -> Finding | None:
+    """Soft tissue that is exactly one rescaling away from where it should be, or a picture of the scan."""
     voxels = entry.voxels
     seen, (low, high) = voxels.profile, SOFT_TISSUE
-    if voxels.is_integer and seen.minimum >= 0 and seen.maximum <= _EIGHT_BITS and seen.distinct > 2:
+    if voxels.is_integer and seen.minimum >= 0 and seen.maximum <= _EIGHT_BITS and seen.distinct > _SCAN_VALUES:
         return _about(entry, "hu-windowed", f"whole numbers from {seen.minimum:g} to {seen.maximum:g}")
     unscaled = share_between(voxels, low + _OFFSET, high + _OFFSET)
     # Dense bone has as much beside it; soft tissue 1024 too high stands alone, and nothing is as low as lung or air.
@@ -108,9 +109,15 @@ def _hounsfield(entry: Readable) -> Finding | None:
         return _about(
             entry, "hu-rescaled-twice", f"soft tissue near -1024, lowest value {seen.minimum:g}: 1024 too low"
         )
-    if soft < LITTLE:
-        return _about(entry, "hu-implausible", f"{100 * soft:.2g} % of the voxels lie between {low:g} and {high:g} HU")
     return None
+
+
+def _implausible(entry: Readable) -> Finding | None:
+    low, high = SOFT_TISSUE
+    soft = share_between(entry.voxels, low, high)
+    if soft >= LITTLE:
+        return None
+    return _about(entry, "hu-implausible", f"{100 * soft:.2g} % of the voxels lie between {low:g} and {high:g} HU")
 
 
 def _padding(entry: Readable) -> list[Finding]:
@@ -126,15 +133,14 @@ def _other_modality(entry: Readable, expected: str | None, why: str) -> Finding 
     if expected is None:
         return None
     if told in ("CT", "MR"):
-        return (
-            None if told == expected else _about(entry, "modality-differs", f"its header says {told}, {why} {expected}")
-        )
-    guess = guess_modality(entry.voxels.profile)
-    if guess.modality == expected or (guess.modality == "other" and entry.voxels.profile.distinct > _SCAN_VALUES):
+        text = f"the header says {told}, expected {expected} ({why})"
+        return None if told == expected else _about(entry, "modality-differs", text)
+    seen = entry.voxels.profile
+    guess = guess_modality(seen)
+    if guess.modality == expected or (guess.modality == "other" and seen.distinct > _SCAN_VALUES):
         return None
-    return _about(
-        entry, "modality-differs", f"looks like {guess.modality} ({guess.reason}), expected {expected} by {why}"
-    )
+    looks = "a mask or label map" if seen.distinct <= _SCAN_VALUES else guess.modality
+    return _about(entry, "modality-differs", f"the values look like {looks}, expected {expected} ({why})")
 
 
 def _unlike(readable: Sequence[Readable], modality: str) -> list[Finding]:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from anymc3d.doctor.facts import Job, ScanFacts, from_plain, to_plain
 
+START_SECONDS = 120.0
 Progress = Callable[[int], object]
 """Called with the number of scans just read."""
 
@@ -93,13 +94,30 @@ class _Child(AbstractContextManager["_Child"]):
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            with suppress(ValueError, OSError):  # a pipe that another thread is reading closes with its process
-                process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was still to be sent to a dead process
+                    pipe.close()  # type: ignore[union-attr]
 
     def measure(self, job: Job) -> ScanFacts:
         """The facts of one scan; what happens to the child is a fact too."""
-        process = self._process = self._process or _start(self._limits)
+        if self._process is None:
+            self._process = _start(self._limits)
+            self._answer(b"", START_SECONDS)  # once it is ready: its start is not the scan's fault
         seconds = self._limits.seconds(job)
+        line, in_time = self._answer(json.dumps(asdict(job)).encode() + b"\n", seconds)
+        if line.endswith(b"\n"):
+            return from_plain(json.loads(line))
+        self.stop()
+        if not in_time:
+            return ScanFacts(error=f"reading did not end within {seconds:g} s; check the file, or the disk")
+        return ScanFacts(error="its reader broke down (a damaged file, or too little memory); get the file again")
+
+    def _answer(self, request: bytes, seconds: float) -> tuple[bytes, bool]:
+        """The next line of the process, empty where it died; and whether it had not to be killed for it."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return b"", True
         too_slow = threading.Event()
 
         def give_up() -> None:
@@ -109,19 +127,13 @@ class _Child(AbstractContextManager["_Child"]):
         stopwatch = threading.Timer(seconds, give_up)
         stopwatch.start()
         try:
-            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-            line = process.stdout.readline()  # type: ignore[union-attr]
+            process.stdin.write(request)
+            process.stdin.flush()
+            return process.stdout.readline(), not too_slow.is_set()
         except (OSError, ValueError):
-            line = b""
+            return b"", not too_slow.is_set()
         finally:
             stopwatch.cancel()
-        if line.endswith(b"\n"):
-            return from_plain(json.loads(line))
-        self.stop()
-        if too_slow.is_set():
-            return ScanFacts(error=f"reading did not end within {seconds:g} s; check the file, or the disk")
-        return ScanFacts(error="its reader broke down (a damaged file, or too little memory); get the file again")
 
 
 def _start(limits: Limits) -> subprocess.Popen[bytes]:
@@ -138,6 +150,8 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """What a child does until its input ends."""
     from anymc3d.doctor.measure import measure
 
+    replies.write(b"\n")
+    replies.flush()
     for line in requests:
         plain = json.loads(line)
         spacing = plain["spacing"] and tuple(plain["spacing"])
