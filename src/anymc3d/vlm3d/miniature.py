@@ -19,7 +19,7 @@ from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.scores import EXAM_COLUMN
 
 RARE = ("Pericardial effusion", "Mosaic attenuation pattern")
-"""Three patients of the training part and one of the other have it, whatever the size of the set."""
+"""Four patients of the training part and one of the other have it, whatever the size of the set."""
 _SHAPE = (36, 36, 18)
 _SPACING = (10.0, 10.0, 20.0)
 _AIR, _BODY, _LUNG, _BONE = -1000.0, 40.0, -850.0, 500.0
@@ -76,12 +76,12 @@ def write_miniature(out: Path, *, patients: int = 30, seed: int = 0) -> Path:
 
 
 def _volumes(part: str, patients: int, seed: int) -> Iterator[_Volume]:
-    """Scans with labels by patient: a tenth to a half of the patients have a label, the rare ones three or one."""
+    """Scans with labels by patient: a tenth to a half of the patients have a label, the rare ones four or one."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((patients, len(LABELS)), dtype=int)
     for index, name in enumerate(LABELS):
         share = 0.1 + 0.4 * (index % 5) / 4
-        count = (3 if part == "train" else 1) if name in RARE else max(3, round(share * patients))
+        count = (4 if part == "train" else 1) if name in RARE else max(5, round(share * patients))
         labels[rng.permutation(patients)[:count], index] = 1
     for patient in range(patients):
         reconstructions = 2 if patient % 3 == 0 else 1
