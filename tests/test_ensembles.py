@@ -232,3 +232,19 @@ def test_a_scan_unlike_any_members_training_is_warned_of_once(journey, ensemble,
     prediction = load(ensemble, device="cpu").predict(tmp_path / "ct.nii.gz")
     assert prediction.status == "warn"
     assert prediction.message.count("intensities do not fit") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["ich-fold_0", "ich-fold_1"], "ich-ensemble"),
+        (["ich-seed0", "ich-seed0-b"], "ich-seed0-ensemble"),
+        (["ich"], "ich-ensemble"),
+        (["b", "a"], "a-ensemble"),
+        (["ich", "ich-ensemble"], "ich-ensemble-ensemble"),
+    ],
+)
+def test_the_default_name_is_what_members_share_and_never_that_of_one(names, expected):
+    from anymc3d.ensembles import _default_name
+
+    assert _default_name(names) == expected

@@ -146,3 +146,12 @@ def test_natural_order_and_spelling():
 def test_B14_a_label_that_cannot_be_learnt_is_named(settings, targets, expected):
     problems = unlearnable(np.array(targets, dtype=float), settings)
     assert problems == [] if expected is None else len(problems) == 1 and expected in problems[0]
+
+
+def test_whole_numbers_from_0_may_be_grades_and_that_is_said_but_nothing_is_switched(tmp_path):
+    settings, reasons = guess_labels(manifest_with(tmp_path, y=["0", "2", "1"]), ["y"])
+    assert settings.kind == "multiclass"
+    assert "if these are grades, kind: ordinal" in reasons[0]
+    (tmp_path / "text").mkdir()
+    _, reasons = guess_labels(manifest_with(tmp_path / "text", y=["a", "b", "c"]), ["y"])
+    assert "ordinal" not in reasons[0]

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from anymc3d.config import LabelSettings
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.plan.intensity import choose_intensity
 from anymc3d.plan.rules import (
     Grids,
+    calibration_reason,
     choose_field_of_view,
     choose_memory,
     choose_plane,
@@ -136,3 +138,14 @@ def test_memory_decides_on_recomputation_and_chunk():
 )
 def test_the_patch_is_known_by_the_family(name, patch):
     assert patch_size_of(name) == patch
+
+
+def test_the_calibrations_offered_are_ones_the_task_can_take():
+    from anymc3d.evaluate.task_calibration import CHOICES, METHODS
+
+    classes = LabelSettings(columns=("g",), kind="ordinal", classes=("0", "1", "2"))
+    yes_no = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+    assert "temperature" in calibration_reason(classes) and "f1" not in calibration_reason(classes)
+    offered = calibration_reason(yes_no).split("; ")[1].split(" makes")[0].replace(" or ", ", ").split(", ")
+    assert offered == ["f1", "crg", "f1_crg", "youden"]
+    assert all(CHOICES[name].method in METHODS["binary"] for name in offered)

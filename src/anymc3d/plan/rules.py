@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.config import LabelSettings
 from anymc3d.data.preprocess import AXES, slice_plane
 from anymc3d.size_leak import SizeLeak
 from anymc3d.types import Plane
@@ -144,6 +145,12 @@ def choose_memory(
     chunk = next((count for count in CHUNK_SIZES if count * max(per_slice) <= budget), 1)
     reason = f"two scans a step would keep {_gb(step)}, {_gb(budget)} are planned with"
     return MemoryChoice(BATCH_SIZE, chunk, True, f"{reason}; false is faster on a larger machine")
+
+
+def calibration_reason(labels: LabelSettings) -> str:
+    """What the task file may say in place of ``calibration: none``."""
+    choices = "temperature" if labels.one_of_classes else "f1, crg, f1_crg or youden"
+    return f"the paper's plain training; {choices} makes probabilities of the logits, fitted on the val rows at the end"
 
 
 def total_memory() -> int | None:

@@ -17,7 +17,7 @@ from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
-from anymc3d.plan.rules import choose_memory, patch_size_of, total_memory
+from anymc3d.plan.rules import calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
 from anymc3d.types import Plane
 from anymc3d.windows import Pair
@@ -91,6 +91,7 @@ def plan_task(
         "data.modality": intensity.modality_reason,
         ("data.manifest" if data.manifest.has_splits else "data.fractions"): split_reason(data.manifest, splits),
         ("train.recompute" if memory.recompute else "train.batch_size"): memory.reason,
+        "calibration": calibration_reason(data.labels),
     }
     return Plan(settings, reasons)
 
