@@ -127,6 +127,32 @@ def test_C3_a_stop_request_saves_and_exits_75_and_the_same_command_goes_on(journ
     )
 
 
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_after_so_many_epochs_without_a_rise(journey, tmp_path, patience):
+    still = ["train.lora_lr=0", "train.head_lr=0", "train.epochs=50", f"train.patience={patience}"]
+    fit(read_task(journey.task, still), tmp_path / "run", device="cpu", quiet=True)
+    log = read_table(tmp_path / "run" / "log.csv")
+    assert [row["epoch"] for row in log] == [str(epoch) for epoch in range(1, patience + 2)]
+    assert {row["best_epoch"] for row in log} == {"1"}
+
+
+def test_only_the_selection_metric_keeps_training_going():
+    """A loss that falls while AUROC stands still keeps the better tensors, but is no reason to go on."""
+    from anymc3d.config import TrainSettings
+    from anymc3d.train.checkpoint import TrainingState
+    from anymc3d.train.loop import _out_of_patience
+
+    def after(*figures):
+        history = [{"epoch": n + 1, "val_auroc": a, "val_loss": loss} for n, (a, loss) in enumerate(figures)]
+        return _out_of_patience(TrainingState(epoch=len(history), history=history), TrainSettings(patience=2))
+
+    assert not after((0.8, 0.5), (0.8, 0.4))
+    assert after((0.8, 0.5), (0.8, 0.4), (0.8, 0.3))
+    assert not after((0.8, 0.5), (0.7, 0.4), (0.9, 0.6), (0.8, 0.3))
+    assert not after((None, 0.5), (None, 0.4), (None, 0.3))
+    assert after((None, 0.3), (None, 0.4), (None, 0.5))
+
+
 def test_C9_divergence_stops_names_the_cases_and_keeps_checkpoints_finite(journey, tmp_path):
     task = read_task(journey.task, ["train.lora_lr=1e30", "train.clip_norm=1e30", "train.schedule=constant"])
     with pytest.raises(TrainingDivergedError, match=r"not both finite at a step with cases case\d\d"):

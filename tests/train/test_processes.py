@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +88,48 @@ def test_C3_stopped_together_they_resume_to_the_same_bits(journey, pair, tmp_pat
     assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
     for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
         assert (run / name).read_bytes() == (pair / name).read_bytes(), name
+
+
+@pytest.mark.timeout(600)
+def test_C3_processes_of_another_launcher_exit_75_themselves(journey, pair, tmp_path):
+    """As Slurm's srun starts them: torchrun itself always ends with 1, the processes do not."""
+    run = tmp_path / "run"
+
+    def both():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        words = ["train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
+        with run.with_suffix(".err").open("w") as output:
+            return [
+                subprocess.Popen(
+                    [sys.executable, "-m", "anymc3d", *words],
+                    env=os.environ | group | {"RANK": rank},
+                    stdout=output,
+                    stderr=output,
+                )
+                for rank in "01"
+            ]
+
+    processes = both()
+    while not (run / "log.csv").exists() and processes[0].poll() is None:
+        time.sleep(0.02)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(120) for process in processes] == [75, 75], said(run)
+    assert [process.wait(240) for process in both()] == [0, 0], said(run)
+    assert (run / "plugin.safetensors").read_bytes() == (pair / "plugin.safetensors").read_bytes()
+
+
+@pytest.mark.timeout(400)
+def test_two_processes_cross_validate_together(journey, tmp_path):
+    run = tmp_path / "run"
+    assert start(journey.task, run, "--folds", "2", "train.epochs=1").wait(300) == 0, said(run)
+    rows = read_table(run / "oof.csv")
+    assert [row["case"] for row in rows] == [f"case{index:02d}" for index in range(20)]
+    assert {row["fold"] for row in rows} == {"0", "1"}
+    assert said(run).count("out-of-fold AUROC block: ") == 1
 
 
 @pytest.mark.timeout(400)

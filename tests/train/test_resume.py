@@ -165,3 +165,47 @@ def test_C5_a_failed_save_stops_the_run(journey, tmp_path, monkeypatch):
     with pytest.raises(RunFolderError, match=r"cannot save the checkpoint .*Permission denied"):
         fit(read_task(journey.task), tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run" / "log.csv").exists()
+
+
+FOLD_MOMENTS = [
+    ("torn", "folds.json", 1),
+    ("call", "anymc3d.train.loop:_step", 2),
+    ("torn", "plugin.safetensors", 1),
+    ("call", "anymc3d.train.folds:_predict", 1),
+    ("torn", "predictions.csv", 1),
+    ("call", "anymc3d.train.loop:validate", 1),
+    ("torn", "oof.csv", 1),
+    ("renamed", "oof.csv", 1),
+]
+
+
+def test_C1_a_cross_validation_killed_in_every_part_ends_bit_identical(journey, nursery, tmp_path):
+    options = ("--folds", "2", "train.epochs=1")
+    command = ["train", str(journey.task), *OVERRIDES[1:], *options]
+    assert nursery.run([*command, "-o", str(tmp_path / "calm")], tmp_path / "home", tmp_path / "said") == 0
+    killed = [*command, "-o", str(tmp_path / "killed")]
+    for moment in FOLD_MOMENTS:
+        status = nursery.run(killed, tmp_path / "home", tmp_path / "said", moment=moment, every_step=True)
+        assert status == KILLED, f"{moment}: {said(tmp_path)}"
+    assert nursery.run(killed, tmp_path / "home", tmp_path / "said") == 0, said(tmp_path)
+    for name in ("oof.csv", "metrics.csv", "fold_0/predictions.val.csv", "fold_1/plugin.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
+
+
+def test_D2_a_killed_prediction_goes_on_and_gives_the_same_table(journey, nursery, tmp_path):
+    command = ["predict", "-p", str(journey.plugin), "-i", *map(str, journey.scans), "--device", "cpu", "--quiet"]
+    home, where = os.environ["ANYMC3D_HOME"], tmp_path / "said"
+    assert nursery.run([*command, "-o", str(tmp_path / "calm")], home, where) == 0, said(tmp_path)
+    killed = [*command, "-o", str(tmp_path / "killed")]
+    rng = np.random.default_rng(2)
+    for number in range(4):
+        moment = ("call", "anymc3d.predict:answer", int(rng.integers(1, 5)))
+        assert nursery.run(killed, home, where, moment=moment) == KILLED, number
+    assert nursery.run(killed, home, where, moment=("torn", "predictions.csv", 1)) == KILLED
+    stopped = [*killed[:-1], str(tmp_path / "stopped")]
+    moment = ("call", "anymc3d.predict:answer", 7)
+    assert nursery.run(stopped, home, where, moment=moment, sent=signal.SIGTERM) == 75
+    for words_again, folder in ((killed, "killed"), (stopped, "stopped")):
+        assert nursery.run(words_again, home, where) == 0, said(tmp_path)
+        table = (tmp_path / folder / "predictions.csv").read_bytes()
+        assert table == (tmp_path / "calm" / "predictions.csv").read_bytes()

@@ -284,4 +284,12 @@ def _epoch_line(state: TrainingState, settings: TrainSettings) -> str:
 
 
 def _out_of_patience(state: TrainingState, settings: TrainSettings) -> bool:
-    return settings.patience is not None and state.epoch - state.best_epoch >= settings.patience and state.epoch > 0
+    """Whether the selection metric has not risen for ``patience`` epochs; at an equal AUROC a lower loss is no rise."""
+    if settings.patience is None:
+        return False
+    best, risen = -math.inf, 0
+    for row in state.history:
+        value = -row["val_loss"] if row["val_auroc"] is None else row["val_auroc"]
+        if value > best:
+            best, risen = value, row["epoch"]
+    return state.epoch > 0 and state.epoch - risen >= settings.patience
