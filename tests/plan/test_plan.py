@@ -166,6 +166,70 @@ def test_a_misspelt_label_column_is_told_at_once(tmp_path):
         plan_task(study(tmp_path, leaking(4)), ["yy"])
 
 
+def with_masks(folder, *, empty=()):
+    """Scans of 60 x 60 x 40 voxels with a mask of 21 x 11 x 9 of them, in another place each."""
+    manifest = study(folder, [(f"{i}.nii", (60, 60, 40), i % 2) for i in range(20)])
+    lines = [manifest.read_text().splitlines()[0] + ",mask"]
+    for index, line in enumerate(manifest.read_text().splitlines()[1:]):
+        mask = np.zeros((60, 60, 40), dtype=np.uint8)
+        mask[5 + index : 26 + index, 20:31, 12:21] = index not in empty
+        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), folder / f"mask{index}.nii")
+        lines.append(f"{line},mask{index}.nii")
+    manifest.write_text("\n".join(lines))
+    return manifest
+
+
+def test_masks_are_proposed_as_the_region_and_taken_only_when_asked_for(tmp_path):
+    manifest = with_masks(tmp_path)
+    whole = plan_task(manifest, ["y"])
+    assert whole.settings.views["image"].roi is None
+    assert "41 x 31 x 29 mm, 26% of the scan: --roi mask crops" in whole.reasons["views.image.roi"]
+    crop = plan_task(manifest, ["y"], roi="mask")
+    assert crop.settings.views["image"].roi.source == "mask"
+    assert crop.settings.views["image"].size == (126, 98, 29)
+    assert crop.settings.views["image"].field_of_view is None
+    write_task(tmp_path / "task.yaml", crop.settings, crop.reasons)
+    assert read_task(tmp_path / "task.yaml") == crop.settings
+
+
+def test_a_region_that_not_every_case_has_is_refused(tmp_path):
+    manifest = with_masks(tmp_path, empty=range(20))
+    with pytest.raises(UsageError, match="masks looked at are empty or unreadable"):
+        plan_task(manifest, ["y"], roi="mask")
+    assert "no region for every case" in plan_task(manifest, ["y"]).reasons["views.image.roi"]
+    manifest.write_text(manifest.read_text().replace(",mask3.nii", ","))
+    with pytest.raises(UsageError, match=r"1 of 20 cases have no mask \(row 5 is the first\)"):
+        plan_task(manifest, ["y"], roi="mask")
+
+
+def test_B1_the_order_of_the_rows_changes_no_choice_and_no_reason(tmp_path):
+    rows = [(f"{i}.nii", (20 + i % 3, 22, 18 + i % 5), i % 2) for i in range(30)]
+    manifest = study(tmp_path, rows)
+    head, *lines = manifest.read_text().splitlines()
+    first = plan_task(manifest, ["y"])
+    manifest.write_text("\n".join([head, *reversed(lines)]))
+    second = plan_task(manifest, ["y"])
+    assert (first.settings, first.reasons) == (second.settings, second.reasons)
+
+
+def test_headers_like_panoramas_give_the_size_of_the_papers_task(tmp_path):
+    """425 x 230.5 x 74 voxels of 0.747 x 0.747 x 1.5 mm: the public median, here of eight scans of other sizes."""
+    shapes = [(425, 230, 74), (425, 231, 74), (418, 225, 70), (432, 236, 78)]
+    table = []
+    for index in range(16):
+        voxels = np.zeros(shapes[index % 4], dtype=np.uint8)
+        voxels[10:20, 10:20, 10:20] = 7
+        voxels[30:40, 10:20, 10:20] = 200
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.747, 0.747, 1.5, 1])), tmp_path / f"{index}.nii.gz")
+        # Splits of the manifest: each kind of scan is as often in training as any other.
+        table.append(
+            {"image": f"{index}.nii.gz", "pdac": index // 4 % 2, "split": ["train", "train", "val", "test"][index // 4]}
+        )
+    plan = plan_task(write(tmp_path / "m.csv", table), ["pdac"], backbone_name="dinov3-large")
+    assert plan.settings.views["image"].size == (432, 240, 70)
+    assert plan.settings.views["image"].plane == "axial"
+
+
 @pytest.mark.real_data
 @needs_shared
 def test_hippocampus_crops_leak_their_size_and_get_one_field_of_view(tmp_path):

@@ -95,7 +95,8 @@ def test_the_box_of_a_mask_is_in_millimetres_with_a_margin(tmp_path):
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 5.0, 1.0])), tmp_path / f"{name}.nii")
     (tmp_path / "broken.nii").write_bytes(b"no scan")
     (tmp_path / "m.csv").write_text("image,mask\na.nii,a.nii\nempty.nii,empty.nii\nbroken.nii,broken.nii\n")
-    boxes = mask_extents(read_manifest(tmp_path / "m.csv").cases, "image")
+    cases = read_manifest(tmp_path / "m.csv").cases
+    boxes = mask_extents(dict(enumerate(cases)), "image")
     assert len(boxes) == 3
     assert boxes[0].tolist() == [30.0, 40.0, 30.0]
     assert boxes[1] is boxes[2] is None

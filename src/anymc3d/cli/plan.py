@@ -1,24 +1,40 @@
-"""``anymc3d plan MANIFEST.csv --labels COL[,COL…] -o task.yaml``."""
+"""``anymc3d plan MANIFEST.csv --labels COL[,COL…] -o task.yaml``, or with ``--recipe T2`` one of the paper's tasks."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anymc3d.errors import UsageError
+from anymc3d.windows import parse_windows
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from anymc3d.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    # A window may begin with a minus: -150:250 after --windows is its value, not an option.
+    parser._negative_number_matcher = re.compile(r"^-\d[\w.:,-]*$")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="the table of cases, or a MedMNIST .npz")
-    parser.add_argument("--labels", required=True, metavar="COL[,COL…]", help="the label column, or several of 0/1")
+    parser.add_argument("--labels", metavar="COL[,COL…]", help="the label column, or several of 0/1")
+    parser.add_argument("--recipe", metavar="T1…T12", help="a task of the paper (see 'anymc3d benchmark --list-tasks')")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="task.yaml", help="the task file to write")
     parser.add_argument(
-        "--backbone", default="dinov2-small", metavar="NAME", help="name, folder or file (default: dinov2-small)"
+        "--backbone", metavar="NAME", help="name, folder or file (default: dinov2-small, or the recipe's)"
     )
     parser.add_argument("--name", help="of the task (default: the label column)")
     parser.add_argument("--image", metavar="COLUMN", help="the image column to use (default: all, one view each)")
     parser.add_argument("--views", metavar="PLANES", help="planes of one image, such as axial,coronal,sagittal")
+    parser.add_argument("--roi", choices=["mask"], help="crop every scan to its mask, 10 mm around")
+    parser.add_argument(
+        "--windows", metavar="NAME|LOW:HIGH[,…]", help="CT windows, one or three: lung, -150:250 (default: chosen)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split, when the manifest has none (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing task file")
     parser.add_argument("--json", action="store_true", help="print settings and reasons as JSON")
@@ -34,32 +50,65 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} exists; --overwrite replaces it, or choose another name with -o")
+    if not args.labels and not args.recipe:
+        raise UsageError("anymc3d plan: expected --labels COL[,COL…], or --recipe for a task of the paper")
+    if args.recipe and (args.views or args.roi):
+        own = "views" if args.views else "region"
+        raise UsageError(f"anymc3d plan: a recipe has its own {own}; leave the option out, or plan without --recipe")
     from tqdm import tqdm
 
     from anymc3d.cli.main import print_json
-    from anymc3d.plan import plan_task
-    from anymc3d.task_file import is_path, task_to_dict, write_task
+    from anymc3d.task_file import task_to_dict, write_task
 
     with tqdm(
         desc="reading headers", unit="scan", disable=True if args.quiet or args.json else None, leave=False
     ) as bar:
-        plan = plan_task(
-            args.manifest,
-            _names(args.labels),
-            name=args.name,
-            backbone_name=str(Path(args.backbone).absolute()) if is_path(args.backbone) else args.backbone,
-            image_column=args.image,
-            planes=_names(args.views or ""),
-            seed=args.seed,
-            progress=bar.update,
-        )
+        plan = _plan(args, bar)
     write_task(args.out, plan.settings, plan.reasons)
     if args.json:
-        print_json({"task": str(args.out), "settings": task_to_dict(plan.settings), "reasons": dict(plan.reasons)})
-    elif not args.quiet:
+        settings = task_to_dict(plan.settings)
+        reasons, warnings = dict(plan.reasons), list(plan.warnings)
+        print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings})
+        return 0
+    for line in plan.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    if not args.quiet:
         print(args.out.read_text(encoding="utf-8"), end="")
         print(f"\nwritten to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
     return 0
+
+
+def _plan(args: argparse.Namespace, bar: tqdm) -> Plan:
+    from anymc3d.plan import plan_recipe, plan_task
+    from anymc3d.recipes.table import find_recipe
+    from anymc3d.task_file import is_path
+
+    backbone = str(Path(args.backbone).absolute()) if args.backbone and is_path(args.backbone) else args.backbone
+    windows = () if args.windows is None else parse_windows(args.windows)
+    if args.recipe:
+        return plan_recipe(
+            args.manifest,
+            find_recipe(args.recipe),
+            label_columns=_names(args.labels or ""),
+            name=args.name,
+            backbone_name=backbone,
+            image_column=args.image,
+            windows=windows,
+            seed=args.seed,
+            progress=bar.update,
+        )
+    return plan_task(
+        args.manifest,
+        _names(args.labels),
+        name=args.name,
+        backbone_name=backbone or "dinov2-small",
+        image_column=args.image,
+        planes=_names(args.views or ""),
+        windows=windows,
+        roi=args.roi,
+        seed=args.seed,
+        progress=bar.update,
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -60,7 +60,9 @@ def guess_majority(profiles: Sequence[IntensityProfile]) -> tuple[Modality, str]
     """The modality that most scans look like, and why."""
     guesses = [guess_modality(profile) for profile in profiles]
     modality, votes = Counter(guess.modality for guess in guesses).most_common(1)[0]
-    why = next(guess.reason for guess in guesses if guess.modality == modality)
+    alike = [pair for pair in zip(profiles, guesses, strict=True) if pair[1].modality == modality]
+    # Of the scan in the middle, so that one strange scan does not speak for all.
+    why = sorted(alike, key=lambda pair: pair[0].p995)[len(alike) // 2][1].reason
     reason = f"{votes} of {len(guesses)} scans looked at: {why}"
     if votes < len(guesses):
         others = sorted({guess.modality for guess in guesses} - {modality})

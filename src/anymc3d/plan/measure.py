@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,15 @@ class Measured:
     """Of the manifest's cases, in the order of ``grids``."""
     samples: tuple[Sampled, ...]
     dtypes: tuple[str, ...]
-    mask_boxes: tuple[np.ndarray | None, ...]
-    """Of the scans that were looked at and have a mask, (3,) mm along x, y, z with a margin; None: an empty mask."""
+    mask_boxes: Mapping[int, np.ndarray | None]
+    """By row, of the scans that were looked at and have a mask: (3,) mm along x, y, z with a margin; None: empty."""
+
+    def cropped(self) -> Measured:
+        """The boxes of the masks in place of the scans; every row of ``mask_boxes`` has one."""
+        places = {row: place for place, row in enumerate(self.rows)}
+        spacings = np.array([self.grids.spacings[places[row]] for row in self.mask_boxes])
+        boxes = np.array(list(self.mask_boxes.values()))
+        return replace(self, grids=Grids(np.maximum(1.0, boxes / spacings), spacings), rows=tuple(self.mask_boxes))
 
 
 def read_data_set(
@@ -125,9 +132,9 @@ def measure(data: DataSet, column: str, train: Sequence[int]) -> Measured:
         name=column,
         grids=Grids(np.array([shape for shape, _ in grids]), np.array([spacing for _, spacing in grids])),
         rows=tuple(have),
-        samples=_samples(data, column, sampled),
+        samples=_samples(data, column, [data.manifest.cases[index] for index in sampled]),
         dtypes=tuple(data.headers[index, column].dtype for index in have),
-        mask_boxes=tuple(mask_extents(sampled, column)),
+        mask_boxes=mask_extents({index: data.manifest.cases[index] for index in sampled}, column),
     )
 
 
@@ -160,15 +167,15 @@ def _file_of(reference: str) -> str:
     return inside[0] if inside else reference
 
 
-def _sampled(data: DataSet, column: str, have: Sequence[int]) -> list[Case]:
-    """Up to 20 cases, drawn by a hash of their ids, so that a file sorted by site is not judged by its first rows."""
+def _sampled(data: DataSet, column: str, have: Sequence[int]) -> list[int]:
+    """Up to 20 rows, drawn by a hash of their ids, so that a file sorted by site is not judged by its first rows."""
     drawn = sorted(have, key=lambda index: hashlib.sha256(data.manifest.cases[index].id.encode()).digest())
     chosen, voxels = [], 0.0
     for index in drawn[:NUM_SAMPLED]:
         voxels += float(np.prod(data.headers[index, column].shape, dtype=float))
         if chosen and voxels > MAX_SAMPLED_VOXELS:
             break
-        chosen.append(data.manifest.cases[index])
+        chosen.append(index)
     return chosen
 
 

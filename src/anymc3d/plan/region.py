@@ -6,14 +6,14 @@ plan measures and says what ``roi`` would do; ``--roi mask`` takes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from anymc3d.data.case import Case
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import to_ras
-from anymc3d.errors import ScanError
+from anymc3d.errors import ScanError, UsageError
 
 MARGIN_MM = 10.0
 WORTHWHILE = 0.5
@@ -25,21 +25,42 @@ def mask_of(case: Case, column: str) -> str | None:
     return case.masks.get("mask" + column.removeprefix("image")) or case.masks.get("mask")
 
 
-def mask_extents(cases: Sequence[Case], column: str) -> list[np.ndarray | None]:
-    """For each case with a mask its box (3,) in mm along x, y, z, margin included; None: empty, or not readable."""
-    boxes: list[np.ndarray | None] = []
-    for case in cases:
+def mask_extents(cases: Mapping[int, Case], column: str) -> dict[int, np.ndarray | None]:
+    """By row, for each case with a mask, its box (3,) in mm along x, y, z, margin included; None: empty, or unreadable.
+
+    What is wrong with a mask that cannot be read is for the doctor to say; an empty one is constant, and refused too.
+    """
+    boxes: dict[int, np.ndarray | None] = {}
+    for row, case in cases.items():
         reference = mask_of(case, column)
         if reference is None:
             continue
         try:
             mask = to_ras(read_volume(reference, spacing=case.spacing))
         except ScanError:
-            # An empty mask is constant, and refused. What else is wrong with one is for the doctor to say.
-            boxes.append(None)
+            boxes[row] = None
             continue
-        boxes.append(_box_mm(mask.voxels > 0, np.asarray(mask.spacing), np.asarray(mask.extent_mm)))
+        boxes[row] = _box_mm(mask.voxels > 0, np.asarray(mask.spacing), np.asarray(mask.extent_mm))
     return boxes
+
+
+def check_masks(cases: Sequence[Case], column: str, boxes: Mapping[int, np.ndarray | None]) -> None:
+    """Refuse a region from masks that not every case has.
+
+    Raises:
+        UsageError: cases without a mask, or masks without a region.
+    """
+    without = [case for case in cases if mask_of(case, column) is None]
+    if without:
+        raise UsageError(
+            f"--roi mask: {len(without)} of {len(cases)} cases have no mask (row {without[0].row} is the first); "
+            "fill the manifest's 'mask' column, or leave --roi out"
+        )
+    empty = sum(box is None for box in boxes.values())
+    if empty:
+        raise UsageError(
+            f"--roi mask: {empty} of {len(boxes)} masks looked at are empty or unreadable; leave --roi out"
+        )
 
 
 def propose_region(boxes: Sequence[np.ndarray | None], extents_mm: np.ndarray, *, has_points: bool) -> str | None:

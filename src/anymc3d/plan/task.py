@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from anymc3d.config import BackboneSettings, DataSettings, TaskSettings, TrainSettings
 from anymc3d.data.labels import encode
@@ -42,6 +42,7 @@ def plan_task(
     image_column: str | None = None,
     planes: Sequence[str] = (),
     windows: tuple[Pair, ...] = (),
+    roi: Literal["mask"] | None = None,
     patch_size: int | None = None,
     seed: int = 0,
     progress: Progress = lambda count: None,
@@ -56,13 +57,14 @@ def plan_task(
         image_column: use this one alone; default all ``image`` and ``image.<view>`` columns, one view each.
         planes: make these planes of one image the views.
         windows: (low, high) pairs, one or three, in place of those that the intensities suggest.
+        roi: ``mask`` crops every scan to its mask; sizes are then those of the crops.
         patch_size: of the backbone; default by its family's name.
         seed: of the split.
         progress: told about each header read.
 
     Raises:
         ManifestError: with every fault of the manifest, its labels and the scans' headers.
-        UsageError: ``planes`` or ``image_column`` do not fit the manifest.
+        UsageError: ``planes``, ``image_column`` or ``roi`` do not fit the manifest.
     """
 
     def choose_columns(manifest: Manifest) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ def plan_task(
     splits, measured = measure_training(data, fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)
     columns = [PlannedColumn(column, _intensity(column, windows)) for column in measured]
-    views, reasons = choose_views(data, columns, planes, patch)
+    views, reasons = choose_views(data, columns, planes, patch, crop=roi == "mask")
     memory = choose_memory([view.size for view in views.values()], backbone_name, patch, total_memory())
     intensity = columns[0].intensity
     settings = TaskSettings(
