@@ -168,7 +168,7 @@ def read_for(folder: Path, seconds: float) -> None:
         del cache
 
 
-def test_many_trimmers_and_readers_at_once_never_break(tmp_path):
+def test_C7_many_trimmers_and_readers_at_once_never_break(tmp_path):
     """Removing beside readers costs time, never a wrong or half entry, and no one fails."""
     fill(tmp_path, 10)
     context = multiprocessing.get_context("fork")

@@ -12,6 +12,7 @@ from pathlib import Path
 from anymc3d import atomic
 from anymc3d.adapters.findings import Findings
 from anymc3d.data.case import PER_VIEW, RESERVED, is_family, is_metadata
+from anymc3d.data.labels import MAX_NUMERIC_CLASSES
 from anymc3d.data.manifest import PATIENT_ALIASES, inspect_manifest
 from anymc3d.data.splits import check_no_leak
 from anymc3d.errors import ManifestError
@@ -102,9 +103,11 @@ def counts(rows: Sequence[Mapping[str, str]], labels: Sequence[str]) -> list[str
     for label in labels:
         values = Counter(row.get(label, "") for row in rows)
         missing = values.pop("", 0)
-        shown = ", ".join(f"{count} of {name!r}" for name, count in sorted(values.items())[:12])
-        rest = f", and {len(values) - 12} more values" if len(values) > 12 else ""
-        lines.append(f"label {label}: {shown}{rest}" + (f", {missing} missing" if missing else ""))
+        if len(values) > MAX_NUMERIC_CLASSES:
+            lines.append(f"column {label}: {len(values)} different values, so no label as it is")
+            continue
+        shown = ", ".join(f"{count} of {name!r}" for name, count in sorted(values.items()))
+        lines.append(f"label {label}: {shown}" + (f", {missing} missing" if missing else ""))
     return lines
 
 
