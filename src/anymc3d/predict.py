@@ -143,16 +143,20 @@ class Predictor:
             ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
         """
         study = study_case(scan, views, case=case, spacing=spacing, series=series)
-        scans = CaseScans(self.fitted(study))
+        scans = self.scans(study)
         predictions = [self.predict_scans(resident, study, scans) for resident in self.residents]
         return predictions[0] if len(predictions) == 1 else predictions
 
     def predict_case(self, case: Case) -> list[Prediction]:
         """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``."""
-        scans = CaseScans(self.fitted(case))
+        scans = self.scans(case)
         return [self._guarded(resident, case, scans) for resident in self.residents]
 
-    def fitted(self, case: Case) -> Case:
+    def scans(self, case: Case) -> CaseScans:
+        """The scans of a case, each read at most once, as the plugins take them."""
+        return CaseScans(self._fitted(case))
+
+    def _fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""
         wanted = {view.image for plugin in self.plugins for view in plugin.card.preprocessing.values()}
         if set(case.images) == {"image"} and len(wanted) == 1:

@@ -16,7 +16,6 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import to_scan_grid
 from anymc3d.data.volume import Affine, Volume, Voxels
@@ -91,7 +90,7 @@ def explain_case(
     )
     for name in request.methods:
         check_method(name)
-    scans = CaseScans(predictor.fitted(case))
+    scans = predictor.scans(case)
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(card.preprocessing)
     maps = mean_maps(resident, predictor.batch(card, prepared), request)
