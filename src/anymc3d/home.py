@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from anymc3d.errors import UsageError
+
 HOME_VARIABLE = "ANYMC3D_HOME"
 
 
 def home_folder() -> Path:
-    """``$ANYMC3D_HOME``, or ``anymc3d`` in the user's cache folder. Not created here."""
+    """``$ANYMC3D_HOME``, or ``anymc3d`` in the user's cache folder. Not created here.
+
+    Raises:
+        UsageError: neither is set and the user, as in many containers, has no home.
+    """
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymc3d"
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if caches:
+        return Path(caches) / "anymc3d"
+    try:
+        return Path.home() / ".cache" / "anymc3d"
+    except RuntimeError:
+        raise UsageError(f"this user has no home folder: set {HOME_VARIABLE} to a folder for what is kept") from None
 
 
 def cache_folder() -> Path:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,11 +240,11 @@ def test_the_container_refuses_other_weights_and_a_backbone_that_is_in_no_file(e
     assert vlm3d("container", "-o", tmp_path / "c", "-p", ensemble, "--backbone", "tiny-random") == 2
 
 
-def test_the_required_versions_are_exact_and_of_no_one_processor():
-    found = requirements()
-    assert any(text.startswith("torch==") for text in found)
-    assert all("==" in text and "+" not in text for text in found)
-    assert not any(text.lower().startswith("torchvision") for text in found)
+def test_the_required_versions_are_exact_of_no_one_processor_and_of_all_dependencies():
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["dependencies"]
+    found = dict(text.split("==") for text in requirements())
+    assert set(found) == {re.match(r"[A-Za-z0-9._-]+", text)[0] for text in declared}
+    assert all(number and "+" not in number for number in found.values())
 
 
 def test_the_label_order_of_a_plugin_does_not_matter(mini, ensemble, answered, tmp_path):

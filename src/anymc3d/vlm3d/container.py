@@ -6,9 +6,8 @@ The network is needed to build the image (Python packages), never to run it.
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -25,7 +24,21 @@ from anymc3d.vlm3d.labels import check_labels
 SCRIPTS = ("build.sh", "save.sh", "test.sh")
 TEXTS = ("Dockerfile", "README.md", *SCRIPTS)
 RECORD, MODEL, PROGRAM = "contents.json", "model", "anymc3d"
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9._-]+)")
+NEEDED = (
+    "matplotlib",
+    "nibabel",
+    "numpy",
+    "pydicom",
+    "python-gdcm",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "SimpleITK",
+    "torch",
+    "tqdm",
+)
+"""The program's dependencies. Not asked of the installed package: an editable one remembers those of its first day."""
 
 
 def write_container(out: Path, plugin: Path, *, backbone: str | None = None) -> list[str]:
@@ -72,11 +85,18 @@ def write_container(out: Path, plugin: Path, *, backbone: str | None = None) -> 
 
 
 def requirements() -> list[str]:
-    """What the program needs, in the versions it runs with here; a build for one processor is left out of a version."""
-    needed = [text for text in requires("anymc3d") or () if "extra ==" not in text]
-    found = [_REQUIREMENT.match(text) for text in needed]
-    names = sorted((match[1] for match in found if match), key=str.lower)
-    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+    """What the program needs, in the versions it runs with here; a build for one processor is left out of a version.
+
+    Raises:
+        UsageError: a package is not installed here, so that nobody knows which version works.
+    """
+    lines = []
+    for name in NEEDED:
+        try:
+            lines.append(f"{name}=={version(name).partition('+')[0]}")
+        except PackageNotFoundError:
+            raise UsageError(f"expected the package {name} to be installed, it is not: pip install {name}") from None
+    return lines
 
 
 def _weights_of(backbone: str | None, fingerprint: str, name: str, positions: str) -> Path:
