@@ -148,3 +148,11 @@ def test_folds_hold_each_patient_once_and_every_class_alike():
 def test_folds_without_a_patient_are_refused(folds):
     with pytest.raises(UsageError, match="which are 4"):
         make_folds(["a", "b", "c", "d"], np.zeros(4), folds=folds, seed=0)
+
+
+def test_no_fold_stays_empty_when_many_labels_are_dealt_over_few_patients():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random((30, 18)) < 0.3).astype(float)
+        folds = make_folds([f"p{i}" for i in range(30)], labels, folds=10, seed=seed)
+        assert set(folds) == set(range(10))

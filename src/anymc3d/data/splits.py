@@ -133,7 +133,7 @@ def _deal(counts: NDArray[np.float64], fractions: NDArray[np.float64], order: li
         tag = 1 + int(np.argmin(np.where(remaining > 0, remaining, np.inf))) if remaining.any() else 0
         waiting = open_patients[counts[open_patients, tag] > 0]
         for position, patient in enumerate(waiting):
-            split = _neediest(wanted, holders, tag, fractions, len(waiting) - position)
+            split = _neediest(wanted, holders, tag, fractions, len(waiting) - position, len(open_patients) - position)
             chosen[patient] = split
             wanted[split] -= counts[patient]
             holders[split] += counts[patient] > 0
@@ -141,8 +141,18 @@ def _deal(counts: NDArray[np.float64], fractions: NDArray[np.float64], order: li
 
 
 def _neediest(
-    wanted: NDArray[np.float64], holders: NDArray[np.intp], tag: int, fractions: NDArray[np.float64], num_left: int
+    wanted: NDArray[np.float64],
+    holders: NDArray[np.intp],
+    tag: int,
+    fractions: NDArray[np.float64],
+    num_left: int,
+    num_open: int,
 ) -> int:
+    """The part for the next patient; ``num_left`` of the waiting with this tag, ``num_open`` of all."""
+    # Many labels on few patients could spend them all before every part has one.
+    empty = [split for split in range(len(fractions)) if fractions[split] > 0 and not holders[split, 0]]
+    if empty and num_open <= len(empty):
+        return empty[0]
     lacking = [split for split in range(len(fractions)) if fractions[split] > 0 and holders[split, tag] == 0]
     if lacking and num_left <= len(lacking):
         return lacking[0]
