@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     container.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     miniature = actions.add_parser("miniature", help="write a tiny set in the layout of CT-RATE, to try all this")
     miniature.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
-    miniature.add_argument("--patients", type=int, default=30, metavar="N", help="of its training part (default: 30)")
+    miniature.add_argument("--patients", type=int, default=60, metavar="N", help="of its training part (default: 60)")
     miniature.add_argument("--seed", type=int, default=0)
     for sub in (recipe, train, predict, evaluate, container, miniature):
         sub.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -44,7 +44,7 @@ class _Volume:
         return Path("dataset", part, f"{part}_{patient}", f"{part}_{patient}_{scan}")
 
 
-def write_miniature(out: Path, *, patients: int = 30, seed: int = 0) -> Path:
+def write_miniature(out: Path, *, patients: int = 60, seed: int = 0) -> Path:
     """Write the set into ``out`` and return its manifest.
 
     ``dataset/train/train_1/train_1_a/train_1_a_1.nii.gz`` …, ``dataset/valid/…`` (a third as many patients),
