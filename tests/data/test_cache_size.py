@@ -192,3 +192,20 @@ def test_sizes_are_read(text, size):
 def test_other_texts_are_no_size(text):
     with pytest.raises(UsageError, match="such as 20GB"):
         parse_size(text)
+
+
+def test_facts_of_scans_count_as_used_when_they_are_read(tmp_path):
+    """Else a long run would lose them first and measure every scan again."""
+    from scan_makers import anatomy, nifti_bytes
+
+    from anymc3d.data.case import Case
+    from anymc3d.data.dataset import CaseScans
+
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(anatomy()))
+    case = Case("a", "a", {"image": str(tmp_path / "a.nii")}, {}, {}, None, None, None, None, 2)
+    cache = Cache(tmp_path / "cache")
+    CaseScans(case, cache).prepare({"image": VIEW})
+    for path in (tmp_path / "cache").glob("*.*"):
+        age(path, HOUR)
+    CaseScans(case, cache).prepare({"image": VIEW})
+    assert cache_state(tmp_path / "cache").num_in_use == cache_state(tmp_path / "cache").num_entries == 2

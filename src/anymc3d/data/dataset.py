@@ -241,6 +241,7 @@ class _Scan:
         path = self.cache.folder / f"{self._key(None)}.facts.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
+            self.cache.used(path)
             return ScanFacts(
                 IntensityProfile(**stored["intensities"]),
                 tuple(stored["spacing"]),
