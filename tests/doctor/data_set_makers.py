@@ -32,8 +32,8 @@ def body(seed: int) -> np.ndarray:
     voxels[ball((-0.35, 0.1, 0.5), 0.4) & inside] = -850
     voxels[ball((0.3, 0.2, -0.5), 0.4) & inside] = 110
     voxels[ball((0.0, -0.55, 0.0), 0.25) & inside] = 600
-    for _ in range(3):
-        voxels[ball(tuple(rng.uniform(-0.5, 0.5, 3)), 0.2) & inside] = rng.uniform(-60, 250)
+    for _ in range(4):
+        voxels[ball(tuple(rng.uniform(-0.5, 0.5, 3)), 0.25) & inside] = rng.uniform(-700, 250)
     return np.rint(voxels + rng.normal(0, 12, SHAPE)).clip(-1024, 1500).astype(np.int16)
 
 

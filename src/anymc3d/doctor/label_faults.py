@@ -71,7 +71,9 @@ def read_labels(
     if settings is None or set(settings.columns) - set(usable):
         return nothing, findings
     labels = Labels(settings, encode(cleaned.cases, settings))
-    return labels, findings + _count_faults(manifest.cases, labels) + _told_by_id(manifest.cases, labels)
+    constant = {one.column for one in findings if one.check == "label-constant"}
+    counted = [one for one in _count_faults(manifest.cases, labels) if one.column not in constant]
+    return labels, findings + counted + _told_by_id(manifest.cases, labels)
 
 
 _HOPELESS = ("label-constant", "label-spelling", "label-no-class")

@@ -96,7 +96,9 @@ def _rescaling(entry: Readable) -> Finding | None:
     """Soft tissue that is exactly one rescaling away from where it should be, or a picture of the scan."""
     voxels = entry.voxels
     seen, (low, high) = voxels.profile, SOFT_TISSUE
-    if voxels.is_integer and seen.minimum >= 0 and seen.maximum <= _EIGHT_BITS and seen.distinct > _SCAN_VALUES:
+    # A window that was exported as a picture fills it; an organ cut out along its mask does not.
+    fills = seen.minimum == 0 and _EIGHT_BITS - 5 <= seen.maximum <= _EIGHT_BITS
+    if voxels.is_integer and fills and seen.distinct > _SCAN_VALUES:
         return _about(entry, "hu-windowed", f"whole numbers from {seen.minimum:g} to {seen.maximum:g}")
     unscaled = share_between(voxels, low + _OFFSET, high + _OFFSET)
     # Dense bone has as much beside it; soft tissue 1024 too high stands alone, and nothing is as low as lung or air.
