@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
         "windows",
     },
     {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate", "pseudonyms"},
-    {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation"},
+    {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation", "segmenters"},
     {"train", "plan", "predict", "cohort", "doctor", "explain", "adapters", "recipes", "vlm3d"},
     {"demo"},
     {"cli", "__main__"},

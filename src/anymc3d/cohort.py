@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from anymc3d import outputs
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import ScanError
 from anymc3d.folders import claim, locked
@@ -76,7 +75,7 @@ def predict_cohort(
         computed = 0
         with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
             for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
-                key = _inputs_key(case, pseudonyms)
+                key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
                     entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
@@ -121,10 +120,11 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _inputs_key(case: Case, pseudonyms: Pseudonyms | None) -> str | None:
+def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None) -> str | None:
     """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
     try:
-        hashes = CaseScans(case).hashes()
+        views = [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
+        hashes = predictor.scans(case).hashes(views)
     except ScanError:
         return None
     key = json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)

@@ -28,6 +28,7 @@ from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, 
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.segmenters.build import build_segmenters
 from anymc3d.types import Status
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ class Predictor:
         device: auto, cpu, cuda or cuda:N.
         precision: of the backbone's arithmetic: fp32 (the reference), bf16, or auto (bf16 where it is native).
         chunk_size: slices per backbone call; changes memory, not the result.
+        segmenters: for plugins whose views show a region: the file of the network that draws it, where the local store
+            does not have it, or the TotalSegmentator program.
 
     Raises:
         PluginError, BackboneError: a plugin cannot be used, or its backbone is not at hand.
@@ -101,10 +104,13 @@ class Predictor:
         device: str = "auto",
         precision: str = "fp32",
         chunk_size: int = DEFAULT_CHUNK,
+        segmenters: Sequence[str | Path] = (),
     ) -> None:
         if not plugins:
             raise UsageError("expected at least one plugin, got none")
         _check_names(plugins)
+        views = [view for plugin in plugins for view in plugin.card.preprocessing.values()]
+        self._segmenters = build_segmenters(views, given=segmenters, program_needed=False)
         self.device = choose_device(device)
         dtype = choose_dtype(precision, self.device)
         loaded: dict[tuple[str, str], LoadedBackbone] = {}
@@ -136,13 +142,17 @@ class Predictor:
         case: str | None = None,
         spacing: tuple[float, float, float] | None = None,
         series: str | None = None,
+        mask: str | Path | None = None,
+        center: tuple[float, float, float] | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict one study: one scan, or ``views`` = view -> scan. One plugin gives one prediction, several a list.
+
+        ``mask`` and ``center`` (RAS, mm) are for plugins whose views show an organ or a point, as in the manifest.
 
         Raises:
             ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
         """
-        study = study_case(scan, views, case=case, spacing=spacing, series=series)
+        study = study_case(scan, views, case=case, spacing=spacing, series=series, mask=mask, center=center)
         scans = self.scans(study)
         predictions = [self.predict_scans(resident, study, scans) for resident in self.residents]
         return predictions[0] if len(predictions) == 1 else predictions
@@ -154,7 +164,7 @@ class Predictor:
 
     def scans(self, case: Case) -> CaseScans:
         """The scans of a case, each read at most once, as the plugins take them."""
-        return CaseScans(self._fitted(case))
+        return CaseScans(self._fitted(case), segmenters=self._segmenters)
 
     def _fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""
@@ -254,10 +264,12 @@ def load(
     backbone: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    segmenters: Sequence[str | Path] = (),
 ) -> Predictor:
     """Load one plugin file or several into one predictor; see :class:`Predictor`."""
     paths = [plugin] if isinstance(plugin, (str, Path)) else list(plugin)
-    return Predictor([load_plugin(path) for path in paths], backbone=backbone, device=device, precision=precision)
+    plugins = [load_plugin(path) for path in paths]
+    return Predictor(plugins, backbone=backbone, device=device, precision=precision, segmenters=segmenters)
 
 
 def study_case(
@@ -267,10 +279,12 @@ def study_case(
     case: str | None = None,
     spacing: tuple[float, float, float] | None = None,
     series: str | None = None,
+    mask: str | Path | None = None,
+    center: tuple[float, float, float] | None = None,
 ) -> Case:
     """A case that no manifest names: one scan, or several views of one study.
 
-    ``series``: which series of a DICOM folder, as in the manifest's ``series`` column.
+    ``series``, ``mask``, ``center``: as in the manifest's columns of that name.
 
     Raises:
         UsageError: neither or both were given.
@@ -283,12 +297,12 @@ def study_case(
         id=name,
         patient=name,
         images=images,
-        masks={},
+        masks={} if mask is None else {"mask": str(mask)},
         cells={"series": series} if series else {},
         split=None,
         fold=None,
         spacing=spacing,
-        center=None,
+        center=center,
         row=0,
     )
 
@@ -296,7 +310,7 @@ def study_case(
 def _without_paths(error: BaseException, case: Case) -> str:
     """One line, a scan named by its manifest column: a path or file name may tell who the patient is."""
     text = " ".join(str(error).split())
-    for column, reference in case.images.items():
+    for column, reference in (*case.images.items(), *case.masks.items()):
         text = text.replace(reference, column)
     return text
 

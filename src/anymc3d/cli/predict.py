@@ -43,6 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-gaps", action="store_true", help="of a DICOM folder: missing or uneven slices are a warning"
     )
+    parser.add_argument(
+        "--mask", metavar="FILE", help="of one scan: the segmentation of its region"
+    )
+    parser.add_argument(
+        "--center", nargs=3, type=float, metavar=("X", "Y", "Z"), help="of one scan: the point of interest, mm, RAS"
+    )
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the network that draws a plugin's region, or the TotalSegmentator program",
+    )
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
@@ -63,8 +76,14 @@ def run(args: argparse.Namespace) -> int:
     pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
     cases = read_inputs(args.input, args.split, args.series, allow_gaps=args.allow_gaps)
+    cases = _with_region(cases, args)
     predictor = Predictor(
-        plugins, backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
+        plugins,
+        backbone=args.backbone,
+        device=args.device,
+        precision=args.precision,
+        chunk_size=args.chunk_size,
+        segmenters=args.segmenter,
     )
     result = predict_cohort(
         predictor, cases, args.out, precision=args.precision, pseudonyms=pseudonyms, quiet=args.quiet
@@ -124,6 +143,20 @@ def read_inputs(
     cases = [study_case(str(Path(text).resolve()), None, series=rule(text)) for text in inputs]
     _check_ids(cases)
     return cases
+
+
+def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:
+    """The one scan of the command with what was said of its region."""
+    from dataclasses import replace
+
+    if args.mask is None and args.center is None:
+        return cases
+    if len(cases) != 1 or args.input[0].lower().endswith((".csv", ".tsv", ".npz")):
+        raise UsageError(
+            "--mask, --center: for one scan; a manifest has columns mask and center_x, center_y, center_z"
+        )
+    masks = {} if args.mask is None else {"mask": str(Path(args.mask).resolve())}
+    return [replace(cases[0], masks=masks, center=None if args.center is None else tuple(args.center))]
 
 
 def _check_ids(cases: list[Case]) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from anymc3d import home
 from anymc3d.config import TaskSettings
 from anymc3d.data.cache import Cache
-from anymc3d.data.dataset import CaseSet, PreparedCase, prepare_all
+from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters, prepare_all
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.device import choose_device, choose_dtype
@@ -29,6 +29,8 @@ from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.plugins import lora_rank
 from anymc3d.pseudonyms import Pseudonyms
+from anymc3d.segmenters.build import build_segmenters
+from anymc3d.segmenters.store import with_stored_models
 from anymc3d.task_file import task_to_dict, write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
@@ -39,7 +41,7 @@ from anymc3d.train.memory import enough_memory
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
-from anymc3d.train.study import Study, load_study, undefined_figures
+from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ def fit(
         InterruptedRunError: a stop was asked for; the state is saved.
     """
     check_task(task)
+    task = replace(task, views=with_stored_models(task.views))
+    segmenters = build_segmenters(task.views.values())
     folder = RunFolder(Path(run_dir))
     where = choose_device(device)
     processes = join(where)
@@ -77,9 +81,12 @@ def fit(
             return folder.plugin
         cache = Cache(home.cache_folder())
         wanted = study.indices("train") + study.indices("val")
-        prepared = _prepare(study, wanted, task, cache, processes, quiet)
+        prepared = _prepare(study, wanted, task, cache, segmenters, processes, quiet)
+        study = leave_out(study, [i for i, case in prepared.items() if case.excluded], task.labels)
+        if processes.is_first and any(view.roi is not None for view in task.views.values()):
+            log.write_regions(folder, study, prepared)
         with enough_memory(task.train, where):
-            parts = _parts(task, study, prepared, backbone, cache, folder, where, processes, quiet)
+            parts = _parts(task, study, prepared, backbone, cache, segmenters, folder, where, processes, quiet)
             best = _run(parts, folder)
             train_facts = [prepared[i] for i in study.indices("train")]
             processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
@@ -116,7 +123,13 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: Loaded
 
 
 def _prepare(
-    study: Study, wanted: list[int], task: TaskSettings, cache: Cache, processes: Processes, quiet: bool
+    study: Study,
+    wanted: list[int],
+    task: TaskSettings,
+    cache: Cache,
+    segmenters: Segmenters,
+    processes: Processes,
+    quiet: bool,
 ) -> dict[int, PreparedCase]:
     """Read the wanted cases, each process its share, and return those of all by position.
 
@@ -128,7 +141,7 @@ def _prepare(
     hidden = True if quiet or not processes.is_first else None
     try:
         with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
-            found = prepare_all(cases, task.views, cache, progress=bar.update)
+            found = prepare_all(cases, task.views, cache, progress=bar.update, segmenters=segmenters)
     except ManifestError as error:
         problems = error.problems
     shares = processes.gather((dict(zip(mine, found, strict=False)), problems))
@@ -144,6 +157,7 @@ def _parts(
     prepared: Mapping[int, PreparedCase],
     backbone: LoadedBackbone,
     cache: Cache,
+    segmenters: Segmenters,
     folder: RunFolder,
     device: torch.device,
     processes: Processes,
@@ -166,7 +180,7 @@ def _parts(
     def labelled(split: str, augmentation: str, view_dropout: float = 0.0) -> LabelledSet:
         chosen = study.indices(split)
         cases = [study.manifest.cases[i] for i in chosen]
-        source = CaseSet(cases, [prepared[i] for i in chosen], task.views, cache)
+        source = CaseSet(cases, [prepared[i] for i in chosen], task.views, cache, segmenters)
         loader = BatchLoader(
             source,
             task.views,

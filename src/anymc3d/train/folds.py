@@ -218,7 +218,10 @@ def _predict(fold: Fold, plugin: Path, device: str, processes: Processes, quiet:
     """The held-out cases as rows of predictions, with ``plugin`` naming the repeat."""
 
     def held_out_rows() -> list[Mapping[str, str]]:
-        predictor = Predictor([load_plugin(plugin)], backbone=fold.task.backbone.name, device=device)
+        programs = [view.roi.program for view in fold.task.views.values() if view.roi and view.roi.program]
+        predictor = Predictor(
+            [load_plugin(plugin)], backbone=fold.task.backbone.name, device=device, segmenters=programs
+        )
         found = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
         return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in found]
 

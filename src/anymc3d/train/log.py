@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from anymc3d import atomic
+from anymc3d.data.dataset import PreparedCase
 from anymc3d.tables import write_table
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.study import Study
+
+logger = logging.getLogger(__name__)
 
 
 def write(folder: RunFolder, state: TrainingState) -> None:
@@ -19,6 +26,19 @@ def write(folder: RunFolder, state: TrainingState) -> None:
     write_table(folder.log_csv, list(rows[0]), rows)
     atomic.write_text(folder.log_jsonl, "".join(json.dumps(row) + "\n" for row in rows))
     draw_curves(folder, rows)
+
+
+def write_regions(folder: RunFolder, study: Study, prepared: Mapping[int, PreparedCase]) -> None:
+    """``regions.csv``: what became of the region of every training and validation case; in the log the numbers."""
+    rows = []
+    for index, case in sorted(prepared.items()):
+        outcome = "excluded" if case.excluded else "noted" if case.notes else "whole"
+        cells = {"case": study.manifest.cases[index].id, "split": study.splits[index], "region": outcome}
+        rows.append(cells | {"message": case.excluded or "; ".join(case.notes)})
+    write_table(folder.regions, ("case", "split", "region", "message"), rows)
+    numbers = Counter(row["region"] for row in rows)
+    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(numbers.items()))
+    logger.log(logging.INFO if set(numbers) == {"whole"} else logging.WARNING, "regions: %s; see regions.csv", told)
 
 
 def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:

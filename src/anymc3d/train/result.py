@@ -28,6 +28,7 @@ from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, 
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.plugin_card import BackboneRecord, PluginCard
 from anymc3d.plugins import save_plugin, to_half
+from anymc3d.segmenters.store import portable
 from anymc3d.tables import write_table
 from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss
@@ -125,7 +126,7 @@ def make_card(
         name=task.name,
         labels=task.labels,
         modality=task.data.modality,
-        preprocessing=dict(task.views),
+        preprocessing={name: portable(view) for name, view in task.views.items()},
         backbone=BackboneRecord(
             name=backbone.card.name,
             fingerprint=backbone.fingerprint,

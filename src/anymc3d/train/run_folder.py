@@ -49,5 +49,9 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def regions(self) -> Path:
+        return self.path / "regions.csv"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"

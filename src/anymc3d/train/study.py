@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,11 +24,14 @@ class Study:
     targets: np.ndarray
     shown: Manifest
     """What the run folder gets of the manifest: all, or under pseudonyms only ids, folds and the task's labels."""
+    excluded: frozenset[int] = frozenset()
+    """Positions of cases that the settings of a view's region leave out: they are in no split."""
 
     def indices(self, split: str, *, labelled: bool = True) -> list[int]:
         """Positions of the cases of one split; those without any label are left out unless asked for."""
         known = ~np.isnan(self.targets).all(axis=1)
-        return [i for i, name in enumerate(self.splits) if name == split and (known[i] or not labelled)]
+        wanted = (i for i, name in enumerate(self.splits) if name == split and (known[i] or not labelled))
+        return [i for i in wanted if i not in self.excluded]
 
 
 def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Study:
@@ -46,16 +50,36 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
         manifest = replace(manifest, cases=tuple(pseudonyms.rename(manifest.cases)))
         shown = _without_scans(manifest, task.labels.columns)
     study = Study(manifest, tuple(splits), targets, shown)
+    check_splits(study, task.labels)
+    return study
+
+
+def leave_out(study: Study, positions: Collection[int], labels: LabelSettings) -> Study:
+    """The study without some cases.
+
+    Raises:
+        ManifestError: what is left cannot be trained on.
+    """
+    left = replace(study, excluded=study.excluded | frozenset(positions))
+    check_splits(left, labels)
+    return left
+
+
+def check_splits(study: Study, labels: LabelSettings) -> None:
+    """Check that there are cases to train and select on.
+
+    Raises:
+        ManifestError: with every split that has too few.
+    """
     problems = []
     for split in ("train", "val"):
         found = study.targets[study.indices(split)]
         if len(found) == 0:
             problems.append(f"split {split!r}: expected cases with labels, got none")
         elif split == "train":
-            problems += [f"split 'train': {problem}" for problem in unlearnable(found, task.labels)]
+            problems += [f"split 'train': {problem}" for problem in unlearnable(found, labels)]
     if problems:
-        raise ManifestError(str(manifest.path), problems)
-    return study
+        raise ManifestError(str(study.manifest.path), problems)
 
 
 def undefined_figures(study: Study, labels: LabelSettings) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from anymc3d.config import TaskSettings
+from anymc3d.config import RoiSettings, TaskSettings
 from anymc3d.data.augment import recipe
+from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
 from anymc3d.plugins import lora_rank
@@ -23,8 +24,17 @@ def check_task(task: TaskSettings) -> None:
         raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
     limit = MAX_SLICES.get(task.fusion)
     for name, view in task.views.items():
+        if view.roi is not None:
+            _check_region(name, view.roi)
         if limit is not None and view.size[2] is not None and view.size[2] > limit:
             raise UsageError(
                 f"views.{name}.size: fusion: {task.fusion} takes at most {limit} slices, got {view.size[2]}; "
                 "take fewer slices, or use fusion: query"
             )
+
+
+def _check_region(view: str, roi: RoiSettings) -> None:
+    try:
+        check_roi(roi)
+    except UsageError as error:
+        raise UsageError(f"views.{view}.{error}") from None

@@ -1,0 +1,1 @@
+"""What draws the segmentations of regions: networks, and a program of its own environment."""

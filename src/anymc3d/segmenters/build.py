@@ -1,0 +1,118 @@
+"""From the settings of views to the segmenters they need; the joint of data and models for regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anymc3d import home
+from anymc3d.config import NetworkSettings, RoiSettings, ViewSettings
+from anymc3d.data.dataset import Segmenters
+from anymc3d.data.regions import ROI_SOURCES, check_roi
+from anymc3d.data.segmentation import KeptSegmenter, Segmenter
+from anymc3d.errors import ScanError, UsageError
+from anymc3d.models.meshnet import read_meshnet
+from anymc3d.segmenters.network import NetworkSegmenter, Run
+from anymc3d.segmenters.program import ProgramSegmenter, find_program
+from anymc3d.segmenters.store import PREFIX, keep_model, stored_model
+
+CONFORMED = NetworkSettings(normalise="unit", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
+"""What brain MeshNets were trained on: 256 voxels of 1 mm a side in FreeSurfer's orientation, intensities 0 to 1."""
+
+
+def build_segmenters(
+    views: Iterable[ViewSettings], *, given: Sequence[str | Path] = (), program_needed: bool = True
+) -> Segmenters:
+    """The segmenters that the regions of some views need, their results kept under the home folder.
+
+    Args:
+        views: models are named by hash, see :func:`anymc3d.segmenters.store.with_stored_models`.
+        given: files of models, which go into the store, or the TotalSegmentator program.
+        program_needed: a program that is not there is an error; otherwise each case then needs its mask.
+
+    Raises:
+        UsageError: a model or program is not there or cannot be used.
+    """
+    program = None
+    for path in map(str, given):
+        if path.lower().endswith((".json", ".onnx")):
+            keep_model(Path(path).expanduser())
+        else:
+            program = path
+    found: dict[RoiSettings, Segmenter] = {}
+    for roi in {view.roi: None for view in views if view.roi is not None}:
+        check_roi(roi)
+        if ROI_SOURCES[roi.source].needs_segmenter:
+            segmenter = _build(roi, program, program_needed)
+            if segmenter is not None:
+                found[roi] = KeptSegmenter(segmenter, home.home_folder() / "segmentations")
+    return found
+
+
+def _build(roi: RoiSettings, program: str | None, program_needed: bool) -> Segmenter | None:
+    if roi.source == "totalsegmentator":
+        return _program(roi, program, program_needed)
+    contents = stored_model(roi)
+    digest = (roi.model or "").removeprefix(PREFIX)
+    if roi.source == "meshnet":
+        return NetworkSegmenter(_meshnet(contents), roi.network or CONFORMED, digest)
+    return NetworkSegmenter(_onnx(contents[0]), _required(roi.network), digest)
+
+
+def _program(roi: RoiSettings, program: str | None, needed: bool) -> Segmenter | None:
+    wanted = program or roi.program
+    if wanted is None:
+        return None
+    path = find_program(wanted)
+    if path is None and (needed or program is not None):
+        what = f"roi.program: no program {wanted!r} was found"
+        raise UsageError(f"{what}; give its path, or put its output into the manifest's mask column")
+    return None if path is None else ProgramSegmenter(path, roi.organs, roi.fast, roi.timeout_s)
+
+
+def _required(settings: NetworkSettings | None) -> NetworkSettings:
+    if settings is None:
+        raise UsageError("roi.network: missing; an ONNX file does not say its input")
+    return replace(settings)
+
+
+def _meshnet(contents: Sequence[bytes]) -> Run:
+    network = read_meshnet(*contents).eval()
+
+    def run(voxels: NDArray[np.float32]) -> NDArray:
+        return network(torch.from_numpy(np.ascontiguousarray(voxels))).numpy()
+
+    return run
+
+
+def _onnx(content: bytes) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        what = "roi.source: onnx needs the onnxruntime package"
+        raise UsageError(f"{what}: pip install 'anymc3d[roi]' (or pip install onnxruntime)") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions have no public base
+        what = f"roi.model: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})"
+        raise UsageError(f"{what}; save it as one .onnx file with its weights inside") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 5:
+        shapes = ", ".join(str(one.shape) for one in inputs)
+        raise UsageError(f"roi.model: expected an ONNX network with one input (1, 1, X, Y, Z), got {shapes}")
+
+    def run(voxels: NDArray[np.float32]) -> NDArray:
+        try:
+            return session.run(None, {inputs[0].name: np.ascontiguousarray(voxels)})[0]
+        except Exception as error:
+            told = " ".join(str(error).split())[:200]
+            raise ScanError(f"the segmentation network cannot take this scan ({told}); check roi.network") from error
+
+    return run

@@ -1,0 +1,106 @@
+"""TotalSegmentator as the program it is, in an environment of its own; nothing of it is imported.
+
+The scan goes in as a NIfTI without a name in a private folder that is removed afterwards; one file per organ comes
+out. Command line: that of TotalSegmentator 2, ``-i IN -o OUT --roi_subset ORGAN… [--fast]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.totalsegmentator import read_organs
+from anymc3d.data.volume import Volume
+from anymc3d.errors import ScanError
+
+_VERSION_TIMEOUT_S = 120
+_TAIL = 400
+
+
+def find_program(program: str) -> str | None:
+    """The path of a program given by path or by name, or None."""
+    return shutil.which(os.path.expanduser(program))
+
+
+@dataclass(frozen=True)
+class ProgramSegmenter:
+    """A :class:`anymc3d.data.segmentation.Segmenter` that calls TotalSegmentator."""
+
+    program: str
+    organs: tuple[str, ...]
+    fast: bool
+    timeout_s: int
+
+    @cached_property
+    def identity(self) -> str:
+        """Sha256 (hex) over the program's own version, organs and model."""
+        try:
+            version = _run([self.program, "--version"], _VERSION_TIMEOUT_S).strip()
+        except ScanError:
+            version = "unknown"  # releases before 2.0.5 do not say
+        facts = {"totalsegmentator": version, "organs": self.organs, "fast": self.fast}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def labels(self, scan: Volume, scan_hash: str) -> NDArray[np.int32]:
+        """Labels of ``total`` (X, Y, Z) on the voxels of a scan in RAS order.
+
+        Raises:
+            ScanError: the program fails, takes longer than the limit, or leaves no segmentation on the scan's grid.
+        """
+        with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
+            given, made = Path(folder) / "scan.nii.gz", Path(folder) / "organs"
+            nibabel.save(nibabel.Nifti1Image(scan.voxels, scan.affine), given)
+            command = [self.program, "-i", str(given), "-o", str(made), "--roi_subset", *self.organs]
+            _run([*command, "--fast"] if self.fast else command, self.timeout_s)
+            try:
+                return read_organs(str(made), self.organs, scan)
+            except ScanError as error:
+                raise ScanError(f"TotalSegmentator ended well, but: {error.what}") from error
+
+
+def _run(command: Sequence[str], timeout_s: int) -> str:
+    """Run a program to its end and return what it printed; its children end with it.
+
+    Raises:
+        ScanError: it cannot start, fails, or takes too long.
+    """
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ScanError(f"TotalSegmentator cannot be started ({error.strerror}); check roi.program") from error
+    with process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            what = f"TotalSegmentator took more than {timeout_s} s"
+            raise ScanError(f"{what}; raise roi.timeout_s, or set roi.fast: true") from None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode != 0:
+        tail = " ".join((err or out).split())[-_TAIL:] or "it printed nothing"
+        raise ScanError(f"TotalSegmentator ended with exit code {process.returncode}: {tail}")
+    return out
