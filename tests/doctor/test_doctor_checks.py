@@ -281,3 +281,9 @@ def test_scans_come_in_the_order_of_the_manifest():
     cases = [scan(i).case for i in range(3)]
     facts = {(2, "image"): ScanFacts(), (0, "image"): ScanFacts(), (1, "image.b"): ScanFacts()}
     assert [one.index for one in of_column(cases, facts, "image")] == [0, 2]
+
+
+def test_every_check_is_described_on_its_page():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for name, check in CHECKS.items():
+        assert f"| `{name}` | {check.what} | {check.do} | {check.promises} |" in page

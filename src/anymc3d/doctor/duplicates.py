@@ -13,7 +13,7 @@ from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import Readable
 
 ALMOST = 0.995
-"""Correlation of the signatures (16 voxels a side). Noise, 8 bits, clipping and another voxel size keep a scan above it;
+"""Correlation of the signatures (16 voxels a side). Noise, 8 bits, clipping and another voxel size keep a scan above;
 1.29 million pairs of different real scans (docs/doctor.md) were all below 0.98."""
 _SCAN_VALUES = 64
 """Fewer different values are a mask: two masks may well be alike."""

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import product
-
-import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from anymc3d.data.case import Case
-from anymc3d.data.volume import Affine
+from anymc3d.data.mask_grid import grid_difference
+from anymc3d.data.volume import ScanHeader
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import Grid, MaskFacts, ScanFacts
 
 NEARLY_ALL = 0.9
-SAME_PLACE = 0.1
-"""Of the smallest spacing: how far the corners of two grids may be apart and still be one grid."""
 LEAST_TO_COMPARE = 5
 USUAL = 0.8
 
@@ -33,8 +28,8 @@ def mask_faults(cases: Sequence[Case], scans: Facts, masks: Facts) -> list[Findi
         elif facts.error is not None:
             findings.append(found("mask-unreadable", facts.error, [case], column))
         scan = scans.get((index, _image_of(column)))
-        if scan and scan.grid and facts.grid and (text := grid_difference(facts.grid, scan.grid)):
-            findings.append(found("mask-grid", text, [case], column))
+        if scan and scan.grid and facts.grid and (text := grid_difference(_header(scan.grid), _header(facts.grid))):
+            findings.append(found("mask-grid", f"the mask's grid is {text}", [case], column))
         if facts.mask is not None:
             findings += _region(case, column, facts.mask)
     for column in sorted({column for _, column in masks}):
@@ -42,22 +37,8 @@ def mask_faults(cases: Sequence[Case], scans: Facts, masks: Facts) -> list[Findi
     return grouped(findings)
 
 
-def grid_difference(mask: Grid, scan: Grid) -> str | None:
-    """One line where two grids are not one, whatever the order in which their axes are stored."""
-    mine, theirs = _ras(mask), _ras(scan)
-    if mine[0] != theirs[0]:
-        shown = (" x ".join(map(str, shape)) for shape, _ in (mine, theirs))
-        return "the mask has {} voxels along x, y, z, the scan {}".format(*shown)
-    corners = np.array([[*corner, 1] for corner in product(*((0, count - 1) for count in theirs[0]))])
-    distance = float(np.abs((mine[1] - theirs[1]) @ corners.T)[:3].max())
-    smallest = float(np.linalg.norm(scan.matrix[:3, :3], axis=0).min())
-    return None if distance <= SAME_PLACE * smallest else f"the mask lies up to {distance:.3g} mm from the scan"
-
-
-def _ras(grid: Grid) -> tuple[tuple[int, ...], Affine]:
-    orientation = io_orientation(grid.matrix)
-    shape = tuple(grid.shape[int(axis)] for axis in np.argsort(orientation[:, 0]))
-    return shape, grid.matrix @ inv_ornt_aff(orientation, grid.shape)
+def _header(grid: Grid) -> ScanHeader:
+    return ScanHeader(grid.shape, grid.matrix, grid.dtype)
 
 
 def _image_of(column: str) -> str:
