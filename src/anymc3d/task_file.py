@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d import atomic
-from anymc3d.config import TaskSettings
+from anymc3d.config import TaskSettings, ViewSettings
 from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.settings_dict import from_plain, to_plain
 from anymc3d.strict_yaml import MAX_YAML_BYTES, load_yaml
 from anymc3d.task_text import SHORTHANDS, task_text
 from anymc3d.windows import window_names, with_numbers
 
+ROI_FILES = ("model", "program")
+"""Keys of a region that name files."""
 WEIGHT_SUFFIXES = (".safetensors", ".onnx", ".bin")
 
 
@@ -80,7 +82,17 @@ def format_task(
         # A folder beside the file needs its ./ to be seen as a path when it is read back.
         name = name if is_path(name) else f"./{name}"
         settings = replace(settings, backbone=replace(settings.backbone, name=name))
+    views = {name: _with_relative_roi(view, base) for name, view in settings.views.items()}
+    settings = replace(settings, views=views)
     return task_text(settings, _window_comments(settings) | dict(reasons or {}), complete=complete)
+
+
+def _with_relative_roi(view: ViewSettings, base: Path) -> ViewSettings:
+    if view.roi is None:
+        return view
+    named = {key: getattr(view.roi, key) for key in ROI_FILES if _is_roi_path(key, getattr(view.roi, key))}
+    # The leading ./ keeps a program beside the file a path.
+    return replace(view, roi=replace(view.roi, **{k: f"./{os.path.relpath(path, base)}" for k, path in named.items()}))
 
 
 def _window_comments(settings: TaskSettings) -> dict[str, str]:
@@ -127,7 +139,25 @@ def _with_absolute_paths(plain: dict, base: Path) -> dict:
         plain = plain | {"data": data | {"manifest": _absolute(data["manifest"], base)}}
     if isinstance(backbone, dict) and isinstance(backbone.get("name"), str) and is_path(backbone["name"]):
         plain = plain | {"backbone": backbone | {"name": _absolute(backbone["name"], base)}}
+    views = plain.get("views")
+    if isinstance(views, dict):
+        plain = plain | {"views": {name: _with_absolute_roi(view, base) for name, view in views.items()}}
     return plain
+
+
+def _with_absolute_roi(view: Any, base: Path) -> Any:
+    roi = view.get("roi") if isinstance(view, dict) else None
+    if not isinstance(roi, dict):
+        return view
+    paths = {key: _absolute(roi[key], base) for key in ROI_FILES if _is_roi_path(key, roi.get(key))}
+    return view | {"roi": roi | paths}
+
+
+def _is_roi_path(key: str, value: Any) -> bool:
+    """A model is a file unless it is named by hash; a program without a slash is looked for on the search path."""
+    if not isinstance(value, str):
+        return False
+    return not value.startswith("sha256:") if key == "model" else "/" in value or value.startswith("~")
 
 
 def _absolute(text: str, base: Path) -> str:
@@ -148,8 +178,8 @@ def _apply_overrides(plain: dict, overrides: Sequence[str], problems: list[str])
         except UsageError as error:
             problems.append(f"override {override!r}: {error}")
             continue
-        is_manifest = keys == ["data", "manifest"]
-        if isinstance(value, str) and (is_manifest or (keys == ["backbone", "name"] and is_path(value))):
+        is_file = keys == ["data", "manifest"] or (keys[2:-1] == ["roi"] and _is_roi_path(keys[-1], value))
+        if isinstance(value, str) and (is_file or (keys == ["backbone", "name"] and is_path(value))):
             value = _absolute(value, Path.cwd())
         place = plain
         for key in keys[:-1]:

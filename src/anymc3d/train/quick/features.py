@@ -30,7 +30,7 @@ from anymc3d.atomic import write_bytes
 from anymc3d.config import ViewSettings
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseSet, PreparedCase
+from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters
 from anymc3d.errors import InterruptedRunError, RunFolderError
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone
@@ -140,6 +140,7 @@ def compute_features(
     slices: Cache,
     chunk_size: int,
     stop: StopRequest,
+    segmenters: Segmenters | None = None,
     quiet: bool = False,
 ) -> Features:
     """Class tokens of every case: from the cache, otherwise computed and put there.
@@ -148,7 +149,7 @@ def compute_features(
         InterruptedRunError: a stop was asked for; what is computed is kept.
         RunFolderError: the cache cannot be used.
     """
-    cache, source = FeatureCache(), CaseSet(cases, prepared, views, slices)
+    cache, source = FeatureCache(), CaseSet(cases, prepared, views, slices, segmenters)
     network = backbone.module.to(device)
     # Without LoRA the classifier only says how slices go in; its other parts are not used here.
     encoder = VolumeClassifier(
