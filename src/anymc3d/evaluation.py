@@ -16,6 +16,7 @@ from anymc3d.config import LabelSettings
 from anymc3d.data.manifest import inspect_manifest
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
+from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
 from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
@@ -46,6 +47,7 @@ def evaluate_predictions(
     tasks: Sequence[Path] = (),
     settings: StudySettings | None = None,
     pseudonyms: Pseudonyms | None = None,
+    heatmaps: Path | None = None,
     overwrite: bool = False,
 ) -> Study:
     """Evaluate one table of predictions into the folder ``out``.
@@ -57,6 +59,7 @@ def evaluate_predictions(
         tasks: task files, needed where a label's cells are other texts than 0 and 1.
         settings: groups, operating points, resampling.
         pseudonyms: where the predictions were made under them.
+        heatmaps: ``heatmap_scores.csv`` of ``anymc3d explain``, for rows about the maps.
         overwrite: replace the figures of other inputs.
 
     Raises:
@@ -68,11 +71,14 @@ def evaluate_predictions(
     labels = read_labels(manifest, pseudonyms)
     study = evaluate_study(read_table(predictions), labels, known=known, settings=settings)
     _check_has_figures(study)
+    if heatmaps is not None:
+        study.rows.extend(_heatmap_rows(study, heatmaps, settings.sampling))
     identity = {
         "kind": "evaluation",
         "predictions": _sha256(predictions),
         "manifest": _sha256(manifest),
         "labels": [_label_record(one) for one in known],
+        **({} if heatmaps is None else {"heatmaps": _sha256(heatmaps)}),
     }
     with locked(out):
         _claim(out, identity, overwrite=overwrite)
@@ -115,6 +121,18 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
                     legend = f"{_SHORT[metric]} {figure(index[(metric, cases.label, plugin.plugin)], digits=2)}"
                     curve = _curve(kind, cases, patients, sampling)
                     yield Drawn(cases.label, plugin.plugin, curve, legend, float(cases.targets.mean()))
+
+
+def _heatmap_rows(study: Study, path: Path, sampling: Sampling) -> Iterator[Row]:
+    """Scores of the maps of the only plugin, on the evaluated cases that have the label."""
+    if len(study.plugins) != 1:
+        raise UsageError(f"--heatmaps: expected the predictions of one plugin, got {len(study.plugins)}")
+    (plugin,) = study.plugins
+    positives = {
+        cases.label: {study.cases[row]: study.patients[row] for row in cases.rows[cases.targets == 1]}
+        for cases in plugin.labels
+    }
+    return heatmap_rows(read_table(path), positives, split=study.split, plugin=plugin.plugin, sampling=sampling)
 
 
 def _claim(out: Path, identity: Mapping[str, object], *, overwrite: bool) -> None:

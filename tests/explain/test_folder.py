@@ -6,12 +6,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from anymc3d.cli.main import main
 from anymc3d.cli.predict import read_inputs
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name
+from anymc3d.explain.scores import shuffled
 from anymc3d.predict import load
+from anymc3d.tables import read_table
 
 SETTINGS = ExplainSettings(methods=("attention",), pictures=False)
 
@@ -128,3 +131,61 @@ def test_the_file_is_the_same_bytes_each_time(journey, predictor, tmp_path):
         explain_cohort(predictor, cases, tmp_path / name, SETTINGS, quiet=True)
     first, second = ((tmp_path / n / "case01" / "block.image.attention.nii.gz").read_bytes() for n in ("one", "two"))
     assert first == second
+
+
+class TestScores:
+    @pytest.fixture
+    def manifest(self, journey, tmp_path):
+        """Two cases with the block and two without; the block's mask for all but the last."""
+        rows = ["case,image,mask,split,block"]
+        for index, scan in enumerate(journey.scans[:4]):
+            mask = np.zeros((24, 28, 8), dtype=np.uint8)
+            mask[8:16, 10:18, 2:6] = 1
+            nib.save(nib.Nifti1Image(mask, np.diag([1.0, 1.0, 3.0, 1.0])), tmp_path / f"mask{index}.nii.gz")
+            name = "" if index == 3 else f"mask{index}.nii.gz"
+            rows.append(f"c{index},{scan},{name},test,{index % 2}")
+        path = tmp_path / "manifest.csv"
+        path.write_text("\n".join(rows) + "\n")
+        return path
+
+    def test_masks_give_scores_and_evaluate_makes_metrics_of_them(self, journey, manifest, tmp_path, capsys):
+        out = tmp_path / "heat"
+        words = ["explain", "-p", str(journey.plugin), "-i", str(manifest), "-o", str(out), "--no-pictures", "--quiet"]
+        assert main([*words, "--method", "attention", "--faithfulness", "--device", "cpu"]) == 0
+        rows = {row["case"]: row for row in read_table(out / "heatmap_scores.csv")}
+        assert set(rows) == {"c0", "c1", "c2", "c3"}
+        assert rows["c3"]["mass_in_mask"] == ""
+        heat = nib.load(out / "c1" / "block.image.attention.nii.gz").get_fdata()
+        assert float(rows["c1"]["mass_in_mask"]) == pytest.approx(heat[8:16, 10:18, 2:6].sum() / heat.sum(), rel=1e-5)
+        assert all(0 <= float(rows["c1"][name]) <= 1 for name in ("deletion", "insertion"))
+        assert float(rows["c1"]["shuffled_network"]) < 0.99
+        predict = ["predict", "-p", str(journey.plugin), "-i", str(manifest), "-o", str(tmp_path / "p"), "--quiet"]
+        assert main(predict) == 0
+        evaluate = ["evaluate", str(tmp_path / "p" / "predictions.csv"), str(manifest), "-o", str(tmp_path / "e")]
+        assert main([*evaluate, "--heatmaps", str(out / "heatmap_scores.csv"), "--resamples", "100", "--quiet"]) == 0
+        (row,) = [r for r in read_table(tmp_path / "e" / "metrics.csv") if r["metric"] == "mass_in_mask"]
+        assert (row["group"], row["n"]) == ("heatmap=attention", "1")
+        assert float(row["value"]) == pytest.approx(float(rows["c1"]["mass_in_mask"]))
+        capsys.readouterr()
+
+    def test_a_mask_on_another_grid_is_that_cases_error(self, journey, manifest, tmp_path, capsys):
+        nib.save(nib.Nifti1Image(np.ones((24, 28, 7), dtype=np.uint8), np.eye(4)), tmp_path / "mask1.nii.gz")
+        words = ["explain", "-p", str(journey.plugin), "-i", str(manifest), "-o", str(tmp_path / "h"), "--no-pictures"]
+        assert main([*words, "--method", "attention"]) == 3
+        record = json.loads((tmp_path / "h" / "c1" / "explain.json").read_text())
+        assert "the mask is not on its scan's grid" in record["message"]
+        assert capsys.readouterr().out.count("error") == 1
+
+
+def test_shuffling_changes_every_weight_of_a_copy_alone(journey, predictor):
+    (before,) = predictor.residents
+    kept = {name: t.clone() for name, t in before.backbone.module.state_dict().items()}
+    (plugin_only,) = shuffled(predictor, backbone=False).residents
+    (network_too,) = shuffled(predictor, backbone=True).residents
+    weight = "blocks.0.attn.qkv.weight"
+    assert torch.equal(plugin_only.backbone.module.state_dict()[weight], kept[weight])
+    other = network_too.backbone.module.state_dict()[weight]
+    assert not torch.equal(other, kept[weight])
+    assert torch.equal(other.flatten().sort().values, kept[weight].flatten().sort().values)
+    for name, tensor in before.backbone.module.state_dict().items():
+        assert torch.equal(tensor, kept[name])

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="task.yaml",
         help="what the label cells mean, where they are not 0 and 1; may be given often",
     )
+    parser.add_argument(
+        "--heatmaps",
+        type=Path,
+        metavar="SCORES.csv",
+        help="heatmap_scores.csv of 'anymc3d explain': how well the maps point at the masks",
+    )
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     add_pseudonymize(parser, "the predictions were made with this option and key")
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         tasks=args.task,
         settings=settings,
         pseudonyms=chosen_pseudonyms(args, [args.out]),
+        heatmaps=args.heatmaps,
         overwrite=args.overwrite,
     )
     for warning in study.warnings:

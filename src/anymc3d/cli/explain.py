@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label", action="append", metavar="LABEL", help="only these of the plugin's labels")
     parser.add_argument("--discard", type=float, default=0.0, metavar="SHARE", help="of the smallest weights (0)")
+    parser.add_argument(
+        "--faithfulness",
+        action="store_true",
+        help="also score the maps by deletion, insertion and shuffled weights (some twenty predictions for each)",
+    )
     parser.add_argument("--no-pictures", action="store_true", help="heatmaps alone, no PNG")
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
     parser.add_argument("--series", metavar="RULE", help="of a DICOM folder, as in 'anymc3d predict'")
@@ -42,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.discard < 1:
         raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
-    from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name
+    from anymc3d.explain.folder import SCORE_TABLE, ExplainSettings, explain_cohort, file_name
     from anymc3d.explain.heat import label_index
     from anymc3d.explain.methods import METHODS, check_method
     from anymc3d.plugins import load_plugin
@@ -61,7 +66,11 @@ def run(args: argparse.Namespace) -> int:
         cases = list(pseudonyms.rename(cases))
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device)
     settings = ExplainSettings(
-        methods=methods, labels=tuple(args.label or ()), discard=args.discard, pictures=not args.no_pictures
+        methods=methods,
+        labels=tuple(args.label or ()),
+        discard=args.discard,
+        pictures=not args.no_pictures,
+        faithfulness=args.faithfulness,
     )
     result = explain_cohort(predictor, cases, args.out, settings, quiet=args.quiet)
     if args.json:
@@ -76,5 +85,7 @@ def run(args: argparse.Namespace) -> int:
                     else "peak at {:.0f}, {:.0f}, {:.0f} mm (RAS)".format(*heat["peak_mm"])
                 )
                 print(f"  {heat['files'][0]}  {place}")
+        if (args.out / SCORE_TABLE).exists():
+            print(f"{args.out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
         print("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
     return result.exit_code

@@ -67,6 +67,8 @@ class Study:
     plugins: tuple[PluginStudy, ...]
     patients: NDArray[np.object_]
     """Of the evaluated cases, which ``LabelCases.rows`` count."""
+    cases: NDArray[np.object_]
+    """Their ids."""
     severity_groups: tuple[str, ...] = ()
     """The groups of the severity tables."""
 
@@ -139,7 +141,8 @@ def evaluate_study(
         frame = {"label": pair.label, "group": ALL, "split": split, "plugin": " - ".join(pair.plugins)}
         rows += [row_of(measure, frame) for measure in pair.measures()]
     kept = list(dict.fromkeys(warnings))
-    return Study(rows, kept, split, tuple(studies), patients[evaluated], tuple(dict.fromkeys(groups)))
+    ids = np.array([row["case"] for row in manifest], dtype=object)[evaluated]
+    return Study(rows, kept, split, tuple(studies), patients[evaluated], ids, tuple(dict.fromkeys(groups)))
 
 
 def _choose_rows(manifest: Sequence[Mapping[str, str]]) -> tuple[str, NDArray[np.intp], NDArray[np.intp]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import ScanError
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat
+from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.folders import claim, locked
 from anymc3d.predict import Predictor
+from anymc3d.tables import write_table
 from anymc3d.version import __version__
 
-RECORD, CASE_RECORD = "explain.json", "explain.json"
+RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"
 NOTICE = "research use only; heat is where the classifier looked, not where disease is"
 
 
@@ -41,6 +44,8 @@ class ExplainSettings:
     labels: tuple[str, ...] = ()
     discard: float = 0.0
     pictures: bool = True
+    faithfulness: bool = False
+    """Also deletion, insertion and shuffled weights: some twenty predictions for every map."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ def explain_cohort(
                 record = _explain_into(folder, predictor, case, settings)
                 computed += 1
             records.append(record)
+        write_scores(out / SCORE_TABLE, records)
     return ExplainResult(records, computed)
 
 
@@ -120,6 +126,20 @@ def peak_mm(heat: Heat) -> tuple[float, float, float]:
     return x, y, z
 
 
+def write_scores(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """One row per case and map that has scores; no file where none has. An empty cell: not asked for, or undefined."""
+    rows = []
+    for record in records:
+        for heat in record["heatmaps"]:
+            if heat["scores"]:
+                cells = {name: "" if heat["scores"].get(name) is None else heat["scores"][name] for name in SCORES}
+                rows.append(
+                    {"case": record["case"], **{key: heat[key] for key in ("label", "view", "method")}, **cells}
+                )
+    if rows:
+        write_table(path, ("case", "label", "view", "method", *SCORES), rows)
+
+
 def _finished(folder: Path, case: Case) -> dict[str, Any] | None:
     """The record of an earlier run, where it is whole and of these scans."""
     try:
@@ -142,11 +162,15 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         found = explain_case(
             predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
         )
+        scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
     except ScanError as error:
         record = {"case": case.id, "status": "error", "message": error.what, "heatmaps": []}
         atomic.write_json(folder / CASE_RECORD, record)
         return record
-    heatmaps = [_write(folder, heat, found, settings) for heat in found.heats]
+    heatmaps = [
+        _write(folder, heat, found, settings) | {"scores": {key: _finite(value) for key, value in row.items()}}
+        for heat, row in zip(found.heats, scores, strict=True)
+    ]
     prediction = found.prediction
     record = {
         "case": case.id,
@@ -164,6 +188,11 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
     }
     atomic.write_json(folder / CASE_RECORD, record)
     return record
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _write(folder: Path, heat: Heat, found: Explanation, settings: ExplainSettings) -> dict[str, Any]:
