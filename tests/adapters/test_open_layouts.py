@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import numpy as np
 import pytest
+from damage import damaged
 from public_layouts import (
     make_bids,
     make_class_folders,
@@ -18,6 +20,7 @@ from public_layouts import (
 )
 
 from anymc3d.data.manifest import read_manifest
+from anymc3d.data.medmnist import inspect_npz
 
 # ---------------------------------------------------------------------------------------------------- nnU-Net
 
@@ -95,7 +98,7 @@ def test_nnunet_faults_are_in_one_report(problems, tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (None, "dataset.json cannot be read"),
+        (None, "dataset.json: expected this file, there is none"),
         ("{", "dataset.json cannot be read as JSON"),
         ("[]", "expected dataset.json"),
         ('{"file_ending": ".png", "channel_names": {"0": "CT"}}', "'.png' is not read"),
@@ -210,14 +213,14 @@ def test_monai_two_lists_in_a_folder_ask_for_one(problems, monai):
 # --------------------------------------------------------------------------------------------------- MedMNIST
 
 
-def make_npz(path, num=4):
+def make_npz(path, num=4, *, compressed=False):
     rng = np.random.default_rng(0)
     arrays = {
         f"{split}_images": rng.integers(0, 255, (num, 8, 8, 8), dtype=np.uint8) for split in ("train", "val", "test")
     }
     arrays |= {f"{split}_labels": np.arange(num, dtype=np.uint8)[:, None] % 2 for split in ("train", "val", "test")}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
     return path
 
 
@@ -234,6 +237,16 @@ def test_medmnist_another_file_is_an_error(problems, tmp_path):
     assert any("got the keys ['images']" in one for one in problems("medmnist", tmp_path / "other.npz"))
     (tmp_path / "empty").mkdir()
     assert any("expected one .npz" in one for one in problems("medmnist", tmp_path / "empty"))
+
+
+def test_A14_medmnist_damage_at_random_never_breaks_the_command(tmp_path):
+    path = make_npz(tmp_path / "x" / "organmnist3d.npz", compressed=True)
+    whole = path.read_bytes()
+    refused = 0
+    for seed in range(200):
+        path.write_bytes(damaged(whole, random.Random(seed)))
+        refused += bool(inspect_npz(path)[2])
+    assert refused > 50
 
 
 @pytest.mark.real_data

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import random
 import zipfile
 
 import pytest
+from damage import damaged
 from public_layouts import write_xlsx
 
 from anymc3d.adapters import xlsx
@@ -84,3 +86,18 @@ def test_another_file_is_one_line(tmp_path, content):
 def test_a_column_twice_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match="'a' stands twice"):
         read_xlsx(write_xlsx(tmp_path / "t.xlsx", [["a", "a"], [1, 2]]))
+
+
+def test_A14_damage_at_random_is_refused_in_one_line_or_changes_nothing_of_the_form(tmp_path):
+    """Zip and XML readers raise a dozen kinds of errors on damage; none may come through."""
+    path = write_xlsx(tmp_path / "t.xlsx", [["id", "day"], ["a", (43831,)], ["b", (43832,)]])
+    whole = path.read_bytes()
+    refused = 0
+    for seed in range(300):
+        path.write_bytes(damaged(whole, random.Random(seed)))
+        try:
+            read_xlsx(path)
+        except ManifestError as error:
+            refused += 1
+            assert len(error.problems) == 1 and "\n" not in error.problems[0]
+    assert refused > 100

@@ -117,10 +117,11 @@ def _read_part(
     metadata = _metadata(root / "metadata" / part.metadata, findings)
     excluded = _not_chest(root / "metadata" / f"no_chest_{part.name}.txt")
     absent = [name for name in labels if name not in on_disk and name not in excluded]
-    if absent and not options.partial and not on_disk and part.name == "train":
-        findings.error(f"no volume of {part.name} is here; --partial takes what is here")
+    complain = findings.warn_if if options.partial else findings.error_if
+    if absent and not on_disk:
+        complain([part.name], f"no volume of an official part is here, {len(absent)} are in its label table")
     else:
-        (findings.warn_if if options.partial else findings.error_if)(absent, "a volume of the label table is not here")
+        complain(absent, "a volume of the label table is not here")
     findings.warn_if(sorted(set(on_disk) - set(labels)), "a scan has no row in the label table: left out")
     left_out = sorted(excluded & set(labels))
     findings.warn_if(left_out, f"the set's own list no_chest_{part.name}.txt names a volume: left out")

@@ -82,7 +82,10 @@ def check_release(
     if options.release not in RELEASES:
         raise UsageError(f"--release {options.release!r}{did_you_mean(options.release, RELEASES)}")
     sample = _spread(sorted(volumes), options.num_checked)
-    told = {name: _release_of(name, volumes[name], known.get(name), findings) for name in sample}
+    told = {}
+    for name in sample:
+        told[name] = _release_of(name, volumes[name], known.get(name), findings)
+        options.progress(1)
     found = sorted({release for release in told.values() if release})
     if findings.has_errors:
         return None

@@ -77,6 +77,9 @@ def _manifest_column(column: str, known: Iterable[str]) -> str:
 def read_json(path: Path, findings: Findings) -> Any:
     """The value of a JSON file, or None with an error among the findings."""
     try:
+        if not path.is_file():
+            findings.error(f"{path.name}: expected this file, there is none")
+            return None
         if path.stat().st_size > MAX_TABLE_BYTES:
             findings.error(f"{path.name}: larger than {MAX_TABLE_BYTES} bytes")
             return None

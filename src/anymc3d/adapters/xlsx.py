@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -25,6 +26,9 @@ _FIRST_DAY = datetime.date(1899, 12, 30)
 _DATE_FORMATS = frozenset((*range(14, 18), 22))
 """The number formats that are dates in every workbook; those of its own are told by their letters."""
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError, ArithmeticError, RuntimeError)
+"""What zip, XML and arithmetic raise on damaged, encrypted or absurd content."""
+
 
 def read_xlsx(path: Path) -> list[dict[str, str]]:
     """The rows below the header of the first sheet: column name to text; numbers as written, dates as ISO.
@@ -37,7 +41,7 @@ def read_xlsx(path: Path) -> list[dict[str, str]]:
             texts = _shared_texts(archive)
             dates = _date_styles(archive)
             grid = _grid(_parsed(archive, "xl/worksheets/sheet1.xml"), texts, dates)
-    except (zipfile.BadZipFile, KeyError, IndexError, ValueError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ManifestError(path.name, [f"not readable as an .xlsx workbook ({error}); save it as CSV"]) from error
     return _with_header(grid, path)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from anymc3d.data.manifest import Manifest
     from anymc3d.data.split_manifest import NewColumn
 
-SHOWN_ITEMS = 20
-"""Lines shown of one kind of warning; errors are always shown whole, ``--json`` shows all of both."""
+SHOWN_ITEMS = {"ok": 20, "warn": 20, "error": 200}
+"""Lines shown of one kind of finding; ``--json`` shows all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +193,7 @@ def _options(args: argparse.Namespace, progress: Callable[[int], object]) -> Ada
 def _print_findings(adapted: Adapted, *, quiet: bool) -> None:
     for finding in adapted.findings.listed():
         if finding.level == "error" or not quiet:
-            for line in finding.lines(None if finding.level == "error" else SHOWN_ITEMS):
+            for line in finding.lines(SHOWN_ITEMS[finding.level]):
                 print(line)
 
 

@@ -7,6 +7,7 @@ headers of the images are read here.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import IO
@@ -29,7 +30,7 @@ def inspect_npz(path: Path) -> tuple[tuple[str, ...], tuple[Case, ...], list[str
     try:
         with zipfile.ZipFile(path) as archive:
             return _inspect(archive, path)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError) as error:
         return (), (), [f"{path}: not readable as .npz ({error})"]
 
 
