@@ -1,8 +1,8 @@
-"""Reading MetaImage (.mha) and NRRD (.nrrd) files through SimpleITK, after the checks that it lacks.
+"""Reading MetaImage (.mha) and NRRD (.nrrd) files: the text header by SimpleITK, after the checks that it lacks.
 
-The text header is parsed here first: one 3D image of plain numbers whose size fits the file, nothing detached,
-nothing skipped; compressed data are inflated once, to their checksum and never beyond what the header promises. Only
-then SimpleITK reads. Sources: the MetaIO and NRRD format descriptions.
+The header is parsed here first: one 3D image of plain numbers whose size fits the file, nothing detached, nothing
+skipped, nothing said twice. The voxels are decoded here, to their checksum and never beyond what the header promises;
+what the geometry means is SimpleITK's to say. Sources: the MetaIO and NRRD format descriptions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING
+from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING, warn_of_shear
 from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import BLOCK, GzipSource, open_regular, scan_error
+from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, open_regular, scan_error
 from anymc3d.data.volume import Affine, ScanHeader, Volume, spacing_of
 
 _MAX_HEADER = 64 * 1024
@@ -29,7 +29,13 @@ _LARGE = 1 << 30
 _LARGE_RATIO = 200
 """As for NIfTI: no stream expands 1040-fold, and no gigabyte of real voxels shrinks 200-fold."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_MHA_GEOMETRY = {"ElementSpacing", "Offset", "Origin", "Position", "TransformMatrix", "Rotation", "Orientation"}
+_MHA_ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")
+_MHA_GEOMETRY = {"ElementSpacing": 3, **dict.fromkeys(("Offset", "Origin", "Position"), 3)} | dict.fromkeys(
+    _MHA_ORIENTATION, 9
+)
+"""Keyword -> how many numbers it has."""
+_MHA_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+_YES, _NO = ("True", "true", "1"), ("False", "false", "0")
 _NRRD_GEOMETRY = {"spacings", "space origin", "space directions"}
 _WITHOUT_BRACKETS = str.maketrans("(),", "   ")
 _NUMBER = re.compile(r"[+-]?[0-9.]{1,20}")
@@ -66,6 +72,8 @@ class _Layout:
 
     shape: tuple[int, int, int]
     dtype: str
+    order: str
+    """Of the bytes: ``<`` or ``>``."""
     offset: int
     packing: str
     warnings: tuple[str, ...]
@@ -107,29 +115,41 @@ _Parser = Callable[[BinaryIO, Path], _Layout]
 
 
 def _read(path: Path, parse: _Parser) -> Volume:
-    import SimpleITK as sitk
-
-    layout = _checked(path, parse, whole=True)
-    reader = _reader(path)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise scan_error(path, "SimpleITK cannot read it; save the scan again, or as .nii.gz") from error
-    _agree(image.GetSize(), sitk.GetArrayViewFromImage(image).dtype.name, layout, path)
-    affine = _affine(image, path)
-    voxels, warnings = to_float32(sitk.GetArrayViewFromImage(image).T, path)
-    return Volume(voxels=voxels, affine=affine, warnings=(*layout.warnings, *warnings))
+    with open_regular(path) as file:
+        layout = _checked(file, path, parse)
+        affine, warnings = _geometry(path, layout)
+        buffer = np.empty(layout.num_bytes, dtype=np.uint8)
+        file.seek(layout.offset)
+        source = _SOURCES[layout.packing](file, path)
+        filled, extra = source.fill(memoryview(buffer)), source.drain(1)
+    if filled < layout.num_bytes or extra:
+        which = "less" if filled < layout.num_bytes else "more"
+        what = f"the header promises {layout.num_bytes} bytes of voxels, the file holds {which}"
+        raise scan_error(path, f"{what}: damaged; get it again")
+    raw = buffer.view(np.dtype(layout.dtype).newbyteorder(layout.order)).reshape(layout.shape, order="F")
+    voxels, voxel_warnings = to_float32(raw, path)
+    return Volume(voxels=voxels, affine=affine, warnings=(*warnings, *voxel_warnings))
 
 
 def _read_header(path: Path, parse: _Parser) -> ScanHeader:
-    layout = _checked(path, parse, whole=False)
+    with open_regular(path) as file:
+        layout = _checked(file, path, parse)
+    affine, warnings = _geometry(path, layout)
+    return ScanHeader(layout.shape, affine, layout.dtype, warnings)
+
+
+def _geometry(path: Path, layout: _Layout) -> tuple[Affine, tuple[str, ...]]:
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise scan_error(path, "SimpleITK cannot read its header; save the scan again, or as .nii.gz") from error
-    _agree(reader.GetSize(), layout.dtype, layout, path)
-    return ScanHeader(layout.shape, _affine(reader, path), layout.dtype, layout.warnings)
+    if tuple(reader.GetSize()) != layout.shape:
+        what = f"the header says {layout.shape}, SimpleITK reads {tuple(reader.GetSize())}"
+        raise scan_error(path, f"{what}; save the scan again")
+    affine, warnings = _affine(reader, path), list(layout.warnings)
+    warn_of_shear(affine, warnings)
+    return affine, tuple(warnings)
 
 
 def _reader(path: Path):  # type: ignore[no-untyped-def]  # SimpleITK is imported only when such a file is read
@@ -142,14 +162,8 @@ def _reader(path: Path):  # type: ignore[no-untyped-def]  # SimpleITK is importe
     return reader
 
 
-def _agree(size: tuple[int, ...], dtype: str, layout: _Layout, path: Path) -> None:
-    if tuple(size) != layout.shape or dtype != layout.dtype:
-        what = f"the header says {layout.shape} {layout.dtype}, SimpleITK reads {tuple(size)} {dtype}"
-        raise scan_error(path, f"{what}; save the scan again")
-
-
 def _affine(image, path: Path) -> Affine:  # type: ignore[no-untyped-def]
-    """RAS affine of an ITK image or reader, whose own world is LPS."""
+    """RAS affine of an ITK reader, whose own world is LPS."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
@@ -161,45 +175,61 @@ def _affine(image, path: Path) -> Affine:  # type: ignore[no-untyped-def]
     return _LPS_TO_RAS @ affine
 
 
-def _checked(path: Path, parse: _Parser, *, whole: bool) -> _Layout:
-    """The layout, whose arithmetic fits the file; ``whole``: compressed data are inflated to their checksum."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        layout = parse(file, path)
-        held = size - layout.offset
-        shown = " x ".join(map(str, layout.shape))
-        if min(layout.shape) < 1 or math.prod(layout.shape) > VOXEL_CEILING:
-            raise scan_error(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
-        promised = f"the header promises {layout.num_bytes} bytes of voxels"
-        if layout.packing == "raw" and held != layout.num_bytes:
-            raise scan_error(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")
-        if layout.packing != "raw":
-            bomb = layout.num_bytes > _LARGE and layout.num_bytes > held * _LARGE_RATIO
-            if bomb or layout.num_bytes > held * _DEFLATE_RATIO:
-                raise scan_error(path, f"{promised}, {held} compressed bytes cannot hold them: damaged, or empty")
-        if whole and layout.packing != "raw":
-            file.seek(layout.offset)
-            inflated = _inflated_size(file, layout, path)
-            if inflated != layout.num_bytes:
-                raise scan_error(path, f"{promised}, its compressed data hold others: damaged; get it again")
+def _checked(file: BinaryIO, path: Path, parse: _Parser) -> _Layout:
+    """The layout, whose arithmetic fits the file."""
+    layout = parse(file, path)
+    held = os.fstat(file.fileno()).st_size - layout.offset
+    shown = " x ".join(map(str, layout.shape))
+    if min(layout.shape) < 1 or math.prod(layout.shape) > VOXEL_CEILING:
+        raise scan_error(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
+    promised = f"the header promises {layout.num_bytes} bytes of voxels"
+    if layout.packing == "raw" and held != layout.num_bytes:
+        raise scan_error(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")
+    if layout.packing != "raw":
+        bomb = layout.num_bytes > _LARGE and layout.num_bytes > held * _LARGE_RATIO
+        if bomb or layout.num_bytes > held * _DEFLATE_RATIO:
+            raise scan_error(path, f"{promised}, {held} compressed bytes cannot hold them: damaged, or empty")
     return layout
 
 
-def _inflated_size(file: BinaryIO, layout: _Layout, path: Path) -> int:
-    """How many bytes the compressed data hold, at most one block more than promised; the checksum is checked."""
-    if layout.packing == "gzip":
-        return GzipSource(file, path).drain(layout.num_bytes)
-    decoder, count = zlib.decompressobj(), 0
-    try:
-        while not decoder.eof and count <= layout.num_bytes:
-            pending = decoder.unconsumed_tail or file.read(BLOCK)
-            block = decoder.decompress(pending, BLOCK)
-            if not pending and not block:
-                raise scan_error(path, "the compressed data end early: the file is truncated; get it again")
-            count += len(block)
-    except zlib.error as error:
-        raise scan_error(path, "the compressed data are damaged; get the file again from its source") from error
-    return count
+class _ZlibSource:
+    """The decoded bytes of a zlib stream up to its checksum; see :class:`~anymc3d.data.scan_file.ByteSource`."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._decoder = file, path, zlib.decompressobj()
+
+    def fill(self, target: memoryview) -> int:
+        filled = 0
+        while filled < len(target) and (block := self._next(len(target) - filled)):
+            target[filled : filled + len(block)] = block
+            filled += len(block)
+        return filled
+
+    def drain(self, limit: int) -> int:
+        """At most ``limit`` bytes more; foreign bytes behind the stream count as well."""
+        more = len(self._next(limit)) + len(self._decoder.unused_data)
+        return more or len(self._file.read(1))
+
+    def _next(self, most: int) -> bytes:
+        while not self._decoder.eof:
+            pending = self._decoder.unconsumed_tail or self._file.read(BLOCK)
+            try:
+                block = self._decoder.decompress(pending, most)
+            except zlib.error as error:
+                what = "the compressed data are damaged; get the file again from its source"
+                raise scan_error(self._path, what) from error
+            if block:
+                return block
+            if not pending:
+                raise scan_error(self._path, "the compressed data end early: the file is truncated; get it again")
+        return b""
+
+
+_SOURCES: dict[str, Callable[[BinaryIO, Path], ByteSource]] = {
+    "raw": lambda file, _: PlainSource(file),
+    "gzip": GzipSource,
+    "zlib": _ZlibSource,
+}
 
 
 def _mha_layout(file: BinaryIO, path: Path) -> _Layout:
@@ -208,21 +238,31 @@ def _mha_layout(file: BinaryIO, path: Path) -> _Layout:
         name, separator, value = _line(file, path).partition("=")
         if not separator:
             raise scan_error(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
-        fields[name.strip()] = value.strip()
+        _keep(fields, name.strip(), value.strip(), path)
     _expect(fields, "NDims", ("3",), path)
     _expect(fields, "ElementDataFile", ("LOCAL",), path)
-    _expect(fields, "BinaryData", ("True", "true", "1"), path)
+    _expect(fields, "BinaryData", _YES, path)
     _expect(fields, "ElementNumberOfChannels", ("1",), path, default="1")
     _expect(fields, "HeaderSize", ("0",), path, default="0")
-    for name in _MHA_GEOMETRY & set(fields):
-        _refuse_odd_numbers(name, fields[name], path)
-    packed = fields.get("CompressedData", "False") in ("True", "true", "1")
-    lacking = not {"TransformMatrix", "Rotation", "Orientation"} & set(fields)
+    _expect(fields, "CompressedData", (*_YES, *_NO), path, default="False")
+    if "ElementSpacing" not in fields:
+        raise scan_error(path, "the header gives no spacing (ElementSpacing); repair the header")
+    for name, count in _MHA_GEOMETRY.items():
+        if name in fields:
+            _refuse_odd_numbers(name, fields[name], path, count=count)
+    _refuse_not_positive("ElementSpacing", fields["ElementSpacing"], path)
+    for name in _MHA_ORDER:
+        _expect(fields, name, (*_YES, *_NO), path, default="False")
+    orders = {fields[name] in _YES for name in _MHA_ORDER if name in fields}
+    if len(orders) > 1:
+        raise scan_error(path, f"{' and '.join(_MHA_ORDER)} contradict each other; repair the header")
+    lacking = not set(_MHA_ORIENTATION) & set(fields)
     return _Layout(
         shape=_sizes(fields.get("DimSize", ""), path),
         dtype=_dtype(fields.get("ElementType", ""), _MHA_TYPES, path),
+        order=">" if orders == {True} else "<",
         offset=file.tell(),
-        packing="zlib" if packed else "raw",
+        packing="zlib" if fields.get("CompressedData", "False") in _YES else "raw",
         warnings=("the header gives no orientation: taken as stored in LPS",) if lacking else (),
     )
 
@@ -234,21 +274,34 @@ def _nrrd_layout(file: BinaryIO, path: Path) -> _Layout:
     while line := _line(file, path):
         name, separator, value = line.partition(":")
         if separator and not line.startswith("#") and not value.startswith("="):
-            fields[name.strip().lower()] = value.strip()
+            _keep(fields, name.strip().lower(), value.strip(), path)
     _expect(fields, "dimension", ("3",), path)
     for detached in ("data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"):
         _expect(fields, detached, ("0",), path, default="0")
     _expect(fields, "encoding", ("raw", "gzip", "gz"), path)
     for name in _NRRD_GEOMETRY & set(fields):
         _refuse_odd_numbers(name, fields[name].translate(_WITHOUT_BRACKETS), path)
+    if not {"spacings", "space directions"} & set(fields):
+        raise scan_error(path, "the header gives no spacing (spacings or space directions); repair the header")
+    if not set(fields.get("space units", "").replace('"', " ").split()) <= {"mm", "millimeter", "millimeters"}:
+        raise scan_error(path, "space units: expected millimetres, the header says otherwise; save it in millimetres")
+    dtype = _dtype(fields.get("type", ""), _NRRD_TYPES, path)
+    _expect(fields, "endian", ("little", "big"), path, default="little" if np.dtype(dtype).itemsize == 1 else None)
     lacking = "space directions" not in fields or "space" not in fields
     return _Layout(
         shape=_sizes(fields.get("sizes", ""), path),
-        dtype=_dtype(fields.get("type", ""), _NRRD_TYPES, path),
+        dtype=dtype,
+        order=">" if fields.get("endian") == "big" else "<",
         offset=file.tell(),
         packing="raw" if fields["encoding"] == "raw" else "gzip",
         warnings=("the header gives no orientation: taken as stored in LPS",) if lacking else (),
     )
+
+
+def _keep(fields: dict[str, str], name: str, value: str, path: Path) -> None:
+    if name in fields:
+        raise scan_error(path, "the header says something twice, and readers take one or the other; repair the header")
+    fields[name] = value
 
 
 def _line(file: BinaryIO, path: Path) -> str:
@@ -278,14 +331,20 @@ def _sizes(text: str, path: Path) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _refuse_odd_numbers(name: str, text: str, path: Path) -> None:
+def _refuse_odd_numbers(name: str, text: str, path: Path, *, count: int | None = None) -> None:
     """SimpleITK takes what is no number for 0."""
+    parts = text.split()
     try:
-        fine = all(math.isfinite(float(part)) for part in text.split())
+        fine = all(math.isfinite(float(part)) for part in parts) and count in (None, len(parts))
     except ValueError:
         fine = False
     if not fine:
         raise scan_error(path, f"{name}: expected finite numbers, as the geometry needs them; repair the header")
+
+
+def _refuse_not_positive(name: str, text: str, path: Path) -> None:
+    if min(float(part) for part in text.split()) <= 0:
+        raise scan_error(path, f"expected a spacing above 0 in {name}; repair the header")
 
 
 def _dtype(text: str, types: Mapping[str, str], path: Path) -> str:

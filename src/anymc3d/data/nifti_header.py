@@ -185,7 +185,7 @@ def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -
         warnings.append("the header gives no orientation (qform and sform codes are 0): taken as stored in RAS")
     affine[:3] *= scale
     _check_spacing(affine, reference)
-    _warn_of_shear(affine, warnings)
+    warn_of_shear(affine, warnings)
     return affine, warnings
 
 
@@ -255,7 +255,8 @@ def _describe(affine: Affine) -> str:
     return f"{orientation_of(affine)}, {' x '.join(f'{step:.4g}' for step in spacing_of(affine))}"
 
 
-def _warn_of_shear(affine: Affine, warnings: list[str]) -> None:
+def warn_of_shear(affine: Affine, warnings: list[str]) -> None:
+    """Add a warning where the three axes are not perpendicular."""
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = np.abs(columns.T @ columns)[np.triu_indices(3, k=1)]
     shear = math.degrees(math.asin(min(1.0, float(cosines.max()))))

@@ -7,10 +7,11 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from anymc3d.errors import ScanError
 
@@ -83,6 +84,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=1)
+def _inflater() -> tuple[Callable[[int], Any], tuple[type[Exception], ...]]:
+    """Maker of gzip decoders and what they raise: ISA-L (the extra ``fast``) where it is there, else zlib.
+
+    Both check CRC and length of every member.
+    """
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.decompressobj, (zlib.error,)
+    return isal_zlib.decompressobj, (isal_zlib.error, zlib.error)
+
+
 class ByteSource(Protocol):
     """The decoded bytes of a file, in order."""
 
@@ -121,7 +135,8 @@ class GzipSource:
     def __init__(self, file: BinaryIO, reference: str | Path) -> None:
         self._file = file
         self._reference = reference
-        self._decoder = zlib.decompressobj(_GZIP_WINDOW)
+        self._inflate, self._errors = _inflater()
+        self._decoder = self._inflate(_GZIP_WINDOW)
         self._pending = b""
         self._ended = False
         self._empty_members = 0
@@ -148,7 +163,7 @@ class GzipSource:
             at_end = not self._pending
             try:
                 block = self._decoder.decompress(self._pending, most)
-            except zlib.error as error:
+            except self._errors as error:
                 what = f"the compressed data are damaged ({error}); get the file again from its source"
                 raise scan_error(self._reference, what) from error
             self._pending = self._decoder.unconsumed_tail
@@ -173,6 +188,6 @@ class GzipSource:
         self._empty_members += 1
         if not rest.startswith(GZIP_MAGIC) or self._empty_members > _MOST_EMPTY_MEMBERS:
             raise scan_error(self._reference, "foreign bytes follow the compressed data; get the file again")
-        self._decoder = zlib.decompressobj(_GZIP_WINDOW)
+        self._decoder = self._inflate(_GZIP_WINDOW)
         self._pending = rest
         return True

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.dicom.multiframe import Frame
-from anymc3d.data.dicom.phases import SAME_PLACE_MM, refuse_crowded
+from anymc3d.data.dicom.phases import SAME_PLACE_MM, interleaved_warnings, refuse_crowded
 from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM
 from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine
@@ -75,6 +75,7 @@ def stack(frames: Sequence[Frame], reference: Path, *, allow_gaps: bool = False)
             step = plane.normal * float(np.median(np.diff(along)))
         else:
             _refuse_sideways(positions, step, plane, reference)
+        warnings += interleaved_warnings(frames, plane.normal)
     affine = np.eye(4)
     affine[:3, 0] = plane.row * plane.spacing[1]
     affine[:3, 1] = plane.column * plane.spacing[0]

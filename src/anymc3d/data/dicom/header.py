@@ -35,6 +35,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 IMPLICIT = "1.2.840.10008.1.2"
 NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
+_PIXEL_DATA = 0x7FE00010
 _PREFIX = 128
 _MAGIC = b"DICM"
 _PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
@@ -55,6 +56,8 @@ class DicomFile:
     owner: str
     """Hash of patient, examination and frame of reference: equal for all slices that may be stacked."""
     modality: str
+    inverted: bool
+    """MONOCHROME1: large values are shown dark."""
     transfer_syntax: str
     rows: int
     columns: int
@@ -102,8 +105,13 @@ def read_dataset(file: BinaryIO, tags: tuple[Any, ...], *, most: int = _MAX_DEFL
     from pydicom.dataset import FileMetaDataset
     from pydicom.tag import Tag
 
+    wants_pixels, past_pixels = "PixelData" in tags, False
+
     def stop(tag: Any, vr: str | None, length: int) -> bool:
-        return "PixelData" not in tags and tag >= 0x7FE00008
+        # What follows the pixels is padding, or another file that was appended: never taken for this one's.
+        nonlocal past_pixels
+        is_past, past_pixels = past_pixels, past_pixels or tag == _PIXEL_DATA
+        return is_past if wants_pixels else tag >= 0x7FE00008
 
     source: Any = _Clipped(file)
     filereader.read_preamble(source, True)
@@ -172,6 +180,7 @@ def _described(tags: Tags, place: _Place, kind: str, sop_class: str, sop_uid: st
         series_uid=tags.text("SeriesInstanceUID"),
         owner=_owner(tags),
         modality=_modality(tags, sop_class),
+        inverted=tags.text("PhotometricInterpretation") == "MONOCHROME1",
         transfer_syntax=syntax,
         rows=rows,
         columns=columns,

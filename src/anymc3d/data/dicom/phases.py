@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ _TELL_APART = (
     "ImageType",
 )
 """Asked in this order; the first that leaves one slice at each place names the volumes of a 4D series."""
+_INTERLEAVED = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "ConvolutionKernel", "KVP")
+"""Two scans that differ in one of these do not belong into one stack, even if their slices take turns."""
 _SHOWN_VALUES = 8
 
 
@@ -48,6 +51,19 @@ def refuse_crowded(frames: Sequence[Frame], normal: NDArray[np.float64], referen
     what = f"two different slices at one place, {along[close[0]]:.4g} mm along the slice axis"
     more = f" ({len(close)} such places)" if len(close) > 1 else ""
     raise scan_error(reference, f"{what}{more}: two scans mixed, or a copy; keep the files of one scan only")
+
+
+def interleaved_warnings(frames: Sequence[Frame], normal: NDArray[np.float64]) -> tuple[str, ...]:
+    """A warning where an even stack alternates between two or more scans; one after the other, as in step-and-shoot
+    CT, or another value in each slice, is usual."""
+    order = np.argsort(np.array([frame.position for frame in frames], dtype=np.float64) @ normal, kind="stable")
+    for keyword in _INTERLEAVED:
+        values = [frames[index].tags.get(keyword, "") for index in order]
+        kinds, changes = len(set(values)), sum(one != other for one, other in itertools.pairwise(values))
+        if 2 <= kinds <= len(values) // 2 and changes >= 2 * kinds:
+            what = f"the slices alternate between {kinds} values of {keyword}"
+            return (f"{what}: several scans in one stack? choose one with series, such as '{keyword}=...'",)
+    return ()
 
 
 def _several(keyword: str, values: Sequence[str]) -> str:

@@ -117,6 +117,8 @@ def _cut_to_bits(raw: Pixels, file: DicomFile, fault: Any) -> Pixels:
     unsigned = np.ascontiguousarray(raw).astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
     low = 0 if file.encapsulated and file.transfer_syntax != RLE else file.high_bit + 1 - file.bits_stored
     top = low + file.bits_stored
+    if low and not file.overlay_in_pixels and (unsigned & ((1 << low) - 1)).any():
+        raise fault(f"some pixels use bits below those that BitsStored and HighBit name ({low} to {file.high_bit})")
     if top >= width and low == 0:
         return unsigned.view(f"i{raw.dtype.itemsize}") if file.signed else unsigned
     if top < width:

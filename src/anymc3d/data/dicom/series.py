@@ -130,6 +130,7 @@ def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inve
     if copies:
         warnings.append(f"{len(copies)} files are copies of others (same SOPInstanceUID): left out")
     warnings += _rescale_warnings(frames, files[0].modality, folder)
+    warnings += _mixture_warnings(files)
     modality: Modality = "CT" if files[0].modality == "CT" else "MR" if files[0].modality == "MR" else "other"
     return ChosenSeries(frames, copies, modality, tuple(warnings))
 
@@ -179,7 +180,22 @@ def _rescale_warnings(frames: Sequence[ChosenFrame], modality: str, folder: Path
         what = f"{without} of {len(frames)} slices have no RescaleSlope and RescaleIntercept"
         raise scan_error(folder, f"{what}, so their units are unknown; export the series again")
     units = {chosen.frame.rescale_type.upper() for chosen in frames} - {"", "HU"}
-    return ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
+    found = ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
+    if any((chosen.frame.slope or 1) < 0 for chosen in frames):
+        found.append("RescaleSlope is below 0, so that bright becomes dark: check the export")
+    return found
+
+
+def _mixture_warnings(files: Sequence[DicomFile]) -> list[str]:
+    """What may differ between the slices of one scan, and hardly ever does."""
+    found = []
+    for what, kinds in (
+        ("signed and unsigned numbers", {file.signed for file in files}),
+        ("usual and inverted grey scales (MONOCHROME1)", {file.inverted for file in files}),
+    ):
+        if len(kinds) > 1:
+            found.append(f"the slices are a mixture of {what}: check that they are one scan")
+    return found
 
 
 def _row(uid: str, files: Sequence[DicomFile]) -> str:
