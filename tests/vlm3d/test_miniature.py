@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from anymc3d.cli.main import main
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.errors import UsageError
@@ -24,11 +25,11 @@ def test_folders_names_and_tables_are_those_of_ct_rate(mini):
     assert (mini / "dataset/train/train_1/train_1_a/train_1_a_2.nii.gz").is_file()
     assert (mini / "dataset/valid/valid_1/valid_1_a/valid_1_a_1.nii.gz").is_file()
     for part, long in (("train", "train"), ("valid", "validation")):
-        labels = read_table(mini / f"multi_abnormality_labels/{part}_predicted_labels.csv")
+        labels = read_table(mini / f"dataset/multi_abnormality_labels/{part}_predicted_labels.csv")
         assert list(labels[0]) == ["VolumeName", *LABELS]
         on_disk = {path.name for path in (mini / "dataset" / part).rglob("*.nii.gz")}
         assert {row["VolumeName"] for row in labels} == on_disk
-        metadata = read_table(mini / f"metadata/{long}_metadata.csv")
+        metadata = read_table(mini / f"dataset/metadata/{long}_metadata.csv")
         assert metadata[0]["XYSpacing"] == "[10.0, 10.0]" and metadata[0]["ZSpacing"] == "20.0"
 
 
@@ -70,3 +71,14 @@ def test_a_folder_with_something_in_it_and_too_few_patients_are_refused(mini, tm
         write_miniature(mini)
     with pytest.raises(UsageError, match="at least 12"):
         write_miniature(tmp_path / "few", patients=3)
+
+
+def test_the_adapter_of_ct_rate_reads_it(mini, tmp_path):
+    words = ["data", "adapt", "ct-rate", str(mini), "-o", str(tmp_path / "manifest.csv"), "--release", "v2"]
+    assert main(words) == 0
+    adapted = {row["case"]: row for row in read_table(tmp_path / "manifest.csv")}
+    own = {row["case"]: row for row in read_table(mini / "manifest.csv")}
+    assert set(adapted) == set(own)
+    for case, row in own.items():
+        assert (row["split"] == "test") == (adapted[case]["split"] == "test")
+        assert [row[label] for label in LABELS] == [adapted[case][label] for label in LABELS]

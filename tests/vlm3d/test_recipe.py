@@ -32,7 +32,11 @@ def test_the_recipe_is_the_submission(tmp_path):
 
 def test_a_printed_copy_can_be_changed_and_used(tmp_path, capsys):
     assert main(["vlm3d", "recipe"]) == 0
-    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out.replace("calibration: f1", "calibration: f1_crg"))
+    printed = capsys.readouterr().out
+    assert main(["vlm3d", "recipe", "-o", str(tmp_path / "mine.yaml")]) == 0
+    assert (tmp_path / "mine.yaml").read_text() == printed == recipe_text()
+    (tmp_path / "mine.yaml").write_text(printed.replace("calibration: f1", "calibration: f1_crg"))
+    assert main(["vlm3d", "recipe", "-o", str(tmp_path / "mine.yaml")]) == 2
     task = read_recipe(tmp_path / "m.csv", ["train.epochs=3"], recipe=tmp_path / "mine.yaml")
     assert (task.calibration, task.train.epochs) == ("f1_crg", 3)
 

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS), parser_class=_AnyOrder)
     recipe = actions.add_parser("recipe", help="print the recipe, a task file to look at or to change")
+    recipe.add_argument("-o", "--out", type=Path, metavar="TASK.yaml", help="write it to this new file instead")
     train = actions.add_parser("train", help="train the members, calibrate them, join them; again = resume")
     train.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the 18 label columns")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="for example backbone=FOLDER train.epochs=20")
@@ -92,10 +93,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> int:
+    from anymc3d import atomic
     from anymc3d.cli.main import print_json
     from anymc3d.vlm3d.recipe import recipe_text
 
-    if args.json:
+    if args.out is not None:
+        if args.out.exists() and args.out.read_text(encoding="utf-8") != recipe_text():
+            raise UsageError(f"--out: {args.out} exists and may hold your changes; choose another name")
+        atomic.write_text(args.out, recipe_text())
+    elif args.json:
         print_json({"recipe": recipe_text()})
     else:
         print(recipe_text(), end="")

@@ -48,8 +48,8 @@ def write_miniature(out: Path, *, patients: int = 60, seed: int = 0) -> Path:
     """Write the set into ``out`` and return its manifest.
 
     ``dataset/train/train_1/train_1_a/train_1_a_1.nii.gz`` …, ``dataset/valid/…`` (a third as many patients),
-    ``multi_abnormality_labels``, ``metadata``, and what the commands of this package take: ``manifest.csv``
-    (train and test), ``input/*.mha`` of the valid part, ``ground_truth.csv``.
+    ``dataset/multi_abnormality_labels``, ``dataset/metadata``, and what the commands of this package take:
+    ``manifest.csv`` (train and test), ``input/*.mha`` of the valid part, ``ground_truth.csv``.
 
     Args:
         out: a new or empty folder.
@@ -127,7 +127,9 @@ def _write_scan(out: Path, volume: _Volume, *, as_mha: bool) -> None:
 
 def _write_tables(out: Path, part: str, volumes: list[_Volume]) -> None:
     labels = [{"VolumeName": f"{v.name}.nii.gz", **_cells(v)} for v in volumes]
-    write_table(out / "multi_abnormality_labels" / f"{part}_predicted_labels.csv", ["VolumeName", *LABELS], labels)
+    write_table(
+        out / "dataset" / "multi_abnormality_labels" / f"{part}_predicted_labels.csv", ["VolumeName", *LABELS], labels
+    )
     x, y, z = _SPACING
     rows = [
         {
@@ -141,7 +143,7 @@ def _write_tables(out: Path, part: str, volumes: list[_Volume]) -> None:
         for v in volumes
     ]
     long = "validation" if part == "valid" else part
-    write_table(out / "metadata" / f"{long}_metadata.csv", list(rows[0]), rows)
+    write_table(out / "dataset" / "metadata" / f"{long}_metadata.csv", list(rows[0]), rows)
 
 
 def _write_own_tables(out: Path, train: list[_Volume], valid: list[_Volume]) -> None:
