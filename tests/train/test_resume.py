@@ -16,6 +16,9 @@ from anymc3d.task_file import read_task
 from anymc3d.train.checkpoint import LATEST, load_checkpoint
 from anymc3d.train.fit import fit
 
+pytestmark = pytest.mark.timeout(1200)
+"""Dozens of processes, each of a second: on a busy machine together more than the usual limit."""
+
 KILLED = -signal.SIGKILL
 OVERRIDES = ("train.epochs=4", "--device", "cpu", "--quiet")
 FILES = ("plugin.safetensors", "predictions.val.csv", "metrics.csv", "task.yaml", "manifest.csv", "run.json")
@@ -25,9 +28,9 @@ MOMENTS = [
     ("renamed", "run.json", 1),
     ("torn", "manifest.csv", 1),
     ("torn", "task.yaml", 1),
-    ("torn", "*.facts.json", (1, 8)),
-    ("torn", "????????????????*.safetensors", (2, 8)),
-    ("renamed", "????????????????*.safetensors", (2, 6)),
+    ("torn", "*.facts.json", (1, 3)),
+    ("torn", "????????????????*.safetensors", (2, 4)),
+    ("renamed", "????????????????*.safetensors", (1, 2)),
     ("call", "anymc3d.train.fit:_parts", 1),
     ("call", "anymc3d.train.loop:_step", (2, 4)),
     ("torn", "previous.safetensors", (1, 2)),
@@ -47,7 +50,8 @@ MOMENTS = [
     ("renamed", "metrics.csv", 1),
     ("torn", "plugin.safetensors", 1),
 ]
-"""In the order of a run; a range is drawn from. Under ``every_step`` each step writes a checkpoint."""
+"""In the order of a run; a range is drawn from. Under ``every_step`` each step writes a checkpoint. The cache has 16
+cases to prepare in two threads, so few enough are counted for some to be left."""
 
 
 @pytest.fixture(scope="module")
