@@ -99,7 +99,7 @@ def condensed(findings: Sequence[Finding]) -> list[Finding]:
     return in_order(result)
 
 
-_AGAIN = "get the file again from its source, or take the case out"
+_AGAIN = "do what the message says, or take the case out"
 _SPLIT = "write train, val or test in every row, all rows of a patient alike, or leave the column out"
 _HU = "convert the scan again with rescale slope and intercept applied once"
 CHECKS: Mapping[str, Check] = {
