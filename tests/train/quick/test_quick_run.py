@@ -235,6 +235,20 @@ def test_B14_too_few_cases_of_a_class_are_told_before_the_backbone_is_loaded(jou
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_cases_that_are_left_out_by_their_regions_are_in_nothing(done, journey, tmp_path, monkeypatch):
+    read = quick_run.prepare_all
+
+    def without_the_first(*arguments, **options):
+        found = read(*arguments, **options)
+        return [replace(found[0], scans={}, hashes={}, excluded="too small"), *found[1:]]
+
+    monkeypatch.setattr(quick_run, "prepare_all", without_the_first)
+    settings = replace(SMALL, repeats=1)
+    report = json.loads(quick(journey, done[0] / "manifest.csv", tmp_path / "run", settings=settings).read_text())
+    assert (report["cases"]["pool"], report["cases"]["train"]) == (15, 11)
+    assert [row["case"] for row in read_table(tmp_path / "run" / "oof.csv")] == [f"case{i:02d}" for i in range(1, 16)]
+
+
 def test_the_command_prints_figures_and_both_answers(done, journey, monkeypatch, capsys, tmp_path):
     seen = {}
 

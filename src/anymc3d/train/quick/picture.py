@@ -16,13 +16,16 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     points = [point for point in curve.points if point.auroc.value is not None]
     sizes, middle = [point.num_train for point in points], [point.auroc.value for point in points]
-    for point in points:
-        axis.plot([point.num_train] * len(point.draws), point.draws, ".", color=_GREY, markersize=4)
+    for number, point in enumerate(points):
+        if len(point.draws) > 1:
+            label = "" if number else "single draws of the training cases"
+            # Beside the mean, which would cover them.
+            axis.plot([point.num_train * 0.95] * len(point.draws), point.draws, ".", color=_GREY, ms=5, label=label)
         if point.auroc.low is not None:
             axis.plot([point.num_train] * 2, [point.auroc.low, point.auroc.high], "-", color=_BLUE, linewidth=1.2)
     axis.plot(sizes, middle, "o-", color=_BLUE, label="frozen features, held-out cases (95 % interval)")
@@ -32,10 +35,8 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
     doubled = curve.gain.doubling if curve.gain is not None else None
     if doubled is not None and doubled.low is not None and points[-1].auroc.value is not None:
         x, y = 2 * sizes[-1], points[-1].auroc.value
-        axis.plot([x, x], [min(1, y + doubled.low), min(1, y + doubled.high)], "-", color=_BLUE, alpha=0.45)
-        axis.plot(
-            x, min(1, y + doubled.value), "o", mfc="white", color=_BLUE, alpha=0.6, label="twice the cases, fitted"
-        )
+        axis.plot([x, x], [min(1, y + doubled.low), min(1, y + doubled.high)], "-", color=_BLUE, linewidth=1.2)
+        axis.plot(x, min(1, y + doubled.value), "o", mfc="white", ms=4, color=_BLUE, label="twice the cases, fitted")
         sizes = [*sizes, x]
     axis.set_xscale("log")
     axis.set_xticks(sizes)
@@ -44,6 +45,6 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([f"{size:.0f}" for size in sizes])
     axis.set(xlabel="training cases", ylabel="AUROC", ylim=(min(0.45, *middle) if middle else 0.45, 1.0), title=title)
-    axis.legend(frameon=False, loc="best", fontsize="small")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -26,7 +26,10 @@ from anymc3d.errors import ManifestError, UsageError
 from anymc3d.folders import claim, locked
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.pseudonyms import Pseudonyms
+from anymc3d.segmenters.build import build_segmenters
+from anymc3d.segmenters.store import with_stored_models
 from anymc3d.task_file import write_task
+from anymc3d.train.log import write_regions
 from anymc3d.train.loop import StopRequest, listening
 from anymc3d.train.quick import results
 from anymc3d.train.quick.crossval import (
@@ -47,7 +50,7 @@ from anymc3d.train.quick.heads import HeadLearner, stack_tokens
 from anymc3d.train.quick.settings import QuickSettings, candidates
 from anymc3d.train.quick.slices import limit_slices
 from anymc3d.train.quick.trivial import trivial_candidates, trivial_tokens
-from anymc3d.train.study import Study, load_study, undefined_figures
+from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -126,7 +129,7 @@ def fit_quick(
             logger.info("%s; --slices changes it", note)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
-            prepared, features = _features(plan, where, stop, log, quiet)
+            plan, prepared, features = _features(plan, folder, where, stop, log, quiet)
         learner = HeadLearner(
             stack_tokens([_tokens(case) for case in features.cases], tuple(task.views)),
             plan.pool.targets,
@@ -141,12 +144,10 @@ def fit_quick(
 
 def _plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None) -> Plan:
     """Cases and folds first, so that their faults are told before a backbone is loaded."""
+    task = replace(task, views=with_stored_models(task.views))
     study = load_study(task, pseudonyms)
     rows = sorted(study.indices("train") + study.indices("val"))
-    cases = [study.manifest.cases[row] for row in rows]
-    pool = make_pool(cases, study.targets[rows], task.labels, folds=settings.outer_folds, seed=task.data.split_seed)
-    check_training_parts(pool, settings.inner_folds)
-    _check_train_split(pool, np.array([study.splits[row] == "train" for row in rows]), settings.inner_folds)
+    pool = _pool(task, study, rows, settings)
     backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
     limit = limit_slices(
         task,
@@ -156,6 +157,27 @@ def _plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | 
         wanted=settings.slices,
     )
     return Plan(replace(task, views=limit.views), settings, study, rows, pool, backbone, limit.notes)
+
+
+def _pool(task: TaskSettings, study: Study, rows: list[int], settings: QuickSettings) -> Pool:
+    cases = [study.manifest.cases[row] for row in rows]
+    pool = make_pool(cases, study.targets[rows], task.labels, folds=settings.outer_folds, seed=task.data.split_seed)
+    check_training_parts(pool, settings.inner_folds)
+    _check_train_split(pool, np.array([study.splits[row] == "train" for row in rows]), settings.inner_folds)
+    return pool
+
+
+def _kept(plan: Plan, prepared: list[PreparedCase], folder: QuickFolder) -> tuple[Plan, list[PreparedCase]]:
+    """Without the cases that their views' regions leave out, as in any training; the folds are dealt anew then."""
+    by_row = dict(zip(plan.rows, prepared, strict=True))
+    study = leave_out(plan.study, [row for row, case in by_row.items() if case.excluded], plan.task.labels)
+    if any(view.roi is not None for view in plan.task.views.values()):
+        write_regions(folder, study, by_row)
+    rows = [row for row, case in by_row.items() if not case.excluded]
+    if len(rows) == len(plan.rows):
+        return plan, prepared
+    pool = _pool(plan.task, study, rows, plan.settings)
+    return replace(plan, study=study, rows=rows, pool=pool), [by_row[row] for row in rows]
 
 
 def _check_train_split(pool: Pool, is_train: np.ndarray, inner_folds: int) -> None:
@@ -170,12 +192,14 @@ def _check_train_split(pool: Pool, is_train: np.ndarray, inner_folds: int) -> No
 
 
 def _features(
-    plan: Plan, device: torch.device, stop: StopRequest, log: StageLog, quiet: bool
-) -> tuple[list[PreparedCase], Features]:
+    plan: Plan, folder: QuickFolder, device: torch.device, stop: StopRequest, log: StageLog, quiet: bool
+) -> tuple[Plan, list[PreparedCase], Features]:
     slices = Cache(home.cache_folder())
+    segmenters = build_segmenters(plan.task.views.values())
     hidden = True if quiet else None
     with tqdm(total=len(plan.rows), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
-        prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update)
+        prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update, segmenters=segmenters)
+    plan, prepared = _kept(plan, prepared, folder)
     log.stage("scans", cases=len(prepared))
     features = compute_features(
         plan.cases,
@@ -187,12 +211,13 @@ def _features(
         slices=slices,
         chunk_size=plan.task.train.chunk_size,
         stop=stop,
+        segmenters=segmenters,
         quiet=quiet,
     )
     log.stage("features", computed=features.computed, reused=features.reused, device=str(device))
     logger.info("frozen features: %d computed, %d found in the cache", features.computed, features.reused)
     _check_views(plan, features)
-    return prepared, features
+    return plan, prepared, features
 
 
 def _check_views(plan: Plan, features: Features) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import torch
 
 from anymc3d.config import ViewSettings
 from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.intensity import IntensityProfile
 from anymc3d.train.quick.features import CaseFeatures
 from anymc3d.train.quick.heads import Tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings
@@ -54,7 +55,7 @@ def _measurements(
     for column in columns:
         facts = case.scans.get(column)
         if facts is None:
-            row += [math.nan] * (6 + _NUM_INTENSITIES)
+            row += [math.nan] * (6 + len(fields(IntensityProfile)))
             continue
         row += [math.log(n * step) for n, step in zip(facts.shape, facts.spacing, strict=True)]
         row += [math.log(step) for step in facts.spacing]
@@ -63,6 +64,3 @@ def _measurements(
         found = features[view]
         row += [math.nan] * 2 if found is None else [float(found.brightness.mean()), float(found.brightness.std())]
     return row
-
-
-_NUM_INTENSITIES = 10

@@ -40,7 +40,7 @@ def more_data(auroc: Estimate, curve: Curve) -> Verdict:
         reasons = [point.reason for point in curve.points if point.reason]
         return Verdict(CANNOT_TELL, f"there is no learning curve: {reasons[0] if reasons else 'too few cases'}")
     gain = curve.gain.doubling
-    found = f"twice the cases would change the AUROC by {signed(gain)} by the fitted curve"
+    found = f"twice the cases would change the AUROC by {signed(gain)} by the fitted curve{_other_forms(curve)}"
     if gain.low > 0 and gain.value >= WORTH:
         return Verdict(LIKELY, found)
     if gain.high < WORTH:
@@ -66,6 +66,12 @@ def lora(auroc: Estimate, train_auroc: float | None, data: Verdict) -> Verdict:
     because += f" ({train_auroc:.3f})" if train_auroc is not None else ""
     because += ", so the number of cases may be the limit as well as the features"
     return Verdict(CANNOT_TELL, f"{because}; {PUBLISHED}. {_rests()}")
+
+
+def _other_forms(curve: Curve) -> str:
+    """How much depends on the form of the curve, which the data do not tell."""
+    gains = curve.gain.by_exponent.values() if curve.gain is not None else ()
+    return f", {min(gains):+.3f} to {max(gains):+.3f} by curves of other forms" if gains else ""
 
 
 def signed(gain: Estimate) -> str:
