@@ -7,9 +7,9 @@ from html import escape
 
 from anymc3d.doctor.charts import bars
 from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed
-from anymc3d.doctor.page_style import STYLE
 from anymc3d.doctor.report import RESEARCH_ONLY, Report
 from anymc3d.doctor.text import places, printable
+from anymc3d.page.style import STYLE
 from anymc3d.version import __version__
 
 SHOWN_CASES = 200

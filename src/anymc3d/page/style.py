@@ -1,4 +1,4 @@
-"""The look of the HTML report; every pair of colours has a contrast of at least 4.5 to 1."""
+"""The look of every HTML page; every pair of colours has a contrast of at least 4.5 to 1."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --text: #1b1f24; --quiet: #57606a; --line: #d0d7de;

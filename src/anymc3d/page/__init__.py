@@ -1,0 +1,1 @@
+"""Parts of self-contained HTML pages: style, document, tables, plots. No file is read, no network, no torch."""
