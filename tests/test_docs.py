@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
@@ -197,6 +198,7 @@ def test_no_page_holds_a_path_of_one_machine(page):
     assert not re.search(r"(?<![\w.])/(tmp|work|home|root|Users)/", text)
 
 
+@cache
 def ids_in_tests() -> set[str]:
     """The ids of promises in the names and docstrings of all tests."""
     texts = [

@@ -557,6 +557,8 @@ MANIFESTS: dict[str, Entry] = {
 }  # fmt: skip
 
 _PROMISES = (
+    (r"preamble", "A6"),
+    (r"burned|screenshot", "G5"),
     (r"bomb|70_tera|16_giga|terabyte|expands", "A3"),
     (r"dim|offset|rows|shape|claim|frames_2e31|size", "A2"),
     (r"nan|inf|constant|absurd|empty_scan|float16", "B9"),
@@ -564,10 +566,10 @@ _PROMISES = (
     (r"slope|intercept|rescale|bits|signed", "B6"),
     (r"gap|spacing", "B4"),
     (r"tilt|sideways|turned", "B7"),
-    (r"series|patients|phase|localizer|studies|names|modalit|mosaic|screenshot|beside|twice|same_", "B5"),
+    (r"series|patients|phase|localizer|studies|names|modalit|mosaic|beside|twice|same_", "B5"),
     (r"pickle|object", "A9"),
     (r"npz", "A10"),
-    (r"dicom|nested|never_closed|lying|truncated|preamble", "A4"),
+    (r"dicom|nested|never_closed|lying|truncated", "A4"),
 )
 """Which promise an entry of the older tables keeps, by its name; A1 where none of these fits."""
 

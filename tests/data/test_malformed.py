@@ -1,6 +1,7 @@
 """Every malformed or misleading file ends as its table says: no traceback, no signal, no hang, no flood of memory.
 
-Also A1 to A10, A14, A16 and B1 to B12: each entry of the table names the promise that it keeps.
+Each entry of the table names the promise that it keeps: A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A14, A16, B1, B2, B3,
+B4, B5, B6, B7, B8, B9, B12 or G5.
 """
 
 from __future__ import annotations
