@@ -184,6 +184,8 @@ def test_wrong_input_is_one_line_with_exit_code_2(ensemble, journey, mini, tmp_p
     (tmp_path / "empty" / "a.1.mha").write_bytes(b"")
     (tmp_path / "empty" / "a.2.mha").write_bytes(b"")
     assert "would be one exam, 'a'" in error("predict", "-p", ensemble, "-i", tmp_path / "empty", *out)
+    nowhere = error("predict", "-p", ensemble, "-i", mini / "set" / "input", "-o", "/proc/none/results.json", "--quiet")
+    assert "--out: the folder /proc/none cannot be made" in nowhere
     other = error("predict", "-p", journey.plugin, "-i", mini / "set" / "input", *out)
     assert "expected the 18 labels of the challenge, got 1" in other and "'block' is none of them" in other
     assert not (tmp_path / "results.json").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,10 +144,16 @@ def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
         if done.calibration is not None:
             print(f"what was calibrated on what: {done.calibration}")
         for row in rows:
-            value = f"{float(row['value']):.3f} ({float(row['ci_low']):.3f} to {float(row['ci_high']):.3f})"
-            print(f"members out of fold, mean AUROC of the labels: {value if row['value'] else row['reason']}")
+            print(f"members out of fold, mean AUROC of the labels: {_with_interval(row)}")
         print("The epochs were chosen on these cases: take figures to report from a test split.")
         print(RESEARCH)
+
+
+def _with_interval(row: Mapping[str, str]) -> str:
+    if not row["value"]:
+        return f"undefined ({row['reason']})"
+    interval = f" ({float(row['ci_low']):.3f} to {float(row['ci_high']):.3f})" if row["ci_low"] else ""
+    return f"{float(row['value']):.3f}{interval}"
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ exit code, so that it is never taken for an answer.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,12 +90,13 @@ def predict_folder(
         quiet: no progress bar.
 
     Raises:
-        UsageError: no exams, or a plugin with other labels.
+        UsageError: no exams, a plugin with other labels, or nowhere to write.
         RunFolderError: the kept exams are of another plugin, or another process is at work.
     """
     (plugin,) = predictor.plugins
     check_labels(plugin.card.labels.output_names, f"plugin {plugin.card.name!r}")
     exams = find_exams(folder)
+    _check_writable(out.parent)
     cases = [study_case(str(path.absolute()), None, case=_exam_name(path)) for path in exams]
     kept = work or out.parent / f".{out.stem}.work"
     done = predict_cohort(predictor, cases, kept, precision=precision, quiet=quiet)
@@ -107,6 +109,20 @@ def predict_folder(
         shutil.rmtree(kept)
     counts = {status: sum(row["status"] == status for row in done.rows) for status in ("ok", "warn", "error")}
     return Submission(out, notes, told, counts, done.exit_code)
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out before hours of work, and not after, that nothing can be written.
+
+    Raises:
+        UsageError: the folder is not there and cannot be made, or this user may not write into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: the folder {folder} cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--out: expected a folder that this user may write into, not so: {folder}")
 
 
 def _exam_name(path: Path) -> str:
