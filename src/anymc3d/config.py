@@ -101,8 +101,9 @@ class NetworkSettings:
     The network gives scores (1, K, X, Y, Z), of which the largest decides, or whole-number labels.
     """
 
-    normalise: Literal["unit", "window", "zscore", "none"]
-    """``unit``: lowest voxel to 0, highest to 1; ``window``: low and high of ``window`` to 0 and 1."""
+    normalise: Literal["unit", "percentile", "window", "zscore", "none"]
+    """``unit``: lowest voxel to 0, highest to 1; ``percentile``: the same, of the voxels between the 0.1st and the
+    99.9th percentile; ``window``: low and high of ``window`` to 0 and 1."""
     window: tuple[float, float] | None = None
     orientation: str = "RAS"
     """Where the network's three axes point, such as ``RAS`` or ``LIA``."""

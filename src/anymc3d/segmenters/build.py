@@ -21,8 +21,9 @@ from anymc3d.segmenters.network import NetworkSegmenter, Run
 from anymc3d.segmenters.program import ProgramSegmenter, find_program
 from anymc3d.segmenters.store import PREFIX, keep_model, stored_model
 
-CONFORMED = NetworkSettings(normalise="unit", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
-"""What brain MeshNets were trained on: 256 voxels of 1 mm a side in FreeSurfer's orientation, intensities 0 to 1."""
+CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
+"""What brain MeshNets were trained on: 256 voxels of 1 mm a side in FreeSurfer's orientation, intensities 0 to 1
+without the brightest outliers."""
 
 
 def build_segmenters(

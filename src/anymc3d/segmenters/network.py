@@ -22,6 +22,7 @@ Run = Callable[[NDArray[np.float32]], NDArray]
 """(1, 1, X, Y, Z) float32 to what the network gives."""
 _AXIS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 _MOST_VOXELS = 1 << 29
+_OUTERMOST = (0.1, 99.9)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ def normalise(voxels: NDArray[np.float32], settings: NetworkSettings) -> NDArray
     if settings.normalise == "zscore":
         spread = float(voxels.std(dtype=np.float64)) or 1.0
         return ((voxels - np.float32(voxels.mean(dtype=np.float64))) / np.float32(spread)).astype(np.float32)
-    low, high = settings.window or (float(voxels.min()), float(voxels.max()))
+    if settings.normalise == "percentile":
+        low, high = (float(value) for value in np.percentile(voxels, _OUTERMOST))
+    else:
+        low, high = settings.window or (float(voxels.min()), float(voxels.max()))
     scaled = (np.clip(voxels, low, high) - np.float32(low)) / np.float32(max(high - low, np.finfo(np.float32).tiny))
     return scaled.astype(np.float32)
 

@@ -65,6 +65,8 @@ class ProgramSegmenter:
             nibabel.save(nibabel.Nifti1Image(scan.voxels, scan.affine), given)
             command = [self.program, "-i", str(given), "-o", str(made), "--roi_subset", *self.organs]
             _run([*command, "--fast"] if self.fast else command, self.timeout_s)
+            if not made.is_dir():
+                raise ScanError("TotalSegmentator ended well, but left no folder of organs; run it by hand to see why")
             try:
                 return read_organs(str(made), self.organs, scan)
             except ScanError as error:
