@@ -26,6 +26,7 @@ from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
 
 SMALL = QuickSettings(outer_folds=3, inner_folds=2, decays=(0.1,), fractions=(0.5,), repeats=2, resamples=100)
+NO_CURVE = replace(SMALL, fractions=())
 SPLITS = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
 
 
@@ -150,15 +151,15 @@ def test_features_of_a_stopped_run_are_kept(done, journey, tmp_path, monkeypatch
 
     monkeypatch.setattr(VolumeClassifier, "encode", dies)
     with pytest.raises(KeyboardInterrupt):
-        quick(journey, manifest, tmp_path / "run", smaller)
+        quick(journey, manifest, tmp_path / "run", smaller, settings=NO_CURVE)
     asked = StopRequest()
     asked.signal = 15
     monkeypatch.setattr(quick_run, "listening", lambda: _Held(asked))
     with pytest.raises(InterruptedRunError, match="the same command goes on") as caught:
-        quick(journey, manifest, tmp_path / "run", smaller)
+        quick(journey, manifest, tmp_path / "run", smaller, settings=NO_CURVE)
     assert caught.value.exit_code == 75
     monkeypatch.setattr(quick_run, "listening", lambda: _Held(StopRequest()))
-    quick(journey, manifest, tmp_path / "run", smaller)
+    quick(journey, manifest, tmp_path / "run", smaller, settings=NO_CURVE)
     assert len(calls) == 6 + 11
 
 
@@ -218,7 +219,8 @@ def test_whatever_decides_the_features_is_in_their_key():
 def test_every_kind_of_labels(journey, done, tmp_path, labels, columns, monkeypatch):
     forbid_backbone(monkeypatch)
     manifest = write_manifest(journey, tmp_path / "m.csv", **columns)
-    report = json.loads(quick(journey, manifest, tmp_path / "run", f"labels={labels}").read_text())
+    run = quick(journey, manifest, tmp_path / "run", f"labels={labels}", settings=NO_CURVE)
+    report = json.loads(run.read_text())
     plugin = load_plugin(tmp_path / "run" / "plugin.safetensors")
     assert report["headline"] == "macro"
     assert [row["label"] for row in report["out_of_fold_auroc"]] == [*plugin.card.labels.output_names, "macro"]
@@ -243,8 +245,7 @@ def test_cases_that_are_left_out_by_their_regions_are_in_nothing(done, journey, 
         return [replace(found[0], scans={}, hashes={}, excluded="too small"), *found[1:]]
 
     monkeypatch.setattr(quick_run, "prepare_all", without_the_first)
-    settings = replace(SMALL, repeats=1)
-    report = json.loads(quick(journey, done[0] / "manifest.csv", tmp_path / "run", settings=settings).read_text())
+    report = json.loads(quick(journey, done[0] / "manifest.csv", tmp_path / "run", settings=NO_CURVE).read_text())
     assert (report["cases"]["pool"], report["cases"]["train"]) == (15, 11)
     assert [row["case"] for row in read_table(tmp_path / "run" / "oof.csv")] == [f"case{i:02d}" for i in range(1, 16)]
 
