@@ -12,6 +12,10 @@ from anymc3d.page.style import STYLE
 RESEARCH_ONLY = "Research use only. Not a medical device."
 
 
+class Markup(str):
+    """Text that is HTML already."""
+
+
 def document(
     *, title: str, generator: str, identity: str, body: Iterable[str], style: str = "", script: str = ""
 ) -> str:
@@ -46,18 +50,20 @@ def document(
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Return a table whose first column heads the rows; ``numbers``: which columns are set flush right."""
+    """Return a table whose first column heads the rows; ``numbers``: which columns are set flush right.
+
+    Cells are plain text, unless they are :class:`Markup`.
+    """
 
     def cell(index: int, text: str) -> str:
         kind = ' class="number"' if index in numbers else ""
-        if index == 0:
-            return f'<th scope="row"{kind}>{escape(text)}</th>'
-        return f"<td{kind}>{escape(text)}</td>"
+        shown = text if isinstance(text, Markup) else escape(text)
+        return f'<th scope="row"{kind}>{shown}</th>' if index == 0 else f"<td{kind}>{shown}</td>"
 
+    right = ' class="number"'
     heads = "".join(
-        f'<th scope="col"{" class=number" if i in numbers else ""}>{escape(name)}</th>'
-        for i, name in enumerate(columns)
-    ).replace("class=number", 'class="number"')
+        f'<th scope="col"{right if i in numbers else ""}>{escape(name)}</th>' for i, name in enumerate(columns)
+    )
     body = "\n".join(f"<tr>{''.join(cell(i, text) for i, text in enumerate(row))}</tr>" for row in rows)
     # A wide table scrolls in its own frame, which the keyboard must be able to reach.
     return (

@@ -1,0 +1,120 @@
+"""``anymc3d report FOLDER | -p PLUGIN -i SCAN -o report.html``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymc3d.cli.explain import DEFAULT_METHOD
+from anymc3d.cli.predict import read_inputs
+from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.data.case import Case
+    from anymc3d.pseudonyms import Pseudonyms
+    from anymc3d.report.study import StudyFacts
+
+DEFAULT_WORST = 6
+OF_A_STUDY = ("plugin", "input", "case", "series", "method")
+OF_FIGURES = ("predictions", "manifest", "task")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "folder", type=Path, nargs="?", metavar="FOLDER", help="a training run, an evaluation, or OUT/<case> of explain"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="report.html", help="the file to write")
+    study = parser.add_argument_group("a study")
+    study.add_argument("-p", "--plugin", metavar="PLUGIN", help="one plugin or ensemble")
+    study.add_argument("-i", "--input", nargs="+", action="extend", metavar="SCAN", help="as in 'anymc3d predict'")
+    study.add_argument("--case", metavar="ID", help="which case of a manifest")
+    study.add_argument("--series", metavar="RULE", help="of a DICOM folder, as in 'anymc3d predict'")
+    study.add_argument("--method", metavar="M", help=f"as in 'anymc3d explain', or all of a folder ({DEFAULT_METHOD})")
+    study.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    study.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    figures = parser.add_argument_group("a run or an evaluation")
+    figures.add_argument("--predictions", type=Path, metavar="P.csv", help="of an evaluation, for its worst cases")
+    figures.add_argument("--manifest", type=Path, metavar="M.csv", help="of an evaluation, for its worst cases")
+    figures.add_argument("--task", type=Path, metavar="task.yaml", help="of an evaluation whose cells are not 0 and 1")
+    figures.add_argument("--groups", metavar="COL[,COL…]", help="of a run: also figures per value of these columns")
+    figures.add_argument(
+        "--worst", type=int, default=DEFAULT_WORST, metavar="N", help=f"most confident errors ({DEFAULT_WORST})"
+    )
+    add_pseudonymize(parser, "name cases by keyed pseudonyms in place of their ids")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report of the same")
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write one report."""
+    _check_words(args)
+    from anymc3d.report.place import check_out, kind_of, write_report
+
+    kind = "case" if args.folder is None else kind_of(args.folder)
+    _check_options(args, kind)
+    # Before any work: a wrong name of the file should not cost minutes.
+    if not args.out.exists() or args.overwrite:
+        check_out(args.out, "", overwrite=True)
+    pseudonyms = chosen_pseudonyms(args, [args.out.parent])
+    if kind == "case":
+        from anymc3d.report.study_page import study_page
+
+        facts = _study(args, pseudonyms)
+        check_out(args.out, facts.identity, overwrite=args.overwrite)
+        size = write_report(args.out, study_page(facts))
+    else:
+        raise UsageError("not yet")
+    if not args.quiet:
+        print(f"{args.out}: {size / 1e6:.1f} MB, opens in any browser without a network")
+        print("Research use only. Not a medical device.")
+    return 0
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    if args.folder is None and not (args.plugin and args.input):
+        raise UsageError("expected a FOLDER, or a plugin (-p) and a scan (-i)")
+    if args.worst < 0:
+        raise UsageError(f"--worst: expected 0 or more, got {args.worst}")
+
+
+def _check_options(args: argparse.Namespace, kind: str) -> None:
+    """Refuse options that this kind of report would ignore."""
+    wrong = OF_FIGURES if kind == "case" else OF_A_STUDY
+    wrong = (*wrong, "groups") if kind != "run" else (*wrong, *OF_FIGURES)
+    given = [name for name in wrong if getattr(args, name)]
+    if given:
+        what = {"case": "a study", "run": "a training run", "evaluation": "an evaluation"}[kind]
+        raise UsageError(f"--{given[0]}: has no meaning for a report of {what}; leave it out")
+
+
+def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+    from anymc3d.report.study import from_folder, from_plugin, renamed
+
+    plugin = load_plugin(args.plugin) if args.plugin else None
+    case = _one_case(args) if args.input else None
+    if args.folder is not None:
+        facts = from_folder(args.folder, plugin=plugin, case=case, method=args.method)
+        return facts if pseudonyms is None else renamed(facts, pseudonyms.case(facts.case))
+    if plugin is None or case is None:
+        raise UsageError("expected a plugin (-p) and a scan (-i)")
+    if pseudonyms is not None:
+        (case,) = pseudonyms.rename([case])
+    predictor = Predictor([plugin], backbone=args.backbone, device=args.device)
+    return from_plugin(predictor, case, method=args.method or DEFAULT_METHOD)
+
+
+def _one_case(args: argparse.Namespace) -> Case:
+    cases = read_inputs(args.input, None, args.series)
+    if args.case is not None:
+        found = [case for case in cases if case.id == args.case]
+        if not found:
+            raise UsageError(f"--case: no case {args.case!r} among the {len(cases)} of -i")
+        return found[0]
+    if len(cases) != 1:
+        raise UsageError(f"a report is of one study, got {len(cases)}; choose one with --case")
+    return cases[0]

@@ -1,0 +1,1 @@
+"""Self-contained HTML reports of one study, and of one training run or evaluation."""

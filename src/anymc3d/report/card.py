@@ -1,0 +1,64 @@
+"""The plugin's card on a page."""
+
+from __future__ import annotations
+
+from anymc3d.config import ViewSettings
+from anymc3d.page.document import paragraph, section, table
+from anymc3d.plugin_card import PluginCard
+from anymc3d.report.figures import metric_tables
+
+
+def card_section(card: PluginCard | None, name: str, file_hash: str) -> str:
+    """Return what the plugin's file says about itself, or that it was not given."""
+    if card is None:
+        return section("plugin", "Plugin", paragraph(f"{name}. Give its file with -p for its card."))
+    rows = [
+        ("Name", card.name),
+        ("Kind", f"ensemble of {len(card.members)} plugins" if card.members else card.kind),
+        ("Labels", f"{', '.join(card.labels.output_names)} ({card.labels.kind})"),
+        ("Modality", card.modality),
+        ("Method", f"{card.method.name}, rank {card.method.rank}, fusion {card.fusion}"),
+        ("Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"),
+        *((f"View {view}", _view(settings)) for view, settings in card.preprocessing.items()),
+        ("Calibration", _calibration(card)),
+        ("Cases by split", _cases(card)),
+        ("Licence", card.licence),
+        ("Intended use", card.intended_use),
+        ("Plugin hash", file_hash[:19] or "not known"),
+    ]
+    shown = [dict(row) for row in card.metrics]
+    figures = metric_tables(shown) if shown else paragraph("It holds no figures.")
+    return section(
+        "plugin",
+        "Plugin",
+        table("What the plugin's file says", ("What", "Value"), [row for row in rows if row[1]]),
+        "<h3>Its figures on the validation split</h3>",
+        paragraph(
+            "Made while it was trained; the operating point was chosen on the same cases, so they flatter it.", "quiet"
+        ),
+        figures,
+    )
+
+
+def _view(view: ViewSettings) -> str:
+    x, y, slices = view.size
+    parts = [f"{x} × {y} pixels", "every slice" if slices is None else f"{slices} slices", f"plane {view.plane}"]
+    if view.field_of_view is not None:
+        parts.append(f"{' × '.join(f'{v:g}' for v in view.field_of_view)} mm")
+    windows = ", ".join(f"{low:g} to {high:g}" for low, high in view.windows)
+    return ", ".join([*parts, f"{view.normalise} {windows}".strip()])
+
+
+def _calibration(card: PluginCard) -> str:
+    if card.calibration is not None:
+        return f"{card.calibration.method}, fitted on {card.calibration.cases} cases of {card.calibration.split}"
+    return "that of its members" if card.is_calibrated else "none"
+
+
+def _cases(card: PluginCard) -> str:
+    """From the numbers per split."""
+    parts = []
+    for name, value in card.split.items():
+        if isinstance(value, dict) and "cases" in value:
+            parts.append(f"{name} {value['cases']}")
+    return ", ".join(parts)

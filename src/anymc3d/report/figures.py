@@ -1,0 +1,125 @@
+"""Rows of ``metrics.csv`` as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from anymc3d.evaluate.study_rows import ALL
+from anymc3d.page.document import paragraph, table
+
+FREE = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "brier": "Brier score",
+    "expected_calibration_error": "Calibration error",
+}
+DECIDED = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "accuracy": "Accuracy",
+}
+"""Metrics on a page: without a threshold, and at an operating point. ``metrics.csv`` has all."""
+
+_NOT_RATES = ("threshold", "failed_cases")
+Row = Mapping[str, object]
+
+
+def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
+    """Return the tables of one group: figures without a threshold, then by operating point; reasons below."""
+    own = [row for row in rows if row["group"] == group]
+    parts = []
+    free = _lines(own, FREE, ("label",))
+    if free:
+        parts.append(_table("Without a threshold", ("label",), FREE, free, own))
+    decided = _lines(own, DECIDED, ("label", "operating_point"))
+    if decided:
+        parts.append(_table("At operating points", ("label", "operating_point"), DECIDED, decided, own))
+    failed = next((row for row in own if row["metric"] == "failed_cases" and _number(row["value"])), None)
+    if failed is not None:
+        parts.append(paragraph(f"{text_of(failed['value'])} of {failed['n']} cases have no prediction."))
+    reasons = list(dict.fromkeys(_reason(row) for row in own if row["metric"] in {**FREE, **DECIDED} and row["reason"]))
+    if reasons:
+        parts.append(paragraph("Without value or interval: " + "; ".join(reasons) + ".", "quiet"))
+    return "\n".join(parts)
+
+
+def subgroup_tables(rows: Sequence[Row]) -> str:
+    """Return one table of all groups: AUROC, sensitivity and specificity; nothing where there are no groups."""
+    others = [row for row in rows if row["group"] != ALL]
+    shown = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
+    keys = ("group", "label", "operating_point")
+    lines: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in others:
+        if row["metric"] in ("sensitivity", "specificity"):
+            lines.setdefault(_key(row, keys), {})[str(row["metric"])] = row
+    for key, cells in lines.items():
+        found = [row for row in others if row["metric"] == "auroc" and _key(row, keys[:2]) == key[:2]]
+        cells |= {"auroc": found[0]} if found else {}
+    return _table("Subgroups", keys, shown, lines, others) if lines else ""
+
+
+def cell_of(row: Row | None) -> str:
+    """``0.912 (0.874 to 0.939)``, ``undefined``, or nothing where there is no such row."""
+    if row is None:
+        return ""
+    value, low, high = (_number(row[name]) for name in ("value", "ci_low", "ci_high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def text_of(value: object) -> str:
+    """A number of cases without a decimal point."""
+    number = _number(value)
+    return "" if number is None else f"{number:g}"
+
+
+def _lines(
+    rows: Sequence[Row], metrics: Mapping[str, str], keys: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, Row]]:
+    lines: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        if row["metric"] in metrics and row["metric"] not in _NOT_RATES:
+            lines.setdefault(_key(row, keys), {})[str(row["metric"])] = row
+    return lines
+
+
+def _key(row: Row, keys: Sequence[str]) -> tuple[str, ...]:
+    return (*(str(row[key] or "") for key in keys), str(row["plugin"] or ""), str(row["split"] or ""))
+
+
+def _table(
+    caption: str,
+    keys: Sequence[str],
+    metrics: Mapping[str, str],
+    lines: Mapping[tuple[str, ...], Mapping[str, Row]],
+    rows: Sequence[Row],
+) -> str:
+    several = len({row["plugin"] for row in rows}) > 1
+    shown = [name for name in metrics if any(name in cells for cells in lines.values())]
+    names = {"label": "Label", "operating_point": "Operating point", "group": "Group"}
+    columns = [*(names[key] for key in keys), *(["Plugin"] if several else []), "Cases"]
+    body = []
+    for key, cells in lines.items():
+        first = next(iter(cells.values()))
+        positive = text_of(first["n_positive"])
+        cases = text_of(first["n"]) + (f" ({positive} positive)" if positive else "")
+        front = [*key[: len(keys)], *([key[-2]] if several else []), cases]
+        body.append([*front, *(cell_of(cells.get(name)) for name in shown)])
+    level = "Brackets are 95 % confidence intervals"
+    return table(f"{caption}. {level}.", [*columns, *(metrics[name] for name in shown)], body)
+
+
+def _reason(row: Row) -> str:
+    point = f" at {row['operating_point']}" if row["operating_point"] else ""
+    label = f" of {row['label']}" if row["label"] else ""
+    return f"{({**FREE, **DECIDED})[str(row['metric'])]}{label}{point}: {row['reason']}"
+
+
+def _number(value: object) -> float | None:
+    """A cell of the table or a value of the card."""
+    if value is None or value == "":
+        return None
+    return float(str(value))

@@ -1,0 +1,86 @@
+"""Where a report is written, and what kind of folder it is made from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from anymc3d import atomic
+from anymc3d.errors import UsageError
+
+KINDS = ("run", "evaluation", "case")
+_RECORDS = {"run": "run.json", "evaluation": "evaluation.json", "case": "explain.json"}
+_EXPECTED = (
+    "expected the folder of a training run, of 'anymc3d evaluate', or of one case of 'anymc3d explain' (OUT/<case>)"
+)
+
+
+def kind_of(folder: Path) -> str:
+    """Return one of ``KINDS``.
+
+    Raises:
+        UsageError: it is none of them, or a whole explain folder, of which one case must be chosen.
+    """
+    if not folder.exists():
+        raise UsageError(f"{folder}: no such folder; {_EXPECTED}")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: {_EXPECTED}, got a file; a scan is given with -i, a plugin with -p")
+    for kind, name in _RECORDS.items():
+        if (folder / name).is_file():
+            record = read_record(folder / name)
+            if record.get("kind") == "explain":
+                raise UsageError(_choose_case(folder))
+            # An unfinished or older record says its kind; one of a case has a case in place of it.
+            if kind == "case" or record.get("kind") == {"run": "train", "evaluation": "evaluation"}[kind]:
+                return kind
+    raise UsageError(f"{folder}: {_EXPECTED}, got a folder without any of {', '.join(_RECORDS.values())}")
+
+
+def read_record(path: Path) -> dict[str, object]:
+    """Read a folder's JSON record.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON record, but it is damaged ({error})") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{path}: expected a JSON object, got {type(record).__name__}")
+    return record
+
+
+def _choose_case(folder: Path) -> str:
+    cases = sorted(path.parent.name for path in folder.glob("*/explain.json"))
+    shown = ", ".join(cases[:4]) + (f" and {len(cases) - 4} more" if len(cases) > 4 else "")
+    return f"{folder}: holds {len(cases)} explained cases ({shown}); a report is of one, for instance OUT/<case>"
+
+
+def check_out(out: Path, identity: str, *, overwrite: bool) -> None:
+    """Refuse to write over anything but an earlier report of the same subject.
+
+    Raises:
+        UsageError: ``out`` is a folder, has another ending, or holds something else and ``overwrite`` is off.
+    """
+    if out.is_dir():
+        raise UsageError(f"-o {out}: expected a file such as report.html, got a folder")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"-o {out}: expected a file name ending with .html")
+    if overwrite or not out.exists():
+        return
+    with out.open("rb") as file:
+        head = file.read(2000).decode("utf-8", "replace")
+    if '<meta name="generator" content="anymc3d report' not in head:
+        raise UsageError(f"-o {out}: is not a report of anymc3d; choose another name, or give --overwrite")
+    found = re.search(r'<meta name="identity" content="([^"]*)">', head)
+    if found is None or found[1] != identity:
+        raise UsageError(f"-o {out}: is a report of something else; choose another name, or give --overwrite")
+
+
+def write_report(out: Path, html: str) -> int:
+    """Write the page atomically and return its size in bytes."""
+    content = html.encode("utf-8", "replace")
+    atomic.write_bytes(out, content)
+    return len(content)

@@ -1,0 +1,66 @@
+"""Planes of a scan as still pictures, for paper, for browsers without scripts and for tables of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.explain.picture import HEAT_COLOURS, OPACITY, PLANES, plane_of
+from anymc3d.report.volumes import Grey, Reduced
+
+SIDES: Mapping[str, tuple[str, str, str, str]] = {
+    "axial": ("R", "L", "A", "P"),
+    "coronal": ("R", "L", "S", "I"),
+    "sagittal": ("P", "A", "S", "I"),
+}
+"""Plane -> the patient's side at the left, right, top and bottom edge of its picture."""
+_AXES = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
+"""Plane -> the volume axes that run along the picture's width and height."""
+
+
+def palette() -> NDArray[np.uint8]:
+    """The heat colours, (256, 3)."""
+    from matplotlib import colormaps
+
+    return (colormaps[HEAT_COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def size_mm(plane: str, extent_mm: tuple[float, float, float]) -> tuple[float, float]:
+    """Width and height of a plane's picture."""
+    first, second = _AXES[plane]
+    return extent_mm[first], extent_mm[second]
+
+
+def still(plane: str, scan: Reduced, index: int, heat: Grey | None, longest: int) -> Grey:
+    """One plane through ``index`` of the reduced scan, upright, in millimetre proportions, (rows, columns, 3).
+
+    Args:
+        heat: (I, J, K) on any grid over the same extent, or None.
+        longest: pixels of the longer side.
+    """
+    width_mm, height_mm = size_mm(plane, scan.extent_mm)
+    scale = longest / max(width_mm, height_mm)
+    size = (max(1, round(width_mm * scale)), max(1, round(height_mm * scale)))
+    grey = _enlarged(_upright(scan.grey, plane, index), size).astype(np.float64)
+    colour = np.repeat(grey[:, :, None], 3, axis=2)
+    if heat is not None:
+        across = PLANES[plane]
+        own = min(int((index + 0.5) * heat.shape[across] / scan.grey.shape[across]), heat.shape[across] - 1)
+        values = _enlarged(_upright(heat, plane, own), size)
+        alpha = (OPACITY * np.clip(values / 255 * 1.5, 0, 1))[:, :, None]
+        colour = colour * (1 - alpha) + palette()[values] * alpha
+    return colour.round().astype(np.uint8)
+
+
+def _upright(values: Grey, plane: str, index: int) -> Grey:
+    """(rows from above, columns), the patient's right on the left."""
+    return plane_of(values, PLANES[plane], index)[::-1]
+
+
+def _enlarged(pixels: Grey, size: tuple[int, int]) -> Grey:
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))

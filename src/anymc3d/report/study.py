@@ -1,0 +1,228 @@
+"""What a study's report says, from a plugin and a scan or from a folder that ``anymc3d explain`` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anymc3d import outputs
+from anymc3d.data.case import Case
+from anymc3d.data.dataset import CaseScans
+from anymc3d.data.preprocess import slice_plane
+from anymc3d.data.readers import read_volume
+from anymc3d.data.volume import Volume, to_ras
+from anymc3d.errors import ScanError, UsageError
+from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.explain.folder import CASE_RECORD
+from anymc3d.explain.heat import FUSED, Heat, explain_case
+from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins import Plugin
+from anymc3d.predict import Predictor
+
+DIRECTIONS = {"axial": "from feet to head", "coronal": "from back to front", "sagittal": "from left to right"}
+"""How slices are counted, after the scan was brought to RAS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """One case as its page shows it. ``card`` and ``scans`` may be absent in a report of an explain folder."""
+
+    case: str
+    status: str
+    message: str
+    plugin: str
+    probabilities: Mapping[str, float]
+    decisions: Mapping[str, int]
+    calibrated: bool
+    slice_weights: Mapping[str, Sequence[float]]
+    view_weights: Mapping[str, float]
+    maps: tuple[Heat, ...]
+    """One per label: over all views where there are several."""
+    method: str
+    scans: Mapping[str, Volume]
+    card: PluginCard | None
+    plugin_hash: str = ""
+    pictures: tuple[tuple[str, bytes], ...] = ()
+    """(what it shows, PNG) where the scan itself is not at hand."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The plugin's labels, in its order."""
+        return tuple(self.probabilities)
+
+    @property
+    def first_label(self) -> str:
+        """The one shown first: a positive decision before others, then the largest probability."""
+        return max(self.labels, key=lambda name: (self.decisions[name], self.probabilities[name]))
+
+    @property
+    def identity(self) -> str:
+        """Equal for reports of one case by one plugin."""
+        return f"study {self.case} {self.plugin}"
+
+    def direction(self, view: str) -> str:
+        """How the slices of a view are counted, where that is known."""
+        if self.card is None or view not in self.card.preprocessing:
+            return ""
+        settings = self.card.preprocessing[view]
+        plane: str = settings.plane
+        if plane == "auto":
+            if settings.image not in self.scans:
+                return ""
+            plane = slice_plane(to_ras(self.scans[settings.image]).spacing)
+        return f"{plane}, {DIRECTIONS[plane]}"
+
+
+def threshold_of(card: PluginCard, label: str) -> tuple[OperatingPoint | None, float | None]:
+    """A label's operating point and the probability it stands at; None where the largest probability decides."""
+    if card.labels.one_of_classes:
+        return None, None
+    names = list(card.labels.output_names)
+    raw = np.array([card.thresholds], dtype=np.float64)
+    logits = raw if card.calibration is None else card.calibration.apply(raw)
+    probability = float(outputs.probabilities(logits, card.labels.kind)[0, names.index(label)])
+    points = card.operating_points
+    return (OperatingPoint.from_dict(points[names.index(label)]) if points else None), probability
+
+
+def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
+    """Predict and explain one case.
+
+    Raises:
+        UsageError: an unknown method.
+        ScanError: the scan cannot be read or used.
+    """
+    (plugin,) = predictor.plugins
+    found = explain_case(predictor, case, methods=[method])
+    prediction = found.prediction
+    return StudyFacts(
+        case=case.id,
+        status=prediction.status,
+        message=prediction.message,
+        plugin=prediction.plugin,
+        probabilities=prediction.probabilities,
+        decisions=prediction.decisions,
+        calibrated=prediction.calibrated,
+        slice_weights=prediction.slice_weights,
+        view_weights=prediction.view_weights,
+        maps=_overall(found.heats, plugin.card.views),
+        method=method,
+        scans=found.scans,
+        card=plugin.card,
+        plugin_hash=plugin.hash,
+    )
+
+
+def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, method: str | None) -> StudyFacts:
+    """Read what ``anymc3d explain`` wrote of one case; nothing is computed anew.
+
+    Args:
+        folder: ``OUT/<case>``.
+        plugin: for its card and operating points.
+        case: its scan, to show what lies under the heat.
+        method: which of the folder's maps; by default its first.
+
+    Raises:
+        UsageError: the folder is of something else, failed, or does not fit the plugin, scan or method.
+    """
+    record = _read_record(folder)
+    if record["status"] == "error":
+        raise UsageError(f"{folder}: this case failed ({record['message']}); there is nothing to report")
+    if plugin is not None and plugin.card.name != record["plugin"]:
+        raise UsageError(
+            f"-p: expected the plugin that explained this case, {record['plugin']!r}, got {plugin.card.name!r}"
+        )
+    methods = list(dict.fromkeys(heat["method"] for heat in record["heatmaps"]))
+    chosen = method or next(iter(methods), "")
+    if chosen not in methods:
+        raise UsageError(f"--method: this folder has {', '.join(methods) or 'no heatmaps'}, not {chosen!r}")
+    rows = [row for row in record["heatmaps"] if row["method"] == chosen]
+    scans = {} if case is None else _scans(case, record)
+    views = list(record["slice_weights"])
+    kept = [row for row in rows if row["view"] == FUSED or len(views) == 1] if scans else []
+    return StudyFacts(
+        case=record["case"],
+        status=record["status"],
+        message=record["message"],
+        plugin=record["plugin"],
+        probabilities=record["probabilities"],
+        decisions=record["decisions"],
+        calibrated=record["calibrated"],
+        slice_weights=record["slice_weights"],
+        view_weights=record["view_weights"],
+        maps=tuple(_read_heat(folder, row, scans) for row in kept),
+        method=chosen,
+        scans=scans,
+        card=None if plugin is None else plugin.card,
+        plugin_hash="" if plugin is None else plugin.hash,
+        pictures=() if scans else tuple(_pictures(folder, rows)),
+    )
+
+
+def renamed(facts: StudyFacts, case: str) -> StudyFacts:
+    """The same under another case id."""
+    return replace(facts, case=case)
+
+
+def _overall(heats: Sequence[Heat], views: Sequence[str]) -> tuple[Heat, ...]:
+    return tuple(heat for heat in heats if heat.view == FUSED or len(views) == 1)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / CASE_RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        needed = {"case", "status", "message", "heatmaps"}
+        if record.get("status") != "error":
+            needed |= {"plugin", "probabilities", "decisions", "calibrated", "slice_weights", "view_weights", "inputs"}
+        missing = sorted(needed - set(record))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: expected the record of an explained case, but it is damaged ({error})") from None
+    if missing:
+        raise UsageError(f"{path}: expected the record of an explained case, but it has no {', '.join(missing)}")
+    return record
+
+
+def _scans(case: Case, record: Mapping[str, Any]) -> dict[str, Volume]:
+    """The scans, where their content is that of the explained case."""
+    scans = CaseScans(case)
+    found, wanted = scans.hashes(), record["inputs"]["hashes"]
+    if set(found.values()) & set(wanted.values()) != set(found.values()):
+        raise UsageError(f"-i: this is not the scan that was explained as case {record['case']!r}")
+    columns = {content: column for column, content in wanted.items()}
+    return {columns[content]: scans.volume(column) for column, content in found.items()}
+
+
+def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]) -> Heat:
+    name = next(name for name in row["files"] if name.endswith(".nii.gz"))
+    try:
+        volume = read_volume(str(folder / name))
+    except ScanError as error:
+        raise UsageError(f"{name}: expected a heatmap, but it cannot be read ({error.what})") from None
+    column = next((c for c, scan in scans.items() if scan.shape == volume.shape), None)
+    if column is None:
+        raise UsageError(f"{name}: lies on the grid of a scan that was not given; give every scan of the study")
+    return Heat(
+        label=row["label"],
+        view=row["view"],
+        method=row["method"],
+        column=column,
+        values=volume.voxels,
+        affine=volume.affine,
+        lowest=row["lowest"],
+        highest=row["highest"],
+    )
+
+
+def _pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
+    found = []
+    for row in rows:
+        for name in row["files"]:
+            if name.endswith(".png") and (folder / name).is_file():
+                found.append((f"{row['label']}, view {row['view']}, {row['method']}", (folder / name).read_bytes()))
+    return found

@@ -1,0 +1,185 @@
+"""The page of one study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from anymc3d.explain.folder import NOTICE
+from anymc3d.explain.methods import METHODS
+from anymc3d.page.document import (
+    RESEARCH_ONLY,
+    Markup,
+    data_url,
+    document,
+    listing,
+    paragraph,
+    section,
+    table,
+)
+from anymc3d.page.plot_style import PLOT_STYLE
+from anymc3d.report.card import card_section
+from anymc3d.report.study import StudyFacts, threshold_of
+from anymc3d.report.viewer import viewer
+from anymc3d.report.viewer_script import VIEWER_SCRIPT, VIEWER_STYLE
+from anymc3d.report.volumes import jpeg
+from anymc3d.version import __version__
+
+GENERATOR = f"anymc3d report {__version__}"
+CALIBRATED = "The probabilities are calibrated: they were fitted to outcomes of other cases."
+NOT_CALIBRATED = (
+    "The probabilities are not calibrated: 0.9 does not mean that nine of ten such cases are positive. Read them "
+    "against the operating point alone."
+)
+_MAX_PICTURES = 12
+_WIDTH, _HEIGHT, _TOP = 560, 150, 24
+
+STYLE = """
+.meter { width: 8rem; height: 1.1rem; display: block; } .meter .full { fill: var(--card); stroke: var(--line); }
+.meter .mark { stroke: var(--text); stroke-width: 1.5; }
+.yes { font-weight: 700; } .attention svg text { font-size: 17px; }
+.bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem 2rem; }
+ .attention rect { fill: var(--bar); }
+.attention .even { stroke: var(--quiet); stroke-dasharray: 3 3; } .shown { max-width: 100%; height: auto; }
+"""
+
+
+def study_page(facts: StudyFacts) -> str:
+    """Return the whole page."""
+    title = f"Case {facts.case}, plugin {facts.plugin}"
+    body = [
+        f"<header>\n<h1>{escape(title)}</h1>",
+        _verdict(facts),
+        f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
+        section("answer", "Answer", *_answer(facts)),
+        section("warnings", "Warnings", *_warnings(facts)),
+        section("heat", "Where the classifier looked", *_heat(facts)),
+        section("slices", "Attention along the slices", *_attention(facts)) if facts.slice_weights else "",
+        card_section(facts.card, facts.plugin, facts.plugin_hash),
+        f"</main>\n<footer><p>anymc3d {escape(__version__)}. {RESEARCH_ONLY}</p></footer>",
+    ]
+    script = VIEWER_SCRIPT if facts.maps else ""
+    style = PLOT_STYLE + STYLE + VIEWER_STYLE
+    return document(title=title, generator=GENERATOR, identity=facts.identity, body=body, style=style, script=script)
+
+
+def _verdict(facts: StudyFacts) -> str:
+    decided = [name for name in facts.labels if facts.decisions[name]]
+    if facts.card is not None and facts.card.labels.one_of_classes:
+        text = f"Decided: {', '.join(decided)}"
+    else:
+        text = f"Positive: {', '.join(decided)}" if decided else "No label is positive"
+    tone = "note" if facts.status == "ok" else "warning"
+    state = "no warnings" if facts.status == "ok" else "with warnings, see below"
+    return f'<p class="verdict {tone}">{escape(text)} ({state})</p>'
+
+
+def _answer(facts: StudyFacts) -> Iterator[str]:
+    yield paragraph(CALIBRATED if facts.calibrated else NOT_CALIBRATED)
+    rows = []
+    for name in facts.labels:
+        point, threshold = (None, None) if facts.card is None else threshold_of(facts.card, name)
+        probability = facts.probabilities[name]
+        if facts.card is None:
+            origin = "not recorded here; give the plugin with -p"
+        elif facts.card.labels.one_of_classes:
+            origin = "the largest probability decides"
+        elif point is None:
+            origin = "probability 0.5: none was chosen"
+        else:
+            chosen = f"{point.criterion} on {point.source_split}, {point.n} cases, {point.n_positive} positive"
+            origin = f"{threshold:.3f} ({chosen})"
+        decided = Markup('<span class="yes">positive</span>') if facts.decisions[name] else "negative"
+        rows.append((name, Markup(_meter(probability, threshold)), f"{probability:.3f}", origin, decided))
+    columns = ("Label", "0 to 1", "Probability", "Operating point", "Decision")
+    yield table("Probabilities and decisions", columns, rows, numbers=(2,))
+    if facts.card is not None and not facts.card.labels.one_of_classes:
+        yield paragraph("The line across a bar is the operating point: at or above it the label is positive.", "quiet")
+
+
+def _meter(probability: float, threshold: float | None) -> str:
+    mark = "" if threshold is None else f'<path class="mark" d="M{100 * threshold:.1f} 0V14"/>'
+    return (
+        '<svg class="meter" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect style="fill:none;stroke:var(--quiet)" x="0" y="2" width="100" height="10"/>'
+        f'<rect x="0" y="2" width="{100 * probability:.1f}" height="10"/>{mark}</svg>'
+    )
+
+
+def _warnings(facts: StudyFacts) -> Iterator[str]:
+    lines = [line for line in facts.message.split("; ") if line]
+    yield listing(lines) if lines else paragraph("None.")
+    if facts.card is None:
+        yield paragraph("The plugin's file was not given, so its card and operating points are not shown.")
+
+
+def _heat(facts: StudyFacts) -> Iterator[str]:
+    summary = METHODS[facts.method].summary if facts.method in METHODS else ""
+    views = list(facts.slice_weights)
+    over = f", over the views {', '.join(views)} together" if len(views) > 1 else ""
+    yield paragraph(f"Method {facts.method}: {summary}{over}." if summary else f"Method {facts.method}{over}.")
+    if facts.maps:
+        yield viewer(facts)
+        return
+    yield paragraph("The scan was not given (-i), so the pictures are those that 'anymc3d explain' drew.")
+    for what, content in facts.pictures[:_MAX_PICTURES]:
+        picture = data_url(_smaller(content), "jpeg")
+        alt = f"Three planes of the scan, alone and under the heat: {what}"
+        yield f'<figure><figcaption>{escape(what)}</figcaption><img class="shown" src="{picture}" alt="{escape(alt)}">'
+        yield "</figure>"
+    if not facts.pictures:
+        yield paragraph("The folder holds no pictures.")
+    if len(facts.pictures) > _MAX_PICTURES:
+        yield paragraph(f"{len(facts.pictures) - _MAX_PICTURES} more pictures are in the folder.")
+    yield paragraph(NOTICE.capitalize() + ".")
+
+
+def _smaller(content: bytes) -> bytes:
+    """A picture of the explain folder as JPEG."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        return jpeg(np.asarray(image.convert("RGB")))
+
+
+def _attention(facts: StudyFacts) -> Iterator[str]:
+    if len(facts.slice_weights) > 1:
+        shares = ", ".join(f"{view} {weight:.0%}" for view, weight in facts.view_weights.items())
+        yield paragraph(f"Weight of the views: {shares}.")
+    yield paragraph(
+        "How much each slice, as the plugin sees it, counts in the answer. The weights of a view add up to 1; the "
+        "dashed line is an even share. They are the same for all labels.",
+    )
+    yield '<div class="bars">'
+    yield from (_attention_bars(view, list(own), facts.direction(view)) for view, own in facts.slice_weights.items())
+    yield "</div>"
+
+
+def _attention_bars(view: str, weights: list[float], direction: str) -> str:
+    count, most = len(weights), max(max(weights), 1e-9)
+    step, room = _WIDTH / count, _HEIGHT - _TOP - 24
+    bars = "".join(
+        f'<rect x="{i * step + 0.5:.2f}" y="{_TOP + room * (1 - w / most):.2f}" width="{max(step - 1, 0.5):.2f}"'
+        f' height="{room * w / most:.2f}"><title>slice {i + 1}: {w:.3f}</title></rect>'
+        for i, w in enumerate(weights)
+    )
+    even = _TOP + room * (1 - 1 / count / most)
+    top = weights.index(max(weights)) + 1
+    name = f"View {view}" + (f" ({direction})" if direction else "")
+    text = (
+        f"{name}: {count} slices, the largest weight {max(weights):.3f} at slice {top}, an even share {1 / count:.3f}"
+    )
+    rows = [(f"{i + 1}", f"{weight:.4f}") for i, weight in enumerate(weights)]
+    figures = table(f"Weights of view {view}", ("Slice", "Weight"), rows, numbers=(1,))
+    return (
+        f'<figure class="attention"><figcaption>{escape(name)}</figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
+        f'<text x="0" y="16">largest {max(weights):.3f}, slice {top}</text>{bars}'
+        f'<line class="even" x1="0" x2="{_WIDTH}" y1="{even:.2f}" y2="{even:.2f}"/>'
+        f'<text x="0" y="{_HEIGHT - 5}">slice 1</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT - 5}" text-anchor="end">slice {count}</text></svg>'
+        f"<details><summary>Weights of view {escape(view)} as a table</summary>{figures}</details></figure>"
+    )
