@@ -117,8 +117,8 @@ def measure(tasks: dict[str, dict[str, Task]], rounds: int) -> dict[str, dict[st
     return found
 
 
-def report(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
-    shape = " x ".join(map(str, SHAPE))
+def report(found: dict[str, dict[str, list[float]]], rounds: int, slices: int) -> str:
+    shape = " x ".join(map(str, (*SHAPE[:2], slices)))
     inflater = "ISA-L (the extra `fast`)" if importlib.util.find_spec("isal") else "zlib"
     lines = [
         "# Reading: a scan from its file, and from the cache",
@@ -128,7 +128,7 @@ def report(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
         f"MONAI {monai.__version__}, nibabel {nibabel.__version__}, pydicom {pydicom.__version__}, "
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
         "",
-        "    python benchmarks/reading.py",
+        f"    python benchmarks/reading.py --slices {slices} --rounds {rounds}",
         "",
         "| | MONAI | anymc3d | times faster |",
         "|---|---|---|---|",
@@ -151,15 +151,14 @@ side, an entry of the cache of prepared scans on the other, which is compared wi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--slices", type=int, default=SHAPE[2], help="fewer for a quick look; writes no page")
+    parser.add_argument("--slices", type=int, default=SHAPE[2], help="fewer for a quick look")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         tasks = contestants(Path(folder), made_scan((*SHAPE[:2], args.slices)))
-        text = report(measure(tasks, args.rounds), args.rounds) + NOTES
+        text = report(measure(tasks, args.rounds), args.rounds, args.slices) + NOTES
     print(text)
-    if args.slices == SHAPE[2]:
-        REPORT_PATH.write_text(text, encoding="utf-8")
+    REPORT_PATH.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
