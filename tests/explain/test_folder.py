@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.main import main
-from anymc3d.cli.predict import read_inputs
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name
 from anymc3d.explain.scores import shuffled

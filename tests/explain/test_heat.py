@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.cli.predict import read_inputs
+from anymc3d.cli.inputs import read_inputs
 from anymc3d.data.dataset import CaseScans
 from anymc3d.ensembles import make_ensemble
 from anymc3d.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anymc3d.cli.predict import read_inputs
+from anymc3d.cli.inputs import add_case_options, add_input, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
@@ -15,9 +15,7 @@ DEFAULT_METHOD = "grad-rollout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("-p", "--plugin", required=True, metavar="PLUGIN", help="one plugin or ensemble")
-    parser.add_argument(
-        "-i", "--input", nargs="+", action="extend", required=True, metavar="SCAN", help="as in 'anymc3d predict'"
-    )
+    add_input(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
     parser.add_argument(
         "--method",
@@ -33,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score the maps by deletion, insertion and shuffled weights (some twenty predictions for each)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="heatmaps alone, no PNG")
-    parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
-    parser.add_argument("--series", metavar="RULE", help="of a DICOM folder, as in 'anymc3d predict'")
+    add_case_options(parser)
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add_pseudonymize(parser, "name the folders by keyed pseudonyms in place of the case ids")
@@ -61,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     plugin = load_plugin(args.plugin)
     for label in args.label or ():
         label_index(label, plugin.card.labels.output_names)
-    cases = read_inputs(args.input, args.split, args.series)
+    cases = cases_of(args)
     if pseudonyms is not None:
         cases = list(pseudonyms.rename(cases))
-    predictor = Predictor([plugin], backbone=args.backbone, device=args.device)
+    predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
     settings = ExplainSettings(
         methods=methods,
         labels=tuple(args.label or ()),

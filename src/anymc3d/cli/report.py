@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.explain import DEFAULT_METHOD
-from anymc3d.cli.predict import read_inputs
+from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 

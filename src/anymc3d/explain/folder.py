@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from anymc3d import atomic
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
 from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat
@@ -86,7 +86,7 @@ def explain_cohort(
         claim(out / RECORD, identity, "an explain run")
         for case in tqdm(cases, desc="explaining", unit="case", disable=True if quiet else None, leave=False):
             folder = out / file_name(case.id)
-            record = _finished(folder, case)
+            record = _finished(folder, predictor, case)
             if record is None:
                 record = _explain_into(folder, predictor, case, settings)
                 computed += 1
@@ -140,11 +140,11 @@ def write_scores(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         write_table(path, ("case", "label", "view", "method", *SCORES), rows)
 
 
-def _finished(folder: Path, case: Case) -> dict[str, Any] | None:
+def _finished(folder: Path, predictor: Predictor, case: Case) -> dict[str, Any] | None:
     """The record of an earlier run, where it is whole and of these scans."""
     try:
         record = json.loads((folder / CASE_RECORD).read_text(encoding="utf-8"))
-        same = record["status"] != "error" and record["inputs"] == _inputs(case, CaseScans(case).hashes())
+        same = record["status"] != "error" and record["inputs"] == _inputs(predictor, case)
         there = all((folder / name).is_file() for heat in record["heatmaps"] for name in heat["files"])
     except (OSError, ValueError, KeyError, TypeError, ScanError):
         # No record, a damaged one, or a scan that cannot be read now: the case is done (again).
@@ -152,9 +152,12 @@ def _finished(folder: Path, case: Case) -> dict[str, Any] | None:
     return record if same and there else None
 
 
-def _inputs(case: Case, hashes: dict[str, str]) -> dict[str, Any]:
+def _inputs(predictor: Predictor, case: Case) -> dict[str, Any]:
+    """What maps and scores depend on besides plugin and settings: the scans, the masks, what the manifest says."""
+    views = [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
+    masks = {column: content_hash(reference) for column, reference in case.masks.items()}
     spacing, center = (None if v is None else list(v) for v in (case.spacing, case.center))
-    return {"case": case.id, "hashes": hashes, "spacing": spacing, "center": center}
+    return {"hashes": {**masks, **predictor.scans(case).hashes(views)}, "spacing": spacing, "center": center}
 
 
 def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),
-        "inputs": _inputs(case, dict(found.hashes)),
+        "inputs": _inputs(predictor, case),
         "notice": NOTICE,
     }
     atomic.write_json(folder / CASE_RECORD, record)

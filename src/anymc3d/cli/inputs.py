@@ -1,0 +1,121 @@
+"""What scans a command is given: options and their reading, the same for every command that takes scans."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.data.case import Case
+
+_VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
+_TABLES = (".csv", ".tsv", ".npz")
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Add ``-i``."""
+    parser.add_argument(
+        "-i",
+        "--input",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="SCAN",
+        help="scans, or one manifest (.csv, MedMNIST .npz), or the views of one study as axial=A sagittal=B",
+    )
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add what else may be said of the scans: series, gaps, region, split."""
+    parser.add_argument(
+        "--series", metavar="RULE", help="of a DICOM folder: a series UID or its short hash, or Tag=value"
+    )
+    parser.add_argument(
+        "--allow-gaps", action="store_true", help="of a DICOM folder: missing or uneven slices are a warning"
+    )
+    parser.add_argument("--mask", metavar="FILE", help="of one scan: the segmentation of its region")
+    parser.add_argument(
+        "--center", nargs=3, type=float, metavar=("X", "Y", "Z"), help="of one scan: the point of interest, mm, RAS"
+    )
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the network that draws a plugin's region, or the TotalSegmentator program",
+    )
+    parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
+
+
+def cases_of(args: argparse.Namespace) -> list[Case]:
+    """The cases that the options of :func:`add_input` and :func:`add_case_options` name.
+
+    Raises:
+        UsageError: options that do not fit each other.
+        ManifestError: the manifest cannot be used.
+    """
+    return _with_region(read_inputs(args.input, args.split, args.series, allow_gaps=args.allow_gaps), args)
+
+
+def read_inputs(
+    inputs: list[str], splits: list[str] | None = None, series: str | None = None, *, allow_gaps: bool = False
+) -> list[Case]:
+    """Scans, one manifest, or ``view=scan`` pairs -> cases.
+
+    Raises:
+        UsageError: kinds of input are mixed, or two scans would get one id.
+        ManifestError: the manifest cannot be used.
+    """
+    from anymc3d.data.dicom.rules import with_gaps
+    from anymc3d.data.manifest import read_manifest
+    from anymc3d.predict import study_case
+
+    manifests = [text for text in inputs if text.lower().endswith(_TABLES)]
+    if manifests and len(inputs) > 1:
+        raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
+    if manifests and series:
+        raise UsageError("--series: a manifest has its own series column; leave the option out")
+    if manifests and allow_gaps:
+        raise UsageError("--allow-gaps: a manifest says it itself, in its series column: gaps=allow")
+    if manifests:
+        cases = list(read_manifest(manifests[0], check_scans=False).cases)
+        return [case for case in cases if not splits or case.split in splits]
+    if splits:
+        raise UsageError("--split: only a manifest has splits")
+
+    def rule(*scans: str) -> str | None:
+        return with_gaps(series) if allow_gaps and any(Path(scan).is_dir() for scan in scans) else series
+
+    pairs = [_VIEW.fullmatch(text) for text in inputs]
+    if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
+        if not all(pairs):
+            raise UsageError("expected scans, or view=scan for every view of one study, got both")
+        views = {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}
+        return [study_case(None, views, series=rule(*views.values()))]
+    cases = [study_case(str(Path(text).resolve()), None, series=rule(text)) for text in inputs]
+    _check_ids(cases)
+    return cases
+
+
+def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:
+    """The one scan of the command with what was said of its region."""
+    from dataclasses import replace
+
+    if args.mask is None and args.center is None:
+        return cases
+    if len(cases) != 1 or args.input[0].lower().endswith(_TABLES):
+        raise UsageError("--mask, --center: for one scan; a manifest has columns mask and center_x, center_y, center_z")
+    masks = {} if args.mask is None else {"mask": str(Path(args.mask).resolve())}
+    return [replace(cases[0], masks=masks, center=None if args.center is None else tuple(args.center))]
+
+
+def _check_ids(cases: list[Case]) -> None:
+    first: dict[str, int] = {}
+    for number, case in enumerate(cases, start=1):
+        if first.setdefault(case.id, number) != number:
+            what = f"inputs {first[case.id]} and {number} have the same file name, which is the case id"
+            raise UsageError(f"{what}; list them in a manifest with a case column")
