@@ -1,0 +1,82 @@
+"""What the zoo says about a network, and how one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from anymc3d.errors import UsageError
+from anymc3d.models.zoo.volumes import Sizes
+
+Builder = Callable[[int, int, torch.Generator], nn.Module]
+"""(number of logits K, channels C, generator of initial values) -> the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooEntry:
+    """One network to compare with.
+
+    It is called as ``network(volume (B, C, S, H, W), slice_mask (B, S)) -> logits (B, K)``, see
+    :mod:`anymc3d.models.zoo.volumes`; values are those of the prepared view, in [0, 1] for windows, and what else a
+    pretrained encoder expects (mean and standard deviation) the network does itself.
+    """
+
+    name: str
+    title: str
+    """The name to use in reports."""
+    builder: Builder
+    kind: Literal["volume", "slices"]
+    """``slices``: each slice is encoded on its own, and padded slices change nothing. ``volume``: the volume is one
+    block, and a batch with padded slices is refused."""
+    weights: str
+    """What the paper starts from; ``from scratch`` where that is nothing."""
+    licence: str
+    """Of the published weights, or of the published code where there are none."""
+    citation: str
+    channels: tuple[int, ...] = (1, 3)
+    """Numbers of channels C it can be built for."""
+    sizes: Sizes = field(default_factory=Sizes)
+    """Sizes it takes, and what it does with others."""
+    notes: str = ""
+    """What was chosen where nothing is published, and what differs from the original."""
+
+    def build(self, num_logits: int, *, in_channels: int = 1, seed: int = 0) -> nn.Module:
+        """The network with initial values that depend on the arguments alone; the global generator is not moved.
+
+        Raises:
+            UsageError: this network cannot have so many channels or logits.
+        """
+        if in_channels not in self.channels:
+            known = " or ".join(str(count) for count in self.channels)
+            raise UsageError(f"{self.name}: expected {known} channels, got {in_channels}; set the view's normalisation")
+        if num_logits < 1:
+            raise UsageError(f"{self.name}: expected at least one logit, got {num_logits}")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would move a GPU's generator too
+            return self.builder(num_logits, in_channels, torch.Generator().manual_seed(seed))
+
+    def empty(self, num_logits: int, *, in_channels: int = 1) -> nn.Module:
+        """The network without memory for its weights: shapes and names only."""
+        with torch.device("meta"), _NothingDrawn():
+            return self.build(num_logits, in_channels=in_channels)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of initial values: without memory it does nothing, and takes seconds to do it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def count_parameters(network: nn.Module, *, trainable: bool) -> int:
+    """Numbers in all parameters, or only in those that are trained; buffers are not counted."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)
