@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
     "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
     "explain": ("anymc3d.cli.explain", "heatmaps of where a classifier looked, on the scan's own grid"),
+    "report": ("anymc3d.cli.report", "one self-contained HTML file of a study, a training run or an evaluation"),
     "calibrate": (
         "anymc3d.cli.calibrate",
         "fit operating points and probabilities on labelled cases, not weights",

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.explain import DEFAULT_METHOD
-from anymc3d.cli.inputs import read_inputs
+from anymc3d.cli.inputs import add_case_options, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.pseudonyms import Pseudonyms
+    from anymc3d.report.run import FiguresFacts
     from anymc3d.report.study import StudyFacts
 
 DEFAULT_WORST = 6
-OF_A_STUDY = ("plugin", "input", "case", "series", "method")
+OF_A_STUDY = ("plugin", "input", "case", "method", "backbone", "series", "mask", "center", "segmenter", "split")
 OF_FIGURES = ("predictions", "manifest", "task")
 
 
@@ -31,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("-p", "--plugin", metavar="PLUGIN", help="one plugin or ensemble")
     study.add_argument("-i", "--input", nargs="+", action="extend", metavar="SCAN", help="as in 'anymc3d predict'")
     study.add_argument("--case", metavar="ID", help="which case of a manifest")
-    study.add_argument("--series", metavar="RULE", help="of a DICOM folder, as in 'anymc3d predict'")
     study.add_argument("--method", metavar="M", help=f"as in 'anymc3d explain', or all of a folder ({DEFAULT_METHOD})")
     study.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     study.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_case_options(parser)
     figures = parser.add_argument_group("a run or an evaluation")
     figures.add_argument("--predictions", type=Path, metavar="P.csv", help="of an evaluation, for its worst cases")
     figures.add_argument("--manifest", type=Path, metavar="M.csv", help="of an evaluation, for its worst cases")
@@ -66,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
         check_out(args.out, facts.identity, overwrite=args.overwrite)
         size = write_report(args.out, study_page(facts))
     else:
-        raise UsageError("not yet")
+        from anymc3d.report.run_page import run_page
+
+        figures = _figures(args, kind, pseudonyms)
+        check_out(args.out, figures.identity, overwrite=args.overwrite)
+        size = write_report(args.out, run_page(figures))
     if not args.quiet:
         print(f"{args.out}: {size / 1e6:.1f} MB, opens in any browser without a network")
         print("Research use only. Not a medical device.")
@@ -104,12 +109,28 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
         raise UsageError("expected a plugin (-p) and a scan (-i)")
     if pseudonyms is not None:
         (case,) = pseudonyms.rename([case])
-    predictor = Predictor([plugin], backbone=args.backbone, device=args.device)
+    predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
     return from_plugin(predictor, case, method=args.method or DEFAULT_METHOD)
 
 
+def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None) -> FiguresFacts:
+    from anymc3d.report.run import of_evaluation, of_run
+
+    if kind == "run":
+        groups = [name.strip() for name in (args.groups or "").split(",") if name.strip()]
+        return of_run(args.folder, groups=groups, worst=args.worst, pseudonyms=pseudonyms)
+    return of_evaluation(
+        args.folder,
+        predictions=args.predictions,
+        manifest=args.manifest,
+        task=args.task,
+        worst=args.worst,
+        pseudonyms=pseudonyms,
+    )
+
+
 def _one_case(args: argparse.Namespace) -> Case:
-    cases = read_inputs(args.input, None, args.series)
+    cases = cases_of(args)
     if args.case is not None:
         found = [case for case in cases if case.id == args.case]
         if not found:

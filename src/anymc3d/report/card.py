@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from anymc3d.config import ViewSettings
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugin_card import PluginCard
 from anymc3d.report.figures import metric_tables
 
 
-def card_section(card: PluginCard | None, name: str, file_hash: str) -> str:
+def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_figures: bool = True) -> str:
     """Return what the plugin's file says about itself, or that it was not given."""
     if card is None:
         return section("plugin", "Plugin", paragraph(f"{name}. Give its file with -p for its card."))
@@ -26,18 +28,19 @@ def card_section(card: PluginCard | None, name: str, file_hash: str) -> str:
         ("Intended use", card.intended_use),
         ("Plugin hash", file_hash[:19] or "not known"),
     ]
-    shown = [dict(row) for row in card.metrics]
-    figures = metric_tables(shown) if shown else paragraph("It holds no figures.")
-    return section(
-        "plugin",
-        "Plugin",
-        table("What the plugin's file says", ("What", "Value"), [row for row in rows if row[1]]),
-        "<h3>Its figures on the validation split</h3>",
-        paragraph(
-            "Made while it was trained; the operating point was chosen on the same cases, so they flatter it.", "quiet"
-        ),
-        figures,
+    says = table("What the plugin's file says", ("What", "Value"), [row for row in rows if row[1]])
+    return section("plugin", "Plugin", says, *(_figures(card) if with_figures else ()))
+
+
+def _figures(card: PluginCard) -> Iterator[str]:
+    yield "<h3>Its figures on the validation split</h3>"
+    if not card.metrics:
+        yield paragraph("Its file holds none.")
+        return
+    yield paragraph(
+        "Made while it was trained; the operating point was chosen on the same cases, so they flatter it.", "quiet"
     )
+    yield metric_tables([dict(row) for row in card.metrics])
 
 
 def _view(view: ViewSettings) -> str:

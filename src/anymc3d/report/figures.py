@@ -22,7 +22,7 @@ DECIDED = {
 }
 """Metrics on a page: without a threshold, and at an operating point. ``metrics.csv`` has all."""
 
-_NOT_RATES = ("threshold", "failed_cases")
+_STAY = "\N{NO-BREAK SPACE}"
 Row = Mapping[str, object]
 
 
@@ -67,7 +67,7 @@ def cell_of(row: Row | None) -> str:
     value, low, high = (_number(row[name]) for name in ("value", "ci_low", "ci_high"))
     if value is None:
         return "undefined"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}{_STAY}to{_STAY}{high:.3f})"
 
 
 def text_of(value: object) -> str:
@@ -81,7 +81,7 @@ def _lines(
 ) -> dict[tuple[str, ...], dict[str, Row]]:
     lines: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
-        if row["metric"] in metrics and row["metric"] not in _NOT_RATES:
+        if row["metric"] in metrics:
             lines.setdefault(_key(row, keys), {})[str(row["metric"])] = row
     return lines
 
@@ -108,8 +108,7 @@ def _table(
         cases = text_of(first["n"]) + (f" ({positive} positive)" if positive else "")
         front = [*key[: len(keys)], *([key[-2]] if several else []), cases]
         body.append([*front, *(cell_of(cells.get(name)) for name in shown)])
-    level = "Brackets are 95 % confidence intervals"
-    return table(f"{caption}. {level}.", [*columns, *(metrics[name] for name in shown)], body)
+    return table(f"{caption} (95 % intervals)", [*columns, *(metrics[name] for name in shown)], body)
 
 
 def _reason(row: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import NOTICE
 from anymc3d.explain.methods import METHODS
 from anymc3d.page.document import (
@@ -35,11 +36,12 @@ _MAX_PICTURES = 12
 _WIDTH, _HEIGHT, _TOP = 560, 150, 24
 
 STYLE = """
-.meter { width: 8rem; height: 1.1rem; display: block; } .meter .full { fill: var(--card); stroke: var(--line); }
+.meter { width: 100%; min-width: 4.5rem; max-width: 12rem; height: 1.1rem; display: block; }
+.meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
 .yes { font-weight: 700; } .attention svg text { font-size: 17px; }
 .bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem 2rem; }
- .attention rect { fill: var(--bar); }
+.attention rect { fill: var(--bar); }
 .attention .even { stroke: var(--quiet); stroke-dasharray: 3 3; } .shown { max-width: 100%; height: auto; }
 """
 
@@ -76,32 +78,42 @@ def _verdict(facts: StudyFacts) -> str:
 
 def _answer(facts: StudyFacts) -> Iterator[str]:
     yield paragraph(CALIBRATED if facts.calibrated else NOT_CALIBRATED)
-    rows = []
+    chooses = facts.card is not None and facts.card.labels.one_of_classes
+    words = ("not decided", Markup('<span class="yes">decided</span>'))
+    words = words if chooses else ("negative", Markup('<span class="yes">positive</span>'))
+    rows, origins = [], {}
     for name in facts.labels:
-        point, threshold = (None, None) if facts.card is None else threshold_of(facts.card, name)
-        probability = facts.probabilities[name]
-        if facts.card is None:
-            origin = "not recorded here; give the plugin with -p"
-        elif facts.card.labels.one_of_classes:
-            origin = "the largest probability decides"
-        elif point is None:
-            origin = "probability 0.5: none was chosen"
-        else:
-            chosen = f"{point.criterion} on {point.source_split}, {point.n} cases, {point.n_positive} positive"
-            origin = f"{threshold:.3f} ({chosen})"
-        decided = Markup('<span class="yes">positive</span>') if facts.decisions[name] else "negative"
-        rows.append((name, Markup(_meter(probability, threshold)), f"{probability:.3f}", origin, decided))
-    columns = ("Label", "0 to 1", "Probability", "Operating point", "Decision")
-    yield table("Probabilities and decisions", columns, rows, numbers=(2,))
-    if facts.card is not None and not facts.card.labels.one_of_classes:
-        yield paragraph("The line across a bar is the operating point: at or above it the label is positive.", "quiet")
+        threshold = None
+        if facts.card is not None:
+            point, threshold = threshold_of(facts.card, name)
+            origins[name] = _origin(point)
+        meter = Markup(_meter(facts.probabilities[name], threshold))
+        shown = "" if threshold is None else f"{threshold:.3f}"
+        rows.append((name, words[bool(facts.decisions[name])], f"{facts.probabilities[name]:.3f}", shown, meter))
+    columns = ("Label", "Decision", "Probability", "Operating point", "0 to 1")
+    yield table("Probabilities and decisions", columns, rows, numbers=(2, 3))
+    if facts.card is None:
+        yield paragraph("The operating points are in the plugin's file; give it with -p to see them.", "quiet")
+    elif chooses:
+        yield paragraph("The largest probability decides.", "quiet")
+    else:
+        yield paragraph("At or above its operating point, the line across its bar, a label is positive.", "quiet")
+        for text in dict.fromkeys(origins.values()):
+            names = ", ".join(name for name, own in origins.items() if own == text)
+            yield paragraph(f"Operating point of {names}: {text}.", "quiet")
+
+
+def _origin(point: OperatingPoint | None) -> str:
+    if point is None:
+        return "probability 0.5, as none was chosen"
+    return f"{point.criterion}, chosen on {point.n} {point.source_split} cases, {point.n_positive} of them positive"
 
 
 def _meter(probability: float, threshold: float | None) -> str:
     mark = "" if threshold is None else f'<path class="mark" d="M{100 * threshold:.1f} 0V14"/>'
     return (
         '<svg class="meter" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect style="fill:none;stroke:var(--quiet)" x="0" y="2" width="100" height="10"/>'
+        '<rect class="frame" x="0" y="2" width="100" height="10"/>'
         f'<rect x="0" y="2" width="{100 * probability:.1f}" height="10"/>{mark}</svg>'
     )
 

@@ -1,0 +1,247 @@
+"""What the report of a training run or of an evaluation says, read from its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d.config import LabelSettings
+from anymc3d.data.case import Case
+from anymc3d.data.manifest import inspect_manifest
+from anymc3d.errors import UsageError
+from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.predictions import read_predictions
+from anymc3d.evaluate.study import StudySettings, evaluate_study
+from anymc3d.evaluate.study_rows import ALL, COLUMNS
+from anymc3d.evaluate.targets import encode_targets
+from anymc3d.evaluation import CURVES, METRICS, RECORD, draw, read_labels
+from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins import load_plugin
+from anymc3d.pseudonyms import Pseudonyms
+from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
+from anymc3d.report.place import read_record
+from anymc3d.tables import read_table
+from anymc3d.task_file import read_task
+from anymc3d.train.run_folder import RunFolder
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveFacts:
+    """One curve with its band: (x, low, high); ``sizes``: cases per point of a reliability curve."""
+
+    kind: str
+    label: str
+    plugin: str
+    points: tuple[tuple[float, float], ...]
+    band: tuple[tuple[float, float, float], ...]
+    sizes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardFacts:
+    """The hardest cases and their pictures; ``missing``: why there are none."""
+
+    cases: tuple[Hard, ...] = ()
+    num_wrong: int = 0
+    pictures: Mapping[str, Picture]
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresFacts:
+    """What the page of a run (``card`` and ``log``) or of an evaluation (neither) shows."""
+
+    kind: str
+    name: str
+    split: str
+    rows: tuple[Row, ...]
+    """As in ``metrics.csv``; groups may be among them."""
+    curves: tuple[CurveFacts, ...]
+    hard: HardFacts
+    identity: str
+    card: PluginCard | None = None
+    plugin_hash: str = ""
+    log: tuple[Mapping[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def of_run(folder: Path, *, groups: Sequence[str], worst: int, pseudonyms: Pseudonyms | None) -> FiguresFacts:
+    """Read a finished training run; its curves are those of the validation split.
+
+    Raises:
+        UsageError: the run has not finished, or its tables do not fit each other.
+        PluginError: its plugin is damaged.
+    """
+    files = RunFolder(folder)
+    if not files.plugin.is_file():
+        raise UsageError(
+            f"{folder}: this training run has not finished; 'anymc3d train' with the same words resumes it"
+        )
+    plugin = load_plugin(files.plugin)
+    card = plugin.card
+    predictions = [{**row, "plugin": card.name} for row in read_table(files.predictions)]
+    predicted = {row["case"] for row in predictions}
+    every = read_labels(files.manifest)
+    labels = [{k: v for k, v in row.items() if k != "split"} for row in every if row["case"] in predicted]
+    study = evaluate_study(predictions, labels, known=[card.labels], settings=StudySettings(groups=tuple(groups)))
+    own = _read_metrics(files.metrics)
+    return FiguresFacts(
+        kind="run",
+        name=card.name,
+        split="val",
+        rows=(*own, *({**row, "split": "val"} for row in study.rows if row["group"] != ALL)),
+        curves=tuple(
+            CurveFacts(
+                kind=drawn.curve.kind,
+                label=drawn.label,
+                plugin=drawn.plugin,
+                points=tuple(zip(drawn.curve.x.tolist(), drawn.curve.y.tolist(), strict=True)),
+                band=tuple(np.stack([drawn.curve.band.x, drawn.curve.band.low, drawn.curve.band.high], 1).tolist()),
+                sizes=() if drawn.curve.sizes is None else tuple(drawn.curve.sizes.tolist()),
+            )
+            for drawn in draw(study, Sampling())
+        ),
+        hard=_hard(predictions, labels, files.manifest, [card.labels], worst, pseudonyms),
+        identity=f"run {_sha256(files.record)}",
+        card=card,
+        plugin_hash=plugin.hash,
+        log=tuple(read_table(files.log_csv)),
+        warnings=tuple(study.warnings),
+    )
+
+
+def of_evaluation(
+    folder: Path,
+    *,
+    predictions: Path | None,
+    manifest: Path | None,
+    task: Path | None,
+    worst: int,
+    pseudonyms: Pseudonyms | None,
+) -> FiguresFacts:
+    """Read what ``anymc3d evaluate`` wrote; with its predictions and manifest also the hardest cases.
+
+    Raises:
+        UsageError: the folder is not whole, or the tables are not those it was made from.
+    """
+    record = read_record(folder / RECORD)
+    for name in (METRICS, CURVES):
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder}: has no {name}; this evaluation has not finished, run it again")
+    rows = _read_metrics(folder / METRICS)
+    plugins = list(dict.fromkeys(str(row["plugin"]) for row in rows if row["plugin"]))
+    splits = [str(row["split"]) for row in rows if row["metric"] == "failed_cases"]
+    identity = f"evaluation {hashlib.sha256(repr(sorted(record.items())).encode()).hexdigest()}"
+    return FiguresFacts(
+        kind="evaluation",
+        name=", ".join(plugins),
+        split=splits[0] if splits else "",
+        rows=tuple(rows),
+        curves=tuple(_read_curves(folder / CURVES)),
+        hard=_hard_of_tables(record, predictions, manifest, task, worst, pseudonyms),
+        identity=identity,
+    )
+
+
+def _hard_of_tables(
+    record: Mapping[str, object],
+    predictions: Path | None,
+    manifest: Path | None,
+    task: Path | None,
+    worst: int,
+    pseudonyms: Pseudonyms | None,
+) -> HardFacts:
+    if predictions is None or manifest is None:
+        if predictions is not None or manifest is not None:
+            raise UsageError("expected --predictions and --manifest together, got one of them")
+        return HardFacts(
+            pictures={}, missing="An evaluation holds figures, no cases: give --predictions and --manifest to see them."
+        )
+    for option, path in (("predictions", predictions), ("manifest", manifest)):
+        if not path.is_file():
+            raise UsageError(f"--{option}: {path}: no such file")
+        if _sha256(path) != record.get(option):
+            raise UsageError(f"--{option}: {path} is not the table that this evaluation was made from")
+    known = [] if task is None else [read_task(task).labels]
+    return _hard(read_table(predictions), _evaluated(read_labels(manifest)), manifest, known, worst, pseudonyms)
+
+
+def _evaluated(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows that 'anymc3d evaluate' takes: those of the test split where there is one."""
+    test = [row for row in rows if row.get("split") == "test"]
+    return test or rows
+
+
+def _hard(
+    predictions: Sequence[Mapping[str, str]],
+    labels: Sequence[Mapping[str, str]],
+    manifest: Path,
+    known: Sequence[LabelSettings],
+    worst: int,
+    pseudonyms: Pseudonyms | None,
+) -> HardFacts:
+    if worst == 0:
+        return HardFacts(pictures={}, missing="Not asked for (--worst 0).")
+    ids = [row["case"] for row in labels]
+    found: list[Hard] = []
+    num_wrong = 0
+    for one in read_predictions(predictions, ids, known=known)[0]:
+        if one.settings is not None:
+            own, count = hardest(one, encode_targets(labels, one.settings), ids, worst)
+            found, num_wrong = [*found, *own], num_wrong + count
+    kept = [hard for hard in found if hard.is_wrong] or found
+    kept = sorted(kept, key=lambda hard: (hard.of_truth, hard.case, hard.label))[:worst]
+    cases = {case.id: case for case in _cases(manifest)}
+    pictures = pictures_of(kept, cases)
+    if pseudonyms is None:
+        return HardFacts(cases=tuple(kept), num_wrong=num_wrong, pictures=pictures)
+    names = {case: pseudonyms.case(case) for case in pictures}
+    hidden = tuple(
+        Hard(names[one.case], one.plugin, one.label, one.truth, one.answer, one.of_truth, one.is_wrong) for one in kept
+    )
+    return HardFacts(cases=hidden, num_wrong=num_wrong, pictures={names[k]: v for k, v in pictures.items()})
+
+
+def _cases(manifest: Path) -> tuple[Case, ...]:
+    """Cases with the places of their scans; what else is wrong with the manifest does not matter here."""
+    return inspect_manifest(manifest, check_scans=False)[0].cases
+
+
+def _read_metrics(path: Path) -> list[Row]:
+    rows = read_table(path)
+    missing = [name for name in COLUMNS if rows and name not in rows[0]]
+    if missing or not rows:
+        raise UsageError(f"{path.name}: expected a metrics.csv, but it has no {', '.join(missing) or 'rows'}")
+    return list(rows)
+
+
+def _read_curves(path: Path) -> Iterator[CurveFacts]:
+    parts: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in read_table(path):
+        parts.setdefault((row["curve"], row["label"], row["plugin"]), []).append(row)
+    for (kind, label, plugin), rows in parts.items():
+        curve = [row for row in rows if row["part"] == "curve"]
+        band = [row for row in rows if row["part"] == "band"]
+        yield CurveFacts(
+            kind=kind,
+            label=label,
+            plugin=plugin,
+            points=tuple((_float(row["x"]), _float(row["y"])) for row in curve),
+            band=tuple((_float(row["x"]), _float(row["low"]), _float(row["high"])) for row in band),
+            sizes=tuple(_float(row["n"]) for row in curve) if kind == "reliability" else (),
+        )
+
+
+def _float(cell: str) -> float:
+    return float(cell) if cell else math.nan
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
