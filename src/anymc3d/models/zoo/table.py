@@ -6,8 +6,12 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.zoo.convnext import ConvNeXt3DClassifier
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.entry import ZooEntry, count_parameters
+from anymc3d.models.zoo.m3t import M3T, fixed_cube
+from anymc3d.models.zoo.mst import MST
 from anymc3d.models.zoo.resnet import ResNetClassifier, resnet18_3d
+from anymc3d.models.zoo.slice_rnn import rsna_kaggle
 
+MST_PAPER = "Müller-Franzes et al. 2025, Medical slice transformer, arXiv 2411.15802"
 SCRATCH = "from scratch"
 
 _ENTRIES = (
@@ -42,6 +46,51 @@ _ENTRIES = (
         citation="Liu et al. 2022, A ConvNet for the 2020s, CVPR, arXiv 2201.03545",
         sizes=ConvNeXt3DClassifier.sizes,
         notes="the paper names neither size nor kernel: Tiny with 7 x 7 x 7, drop path 0.1",
+    ),
+    ZooEntry(
+        name="mst",
+        title="MST",
+        builder=lambda logits, channels, generator: MST(logits, channels, generator),
+        kind="slices",
+        weights="DINOv2 ViT-S/14, trained whole",
+        licence="MIT (MST), Apache-2.0 (DINOv2)",
+        citation=MST_PAPER,
+        sizes=MST.sizes,
+        notes="without slice positions, as the paper's text and the published default; ImageNet mean and std",
+    ),
+    ZooEntry(
+        name="mst-positions",
+        title="MST with slice positions",
+        builder=lambda logits, channels, generator: MST(logits, channels, generator, positions=True),
+        kind="slices",
+        weights="DINOv2 ViT-S/14, trained whole",
+        licence="MIT (MST), Apache-2.0 (DINOv2)",
+        citation=MST_PAPER,
+        sizes=MST.sizes,
+        notes="its parameters are the 23.05 M printed for MST; at most 256 slices",
+    ),
+    ZooEntry(
+        name="m3t",
+        title="M3T",
+        builder=lambda logits, channels, _: M3T(logits, channels),
+        kind="volume",
+        weights="ResNet-50 of ImageNet except its first convolution, the rest from scratch",
+        licence="GPL-3.0 (M3T; written anew from a description)",
+        citation="Jang and Hwang 2022, M3T: three-dimensional medical image classifier using multi-plane and "
+        "multi-slice transformer, CVPR",
+        sizes=fixed_cube(128),
+        notes="attention is divided after the softmax, as in the public code",
+    ),
+    ZooEntry(
+        name="rsna-kaggle",
+        title="RSNA-Kaggle",
+        builder=lambda logits, channels, _: rsna_kaggle(logits, channels),
+        kind="slices",
+        weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
+        licence="Apache-2.0 (weights), Apache-2.0 (2023 winner)",
+        citation="RSNA 2023 Abdominal Trauma Detection, first place, as rebuilt in arXiv 2512.12887, supplement C1",
+        notes="three neighbouring slices are the channels, without overlap, or three windows where there are three; "
+        "the largest logit of all slices; training needs two groups of slices in a batch",
     ),
 )
 
