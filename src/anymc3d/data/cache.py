@@ -14,19 +14,14 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
-
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from anymc3d.atomic import write_bytes
 from anymc3d.config import ViewSettings
+from anymc3d.data.cache_entry import DamagedEntryError, encode, read_entry
 from anymc3d.data.cache_size import hold
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.data.volume import Millimetres
 from anymc3d.errors import RunFolderError
-from anymc3d.types import Plane
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +51,7 @@ class Cache:
         """
         path = self.folder / f"{key}.safetensors"
         try:
-            found = _decode(path.read_bytes(), key)
+            found = read_entry(path, key)
             self.used(path)
             return found
         except FileNotFoundError:
@@ -67,7 +62,7 @@ class Cache:
             raise _folder_error(self.folder, error) from error
         made = make()
         try:
-            write_bytes(path, _encode(made, key))
+            write_bytes(path, encode(made, key))
         except OSError as error:
             raise _folder_error(self.folder, error) from error
         return made
@@ -76,10 +71,6 @@ class Cache:
         """Note that an entry was used now: what was used longest ago is the first to go when the cache is trimmed."""
         with contextlib.suppress(OSError):  # another process may have removed it; only its turn to go depends on this
             os.utime(path)
-
-
-class DamagedEntryError(ValueError):
-    """A cache entry that is not, byte for byte, what was written."""
 
 
 def cache_key(
@@ -102,48 +93,6 @@ def cache_key(
     if region is not None:
         facts["region"] = region
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _encode(view: PreparedView, key: str) -> bytes:
-    slices = np.ascontiguousarray(view.slices)
-    affine = np.ascontiguousarray(view.affine)
-    facts = {"key": key, "plane": view.plane, "sha256": _payload_hash(slices, affine, view.plane, view.notes)}
-    if view.notes:
-        facts["notes"] = json.dumps(view.notes)
-    return save({"slices": slices, "affine": affine}, metadata=facts)
-
-
-def _decode(content: bytes, key: str) -> PreparedView:
-    try:
-        tensors = load(content)
-        facts = _metadata(content)
-        slices, affine, plane = tensors["slices"], tensors["affine"], facts["plane"]
-        notes = tuple(map(str, json.loads(facts.get("notes", "[]"))))
-        if facts["key"] != key:
-            raise DamagedEntryError("it belongs to another key")
-        if facts["sha256"] != _payload_hash(slices, affine, plane, notes):
-            raise DamagedEntryError("its checksum is wrong")
-    except DamagedEntryError:
-        raise
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedEntryError(f"{type(error).__name__}: {error}") from error
-    if plane not in get_args(Plane):
-        raise DamagedEntryError(f"unknown plane {plane!r}")
-    return PreparedView(slices=slices, affine=affine, plane=plane, notes=notes)
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The texts in a safetensors header: 8 bytes of length, then JSON. ``load`` has checked the frame."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length])["__metadata__"]
-
-
-def _payload_hash(slices: np.ndarray, affine: np.ndarray, plane: str, notes: tuple[str, ...]) -> str:
-    told = f" {json.dumps(notes)}" if notes else ""
-    digest = hashlib.sha256(f"{slices.dtype} {slices.shape} {affine.dtype} {affine.shape} {plane}{told}\n".encode())
-    digest.update(np.ascontiguousarray(slices).data)
-    digest.update(np.ascontiguousarray(affine).data)
-    return digest.hexdigest()
 
 
 def _folder_error(folder: Path, error: OSError) -> RunFolderError:
