@@ -33,14 +33,14 @@ NOT_CALIBRATED = (
     "against the operating point alone."
 )
 _MAX_PICTURES = 12
-_WIDTH, _HEIGHT, _TOP = 560, 150, 24
+_WIDTH, _HEIGHT, _TOP = 320, 110, 18
 
 STYLE = """
 .meter { width: 100%; min-width: 4.5rem; max-width: 12rem; height: 1.1rem; display: block; }
 .meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
-.yes { font-weight: 700; } .attention svg text { font-size: 17px; }
-.bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem 2rem; }
+.yes { font-weight: 700; } .attention svg text { font-size: 12px; }
+.bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 30rem)); gap: 1rem 2rem; }
 .attention rect { fill: var(--bar); }
 .attention .even { stroke: var(--quiet); stroke-dasharray: 3 3; } .shown { max-width: 100%; height: auto; }
 """
@@ -189,7 +189,7 @@ def _attention_bars(view: str, weights: list[float], direction: str) -> str:
     return (
         f'<figure class="attention"><figcaption>{escape(name)}</figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
-        f'<text x="0" y="16">largest {max(weights):.3f}, slice {top}</text>{bars}'
+        f'<text x="0" y="12">largest {max(weights):.3f}, slice {top}</text>{bars}'
         f'<line class="even" x1="0" x2="{_WIDTH}" y1="{even:.2f}" y2="{even:.2f}"/>'
         f'<text x="0" y="{_HEIGHT - 5}">slice 1</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 5}" text-anchor="end">slice {count}</text></svg>'

@@ -1,11 +1,12 @@
 """The page's script and the look of what it moves: plain JavaScript, which loads nothing."""
 
 VIEWER_STYLE = """
-.planes { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; align-items: start; }
+.planes { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); gap: 1rem; align-items: start; }
 .plane { background: var(--card); border: 1px solid var(--line); border-radius: .25rem; padding: .6rem; }
 .picture { position: relative; background: #000; width: 100%; margin: .3rem auto; }
 .picture img, .picture canvas { width: 100%; height: 100%; display: block; }
-.side { position: absolute; color: #fff; font-size: .8rem; font-weight: 600; text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.side { position: absolute; color: #fff; font-size: .8rem; font-weight: 600; background: rgb(0 0 0 / .55);
+  border-radius: .2rem; padding: 0 .25rem; line-height: 1.3; }
 .left { left: .3rem; top: 45%; } .right { right: .3rem; top: 45%; }
 .top { left: 48%; top: .1rem; } .bottom { left: 48%; bottom: .1rem; }
 .controls { display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: .5rem 0; } .controls[hidden] { display: none; }
