@@ -12,6 +12,7 @@ in the paper (METHODS section 0).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +26,23 @@ TARGET_NAMES = frozenset({"qkv", "proj", "q_proj", "k_proj", "v_proj", "out_proj
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def target_modules(network: nn.Module) -> dict[str, nn.Module]:
+def target_modules(network: nn.Module, targets: Collection[str] = TARGET_NAMES) -> dict[str, nn.Module]:
     """Return path -> module of everything LoRA adapts in ``network``, in the network's own order.
+
+    A target is the end of a path: ``proj`` is every module of that name, ``attn.proj`` only those inside an ``attn``.
 
     Raises:
         PluginError: nothing in ``network`` is a target.
     """
+    endings = tuple(f".{target}" for target in targets)
     found = {
         path: module
         for path, module in network.named_modules()
-        if path.rpartition(".")[2] in TARGET_NAMES and isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+        if f".{path}".endswith(endings) and isinstance(module, (nn.Linear, *_CONVOLUTIONS))
     }
     if not found:
         raise PluginError(
-            f"LoRA needs modules named one of {sorted(TARGET_NAMES)}, but {type(network).__name__} has none"
+            f"LoRA needs modules named one of {sorted(targets)}, but {type(network).__name__} has none"
         )
     return found
 
@@ -64,15 +68,25 @@ class LoRA(nn.Module):
         rank: r of the pairs (paper: 8).
         alpha: the delta is scaled by alpha / rank (paper: 16 / 8 = 2).
         generator: source of the initial A (Kaiming-uniform, a = sqrt 5); B starts at 0, so W' = W at the start.
+        targets: which modules, see :func:`target_modules`.
     """
 
-    def __init__(self, network: nn.Module, *, rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        rank: int,
+        alpha: float,
+        generator: torch.Generator,
+        targets: Collection[str] = TARGET_NAMES,
+    ) -> None:
         super().__init__()
         self.scale = alpha / rank
-        self.paths = tuple(target_modules(network))
+        modules = target_modules(network, targets)
+        self.paths = tuple(modules)
         self.a = nn.ParameterList()
         self.b = nn.ParameterList()
-        for module in target_modules(network).values():
+        for module in modules.values():
             shape_a, shape_b = pair_shapes(module, rank)
             bound = 1 / math.sqrt(math.prod(shape_a[1:]))  # Kaiming-uniform with a = sqrt 5
             self.a.append(nn.Parameter((torch.rand(shape_a, generator=generator) * 2 - 1) * bound))
