@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from anymc3d.cli.main import main
 from anymc3d.explain.picture import plane_of
 from anymc3d.page.document import Markup, document, table
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.predict import load
+from anymc3d.predict import load, study_case
 from anymc3d.report.planes import still
 from anymc3d.report.study import from_plugin, threshold_of
 from anymc3d.report.study_page import study_page
@@ -82,7 +83,7 @@ def check_page(text: str) -> Page:
     assert all(one["id"] in labelled for one in (*page.all("input"), *page.all("select")))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert all(one.get("scope") in ("row", "col") for one in page.all("th"))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -94,10 +95,7 @@ def check_page(text: str) -> Page:
 
 @pytest.fixture(scope="module")
 def facts(journey):
-    predictor = load(journey.plugin, device="cpu")
-    from anymc3d.predict import study_case
-
-    return from_plugin(predictor, study_case(journey.scans[1], None), method="grad-rollout")
+    return from_plugin(load(journey.plugin, device="cpu"), study_case(journey.scans[1], None), method="grad-rollout")
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +197,9 @@ def test_several_classes_and_labels_have_a_list_and_no_threshold_where_the_large
         decisions=dict(zip(names, (0, 1, 0), strict=True)),
         maps=tuple(replace(facts.maps[0], label=name) for name in names),
     )
-    monkey = check_page(study_page(replace(many, card=None)))
-    assert monkey.all("select")[0]["id"] == "map"
-    assert "selected" in monkey.all("option")[1]
+    page = check_page(study_page(replace(many, card=None)))
+    assert page.all("select")[0]["id"] == "map"
+    assert "selected" in page.all("option")[1]
     assert "<script>alert" not in study_page(replace(many, card=None))
     assert threshold_of(card, "grade=a") == (None, None)
 
@@ -213,18 +211,18 @@ def test_warnings_and_a_flat_map_are_said(facts):
     assert "is flat" in page.text
 
 
-def test_C_privacy_a_report_holds_no_path_file_name_or_header_text(journey, tmp_path):
+def test_a_report_holds_no_path_file_name_or_header_text(journey, tmp_path):
     image = nib.load(journey.scans[1])
-    image.header["descrip"] = b"DOE^JANE"
-    folder = tmp_path / "Jane Doe"
+    image.header["descrip"] = b"SMITHSON^ADA"
+    folder = tmp_path / "Ada Smithson"
     folder.mkdir()
-    nib.save(image, folder / "doe_jane.nii.gz")
-    (folder / "m.csv").write_text("case,image\nc1,doe_jane.nii.gz\n")
+    nib.save(image, folder / "smithson_ada.nii.gz")
+    (folder / "m.csv").write_text("case,image\nc1,smithson_ada.nii.gz\n")
     out = tmp_path / "report.html"
     assert main(["report", "-p", str(journey.plugin), "-i", str(folder / "m.csv"), "-o", str(out), "--quiet"]) == 0
     text = out.read_text()
     assert "Case c1" in text
-    assert not re.search(r"doe|jane|nii\.gz|" + re.escape(str(tmp_path)), re.sub(r"base64,[^\"]*", "", text), re.I)
+    assert not re.search(r"smithson|ada_|nii\.gz|" + re.escape(str(tmp_path)), re.sub(r"base64,[^\"]*", "", text), re.I)
     assert oct(out.stat().st_mode)[-3:] == "600"
 
 
@@ -376,9 +374,7 @@ def test_cells_are_escaped_and_markup_is_not():
     assert page.all("html")
 
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs a Chromium browser, which this machine lacks")

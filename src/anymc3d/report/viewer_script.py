@@ -1,7 +1,8 @@
 """The page's script and the look of what it moves: plain JavaScript, which loads nothing."""
 
 VIEWER_STYLE = """
-.planes { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); gap: 1rem; align-items: start; }
+.planes { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr));
+  gap: 1rem; align-items: start; }
 .plane { background: var(--card); border: 1px solid var(--line); border-radius: .25rem; padding: .6rem; }
 .picture { position: relative; background: #000; width: 100%; margin: .3rem auto; }
 .picture img, .picture canvas { width: 100%; height: 100%; display: block; }
