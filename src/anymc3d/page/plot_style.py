@@ -13,5 +13,8 @@ PLOT_STYLE = """
 .plot .reference { stroke: var(--quiet); stroke-dasharray: 2 3; fill: none; }
 .plot { max-width: 26rem; } .plot .key { width: 1.6rem; height: .6rem; display: inline-block; margin-right: .4rem; }
 .legend { list-style: none; padding: 0 0 0 .3rem; margin: .2rem 0 0; font-size: .875rem; }
+table { font-size: .9375rem; }
+@media print { .wide { overflow: visible; } .wide table { font-size: 8pt; } .wide th, .wide td { padding: .2rem; }
+  .plot .grid { stroke: #ccc; } }
 .charts { align-items: start; } h3 { margin-top: 1rem; } article h3 { margin-top: 0; }
 """

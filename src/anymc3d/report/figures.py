@@ -22,6 +22,7 @@ DECIDED = {
 }
 """Metrics on a page: without a threshold, and at an operating point. ``metrics.csv`` has all."""
 
+_UPRIGHT = 3
 _STAY = "\N{NO-BREAK SPACE}"
 Row = Mapping[str, object]
 
@@ -108,7 +109,13 @@ def _table(
         cases = text_of(first["n"]) + (f" ({positive} positive)" if positive else "")
         front = [*key[: len(keys)], *([key[-2]] if several else []), cases]
         body.append([*front, *(cell_of(cells.get(name)) for name in shown)])
-    return table(f"{caption} (95 % intervals)", [*columns, *(metrics[name] for name in shown)], body)
+    titles = [*columns, *(metrics[name] for name in shown)]
+    title = f"{caption} (95 % intervals)"
+    if len(body) > _UPRIGHT:
+        return table(title, titles, body)
+    # Few lines stand upright: all figures are then in sight on a phone and on paper, too.
+    heads, *rows = ([name, *(line[i] for line in body)] for i, name in enumerate(titles))
+    return table(title, heads, rows)
 
 
 def _reason(row: Row) -> str:
