@@ -80,6 +80,19 @@ def test_perfect_separation_claims_no_certainty():
     assert "perfectly" in interval.reason
 
 
+def test_equal_scores_claim_no_certainty():
+    interval = delong_interval([0, 0, 1, 1], [3, 3, 3, 3])
+    assert (interval.low, interval.high) == (None, None)
+    assert "same score" in interval.reason
+
+
+def test_a_perfect_score_and_a_constant_one_are_not_said_to_order_alike():
+    result = delong_paired_test([0, 0, 1, 1], [1, 2, 3, 4], [5, 5, 5, 5])
+    assert result.difference == 0.5
+    assert result.p_value is None
+    assert "variance is 0" in result.reason
+
+
 @pytest.mark.parametrize("targets", [[0, 0, 0], [1, 0, 0]])
 def test_B14_too_few_of_an_outcome_has_a_reason(targets):
     interval = delong_interval(targets, [0.1, 0.3, 0.2])

@@ -186,6 +186,19 @@ def test_cells_that_are_no_grade_or_contradict_the_label_are_named(change, error
         evaluate_rows(table, [manifest[0] | change, *manifest[1:]], settings=SEVERITY)
 
 
+def test_a_column_with_a_gap_as_pandas_writes_it_gives_the_same_table():
+    table, manifest, *_ = study()
+    manifest = [manifest[0] | {"grade": ""}, *manifest[1:]]
+    written = [row | {"grade": row["grade"] and f"{row['grade']}.0"} for row in manifest]
+    assert evaluate_rows(table, written, settings=SEVERITY) == evaluate_rows(table, manifest, settings=SEVERITY)
+
+
+def test_every_faulty_grade_is_counted():
+    table, manifest, *_ = study()
+    with pytest.raises(ManifestError, match="20 problems"):
+        evaluate_rows(table, [*({**row, "grade": "mild"} for row in manifest[:20]), *manifest[20:]], settings=SEVERITY)
+
+
 def test_columns_without_grades_are_refused():
     table, manifest, *_ = study()
     for severity, message in (

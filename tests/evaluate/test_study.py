@@ -336,6 +336,20 @@ class TestMultilabel:
         assert row["value"] == pytest.approx(u / (2 * u - s), abs=1e-11)
         assert (row["n"], row["n_positive"]) == (x, a)
 
+    def test_a_label_without_any_value_takes_nothing_from_the_pooled_figures(self):
+        table, manifest, _, _ = self.study()
+        manifest = [{**row, "gas": "", "split": "val" if i % 2 else "test"} for i, row in enumerate(manifest)]
+        two = [{name: cell for name, cell in row.items() if not name.endswith(".gas")} for row in table]
+        settings = StudySettings(operating_points=("youden", "crg"), sampling=Sampling(num_resamples=200))
+        found = evaluate_study(table, manifest, settings=settings)
+        expected = evaluate_rows(two, manifest, settings=settings)
+        for point in ("plugin", "youden", "crg"):
+            row = find(found.rows, "crg", label="pooled", point=point)
+            assert row["value"] is not None
+            assert row == find(expected, "crg", label="pooled", point=point)
+        (told,) = [warning for warning in found.warnings if "no threshold" in warning]
+        assert told.count("gas") == 1
+
 
 class TestTwoPlugins:
     def study(self, *, patients: bool = False):

@@ -87,7 +87,11 @@ def run(args: argparse.Namespace) -> int:
         print(main_table(study, brief=True))
         if study.severity_groups:
             print(f"\n{severity_table(study)}\n{SEVERITY_NOTE}")
-        print(f"{args.out / METRICS}: {len(study.rows)} figures with intervals; pictures and table.md beside it")
+        figures = [row for row in study.rows if row["value"] is not None]
+        bounded = sum(row["ci_low"] is not None for row in figures)
+        print(
+            f"{args.out / METRICS}: {len(figures)} figures, {bounded} with intervals; pictures and table.md beside it"
+        )
         print(NOTICE)
     return 0
 

@@ -33,8 +33,8 @@ class PairedTest:
 def delong_interval(targets: ArrayLike, scores: ArrayLike, *, level: float = LEVEL) -> Interval:
     """Return the AUROC's interval, made on the logit scale so that it stays within (0, 1).
 
-    There is none when the outcomes are perfectly separated either way: the variance estimate is 0 then, and
-    "1.00 to 1.00" would claim certainty that the data do not give.
+    There is none when the outcomes are perfectly separated either way, or when all scores are equal: the variance
+    estimate is 0 then, and "1.00 to 1.00" would claim certainty that the data do not give.
     """
     method = "delong_logit"
     target_array, score_array = check_pair(targets, scores)
@@ -45,6 +45,8 @@ def delong_interval(targets: ArrayLike, scores: ArrayLike, *, level: float = LEV
     area = float(placed.areas[0])
     if not 0 < area < 1:
         return Interval(None, None, method, level, "no interval: the scores separate the outcomes perfectly")
+    if np.ptp(score_array) == 0:
+        return Interval(None, None, method, level, "no interval: all cases have the same score")
     half = _quantile(level) * math.sqrt(float(placed.covariance[0, 0])) / (area * (1 - area))
     centre = math.log(area / (1 - area))
     return Interval(_expit(centre - half), _expit(centre + half), method, level)
@@ -65,7 +67,8 @@ def delong_paired_test(
     reason = _why_no_variance(target_array)
     variance = float(placed.covariance[0, 0] + placed.covariance[1, 1] - 2 * placed.covariance[0, 1])
     if not reason and variance <= 1e-18:
-        reason = "no interval and no test: the two scores order the cases alike"
+        why = "DeLong's variance is 0" if difference else "the two scores order the cases alike"
+        reason = f"no interval and no test: {why}"
     if reason:
         return PairedTest(difference, Interval(None, None, method, level, reason), None, reason)
     error = math.sqrt(variance)

@@ -127,11 +127,16 @@ def macro_measures(
 
 
 def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling) -> list[Measure]:
-    """Return the CRG score of all (case, label) cells together, per operating point (METHODS 9.2)."""
+    """Return the CRG score of all (case, label) cells together, per operating point (METHODS 9.2).
+
+    A label that no case has a value of adds no cell, so it needs no threshold.
+    """
+    points = labels[0].decisions
+    labels = [cases for cases in labels if cases.rows.size] or list(labels)
     rows = np.concatenate([cases.rows for cases in labels])
     targets = np.concatenate([cases.targets for cases in labels])
     found = []
-    for point in labels[0].decisions:
+    for point in points:
         parts = [cases.decisions[point] for cases in labels]
         reasons = [f"{cases.label}: {part}" for cases, part in zip(labels, parts, strict=True) if isinstance(part, str)]
         if reasons:

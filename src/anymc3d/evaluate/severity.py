@@ -8,6 +8,7 @@ and sensitivity tells how much is found of each grade. METHODS section 10.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from anymc3d.evaluate.targets import YES_NO
 from anymc3d.evaluate.weighted import Floats
 
 MAX_GRADES = 10
-_SHOWN = 8
+_WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,17 @@ def severities(
         if manifest and column not in manifest[0]:
             raise UsageError(f"--severity: the manifest has no column {column!r}{did_you_mean(column, manifest[0])}")
         binary = _as_binary(one, label, column)
-        grades = _grades(column, manifest, one.settings)
+        graded = manifest if one.settings.one_of_classes else [{**row, column: _whole(row[column])} for row in manifest]
+        grades = _grades(column, graded, one.settings)
         if not one.settings.one_of_classes:
-            _check_label(binary.labels[0], column, manifest, grades[0])
-        yield Severity(binary, tuple(_comparisons(column, manifest, grades)))
+            _check_label(binary.labels[0], column, graded, grades[0])
+        yield Severity(binary, tuple(_comparisons(column, graded, grades)))
+
+
+def _whole(cell: str) -> str:
+    """``1`` of ``1.0``: what a column of numbers with a gap becomes in a spreadsheet program or pandas."""
+    match = _WHOLE.fullmatch(cell)
+    return str(int(match[1])) if match else cell
 
 
 def _as_binary(one: PluginPredictions, label: str, column: str) -> PluginPredictions:
@@ -116,7 +124,7 @@ def _grades(column: str, manifest: Sequence[Mapping[str, str]], settings: LabelS
         bad = [row for row in manifest if row[column] and not row[column].isdecimal()]
         problems = [f"case {row['case']!r}: {column} is {row[column]!r}, expected a grade: 0, 1, 2 …" for row in bad]
         if problems:
-            raise ManifestError("--severity", problems[:_SHOWN] + _more(problems))
+            raise ManifestError("--severity", problems)
         grades, lowest = sorted(found, key=int), "0"
     if len(grades) < 3 or len(grades) > MAX_GRADES or grades[0] != lowest:
         raise UsageError(
@@ -134,7 +142,7 @@ def _check_label(label: str, column: str, manifest: Sequence[Mapping[str, str]],
         if label in row and _contradict(row[label], row[column], lowest)
     ]
     if problems:
-        raise ManifestError("--severity: label and grade contradict each other", problems[:_SHOWN] + _more(problems))
+        raise ManifestError("--severity: label and grade contradict each other", problems)
 
 
 def _contradict(label: str, grade: str, lowest: str) -> bool:
@@ -145,10 +153,6 @@ def _contradict(label: str, grade: str, lowest: str) -> bool:
     except ValueError:
         return False
     return math.isfinite(value) and (value > 0) != (grade != lowest)
-
-
-def _more(problems: Sequence[str]) -> list[str]:
-    return [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
 
 
 def _comparisons(column: str, manifest: Sequence[Mapping[str, str]], grades: Sequence[str]) -> Iterator[Comparison]:

@@ -32,6 +32,8 @@ from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluate.weighted import Floats
 
 MAX_GROUP_VALUES = 20
+_SEEN = {"train": "which the weights were fitted on", "val": "which the epoch was chosen on"}
+"""Splits of which figures flatter, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +268,7 @@ def _warnings(
             which = "" if what == ALL else f"{what} "
             msg = f"{name}{num_error + num_absent} of {members.size} {which}cases have no prediction and are not in"
             found.append(f"{msg} the figures ({num_error} failed, {num_absent} not in the table)")
-    if split in ("train", "val"):
-        found.append(f"the manifest has no test rows: the figures are of its {split} rows")
+    if split in _SEEN:
+        found.append(f"the manifest has no test rows: the figures are of its {split} rows, {_SEEN[split]}")
     unchosen = [f"{label}: {point}" for label, of in points.items() for point in of.values() if isinstance(point, str)]
-    return found + ([f"{name}{shown_few(unchosen)}"] if unchosen else [])
+    return found + ([f"{name}{shown_few(list(dict.fromkeys(unchosen)))}"] if unchosen else [])
