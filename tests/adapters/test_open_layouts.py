@@ -19,8 +19,11 @@ from public_layouts import (
     write_nifti,
 )
 
+from anymc3d.adapters.registry import adapt
+from anymc3d.adapters.rows import AdaptOptions, write_adapted
 from anymc3d.data.manifest import read_manifest
 from anymc3d.data.medmnist import inspect_npz
+from anymc3d.errors import ManifestError
 
 # ---------------------------------------------------------------------------------------------------- nnU-Net
 
@@ -208,6 +211,43 @@ def test_monai_a_file_that_is_no_data_list_is_an_error(problems, monai, content)
 def test_monai_two_lists_in_a_folder_ask_for_one(problems, monai):
     shutil.copy(monai / "dataset_0.json", monai / "dataset_1.json")
     assert any("expected one .json" in one for one in problems("monai", monai))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"training": [{"image": "a.nii.gz", "label": NaN}]}', "no JSON"),
+        ('{"training": [{"image": "a.nii.gz", "label": Infinity}]}', "no JSON"),
+        ('{"training": [], "training": [{"image": "a.nii.gz", "label": 1}]}', "stands twice"),
+        ('{"training": [{"image": "a.nii.gz", "label": 1, "patient": true}]}', "neither a text nor"),
+        ('{"training": [{"image": "a.nii.gz", "label": 1, "patient": 1.5}]}', "neither a text nor"),
+        ('{"training": [{"image": "a.nii.gz", "label": 1, "fold": {"a": 1}}]}', "neither a text nor"),
+        (json.dumps({"training": [{"image": 5000 * "a" + ".nii.gz"}]}), "not here"),
+    ],
+)
+def test_A14_monai_cells_that_mislead_are_errors(tmp_path, problems, text, word):
+    write_nifti(tmp_path / "a.nii.gz")
+    (tmp_path / "list.json").write_text(text)
+    (problem,) = problems("monai", tmp_path / "list.json")
+    assert word in problem and len(problem) < 1000
+
+
+def test_B12_monai_patients_that_are_whole_numbers_stay_patients(written, tmp_path):
+    entries = [{"image": f"{n}.nii.gz", "label": n % 2, "patient": float(n // 2)} for n in range(4)]
+    for n in range(4):
+        write_nifti(tmp_path / f"{n}.nii.gz")
+    (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
+    _, manifest = written("monai", tmp_path / "list.json")
+    assert [case.patient for case in manifest.cases] == ["0", "0", "1", "1"]
+
+
+def test_A14_cells_that_no_table_can_hold_are_told(tmp_path):
+    write_nifti(tmp_path / "a.nii.gz")
+    (tmp_path / "list.json").write_text('{"training": [{"image": "a.nii.gz", "label": "\\ud800"}]}')
+    adapted = adapt("monai", tmp_path / "list.json", AdaptOptions())
+    with pytest.raises(ManifestError, match="UTF-8"):
+        write_adapted(adapted, tmp_path / "manifest.csv", "list.json")
+    assert not (tmp_path / "manifest.csv").exists()
 
 
 # --------------------------------------------------------------------------------------------------- MedMNIST

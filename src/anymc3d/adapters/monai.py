@@ -12,7 +12,7 @@ from typing import Any
 
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, Row, free_column, patient_of
-from anymc3d.adapters.side_tables import label_columns, listing, read_json, read_labels
+from anymc3d.adapters.side_tables import is_there, label_columns, listing, read_json, read_labels
 from anymc3d.data.case import SCAN_SUFFIXES, default_id
 from anymc3d.data.manifest import PATIENT_ALIASES
 
@@ -20,6 +20,7 @@ LISTS = {"training": "train", "train": "train", "validation": "val", "val": "val
 """List of the file to split of the manifest."""
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "images"), ("label", "labels", "class")
 _PATIENT_KEYS = ("patient", *PATIENT_ALIASES)
+_SHOWN_CHARACTERS = 200
 
 
 def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
@@ -78,7 +79,9 @@ def _entries(content: Mapping[str, Any], name: str, findings: Findings) -> Itera
             continue
         for number, entry in enumerate(entries):
             fold = entry.get("fold") if isinstance(entry, dict) else None
-            yield entry, f"{key} {number}", {"split": split, "fold": "" if fold is None else str(fold)}
+            if not _is_name(fold):
+                findings.error("a fold is neither a text nor a whole number", f"{key} {number}")
+            yield entry, f"{key} {number}", {"split": split, "fold": _class(fold)}
 
 
 def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Adapted) -> Row | None:
@@ -88,13 +91,16 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
     if not images:
         findings.error("an entry has no image", place)
         return None
-    absent = [str(path) for path in images if not path.exists()]
+    absent = [str(path)[:_SHOWN_CHARACTERS] for path in images if not is_there(path)]
     if absent:
         (findings.warn if options.partial else findings.error)("an image is not here", f"{place}: {absent[0]}")
         return None
     case = default_id(images[0].name)
-    given = next((str(entry[key]) for key in _PATIENT_KEYS if isinstance(entry.get(key), str | int)), None)
-    patient = given if given is not None else patient_of(options.patient, case, case)
+    given = next((entry[key] for key in _PATIENT_KEYS if entry.get(key) is not None), None)
+    if not _is_name(given):
+        findings.error("a patient is neither a text nor a whole number", f"{place}: {str(given)[:_SHOWN_CHARACTERS]}")
+        return None
+    patient = _class(given) if given is not None else patient_of(options.patient, case, case)
     if patient is None:
         findings.error(f"--patient {options.patient!r} is not found in a case's name", case)
         return None
@@ -133,7 +139,7 @@ def _labels(entry: Mapping[str, Any], place: str, base: Path, findings: Findings
         return {f"label_{number}": _class(one) for number, one in enumerate(value)}
     if isinstance(value, str) and value.lower().endswith(SCAN_SUFFIXES):
         mask = base / value
-        if not mask.exists():
+        if not is_there(mask):
             findings.warn("a mask is not here", f"{place}: {mask}")
             return {}
         return {"mask": str(mask)}
@@ -142,9 +148,15 @@ def _labels(entry: Mapping[str, Any], place: str, base: Path, findings: Findings
 
 def _class(value: Any) -> str:
     """A class as text: 1.0 and true are 1."""
-    if isinstance(value, bool) or (isinstance(value, float) and value == int(value)):
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     return "" if value is None else str(value)
+
+
+def _is_name(value: Any) -> bool:
+    """Of a patient or fold; 3.0 is 3, as pandas writes it."""
+    whole = isinstance(value, float) and value.is_integer()
+    return value is None or whole or (isinstance(value, str | int) and not isinstance(value, bool))
 
 
 def _settle_splits(adapted: Adapted) -> None:

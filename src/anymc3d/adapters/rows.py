@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +83,9 @@ def write_adapted(adapted: Adapted, out: Path, what: str) -> None:
     if not adapted.rows:
         raise ManifestError(what, ["no case is left to write"])
     base = out.absolute().parent.resolve()
+    odd = [f"row {number}: {cell!r} is no text in UTF-8; rename it" for number, cell in _not_utf8(adapted.rows)]
+    if odd:
+        raise ManifestError(what, odd)
     rows = [_relative(row, base) for row in adapted.rows]
     with atomic.replacing(out.absolute()) as temporary:
         write_table(temporary, adapted.columns, rows)
@@ -125,6 +128,16 @@ def patient_of(pattern: str | None, text: str, default: str) -> str | None:
     if found is None:
         return None
     return (found.group(1) if found.re.groups else found.group(0)) or None
+
+
+def _not_utf8(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
+    """Cells that a table cannot hold: names of files in another encoding, halves of characters."""
+    for number, row in enumerate(rows, start=2):
+        for cell in row.values():
+            try:
+                cell.encode()
+            except UnicodeEncodeError:
+                yield number, cell
 
 
 def _relative(row: Row, base: Path) -> Row:

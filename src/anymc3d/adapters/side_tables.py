@@ -83,11 +83,24 @@ def read_json(path: Path, findings: Findings) -> Any:
         if path.stat().st_size > MAX_TABLE_BYTES:
             findings.error(f"{path.name}: larger than {MAX_TABLE_BYTES} bytes")
             return None
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         findings.error(f"{path.name} cannot be read as JSON ({reason})")
         return None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A list of cases that stands twice would lose the first one in silence."""
+    twice = [key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place])]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} stands twice")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON; write null for a missing value")
 
 
 def cleaned(cell: str) -> str:
@@ -100,6 +113,14 @@ def listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something to open; a name that no file system takes names nothing."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def find_below(folder: Path, name: str, *, depth: int = 4) -> list[Path]:
