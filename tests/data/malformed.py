@@ -179,6 +179,7 @@ NIFTI: dict[str, Entry] = {
     "extension_size_0": Entry(of_bytes("a.nii", with_extension(0)), "ok", "A1"),
     "extension_size_negative": Entry(of_bytes("a.nii", with_extension(-16)), "ok", "A1"),
     "extension_larger_than_the_file": Entry(of_bytes("a.nii", with_extension(2**31 - 16)), "ok", "A1"),
+    "floats_in_the_other_byte_order": Entry(of_bytes("a.nii", nifti_bytes(VOXELS.astype("<f4"))[:352] + VOXELS.astype(">f4").tobytes(order="F")), "warn", "B8"),
     "slope_negative": Entry(nii(scl_slope=-1.0), "ok", "B6"),
     "slope_infinite": Entry(nii(scl_slope=np.inf), "error", "B6"),
     "slope_0_with_intercept": Entry(nii(scl_slope=0.0, scl_inter=-1024.0), "warn", "B6"),
@@ -265,6 +266,8 @@ TEXT_FORMATS: dict[str, Entry] = {
     "mha_local_lower_case": Entry(mha(ElementDataFile="local"), "error", "A7"),
     "mha_sizes_twice": Entry(mha(before="DimSize = 6 20 8\n"), "error", "B8"),
     "mha_spacing_twice": Entry(mha(before="ElementSpacing = 1 1 1\n"), "error", "B8"),
+    "mha_origins_contradict": Entry(mha(before="Position = 5 5 5\n"), "error", "B8"),
+    "mha_origin_twice_the_same": Entry(mha(before="Position = {}\n".format(MHA_HEAD["Offset"])), "ok", "B8"),
     "mha_spacing_missing": Entry(mha(ElementSpacing=None), "error", "B2"),
     "mha_spacing_zero": Entry(mha(ElementSpacing="0 1 1"), "error", "B2"),
     "mha_spacing_negative": Entry(mha(ElementSpacing="-0.9 1.1 2.5"), "error", "B2"),
@@ -297,6 +300,8 @@ TEXT_FORMATS: dict[str, Entry] = {
     "mha_matrix_missing": Entry(mha(TransformMatrix=None), "warn", "B8"),
     "mhd": Entry(of_bytes("a.mhd", b"ObjectType = Image\nElementDataFile = a.raw\n"), "error", "A7"),
     "nrrd_whole": Entry(nrrd(), "ok", "B1"),
+    "nrrd_in_scanner_axes": Entry(nrrd(space="scanner-xyz"), "warn", "B8"),
+    "nrrd_in_no_axes": Entry(nrrd(space="3D-right-handed"), "warn", "B8"),
     "nrrd_packed": Entry(nrrd(encoding="gzip", data=gz(RAW)), "ok", "B1"),
     "nrrd_in_ras": Entry(
         nrrd(space="right-anterior-superior", space_directions="(-0.9,0,0) (0,-1.1,0) (0,0,2.5)", space_origin="(20,-5,40)"),
@@ -421,6 +426,16 @@ def charset(series: dicom.Series) -> None:
         dicom.raw("PatientName", "PN", b"PHI_NAME\xff\xfe")(dataset)
 
 
+def last_renamed(ending: str, content: bytes) -> Callable[[dicom.Series], None]:
+    """The last slice under its name with something behind it: no gap is seen, and yet it is missing."""
+
+    def change(series: dicom.Series) -> None:
+        series.extra[f"PHI_FILE_{len(series.slices) - 1:03d}.dcm{ending}"] = content
+        series.slices.pop()
+
+    return change
+
+
 def zipped(series: dicom.Series) -> None:
     series.extra["PHI_FILE.zip"] = b"PK\x03\x04" + b"\0" * 100
 
@@ -473,6 +488,10 @@ DICOM: dict[str, Entry] = {
     "file_appended_to_itself": Entry(of_series(appended), "ok", "A4"),
     "trailing_padding": Entry(of_series(padded), "ok", "A4"),
     "character_set_unknown": Entry(of_series(charset), "ok", "A4"),
+    "last_slice_compressed": Entry(of_series(last_renamed(".gz", b"\x1f\x8b" + bytes(90))), "error", "B4"),
+    "last_slice_not_copied_to_its_end": Entry(of_series(last_renamed(".part", bytes(90))), "error", "B4"),
+    "modality_contradicts_the_object": Entry(of_series(dicom.each(dicom.setting(Modality="MR"))), "warn", "B8"),
+    "interleaved_kinds_of_image": Entry(of_series(interleaved(ImageType=(["DERIVED", "PRIMARY", "FAT"], ["DERIVED", "PRIMARY", "WATER"]))), "warn", "B5"),
     "archive_beside": Entry(of_series(zipped), "warn", "B5"),
     "frames_0": Entry(of_series(dicom.each(dicom.setting(NumberOfFrames=0))), "error", "A4"),
     "frames_1": Entry(of_series(dicom.each(dicom.setting(NumberOfFrames=1))), "ok", "A4"),

@@ -30,13 +30,19 @@ _LARGE_RATIO = 200
 """As for NIfTI: no stream expands 1040-fold, and no gigabyte of real voxels shrinks 200-fold."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MHA_ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")
-_MHA_GEOMETRY = {"ElementSpacing": 3, **dict.fromkeys(("Offset", "Origin", "Position"), 3)} | dict.fromkeys(
-    _MHA_ORIENTATION, 9
-)
+_MHA_ORIGIN = ("Offset", "Origin", "Position")
+_MHA_GEOMETRY = {"ElementSpacing": 3, **dict.fromkeys(_MHA_ORIGIN, 3)} | dict.fromkeys(_MHA_ORIENTATION, 9)
 """Keyword -> how many numbers it has."""
 _MHA_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 _YES, _NO = ("True", "true", "1"), ("False", "false", "0")
 _NRRD_GEOMETRY = {"spacings", "space origin", "space directions"}
+_NRRD_ANATOMICAL = (
+    "lps",
+    "ras",
+    "las",
+    *(f"{side}-superior" for side in ("left-posterior", "right-anterior", "left-anterior")),
+)
+"""The spaces whose axes are the patient's; others are of a scanner or of nothing."""
 _WITHOUT_BRACKETS = str.maketrans("(),", "   ")
 _NUMBER = re.compile(r"[+-]?[0-9.]{1,20}")
 _REFUSED_TYPES = ("MET_ASCII_CHAR", "MET_OTHER", "MET_STRING", "MET_LONG", "MET_ULONG", "block", "complex")
@@ -250,6 +256,10 @@ def _mha_layout(file: BinaryIO, path: Path) -> _Layout:
     for name, count in _MHA_GEOMETRY.items():
         if name in fields:
             _refuse_odd_numbers(name, fields[name], path, count=count)
+    for synonyms in (_MHA_ORIGIN, _MHA_ORIENTATION):
+        said = {tuple(float(part) for part in fields[name].split()) for name in synonyms if name in fields}
+        if len(said) > 1:
+            raise scan_error(path, f"{', '.join(synonyms)} mean the same and contradict each other; repair the header")
     _refuse_not_positive("ElementSpacing", fields["ElementSpacing"], path)
     for name in _MHA_ORDER:
         _expect(fields, name, (*_YES, *_NO), path, default="False")
@@ -287,7 +297,7 @@ def _nrrd_layout(file: BinaryIO, path: Path) -> _Layout:
         raise scan_error(path, "space units: expected millimetres, the header says otherwise; save it in millimetres")
     dtype = _dtype(fields.get("type", ""), _NRRD_TYPES, path)
     _expect(fields, "endian", ("little", "big"), path, default="little" if np.dtype(dtype).itemsize == 1 else None)
-    lacking = "space directions" not in fields or "space" not in fields
+    lacking = "space directions" not in fields or fields.get("space", "").lower() not in _NRRD_ANATOMICAL
     return _Layout(
         shape=_sizes(fields.get("sizes", ""), path),
         dtype=dtype,

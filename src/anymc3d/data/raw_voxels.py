@@ -13,6 +13,8 @@ from anymc3d.data.volume import Voxels
 
 ABSURD = 1e8
 """Far beyond any scanner's numbers; larger values are read, with a warning."""
+TINY = 1e-30
+"""Far below: numbers in the other byte order look like this."""
 
 
 def to_float32(
@@ -51,4 +53,8 @@ def range_warnings(voxels: Voxels, reference: str | Path) -> tuple[str, ...]:
         raise ConstantScanError(scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export"), low)
     if max(-low, high) > ABSURD:
         return (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
+    if max(-low, high) < TINY:
+        return (
+            f"no voxel value is beyond {max(-low, high):.3g}: numbers in the wrong byte order? save the scan again",
+        )
     return ()

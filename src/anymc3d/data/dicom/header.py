@@ -191,7 +191,7 @@ def _described(tags: Tags, place: _Place, kind: str, sop_class: str, sop_uid: st
         overlay_in_pixels=any(tags.dataset.get(tag) and tags.dataset[tag].value for tag in OVERLAY_BIT_POSITIONS),
         tags=rule_texts(tags),
         frames=frames,
-        notes=_notes(tags, place.start),
+        notes=_notes(tags, place.start, sop_class),
         faults=(),
     )
     return replace(file, faults=tuple(dict.fromkeys([*tags.faults, *_pixel_faults(file, tags)])))
@@ -219,8 +219,11 @@ def _owner(tags: Tags) -> str:
     return short_hash("\n".join(parts))
 
 
-def _notes(tags: Tags, start: bytes) -> tuple[str, ...]:
+def _notes(tags: Tags, start: bytes, sop_class: str) -> tuple[str, ...]:
     notes = []
+    known = {**SINGLE_FRAME, **ENHANCED}.get(sop_class)
+    if known in ("CT", "MR") and tags.text("Modality") not in ("", known):
+        notes.append(f"Modality contradicts the kind of object (SOPClassUID), which is {known}: check the export")
     if tags.text("BurnedInAnnotation").upper() == "YES":
         notes.append("text is burned into the pixels, says the header (BurnedInAnnotation): it may name the patient")
     if tags.text("LossyImageCompression") == "01":

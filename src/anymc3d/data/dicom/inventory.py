@@ -25,6 +25,8 @@ _IMAGE_NAMES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"),
     *(".img", ".hdr", ".npy", ".npz", ".zip", ".7z", ".tar", ".gz"),
 )
+_WRAPPED = (".gz", ".bz2", ".xz", ".zst", ".part", ".partial", ".crdownload", ".download", ".tmp")
+"""What copying and compressing add to the name of a slice, which then is no DICOM any more."""
 _DIRECTORY = "DICOMDIR"
 _COUNTERS = re.compile(r"[0-9a-fA-F]+")
 
@@ -94,9 +96,11 @@ def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
 
 
 def _named_like_dicom(path: Path, patterns: set[str]) -> bool:
-    """By its ending, or because its name is that of a DICOM file of the folder but for the counters in it."""
-    pattern = _COUNTERS.sub("#", path.name)
-    return path.name.lower().endswith(_DICOM_NAMES) or ("#" in pattern and pattern in patterns)
+    """By its ending, or because its name is that of a DICOM file of the folder but for the counters in it; also where
+    it was compressed (``IM7.dcm.gz``) or not copied to its end."""
+    name = path.stem if path.suffix.lower() in _WRAPPED else path.name
+    pattern = _COUNTERS.sub("#", name)
+    return name.lower().endswith(_DICOM_NAMES) or ("#" in pattern and pattern in patterns)
 
 
 def _notes(images: int, others: int) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ _TELL_APART = (
     "ImageType",
 )
 """Asked in this order; the first that leaves one slice at each place names the volumes of a 4D series."""
-_INTERLEAVED = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "ConvolutionKernel", "KVP")
+_INTERLEAVED = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "ImageType", "ConvolutionKernel", "KVP")
 """Two scans that differ in one of these do not belong into one stack, even if their slices take turns."""
 _SHOWN_VALUES = 8
 
