@@ -1,6 +1,7 @@
 """A folder of explanations: files as promised, skipped when done, refused when of another plugin."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.main import main
 from anymc3d.explain import folder as module
-from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name
+from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm
+from anymc3d.explain.heat import Heat
 from anymc3d.explain.scores import shuffled
 from anymc3d.predict import load
 from anymc3d.tables import read_table
@@ -123,6 +125,15 @@ def test_file_names_are_safe_and_stay_apart():
     assert "/" not in file_name("../../etc")
     assert file_name("a b") != file_name("a.b")
     assert module.RECORD == "explain.json"
+
+
+def test_B1_the_peak_of_equal_voxels_is_the_same_however_the_scan_is_stored():
+    values = np.zeros((3, 4, 5), dtype=np.float32)
+    values[1:, 2:, 1:4] = 1.0
+    there = np.diag([-1.0, -1.0, 1.0, 1.0])
+    there[:2, 3] = 2.0, 3.0
+    turned = Heat("l", "image", "grad-rollout", "image", values[::-1, ::-1].copy(), there, 0.0, 1.0)
+    assert peak_mm(turned) == peak_mm(replace(turned, values=values, affine=np.eye(4)))
 
 
 def test_the_file_is_the_same_bytes_each_time(journey, predictor, tmp_path):

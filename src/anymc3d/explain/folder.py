@@ -23,6 +23,7 @@ from anymc3d import atomic
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
+from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat
@@ -121,8 +122,9 @@ def write_nifti(path: Path, heat: Heat) -> None:
 
 def peak_mm(heat: Heat) -> tuple[float, float, float]:
     """The highest voxel's centre in RAS millimetres."""
-    index = np.unravel_index(int(heat.values.argmax()), heat.values.shape)
-    x, y, z = (float(v) for v in heat.affine[:3, :3] @ np.array(index, dtype=float) + heat.affine[:3, 3])
+    ras = to_ras(Volume(voxels=heat.values, affine=heat.affine))  # so that of equal voxels storage decides nothing
+    index = np.unravel_index(int(ras.voxels.argmax()), ras.shape)
+    x, y, z = (float(v) for v in ras.affine[:3, :3] @ np.array(index, dtype=float) + ras.affine[:3, 3])
     return x, y, z
 
 
