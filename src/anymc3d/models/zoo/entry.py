@@ -66,14 +66,19 @@ class ZooEntry:
             return self.build(num_logits, in_channels=in_channels)
 
 
+_DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
+
+
 class _NothingDrawn(TorchFunctionMode):
     """Leaves out the drawing of initial values: without memory it does nothing, and takes seconds to do it."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_):
-            return args[0]
+        if func in _DRAWING or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.rand, torch.randn):
+            return torch.empty(*args, device="meta")
         return func(*args, **(kwargs or {}))
 
 

@@ -7,12 +7,49 @@ from anymc3d.models.zoo.convnext import ConvNeXt3DClassifier
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.entry import ZooEntry, count_parameters
 from anymc3d.models.zoo.m3t import M3T, fixed_cube
+from anymc3d.models.zoo.medicalnet import MedicalNet, medicalnet
 from anymc3d.models.zoo.mst import MST
+from anymc3d.models.zoo.pretrained import Strategy
 from anymc3d.models.zoo.resnet import ResNetClassifier, resnet18_3d
 from anymc3d.models.zoo.slice_rnn import rsna_kaggle
+from anymc3d.models.zoo.swin import VoCoEncoder, voco
 
 MST_PAPER = "Müller-Franzes et al. 2025, Medical slice transformer, arXiv 2411.15802"
 SCRATCH = "from scratch"
+
+STRATEGIES: dict[Strategy, str] = {"linear": "linear probing", "lora": "LoRA", "full": "full finetuning"}
+FROZEN = "linear probing and LoRA leave the encoder frozen, batch norms with their published statistics"
+
+
+def _medicalnet(strategy: Strategy) -> ZooEntry:
+    return ZooEntry(
+        name=f"medicalnet-{strategy}",
+        title=f"MedicalNet ResNet-50, {STRATEGIES[strategy]}",
+        builder=lambda logits, _, generator: medicalnet(logits, generator, strategy=strategy),
+        kind="volume",
+        weights="MedicalNet resnet_50_23dataset.pth",
+        licence="MIT (MedicalNet)",
+        citation="Chen et al. 2019, Med3D: transfer learning for 3D medical image analysis, arXiv 1904.00625",
+        channels=(1,),
+        sizes=MedicalNet.sizes,
+        notes=f"dilated last stages, as official; {FROZEN}",
+    )
+
+
+def _voco(strategy: Strategy) -> ZooEntry:
+    return ZooEntry(
+        name=f"voco-{strategy}",
+        title=f"VoCo Swin encoder, {STRATEGIES[strategy]}",
+        builder=lambda logits, _, generator: voco(logits, generator, strategy=strategy),
+        kind="volume",
+        weights="VoCo VoComni_B.pt",
+        licence="Apache-2.0 (Large-Scale-Medical)",
+        citation="Wu et al. 2024, VoCo: a volume contrastive learning framework, CVPR, arXiv 2402.17300",
+        channels=(1,),
+        sizes=VoCoEncoder.sizes,
+        notes=f"with the residual block encoder10, without the decoder; {FROZEN}",
+    )
+
 
 _ENTRIES = (
     ZooEntry(
@@ -92,6 +129,8 @@ _ENTRIES = (
         notes="three neighbouring slices are the channels, without overlap, or three windows where there are three; "
         "the largest logit of all slices; training needs two groups of slices in a batch",
     ),
+    *(_medicalnet(strategy) for strategy in STRATEGIES),
+    *(_voco(strategy) for strategy in STRATEGIES),
 )
 
 ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}
