@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -132,6 +133,12 @@ def _encode(cases: Sequence[Case], settings: LabelSettings) -> tuple[np.ndarray,
     return targets, problems
 
 
+def _as_read(value: str) -> str:
+    """A label as a person sees it: without letter case, signs that are not seen, and other codes of one letter."""
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", value) if unicodedata.category(sign) != "Cf")
+    return seen.casefold()
+
+
 def _values(cases: Sequence[Case], column: str) -> set[str]:
     return {canonical(case.cells[column]) for case in cases if case.cells[column]}
 
@@ -143,13 +150,16 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
         if case.cells[column].lower() in MISSING_WORDS
     ]
     values = _values(cases, column)
-    folded = {value.casefold() for value in values}
+    folded = {_as_read(value) for value in values}
     if not values:
         problems.append(f"column {column!r}: no row (outside the test split) has a label")
     elif len(values) == 1:
         problems.append(f"column {column!r}: every label is {values.pop()!r}; two classes are needed")
     elif len(folded) < len(values):
-        problems.append(f"column {column!r}: values differ only in upper and lower case: {natural_order(values)[:10]}")
+        cased = len({value.casefold() for value in values}) < len(values)
+        what = "upper and lower case" if cased else "signs that look alike or are not seen"
+        shown = natural_order(values)[:10] if cased else [ascii(value) for value in natural_order(values)[:10]]
+        problems.append(f"column {column!r}: values differ only in {what}: {shown}")
     numeric = all(_NUMBER.fullmatch(value) for value in values)
     if numeric and len(values) > MAX_NUMERIC_CLASSES:
         problems.append(
