@@ -85,7 +85,7 @@ SMALL = {  # builder (logits, channels, generator) of a network that is quick, a
     ),
     "rsna-kaggle": (lambda k, c, _: rsna_kaggle(k, c, encoder=tiny_efficientnet(), hidden=8), (7, 20, 24)),
     **{f"medicalnet-{s}": (quick_medicalnet(s), (9, 16, 20)) for s in ("linear", "lora", "full")},
-    **{f"voco-{s}": (quick_voco(s), (32, 64, 70)) for s in ("linear", "lora", "full")},
+    **{f"voco-{s}": (quick_voco(s), (32, 64, 64)) for s in ("linear", "lora", "full")},
 }
 UNUSED = {"mst": {"encoder.mask_token"}, "mst-positions": {"encoder.mask_token"}}
 """Parameters of an original that no answer depends on; they are there so that its weights load by name."""

@@ -61,7 +61,7 @@ class ZooEntry:
             return self.builder(num_logits, in_channels, torch.Generator().manual_seed(seed))
 
     def empty(self, num_logits: int, *, in_channels: int = 1) -> nn.Module:
-        """The network without memory for its weights: shapes and names only."""
+        """The network without memory for its weights (but for the pairs of LoRA): shapes and names only."""
         with torch.device("meta"), _NothingDrawn():
             return self.build(num_logits, in_channels=in_channels)
 
@@ -77,7 +77,7 @@ class _NothingDrawn(TorchFunctionMode):
     ) -> Any:
         if func in _DRAWING or getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
-        if func in (torch.rand, torch.randn):
+        if func is torch.randn:
             return torch.empty(*args, device="meta")
         return func(*args, **(kwargs or {}))
 

@@ -45,9 +45,10 @@ class PretrainedClassifier(nn.Module):
         super().__init__()
         self.strategy = strategy
         self.encoder = encoder.requires_grad_(strategy == "full")
-        self.lora = (
-            LoRA(encoder, rank=RANK, alpha=ALPHA, generator=generator, targets=targets) if strategy == "lora" else None
-        )
+        self.lora = None
+        if strategy == "lora":
+            with torch.device(generator.device):
+                self.lora = LoRA(encoder, rank=RANK, alpha=ALPHA, generator=generator, targets=targets)
         self.head = LinearHead(encoder.embed_dim, num_logits, generator)
         self.train()
 

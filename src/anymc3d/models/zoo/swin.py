@@ -214,7 +214,7 @@ def voco(
 
 def relative_positions() -> Tensor:
     """(N, N) with N = 343 voxels of a window: which entry of the table belongs to two of them."""
-    axis = torch.arange(WINDOW)
+    axis = torch.arange(WINDOW, device="cpu")
     places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).flatten(1)
     offsets = places[:, :, None] - places[:, None, :] + WINDOW - 1
     span = 2 * WINDOW - 1
