@@ -40,7 +40,8 @@ STYLE = """
 .meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
 .yes { font-weight: 700; } .attention svg text { font-size: 12px; }
-.bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 30rem)); gap: 1rem 2rem; }
+.bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 2rem; }
+.attention { max-width: 30rem; }
 .attention rect { fill: var(--bar); }
 .attention .even { stroke: var(--quiet); stroke-dasharray: 3 3; } .shown { max-width: 100%; height: auto; }
 """

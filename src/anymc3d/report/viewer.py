@@ -142,13 +142,16 @@ def _plane(name: str, scan: Reduced, heat: np.ndarray, peak: Peak, label: str) -
     alt = f"{name} plane, slice {index + 1} of {count}, with the heat of {label}"
     longest = max(width, height)
     frame = f"aspect-ratio:{width:.4g}/{height:.4g};max-width:{26 * width / longest:.1f}rem"
+    # A slab of few slices has no room for the letters of its upper and lower edge.
+    upright = (("top", top), ("bottom", bottom)) if height > width / 4 else ()
+    sides = "".join(
+        f'<span class="side {edge}" aria-hidden="true">{letter}</span>'
+        for edge, letter in (("left", left), ("right", right), *upright)
+    )
     return (
         f'<figure class="plane" data-plane="{name}"><figcaption>{name.capitalize()}</figcaption>'
         f'<div class="picture" style="{frame}"><img src="{picture}" alt="{escape(alt)}">'
-        f'<span class="side left" aria-hidden="true">{left}</span>'
-        f'<span class="side right" aria-hidden="true">{right}</span>'
-        f'<span class="side top" aria-hidden="true">{top}</span>'
-        f'<span class="side bottom" aria-hidden="true">{bottom}</span></div>'
+        f"{sides}</div>"
         f'<p class="control"><label for="{name}-slice">Slice</label>'
         f'<input type="range" id="{name}-slice" min="1" max="{count}" value="{index + 1}" disabled>'
         f'<output for="{name}-slice">{index + 1} of {count}</output></p></figure>'

@@ -8,7 +8,7 @@ VIEWER_STYLE = """
 .picture img, .picture canvas { width: 100%; height: 100%; display: block; }
 .side { position: absolute; color: #fff; font-size: .8rem; font-weight: 600; background: rgb(0 0 0 / .55);
   border-radius: .2rem; padding: 0 .25rem; line-height: 1.3; }
-.left { left: .3rem; top: 45%; } .right { right: .3rem; top: 45%; }
+.left, .right { top: 50%; transform: translateY(-50%); } .left { left: .3rem; } .right { right: .3rem; }
 .top { left: 48%; top: .1rem; } .bottom { left: 48%; bottom: .1rem; }
 .controls { display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: .5rem 0; } .controls[hidden] { display: none; }
 .control { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem; margin: .3rem 0; }
