@@ -8,8 +8,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess as Process
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -89,24 +89,28 @@ def test_clearing_leaves_what_a_living_process_has_used(tmp_path):
     assert trim_cache(tmp_path).num_removed == 1
 
 
-def use_the_first(folder: Path, ready: Event, end: Event) -> None:
+def use_the_first(folder: Path, line: Connection) -> None:
     cache = Cache(folder)
     cache.used(folder / f"{key(0)}.safetensors")
-    ready.set()
-    end.wait()
+    line.send("ready")
+    line.poll(None)
 
 
 @contextmanager
 def living_process(folder: Path) -> Iterator[Process]:
     """Another process that has used the first entry and goes on."""
     context = multiprocessing.get_context("fork")
-    ready, end = context.Event(), context.Event()
-    process = context.Process(target=use_the_first, args=(folder, ready, end))
+    # A pipe, not an event: an event whose waiter was killed can never be set again.
+    ours, theirs = context.Pipe()
+    process = context.Process(target=use_the_first, args=(folder, theirs))
     process.start()
-    assert ready.wait(30)
+    theirs.close()
+    assert ours.poll(60)
     yield process
-    end.set()
+    if process.is_alive():
+        ours.send("end")
     process.join()
+    ours.close()
 
 
 def test_another_living_process_is_seen(tmp_path):

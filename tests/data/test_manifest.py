@@ -250,9 +250,9 @@ def test_a_hundred_thousand_rows_take_at_most_ten_seconds(tmp_path):
     lines = [f"c{i},p{i // 2},im/{i % 100}.nii,{('train', 'val')[i // 2 % 2]},{i % 2},m" for i in range(count)]
     path = tmp_path / "m.csv"
     path.write_text("\n".join(["case,patient,image,split,label,sex", *lines]))
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: other tests may run beside this one
     assert len(read_manifest(path).cases) == count
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.real_data
