@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.config import ViewSettings
+from anymc3d.data.percentiles import percentiles
 from anymc3d.data.volume import (
     Affine,
     Box,
@@ -106,7 +107,7 @@ def _window(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
 
 
 def _percentile(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
-    low, high = np.percentile(voxels, view.percentiles)
+    low, high = percentiles(voxels, view.percentiles)
     if low == high:
         # A scan that is background but for a few voxels: their range is all there is.
         low, high = voxels.min(), voxels.max()

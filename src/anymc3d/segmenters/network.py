@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.config import NetworkSettings
+from anymc3d.data.percentiles import percentiles
 from anymc3d.data.restore import resample
 from anymc3d.data.volume import Affine, Volume
 from anymc3d.errors import ScanError
@@ -83,7 +84,7 @@ def normalise(voxels: NDArray[np.float32], settings: NetworkSettings) -> NDArray
         spread = float(voxels.std(dtype=np.float64)) or 1.0
         return ((voxels - np.float32(voxels.mean(dtype=np.float64))) / np.float32(spread)).astype(np.float32)
     if settings.normalise == "percentile":
-        low, high = (float(value) for value in np.percentile(voxels, _OUTERMOST))
+        low, high = (float(value) for value in percentiles(voxels, _OUTERMOST))
     else:
         low, high = settings.window or (float(voxels.min()), float(voxels.max()))
     scaled = (np.clip(voxels, low, high) - np.float32(low)) / np.float32(max(high - low, np.finfo(np.float32).tiny))
