@@ -362,6 +362,22 @@ def test_B16_a_rare_label_is_fitted_on_the_pooled_cases_outside_the_test_split_a
     assert json.loads(capsys.readouterr().out)["pooled"] == []
 
 
+@pytest.mark.parametrize("name", ["predictions.png", "manifest.csv"])
+def test_the_figure_never_writes_over_a_table_it_reads(journey, tmp_path, capsys, name):
+    tables = site(tmp_path / "site", n=120, splits=["val", "test"])
+    before = [table.read_bytes() for table in tables]
+    assert calibrate("-p", journey.plugin, *tables, "--figure", tmp_path / "site" / name) == 2
+    assert "one of the inputs" in capsys.readouterr().err
+    assert [table.read_bytes() for table in tables] == before
+
+
+@pytest.mark.parametrize("words", [("--criterion", "f1"), ("--method", "platt"), ("--split", "test")])
+def test_options_of_the_new_plugin_are_not_ignored_by_the_figure(journey, tmp_path, capsys, words):
+    tables = site(tmp_path / "site", n=40, splits=["val", "test"])
+    assert calibrate("-p", journey.plugin, *tables, "--figure", tmp_path / "f.csv", *words) == 2
+    assert f"{words[0]}: only with -o" in capsys.readouterr().err
+
+
 def test_pooled_cases_without_a_new_plugin_are_refused(journey, tmp_path, capsys):
     predictions, manifest, oof = rare_site(tmp_path)
     words = ("-p", journey.plugin, predictions, manifest, "--figure", tmp_path / "f.csv", "--pooled", oof)

@@ -58,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, or compare the strategies, or both."""
     if args.out is None and args.figure is None:
         raise UsageError("expected -o NEW.safetensors, or --figure OUT.png, or both")
-    if args.pooled is not None and args.out is None:
-        raise UsageError("--pooled: only with -o; the figure compares fits on the validation rows alone")
-    if args.figure is not None and args.figure.suffix not in (".png", ".csv"):
-        raise UsageError(f"--figure: expected a name that ends in .png or .csv, got {args.figure}")
+    for option in ("pooled", "method", "criterion", "split"):
+        if getattr(args, option) is not None and args.out is None:
+            raise UsageError(
+                f"--{option}: only with -o; the figure compares set strategies, fitted on the val rows alone"
+            )
+    _check_figure(args)
     from anymc3d.calibrating import read_scored
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
@@ -78,6 +80,18 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         print("Research use only. Not a medical device.")
     return 0
+
+
+def _check_figure(args: argparse.Namespace) -> None:
+    """The figure's numbers go to a table of its name, which must not be one of the tables that are read."""
+    if args.figure is None:
+        return
+    if args.figure.suffix not in (".png", ".csv"):
+        raise UsageError(f"--figure: expected a name that ends in .png or .csv, got {args.figure}")
+    table = args.figure.with_suffix(".csv")
+    read = [path for path in (args.predictions, args.manifest, args.pooled) if path is not None]
+    if any(table.exists() and path.exists() and table.samefile(path) for path in read):
+        raise UsageError(f"--figure: its table would be written over {table}, one of the inputs; choose another name")
 
 
 def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
