@@ -1,9 +1,9 @@
 """The command line: quick to answer, one clear line for every mistake, the promised exit codes."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,10 +20,12 @@ def test_help_answers_in_half_a_second_without_torch():
     command = [sys.executable, "-X", "importtime", "-m", "anymc3d.cli.main", "--help"]
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Of the processor: on the wall's clock this would measure what else the machine does.
+        times.append(ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime)
+    assert min(times) < 0.4
     assert "torch" not in done.stderr
     assert all(name in done.stdout for name in COMMANDS)
 
