@@ -118,7 +118,7 @@ def test_another_plugin_or_method_needs_another_folder(journey, predictor, tmp_p
     assert "other settings" in capsys.readouterr().err
 
 
-def test_file_names_are_safe_and_stay_apart():
+def test_A8_file_names_are_safe_and_stay_apart():
     assert file_name("grade=2") == "grade=2"
     assert file_name("Lung nodule").startswith("Lung_nodule_")
     assert file_name("../../etc") != file_name("etc")
