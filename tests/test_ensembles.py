@@ -248,3 +248,15 @@ def test_the_default_name_is_what_members_share_and_never_that_of_one(names, exp
     from anymc3d.ensembles import _default_name
 
     assert _default_name(names) == expected
+
+
+def test_the_same_weights_twice_are_told(journey, tmp_path):
+    variant(journey, tmp_path / "one.safetensors", seed=1)
+    one = load_plugin(tmp_path / "one.safetensors")
+    save_plugin(tmp_path / "again.safetensors", replace(one.card, name="again"), one.tensors)
+    variant(journey, tmp_path / "two.safetensors", seed=2)
+    again, two = (load_plugin(tmp_path / f"{name}.safetensors") for name in ("again", "two"))
+    twice, _ = make_ensemble([one, again])
+    assert "2 members of only 1 different weights" in warnings_of(twice)[0]
+    apart, _ = make_ensemble([one, two])
+    assert not any("different weights" in line for line in warnings_of(apart))

@@ -64,7 +64,19 @@ def make_ensemble(
 
 
 def warnings_of(card: PluginCard) -> list[str]:
-    """What the maker of an ensemble should know of how it decides."""
+    """What the maker of an ensemble should know of what it holds and how it decides."""
+    return _same_weights(card) + _how_it_decides(card)
+
+
+def _same_weights(card: PluginCard) -> list[str]:
+    different = len({member.card.logits_id for member in card.members})
+    if different == len(card.members):
+        return []
+    what = f"{len(card.members)} members, of only {different} different weights"
+    return [f"{what}: the same plugin calibrated twice counts twice"]
+
+
+def _how_it_decides(card: PluginCard) -> list[str]:
     if card.labels.one_of_classes:
         return [] if card.is_calibrated else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
     if not card.is_calibrated:
