@@ -257,6 +257,6 @@ def test_the_same_weights_twice_are_told(journey, tmp_path):
     variant(journey, tmp_path / "two.safetensors", seed=2)
     again, two = (load_plugin(tmp_path / f"{name}.safetensors") for name in ("again", "two"))
     twice, _ = make_ensemble([one, again])
-    assert "2 members of only 1 different weights" in warnings_of(twice)[0]
+    assert "2 members with only 1 different sets of weights" in warnings_of(twice)[0]
     apart, _ = make_ensemble([one, two])
-    assert not any("different weights" in line for line in warnings_of(apart))
+    assert not any("different sets" in line for line in warnings_of(apart))

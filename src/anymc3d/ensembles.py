@@ -72,7 +72,7 @@ def _same_weights(card: PluginCard) -> list[str]:
     different = len({member.card.logits_id for member in card.members})
     if different == len(card.members):
         return []
-    what = f"{len(card.members)} members, of only {different} different weights"
+    what = f"{len(card.members)} members with only {different} different sets of weights"
     return [f"{what}: the same plugin calibrated twice counts twice"]
 
 
