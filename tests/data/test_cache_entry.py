@@ -59,22 +59,21 @@ def test_an_entry_is_read_back(tmp_path: Path, make, notes) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda view: encode(view, KEY), older_entry], ids=["now", "older"])
-@pytest.mark.usefixtures("checksum")
-def test_C7_every_flipped_bit_and_every_cut_is_noticed_or_changes_nothing(tmp_path: Path, make) -> None:
+def test_C7_a_flipped_bit_in_any_byte_and_a_cut_is_noticed_or_changes_nothing(tmp_path: Path, make) -> None:
     path, view = tmp_path / "entry", prepared()
     whole = make(view)
     data_begin = 8 + int.from_bytes(whole[:8], "little")
     for place in range(len(whole)):
-        for bit in (0, 6, 7):
-            changed = bytearray(whole)
-            changed[place] ^= 1 << bit
-            path.write_bytes(changed)
-            try:
-                assert same(read_entry(path, KEY), view)
-                assert place < data_begin, "a changed voxel came through"
-            except DamagedEntryError:
-                pass
-        path.write_bytes(whole[:place])
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert same(read_entry(path, KEY), view)
+            assert place < data_begin, "a changed voxel came through"
+        except DamagedEntryError:
+            pass
+    for length in (*range(0, len(whole), 13), len(whole) - 1):
+        path.write_bytes(whole[:length])
         with pytest.raises(DamagedEntryError):
             read_entry(path, KEY)
 
