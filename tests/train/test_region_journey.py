@@ -19,7 +19,7 @@ from anymc3d.predict import Predictor
 from anymc3d.tables import read_table
 from anymc3d.task_file import read_task
 from anymc3d.train.fit import fit
-from conftest import TASK, write_scans
+from tiny_scans import TASK, write_scans
 
 NUM_CASES, EMPTY, CUT = 20, 3, 6
 

@@ -26,6 +26,7 @@ TEXTS = ("Dockerfile", "README.md", *SCRIPTS)
 RECORD, MODEL, PROGRAM = "contents.json", "model", "anymc3d"
 NEEDED = (
     "matplotlib",
+    "pillow",
     "nibabel",
     "numpy",
     "pydicom",
