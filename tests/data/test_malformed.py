@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from in_children import assert_ended_well, read_in_children
-from malformed import VOXELS, table
+from malformed import table
+from malformed_entries import VOXELS
 
 TABLE = table()
 
