@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
 from anymc3d.models.zoo.resnet import CONV
 from anymc3d.models.zoo.volumes import Sizes, check_whole
 
@@ -124,3 +125,18 @@ class ConvNeXt3DClassifier(ConvNeXt):
         """(B, C, S, H, W) and (B, S) -> logits (B, K); refuses padded slices."""
         check_whole(volume, slice_mask, self.in_channels)
         return self.head(self.embed(self.sizes.fit(volume)))
+
+
+ENTRIES = (
+    ZooEntry(
+        name="convnext-tiny-3d",
+        title="3D ConvNeXt-T",
+        builder=lambda logits, channels, _: ConvNeXt3DClassifier(logits, channels),
+        kind="volume",
+        weights=SCRATCH,
+        licence="MIT (ConvNeXt)",
+        citation="Liu et al. 2022, A ConvNet for the 2020s, CVPR, arXiv 2201.03545",
+        sizes=ConvNeXt3DClassifier.sizes,
+        notes="the paper names neither size nor kernel: Tiny with 7 x 7 x 7, drop path 0.1",
+    ),
+)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
 from anymc3d.models.zoo.volumes import Sizes, check_whole
 
 DEPTHS_121 = (6, 12, 24, 16)
@@ -92,3 +93,17 @@ def _transition(width: int) -> nn.Sequential:
             pool=nn.AvgPool3d(2, stride=2),
         )
     )
+
+
+ENTRIES = (
+    ZooEntry(
+        name="densenet121-3d",
+        title="3D DenseNet-121",
+        builder=lambda logits, channels, _: DenseNet(logits, channels),
+        kind="volume",
+        weights=SCRATCH,
+        licence="Apache-2.0 (MONAI)",
+        citation="Huang et al. 2017, Densely connected convolutional networks, CVPR, arXiv 1608.06993",
+        sizes=DenseNet.sizes,
+    ),
+)

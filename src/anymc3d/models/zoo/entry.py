@@ -16,6 +16,9 @@ from anymc3d.models.zoo.volumes import Sizes
 Builder = Callable[[int, int, torch.Generator], nn.Module]
 """(number of logits K, channels C, generator of initial values) -> the network."""
 
+SCRATCH = "from scratch"
+"""What ``weights`` says of a network that starts from random values."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZooEntry:

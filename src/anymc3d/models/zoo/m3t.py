@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.resnet import STAGE_WIDTHS, ResNet, ResNetConfig
 from anymc3d.models.zoo.volumes import Sizes, check_whole
 
@@ -116,3 +117,19 @@ class M3T(nn.Module):
 def fixed_cube(side: int) -> Sizes:
     """Everything is resized to a cube of this many voxels a side."""
     return Sizes(rule="resize", fixed=(side, side, side))
+
+
+ENTRIES = (
+    ZooEntry(
+        name="m3t",
+        title="M3T",
+        builder=lambda logits, channels, _: M3T(logits, channels),
+        kind="volume",
+        weights="ResNet-50 of ImageNet except its first convolution, the rest from scratch",
+        licence="GPL-3.0 (M3T; written anew from a description)",
+        citation="Jang and Hwang 2022, M3T: three-dimensional medical image classifier using multi-plane and "
+        "multi-slice transformer, CVPR",
+        sizes=fixed_cube(128),
+        notes="attention is divided after the softmax, as in the public code",
+    ),
+)

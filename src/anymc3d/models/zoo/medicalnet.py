@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from anymc3d.models.zoo.pretrained import PretrainedClassifier, Strategy
+from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.pretrained import FROZEN, STRATEGIES, PretrainedClassifier, Strategy
 from anymc3d.models.zoo.resnet import STAGE_WIDTHS, ResNet, ResNetConfig
 from anymc3d.models.zoo.volumes import Sizes
 
@@ -47,3 +48,21 @@ def medicalnet(
     """MedicalNet ResNet-50 with a head; ``encoder`` for tests."""
     encoder = MedicalNet() if encoder is None else encoder
     return PretrainedClassifier(encoder, num_logits, strategy=strategy, targets=TARGETS, generator=generator)
+
+
+def _entry(strategy: Strategy) -> ZooEntry:
+    return ZooEntry(
+        name=f"medicalnet-{strategy}",
+        title=f"MedicalNet ResNet-50, {STRATEGIES[strategy]}",
+        builder=lambda logits, _, generator: medicalnet(logits, generator, strategy=strategy),
+        kind="volume",
+        weights="MedicalNet resnet_50_23dataset.pth",
+        licence="MIT (MedicalNet)",
+        citation="Chen et al. 2019, Med3D: transfer learning for 3D medical image analysis, arXiv 1904.00625",
+        channels=(1,),
+        sizes=MedicalNet.sizes,
+        notes=f"dilated last stages, as official; {FROZEN}",
+    )
+
+
+ENTRIES = tuple(_entry(strategy) for strategy in STRATEGIES)

@@ -13,6 +13,7 @@ from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.fusion import pad_cases
 from anymc3d.models.sequence_fusion import mst, mst_positions
 from anymc3d.models.vit import VisionTransformer, ViTConfig, random_vit
+from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.volumes import Sizes, check_volume, packed
 
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -65,3 +66,31 @@ def _trained_vit(config: ViTConfig, generator: torch.Generator) -> VisionTransfo
         encoder = random_vit(config, seed=int(torch.randint(2**31, (), generator=generator)))
     encoder.register_parameter("mask_token", nn.Parameter(torch.zeros(1, config.embed_dim)))
     return encoder
+
+
+PAPER = "Müller-Franzes et al. 2025, Medical slice transformer, arXiv 2411.15802"
+
+ENTRIES = (
+    ZooEntry(
+        name="mst",
+        title="MST",
+        builder=lambda logits, channels, generator: MST(logits, channels, generator),
+        kind="slices",
+        weights="DINOv2 ViT-S/14, trained whole",
+        licence="MIT (MST), Apache-2.0 (DINOv2)",
+        citation=PAPER,
+        sizes=MST.sizes,
+        notes="without slice positions, as the paper's text and the published default; ImageNet mean and std",
+    ),
+    ZooEntry(
+        name="mst-positions",
+        title="MST with slice positions",
+        builder=lambda logits, channels, generator: MST(logits, channels, generator, positions=True),
+        kind="slices",
+        weights="DINOv2 ViT-S/14, trained whole",
+        licence="MIT (MST), Apache-2.0 (DINOv2)",
+        citation=PAPER,
+        sizes=MST.sizes,
+        notes="its parameters are the 23.05 M printed for MST; at most 256 slices",
+    ),
+)

@@ -20,6 +20,8 @@ from anymc3d.models.zoo.volumes import check_whole
 
 Strategy = Literal["linear", "lora", "full"]
 RANK, ALPHA = 8, 16.0
+STRATEGIES: dict[Strategy, str] = {"linear": "linear probing", "lora": "LoRA", "full": "full finetuning"}
+FROZEN = "linear probing and LoRA leave the encoder frozen, batch norms with their published statistics"
 
 
 class PretrainedClassifier(nn.Module):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
 from anymc3d.models.zoo.volumes import Sizes, check_whole
 
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -145,3 +146,18 @@ def resnet18_3d(num_logits: int, in_channels: int, *, widths: Sequence[int] = ST
         dims=3, block="basic", depths=(2, 2, 2, 2), in_channels=in_channels, widths=widths, shortcut_bias=True
     )
     return ResNetClassifier(config, num_logits)
+
+
+ENTRIES = (
+    ZooEntry(
+        name="resnet18-3d",
+        title="3D ResNet-18",
+        builder=lambda logits, channels, _: resnet18_3d(logits, channels),
+        kind="volume",
+        weights=SCRATCH,
+        licence="Apache-2.0 (MONAI)",
+        citation="He et al. 2016, Deep residual learning for image recognition, CVPR, arXiv 1512.03385",
+        sizes=ResNetClassifier.sizes,
+        notes="first convolution with stride 2 instead of MONAI's default 1, for memory; same parameters",
+    ),
+)

@@ -17,6 +17,7 @@ from anymc3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.fusion import pad_cases
 from anymc3d.models.zoo.efficientnet import EfficientNet
+from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.volumes import check_volume, packed
 
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -112,3 +113,18 @@ def rsna_kaggle(
     encoder = EfficientNet() if encoder is None else encoder
     lstm = nn.LSTM(encoder.embed_dim, hidden, num_layers=2, bidirectional=True, batch_first=True)
     return SliceRNN(encoder, in_channels, lstm=lstm, head=mlp_head(2 * hidden, 256, num_logits))
+
+
+ENTRIES = (
+    ZooEntry(
+        name="rsna-kaggle",
+        title="RSNA-Kaggle",
+        builder=lambda logits, channels, _: rsna_kaggle(logits, channels),
+        kind="slices",
+        weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
+        licence="Apache-2.0 (weights), Apache-2.0 (2023 winner)",
+        citation="RSNA 2023 Abdominal Trauma Detection, first place, as rebuilt in arXiv 2512.12887, supplement C1",
+        notes="three neighbouring slices are the channels, without overlap, or three windows where there are three; "
+        "the largest logit of all slices; training needs two groups of slices in a batch",
+    ),
+)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anymc3d.models.zoo.pretrained import PretrainedClassifier, Strategy
+from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.pretrained import FROZEN, STRATEGIES, PretrainedClassifier, Strategy
 from anymc3d.models.zoo.volumes import Size, Sizes
 
 WINDOW = 7
@@ -247,3 +248,21 @@ def shifted_mask(size: Size, window: Size, shift: Size, device: torch.device) ->
         regions[:, slices, rows, columns, :] = number
     of_voxel = split(regions, window).squeeze(-1)
     return (of_voxel[:, None, :] != of_voxel[:, :, None]).float() * -100.0
+
+
+def _entry(strategy: Strategy) -> ZooEntry:
+    return ZooEntry(
+        name=f"voco-{strategy}",
+        title=f"VoCo Swin encoder, {STRATEGIES[strategy]}",
+        builder=lambda logits, _, generator: voco(logits, generator, strategy=strategy),
+        kind="volume",
+        weights="VoCo VoComni_B.pt",
+        licence="Apache-2.0 (Large-Scale-Medical)",
+        citation="Wu et al. 2024, VoCo: a volume contrastive learning framework, CVPR, arXiv 2402.17300",
+        channels=(1,),
+        sizes=VoCoEncoder.sizes,
+        notes=f"with the residual block encoder10, without the decoder; {FROZEN}",
+    )
+
+
+ENTRIES = tuple(_entry(strategy) for strategy in STRATEGIES)
