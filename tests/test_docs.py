@@ -80,13 +80,14 @@ def snippet_folder(journey, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", SNIPPETS, ids=name_of)
-def test_runnable_snippets_run(page, snippet_folder):
-    """The marked blocks of a page run one after the other, as a reader would paste them."""
+def test_runnable_snippets_run(page, snippet_folder, capsys):
+    """The marked blocks of a page run one after the other, as a reader would paste them, and print what they show."""
     namespace: dict[str, object] = {}
     for block in blocks(page, "python"):
         code = compile(block["text"], name_of(page), "exec")
         if block["mark"]:
             exec(code, namespace)
+            assert bool(capsys.readouterr().out.strip()) == ("print(" in block["text"]), block["text"]
 
 
 def test_there_are_runnable_snippets():

@@ -190,7 +190,9 @@ class TestRefusals:
         plugin = load_plugin(members[0])
         renamed = replace(plugin.card, backbone=replace(plugin.card.backbone, name="my copy"))
         save_plugin(tmp_path / "renamed.safetensors", renamed, plugin.tensors)
-        make_ensemble([load_plugin(members[1]), load_plugin(tmp_path / "renamed.safetensors")])
+        card, _ = make_ensemble([load_plugin(members[1]), load_plugin(tmp_path / "renamed.safetensors")])
+        named = [member.card.backbone.name for member in card.members]
+        assert sorted(named) == sorted([plugin.card.backbone.name, "my copy"])
 
     def test_the_same_plugin_twice_an_ensemble_and_nothing(self, members, ensemble):
         one = load_plugin(members[0])

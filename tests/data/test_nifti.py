@@ -208,12 +208,17 @@ def test_A1_no_truncation_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_A1_random_damage_never_raises_anything_but_a_scan_error(tmp_path: Path, seed: int) -> None:
+    """A header alone never reads, whatever it says; of whole files some do, where the damage hit a remark."""
     generator = np.random.default_rng(seed)
+    ended: dict[bool, set[str]] = {True: set(), False: set()}
     for _ in range(100):
-        changed = bytearray(PLAIN[:352] if generator.random() < 0.2 else PLAIN)
+        has_voxels = generator.random() >= 0.2
+        changed = bytearray(PLAIN if has_voxels else PLAIN[:352])
         for place in generator.integers(0, 352, size=int(generator.integers(1, 6))):
             changed[place] = generator.integers(0, 256)
-        status_of(write(tmp_path, "damaged.nii", bytes(changed)))
+        ended[has_voxels].add(status_of(write(tmp_path, "damaged.nii", bytes(changed))))
+    assert ended[False] == {"error"}
+    assert {"ok", "error"} <= ended[True] <= {"ok", "warn", "error"}
 
 
 def test_A2_the_message_has_both_numbers(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from anymc3d.errors import AnyMC3DError, TaskFileError
+from anymc3d.errors import AnyMC3DError, ManifestError, TaskFileError
 from anymc3d.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.task_checks import check_task
@@ -39,9 +39,10 @@ def test_a_task_that_cannot_work_is_refused_before_anything_is_opened(task, tmp_
         fit(task(override), tmp_path / "run", device="cpu", quiet=True)
 
 
-def test_a_good_task_passes(task):
-    check_task(task())
-    check_task(task("fusion=mst"))
+@pytest.mark.parametrize("overrides", [(), ("fusion=mst",)])
+def test_a_good_task_passes_and_the_manifest_is_looked_at_next(task, tmp_path, overrides):
+    with pytest.raises(ManifestError, match=r"absent\.csv"):
+        fit(task(*overrides), tmp_path / "run", device="cpu", quiet=True)
 
 
 @pytest.mark.parametrize(
