@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anymc3d.errors import UsageError
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Sizes
 
 Builder = Callable[[int, int, torch.Generator], nn.Module]
@@ -45,6 +46,8 @@ class ZooEntry:
     """Numbers of channels C it can be built for."""
     sizes: Sizes = field(default_factory=Sizes)
     """Sizes it takes, and what it does with others."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it is trained where the task file does not say otherwise."""
     notes: str = ""
     """What was chosen where nothing is published, and what differs from the original."""
 

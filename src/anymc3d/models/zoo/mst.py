@@ -14,6 +14,7 @@ from anymc3d.models.fusion import pad_cases
 from anymc3d.models.sequence_fusion import mst, mst_positions
 from anymc3d.models.vit import VisionTransformer, ViTConfig, random_vit
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Sizes, check_volume, packed
 
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -70,6 +71,8 @@ def _trained_vit(config: ViTConfig, generator: torch.Generator) -> VisionTransfo
 
 PAPER = "Müller-Franzes et al. 2025, Medical slice transformer, arXiv 2411.15802"
 
+RECIPE = Recipe(lr=1e-6, weight_decay=1e-2, loss="cross-entropy")
+
 ENTRIES = (
     ZooEntry(
         name="mst",
@@ -80,6 +83,7 @@ ENTRIES = (
         licence="MIT (MST), Apache-2.0 (DINOv2)",
         citation=PAPER,
         sizes=MST.sizes,
+        recipe=RECIPE,
         notes="without slice positions, as the paper's text and the published default; ImageNet mean and std",
     ),
     ZooEntry(
@@ -91,6 +95,7 @@ ENTRIES = (
         licence="MIT (MST), Apache-2.0 (DINOv2)",
         citation=PAPER,
         sizes=MST.sizes,
+        recipe=RECIPE,
         notes="its parameters are the 23.05 M printed for MST; at most 256 slices",
     ),
 )

@@ -18,6 +18,7 @@ from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.fusion import pad_cases
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import check_volume, packed
 
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -124,6 +125,7 @@ ENTRIES = (
         weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
         licence="Apache-2.0 (weights), Apache-2.0 (2023 winner)",
         citation="RSNA 2023 Abdominal Trauma Detection, first place, as rebuilt in arXiv 2512.12887, supplement C1",
+        recipe=Recipe(lr=2e-4, weight_decay=1e-6),
         notes="three neighbouring slices are the channels, without overlap, or three windows where there are three; "
         "the largest logit of all slices; training needs two groups of slices in a batch",
     ),
