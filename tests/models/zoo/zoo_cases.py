@@ -4,6 +4,8 @@ from torch import Generator, nn
 
 from anymc3d.models.vit import ViTConfig
 from anymc3d.models.zoo.convnext import ConvNeXt3DClassifier
+from anymc3d.models.zoo.ctclip import ClassFine, CTViT, CTViTConfig
+from anymc3d.models.zoo.deepcntd import DeepCNTD
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.efficientnet import EfficientNet, Stage
 from anymc3d.models.zoo.entry import Builder
@@ -15,6 +17,7 @@ from anymc3d.models.zoo.resnet import resnet18_3d
 from anymc3d.models.zoo.slice_rnn import rsna_kaggle
 from anymc3d.models.zoo.swin import VoCoEncoder, voco
 
+TINY_CTVIT = CTViTConfig(size=(20, 40, 40), width=8, depth=1, num_heads=2, head_dim=4, num_codes=16, latent=16)
 TINY_VIT = ViTConfig(embed_dim=48, depth=1, num_heads=2, patch_size=14, grid=3)
 
 
@@ -57,6 +60,8 @@ COUNTS = {  # for two logits: trainable, total
     "voco-linear": (1_538, 50_489_396),
     "voco-lora": (70_658, 50_489_396 + 69_120),
     "voco-full": (50_489_396, 50_489_396),
+    "ct-clip-classfine": (1_026, 174_416_712 + 1_026),
+    "deepcntd": (22_605_614, 22_605_614),
 }
 SMALL = {  # builder (logits, channels, generator) of a network that is quick, and a size (S, H, W) for it
     "resnet18-3d": (lambda k, c, _: resnet18_3d(k, c, widths=(4, 8, 8, 16)), (9, 16, 20)),
@@ -74,6 +79,11 @@ SMALL = {  # builder (logits, channels, generator) of a network that is quick, a
     "rsna-kaggle": (lambda k, c, _: rsna_kaggle(k, c, encoder=tiny_efficientnet(), hidden=8), (7, 20, 24)),
     **{f"medicalnet-{s}": (quick_medicalnet(s), (9, 16, 20)) for s in ("linear", "lora", "full")},
     **{f"voco-{s}": (quick_voco(s), (32, 64, 64)) for s in ("linear", "lora", "full")},
+    "ct-clip-classfine": (lambda k, _, g: ClassFine(k, g, encoder=CTViT(TINY_CTVIT)), (20, 40, 40)),
+    "deepcntd": (
+        lambda k, c, _: DeepCNTD(k, c, widths=(4, 4, 8, 8), depths=(1, 1, 1, 1), growth=4, stem=8),
+        (12, 40, 36),
+    ),
 }
 UNUSED = {"mst": {"encoder.mask_token"}, "mst-positions": {"encoder.mask_token"}}
 """Parameters of an original that no answer depends on; they are there so that its weights load by name."""

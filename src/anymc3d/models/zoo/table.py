@@ -6,7 +6,7 @@ Each network's module states its own entries; here they are put in the order of 
 from __future__ import annotations
 
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.models.zoo import convnext, densenet, m3t, medicalnet, mst, resnet, slice_rnn, swin
+from anymc3d.models.zoo import convnext, ctclip, deepcntd, densenet, m3t, medicalnet, mst, resnet, slice_rnn, swin
 from anymc3d.models.zoo.entry import ZooEntry, count_parameters
 
 _ENTRIES: tuple[ZooEntry, ...] = (
@@ -18,6 +18,8 @@ _ENTRIES: tuple[ZooEntry, ...] = (
     *slice_rnn.ENTRIES,
     *medicalnet.ENTRIES,
     *swin.ENTRIES,
+    *ctclip.ENTRIES,
+    *deepcntd.ENTRIES,
 )
 
 ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}

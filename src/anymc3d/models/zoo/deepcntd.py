@@ -1,0 +1,144 @@
+"""A network in the spirit of DeepCNTD-Net (Yoo et al. 2025, arXiv 2502.21106; METHODS 7.4): head CT by segmentation.
+
+Neither code, weights nor sizes are published. Known is: one 3D Dense U-Net draws five kinds of haemorrhage, a second
+3D U-Net with several outputs draws the left hemisphere, what lies above and below the tentorium, and the remaining
+structures; the features of both enter a 3D DenseNet. Every size here is our choice, and so is that "features" are the
+logits and the last maps of both. It is not a copy of the original, and a report must not call it one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from anymc3d.models.zoo.densenet import DenseNet
+from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
+from anymc3d.models.zoo.volumes import Sizes, check_whole
+
+HAEMORRHAGES: Mapping[str, int] = MappingProxyType({"haemorrhage": 5})
+"""Parenchymal, subarachnoid, intraventricular, subdural, epidural."""
+ANATOMY: Mapping[str, int] = MappingProxyType({"left": 1, "tentorium": 2, "structures": 4})
+"""The left hemisphere; above and below the tentorium; four remaining structures (their number is our choice)."""
+WIDTHS = (32, 64, 128, 256)
+STEP = (1, 2, 2)
+"""Stride between levels: head scans have few thick slices."""
+SLOPE = 0.01
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution of 3, instance norm, leaky ReLU."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        conv = nn.Conv3d(width_in, width, 3, padding=1, bias=False)
+        super().__init__(conv, nn.InstanceNorm3d(width, affine=True), nn.LeakyReLU(SLOPE))
+
+
+class PlainBlock(nn.Sequential):
+    """Two convolutions."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(ConvUnit(width_in, width), ConvUnit(width, width))
+
+
+class DenseUnit(nn.Module):
+    """Two convolutions that each see all maps before them, and one of 1 that brings them to the width."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        growth = width // 2
+        self.first, self.second = ConvUnit(width_in, growth), ConvUnit(width_in + growth, growth)
+        self.join = nn.Conv3d(width_in + 2 * growth, width, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = torch.cat([maps, self.first(maps)], dim=1)
+        return self.join(torch.cat([maps, self.second(maps)], dim=1))
+
+
+class UNet(nn.Module):
+    """Volume (B, C, S, H, W) -> its last maps (B, ``widths[0]``, S, H, W) and the logits of every head.
+
+    Four levels, down by strided pooling and up by trilinear interpolation; any size.
+    """
+
+    def __init__(self, channels: int, heads: Mapping[str, int], widths: Sequence[int], block: type[nn.Module]) -> None:
+        super().__init__()
+        ins = [channels, *widths[:-1]]
+        self.down = nn.ModuleList(block(width_in, width) for width_in, width in zip(ins, widths, strict=True))
+        self.pool = nn.MaxPool3d(STEP, stride=STEP, ceil_mode=True)
+        pairs = list(zip(widths[-2::-1], widths[:0:-1], strict=True))
+        self.up = nn.ModuleList(block(narrow + wide, narrow) for narrow, wide in pairs)
+        self.heads = nn.ModuleDict({name: nn.Conv3d(widths[0], count, 1) for name, count in heads.items()})
+
+    def forward(self, volume: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        levels: list[Tensor] = []
+        for index, block in enumerate(self.down):
+            volume = block(self.pool(volume) if index else volume)
+            levels.append(volume)
+        maps = levels.pop()
+        for block in self.up:
+            skip = levels.pop()
+            maps = block(torch.cat([skip, interpolate(maps, size=skip.shape[2:], mode="trilinear")], dim=1))
+        return maps, {name: head(maps) for name, head in self.heads.items()}
+
+
+class DeepCNTD(nn.Module):
+    """Volume (B, C, S, H, W) -> logits (B, K): the volume, both networks' logits and last maps, into a DenseNet.
+
+    ``segment`` gives the logits of all structures, for training the two networks on masks first.
+    """
+
+    sizes = Sizes(rule="pad", least=(32, 32, 32))
+
+    def __init__(
+        self,
+        num_logits: int,
+        in_channels: int,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = (6, 12, 24, 16),
+        growth: int = 32,
+        stem: int = 64,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.haemorrhages = UNet(in_channels, HAEMORRHAGES, widths, DenseUnit)
+        self.anatomy = UNet(in_channels, ANATOMY, widths, PlainBlock)
+        drawn = sum(HAEMORRHAGES.values()) + sum(ANATOMY.values())
+        joined = in_channels + drawn + 2 * widths[0]
+        self.classifier = DenseNet(num_logits, joined, depths=depths, growth=growth, stem=stem)
+
+    def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
+        """(B, C, S, H, W) and (B, S) -> logits (B, K); refuses padded slices."""
+        check_whole(volume, slice_mask, self.in_channels)
+        volume = self.sizes.fit(volume)
+        parts = [volume]
+        for network in (self.haemorrhages, self.anatomy):
+            maps, logits = network(volume)
+            parts += [maps, *logits.values()]
+        whole = slice_mask.new_ones(len(volume), volume.shape[2])
+        return self.classifier(torch.cat(parts, dim=1), whole)
+
+    def segment(self, volume: Tensor) -> dict[str, Tensor]:
+        """(B, C, S, H, W) -> logits (B, structures, S, H, W) of every head, by its name."""
+        return self.haemorrhages(volume)[1] | self.anatomy(volume)[1]
+
+
+ENTRIES = (
+    ZooEntry(
+        name="deepcntd",
+        title="DeepCNTD-Net (in spirit)",
+        builder=lambda logits, channels, _: DeepCNTD(logits, channels),
+        kind="volume",
+        weights=SCRATCH,
+        licence="none: neither code nor weights are published",
+        citation="Yoo et al. 2025, A non-contrast head CT foundation model for comprehensive neuro-trauma triage, "
+        "MICCAI, arXiv 2502.21106",
+        sizes=DeepCNTD.sizes,
+        notes="in the spirit of the original, never a copy: all sizes are chosen, and the two segmentation networks, "
+        "pretrained on masks there, start from random values and learn at a tenth of the rate",
+    ),
+)
