@@ -20,27 +20,9 @@ from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, Row
 from anymc3d.adapters.side_tables import cleaned, keyed, read_rows
 from anymc3d.data.splits import make_splits
+from anymc3d.recipes.chest import CT_RATE_LABELS
 
-FINDINGS = (
-    "Medical material",
-    "Arterial wall calcification",
-    "Cardiomegaly",
-    "Pericardial effusion",
-    "Coronary artery wall calcification",
-    "Hiatal hernia",
-    "Lymphadenopathy",
-    "Emphysema",
-    "Atelectasis",
-    "Lung nodule",
-    "Lung opacity",
-    "Pulmonary fibrotic sequela",
-    "Pleural effusion",
-    "Mosaic attenuation pattern",
-    "Peribronchial thickening",
-    "Consolidation",
-    "Bronchiectasis",
-    "Interlobular septal thickening",
-)
+FINDINGS = CT_RATE_LABELS
 """The label columns, in the order of the challenge."""
 METADATA = {
     "PatientSex": "sex",

@@ -26,7 +26,7 @@ CT_RATE_LABELS = (
     "Bronchiectasis",
     "Interlobular septal thickening",
 )
-"""In the order of the challenge."""
+"""The label columns of CT-RATE, in the order of its tables and of the VLM3D challenge."""
 PRIVATE = "private data of the paper's authors: the recipe runs on a manifest of your own"
 PRIVATE_TERMS = "not distributed"
 

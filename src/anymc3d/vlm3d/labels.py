@@ -5,27 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.recipes.chest import CT_RATE_LABELS
 
-LABELS = (
-    "Medical material",
-    "Arterial wall calcification",
-    "Cardiomegaly",
-    "Pericardial effusion",
-    "Coronary artery wall calcification",
-    "Hiatal hernia",
-    "Lymphadenopathy",
-    "Emphysema",
-    "Atelectasis",
-    "Lung nodule",
-    "Lung opacity",
-    "Pulmonary fibrotic sequela",
-    "Pleural effusion",
-    "Mosaic attenuation pattern",
-    "Peribronchial thickening",
-    "Consolidation",
-    "Bronchiectasis",
-    "Interlobular septal thickening",
-)
+LABELS = CT_RATE_LABELS
 
 
 def check_labels(found: Sequence[str], whose: str) -> None:
