@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +24,12 @@ from anymc3d.tables import write_table
 from anymc3d.train.losses import make_loss
 from anymc3d.train.quick import trivial, verdict
 from anymc3d.train.quick.curve import Estimate, estimate, macro_draws
+from anymc3d.train.quick.findings import Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder
 from anymc3d.train.quick.heads import LOSS, HeadLearner
 from anymc3d.train.quick.picture import draw_curve
 from anymc3d.train.quick.settings import Candidate
 from anymc3d.train.result import decide_how, make_card, software, validation_manifest, validation_rows
-
-if TYPE_CHECKING:
-    from anymc3d.train.quick.run import Findings, Plan
 
 Row = Mapping[str, Any]
 

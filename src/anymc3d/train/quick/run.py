@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from tqdm import tqdm
 from anymc3d import home
 from anymc3d.config import MethodSettings, TaskSettings
 from anymc3d.data.cache import Cache
-from anymc3d.data.case import Case
 from anymc3d.data.dataset import PreparedCase, prepare_all
 from anymc3d.data.manifest import write_manifest
 from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.folders import claim, locked
-from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.models.store import find_backbone
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
@@ -45,6 +44,7 @@ from anymc3d.train.quick.crossval import (
 )
 from anymc3d.train.quick.curve import Curve, make_curve
 from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
+from anymc3d.train.quick.findings import Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.heads import HeadLearner, stack_tokens
 from anymc3d.train.quick.settings import QuickSettings, candidates
@@ -54,38 +54,6 @@ from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is decided before a scan is opened. ``rows``: positions of the pool's cases in the manifest."""
-
-    task: TaskSettings
-    settings: QuickSettings
-    study: Study
-    rows: list[int]
-    pool: Pool
-    backbone: LoadedBackbone
-    notes: tuple[str, ...]
-
-    @property
-    def cases(self) -> list[Case]:
-        """The cases of the pool."""
-        return [self.study.manifest.cases[row] for row in self.rows]
-
-    def of_split(self, split: str) -> np.ndarray:
-        """Positions in the pool of the cases of one split."""
-        return np.array([i for i, row in enumerate(self.rows) if self.study.splits[row] == split], dtype=np.intp)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was found: the nested cross-validation, the curve, the plain measurements, the choice for the plugin."""
-
-    nested: Nested
-    curve: Curve
-    trivial: Nested | None
-    chosen: int
 
 
 def fit_quick(
@@ -120,22 +88,12 @@ def fit_quick(
         if folder.plugin.exists():
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.report
-        write_manifest(folder.manifest, plan.study.shown, {"split": plan.study.splits})
-        own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
-        write_task(folder.task, own, complete=True)
-        for line in undefined_figures(plan.study, task.labels):
-            logger.warning("%s", line)
-        for note in plan.notes:
-            logger.info("%s; --slices changes it", note)
+        _begin(folder, plan)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
             plan, prepared, features = _features(plan, folder, where, stop, log, quiet)
-        learner = HeadLearner(
-            stack_tokens([_tokens(case) for case in features.cases], tuple(task.views)),
-            plan.pool.targets,
-            task.labels,
-            grid,
-        )
+        tokens = stack_tokens([_tokens(case) for case in features.cases], tuple(task.views))
+        learner = HeadLearner(tokens, plan.pool.targets, task.labels, grid)
         findings = _find(plan, learner, _trivial_learner(plan, prepared, features.cases), log, quiet)
         results.write(folder, plan, learner, findings, prepared)
         log.stage("plugin and report")
@@ -157,6 +115,17 @@ def _plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | 
         wanted=settings.slices,
     )
     return Plan(replace(task, views=limit.views), settings, study, rows, pool, backbone, limit.notes)
+
+
+def _begin(folder: QuickFolder, plan: Plan) -> None:
+    """Write what is trained on, and tell what cannot be measured and what was limited."""
+    write_manifest(folder.manifest, plan.study.shown, {"split": plan.study.splits})
+    own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
+    write_task(folder.task, own, complete=True)
+    for line in undefined_figures(plan.study, plan.task.labels):
+        logger.warning("%s", line)
+    for note in plan.notes:
+        logger.info("%s; --slices changes it", note)
 
 
 def _pool(task: TaskSettings, study: Study, rows: list[int], settings: QuickSettings) -> Pool:
