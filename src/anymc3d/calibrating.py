@@ -208,10 +208,6 @@ def recalibrate(
         fitted_on=plugin.hash,
         pooled=more,
     )
-    counts = {
-        name: (int(np.nansum(column)), int((~np.isnan(column)).sum()))
-        for name, column in zip(card.labels.output_names, cases.targets.T, strict=True)
-    }
     new = replace(
         card,
         calibration=calibration,
@@ -219,9 +215,17 @@ def recalibrate(
         # Figures of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
         metrics=tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS),
     )
-    stood_in = _on_pooled(card.labels, cases.targets, more)
+    counts, stood_in = _counts(card.labels, cases.targets), _on_pooled(card.labels, cases.targets, more)
     warnings = calibration.notes() + _unchosen(card.labels, cases.targets, stood_in) + _few(method, counts)
     return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
+
+
+def _counts(labels: LabelSettings, targets: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Positive and known cases by label."""
+    return {
+        name: (int(np.nansum(column)), int((~np.isnan(column)).sum()))
+        for name, column in zip(labels.output_names, targets.T, strict=True)
+    }
 
 
 def _own_rows(plugin: Plugin, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.evaluate.study import Study, StudySettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,24 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; undefined metrics are no failure, each has its reason in the table."""
-    if args.resamples < 100:
-        raise UsageError(f"--resamples: expected 100 or more for a 95 % interval, got {args.resamples}")
-    if args.seed < 0:
-        raise UsageError(f"--seed: expected 0 or more, got {args.seed}")
-    from anymc3d.cli.main import print_json
-    from anymc3d.evaluate.measures import Sampling
-    from anymc3d.evaluate.study import StudySettings
-    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, severity_table
-    from anymc3d.evaluation import METRICS, evaluate_predictions
+    settings = _settings(args)
+    from anymc3d.evaluation import evaluate_predictions
 
-    settings = StudySettings(
-        groups=tuple(_listed(args.groups, "--groups")),
-        operating_points=None
-        if args.operating_points is None
-        else tuple(_listed(args.operating_points, "--operating-points")),
-        severity=tuple(_listed(args.severity, "--severity")),
-        sampling=Sampling(num_resamples=args.resamples, seed=args.seed),
-    )
     study = evaluate_predictions(
         args.predictions,
         args.manifest,
@@ -79,6 +68,32 @@ def run(args: argparse.Namespace) -> int:
         heatmaps=args.heatmaps,
         overwrite=args.overwrite,
     )
+    _report(study, args)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> StudySettings:
+    if args.resamples < 100:
+        raise UsageError(f"--resamples: expected 100 or more for a 95 % interval, got {args.resamples}")
+    if args.seed < 0:
+        raise UsageError(f"--seed: expected 0 or more, got {args.seed}")
+    from anymc3d.evaluate.measures import Sampling
+    from anymc3d.evaluate.study import StudySettings
+
+    points = args.operating_points
+    return StudySettings(
+        groups=tuple(_listed(args.groups, "--groups")),
+        operating_points=None if points is None else tuple(_listed(points, "--operating-points")),
+        severity=tuple(_listed(args.severity, "--severity")),
+        sampling=Sampling(num_resamples=args.resamples, seed=args.seed),
+    )
+
+
+def _report(study: Study, args: argparse.Namespace) -> None:
+    from anymc3d.cli.main import print_json
+    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, severity_table
+    from anymc3d.evaluation import METRICS
+
     for warning in study.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if args.json:
@@ -93,7 +108,6 @@ def run(args: argparse.Namespace) -> int:
             f"{args.out / METRICS}: {len(figures)} figures, {bounded} with intervals; pictures and table.md beside it"
         )
         print(NOTICE)
-    return 0
 
 
 def _listed(text: str | None, option: str) -> list[str]:

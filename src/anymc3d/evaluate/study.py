@@ -114,37 +114,70 @@ def evaluate_study(
     per_plugin, warnings = read_predictions(predictions, [row["case"] for row in manifest], known=known, plugin=plugin)
     _check_groups(settings.groups, manifest)
     patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
+    cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
+    found = [_of_plugin(one, cases, settings) for one in per_plugin]
+    rows = [row for one in found for row in one.rows] + _compared_rows(found, cases, settings.sampling)
+    return Study(
+        rows=rows,
+        warnings=list(dict.fromkeys([*warnings, *(line for one in found for line in one.warnings)])),
+        split=split,
+        plugins=tuple(one.study for one in found),
+        patients=patients[evaluated],
+        cases=np.array([row["case"] for row in manifest], dtype=object)[evaluated],
+        severity_groups=tuple(dict.fromkeys(group for one in found for group in one.severity_groups)),
+    )
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """The rows of the manifest: which are evaluated, on which thresholds may be chosen, and whose they are."""
+
+    manifest: Sequence[Mapping[str, str]]
+    split: str
+    evaluated: NDArray[np.intp]
+    for_thresholds: NDArray[np.intp]
+    patients: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one plugin contributes to the study."""
+
+    rows: list[Row]
+    warnings: list[str]
+    study: PluginStudy
+    severity_groups: list[str]
+
+
+def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -> _Found:
+    split, evaluated, source, patients = cases.split, cases.evaluated, cases.for_thresholds, cases.patients
+    frame = {"split": split, "plugin": one.plugin}
+    targets = encode_targets(cases.manifest, one.settings) if one.settings else np.zeros((len(cases.manifest), 0))
+    points = choose_points(one, targets, source, settings.operating_points, evaluated=evaluated, split=split)
+    warnings = _warnings(one, split, evaluated, source, points) + _one_outcome(one, targets[evaluated], split)
+    rows = list(threshold_rows(points, one.plugin))
+    whole: list[LabelCases] = []
+    for group, members in _groups(cases.manifest, evaluated, settings.groups):
+        labels = label_cases(one, targets, members, points)
+        whole = labels if group == ALL else whole
+        rows.append(failed_row(one, members, group, frame))
+        rows += _group_rows(one, labels, patients[members], settings.sampling, {**frame, "group": group})
+    graded = list(severities(one, cases.manifest, settings.severity))
+    for table in graded:
+        rows += _severity_rows(table, evaluated, source, patients, settings, frame)
+    chosen = {label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()}
+    groups = [comparison.group for table in graded for comparison in table.comparisons]
+    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen), groups)
+
+
+def _compared_rows(found: Sequence[_Found], cases: _Cases, sampling: Sampling) -> list[Row]:
+    """Every pair of plugins on the cases that both have."""
+    plugins = [(one.study.plugin, one.study.labels) for one in found]
     rows: list[Row] = []
-    studies = []
-    groups: list[str] = []
-    for one in per_plugin:
-        frame = {"split": split, "plugin": one.plugin}
-        targets = encode_targets(manifest, one.settings) if one.settings else np.zeros((len(manifest), 0))
-        points = choose_points(
-            one, targets, for_thresholds, settings.operating_points, evaluated=evaluated, split=split
-        )
-        warnings += _warnings(one, split, evaluated, for_thresholds, points)
-        warnings += _one_outcome(one, targets[evaluated], split)
-        rows += threshold_rows(points, one.plugin)
-        for group, members in _groups(manifest, evaluated, settings.groups):
-            labels = label_cases(one, targets, members, points)
-            rows.append(failed_row(one, members, group, frame))
-            rows += _group_rows(one, labels, patients[members], settings.sampling, {**frame, "group": group})
-            if group == ALL:
-                chosen = {
-                    label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()
-                }
-                studies.append(PluginStudy(one.plugin, tuple(labels), chosen))
-        for graded in severities(one, manifest, settings.severity):
-            groups += [comparison.group for comparison in graded.comparisons]
-            rows += _severity_rows(graded, evaluated, for_thresholds, patients, settings, frame)
-    compared = compare([(one.plugin, one.labels) for one in studies], patients[evaluated], settings.sampling)
-    for pair in compared:
-        frame = {"label": pair.label, "group": ALL, "split": split, "plugin": " - ".join(pair.plugins)}
+    for pair in compare(plugins, cases.patients[cases.evaluated], sampling):
+        frame = {"label": pair.label, "group": ALL, "split": cases.split, "plugin": " - ".join(pair.plugins)}
         rows += [row_of(measure, frame) for measure in pair.measures()]
-    kept = list(dict.fromkeys(warnings))
-    ids = np.array([row["case"] for row in manifest], dtype=object)[evaluated]
-    return Study(rows, kept, split, tuple(studies), patients[evaluated], ids, tuple(dict.fromkeys(groups)))
+    return rows
 
 
 def _choose_rows(manifest: Sequence[Mapping[str, str]]) -> tuple[str, NDArray[np.intp], NDArray[np.intp]]:

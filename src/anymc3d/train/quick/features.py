@@ -149,57 +149,69 @@ def compute_features(
         InterruptedRunError: a stop was asked for; what is computed is kept.
         RunFolderError: the cache cannot be used.
     """
-    cache, source = FeatureCache(), CaseSet(cases, prepared, views, slices, segmenters)
-    network = backbone.module.to(device)
-    # Without LoRA the classifier only says how slices go in; its other parts are not used here.
-    encoder = VolumeClassifier(
-        network,
-        views=tuple(views),
-        num_logits=2,
-        neighbours=[name for name, view in views.items() if view.input == "neighbours"],
-        rank=None,
-    )
-    encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, chunk_size=chunk_size)
-    found, computed, reused = [], 0, 0
-    with tqdm(
-        total=len(cases), desc="frozen features", unit="scan", disable=True if quiet else None, leave=False
-    ) as bar:
+    source = CaseSet(cases, prepared, views, slices, segmenters)
+    maker = _Maker(views, backbone, positions, device, chunk_size)
+    found: list[CaseFeatures] = []
+    hidden = True if quiet else None
+    with tqdm(total=len(cases), desc="frozen features", unit="scan", disable=hidden, leave=False) as bar:
         for index in range(len(cases)):
             if stop.signal is not None:
                 raise InterruptedRunError(
                     f"stopped after the features of {index} of {len(cases)} scans; they are kept: "
                     "the same command goes on"
                 )
-            here: CaseFeatures = dict.fromkeys(views)
-            for name, slices in source.load(index).items():
-                if slices is None:
-                    continue
-                key = feature_key(slices, views[name], backbone, positions)
-                here[name] = cache.get(key)
-                if here[name] is not None:
-                    reused += 1
-                    continue
-                here[name] = _encode(encoder, name, slices, network, encoding, device)
-                cache.put(key, here[name])
-                computed += 1
-            found.append(here)
+            loaded = source.load(index)
+            found.append({name: maker.features(name, loaded.get(name)) for name in views})
             bar.update()
-    return Features(found, computed, reused)
+    return Features(found, maker.computed, maker.reused)
 
 
-def _encode(
-    encoder: VolumeClassifier,
-    view: str,
-    slices: np.ndarray,
-    network: torch.nn.Module,
-    encoding: Encoding,
-    device: torch.device,
-) -> ViewFeatures:
-    with torch.inference_mode():
-        tensor = torch.from_numpy(slices).to(device)
-        tokens = encoder.encode(network, view, PackedSlices(tensor, (len(tensor),)), encoding)
-    brightness = slices.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
-    return ViewFeatures(np.ascontiguousarray(tokens.cpu().numpy()), brightness)
+class _Maker:
+    """Takes features of single views from the cache, or computes them and puts them there; counts both."""
+
+    def __init__(
+        self,
+        views: Mapping[str, ViewSettings],
+        backbone: LoadedBackbone,
+        positions: str,
+        device: torch.device,
+        chunk_size: int,
+    ) -> None:
+        self.computed = self.reused = 0
+        self._cache = FeatureCache()
+        self._views, self._backbone, self._positions, self._device = views, backbone, positions, device
+        self._network = backbone.module.to(device)
+        # Without LoRA the classifier only says how slices go in; its other parts are not used here.
+        self._encoder = VolumeClassifier(
+            self._network,
+            views=tuple(views),
+            num_logits=2,
+            neighbours=[name for name, view in views.items() if view.input == "neighbours"],
+            rank=None,
+        )
+        self._encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, chunk_size=chunk_size)
+
+    def features(self, view: str, slices: np.ndarray | None) -> ViewFeatures | None:
+        """Those of the slices (S, C, H, W) of one view; None where there are none."""
+        if slices is None:
+            return None
+        key = feature_key(slices, self._views[view], self._backbone, self._positions)
+        found = self._cache.get(key)
+        if found is not None:
+            self.reused += 1
+            return found
+        found = self._encode(view, slices)
+        self._cache.put(key, found)
+        self.computed += 1
+        return found
+
+    def _encode(self, view: str, slices: np.ndarray) -> ViewFeatures:
+        with torch.inference_mode():
+            tensor = torch.from_numpy(slices).to(self._device)
+            packed = PackedSlices(tensor, (len(tensor),))
+            tokens = self._encoder.encode(self._network, view, packed, self._encoding)
+        brightness = slices.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+        return ViewFeatures(np.ascontiguousarray(tokens.cpu().numpy()), brightness)
 
 
 def _decode(content: bytes, key: str) -> ViewFeatures:
