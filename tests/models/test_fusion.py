@@ -85,6 +85,7 @@ def test_every_parameter_is_trained(name):
         ("max", 0),
         ("median", 0),
         ("lstm", 5_511_168),
+        ("lstm-mil", 12_600_320),
         ("transformer", 6_962_176),
         ("mst-positions", 6_566_912),
         ("mst", 6_304_768),
@@ -128,6 +129,30 @@ def test_lstm_gives_the_last_state_of_torchs_packed_sequences():
     packed = torch.nn.utils.rnn.pack_padded_sequence(padded, [3, 6, 1], batch_first=True, enforce_sorted=False)
     _, (last, _) = fusion.lstm(packed)
     torch.testing.assert_close(fusion(padded, mask).embedding, last[0])
+
+
+def test_lstm_mil_is_attention_over_the_states_of_each_case_read_alone():
+    fusion = fusion_named("lstm-mil")
+    padded, mask = pad_cases(torch.randn(10, WIDTH), (3, 6, 1))
+    result = fusion(padded, mask)
+    for case, count in enumerate((3, 6, 1)):
+        states = fusion.lstm(padded[case, :count])[0].detach().double().numpy()
+        scores = np.tanh(states) @ fusion.score.weight[0].detach().double().numpy()
+        weights = np.exp(scores) / np.exp(scores).sum()
+        np.testing.assert_allclose(result.weights[case, :count].detach().numpy(), weights, rtol=1e-4)
+        np.testing.assert_allclose(result.embedding[case].detach().numpy(), weights @ states, rtol=1e-4, atol=1e-6)
+
+
+def test_lstm_mil_draws_nothing_in_training():
+    fusion = fusion_named("lstm-mil").train()
+    slices = torch.randn(2, 5, WIDTH)
+    first, second = (fusion(slices, whole(2, 5)).embedding for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_lstm_mil_refuses_a_width_that_cannot_be_halved():
+    with pytest.raises(UsageError, match="even embedding width, got 15; use fusion: lstm"):
+        fusion_named("lstm-mil", 15)
 
 
 @pytest.mark.parametrize("name", ["transformer", "mst", "mst-positions"])

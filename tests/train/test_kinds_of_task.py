@@ -187,7 +187,7 @@ def test_views_are_left_out_at_random_and_neighbours_fill_the_channels_end_to_en
         task_of(data, labels, "train.view_dropout=0.5")
 
 
-@pytest.mark.parametrize("fusion", ["lstm", "transformer", "mst"])
+@pytest.mark.parametrize("fusion", ["lstm", "lstm-mil", "transformer", "mst"])
 def test_sequence_fusions_end_to_end(data, tmp_path, fusion):
     task = task_of(data, "{columns: [block], kind: binary, classes: ['0', '1']}", f"fusion={fusion}", "train.epochs=1")
     plugin, _ = trained(task, tmp_path / "run")

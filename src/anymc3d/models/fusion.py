@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.models.sequence_fusion import MAX_POSITIONS, Fused, LSTMFusion, mst, mst_positions, transformer
+from anymc3d.models.recurrent_fusion import LSTMAttention, LSTMFusion
+from anymc3d.models.sequence_fusion import MAX_POSITIONS, Fused, mst, mst_positions, transformer
 
 
 class QueryFusion(nn.Module):
@@ -78,6 +79,7 @@ FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
     "max": MaxFusion,
     "median": MedianFusion,
     "lstm": LSTMFusion,
+    "lstm-mil": LSTMAttention,
     "transformer": transformer,
     "mst": mst,
     "mst-positions": mst_positions,

@@ -1,4 +1,4 @@
-"""Fusions that read the slices in their order (METHODS 2, supplement Table 5): an LSTM and small transformers.
+"""Fusions that read the slices in their order by attention (METHODS 2, supplement Table 5): small transformers.
 
 Called as the set fusions are, see ``anymc3d.models.fusion``; real slices come first in each row of the mask. Sizes
 are proportions of the embedding width, chosen so that at ViT-L (1024) the parameter counts are those of Table 5.
@@ -6,7 +6,6 @@ are proportions of the embedding width, chosen so that at ViT-L (1024) the param
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -23,28 +22,6 @@ class Fused(NamedTuple):
 
     embedding: Tensor
     weights: Tensor
-
-
-class LSTMFusion(nn.Module):
-    """One LSTM from the first slice to the last; the state after the last real slice is the embedding.
-
-    The state is 3/4 as wide as a slice embedding: 1024 -> 768 has the 5.5 M parameters of Table 5. An LSTM weighs no
-    slice, so ``weights`` are equal.
-    """
-
-    def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.out_dim = embed_dim * 3 // 4
-        self.lstm = nn.LSTM(embed_dim, self.out_dim, batch_first=True)
-        bound = 1 / math.sqrt(self.out_dim)
-        for parameter in self.lstm.parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
-
-    def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
-        states, _ = self.lstm(embeddings)
-        # Reading forwards, no state sees the padding behind it, so taking the last real one ignores padding exactly.
-        last = (mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, self.out_dim)
-        return Fused(states.gather(1, last).squeeze(1), mask.to(embeddings.dtype) / mask.sum(dim=1, keepdim=True))
 
 
 class TransformerFusion(nn.Module):
