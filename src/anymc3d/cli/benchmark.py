@@ -1,20 +1,54 @@
-"""``anymc3d benchmark --list-tasks``: the twelve tasks of the paper."""
+"""``anymc3d benchmark``: methods x tasks x seeds, the paper's tables of them, and what there is to compare."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
+
+from anymc3d.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    jobs = parser.add_mutually_exclusive_group(required=True)
-    jobs.add_argument("--list-tasks", action="store_true", help="the recipes of the paper's tasks, T1 to T12")
-    parser.add_argument("--json", action="store_true", help="print all that a recipe says as JSON")
+    parser.usage = (
+        "anymc3d benchmark bench.yaml -o OUT [key=value …]\n"
+        "       anymc3d benchmark table OUT [--layout NAME] [--format NAME]\n"
+        "       anymc3d benchmark --list-tasks | --list-methods"
+    )
+    parser.add_argument("words", nargs="*", metavar="bench.yaml", help="the benchmark file, or: table OUT")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="the folder of all jobs and results")
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument("--list-tasks", action="store_true", help="the recipes of the paper's tasks, T1 to T12")
+    parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
+    parser.add_argument("--backend", default="local", metavar="NAME", help="local, slurm or ray (default: local)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once (default: 1)")
+    parser.add_argument(
+        "--scheduler",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="for slurm or ray, by its own names: timeout_min=120, slurm_partition=gpu; may be given often",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--layout", default="main", metavar="NAME", help="of a table or figure (default: main)")
+    parser.add_argument("--format", default="md", metavar="NAME", help="of a table: md, csv, html, latex (default: md)")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the chosen job; ``--list-tasks`` is the only one so far."""
-    return _list_tasks(args)
+    """Run the chosen job."""
+    words = args.words
+    if args.list_tasks:
+        if words:
+            raise UsageError(f"--list-tasks: takes no benchmark file, got {words[0]}")
+        return _list_tasks(args)
+    if not words:
+        raise UsageError("anymc3d benchmark: expected a benchmark file, table, --list-tasks or --list-methods")
+    if words[0] == "table":
+        return _table(args)
+    return _run_plan(args)
 
 
 def _list_tasks(args: argparse.Namespace) -> int:
@@ -28,3 +62,96 @@ def _list_tasks(args: argparse.Namespace) -> int:
     print("\nAUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
     print("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
     return 0
+
+
+def _run_plan(args: argparse.Namespace) -> int:
+    from anymc3d.benchmark.plan import read_plan
+
+    if args.out is None:
+        raise UsageError("anymc3d benchmark: expected -o OUT, the folder of all jobs and results")
+    if args.jobs < 1:
+        raise UsageError(f"--jobs: expected 1 or more, got {args.jobs}")
+    plan = read_plan(args.words[0], args.words[1:])
+    if args.check:
+        return _check(plan, args)
+    from anymc3d.benchmark.backends import BackendOptions
+    from anymc3d.benchmark.jobs import RunOptions
+    from anymc3d.benchmark.run import run_benchmark
+
+    where = BackendOptions(jobs=args.jobs, folder=args.out, parameters=_parameters(args.scheduler))
+    options = RunOptions(device=args.device, quiet=args.quiet)
+    done = run_benchmark(plan, args.out, backend=args.backend, options=options, backend_options=where)
+    _report(done, args)
+    return done.exit_code
+
+
+def _check(plan: Any, args: argparse.Namespace) -> int:
+    from anymc3d.benchmark.jobs import job_state
+    from anymc3d.benchmark.prepare import prepare_jobs
+    from anymc3d.cli.main import print_json
+
+    _, jobs = prepare_jobs(plan, args.out)
+    states = [{"job": job.name, "trials": len(job.trials), "state": job_state(job).state} for job in jobs]
+    if args.json:
+        print_json(states)
+        return 0
+    for state in states:
+        trials = f", {state['trials']} trials" if state["trials"] > 1 else ""
+        print(f"{state['job']}: {state['state']}{trials}")
+    print(f"{len(jobs)} jobs; the file, its tasks and its methods can be used")
+    return 0
+
+
+def _report(done: Any, args: argparse.Namespace) -> None:
+    from anymc3d.cli.main import print_json
+
+    failed = [outcome for outcome in done.outcomes.values() if outcome.state == "failed"]
+    if args.json:
+        print_json(
+            {
+                "results": str(done.results),
+                "jobs": len(done.outcomes),
+                "reused": done.reused,
+                "failed": [{"job": outcome.job, "message": outcome.message} for outcome in failed],
+            }
+        )
+        return
+    for outcome in failed:
+        print(f"failed: {outcome.job}: {outcome.message}")
+    if args.quiet:
+        return
+    print(f"{done.results}: {len(done.outcomes) - len(failed)} jobs, {done.reused} done before, {len(failed)} failed")
+    print(f"anymc3d benchmark table {args.out}")
+
+
+def _table(args: argparse.Namespace) -> int:
+    from anymc3d import atomic
+    from anymc3d.benchmark.tables.grid import render
+    from anymc3d.benchmark.tables.rows import read_results
+    from anymc3d.benchmark.tables.table import make_table
+
+    text = render(make_table(read_results(_folder(args)), args.layout), args.format)
+    if args.out is None:
+        print(text, end="")
+    else:
+        atomic.write_text(args.out, text)
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    if len(args.words) != 2:
+        raise UsageError(f"anymc3d benchmark {args.words[0]}: expected the folder of one benchmark")
+    return Path(args.words[1])
+
+
+def _parameters(texts: list[str]) -> dict[str, Any]:
+    """``key=value`` with values as YAML reads them."""
+    from anymc3d.strict_yaml import load_yaml
+
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--scheduler: expected key=value, got {text!r}")
+        found[key] = load_yaml(value)
+    return found

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "ensemble": ("anymc3d.cli.ensemble", "one artefact out of several plugins of one task"),
     "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
-    "benchmark": ("anymc3d.cli.benchmark", "the paper's tasks: list the recipes"),
+    "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
     "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
     "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
     "vlm3d": ("anymc3d.cli.vlm3d", "the VLM3D challenge: train an ensemble, results.json, its metrics, its container"),

@@ -60,11 +60,35 @@ def compare(
         for first in labels_a:
             if first.label in of_b:
                 found.append(_compare(first, of_b[first.label], (name_a, name_b), patients, sampling))
-    known = [index for index, one in enumerate(found) if one.test.p_value is not None]
-    adjusted = holm([found[index].test.p_value or 0.0 for index in known])
-    for index, value in zip(known, adjusted, strict=True):
-        found[index] = replace(found[index], p_holm=value)
+    return _with_holm(found)
+
+
+def compare_with(
+    reference: tuple[str, Sequence[LabelCases]],
+    others: Sequence[tuple[str, Sequence[LabelCases]]],
+    patients: NDArray[np.object_],
+    sampling: Sampling,
+) -> list[Compared]:
+    """Compare each of ``others`` with ``reference`` on every label they share; Holm's method over the others.
+
+    As :func:`compare`; a difference is that of the other minus the reference, and each label is a family of its own.
+    """
+    found = []
+    for base in reference[1]:
+        own = [
+            _compare(cases, base, (name, reference[0]), patients, sampling)
+            for name, labels in others
+            for cases in labels
+            if cases.label == base.label
+        ]
+        found += _with_holm(own)
     return found
+
+
+def _with_holm(found: Sequence[Compared]) -> list[Compared]:
+    known = [one for one in found if one.test.p_value is not None]
+    adjusted = iter(holm([one.test.p_value or 0.0 for one in known]))
+    return [one if one.test.p_value is None else replace(one, p_holm=next(adjusted)) for one in found]
 
 
 def _compare(

@@ -1,0 +1,200 @@
+"""One job: a method on a task with a seed and a set of training cases; train, predict the test cases, evaluate.
+
+Every job has its own folder and needs nothing of the others, so :func:`run_job` is the one path for a loop, processes,
+a Slurm array and a Ray cluster. A killed job goes on where it stopped; a finished one is known by its settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from anymc3d import atomic
+from anymc3d.benchmark.plan import Trial
+from anymc3d.errors import AnyMC3DError, InterruptedRunError, RunFolderError
+from anymc3d.folders import claim, differing, locked
+from anymc3d.task_file import task_to_dict
+
+logger = logging.getLogger(__name__)
+
+RECORD, RESULT, FAILURE = "job.json", "result.json", "failure.json"
+PREDICTIONS, FIGURES, TRIALS = "predictions", "figures", "trials"
+
+State = Literal["waiting", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is run, and where. ``manifest`` holds the cases that the job may see, with their split."""
+
+    task: str
+    method: str
+    seed: int
+    train_cases: int
+    folder: Path
+    manifest: Path
+    cases_hash: str
+    """Over ids, patients, splits and labels of the manifest's cases."""
+    trials: tuple[Trial, ...]
+    severity: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for an earlier result to be this job's."""
+        settings = [task_to_dict(replace(t.task, data=replace(t.task.data, manifest=""))) for t in self.trials]
+        found = {"kind": "benchmark job", "cases": self.cases_hash, "trials": settings}
+        return found if self.severity is None else found | {"severity": self.severity}
+
+    def fingerprint(self) -> str:
+        """Sha256 of :meth:`identity`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+    def trial_folder(self, index: int) -> Path:
+        """The run folder of a trial; the only trial of a job without search is ``run``."""
+        return self.folder / "run" if len(self.trials) == 1 else self.folder / TRIALS / str(index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How jobs are run; nothing of it changes what they are."""
+
+    device: str = "auto"
+    quiet: bool = True
+    threads: int | None = None
+    """Of torch in a process of its own; None: torch's own choice."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: str
+    state: State
+    message: str = ""
+    exit_code: int = 0
+
+
+def job_state(job: Job) -> Outcome:
+    """What the folder says: done, failed, or waiting (not begun, or killed on the way).
+
+    Raises:
+        RunFolderError: the folder holds a job of the same name with other settings.
+    """
+    record = job.folder / RECORD
+    if record.exists():
+        differences = list(differing(read_json(record), json.loads(json.dumps(job.identity()))))
+        if differences:
+            raise RunFolderError(
+                f"{job.folder}: was made with other settings: {'; '.join(differences[:4])}; choose another output "
+                "folder, give the method another name, or delete this one"
+            )
+    if (job.folder / RESULT).exists():
+        return Outcome(job.name, "done")
+    if (job.folder / FAILURE).exists():
+        failure = read_json(job.folder / FAILURE)
+        return Outcome(job.name, "failed", failure["message"], failure["exit_code"])
+    return Outcome(job.name, "waiting")
+
+
+def run_job(job: Job, options: RunOptions) -> Outcome:
+    """Run a job to its end, or find it done; a failure is recorded in its folder and returned, not raised.
+
+    Raises:
+        InterruptedRunError, KeyboardInterrupt: a stop was asked for; the same call resumes.
+    """
+    try:
+        with locked(job.folder):
+            claim(job.folder / RECORD, job.identity(), "a benchmark job")
+            if (job.folder / RESULT).exists():
+                return Outcome(job.name, "done")
+            try:
+                _work(job, options)
+            except InterruptedRunError:
+                raise
+            except AnyMC3DError as error:
+                return _record_failure(job, str(error), error.exit_code)
+            except (MemoryError, RuntimeError, OSError) as error:
+                # Memory, torch and the disk fail one job and not the others.
+                return _record_failure(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", 1)
+            (job.folder / FAILURE).unlink(missing_ok=True)
+    except RunFolderError as error:
+        return Outcome(job.name, "failed", str(error), error.exit_code)
+    return Outcome(job.name, "done")
+
+
+def _work(job: Job, options: RunOptions) -> None:
+    from anymc3d.benchmark.selection import choose_trial
+    from anymc3d.train.fit import fit
+
+    plugins = []
+    for index, trial in enumerate(job.trials):
+        logger.info("%s%s", job.name, f", trial {index + 1} of {len(job.trials)}" if len(job.trials) > 1 else "")
+        plugins.append(fit(trial.task, job.trial_folder(index), device=options.device, quiet=options.quiet))
+    chosen, scores = choose_trial([job.trial_folder(index) for index in range(len(job.trials))])
+    failed = _predict(job, plugins[chosen], options)
+    _evaluate(job, chosen)
+    atomic.write_json(
+        job.folder / RESULT,
+        {
+            "settings": job.fingerprint(),
+            "chosen": chosen,
+            "trials": [
+                {"choice": dict(trial.choice), **score} for trial, score in zip(job.trials, scores, strict=True)
+            ],
+            "failed_cases": failed,
+        },
+    )
+
+
+def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
+    """Predict the test cases, and return how many failed."""
+    from anymc3d.cohort import predict_cohort
+    from anymc3d.data.manifest import read_manifest
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+
+    cases = [case for case in read_manifest(job.manifest, check_scans=False).cases if case.split == "test"]
+    backbone = job.trials[0].task.backbone.name
+    predictor = Predictor([load_plugin(plugin)], backbone=backbone, device=options.device)
+    result = predict_cohort(predictor, cases, job.folder / PREDICTIONS, quiet=options.quiet)
+    return sum(row["status"] == "error" for row in result.rows)
+
+
+def _evaluate(job: Job, chosen: int) -> None:
+    from anymc3d.evaluate.study import StudySettings
+    from anymc3d.evaluation import evaluate_predictions
+
+    evaluate_predictions(
+        job.folder / PREDICTIONS / "predictions.csv",
+        job.manifest,
+        job.folder / FIGURES,
+        tasks=[job.trial_folder(chosen) / "task.yaml"],
+        settings=StudySettings(severity=() if job.severity is None else (job.severity,)),
+        overwrite=True,
+    )
+
+
+def _record_failure(job: Job, message: str, exit_code: int) -> Outcome:
+    logger.warning("%s failed: %s", job.name, message)
+    atomic.write_json(job.folder / FAILURE, {"message": message, "exit_code": exit_code})
+    return Outcome(job.name, "failed", message, exit_code)
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A record of a job.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path}: damaged ({error}); delete the folder {path.parent} to run it again") from None

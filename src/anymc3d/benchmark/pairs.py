@@ -1,0 +1,103 @@
+"""Scores of methods on the same test cases, and the paired tests between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.config import LabelSettings
+from anymc3d.evaluate.comparison import compare_with
+from anymc3d.evaluate.delong import delong_interval
+from anymc3d.evaluate.intervals import Interval
+from anymc3d.evaluate.measures import LabelCases, Measure, Sampling
+from anymc3d.evaluate.metrics import auroc
+from anymc3d.evaluate.predictions import read_predictions
+from anymc3d.evaluate.study_rows import ALL, row_of
+from anymc3d.evaluate.targets import encode_targets
+from anymc3d.evaluation import read_labels
+from anymc3d.tables import read_table
+
+_FIGURES = (
+    *("metric", "label", "group", "split", "operating_point", "value"),
+    *("ci_low", "ci_high", "ci_method", "n", "n_positive", "reason"),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The test cases of a job: ids and patients (n,), targets and ranking scores (n, labels), NaN where absent."""
+
+    labels: tuple[str, ...]
+    cases: tuple[str, ...]
+    patients: NDArray[np.object_]
+    targets: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def label_cases(self) -> list[LabelCases]:
+        """Per label the cases with a target and a score."""
+        found = []
+        for j, label in enumerate(self.labels):
+            rows = np.flatnonzero(~np.isnan(self.targets[:, j]) & ~np.isnan(self.scores[:, j]))
+            scores = self.scores[rows, j]
+            found.append(LabelCases(label, rows, self.targets[rows, j], scores, np.full(rows.size, np.nan), {}))
+        return found
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """AUROC per label, with DeLong's interval where every case is another patient, and their mean."""
+        independent = len(set(self.patients)) == self.patients.size
+        values = []
+        for cases in self.label_cases():
+            value = auroc(cases.targets, cases.scores)
+            if value.is_defined and independent:
+                interval = delong_interval(cases.targets, cases.scores)
+            else:
+                interval = Interval(None, None, "", reason=value.reason or "no interval: several rows per patient")
+            measure = Measure("auroc", "", value, interval, cases.targets.size, int(cases.targets.sum()))
+            values.append(value.value)
+            yield _figure(measure, cases.label)
+        if len(values) > 1:
+            known = [value for value in values if value is not None]
+            mean = replace(value, value=float(np.mean(known)) if known else None, reason="" if known else "no label")
+            measure = Measure("auroc", "", mean, Interval(None, None, ""), len(self.cases), None)
+            yield _figure(measure, "macro")
+
+
+def read_scores(predictions: Path, manifest: Path, labels: LabelSettings) -> Scored:
+    """The test cases of a job, in the order of its manifest."""
+    rows = [row for row in read_labels(manifest) if row.get("split") == "test"]
+    targets = encode_targets(rows, labels)
+    ids = tuple(row["case"] for row in rows)
+    ((found,), _) = read_predictions(read_table(predictions), ids, known=[labels])
+    scores = found.scores() if found.settings else np.full(targets.shape, np.nan)
+    patients = np.array([row["patient"] for row in rows], dtype=object)
+    return Scored(labels.output_names, ids, patients, targets, scores)
+
+
+def averaged(members: Sequence[Scored]) -> Scored:
+    """The mean of each case's raw score (the log-odds) over seeds; a case that one of them lacks is lacking."""
+    return replace(members[0], scores=np.mean([one.scores for one in members], axis=0))
+
+
+def paired_rows(methods: Mapping[str, tuple[Scored, Mapping[str, Any]]], reference: str) -> Iterator[dict[str, Any]]:
+    """Every method minus the reference on the cases that both predicted; p-values also after Holm over the methods.
+
+    ``methods``: name -> its scores and the columns that describe it. Nothing without the reference.
+    """
+    if reference not in methods:
+        return
+    base = methods[reference][0]
+    others = [(name, scored.label_cases()) for name, (scored, _) in methods.items() if name != reference]
+    for found in compare_with((reference, base.label_cases()), others, base.patients, Sampling()):
+        name = found.plugins[0]
+        for measure in found.measures():
+            yield dict(methods[name][1]) | _figure(measure, found.label) | {"method": name, "reference": reference}
+
+
+def _figure(measure: Measure, label: str) -> dict[str, Any]:
+    row = row_of(measure, {"label": label, "group": ALL, "split": "test", "plugin": ""})
+    return {name: row[name] for name in _FIGURES}

@@ -1,0 +1,164 @@
+"""From a checked plan to jobs: the cases of every task are read, split and chosen once, for all methods."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d.benchmark.jobs import Job
+from anymc3d.benchmark.plan import ALL, Plan, Trial
+from anymc3d.benchmark.subsets import choose_cases
+from anymc3d.config import TaskSettings
+from anymc3d.data.manifest import write_manifest
+from anymc3d.errors import AnyMC3DError, ProblemsError
+from anymc3d.models.store import find_backbone
+from anymc3d.task_file import task_to_dict
+from anymc3d.train.study import Study, check_splits, load_study
+
+DATA, JOBS = "data", "jobs"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of a task for one number of training cases; positions in the task's manifest."""
+
+    study: Study
+    chosen: tuple[int, ...]
+    train_cases: int
+    path: Path
+
+    def write(self) -> None:
+        """Write the manifest that all jobs of this cohort read."""
+        cases = [self.study.manifest.cases[index] for index in self.chosen]
+        splits = [self.study.splits[index] for index in self.chosen]
+        write_manifest(self.path, self.study.manifest, {"split": splits}, cases=cases)
+
+    @property
+    def cases_hash(self) -> str:
+        lines = [
+            f"{case.id}|{case.patient}|{self.study.splits[index]}|{self.study.targets[index].tolist()}"
+            for index, case in ((index, self.study.manifest.cases[index]) for index in self.chosen)
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def prepare_jobs(plan: Plan, out: Path) -> tuple[list[Cohort], list[Job]]:
+    """The cohorts and jobs of a plan in ``out``, in the order task, training cases, seed, method; writes nothing.
+
+    Raises:
+        ProblemsError: manifests, subsets or backbones that cannot be used; all of them.
+    """
+    problems = list(_missing_backbones(plan))
+    cohorts: dict[tuple[str, int], Cohort] = {}
+    for task in plan.settings.tasks:
+        try:
+            for cohort in _cohorts(plan, task, out):
+                cohorts.setdefault((task, cohort.train_cases), cohort)
+        except ProblemsError as error:
+            problems += [f"tasks.{task}: {problem}" for problem in error.problems]
+        except AnyMC3DError as error:
+            problems.append(f"tasks.{task}: {error}")
+    if problems:
+        raise ProblemsError(str(plan.source), problems)
+    jobs = [job for (task, _), cohort in cohorts.items() for job in _jobs(plan, task, cohort, out)]
+    return list(cohorts.values()), jobs
+
+
+def _jobs(plan: Plan, task: str, cohort: Cohort, out: Path) -> Iterator[Job]:
+    for seed in plan.settings.seeds:
+        for method in plan.settings.methods:
+            trials = [
+                Trial(trial.choice, _of_job(trial.task, cohort.path, seed)) for trial in plan.trials[task, method]
+            ]
+            yield Job(
+                task=task,
+                method=method,
+                seed=seed,
+                train_cases=cohort.train_cases,
+                folder=out / JOBS / f"{task}_{method}_n{cohort.train_cases}_seed{seed}",
+                manifest=cohort.path,
+                cases_hash=cohort.cases_hash,
+                trials=tuple(trials),
+                severity=plan.settings.severity.get(task),
+            )
+
+
+def _of_job(task: TaskSettings, manifest: Path, seed: int) -> TaskSettings:
+    data = replace(task.data, manifest=str(manifest.absolute()))
+    return replace(task, data=data, train=replace(task.train, seed=seed))
+
+
+def _cohorts(plan: Plan, task: str, out: Path) -> Iterator[Cohort]:
+    settings, first = plan.settings, plan.first(task)
+    study = load_study(first)
+    test = study.indices("test")
+    if not test:
+        raise ProblemsError(str(study.manifest.path), ["split 'test': expected cases with labels, got none"])
+    test = _subset(study, test, settings.test_cases, settings.subset_seed)
+    for wanted in settings.train_cases:
+        train = _subset(study, study.indices("train"), wanted, settings.subset_seed)
+        chosen = tuple(sorted([*train, *study.indices("val"), *test]))
+        left_out = frozenset(range(len(study.splits))) - set(chosen)
+        check_splits(replace(study, excluded=left_out), first.labels)
+        yield Cohort(study, chosen, len(train), out / DATA / f"{task}_n{len(train)}.csv")
+
+
+def _subset(study: Study, positions: list[int], wanted: int | float | str, seed: int) -> list[int]:
+    if wanted == ALL:
+        return positions
+    patients = [study.manifest.cases[index].patient for index in positions]
+    return [positions[index] for index in choose_cases(patients, study.targets[positions], wanted, seed=seed)]
+
+
+def _missing_backbones(plan: Plan) -> Iterator[str]:
+    """One line per backbone that is not at hand, of the methods that stand on one."""
+    wanted = {
+        (trial.task.backbone.name, trial.task.backbone.positions): method
+        for (_, method), trials in plan.trials.items()
+        for trial in trials
+        if trial.task.method.name in ("anymc3d", "frozen")
+    }
+    for (name, positions), method in wanted.items():
+        try:
+            find_backbone(name, position_rule=positions)
+        except AnyMC3DError as error:
+            yield f"methods.{method}: {error}"
+
+
+def data_set_rows(plan: Plan, cohorts: list[Cohort]) -> list[dict[str, object]]:
+    """What Table 3 says of a data set, measured: one row per cohort."""
+    by_path = {cohort.path.stem: cohort for cohort in cohorts}
+    rows = []
+    for task in plan.settings.tasks:
+        for cohort in (cohort for stem, cohort in by_path.items() if stem.rpartition("_n")[0] == task):
+            rows.append(_data_set(task, plan.first(task), cohort))
+    return rows
+
+
+def _data_set(task: str, settings: TaskSettings, cohort: Cohort) -> dict[str, object]:
+    split = np.array([cohort.study.splits[index] for index in cohort.chosen])
+    targets = cohort.study.targets[list(cohort.chosen)]
+    view = next(iter(settings.views.values()))
+    known = targets[~np.isnan(targets)]
+    binary = settings.labels.kind in ("binary", "multilabel")
+    return {
+        "task": task,
+        "name": settings.name,
+        "modality": settings.data.modality,
+        "normalise": view.normalise
+        if not view.windows
+        else _windows(task_to_dict(settings), next(iter(settings.views))),
+        "size": "x".join("own" if size is None else str(size) for size in view.size),
+        "views": len(settings.views),
+        "total": len(split),
+        **{name: int((split == name).sum()) for name in ("train", "val", "test")},
+        "positive_percent": round(100 * float((known > 0).mean()), 2) if binary and known.size else None,
+    }
+
+
+def _windows(task: Mapping[str, dict], view: str) -> str:
+    return " ".join(f"[{low:g},{high:g}]" for low, high in task["views"][view]["windows"])

@@ -1,0 +1,187 @@
+"""Figures that the paper and notes about it print, each with where it stands; where two are printed, both are here.
+
+They are of other data than anybody's own benchmark, and stand beside it for orientation. None is the result of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SUPPLEMENT = "supplement"
+NOTES = "public notes on the paper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """AUROC averaged over ten tasks (T1 to T10), as printed."""
+
+    system: str
+    values: tuple[float, ...]
+    rank: str = ""
+    parameters: str = ""
+    """Trainable, as printed."""
+    source: str = NOTES
+
+    @property
+    def text(self) -> str:
+        return " / ".join(f"{value:.3f}" for value in self.values)
+
+
+AVERAGES: tuple[Average, ...] = (
+    Average(system="AnyMC3D (MedImageInsight)", values=(0.894,), rank="1.7", parameters="1.32 M"),
+    Average(system="AnyMC3D (DINOv3 ViT-L)", values=(0.894,), rank="2.0", parameters="1.20 M"),
+    Average(system="MST", values=(0.869,), parameters="23.05 M"),
+    Average(system="AnyMC3D (MedGemma)", values=(0.866,), parameters="1.2-2.0 M"),
+    Average(system="3D DenseNet-121", values=(0.833,), parameters="11.24 M"),
+    Average(system="RSNA-Kaggle", values=(0.810,), parameters="25.04 M"),
+    Average(system="3D ResNet-18", values=(0.809,), parameters="11-33 M"),
+    Average(system="VoCo", values=(0.793,)),
+    Average(system="MedImageInsight, frozen", values=(0.785,), parameters="0.03 M"),
+    Average(system="MedicalNet", values=(0.783,)),
+    Average(system="MedGemma, frozen", values=(0.690,)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A printed AUROC; ``system``, ``variant``: the line of its table; ``values``: all where several are printed."""
+
+    table: str
+    system: str
+    variant: str = ""
+    task: str = ""
+    values: tuple[float, ...] = ()
+    parameters: str = ""
+    """Trainable, as printed."""
+    source: str = SUPPLEMENT
+
+    @property
+    def text(self) -> str:
+        return " / ".join(f"{value:.4f}".rstrip("0") if value * 1000 % 1 else f"{value:.3f}" for value in self.values)
+
+
+STRATEGIES: tuple[Figure, ...] = tuple(
+    Figure(table="Table 4", system=system, variant=variant, task="T4", values=(value,), parameters=parameters)
+    for system, variant, value, parameters in (
+        ("MedicalNet", "linear probing", 0.654, "0.004 M"),
+        ("MedicalNet", "LoRA", 0.889, "1.14 M"),
+        ("MedicalNet", "full finetuning", 0.899, "46.16 M"),
+        ("VoCo", "linear probing", 0.702, "0.002 M"),
+        ("VoCo", "LoRA", 0.838, "0.07 M"),
+        ("VoCo", "full finetuning", 0.919, "50.49 M"),
+    )
+)
+STRATEGY_NOTE = "supplement C4 says below 1 M parameters for the small variants, Table 4 prints 1.14 M"
+
+FUSIONS: tuple[Figure, ...] = (
+    Figure(table="Table 5", system="mean", variant="average", task="T5", values=(0.958,), parameters="0"),
+    Figure(table="Table 5", system="max", variant="max", task="T5", parameters="0"),
+    Figure(table="Table 5", system="median", variant="median", task="T5", parameters="0"),
+    Figure(table="Table 5", system="lstm", variant="LSTM", task="T5", parameters="5.5 M"),
+    Figure(table="Table 5", system="transformer", variant="Transformer", task="T5", parameters="7.0 M"),
+    Figure(table="Table 5", system="query", variant="query", task="T5", values=(0.962,), parameters="0.001 M"),
+)
+"""``system``: the entry of FUSIONS; parameters of the fusion alone."""
+
+SIZES: tuple[Figure, ...] = (
+    Figure(table="Table 6", system="dinov3-small", variant="ViT-S", parameters="0.23 M"),
+    Figure(table="Table 6", system="dinov3-base", variant="ViT-B", parameters="0.46 M"),
+    *(
+        Figure(table="Table 6", system="dinov3-large", variant="ViT-L", task=task, values=(value,), parameters="1.20 M")
+        for task, value in (("T3", 0.988), ("T5", 0.962), ("T7", 0.903))
+    ),
+)
+VERSIONS: tuple[Figure, ...] = (
+    Figure(table="Table 7", system="dinov2-large", variant="DINOv2"),
+    Figure(table="Table 7", system="dinov3-large", variant="DINOv3", task="T3", values=(0.984,)),
+)
+VERSION_NOTE = "for T3 with DINOv3 ViT-L, Table 6 prints 0.988, Table 7 0.984 and Table 8 0.9842"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Severity:
+    """One line of Table 8: any grade against none, with the threshold of Youden's J."""
+
+    task: str
+    organ: str
+    positive: int
+    negative: int
+    auroc: float
+    accuracy: float
+    sensitivity: float
+    specificity: float
+
+
+SEVERITY: tuple[Severity, ...] = tuple(
+    Severity(
+        task=task,
+        organ=organ,
+        positive=positive,
+        negative=negative,
+        auroc=figures[0],
+        accuracy=figures[1],
+        sensitivity=figures[2],
+        specificity=figures[3],
+    )
+    for task, organ, positive, negative, figures in (
+        ("T1", "bowel", 21, 915, (0.9543, 0.8996, 0.9524, 0.8984)),
+        ("T2", "liver", 94, 846, (0.9219, 0.8617, 0.8511, 0.8629)),
+        ("T3", "kidney", 55, 879, (0.9842, 0.9636, 0.9636, 0.9636)),
+        ("T4", "spleen", 109, 829, (0.9527, 0.9318, 0.8807, 0.9385)),
+    )
+)
+SEVERITY_NOTE = "Table 8's spleen counts add up to 938, Table 3 prints 939 test series"
+
+DECODERS: tuple[Figure, ...] = (
+    Figure(table="Figure 7", system="none", variant="no segmentation", task="T5", values=(0.962,)),
+    Figure(table="Figure 7", system="nnunet", variant="nnU-Net-style 3D decoder", task="T5", values=(0.973,)),
+    Figure(table="Figure 7", system="eomt-2d", variant="EoMT 2D", task="T5"),
+    Figure(table="Figure 7", system="eomt-3d", variant="EoMT 3D", task="T5"),
+)
+DECODER_NOTE = (
+    "0.962 to 0.973 by auxiliary segmentation is quoted by public notes; of EoMT they say that 3D is below 2D and "
+    "both are above no segmentation"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A point of the label-efficiency curve: AUROC with a share of the training cases."""
+
+    system: str
+    task: str
+    share: float
+    values: tuple[float, ...]
+    source: str = NOTES
+
+    @property
+    def text(self) -> str:
+        return " / ".join(f"{value:.3f}" for value in self.values)
+
+
+LABEL_EFFICIENCY: tuple[Share, ...] = (
+    Share(system="AnyMC3D (DINOv3 ViT-L)", task="T3", share=0.2, values=(0.924,)),
+    Share(system="3D DenseNet-121", task="T3", share=0.2, values=(0.741,)),
+    Share(system="AnyMC3D (DINOv3 ViT-L)", task="T3", share=1.0, values=(0.988, 0.984), source="Table 6 / Table 7"),
+)
+
+OTHERS: tuple[Figure, ...] = (
+    Figure(table="main", system="PanDx", task="T5", values=(0.949,), source=NOTES),
+    Figure(table="main", system="AnyMC3D (DINOv2)", task="T11", values=(0.882, 0.884), source="sources differ"),
+    Figure(table="main", system="CT-CLIP", task="T11", values=(0.748, 0.768), source="sources differ"),
+    Figure(table="main", system="CT-Net", task="T11", values=(0.631,), source=NOTES),
+    Figure(table="main", system="AnyMC3D", task="T12", values=(0.820,), source=NOTES),
+    Figure(table="main", system="DeepCNTD-Net", task="T12", values=(0.768,), source=NOTES),
+)
+"""Single tasks of systems that were made for them."""
+
+PARAMETERS: Sequence[tuple[str, float]] = (
+    ("AnyMC3D (MedImageInsight)", 1.32),
+    ("AnyMC3D (DINOv3 ViT-L)", 1.20),
+    ("MST", 23.05),
+    ("3D DenseNet-121", 11.24),
+    ("RSNA-Kaggle", 25.04),
+    ("MedImageInsight, frozen", 0.03),
+)
+"""Figure 8: millions of trainable parameters of systems whose average AUROC is printed too (:data:`AVERAGES`)."""
