@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import zoo_cases
+import zoo_cases_rsna
 from torch import nn
 
 from anymc3d.errors import UsageError
@@ -17,7 +18,7 @@ from anymc3d.models.zoo.entry import ZooEntry, count_parameters
 from anymc3d.models.zoo.table import ZOO, methods_table, zoo_entry
 
 K = 3
-CASES = (zoo_cases,)
+CASES = (zoo_cases, zoo_cases_rsna)
 """Modules with the counts and the quick networks of some entries each; a new network has its own."""
 COUNTS = {name: counts for cases in CASES for name, counts in cases.COUNTS.items()}
 SMALL = {name: quick for cases in CASES for name, quick in cases.SMALL.items()}

@@ -37,13 +37,13 @@ def quick_voco(strategy: Strategy) -> Builder:
     return build
 
 
-def tiny_efficientnet() -> EfficientNet:
+def tiny_efficientnet(in_channels: int = 3) -> EfficientNet:
     stages = (
         Stage(kind="conv", depth=1, stride=1, expansion=1, width=8),
         Stage(kind="edge", depth=2, stride=2, expansion=2, width=8),
         Stage(kind="inverted", depth=2, stride=2, expansion=2, width=12),
     )
-    return EfficientNet(stages=stages, stem=8, embed_dim=16)
+    return EfficientNet(in_channels, stages=stages, stem=8, embed_dim=16)
 
 
 COUNTS = {  # for two logits: trainable, total

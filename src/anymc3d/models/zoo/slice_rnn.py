@@ -7,21 +7,29 @@ the 2022 winner on the triplets of the 2023 winner.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from anymc3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.fusion import pad_cases
+from anymc3d.models.recurrent_fusion import read
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import check_volume, packed
 
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+AS_THEY_ARE = Encoding(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+Grouping = Callable[[Tensor, Sequence[int]], tuple[Tensor, tuple[int, ...]]]
+
+
+def imagenet(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) with ImageNet's mean and standard deviation taken out."""
+    return to_backbone_input(images, 1, IMAGENET)
 
 
 def max_over_slices(logits: Tensor, mask: Tensor) -> Tensor:
@@ -29,22 +37,49 @@ def max_over_slices(logits: Tensor, mask: Tensor) -> Tensor:
     return logits.masked_fill(~mask.unsqueeze(-1), -math.inf).amax(dim=1)
 
 
-def triplets(slices: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+def mean_over_slices(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B, S, K) -> (B, K): the mean logit of the real slices."""
+    return (logits * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def equally_spaced(count: int, most: int | None) -> list[int]:
+    """Places of at most ``most`` of ``count`` slices, place i at ``i * count / most`` rounded down; None = all."""
+    if most is None or count <= most:
+        return list(range(count))
+    return [place * count // most for place in range(most)]
+
+
+def stacked(
+    slices: Tensor, counts: Sequence[int], images_of: Callable[[int], list[list[int]]]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Slices of a case behind each other as the channels of one image.
+
+    (sum(S), C, H, W), and ``images_of``, from the number of slices of a case to the places that make up each image
+    (the same number for every image) -> (sum(T), places * C, H, W) and the number of images T of each case.
+    """
+    starts = [sum(counts[:case]) for case in range(len(counts))]
+    cases = [images_of(count) for count in counts]
+    pairs = zip(starts, cases, strict=True)
+    index = [[start + place for place in image] for start, images in pairs for image in images]
+    return slices[torch.tensor(index, device=slices.device)].flatten(1, 2), tuple(len(images) for images in cases)
+
+
+def triplets(slices: Tensor, counts: Sequence[int], *, most: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
     """Three neighbouring slices as the three channels, without overlap; a case's last slice fills its last triplet.
 
-    (sum(S), 1, H, W) -> (sum(T), 3, H, W) and the number of triplets T of each case, S / 3 rounded up. Slices of three
-    channels already (three windows) are taken one by one, as they are.
+    (sum(S), 1, H, W) -> (sum(T), 3, H, W) and the number of triplets T of each case, S / 3 rounded up. Of a case with
+    more than ``most`` slices so many equally spaced ones are taken. Slices of three channels already (three windows)
+    are taken one by one, as they are.
     """
-    if slices.shape[1] == 3:
-        return slices, counts
-    starts = [sum(counts[:case]) for case in range(len(counts))]
-    index = [
-        [start + min(first + offset, count - 1) for offset in range(3)]
-        for start, count in zip(starts, counts, strict=True)
-        for first in range(0, count, 3)
-    ]
-    chosen = slices[torch.tensor(index, device=slices.device), 0]
-    return chosen, tuple(-(-count // 3) for count in counts)
+
+    def images_of(count: int) -> list[list[int]]:
+        places = equally_spaced(count, most)
+        if slices.shape[1] == 3:
+            return [[place] for place in places]
+        places += places[-1:] * (-len(places) % 3)
+        return [places[first : first + 3] for first in range(0, len(places), 3)]
+
+    return stacked(slices, counts, images_of)
 
 
 class SliceRNN(nn.Module):
@@ -55,9 +90,11 @@ class SliceRNN(nn.Module):
     Args:
         encoder: images (N, 3, H, W) to embeddings (N, ``embed_dim``).
         in_channels: C.
-        lstm: over the embeddings of a case, bidirectional and batch first.
+        lstm: over the embeddings of a case, bidirectional and batch first; a GRU too.
         head: states (N, 2 * hidden) to logits (N, K); with batch norm in it, training needs two groups in a batch.
         pool: logits (B, T, K) and the mask of the real groups (B, T) to logits (B, K).
+        group: slices (sum(S), C, H, W) and counts to the encoder's images and their counts.
+        prepare: those images to what the encoder's weights expect; ImageNet's mean and standard deviation.
     """
 
     def __init__(
@@ -65,14 +102,16 @@ class SliceRNN(nn.Module):
         encoder: nn.Module,
         in_channels: int,
         *,
-        lstm: nn.LSTM,
+        lstm: nn.LSTM | nn.GRU,
         head: nn.Module,
         pool: Callable[[Tensor, Tensor], Tensor] = max_over_slices,
+        group: Grouping = triplets,
+        prepare: Callable[[Tensor], Tensor] = imagenet,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.encoder, self.lstm, self.head = encoder, lstm, head
-        self.pool = pool
+        self.pool, self.group, self.prepare = pool, group, prepare
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
@@ -81,19 +120,11 @@ class SliceRNN(nn.Module):
     def group_logits(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of every group (B, T, K) and which groups are real (B, T)."""
         check_volume(volume, slice_mask, self.in_channels)
-        groups, counts = triplets(*packed(volume, slice_mask))
-        embeddings, mask = pad_cases(self.encoder(to_backbone_input(groups, 1, IMAGENET)), counts)
+        groups, counts = self.group(*packed(volume, slice_mask))
+        embeddings, mask = pad_cases(self.encoder(self.prepare(groups)), counts)
         states = read(self.lstm, embeddings, counts)
         logits, _ = pad_cases(self.head(states[mask]), counts)
         return logits, mask
-
-
-def read(lstm: nn.LSTM, embeddings: Tensor, counts: tuple[int, ...]) -> Tensor:
-    """States (B, T, 2 * hidden) of an LSTM that reads the real items of each case only, in both directions."""
-    sequence = pack_padded_sequence(
-        embeddings, torch.tensor(counts, device="cpu"), batch_first=True, enforce_sorted=False
-    )
-    return pad_packed_sequence(lstm(sequence)[0], batch_first=True)[0]
 
 
 def mlp_head(width: int, hidden: int, num_logits: int) -> nn.Sequential:

@@ -6,7 +6,22 @@ Each network's module states its own entries; here they are put in the order of 
 from __future__ import annotations
 
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.models.zoo import convnext, ctclip, deepcntd, densenet, m3t, medicalnet, mst, resnet, slice_rnn, swin
+from anymc3d.models.zoo import (
+    convnext,
+    ctclip,
+    ctnet,
+    deepcntd,
+    densenet,
+    m3t,
+    medicalnet,
+    mst,
+    resnet,
+    rsna2022,
+    rsna2023,
+    rsna2024,
+    slice_rnn,
+    swin,
+)
 from anymc3d.models.zoo.entry import ZooEntry, count_parameters
 
 _ENTRIES: tuple[ZooEntry, ...] = (
@@ -16,6 +31,10 @@ _ENTRIES: tuple[ZooEntry, ...] = (
     *mst.ENTRIES,
     *m3t.ENTRIES,
     *slice_rnn.ENTRIES,
+    *rsna2022.ENTRIES,
+    *rsna2023.ENTRIES,
+    *rsna2024.ENTRIES,
+    *ctnet.ENTRIES,
     *medicalnet.ENTRIES,
     *swin.ENTRIES,
     *ctclip.ENTRIES,

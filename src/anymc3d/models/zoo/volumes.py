@@ -24,14 +24,15 @@ class Sizes:
 
     ``rule``: ``any`` takes every size. ``pad`` adds zeros on both sides up to ``least`` and to ``multiple``. ``resize``
     interpolates to ``fixed`` (trilinear). ``resize in plane`` enlarges H and W to ``multiple`` (bilinear). ``crop or
-    pad`` cuts away or adds zeros on both sides up to ``fixed``. No size is changed in another way, and
-    :meth:`note` says what happens to a given one.
+    pad`` cuts away or adds zeros on both sides up to ``fixed``. ``fill`` is what is added: zeros, or each volume's own
+    lowest value. No size is changed in another way, and :meth:`note` says what happens to a given one.
     """
 
     rule: Rule = "any"
     fixed: Size | None = None
     least: Size = (1, 1, 1)
     multiple: Size = (1, 1, 1)
+    fill: Literal["zeros", "its lowest value"] = "zeros"
 
     def target(self, size: Size) -> Size:
         """The size the network computes with when given ``size``."""
@@ -45,7 +46,8 @@ class Sizes:
         target = self.target(size)
         if target == tuple(size):
             return None
-        done = {"pad": "padded with zeros", "crop or pad": "cropped or padded with zeros"}.get(self.rule, "resized")
+        padded = {"pad": f"padded with {self.fill}", "crop or pad": f"cropped or padded with {self.fill}"}
+        done = padded.get(self.rule, "resized")
         return f"volumes of {_by(size)} (slices, rows, columns) are {done} to {_by(target)}, the size the network takes"
 
     def fit(self, volume: Tensor) -> Tensor:
@@ -56,7 +58,10 @@ class Sizes:
             return volume
         if self.rule in ("resize", "resize in plane"):
             return nn.functional.interpolate(volume, size=target, mode="trilinear", align_corners=False)
-        return crop_or_pad(volume, target)
+        if self.fill == "zeros":
+            return crop_or_pad(volume, target)
+        lowest = volume.amin(dim=(2, 3, 4), keepdim=True)
+        return crop_or_pad(volume - lowest, target) + lowest
 
 
 def crop_or_pad(volume: Tensor, target: Size) -> Tensor:
