@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.inputs import add_case_options, add_input, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.data.case import Case
+    from anymc3d.explain.dicom_objects import DicomSettings
 
 DEFAULT_METHOD = "grad-rollout"
 
@@ -31,6 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score the maps by deletion, insertion and shuffled weights (some twenty predictions for each)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="heatmaps alone, no PNG")
+    parser.add_argument(
+        "--dicom",
+        nargs="?",
+        const="linked",
+        metavar="LINK",
+        help="of DICOM series: also a parametric map and a segmentation that lie over them, and so HOLD THEIR UIDS "
+        "(linked, the default); patient: with name, id and dates of the series too, so that an archive files them",
+    )
+    parser.add_argument(
+        "--dicom-threshold", type=float, metavar="HEAT", help="of the segmentation: heat from 0 to 1 (0.5)"
+    )
     add_case_options(parser)
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -44,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.discard < 1:
         raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
-    from anymc3d.explain.folder import SCORE_TABLE, ExplainSettings, explain_cohort, file_name
+    from anymc3d.explain.folder import ExplainSettings, explain_cohort
     from anymc3d.explain.heat import label_index
     from anymc3d.explain.methods import METHODS, check_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
 
+    dicom = _dicom(args)
     pseudonyms = chosen_pseudonyms(args, [args.out])
     wanted = args.method or [DEFAULT_METHOD]
     methods = tuple(METHODS) if "all" in wanted else tuple(dict.fromkeys(wanted))
@@ -59,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     for label in args.label or ():
         label_index(label, plugin.card.labels.output_names)
     cases = cases_of(args)
+    _check_sources(cases, dicom)
     if pseudonyms is not None:
         cases = list(pseudonyms.rename(cases))
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
@@ -68,21 +86,57 @@ def run(args: argparse.Namespace) -> int:
         discard=args.discard,
         pictures=not args.no_pictures,
         faithfulness=args.faithfulness,
+        dicom=dicom,
     )
     result = explain_cohort(predictor, cases, args.out, settings, quiet=args.quiet)
     if args.json:
         print_json(result.records)
     elif not args.quiet:
-        for record in result.records:
-            print(f"{args.out / file_name(record['case'])}: {record['status']} {record['message']}".rstrip())
-            for heat in record["heatmaps"]:
-                place = (
-                    "flat: no voxel stands out"
-                    if heat["flat"]
-                    else "peak at {:.0f}, {:.0f}, {:.0f} mm (RAS)".format(*heat["peak_mm"])
-                )
-                print(f"  {heat['files'][0]}  {place}")
-        if (args.out / SCORE_TABLE).exists():
-            print(f"{args.out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
-        print("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
+        _print_summary(result.records, args.out)
     return result.exit_code
+
+
+def _print_summary(records: list[dict[str, Any]], out: Path) -> None:
+    from anymc3d.explain.folder import SCORE_TABLE, file_name
+
+    for record in records:
+        print(f"{out / file_name(record['case'])}: {record['status']} {record['message']}".rstrip())
+        for heat in record["heatmaps"]:
+            place = (
+                "flat: no voxel stands out"
+                if heat["flat"]
+                else "peak at {:.0f}, {:.0f}, {:.0f} mm (RAS)".format(*heat["peak_mm"])
+            )
+            print(f"  {heat['files'][0]}  {place}")
+    if (out / SCORE_TABLE).exists():
+        print(f"{out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
+    print("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
+
+
+def _dicom(args: argparse.Namespace) -> DicomSettings | None:
+    if args.dicom is None:
+        if args.dicom_threshold is not None:
+            raise UsageError("--dicom-threshold: only together with --dicom")
+        return None
+    from anymc3d.errors import did_you_mean
+    from anymc3d.explain.dicom_objects import LINKS, THRESHOLD, DicomSettings, require_highdicom
+
+    if args.dicom not in LINKS:
+        raise UsageError(f"--dicom: unknown {args.dicom!r}{did_you_mean(args.dicom, LINKS)}; have {', '.join(LINKS)}")
+    threshold = THRESHOLD if args.dicom_threshold is None else args.dicom_threshold
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--dicom-threshold: expected a heat above 0 and up to 1, got {threshold:g}")
+    if args.pseudonymize is not None:
+        raise UsageError(
+            "--dicom: its objects hold the UIDs of the scans, which lead to the patient; not together with "
+            "--pseudonymize (the NIfTI heatmaps hold none)"
+        )
+    require_highdicom()
+    return DicomSettings(link=args.dicom, threshold=threshold)
+
+
+def _check_sources(cases: list[Case], dicom: DicomSettings | None) -> None:
+    if dicom is not None:
+        from anymc3d.explain.dicom_objects import refuse_other_sources
+
+        refuse_other_sources(cases)

@@ -25,6 +25,7 @@ from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError
+from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat
 from anymc3d.explain.scores import SCORES, score_case
@@ -47,6 +48,12 @@ class ExplainSettings:
     pictures: bool = True
     faithfulness: bool = False
     """Also deletion, insertion and shuffled weights: some twenty predictions for every map."""
+    dicom: DicomSettings | None = None
+    """Also DICOM objects that lie over the source series."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a folder is told apart by; without DICOM the same as before there was any."""
+        return {name: value for name, value in asdict(self).items() if name != "dicom" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def explain_cohort(
     identity = {
         "kind": "explain",
         "plugin": {"name": plugin.card.name, "hash": plugin.hash},
-        "settings": asdict(settings),
+        "settings": settings.identity(),
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
     }
@@ -164,18 +171,20 @@ def _inputs(predictor: Predictor, case: Case) -> dict[str, Any]:
 
 def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
     try:
+        writer = _dicom_writer(predictor, case, settings)
         found = explain_case(
             predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
         )
         scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
+        heatmaps = [
+            _write(folder, heat, found, settings, writer)
+            | {"scores": {key: _finite(value) for key, value in row.items()}}
+            for heat, row in zip(found.heats, scores, strict=True)
+        ]
     except ScanError as error:
         record = {"case": case.id, "status": "error", "message": error.what, "heatmaps": []}
         atomic.write_json(folder / CASE_RECORD, record)
         return record
-    heatmaps = [
-        _write(folder, heat, found, settings) | {"scores": {key: _finite(value) for key, value in row.items()}}
-        for heat, row in zip(found.heats, scores, strict=True)
-    ]
     prediction = found.prediction
     record = {
         "case": case.id,
@@ -195,15 +204,27 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
     return record
 
 
+def _dicom_writer(predictor: Predictor, case: Case, settings: ExplainSettings) -> DicomWriter | None:
+    if settings.dicom is None:
+        return None
+    (plugin,) = predictor.plugins
+    # Maps name the columns that the plugin knows, which those of a lone scan are brought to.
+    return DicomWriter(predictor.scans(case).case, settings.dicom, plugin.hash)
+
+
 def _finite(value: float) -> float | None:
     """JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 
-def _write(folder: Path, heat: Heat, found: Explanation, settings: ExplainSettings) -> dict[str, Any]:
+def _write(
+    folder: Path, heat: Heat, found: Explanation, settings: ExplainSettings, dicom: DicomWriter | None
+) -> dict[str, Any]:
     stem = heat_stem(heat)
     files = [f"{stem}.nii.gz"]
     write_nifti(folder / files[0], heat)
+    if dicom is not None:
+        files += dicom.write(folder, stem, heat)
     if settings.pictures:
         files.append(f"{stem}.png")
         prediction = found.prediction
@@ -211,7 +232,7 @@ def _write(folder: Path, heat: Heat, found: Explanation, settings: ExplainSettin
         title = (
             f"{heat.label}: probability {prediction.probabilities[heat.label]:.2f}{kind} · {heat.method}, {heat.view}"
         )
-        draw_heat(folder / files[1], heat, found.scans[heat.column], title)
+        draw_heat(folder / f"{stem}.png", heat, found.scans[heat.column], title)
     return {
         "label": heat.label,
         "view": heat.view,

@@ -18,7 +18,7 @@ from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import take_inventory
 from anymc3d.data.dicom.pixels import stored_frames
 from anymc3d.data.dicom.rules import parse_rule
-from anymc3d.data.dicom.series import ChosenSeries, choose_series
+from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries, choose_series
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.raw_voxels import range_warnings
 from anymc3d.data.scan_file import scan_error, sha256_of
@@ -82,6 +82,17 @@ def dicom_content_hash(folder: Path, series: str | None = None) -> str:
         for uid, content in sorted(files):
             digest.update(f"{content} {taken[uid]}\n".encode())
         return digest.hexdigest()
+
+
+def chosen_slices(folder: Path, series: str | None = None) -> tuple[ChosenFrame, ...]:
+    """The slices of one series in the order of the volume's third axis, from the headers alone.
+
+    Raises:
+        ScanError: as :func:`read_dicom_header`.
+    """
+    with foreign_errors(folder, "the series cannot be read"):
+        chosen, placed = _chosen(folder, series, False)
+        return tuple(chosen.frames[index] for index in placed.order)
 
 
 def _chosen(folder: Path, series: str | None, allow_gaps: bool) -> tuple[ChosenSeries, Stack]:
