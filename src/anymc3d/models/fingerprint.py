@@ -11,6 +11,7 @@ from torch import Tensor
 from anymc3d.errors import BackboneError
 
 PREFIX = "sha256:"
+LAYOUT_PREFIX = "layout:"
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -31,3 +32,9 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{shape}\n".encode())
         digest.update(values.numpy().astype("<f2", copy=False).data)
     return PREFIX + digest.hexdigest()
+
+
+def layout_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """The identity of a network's structure: a hash of names and shapes, whatever the values are."""
+    lines = sorted(f"{name}:{'x'.join(str(size) for size in tensor.shape)}\n" for name, tensor in tensors.items())
+    return LAYOUT_PREFIX + hashlib.sha256("".join(lines).encode()).hexdigest()[:16]

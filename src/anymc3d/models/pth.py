@@ -14,6 +14,8 @@ from pathlib import Path
 from anymc3d.errors import BackboneError
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+CONTAINERS = ("state_dict", "network_weights", "net")
+"""Under these names a checkpoint keeps its tensors, beside counters and the state of an optimiser."""
 MAX_PICKLE_BYTES = 8 << 30
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 
@@ -48,6 +50,8 @@ def _convert(path: Path, output: Path) -> None:
 
     sys.addaudithook(_refuse)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(loaded, dict):
+        loaded = next((loaded[name] for name in CONTAINERS if isinstance(loaded.get(name), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise SystemExit("expected a flat table of tensors, as in the official releases")
     save_file({str(name): tensor.detach().clone().contiguous() for name, tensor in loaded.items()}, output)

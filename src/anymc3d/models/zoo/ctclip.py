@@ -178,8 +178,8 @@ class CTViT(nn.Module):
         self.patch_norm_out = nn.LayerNorm(config.width)
         self.bias = PositionBias(config)
         self.spatial, self.temporal = Transformer(config), Transformer(config)
-        codes = normalize(torch.randn(config.num_codes, config.width), dim=-1)
-        self.register_buffer("codebook", codes)
+        codes = torch.empty(config.num_codes, config.width)
+        self.register_buffer("codebook", nn.init.normal_(codes, std=1 / math.sqrt(config.width)))
         _, rows, columns = config.grid
         self.to_latent = nn.Linear(rows * columns * config.width, config.latent, bias=False)
 
