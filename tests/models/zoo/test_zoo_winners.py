@@ -10,6 +10,7 @@ from zoo_cases_rsna import COUNTS
 from anymc3d.models.zoo.coat import HEADS, ConvRelativePosition, FactorAttention
 from anymc3d.models.zoo.convnext import ConvNeXt
 from anymc3d.models.zoo.ctnet import CTNet
+from anymc3d.models.zoo.efficientnet import repeated_stem
 from anymc3d.models.zoo.rsna2022 import CHANNELS, rsna2022, with_neighbours
 from anymc3d.models.zoo.slice_rnn import equally_spaced, triplets
 from anymc3d.models.zoo.table import ZOO
@@ -91,6 +92,17 @@ def test_the_2022_winner_sees_15_equally_spaced_slices_between_their_neighbours(
     assert images[1].flatten().tolist() == [0, 1, 2, 3, 4]
     assert images[0].flatten().tolist() == [0, 0, 0, 1, 2]
     assert images[15:].flatten(1).tolist() == [[100, 100, 100, 101, 101], [100, 100, 101, 101, 101]]
+
+
+def test_a_repeated_stem_gives_equal_channels_the_answer_of_the_published_one():
+    weight = torch.rand(4, 1, 3, 3).expand(4, 3, 3, 3).contiguous()
+    slices = torch.rand(2, 1, 8, 8)
+    wide = repeated_stem(weight, CHANNELS)
+    answers = (torch.conv2d(slices.expand(-1, len(w[0]), -1, -1), w) for w in (weight, wide))
+    torch.testing.assert_close(*answers)
+    coloured = torch.arange(3.0).view(1, 3, 1, 1)
+    assert repeated_stem(coloured, 5).flatten().tolist() == pytest.approx([0, 0.6, 1.2, 0, 0.6])
+    assert torch.equal(repeated_stem(coloured, 3), coloured)
 
 
 def test_the_2022_winner_answers_with_the_mean_logit_of_its_slices():

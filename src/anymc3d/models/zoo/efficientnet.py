@@ -143,6 +143,15 @@ class EfficientNet(nn.Module):
         return nn.functional.silu(self.bn2(self.conv_head(maps))).mean(dim=(2, 3))
 
 
+def repeated_stem(weight: Tensor, channels: int) -> Tensor:
+    """Published weights of the first convolution (O, 3, k, k) for another number of channels (O, channels, k, k).
+
+    They are repeated and divided so that equal channels give the answer that three equal ones gave, as timm does.
+    """
+    repeated = weight.repeat(1, -(-channels // weight.shape[1]), 1, 1)[:, :channels]
+    return repeated * (weight.shape[1] / channels)
+
+
 def _norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=EPS)
 
