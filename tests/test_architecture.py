@@ -136,11 +136,24 @@ def test_F1_nothing_can_run_code_from_data(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_files_stay_readable(path):
     text = path.read_text()
-    assert text.count("\n") < 600
+    assert text.count("\n") < 600, "more than one idea: give each its module"
     assert path.stem not in ("utils", "utilities", "helpers", "common", "misc")
     for node in ast.walk(ast.parse(text)):
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), "a bare except hides faults"
         assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
+
+
+LONGEST_FUNCTION = 60
+"""Lines, documentation and arguments included; under 40 is the habit."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_functions_stay_readable(path):
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lines = {f"{node.name} (line {node.lineno})": node.end_lineno - node.lineno + 1 for node in functions}
+    too_long = {name: count for name, count in lines.items() if count > LONGEST_FUNCTION}
+    assert not too_long, f"more than {LONGEST_FUNCTION} lines: give a part that is an idea of its own a name of its own"
 
 
 def test_torchvision_is_absent_and_never_imported():
