@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anymc3d.cli.main import Parser
 from anymc3d.errors import UsageError
@@ -33,24 +33,43 @@ class _AnyOrder(Parser):
             self._is_sorting = False
 
 
+class _Action(NamedTuple):
+    """One word after ``vlm3d``: what it is for, its own arguments, and what it does."""
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS), parser_class=_AnyOrder)
-    recipe = actions.add_parser("recipe", help="print the recipe, a task file to look at or to change")
-    recipe.add_argument("-o", "--out", type=Path, metavar="TASK.yaml", help="write it to this new file instead")
-    train = actions.add_parser("train", help="train the members, calibrate them, join them; again = resume")
-    train.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the 18 label columns")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="for example backbone=FOLDER train.epochs=20")
-    train.add_argument(
+    for name, action in ACTIONS.items():
+        own = actions.add_parser(name, help=action.summary)
+        action.add_arguments(own)
+        own.add_argument("--json", action="store_true", help="print the result as JSON")
+        own.add_argument("--quiet", action="store_true", help="print warnings only")
+
+
+def _add_recipe(action: argparse.ArgumentParser) -> None:
+    action.add_argument("-o", "--out", type=Path, metavar="TASK.yaml", help="write it to this new file instead")
+
+
+def _add_train(action: argparse.ArgumentParser) -> None:
+    action.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the 18 label columns")
+    action.add_argument("overrides", nargs="*", metavar="key=value", help="for example backbone=FOLDER train.epochs=20")
+    action.add_argument(
         "-o", "--out", type=Path, required=True, metavar="RUN", help="RUN/plugin.safetensors is the result"
     )
-    train.add_argument("--members", type=int, default=10, metavar="N", help="plugins in the ensemble (default: 10)")
-    train.add_argument("--recipe", type=Path, metavar="TASK.yaml", help="your copy of the recipe")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    predict = actions.add_parser("predict", help="every .mha of a folder -> results.json of the challenge")
-    predict.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE", help="a plugin or an ensemble")
-    predict.add_argument("-i", "--input", type=Path, default=Path("/input"), metavar="FOLDER", help="(default: /input)")
-    predict.add_argument(
+    action.add_argument("--members", type=int, default=10, metavar="N", help="plugins in the ensemble (default: 10)")
+    action.add_argument("--recipe", type=Path, metavar="TASK.yaml", help="your copy of the recipe")
+    action.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _add_predict(action: argparse.ArgumentParser) -> None:
+    action.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE", help="a plugin or an ensemble")
+    action.add_argument("-i", "--input", type=Path, default=Path("/input"), metavar="FOLDER", help="(default: /input)")
+    action.add_argument(
         "-o",
         "--out",
         type=Path,
@@ -58,38 +77,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="(default: /output/results.json)",
     )
-    predict.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    predict.add_argument(
+    action.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    action.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    action.add_argument(
         "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
     )
-    predict.add_argument(
+    action.add_argument(
         "--chunk-size", type=int, default=16, metavar="N", help="slices per backbone call (default: 16)"
     )
-    predict.add_argument(
+    action.add_argument(
         "--work", type=Path, metavar="FOLDER", help="keep finished exams here; default: beside FILE, until done"
     )
-    predict.add_argument("--allow-failed", action="store_true", help="exit with 0 although some exams failed, not all")
-    evaluate = actions.add_parser("evaluate", help="the challenge's metrics.json from its formulas")
-    evaluate.add_argument("results", type=Path, metavar="RESULTS.json", help="as written, or wrapped by the platform")
-    evaluate.add_argument("truth", type=Path, metavar="GROUND_TRUTH.csv", help="AccessionNo and the 18 labels")
-    evaluate.add_argument("-o", "--out", type=Path, required=True, metavar="METRICS.json")
-    container = actions.add_parser("container", help="a folder from which docker builds the submission")
-    container.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
-    container.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE")
-    container.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    miniature = actions.add_parser("miniature", help="write a tiny set in the layout of CT-RATE, to try all this")
-    miniature.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
-    miniature.add_argument("--patients", type=int, default=60, metavar="N", help="of its training part (default: 60)")
-    miniature.add_argument("--seed", type=int, default=0)
-    for sub in (recipe, train, predict, evaluate, container, miniature):
-        sub.add_argument("--json", action="store_true", help="print the result as JSON")
-        sub.add_argument("--quiet", action="store_true", help="print warnings only")
+    action.add_argument("--allow-failed", action="store_true", help="exit with 0 although some exams failed, not all")
+
+
+def _add_evaluate(action: argparse.ArgumentParser) -> None:
+    action.add_argument("results", type=Path, metavar="RESULTS.json", help="as written, or wrapped by the platform")
+    action.add_argument("truth", type=Path, metavar="GROUND_TRUTH.csv", help="AccessionNo and the 18 labels")
+    action.add_argument("-o", "--out", type=Path, required=True, metavar="METRICS.json")
+
+
+def _add_container(action: argparse.ArgumentParser) -> None:
+    action.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    action.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE")
+    action.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+
+
+def _add_miniature(action: argparse.ArgumentParser) -> None:
+    action.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    action.add_argument("--patients", type=int, default=60, metavar="N", help="of its training part (default: 60)")
+    action.add_argument("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    return ACTIONS[args.action](args)
+    return ACTIONS[args.action].run(args)
 
 
 def _recipe(args: argparse.Namespace) -> int:
@@ -242,11 +264,11 @@ def _warn(warnings: Iterable[str]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "recipe": _recipe,
-    "train": _train,
-    "predict": _predict,
-    "evaluate": _evaluate,
-    "container": _container,
-    "miniature": _miniature,
+ACTIONS: dict[str, _Action] = {
+    "recipe": _Action("print the recipe, a task file to look at or to change", _add_recipe, _recipe),
+    "train": _Action("train the members, calibrate them, join them; again = resume", _add_train, _train),
+    "predict": _Action("every .mha of a folder -> results.json of the challenge", _add_predict, _predict),
+    "evaluate": _Action("the challenge's metrics.json from its formulas", _add_evaluate, _evaluate),
+    "container": _Action("a folder from which docker builds the submission", _add_container, _container),
+    "miniature": _Action("write a tiny set in the layout of CT-RATE, to try all this", _add_miniature, _miniature),
 }

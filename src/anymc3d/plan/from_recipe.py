@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import ViewSettings
+from anymc3d.config import LabelSettings, ViewSettings
 from anymc3d.data.case import is_family, view_of
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.preprocess import AXES
 from anymc3d.data.readers import read_volume
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.plan.intensity import guess_majority
-from anymc3d.plan.measure import Measured, Progress, read_data_set
+from anymc3d.plan.measure import DataSet, Measured, Progress, read_data_set
 from anymc3d.plan.region import mask_of
 from anymc3d.plan.rules import choose_memory, choose_plane, patch_size_of, total_memory
 from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason
@@ -70,22 +70,8 @@ def plan_recipe(
         UsageError: the recipe needs label columns to be named, or one of several image columns.
     """
     labels = recipe_labels(recipe, tuple(label_columns))
-    views: dict[str, ViewSettings] = {}
-    warnings: list[str] = []
-
-    def choose_columns(manifest: Manifest) -> tuple[str, ...]:
-        found, told = _views_for(recipe, manifest, image_column)
-        views.update({key: _with_windows(view, windows) for key, view in found.items()})
-        warnings.extend(told)
-        return tuple(dict.fromkeys(view.image for view in found.values()))
-
-    data = read_data_set(
-        Path(manifest_path),
-        labels.columns,
-        choose_columns=choose_columns,
-        labels=labels,
-        needs=lambda manifest: _lacking(recipe, manifest, bool(label_columns)),
-        progress=progress,
+    data, views, warnings = _read(
+        Path(manifest_path), recipe, labels, image_column, windows, bool(label_columns), progress
     )
     splits, measured = measure_training(data, recipe.fractions, seed)
     views, told = _with_region_program(recipe, views, data.manifest)
@@ -104,13 +90,42 @@ def plan_recipe(
     patch = patch_size_of(settings.backbone.name)
     memory = choose_memory([view.size for view in views.values()], settings.backbone.name, patch, total_memory())
     train = replace(settings.train, chunk_size=memory.chunk_size, recompute=memory.recompute)
-    split = split_reason(data.manifest, splits)
-    reasons |= {"data.manifest": split} if data.manifest.has_splits else {}
+    reasons |= {"data.manifest": split_reason(data.manifest, splits)} if data.manifest.has_splits else {}
     reasons |= {"labels.columns": "asked for"} if label_columns else {}
     reasons |= {"train.recompute": memory.reason} if memory.recompute else {}
     for key, view in views.items():
         reasons |= {f"views.{key}.windows": f"asked for: {window_names(view.windows) or 'numbers'}"} if windows else {}
     return Plan(replace(settings, train=train), _with_warnings(reasons, warnings), tuple(warnings))
+
+
+def _read(
+    path: Path,
+    recipe: Recipe,
+    labels: LabelSettings,
+    image_column: str | None,
+    windows: tuple[Pair, ...],
+    own_labels: bool,
+    progress: Progress,
+) -> tuple[DataSet, dict[str, ViewSettings], list[str]]:
+    """The manifest with its headers, the recipe's views of it, and what is different from the paper."""
+    views: dict[str, ViewSettings] = {}
+    warnings: list[str] = []
+
+    def choose_columns(manifest: Manifest) -> tuple[str, ...]:
+        found, told = _views_for(recipe, manifest, image_column)
+        views.update({key: _with_windows(view, windows) for key, view in found.items()})
+        warnings.extend(told)
+        return tuple(dict.fromkeys(view.image for view in found.values()))
+
+    data = read_data_set(
+        path,
+        labels.columns,
+        choose_columns=choose_columns,
+        labels=labels,
+        needs=lambda manifest: _lacking(recipe, manifest, own_labels),
+        progress=progress,
+    )
+    return data, views, warnings
 
 
 def _with_windows(view: ViewSettings, windows: tuple[Pair, ...]) -> ViewSettings:

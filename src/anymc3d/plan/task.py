@@ -17,7 +17,7 @@ from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
-from anymc3d.plan.rules import calibration_reason, choose_memory, patch_size_of, total_memory
+from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
 from anymc3d.types import Plane
 from anymc3d.windows import Pair
@@ -79,23 +79,26 @@ def plan_task(
     columns = [PlannedColumn(column, _intensity(column, windows)) for column in measured]
     views, reasons = choose_views(data, columns, planes, patch, crop=roi == "mask")
     memory = choose_memory([view.size for view in views.values()], backbone_name, patch, total_memory())
-    intensity = columns[0].intensity
     settings = TaskSettings(
         name=name or (label_columns[0] if len(label_columns) == 1 else data.manifest.path.stem),
         labels=data.labels,
-        data=DataSettings(manifest=str(data.manifest.path), split_seed=seed, modality=intensity.modality),
+        data=DataSettings(manifest=str(data.manifest.path), split_seed=seed, modality=columns[0].intensity.modality),
         views=views,
         backbone=BackboneSettings(name=backbone_name),
         train=TrainSettings(batch_size=memory.batch_size, chunk_size=memory.chunk_size, recompute=memory.recompute),
     )
-    reasons |= {
+    return Plan(settings, reasons | _reasons(data, splits, columns[0].intensity, memory))
+
+
+def _reasons(data: DataSet, splits: Sequence[str], intensity: IntensityChoice, memory: MemoryChoice) -> dict[str, str]:
+    """Of the choices that belong to no view."""
+    return {
         "labels.kind": "; ".join(data.label_reasons),
         "data.modality": intensity.modality_reason,
         ("data.manifest" if data.manifest.has_splits else "data.fractions"): split_reason(data.manifest, splits),
         ("train.recompute" if memory.recompute else "train.batch_size"): memory.reason,
         "calibration": calibration_reason(data.labels),
     }
-    return Plan(settings, reasons)
 
 
 def image_columns(manifest: Manifest, chosen: str | None) -> tuple[str, ...]:

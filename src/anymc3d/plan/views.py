@@ -75,13 +75,16 @@ def choose_views(
             reasons[f"views.{view}.size"] = size.reason
             reasons[f"views.{view}.plane"] = why_asked(column.measured.grids, plane) if planes else plane_reason
             if plane == (*planes, own_plane)[0]:
-                # Said once per image: its other planes have the same.
                 reasons[f"views.{view}.field_of_view"] = field_reason
-                proposal = CROPPED if crop else _proposal(data, column.measured)
-                reasons |= {} if proposal is None else {f"views.{view}.roi": proposal}
-                key = "windows" if column.intensity.windows else "normalise"
-                reasons[f"views.{view}.{key}"] = column.intensity.normalise_reason
+                reasons |= _reasons_of_image(view, column, CROPPED if crop else _proposal(data, column.measured))
     return views, reasons
+
+
+def _reasons_of_image(view: str, column: PlannedColumn, region: str | None) -> dict[str, str]:
+    """What is said once per image, with its first view: its other planes have the same."""
+    key = "windows" if column.intensity.windows else "normalise"
+    reasons = {f"views.{view}.{key}": column.intensity.normalise_reason}
+    return reasons if region is None else {f"views.{view}.roi": region} | reasons
 
 
 def _field_of_crops(field: Millimetres | None, reason: str) -> tuple[Millimetres | None, str]:
