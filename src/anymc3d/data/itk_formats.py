@@ -20,7 +20,7 @@ import numpy as np
 
 from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING, warn_of_shear
 from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, open_regular, scan_error
+from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, fill_from, open_regular, scan_error
 from anymc3d.data.volume import Affine, ScanHeader, Volume, spacing_of
 
 _MAX_HEADER = 64 * 1024
@@ -205,11 +205,7 @@ class _ZlibSource:
         self._file, self._path, self._decoder = file, path, zlib.decompressobj()
 
     def fill(self, target: memoryview) -> int:
-        filled = 0
-        while filled < len(target) and (block := self._next(len(target) - filled)):
-            target[filled : filled + len(block)] = block
-            filled += len(block)
-        return filled
+        return fill_from(self._next, target)
 
     def drain(self, limit: int) -> int:
         """At most ``limit`` bytes more; foreign bytes behind the stream count as well."""

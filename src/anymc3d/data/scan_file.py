@@ -107,6 +107,15 @@ class ByteSource(Protocol):
         """Read on to the end, at most ``limit`` + 1 bytes; returns how many there were."""
 
 
+def fill_from(next_block: Callable[[int], bytes], target: memoryview) -> int:
+    """Write blocks of at most so many bytes into ``target`` until it is full or a block is empty; returns how many."""
+    filled = 0
+    while filled < len(target) and (block := next_block(len(target) - filled)):
+        target[filled : filled + len(block)] = block
+        filled += len(block)
+    return filled
+
+
 class PlainSource:
     """The bytes of an uncompressed file."""
 
@@ -143,11 +152,7 @@ class GzipSource:
 
     def fill(self, target: memoryview) -> int:
         """See :class:`ByteSource`."""
-        filled = 0
-        while filled < len(target) and (block := self._next(len(target) - filled)):
-            target[filled : filled + len(block)] = block
-            filled += len(block)
-        return filled
+        return fill_from(self._next, target)
 
     def drain(self, limit: int) -> int:
         """See :class:`ByteSource`."""

@@ -18,8 +18,24 @@ Affine = NDArray[np.float64]
 Millimetres = tuple[float, float, float]
 
 
+class _Oriented:
+    """What an affine alone says of a grid."""
+
+    affine: Affine
+
+    @property
+    def spacing(self) -> Millimetres:
+        """Millimetres from one voxel to the next along each stored axis."""
+        return spacing_of(self.affine)
+
+    @property
+    def orientation(self) -> str:
+        """Where each stored axis points: ``RAS``, ``LPS``, ``PSR``…; the nearest one where the grid is oblique."""
+        return orientation_of(self.affine)
+
+
 @dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(_Oriented):
     """Voxels (X, Y, Z) float32 in raw units (HU for CT), their affine (4, 4) float64 and what is known beside them."""
 
     voxels: Voxels
@@ -40,16 +56,6 @@ class Volume:
         """Voxels along the three stored axes."""
         x, y, z = self.voxels.shape
         return x, y, z
-
-    @property
-    def spacing(self) -> Millimetres:
-        """Millimetres from one voxel to the next along each stored axis."""
-        return spacing_of(self.affine)
-
-    @property
-    def orientation(self) -> str:
-        """Where each stored axis points: ``RAS``, ``LPS``, ``PSR``…; the nearest one where the grid is oblique."""
-        return orientation_of(self.affine)
 
     @property
     def extent_mm(self) -> Millimetres:
@@ -80,7 +86,7 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class ScanHeader:
+class ScanHeader(_Oriented):
     """What a scan's header says, read without decoding its voxels."""
 
     shape: tuple[int, int, int]
@@ -88,16 +94,6 @@ class ScanHeader:
     dtype: str
     """The stored type, such as ``int16``."""
     warnings: tuple[str, ...] = ()
-
-    @property
-    def spacing(self) -> Millimetres:
-        """Millimetres from one voxel to the next along each stored axis."""
-        return spacing_of(self.affine)
-
-    @property
-    def orientation(self) -> str:
-        """Where each stored axis points, such as ``RAS``."""
-        return orientation_of(self.affine)
 
 
 def spacing_of(affine: Affine) -> Millimetres:
