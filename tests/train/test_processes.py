@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,20 @@ def start(task, run, *overrides, processes=2):
             stdout=said,
             stderr=subprocess.STDOUT,
         )
+
+
+def without_torchrun(words, output):
+    """Python with these words in two processes, told of each other by the environment alone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *words], env=os.environ | group | {"RANK": rank}, stdout=output, stderr=output, text=True
+        )
+        for rank in "01"
+    ]
 
 
 def said(run):
@@ -96,21 +111,9 @@ def test_C3_processes_of_another_launcher_exit_75_themselves(journey, pair, tmp_
     run = tmp_path / "run"
 
     def both():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        words = ["train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
+        words = ["-m", "anymc3d", "train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
         with run.with_suffix(".err").open("w") as output:
-            return [
-                subprocess.Popen(
-                    [sys.executable, "-m", "anymc3d", *words],
-                    env=os.environ | group | {"RANK": rank},
-                    stdout=output,
-                    stderr=output,
-                )
-                for rank in "01"
-            ]
+            return without_torchrun(words, output)
 
     processes = both()
     while not (run / "log.csv").exists() and processes[0].poll() is None:
@@ -120,6 +123,30 @@ def test_C3_processes_of_another_launcher_exit_75_themselves(journey, pair, tmp_
     assert [process.wait(120) for process in processes] == [75, 75], said(run)
     assert [process.wait(240) for process in both()] == [0, 0], said(run)
     assert (run / "plugin.safetensors").read_bytes() == (pair / "plugin.safetensors").read_bytes()
+
+
+THREADS_OF_THE_GROUP = """
+import torch
+from pathlib import Path
+from anymc3d.train.processes import join, leave
+
+def threads():
+    return sum("gloo" in (thread / "comm").read_text() for thread in Path("/proc/self/task").iterdir())
+
+processes = join(torch.device("cpu"))
+torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
+processes.gather(threads())
+print(threads() > 0, end=" ")
+leave()
+print(threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux shows them")
+def test_C3_no_thread_of_the_group_outlives_it():
+    """One that did would meet a Python that is gone, and abort a process whose work is done."""
+    processes = without_torchrun(["-c", THREADS_OF_THE_GROUP], subprocess.PIPE)
+    assert [process.communicate(timeout=120)[0] for process in processes] == ["True 0\n"] * 2
 
 
 @pytest.mark.timeout(400)

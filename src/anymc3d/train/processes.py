@@ -6,6 +6,7 @@ scan) is found inside :meth:`Processes.together` or :meth:`Processes.on_first`, 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -103,6 +104,10 @@ def join(device: torch.device) -> Processes:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Default arguments of this module are the group of the moment it is imported, and whoever makes an optimizer
+        # imports it. A group held there would live on after `leave`, its threads with it, until they meet a Python
+        # that is gone and abort the process. Imported before there is a group, it holds none.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     return Processes(dist.get_rank(), world_size)
 
@@ -113,6 +118,6 @@ def is_first() -> bool:
 
 
 def leave() -> None:
-    """Leave the group, if one was joined; the last thing a command does."""
+    """Leave the group, if one was joined, and end its threads; the last thing a command does."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
