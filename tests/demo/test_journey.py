@@ -16,9 +16,13 @@ def small(out, **options):
 def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path):
     said = []
     result = small(tmp_path / "demo", say=said.append)
-    assert [line[:3] for line in said] == [f"{i}/6" for i in range(1, 7)]
+    assert [line[:3] for line in said] == [f"{i}/7" for i in range(1, 8)]
     assert all(path.is_file() and path.stat().st_size > 0 for path in result.files.values())
-    assert {path.suffix for path in result.files.values()} >= {".csv", ".png", ".yaml", ".safetensors"}
+    assert {path.suffix for path in result.files.values()} >= {".csv", ".png", ".yaml", ".safetensors", ".html"}
+    assert {path.parent.parent.name for path in result.files.values() if "ring.fused" in path.name} == {"heat"}
+    study = result.files["report of a case"].read_text()
+    assert "Attention along the slices" in study and "viewer-data" in study
+    assert "Most confident errors" in result.files["report of the training"].read_text()
     assert {row["status"] for row in read_table(result.files["predictions"])} <= {"ok", "warn"}
     assert 0 <= result.auroc <= 1
     assert result.interval[0] <= result.auroc <= result.interval[1] if result.interval else "no interval" in result.note

