@@ -40,7 +40,7 @@ from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.sister_calibration import any_rare, calibrate_sisters, pooled_warnings
-from anymc3d.train.study import load_study
+from anymc3d.train.study import check_studies
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,8 @@ def fit_folds(
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: list(_plan(task, out, pool, targets, folds, repeats)))
         processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats))
-        processes.together(lambda: _check(planned))
+        named = {f"repeat {fold.repeat}, fold {fold.name}": fold.task for fold in planned}
+        processes.together(lambda: check_studies(named, "folds that cannot be trained"))
         rows = []
         for fold in planned:
             logger.info("repeat %d, fold %s: %d cases held out", fold.repeat, fold.name, len(fold.held_out))
@@ -201,17 +202,6 @@ def _begin(
     (out / MANIFESTS).mkdir(exist_ok=True)
     for fold in planned:
         write_manifest(Path(fold.task.data.manifest), manifest, {"split": fold.splits}, cases=pool)
-
-
-def _check(planned: Sequence[Fold]) -> None:
-    problems = []
-    for fold in planned:
-        try:
-            load_study(fold.task)
-        except ManifestError as error:
-            problems += [f"repeat {fold.repeat}, fold {fold.name}: {problem}" for problem in error.problems]
-    if problems:
-        raise ManifestError("folds that cannot be trained", problems)
 
 
 def _predict(fold: Fold, plugin: Path, device: str, processes: Processes, quiet: bool) -> list[Mapping[str, str]]:

@@ -25,7 +25,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, write_manifest
 from anymc3d.device import choose_device
 from anymc3d.ensembles import make_ensemble, warnings_of
-from anymc3d.errors import ManifestError, UsageError
+from anymc3d.errors import UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
@@ -41,7 +41,7 @@ from anymc3d.train.processes import join
 from anymc3d.train.result import validation_rows
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.sister_calibration import calibrate_sisters, pooled_warnings
-from anymc3d.train.study import load_study
+from anymc3d.train.study import check_studies
 from anymc3d.train.task_checks import check_task
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ def fit_members(
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: _plan(task, out, pool, targets, members))
         processes.on_first(lambda: _begin(out, task, manifest, pool, planned))
-        processes.together(lambda: _check(planned))
+        named = {member.name: member.task for member in planned}
+        processes.together(lambda: check_studies(named, "members that cannot be trained"))
         for member in planned:
             logger.info("%s of %d", member.name, members)
             fit(member.task, member.folder.path, device=device, quiet=quiet)
@@ -152,17 +153,6 @@ def _begin(out: Path, task: TaskSettings, manifest: Manifest, pool: Sequence[Cas
     (out / MEMBERS).mkdir(mode=0o700, exist_ok=True)
     for member in planned:
         write_manifest(Path(member.task.data.manifest), manifest, {"split": member.splits}, cases=pool)
-
-
-def _check(planned: Sequence[_Member]) -> None:
-    problems = []
-    for member in planned:
-        try:
-            load_study(member.task)
-        except ManifestError as error:
-            problems += [f"{member.name}: {problem}" for problem in error.problems]
-    if problems:
-        raise ManifestError("members that cannot be trained", problems)
 
 
 def _join(out: Path, task: TaskSettings, planned: Sequence[_Member]) -> MemberRuns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +52,22 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
     study = Study(manifest, tuple(splits), targets, shown)
     check_splits(study, task.labels)
     return study
+
+
+def check_studies(tasks: Mapping[str, TaskSettings], what: str) -> None:
+    """Check that every one of several runs can be trained, before the first is; ``tasks``: by what messages call them.
+
+    Raises:
+        ManifestError: of ``what``, every problem of every run.
+    """
+    problems = []
+    for name, task in tasks.items():
+        try:
+            load_study(task)
+        except ManifestError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ManifestError(what, problems)
 
 
 def leave_out(study: Study, positions: Collection[int], labels: LabelSettings) -> Study:
