@@ -26,9 +26,8 @@ from anymc3d.models.vit import (
     empty_vit,
     nearest_valid_size,
     random_vit,
-    resize_positions,
-    rope_periods,
 )
+from anymc3d.models.vit_positions import resize_positions, rope_periods
 
 TINY_REGISTERS = replace(TINY_DINOV2, num_registers=4)
 CONFIGS = {"dinov2": TINY_DINOV2, "dinov2 registers": TINY_REGISTERS, "dinov3": TINY_DINOV3}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anymc3d.models.vit import rope_periods
+from anymc3d.models.vit_positions import rope_periods
 
 Tensors = dict[str, Tensor]
 

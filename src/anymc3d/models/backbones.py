@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from anymc3d.errors import BackboneError, did_you_mean
-from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.vit import VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.vit_positions import PositionRule
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from anymc3d.errors import BackboneError
-from anymc3d.models.vit import ROPE_BASE, ViTConfig, empty_vit, rope_periods
+from anymc3d.models.vit import ViTConfig, empty_vit
+from anymc3d.models.vit_positions import ROPE_BASE, rope_periods
 
 HEAD_DIM = 64
 """Of every released DINO model; the number of heads cannot be read off the shapes."""

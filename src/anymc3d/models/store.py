@@ -23,7 +23,8 @@ from anymc3d.errors import BackboneError, did_you_mean
 from anymc3d.home import home_folder
 from anymc3d.models.backbones import BACKBONES, BackboneCard
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.vit import PositionRule, VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.vit import VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.vit_positions import PositionRule
 from anymc3d.models.weight_files import file_sha256, read_weights
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

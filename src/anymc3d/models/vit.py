@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
+from anymc3d.models.vit_positions import PositionRule, resize_positions, rope_rotation, rotate
 
-PositionRule = Literal["official", "hf"]
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of the patch tokens' rotary positions."""
 
 MLP_RATIO = 4
-ROPE_BASE = 100.0
 REMEMBERED_SIZES = 16
 
 
@@ -86,10 +87,12 @@ class ViTConfig:
 
 
 class ViTOutput(NamedTuple):
-    """``tokens`` (B, T, D) after the final norm; ``attention`` maps a block to its (B, heads, T, T) probabilities."""
+    """``tokens`` (B, T, D) after the final norm; ``attention`` maps a block to its (B, heads, T, T) probabilities,
+    ``inputs`` one to the tokens (B, T, D) that went into it."""
 
     tokens: Tensor
     attention: dict[int, Tensor]
+    inputs: dict[int, Tensor]
 
 
 class PatchEmbed(nn.Module):
@@ -113,9 +116,14 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
     def forward(
-        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool, num_queries: int
+        self,
+        tokens: Tensor,
+        rotation: Rotation | None,
+        keep_map: bool,
+        num_queries: int,
+        allowed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The first ``num_queries`` tokens (B, Q, D) after looking at all T tokens.
+        """The first ``num_queries`` tokens (B, Q, D) after looking at all T tokens, or where ``allowed`` (B, 1, Q, T).
 
         Where asked with the attention map (B, heads, Q, T), in float32 and with its graph.
         """
@@ -127,24 +135,25 @@ class Attention(nn.Module):
         query = query[:, :, :num_queries]
         if keep_map:
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+            scores = scores if allowed is None else scores.masked_fill(~allowed, -math.inf)
             attention = scores.float().softmax(dim=-1)
             mixed = attention.to(value.dtype) @ value
         else:
             attention = None
-            mixed = attend(query, key, value)
+            mixed = attend(query, key, value, allowed)
         return self.proj(mixed.transpose(1, 2).reshape(batch, num_queries, width)), attention
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention, (B, heads, Q, head_dim), with the fused kernel.
+def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Softmax attention, (B, heads, Q, head_dim), with the fused kernel; only where ``allowed``, if given.
 
     bfloat16 on a CPU is computed in float32: more exact, and torch's bfloat16 kernel is slower there, in the backward
     pass several times (``benchmarks/speed.md``).
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
     with torch.autocast("cpu", enabled=False):
-        mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=allowed)
     return mixed.to(query.dtype)
 
 
@@ -182,9 +191,14 @@ class Block(nn.Module):
         self.ls2 = LayerScale(config)
 
     def forward(
-        self, tokens: Tensor, rotation: tuple[Tensor, Tensor] | None, keep_map: bool, num_queries: int
+        self,
+        tokens: Tensor,
+        rotation: Rotation | None,
+        keep_map: bool,
+        num_queries: int,
+        allowed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        mixed, attention = self.attn(self.norm1(tokens), rotation, keep_map, num_queries)
+        mixed, attention = self.attn(self.norm1(tokens), rotation, keep_map, num_queries, allowed)
         tokens = tokens[:, :num_queries] + self.ls1(mixed)
         return tokens + self.ls2(self.mlp(self.norm2(tokens))), attention
 
@@ -220,7 +234,12 @@ class VisionTransformer(nn.Module):
         return self.config.num_prefix_tokens
 
     def forward(
-        self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
+        self,
+        images: Tensor,
+        *,
+        attention_blocks: Collection[int] = (),
+        input_blocks: Collection[int] = (),
+        class_token_only: bool = False,
     ) -> ViTOutput:
         """Encode normalised images.
 
@@ -228,26 +247,34 @@ class VisionTransformer(nn.Module):
             images: (B, 3, H, W), already normalised with the backbone's mean and standard deviation.
             attention_blocks: blocks (from 0) whose attention maps are returned; those blocks compute the softmax
                 explicitly, with the same tokens and with gradients with respect to the maps.
+            input_blocks: blocks whose input is returned, for what reads the image without being read by it.
             class_token_only: return tokens (B, 1, D): the same class token, but what the last block would compute for
                 the other tokens is left out (its attention map, where asked for, is whole).
 
         Raises:
             UsageError: H or W is not a multiple of the patch size, or a block does not exist.
         """
-        self._check(images, attention_blocks)
+        self._check(images, {*attention_blocks, *input_blocks})
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         tokens = self._embed(images, rows, columns)
-        rotation = None
-        if self.config.positions == "rope":
-            rotation = rope_rotation(rows, columns, self.config.head_dim, tokens.device)
+        rotation = self.rotation(rows, columns, tokens.device)
         attention: dict[int, Tensor] = {}
+        inputs: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
+            if index in input_blocks:
+                inputs[index] = tokens
             keep_map = index in attention_blocks
             narrow = class_token_only and not keep_map and index == self.config.depth - 1
             tokens, probabilities = block(tokens, rotation, keep_map, 1 if narrow else tokens.shape[1])
             if probabilities is not None:
                 attention[index] = probabilities
-        return ViTOutput(self.norm(tokens[:, :1] if class_token_only else tokens), attention)
+        return ViTOutput(self.norm(tokens[:, :1] if class_token_only else tokens), attention, inputs)
+
+    def rotation(self, rows: int, columns: int, device: torch.device) -> Rotation | None:
+        """What the blocks turn the patch tokens of a grid by; None with a learned table."""
+        if self.config.positions != "rope":
+            return None
+        return rope_rotation(rows, columns, self.config.head_dim, device)
 
     def matrices(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The frozen weights and biases of all linear maps and convolutions in ``dtype``, by parameter name.
@@ -307,7 +334,7 @@ class VisionTransformer(nn.Module):
         self._cast.clear()
         return super()._apply(fn, recurse)
 
-    def _check(self, images: Tensor, attention_blocks: Collection[int]) -> None:
+    def _check(self, images: Tensor, asked: Collection[int]) -> None:
         if images.ndim != 4 or images.shape[1] != 3:
             raise UsageError(f"the backbone expects images of shape (B, 3, H, W), got {tuple(images.shape)}")
         height, width = images.shape[-2:]
@@ -318,64 +345,14 @@ class VisionTransformer(nn.Module):
                 f"the next larger valid size is {nearest[0]} x {nearest[1]}"
             )
             raise UsageError(msg)
-        unknown = sorted(set(attention_blocks) - set(range(self.config.depth)))
+        unknown = sorted(set(asked) - set(range(self.config.depth)))
         if unknown:
-            raise UsageError(f"attention blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
+            raise UsageError(f"blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
 
 
 def nearest_valid_size(size: int, patch_size: int) -> int:
     """The next multiple of ``patch_size`` that is at least ``size`` pixels (and at least one patch)."""
     return max(1, math.ceil(size / patch_size)) * patch_size
-
-
-def resize_positions(table: Tensor, rows: int, columns: int, config: ViTConfig) -> Tensor:
-    """Resize a learned table (1, 1 + grid * grid, D) to (1, 1 + rows * columns, D), in float32, by the config's rule.
-
-    The official rule of DINOv2 without registers hands the scale ``(n + 0.1) / grid`` to the bicubic kernel, which
-    samples at slightly other places than the size-based rule; at the native size the table is used as it is.
-    """
-    grid = config.grid
-    if rows == columns == grid:
-        return table
-    patches = table[:, 1:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-    if config.offset:
-        scale = ((rows + config.offset) / grid, (columns + config.offset) / grid)
-        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", antialias=config.antialias)
-    else:
-        resized = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=config.antialias)
-    resized = resized.permute(0, 2, 3, 1).reshape(1, rows * columns, -1).to(table.dtype)
-    return torch.cat([table[:, :1], resized], dim=1)
-
-
-def rope_periods(head_dim: int, device: torch.device | None = None) -> Tensor:
-    """The ``head_dim / 4`` rotary periods of DINOv3, ``100 ** (2 j / (head_dim / 2))``, in float32."""
-    exponents = 2 * torch.arange(head_dim // 4, dtype=torch.float32, device=device) / (head_dim // 2)
-    return ROPE_BASE**exponents
-
-
-def rope_rotation(rows: int, columns: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, (N, head_dim) each in float32, of DINOv3's rotary positions of the patch tokens.
-
-    Patch centres run from -1 to 1 along each axis on its own; angle = 2 pi centre / period, rows then columns, and
-    the half twice.
-    """
-
-    def centres(count: int) -> Tensor:
-        return (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count * 2 - 1
-
-    grid = torch.stack(torch.meshgrid(centres(rows), centres(columns), indexing="ij"), dim=-1).reshape(-1, 2, 1)
-    half = (2 * math.pi * grid / rope_periods(head_dim, device)).flatten(1)
-    angles = torch.cat([half, half], dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate the patch tokens of ``heads`` (B, heads, T, head_dim); the prefix tokens before them are untouched."""
-    num_prefix = heads.shape[-2] - cosine.shape[-2]
-    prefix, patches = heads[..., :num_prefix, :], heads[..., num_prefix:, :].float()
-    first, second = patches.chunk(2, dim=-1)
-    rotated = patches * cosine + torch.cat([-second, first], dim=-1) * sine
-    return torch.cat([prefix, rotated.to(heads.dtype)], dim=-2)
 
 
 def empty_vit(config: ViTConfig) -> VisionTransformer:
