@@ -256,6 +256,43 @@ class MethodSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """Learning from masks beside the labels (METHODS 1.8); it changes how the classifier learns, not what it computes.
+
+    Masks are those of the manifest's columns ``mask`` or ``mask.<view>``; cases without one are trained on the label
+    alone.
+    """
+
+    decoder: str = "none"
+    """An entry of ``anymc3d.models.decoders.table.DECODERS``, or ``none``."""
+    classes: tuple[int, ...] = ()
+    """Labels of the masks that are structures, in order; others are background. None = all found in training."""
+    weight: float = 1.0
+    """Lambda: of the segmentation loss beside that of the labels."""
+    queries: int | None = None
+    """Of ``eomt-2d`` and ``eomt-3d``; null = four per structure, at least 16."""
+    lr: float | None = None
+    """Of the decoder; null = ``train.head_lr``. EoMT's authors train with 2e-4."""
+    keep: bool = False
+    """Whether the plugin holds the decoder, for ``anymc3d predict --segmentation``."""
+
+    def __post_init__(self) -> None:
+        require(min(self.classes, default=1) > 0, f"segmentation.classes: labels above 0, got {self.classes}")
+        require(
+            len(set(self.classes)) == len(self.classes), f"segmentation.classes: a label stands twice in {self.classes}"
+        )
+        require(self.weight > 0, f"segmentation.weight: expected a number above 0, got {self.weight}")
+        require(self.lr is None or self.lr >= 0, f"segmentation.lr: expected 0 or more, got {self.lr}")
+        enough = self.queries is None or self.queries > len(self.classes)
+        require(enough, f"segmentation.queries: expected more than structures and background, got {self.queries}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a decoder."""
+        return self.decoder != "none"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """The paper's recipe (METHODS 1.7): AdamW in two groups, cosine to 0, best checkpoint by validation AUROC."""
 
@@ -318,7 +355,7 @@ class TaskSettings:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     fusion: str = "query"
-    segmentation: Literal["none"] = "none"
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     augmentation: str = "flips"
     train: TrainSettings = field(default_factory=TrainSettings)
     calibration: Literal["none", "f1", "crg", "f1_crg", "youden", "temperature", "isotonic"] = "none"

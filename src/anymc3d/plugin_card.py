@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anymc3d.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
@@ -54,6 +54,8 @@ class PluginCard:
     fusion: str
     code_version: int
     """Of the preprocessing code; another version would prepare other slices."""
+    segmentation: SegmentationSettings | None = None
+    """How it learned from masks, with its structures' labels; None = it did not. ``keep``: the decoder is here."""
     intensities: Mapping[str, Any] = field(default_factory=dict)
     """Image column -> summary of the training scans' intensity profiles, in raw units."""
     operating_points: tuple[Mapping[str, Any], ...] = ()
@@ -87,6 +89,14 @@ class PluginCard:
         if len({member.card.calibration is None for member in self.members}) > 1:
             raise UsageError("members: expected a calibration in all of them or in none")
         self.thresholds  # noqa: B018 - checks them
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the plugin holds its decoders, or all members of the ensemble theirs, of the same structures."""
+        if self.members:
+            classes = {member.card.segmentation and member.card.segmentation.classes for member in self.members}
+            return len(classes) == 1 and all(member.card.decodes for member in self.members)
+        return self.segmentation is not None and self.segmentation.keep
 
     @property
     def views(self) -> tuple[str, ...]:

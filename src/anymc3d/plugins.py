@@ -1,14 +1,14 @@
 """The plugin file: one ``.safetensors`` with a task's tensors and, in its header, everything needed to use them.
 
 Tensors (METHODS 1.10): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
-``head.weight``, ``head.bias``; in an ensemble each name begins with ``member.<i>.``. Header key ``anymc3d``: a JSON
-object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin never holds the backbone, a path, a case id or a
-patient; it names its backbone by fingerprint.
+``head.weight``, ``head.bias``; where the decoder was kept ``decoder.<view>.<path>``; in an ensemble each name begins
+with ``member.<i>.``. Header key ``anymc3d``: a JSON object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin
+never holds the backbone, a path, a case id or a patient; it names its backbone by fingerprint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from anymc3d import atomic
-from anymc3d.config import MethodSettings
+from anymc3d.config import MethodSettings, SegmentationSettings
 from anymc3d.errors import PluginError
 from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.models.decoders.table import build_decoders
 from anymc3d.plugin_card import BackboneRecord, Member, PluginCard, card_to_json, read_card
 from anymc3d.tensor_hash import tensors_hash
 
@@ -33,10 +34,12 @@ __all__ = [
     "load_plugin",
     "lora_rank",
     "new_classifier",
+    "new_decoders",
     "plugin_bytes",
     "read_card",
     "save_plugin",
     "to_half",
+    "without_decoders",
 ]
 
 HEADER_KEY = "anymc3d"
@@ -94,10 +97,32 @@ def new_classifier(card: PluginCard, backbone: nn.Module, seed: int = 0) -> Volu
         head=card.labels.head,
         neighbours=[name for name, view in card.preprocessing.items() if view.input == "neighbours"],
         fusion=card.fusion,
+        decoders=new_decoders(card.segmentation, backbone, card.views, seed) if card.decodes else None,
         rank=lora_rank(card.method),
         alpha=card.method.alpha,
         seed=seed,
     )
+
+
+def new_decoders(
+    settings: SegmentationSettings | None, backbone: nn.Module, views: Sequence[str], seed: int = 0
+) -> dict[str, nn.Module]:
+    """Untrained decoders of the views, none without segmentation; ``settings.classes`` are known by now."""
+    if settings is None or not settings.is_on:
+        return {}
+    return build_decoders(
+        settings.decoder,
+        backbone,
+        views=views,
+        num_classes=len(settings.classes),
+        num_queries=settings.queries,
+        seed=seed,
+    )
+
+
+def without_decoders(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that answer; none of them depends on the decoders'."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.")}
 
 
 def lora_rank(method: MethodSettings) -> int | None:

@@ -129,7 +129,7 @@ def _build(plain: Any, source: str, problems: list[str]) -> TaskSettings:
 
 
 def _expanded(plain: dict) -> dict:
-    named = {key: {"name": plain[key]} for key in SHORTHANDS if isinstance(plain.get(key), str)}
+    named = {key: {name: plain[key]} for key, name in SHORTHANDS.items() if isinstance(plain.get(key), str)}
     return plain | named
 
 
@@ -171,8 +171,8 @@ def _apply_overrides(plain: dict, overrides: Sequence[str], problems: list[str])
         if not equals or not all(keys):
             problems.append(f"override {override!r}: expected key=value, such as train.epochs=3")
             continue
-        if keys in ([name] for name in SHORTHANDS):
-            keys.append("name")
+        if len(keys) == 1 and keys[0] in SHORTHANDS and not text.strip().startswith("{"):
+            keys.append(SHORTHANDS[keys[0]])
         try:
             value = load_yaml(text)
         except UsageError as error:

@@ -12,8 +12,8 @@ import yaml
 
 from anymc3d.config import TaskSettings
 
-SHORTHANDS = ("backbone", "method")
-"""Sections for which ``key: NAME`` stands for ``key: {name: NAME}``."""
+SHORTHANDS = {"backbone": "name", "method": "name", "segmentation": "decoder"}
+"""Sections for which ``key: TEXT`` stands for ``key: {name: TEXT}``, and which of their keys it is."""
 
 _ALWAYS_WRITTEN = frozenset(["data.modality", "train.epochs", "train.batch_size", "train.chunk_size", "train.seed"])
 """Keys inside a section that stand in a task file even at their default."""
@@ -35,8 +35,9 @@ def task_text(settings: TaskSettings, reasons: Mapping[str, str], *, complete: b
 def _key_lines(place: str, value: Any, reasons: Mapping[str, str], complete: bool) -> Iterator[str]:
     key = place.rpartition(".")[2]
     items = _items(place, value, reasons, complete)
-    if items is not None and place in SHORTHANDS and list(items) == ["name"]:
-        value, reason, items = items["name"], reasons.get(f"{place}.name"), None
+    short = SHORTHANDS.get(place)
+    if items is not None and list(items) == [short]:
+        value, reason, items = items[short], reasons.get(f"{place}.{short}"), None
         yield from _with_reason(place, f"{key}: {_flow(value)}", reasons.get(place, reason))
     elif items is None:
         yield from _with_reason(place, f"{key}: {_flow(value)}", reasons.get(place))
@@ -57,7 +58,8 @@ def _items(place: str, value: Any, reasons: Mapping[str, str], complete: bool) -
         dotted, item = f"{place}.{field.name}", getattr(value, field.name)
         if complete or dotted in _ALWAYS_WRITTEN or dotted in reasons or item != field.default:
             items[field.name] = item
-    return items or {"name": value.name}
+    short = SHORTHANDS.get(place, "name")
+    return items or {short: getattr(value, short)}
 
 
 def _with_reason(place: str, text: str, reason: str | None) -> Iterator[str]:

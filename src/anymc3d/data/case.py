@@ -11,7 +11,21 @@ from typing import get_args
 from anymc3d.types import Split
 
 SPLITS: tuple[str, ...] = get_args(Split)
-RESERVED = ("case", "patient", "image", "mask", "center_x", "center_y", "center_z", "spacing", "split", "fold")
+RESERVED = (
+    *(
+        "case",
+        "patient",
+        "image",
+        "mask",
+        "mask_classes",
+        "center_x",
+        "center_y",
+        "center_z",
+        "spacing",
+        "split",
+        "fold",
+    ),
+)
 PER_VIEW = ("image", "mask", "series")
 """Column families with one column per view: ``image.<view>``."""
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".npy", ".npz")
@@ -38,6 +52,8 @@ class Case:
     """A point of interest, world millimetres, RAS."""
     row: int
     """As a spreadsheet counts: the header is row 1."""
+    mask_classes: str = ""
+    """Labels that were looked for in the masks of this case, with spaces between; empty = all."""
 
     def series(self, column: str) -> str | None:
         """Which series of a DICOM folder the scan of an image column is: ``series.<view>``, else ``series``."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
+from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region, region_key
@@ -54,6 +55,8 @@ class PreparedCase:
     scans: Mapping[str, ScanFacts]
     hashes: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    mask_labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """View -> labels above 0 in the cut mask, where masks were asked for and the case has one."""
     excluded: str | None = None
     """Why the settings leave the case out; then it has nothing else."""
 
@@ -136,6 +139,42 @@ class CaseScans:
             mask_hash=known,
         )
 
+    def masks(self, views: Mapping[str, ViewSettings]) -> dict[str, Labels | None]:
+        """View -> its segmentation cut like its slices, (S, H, W); None where the case has none of that scan.
+
+        Raises:
+            ScanError: a segmentation cannot be used, see :func:`anymc3d.data.mask_slices.cut_mask`.
+        """
+        columns = {n: self.case.mask(v.image) if v.image in self._scans else None for n, v in views.items()}
+        if any(columns.values()):
+            annotated_labels(self.case)
+        return {n: None if column is None else self._mask(views[n], column) for n, column in columns.items()}
+
+    def _mask(self, view: ViewSettings, column: str) -> Labels:
+        scan, reference = self._scans[view.image], self.case.masks[column]
+        beside = None if view.roi is None else self._beside(view.image, view.roi)
+
+        def make() -> Labels:
+            like = scan.view(view, beside)
+            with _named(column):
+                return cut_mask(reference, self.header(view.image), like, self.case)
+
+        if scan.cache is None:
+            return make()
+        return get_or_make(scan.cache, mask_key(scan.key(view, beside), self.mask_hash(column)), make)
+
+    def mask_hash(self, column: str) -> str:
+        """SHA-256 of the content of the segmentation in a mask column.
+
+        Raises:
+            ScanError: it cannot be read.
+        """
+        name = mask_hash_name(column)
+        if name not in self._known:
+            with _named(column):
+                self._known[name] = content_hash(self.case.masks[column])
+        return self._known[name]
+
     def region(self, view: ViewSettings) -> Region:
         """Where a view looks, in voxels of its scan in RAS order.
 
@@ -193,6 +232,11 @@ class CaseScans:
         return found
 
 
+def mask_hash_name(column: str) -> str:
+    """Of a mask column among the hashes of a case; the region of a view may have a hash of its own by that column."""
+    return f"{column} segmentation"
+
+
 class _Scan:
     """One scan, decoded at most once and only when the cache lacks something."""
 
@@ -225,7 +269,7 @@ class _Scan:
         """``beside``: of a view with a region."""
         if self.cache is None:
             return self._prepare(view, beside)
-        return self.cache.get_or_make(self._key(view, beside), lambda: self._prepare(view, beside))
+        return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
 
     def _prepare(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
         if view.roi is None or beside is None:
@@ -238,7 +282,7 @@ class _Scan:
     def facts(self) -> ScanFacts:
         if self.cache is None:
             return scan_facts(self.volume())
-        path = self.cache.folder / f"{self._key(None)}.facts.json"
+        path = self.cache.folder / f"{self.key(None)}.facts.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             self.cache.used(path)
@@ -256,7 +300,8 @@ class _Scan:
         atomic.write_json(path, asdict(facts))
         return facts
 
-    def _key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
+    def key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
+        """Of the cache entry of a view, or of the scan itself."""
         region = None
         if view is not None and view.roi is not None and beside is not None:
             with _named(f"region of {self.column}"):
@@ -302,6 +347,11 @@ class CaseSet:
         scans = CaseScans(self.cases[index], self.cache, self.prepared[index].hashes, self.segmenters)
         return {n: None if view is None else view.slices for n, view in scans.slices(self.views).items()}
 
+    def masks(self, index: int) -> dict[str, Labels | None]:
+        """Return view -> labels (S, H, W) on the same pixels, or None where the case has no mask of that scan."""
+        scans = CaseScans(self.cases[index], self.cache, self.prepared[index].hashes, self.segmenters)
+        return scans.masks(self.views)
+
 
 def prepare_all(
     cases: Sequence[Case],
@@ -311,11 +361,13 @@ def prepare_all(
     workers: int = 2,
     progress: Callable[[int], object] = lambda _: None,
     segmenters: Segmenters | None = None,
+    with_masks: bool = False,
 ) -> list[PreparedCase]:
     """Read every case once, so that whatever is wrong is known before the first step.
 
-    ``progress``: called with 1 after every case. Slices are not kept in memory: the returned cases have no views.
-    A case that the settings leave out is returned with the reason, as ``excluded``.
+    ``progress``: called with 1 after every case. ``with_masks``: also the masks of the cases that have one. Slices are
+    not kept in memory: the returned cases have no views. A case that the settings leave out is returned with the
+    reason, as ``excluded``.
 
     Raises:
         ManifestError: some cases cannot be read; every one is listed with its reason.
@@ -323,8 +375,9 @@ def prepare_all(
 
     def one(case: Case) -> PreparedCase | str:
         try:
-            prepared = CaseScans(case, cache, segmenters=segmenters).prepare(views)
-            return PreparedCase({}, prepared.scans, prepared.hashes, prepared.notes)
+            scans = CaseScans(case, cache, segmenters=segmenters)
+            prepared = replace(scans.prepare(views), views={})
+            return _with_masks(prepared, scans, views) if with_masks else prepared
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)
         except AnyMC3DError as error:
@@ -338,3 +391,11 @@ def prepare_all(
     if problems:
         raise ManifestError("scans that cannot be used", problems)
     return [result for result in results if isinstance(result, PreparedCase)]
+
+
+def _with_masks(prepared: PreparedCase, scans: CaseScans, views: Mapping[str, ViewSettings]) -> PreparedCase:
+    masks = {name: mask for name, mask in scans.masks(views).items() if mask is not None}
+    columns = {column for name in masks if (column := scans.case.mask(views[name].image)) is not None}
+    hashes = {mask_hash_name(column): scans.mask_hash(column) for column in sorted(columns)}
+    labels = {name: tuple(int(label) for label in np.unique(mask) if label) for name, mask in masks.items()}
+    return replace(prepared, hashes={**prepared.hashes, **hashes}, mask_labels=labels)

@@ -1,7 +1,7 @@
 """The manifest: the table of cases, read with every fault of it in one report.
 
 A CSV (PRODUCT, "The files"): reserved columns ``case``, ``patient``, ``image`` or ``image.<view>``, ``mask`` or
-``mask.<view>``, ``series.<view>``, ``center_x``/``center_y``/``center_z``, ``spacing``, ``split``, ``fold``; label
+``mask.<view>``, ``mask_classes``, ``series.<view>``, ``center_x``/``center_y``/``center_z``, ``spacing``, ``split``, ``fold``; label
 columns by any name; everything else is metadata. A MedMNIST ``.npz`` stands for a whole manifest.
 """
 
@@ -190,6 +190,8 @@ def _row_of(case: Case, base: Path) -> dict[str, object]:
     row.update(case.cells)
     for column, reference in (*case.images.items(), *case.masks.items()):
         row[column] = os.path.relpath(reference, base)
+    if case.mask_classes:
+        row["mask_classes"] = case.mask_classes
     if case.spacing is not None:
         row["spacing"] = " ".join(repr(value) for value in case.spacing)
     if case.center is not None:

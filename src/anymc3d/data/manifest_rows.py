@@ -67,6 +67,7 @@ class RowReader:
             spacing=self._spacing(number, row.get("spacing", "")),
             center=self._center(number, row),
             row=number,
+            mask_classes=row.get("mask_classes", ""),
         )
 
     @cached_property

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from anymc3d.errors import PluginError
+from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
@@ -26,11 +27,13 @@ from anymc3d.models.lora import LoRA
 class PackedSlices(NamedTuple):
     """The real slices of one view of all cases of a batch, one after the other.
 
-    ``slices`` (sum(S), C, H, W); ``counts`` (B,) how many belong to each case, 0 where the case lacks this view.
+    ``slices`` (sum(S), C, H, W); ``counts`` (B,) how many belong to each case, 0 where the case lacks this view;
+    ``masks`` (B,) their truth, where there are decoders to train (none otherwise).
     """
 
     slices: Tensor
     counts: tuple[int, ...]
+    masks: tuple[MaskTarget | None, ...] = ()
 
 
 class ClassifierOutput(NamedTuple):
@@ -66,6 +69,7 @@ class VolumeClassifier(nn.Module):
         head: entry of ``HEADS``, embedding -> logits.
         neighbours: views whose slices see the slice before and after them as channels (2.5D).
         fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
+        decoders: view -> segmentation decoder, trained beside the classifier; they read it and never change it.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
         seed: of all initial values.
     """
@@ -79,6 +83,7 @@ class VolumeClassifier(nn.Module):
         head: str = "linear",
         neighbours: Collection[str] = (),
         fusion: str = "query",
+        decoders: Mapping[str, nn.Module] | None = None,
         rank: int | None = 8,
         alpha: float = 16.0,
         seed: int = 0,
@@ -95,6 +100,7 @@ class VolumeClassifier(nn.Module):
         fused_width = self.slice_fusion[self.views[0]].out_dim
         self.view_fusion = QueryFusion(fused_width, generator) if len(self.views) > 1 else None
         self.head = HEADS[head](fused_width, num_logits, generator)
+        self.decoder = nn.ModuleDict(decoders)
 
     def forward(self, backbone: nn.Module, batch: Mapping[str, PackedSlices], encoding: Encoding) -> ClassifierOutput:
         """Classify a batch; see :class:`PackedSlices`. Fusion and head always run in float32.
@@ -160,8 +166,8 @@ class VolumeClassifier(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
-        ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias`` or ``head.cuts``;
-        a single view's query is the task query."""
+        ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias`` or ``head.cuts``,
+        ``decoder.<view>.<path>``; a single view's query is the task query."""
         named = {f"lora.{v}.{name}": t for v, lora in self.lora.items() for name, t in lora.tensors().items()}
         for view, fusion in self.slice_fusion.items():
             for name, tensor in fusion.named_parameters():
@@ -171,7 +177,8 @@ class VolumeClassifier(nn.Module):
                     named[f"fusion.{view}.{name}"] = tensor
         if self.view_fusion is not None:
             named["task_query"] = self.view_fusion.query
-        return {**named, **{f"head.{name}": tensor for name, tensor in self.head.named_parameters()}}
+        named |= {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
+        return named | {f"decoder.{name}": tensor for name, tensor in self.decoder.named_parameters()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy a plugin's tensors in; names and shapes must match exactly.

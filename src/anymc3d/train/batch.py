@@ -13,7 +13,9 @@ from torch import Tensor
 from anymc3d.config import ViewSettings
 from anymc3d.data import augment
 from anymc3d.models.classifier import PackedSlices
+from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.train.draws import Visit, generator
+from anymc3d.train.segmentation import MaskSource
 
 
 class SliceSource(Protocol):
@@ -52,7 +54,7 @@ class BatchLoader:
     """Loads, augments and packs the steps of an epoch, one step ahead of the computation.
 
     ``augmentation``: entry of the augmentation table. ``view_dropout``: probability of leaving out each view of a
-    case. All draws depend on (seed, epoch, visit, view) alone.
+    case. ``masks``: where the batches hold them. All draws depend on (seed, epoch, visit, view) alone.
     """
 
     def __init__(
@@ -63,15 +65,21 @@ class BatchLoader:
         device: torch.device,
         augmentation: str = "none",
         view_dropout: float = 0.0,
+        masks: MaskSource | None = None,
         seed: int = 0,
     ) -> None:
+        self.masks = masks
         self.source, self.views, self.device, self.seed = source, dict(views), device, seed
         self.recipe = augment.recipe(augmentation)
         self.view_dropout = view_dropout
 
     def load(self, visits: Sequence[Visit], epoch: int) -> dict[str, PackedSlices]:
         """One batch: the visited cases as they are drawn in ``epoch``."""
-        return pack([self._case(visit, epoch) for visit in visits], self.views)
+        drawn = [self._case(visit, epoch) for visit in visits]
+        batch = pack([slices for slices, _ in drawn], self.views)
+        if self.masks is None:
+            return batch
+        return {n: packed._replace(masks=tuple(masks.get(n) for _, masks in drawn)) for n, packed in batch.items()}
 
     def steps(
         self, steps: Sequence[Sequence[Visit]], epoch: int
@@ -85,16 +93,28 @@ class BatchLoader:
                     ahead = pool.submit(self.load, steps[number + 1], epoch)
                 yield visits, batch
 
-    def _case(self, visit: Visit, epoch: int) -> dict[str, Tensor | None]:
+    def _case(self, visit: Visit, epoch: int) -> tuple[dict[str, Tensor | None], dict[str, MaskTarget]]:
         loaded = self.source.load(visit.case)
         there = [name for name in self.views if loaded[name] is not None]
         kept = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
-        return {name: self._view(name, loaded[name] if name in kept else None, visit, epoch) for name in self.views}
+        masks = {} if self.masks is None else self.masks.load(visit.case)
+        annotated = () if self.masks is None else self.masks.annotated(visit.case)
+        slices: dict[str, Tensor | None] = dict.fromkeys(self.views)
+        targets = {}
+        for name in kept:
+            slices[name], mask = self._view(name, loaded[name], masks.get(name), visit, epoch)
+            if mask is not None:
+                targets[name] = MaskTarget(mask, annotated)
+        return slices, targets
 
-    def _view(self, name: str, slices: np.ndarray | None, visit: Visit, epoch: int) -> Tensor | None:
-        if slices is None:
-            return None
+    def _view(
+        self, name: str, slices: np.ndarray, mask: np.ndarray | None, visit: Visit, epoch: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Slices and, where there is one, their mask, changed by the same draw."""
         tensor = torch.from_numpy(slices).to(self.device).float()
         draws = generator(self.seed, "augmentation", epoch, *visit.key, name)
         parameters = augment.draw(self.recipe, generator=draws, shape=tuple(tensor.shape))
-        return augment.apply(parameters, tensor, value_range=value_range(self.views[name]))
+        bounds = value_range(self.views[name])
+        if mask is None:
+            return augment.apply(parameters, tensor, value_range=bounds), None
+        return augment.apply(parameters, tensor, mask=torch.from_numpy(mask).to(self.device), value_range=bounds)

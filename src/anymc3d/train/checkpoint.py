@@ -40,6 +40,9 @@ class TrainingState:
     loss_total: float = 0.0
     loss_count: int = 0
     """Of the running epoch so far."""
+    mask_loss_total: float = 0.0
+    mask_loss_count: int = 0
+    """The same over cases with masks, where there is a decoder."""
     best_epoch: int = 0
     """1-based epoch of the best tensors; 0 = none yet."""
     best_score: float | None = None

@@ -26,8 +26,9 @@ from anymc3d.device import choose_device, choose_dtype
 from anymc3d.errors import ManifestError
 from anymc3d.folders import claim, locked
 from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.models.decoders.table import check_backbone
 from anymc3d.models.store import LoadedBackbone, find_backbone
-from anymc3d.plugins import lora_rank
+from anymc3d.plugins import lora_rank, new_decoders
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
@@ -41,6 +42,7 @@ from anymc3d.train.memory import enough_memory
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.segmentation import MaskSource, Segmentation, with_structures
 from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 
@@ -76,6 +78,8 @@ def fit(
             for line in undefined_figures(study, task.labels):
                 logger.warning("%s", line)
         backbone = processes.together(lambda: find_backbone(task.backbone.name, position_rule=task.backbone.positions))
+        if task.segmentation.is_on:
+            check_backbone(backbone.module, backbone.card.name)
         if processes.on_first(lambda: _begin(folder, task, study, backbone)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
@@ -83,6 +87,9 @@ def fit(
         wanted = study.indices("train") + study.indices("val")
         prepared = _prepare(study, wanted, task, cache, segmenters, processes, quiet)
         study = leave_out(study, [i for i, case in prepared.items() if case.excluded], task.labels)
+        if task.segmentation.is_on:
+            task = with_structures(task, study, prepared)
+            processes.on_first(partial(_write_task, folder, task))
         if processes.is_first and any(view.roi is not None for view in task.views.values()):
             log.write_regions(folder, study, prepared)
         with enough_memory(task.train, where):
@@ -96,6 +103,8 @@ def fit(
 def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dict[str, object]:
     """What must be equal for a second command to be the same run."""
     settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    if not task.segmentation.is_on:
+        settings["segmentation"] = "none"  # as runs before there were decoders have it
     settings["backbone"] = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions}
     cases = "\n".join(
         f"{case.id}|{case.patient}|{split}|{row.tolist()}"
@@ -117,9 +126,13 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: Loaded
     if folder.plugin.exists():
         return True
     write_manifest(folder.manifest, study.shown, {"split": study.splits})
+    _write_task(folder, task)
+    return False
+
+
+def _write_task(folder: RunFolder, task: TaskSettings) -> None:
     own = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
     write_task(folder.task, own, complete=True)
-    return False
 
 
 def _prepare(
@@ -141,7 +154,9 @@ def _prepare(
     hidden = True if quiet or not processes.is_first else None
     try:
         with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
-            found = prepare_all(cases, task.views, cache, progress=bar.update, segmenters=segmenters)
+            found = prepare_all(
+                cases, task.views, cache, progress=bar.update, segmenters=segmenters, with_masks=task.segmentation.is_on
+            )
     except ManifestError as error:
         problems = error.problems
     shares = processes.gather((dict(zip(mine, found, strict=False)), problems))
@@ -171,6 +186,7 @@ def _parts(
         head=task.labels.head,
         neighbours=[name for name, view in task.views.items() if view.input == "neighbours"],
         fusion=task.fusion,
+        decoders=new_decoders(task.segmentation, network, tuple(task.views), task.train.seed),
         rank=lora_rank(task.method),
         alpha=task.method.alpha,
         seed=task.train.seed,
@@ -187,6 +203,7 @@ def _parts(
             device=device,
             augmentation=augmentation,
             view_dropout=view_dropout,
+            masks=MaskSource(source, task.segmentation.classes) if task.segmentation.is_on else None,
             seed=task.train.seed,
         )
         return LabelledSet([case.id for case in cases], loader, study.targets[chosen])
@@ -194,7 +211,7 @@ def _parts(
     return Parts(
         backbone=network,
         classifier=classifier,
-        optimizer=build_optimizer(classifier, task.train),
+        optimizer=build_optimizer(classifier, task.train, task.segmentation.lr),
         encoding=Encoding(
             mean=backbone.card.mean,
             std=backbone.card.std,
@@ -209,6 +226,9 @@ def _parts(
         settings=task.train,
         processes=processes,
         checkpoints=folder.checkpoints,
+        segmentation=Segmentation(task.segmentation.weight, len(task.segmentation.classes), task.train.seed)
+        if task.segmentation.is_on
+        else None,
         quiet=quiet,
     )
 

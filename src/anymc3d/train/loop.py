@@ -9,14 +9,14 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +26,14 @@ from tqdm import tqdm
 from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import Visit, balanced_order, balancing_weights, batches, epoch_order, visits
-from anymc3d.train.losses import Loss
+from anymc3d.train.losses import Loss, LossSum
 from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
+from anymc3d.train.segmentation import Segmentation, dice_of, masked_positions, mean_dice
 from anymc3d.train.selection import score_validation
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Parts:
     settings: TrainSettings
     processes: Processes
     checkpoints: Path
+    segmentation: Segmentation | None = None
     quiet: bool = False
 
 
@@ -114,7 +117,7 @@ def run_epochs(
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
             started = time.monotonic()
             _train_epoch(parts, state, best, stop)
-            logits, val_loss = validate(parts)
+            logits, val_loss, dice = validate(parts)
             score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
             if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):
                 state.best_score, state.best_loss, state.best_epoch = score.value, val_loss, state.epoch + 1
@@ -129,9 +132,11 @@ def run_epochs(
                     "best_epoch": state.best_epoch,
                     "lr_factor": _lr_factor(parts, state.epoch, 0),
                     "seconds": round(time.monotonic() - started, 2),
+                    **_mask_figures(parts, state, dice),
                 }
             )
             state.epoch, state.step, state.loss_total, state.loss_count = state.epoch + 1, 0, 0.0, 0
+            state.mask_loss_total, state.mask_loss_count = 0.0, 0
             parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
     return best
 
@@ -163,12 +168,7 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
     )
     for step in bar:
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
-        total, count = _step(parts, islice(stream, len(step)))
-        state.loss_total, state.loss_count, state.step = (
-            state.loss_total + total,
-            state.loss_count + count,
-            state.step + 1,
-        )
+        _step(parts, state, islice(stream, len(step)))
         bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
@@ -200,52 +200,117 @@ def _cut(step: Sequence[Visit], batch_size: int) -> list[Sequence[Visit]]:
     return [step[start : start + batch_size] for start in range(0, len(step), batch_size)]
 
 
-def _step(parts: Parts, loaded: Iterator[tuple[Sequence[Visit], Any]]) -> tuple[float, int]:
-    """One optimiser step over all processes and accumulated batches; returns the loss sum and the number of labels.
+def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Visit], Any]]) -> None:
+    """One optimiser step over all processes and accumulated batches; the state gets its loss sums and counts.
 
     Sums are added up and divided once by the number of labels of them all, so how a step is spread changes nothing.
     """
     parameters = list(parts.classifier.parameters())
     parts.optimizer.zero_grad(set_to_none=True)
-    total, count, seen = 0.0, 0, []
+    total, count, mask_total, mask_count, factor, seen = 0.0, 0, 0.0, 0, 0.0, []
+    if parts.segmentation is not None:
+        loaded = list(loaded)
+        factor = parts.segmentation.factor(loaded, parts.train.targets, parts.processes)
     for batch_visits, batch in loaded:
         indices = [visit.case for visit in batch_visits]
         targets = torch.from_numpy(parts.train.targets[indices]).to(batch_device(batch))
-        loss = parts.loss(parts.classifier(parts.backbone, batch, parts.encoding).logits, targets)
-        loss.total.backward()
+        logits, mask_loss = _answer(parts, state, batch_visits, batch)
+        loss = parts.loss(logits, targets)
+        (loss.total + factor * mask_loss.total if mask_loss.count else loss.total).backward()
         total, count = total + float(loss.total.detach()), count + loss.count
+        mask_total, mask_count = mask_total + float(mask_loss.total.detach()), mask_count + mask_loss.count
         seen += indices
-    total, all_counts = parts.processes.sum(total, count)
-    count = int(all_counts)
+    total, all_counts, mask_total, all_masks = parts.processes.sum(total, count, mask_total, mask_count)
+    count, mask_count = int(all_counts), int(all_masks)
     parts.processes.sum_gradients(parameters)
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad /= max(count, 1)
-    norm = nn.utils.clip_grad_norm_(parameters, parts.settings.clip_norm)
-    if not (math.isfinite(total) and math.isfinite(float(norm))):
+    norm = _clip(parts.classifier, parts.settings.clip_norm, with_decoder=mask_count > 0)
+    if not (math.isfinite(total + mask_total) and math.isfinite(norm)):
         cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
         raise TrainingDivergedError(
-            f"loss {total} and gradient norm {float(norm)} are not both finite at a step with cases "
+            f"loss {total + mask_total} and gradient norm {norm} are not both finite at a step with cases "
             f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower train.lora_lr and train.head_lr"
         )
     parts.optimizer.step()
-    return total, count
+    state.loss_total, state.loss_count, state.step = state.loss_total + total, state.loss_count + count, state.step + 1
+    state.mask_loss_total, state.mask_loss_count = (
+        state.mask_loss_total + mask_total,
+        state.mask_loss_count + mask_count,
+    )
 
 
-def validate(parts: Parts) -> tuple[np.ndarray, float]:
-    """Logits (n, K) of the validation cases and their mean loss, over all processes."""
+def _answer(parts: Parts, state: TrainingState, batch_visits: Sequence[Visit], batch: Any) -> tuple[Tensor, LossSum]:
+    """Logits (B, K) of one batch, and the loss of its masks."""
+    if parts.segmentation is None:
+        logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
+        return logits, LossSum(logits.new_zeros(()), 0)
+    return parts.segmentation.learn(
+        parts.classifier,
+        parts.backbone,
+        batch,
+        parts.encoding,
+        batch_visits,
+        epoch=state.epoch,
+        progress=_progress(parts, state.epoch, state.step),
+    )
+
+
+def _clip(classifier: VolumeClassifier, most: float, *, with_decoder: bool) -> float:
+    """Shorten the gradients to ``most``, the decoder's by themselves: a large one must not slow the classifier down.
+
+    Without a mask in the step the decoder stands still, however the step is spread over processes.
+    """
+    decoder = list(classifier.decoder.parameters())
+    own = {id(parameter) for parameter in decoder}
+    norm = nn.utils.clip_grad_norm_([p for p in classifier.parameters() if id(p) not in own], most)
+    if not with_decoder:
+        for parameter in decoder:
+            parameter.grad = None
+        return float(norm)
+    return math.hypot(float(norm), float(nn.utils.clip_grad_norm_(decoder, most)))
+
+
+class Validation(NamedTuple):
+    """``logits`` (n, K) of the validation cases, their mean ``loss``, and the mean Dice where they have masks."""
+
+    logits: np.ndarray
+    loss: float
+    dice: float | None
+
+
+def validate(parts: Parts) -> Validation:
+    """Answer the validation cases, over all processes."""
     processes, val = parts.processes, parts.val
     mine = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
     parts.classifier.eval()
     rows: list[tuple[int, list[float]]] = []
+    dice: list[dict[int, float]] = []
     with torch.no_grad():
         for batch_visits, batch in val.loader.steps([step for step in mine if step], epoch=0):
-            logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
+            logits, maps = _maps(parts, batch)
+            dice += maps
             rows += zip([visit.case for visit in batch_visits], logits.cpu().tolist(), strict=True)
     gathered = dict(row for part in processes.gather(rows) for row in part)
     logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
     loss = parts.loss(logits, torch.from_numpy(val.targets))
-    return logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1)
+    found = mean_dice(one for part in processes.gather(dice) for one in part)
+    return Validation(logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1), found)
+
+
+def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
+    """Logits (B, K), and the Dice of every mask of the batch."""
+    if parts.segmentation is None:
+        return parts.classifier(parts.backbone, batch, parts.encoding).logits, []
+    wanted = masked_positions(batch)
+    answer, maps = classify_and_decode(parts.classifier, parts.backbone, batch, parts.encoding, wanted)
+    found = []
+    for (view, i), output in maps.items():
+        target = batch[view].masks[i]
+        probabilities = parts.classifier.decoder[view].probabilities(output, tuple(target.labels.shape[-2:]))
+        found.append(dice_of(probabilities, target))
+    return answer.logits, found
 
 
 def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
@@ -268,18 +333,34 @@ def batch_device(batch: Any) -> torch.device:
     return next(iter(batch.values())).slices.device
 
 
+def _mask_figures(parts: Parts, state: TrainingState, dice: float | None) -> dict[str, float | None]:
+    """What a run with a decoder logs besides."""
+    if parts.segmentation is None:
+        return {}
+    return {"seg_loss": state.mask_loss_total / max(state.mask_loss_count, 1), "val_dice": dice}
+
+
+def _steps_an_epoch(parts: Parts) -> int:
+    return -(-len(parts.train) // (_volumes_a_step(parts.settings) * parts.processes.world_size))
+
+
+def _progress(parts: Parts, epoch: int, step: int) -> float:
+    per_epoch = _steps_an_epoch(parts)
+    return (epoch * per_epoch + step) / (parts.settings.epochs * per_epoch)
+
+
 def _lr_factor(parts: Parts, epoch: int, step: int) -> float:
-    width = _volumes_a_step(parts.settings) * parts.processes.world_size
-    per_epoch = -(-len(parts.train) // width)
+    per_epoch = _steps_an_epoch(parts)
     return learning_rate_factor(epoch * per_epoch + step, parts.settings.epochs * per_epoch, parts.settings.schedule)
 
 
 def _epoch_line(state: TrainingState, settings: TrainSettings) -> str:
     row = state.history[-1]
+    dice = "" if row.get("val_dice") is None else f", Dice {row['val_dice']:.3f}"
     auroc = "undefined" if row["val_auroc"] is None else f"{row['val_auroc']:.4f}"
     return (
         f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
-        f"AUROC {auroc} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
+        f"AUROC {auroc}{dice} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
     )
 
 

@@ -1,4 +1,4 @@
-"""The two parameter groups of the paper (supplement A3), AdamW, and the learning rate over a run."""
+"""The paper's two parameter groups (supplement A3) and that of decoders, AdamW, and the learning rate over a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from anymc3d.config import TrainSettings
 from anymc3d.models.classifier import VolumeClassifier
 
 
-def build_optimizer(classifier: VolumeClassifier, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over LoRA (lr 1e-4, weight decay 1e-5) and queries + head (lr 1e-3, weight decay 1e-4)."""
+def build_optimizer(
+    classifier: VolumeClassifier, settings: TrainSettings, decoder_lr: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW over LoRA (lr 1e-4, weight decay 1e-5), queries + head (lr 1e-3, weight decay 1e-4) and decoders (as the
+    head, or with their own lr)."""
     lora = [p for name, p in classifier.named_parameters() if name.startswith("lora.")]
-    rest = [p for name, p in classifier.named_parameters() if not name.startswith("lora.")]
+    decoder = list(classifier.decoder.parameters())
+    rest = [p for name, p in classifier.named_parameters() if not name.startswith(("lora.", "decoder."))]
+    decoder_lr = settings.head_lr if decoder_lr is None else decoder_lr
     groups = [
         {"params": lora, "base_lr": settings.lora_lr, "weight_decay": settings.lora_weight_decay},
         {"params": rest, "base_lr": settings.head_lr, "weight_decay": settings.head_weight_decay},
+        {"params": decoder, "base_lr": decoder_lr, "weight_decay": settings.head_weight_decay},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.999))
 

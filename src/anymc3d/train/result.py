@@ -27,7 +27,7 @@ from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.plugin_card import BackboneRecord, PluginCard
-from anymc3d.plugins import save_plugin, to_half
+from anymc3d.plugins import save_plugin, to_half, without_decoders
 from anymc3d.segmenters.store import portable
 from anymc3d.tables import write_table
 from anymc3d.train.loop import Parts, validate
@@ -53,8 +53,9 @@ def finish(
 ) -> None:
     """Write predictions and metrics of the validation split, then the plugin; the plugin's presence means: finished."""
     parts.classifier.load_tensors({name: tensor.float() for name, tensor in to_half(best).items()})
-    reference = replace(parts, encoding=replace(parts.encoding, dtype=torch.float32), processes=Processes())
-    logits, _ = validate(reference)
+    exact = replace(parts.encoding, dtype=torch.float32)
+    reference = replace(parts, encoding=exact, processes=Processes(), segmentation=None)
+    logits = validate(reference).logits
     raw = outputs.raw_logits(logits, task.labels.kind)
     points, calibration = decide_how(task, parts.val.targets, raw)
     rows = validation_rows(task, parts.val.ids, raw, points, calibration)
@@ -62,7 +63,7 @@ def finish(
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
     card = make_card(task, study, backbone, train_cases, points, calibration, metrics, parts.loss)
-    save_plugin(folder.plugin, card, best)
+    save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 
 def decide_how(
@@ -139,6 +140,7 @@ def make_card(
         ),
         method=task.method,
         fusion=task.fusion,
+        segmentation=task.segmentation if task.segmentation.is_on else None,
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
         operating_points=tuple(point.to_dict() for point in points),

@@ -6,6 +6,7 @@ from anymc3d.config import RoiSettings, TaskSettings
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.models.decoders.table import check_name
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
 from anymc3d.plugins import lora_rank
 from anymc3d.train.losses import check_loss
@@ -20,6 +21,7 @@ def check_task(task: TaskSettings) -> None:
     check_loss(task.train, task.labels)
     recipe(task.augmentation)
     lora_rank(task.method)
+    check_name(task.segmentation.decoder)
     if task.fusion not in FUSIONS:
         raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
     limit = MAX_SLICES.get(task.fusion)

@@ -1,0 +1,165 @@
+"""Learning from masks beside the labels (METHODS 1.8): which structures, what one batch costs, how good the maps are.
+
+The loss of a step is that of its labels plus lambda times the mean over its cases that have a mask. A case's loss is
+the mean over its views that have one. Cases without a mask cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from anymc3d.config import TaskSettings
+from anymc3d.data.dataset import CaseSet, PreparedCase
+from anymc3d.data.mask_slices import annotated_labels
+from anymc3d.errors import ManifestError
+from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.decoders.interface import MaskTarget, Schedule
+from anymc3d.models.decoders.run import classify_and_decode
+from anymc3d.train.draws import Visit, generator
+from anymc3d.train.losses import LossSum
+from anymc3d.train.processes import Processes
+from anymc3d.train.study import Study
+
+Batch = Mapping[str, PackedSlices]
+
+
+def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, PreparedCase]) -> TaskSettings:
+    """The task with the structures it learns: those named, or all labels of the training masks.
+
+    Raises:
+        ManifestError: no training case has a mask, or none has one of the named structures.
+    """
+    train = [prepared[index].mask_labels for index in study.indices("train")]
+    found = sorted({label for views in train for labels in views.values() for label in labels})
+    wanted = task.segmentation.classes or tuple(found)
+    if not any(train):
+        problem = (
+            f"segmentation: {task.segmentation.decoder} needs masks of training cases, none of {len(train)} has one; "
+            "fill the manifest's column 'mask', or use segmentation: none"
+        )
+        raise ManifestError(str(study.manifest.path), [problem])
+    absent = [label for label in wanted if label not in found]
+    problems = [
+        f"segmentation.classes: no training mask holds label {label} on the slices of its view; they hold {found}"
+        for label in absent
+    ]
+    if not wanted:
+        problems = ["segmentation: every training mask is empty on the slices of its view; check the masks"]
+    if problems:
+        raise ManifestError(str(study.manifest.path), problems)
+    return replace(task, segmentation=replace(task.segmentation, classes=wanted))
+
+
+class MaskSource:
+    """The masks of some cases with the structures numbered from 1 in the task's order."""
+
+    def __init__(self, cases: CaseSet, classes: Sequence[int]) -> None:
+        self.cases, self.classes = cases, tuple(classes)
+        self._numbers = np.zeros(1 + max(classes), dtype=np.uint8 if len(classes) <= 255 else np.int16)
+        self._numbers[list(classes)] = np.arange(1, 1 + len(classes))
+
+    def load(self, index: int) -> dict[str, NDArray[Any]]:
+        """View -> (S, H, W) of structure numbers, where the case has a mask of it."""
+        masks = self.cases.masks(index)
+        return {view: self._numbered(labels) for view, labels in masks.items() if labels is not None}
+
+    def annotated(self, index: int) -> tuple[int, ...]:
+        """The numbers of the structures that were looked for in a case."""
+        labels = annotated_labels(self.cases.cases[index])
+        return tuple(i for i, label in enumerate(self.classes, start=1) if labels is None or label in labels)
+
+    def _numbered(self, labels: NDArray[Any]) -> NDArray[Any]:
+        known = labels < len(self._numbers)
+        return np.where(known, self._numbers[np.where(known, labels, 0)], 0).astype(self._numbers.dtype)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The auxiliary part of a training run."""
+
+    weight: float
+    num_classes: int
+    seed: int
+
+    def factor(
+        self, batches: Iterable[tuple[Sequence[Visit], Batch]], targets: NDArray[Any], processes: Processes
+    ) -> float:
+        """What a case's loss counts beside a label's when all sums of a step are divided by its number of labels."""
+        labels, cases = 0, 0
+        for visits, batch in batches:
+            labels += int((~np.isnan(targets[[visit.case for visit in visits]])).sum())
+            cases += len(_cases_with_masks(batch))
+        labels_all, cases_all = processes.sum(labels, cases)
+        return self.weight * labels_all / cases_all if cases_all else 0.0
+
+    def learn(
+        self,
+        classifier: VolumeClassifier,
+        backbone: nn.Module,
+        batch: Batch,
+        encoding: Encoding,
+        visits: Sequence[Visit],
+        *,
+        epoch: int,
+        progress: float,
+    ) -> tuple[Tensor, LossSum]:
+        """Logits (B, K), and the loss over the cases of a batch that have a mask."""
+        wanted = masked_positions(batch)
+        schedules = {
+            (view, i): Schedule(progress, generator(self.seed, "segmentation", epoch, *visits[i].key, view))
+            for view, positions in wanted.items()
+            for i in positions
+        }
+        answer, maps = classify_and_decode(
+            classifier, backbone, batch, encoding, wanted, lambda view, i: schedules[view, i]
+        )
+        by_case: dict[int, list[Tensor]] = defaultdict(list)
+        for (view, i), output in maps.items():
+            target = batch[view].masks[i]
+            by_case[i].append(classifier.decoder[view].loss(output, target, schedules[view, i]))
+        losses = [torch.stack(parts).mean() for parts in by_case.values()]
+        total = torch.stack(losses).sum() if losses else answer.logits.new_zeros(())
+        return answer.logits, LossSum(total, len(losses))
+
+
+def masked_positions(batch: Batch) -> dict[str, list[int]]:
+    """View -> positions of the cases that have slices and a mask of something that was looked for."""
+    return {
+        view: [i for i, mask in enumerate(packed.masks) if mask is not None and mask.annotated and packed.counts[i]]
+        for view, packed in batch.items()
+    }
+
+
+def _cases_with_masks(batch: Batch) -> set[int]:
+    return {i for positions in masked_positions(batch).values() for i in positions}
+
+
+def dice_of(probabilities: Tensor, target: MaskTarget) -> dict[int, float]:
+    """Structure -> Dice of the most likely labels, of the annotated ones that are in the truth or in the answer."""
+    answer = probabilities.argmax(dim=0)
+    found = {}
+    for structure in target.annotated:
+        ours, truth = answer == structure, target.labels == structure
+        total = int(ours.sum()) + int(truth.sum())
+        if total:
+            found[structure] = 2 * int((ours & truth).sum()) / total
+    return found
+
+
+def mean_dice(found: Iterable[Mapping[int, float]]) -> float | None:
+    """The mean over structures of the mean over cases; None where there is nothing to measure."""
+    by_structure: dict[int, list[float]] = defaultdict(list)
+    for one in found:
+        for structure, dice in one.items():
+            by_structure[structure].append(dice)
+    means = [math.fsum(values) / len(values) for values in by_structure.values()]
+    return math.fsum(means) / len(means) if means else None
