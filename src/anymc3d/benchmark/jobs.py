@@ -162,8 +162,10 @@ def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
     from anymc3d.predict import Predictor
 
     cases = [case for case in read_manifest(job.manifest, check_scans=False).cases if case.split == "test"]
-    backbone = job.trials[0].task.backbone.name
-    predictor = Predictor([load_plugin(plugin)], backbone=backbone, device=options.device)
+    loaded = load_plugin(plugin)
+    # A network of the zoo holds all its weights and takes no backbone.
+    backbone = None if loaded.card.backbone is None else job.trials[0].task.backbone.name
+    predictor = Predictor([loaded], backbone=backbone, device=options.device)
     result = predict_cohort(predictor, cases, job.folder / PREDICTIONS, quiet=options.quiet)
     return sum(row["status"] == "error" for row in result.rows)
 

@@ -30,6 +30,8 @@ MAX_TRIALS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _SAME_FOR_ALL = ("labels", "data", "name", "format")
 """Keys that no method may change: its figures would be of another question than those of the others."""
+_FILES = ("backbone", "backbone.name", "method.weights")
+"""Keys that may name a file or folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +232,8 @@ def _as_overrides(values: Mapping[str, Any], base: Path) -> list[str]:
     """``key=value`` texts; JSON is the YAML that says the same."""
     found = []
     for key, value in values.items():
-        is_backbone = key in ("backbone", "backbone.name") and isinstance(value, str) and is_path(value)
-        if is_backbone or (key == "data.manifest" and isinstance(value, str)):
+        is_weights = key in _FILES and isinstance(value, str) and is_path(value)
+        if is_weights or (key == "data.manifest" and isinstance(value, str)):
             value = os.path.normpath(base / os.path.expanduser(value))
         found.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
     return found
