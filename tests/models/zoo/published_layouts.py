@@ -116,6 +116,63 @@ def efficientnetv2_s() -> Shapes:
     return shapes | {"classifier.weight": (1000, 1280), "classifier.bias": (1000,)}
 
 
+def torchvision_resnet18() -> Shapes:
+    shapes = {"conv1.weight": (64, 3, 7, 7)} | norm("bn1", 64)
+    width_in = 64
+    for stage, width in enumerate((64, 128, 256, 512), start=1):
+        for block in range(2):
+            at = f"layer{stage}.{block}"
+            shapes |= {f"{at}.conv1.weight": (width, width_in, 3, 3)} | norm(f"{at}.bn1", width)
+            shapes |= {f"{at}.conv2.weight": (width, width, 3, 3)} | norm(f"{at}.bn2", width)
+            if width_in != width:
+                shapes |= {f"{at}.downsample.0.weight": (width, width_in, 1, 1)} | norm(f"{at}.downsample.1", width)
+            width_in = width
+    return shapes | {"fc.weight": (1000, 512), "fc.bias": (1000,)}
+
+
+def pair(name: str, *weight: int) -> Shapes:
+    """A layer with a bias, or a layer norm."""
+    return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
+
+
+def convnext_small() -> Shapes:
+    """The official names."""
+    widths = (96, 192, 384, 768)
+    shapes = pair("downsample_layers.0.0", 96, 3, 4, 4) | pair("downsample_layers.0.1", 96)
+    for stage, (depth, width) in enumerate(zip((3, 3, 27, 3), widths, strict=True)):
+        if stage:
+            at, width_in = f"downsample_layers.{stage}", widths[stage - 1]
+            shapes |= pair(f"{at}.0", width_in) | pair(f"{at}.1", width, width_in, 2, 2)
+        for block in range(depth):
+            at = f"stages.{stage}.{block}"
+            shapes |= {f"{at}.gamma": (width,)} | pair(f"{at}.dwconv", width, 1, 7, 7) | pair(f"{at}.norm", width)
+            shapes |= pair(f"{at}.pwconv1", 4 * width, width) | pair(f"{at}.pwconv2", width, 4 * width)
+    return shapes | pair("norm", 768) | pair("head", 1000, 768)
+
+
+def coat_lite_medium() -> Shapes:
+    """timm's names; every block names the positions of its stage again."""
+    shapes: Shapes = {}
+    width_in, patch = 3, 4
+    for stage, (depth, width) in enumerate(zip((3, 6, 10, 8), (128, 256, 320, 512), strict=True), start=1):
+        shapes |= {f"cls_token{stage}": (1, 1, width)}
+        shapes |= pair(f"patch_embed{stage}.proj", width, width_in, patch, patch)
+        shapes |= pair(f"patch_embed{stage}.norm", width)
+        blocks = [f"serial_blocks{stage}.{block}" for block in range(depth)]
+        for at in (f"cpe{stage}", *(f"{block}.cpe" for block in blocks)):
+            shapes |= pair(f"{at}.proj", width, 1, 3, 3)
+        for at in (f"crpe{stage}", *(f"{block}.factoratt_crpe.crpe" for block in blocks)):
+            for index, (window, heads) in enumerate(((3, 2), (5, 3), (7, 3))):
+                shapes |= pair(f"{at}.conv_list.{index}", heads * width // 8, 1, window, window)
+        for at in blocks:
+            shapes |= pair(f"{at}.norm1", width) | pair(f"{at}.norm2", width)
+            shapes |= pair(f"{at}.factoratt_crpe.qkv", 3 * width, width)
+            shapes |= pair(f"{at}.factoratt_crpe.proj", width, width)
+            shapes |= pair(f"{at}.mlp.fc1", 4 * width, width) | pair(f"{at}.mlp.fc2", width, 4 * width)
+        width_in, patch = width, 2
+    return shapes | pair("norm4", 512) | pair("head", 1000, 512)
+
+
 def mst(*, positions: bool) -> Shapes:
     """A checkpoint of MST: DINOv2 ViT-S/14 as the hub gives it, one transformer layer, a head of two."""
     width = 384
@@ -188,6 +245,9 @@ LAYOUTS: dict[str, Shapes] = {
     "voco-vocomni-b": voco(),
     "resnet50-imagenet": torchvision_resnet50(),
     "efficientnetv2-s": efficientnetv2_s(),
+    "resnet18-imagenet": torchvision_resnet18(),
+    "convnext-small-imagenet": convnext_small(),
+    "coat-lite-medium": coat_lite_medium(),
     "mst": mst(positions=False),
     "mst-positions": mst(positions=True),
     "ct-clip": ct_clip(classifier=False),

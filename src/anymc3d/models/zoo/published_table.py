@@ -98,9 +98,53 @@ _EFFICIENTNET = Published(
     files=("tf_efficientnetv2_s.in21k_ft_in1k", "tf_efficientnetv2_s_21ft1k-d7dafa41.pth"),
     source="https://huggingface.co/timm/tf_efficientnetv2_s.in21k_ft_in1k",
     licence="Apache-2.0",
-    users={"rsna-kaggle": "encoder."},
+    users=dict.fromkeys(("rsna-kaggle", "rsna2023-efficientnet", "rsna2024-efficientnet"), "encoder."),
     marker="conv_stem.weight",
     drops=(COUNTERS, Drop(r"classifier\..*", "the head of its own task")),
+)
+
+_RESNET18 = Published(
+    name="resnet18-imagenet",
+    title="ResNet-18 of ImageNet",
+    files=("resnet18-f37072fd.pth", "resnet18-5c106cde.pth", "resnet18.tv_in1k"),
+    source="https://download.pytorch.org/models, https://huggingface.co/timm/resnet18.tv_in1k",
+    licence="BSD-3-Clause (torchvision)",
+    users={"ct-net": "features."},
+    marker="4.0.conv1.weight",
+    renames=(
+        (r"conv1\.(.*)", r"0.\1"),
+        (r"bn1\.(.*)", r"1.\1"),
+        *((rf"layer{stage}\.(.*)", rf"{stage + 3}.\1") for stage in (1, 2, 3, 4)),
+    ),
+    drops=(COUNTERS, Drop(r"fc\..*", "the head of its own task")),
+)
+
+_CONVNEXT = Published(
+    name="convnext-small-imagenet",
+    title="ConvNeXt-small of ImageNet",
+    files=("convnext_small_22k_1k_224.pth", "convnext_small_1k_224_ema.pth"),
+    source="https://github.com/facebookresearch/ConvNeXt",
+    licence="MIT",
+    users={"rsna2024-convnext": "encoder."},
+    marker="downsample_layers.0.0.weight",
+    drops=(Drop(r"head\..*", "the head of its own task"),),
+)
+
+_COAT = Published(
+    name="coat-lite-medium",
+    title="CoaT-Lite-Medium of ImageNet",
+    files=("coat_lite_medium_384.in1k", "coat_lite_medium_384x384_f9129688.pth", "coat_lite_medium.in1k"),
+    source="https://huggingface.co/timm/coat_lite_medium_384.in1k, https://github.com/mlpc-ucsd/CoaT",
+    licence="Apache-2.0",
+    users={"rsna2023-coat": "encoder."},
+    marker="patch_embed1.proj.weight",
+    drops=(
+        Drop(
+            r"serial_blocks\d\.\d+\.(cpe|factoratt_crpe\.crpe)\..*",
+            "copies of the positions, which the blocks of a stage share",
+        ),
+        Drop(r"(norm[1-4]|aggregate|head)\..*", "norms and the head of its own task, behind the maps that are used"),
+    ),
 )
 
 
@@ -169,6 +213,9 @@ _ENTRIES = (
     _VOCO,
     _RESNET50,
     _EFFICIENTNET,
+    _RESNET18,
+    _CONVNEXT,
+    _COAT,
     _mst("mst", "MST", positions=False),
     _mst("mst-positions", "MST with slice positions", positions=True),
     _CT_CLIP,
