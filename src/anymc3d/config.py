@@ -244,11 +244,15 @@ class BackboneSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """``anymc3d``: LoRA on the backbone; ``frozen``: no LoRA, the query (or other fusion) and head alone."""
+    """``anymc3d``: LoRA on the backbone; ``frozen``: no LoRA, the query (or other fusion) and head alone. Any other
+    name is a network of ``anymc3d benchmark --list-methods``, which holds its own weights and takes no backbone."""
 
     name: str = "anymc3d"
     rank: int = 8
     alpha: float = 16.0
+    weights: str | None = None
+    """Of a network: what it starts from. Null = what its entry says, from the local store; ``random`` = random values
+    on purpose; otherwise a file."""
 
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 256, f"method.rank: expected 1 to 256, got {self.rank}")
@@ -310,8 +314,9 @@ class TrainSettings:
     """Slices the backbone takes at once; changes memory, never the result."""
     recompute: bool = False
     """Recompute each chunk's activations in the backward pass: less memory, about a third more time."""
-    loss: str = "focal"
-    """``focal``, ``cross-entropy``, or ``weighted-bce``: positives weigh negatives / positives in training."""
+    loss: str | None = None
+    """``focal``, ``cross-entropy``, or ``weighted-bce``: positives weigh negatives / positives in training. Null = the
+    method's own: focal, unless its recipe says otherwise."""
     focal_gamma: float = 2.0
     focal_alpha: float = 0.25
     focal_alpha_mode: Literal["constant", "balanced"] = "constant"
@@ -321,6 +326,10 @@ class TrainSettings:
     lora_weight_decay: float = 1e-5
     head_lr: float = 1e-3
     head_weight_decay: float = 1e-4
+    lr: float | None = None
+    """Learning rate of a network (``method``); null = its own recipe's. AnyMC3D has lora_lr and head_lr."""
+    weight_decay: float | None = None
+    """Of a network; null = its own recipe's."""
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -334,6 +343,9 @@ class TrainSettings:
             require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
             require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+        require(self.lr is None or self.lr > 0, f"train.lr: expected a number above 0, got {self.lr}")
+        decay = self.weight_decay
+        require(decay is None or decay >= 0, f"train.weight_decay: expected 0 or more, got {decay}")
         require(0 <= self.view_dropout < 1, f"train.view_dropout: expected 0 to below 1, got {self.view_dropout}")
         constant = self.focal_alpha_mode == "constant"
         require(

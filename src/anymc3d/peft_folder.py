@@ -31,6 +31,10 @@ def export_peft(plugin: Plugin, out: Path) -> list[Path]:
     """
     if plugin.card.kind == "ensemble":
         raise PluginError(f"{plugin.card.name!r} is an ensemble; PEFT has one adapter a folder, export its plugins")
+    if plugin.card.holds_network:
+        raise PluginError(
+            f"{plugin.card.name!r} is a whole network ({plugin.card.method.name}); PEFT holds adapters only"
+        )
     if out.exists() and any(out.iterdir()):
         raise PluginError(f"{out}: expected a new or empty folder, found files in it")
     tensors = to_half(plugin.tensors)
@@ -86,7 +90,7 @@ def _config(card: PluginCard, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     paths = sorted({name.rpartition(".")[0] for name in tensors})
     return {
         "peft_type": "LORA",
-        "base_model_name_or_path": card.backbone.name,
+        "base_model_name_or_path": "" if card.backbone is None else card.backbone.name,
         "r": card.method.rank,
         "lora_alpha": card.method.alpha,
         "lora_dropout": 0.0,

@@ -1,6 +1,7 @@
 """The card of a plugin: all that its file says besides the tensors, strict in every key and type.
 
 An ensemble is one file too: its card has the cards of its members, which share labels, preprocessing and backbone.
+A baseline is a network that holds all its weights: it has no backbone, and its method is a name of the zoo.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from anymc3d.settings_dict import from_plain, to_plain
 from anymc3d.types import Modality
 
 PLUGIN_FORMAT = 1
-KINDS = ("plugin", "ensemble")
+KINDS = ("plugin", "ensemble", "baseline")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 _FREE_OF_BACKBONE = ("name", "licence")
 """What may differ between records of one backbone: the fingerprint decides, the name is for people."""
@@ -49,7 +50,8 @@ class PluginCard:
     modality: Modality
     preprocessing: Mapping[str, ViewSettings]
     """View -> how its slices are made."""
-    backbone: BackboneRecord
+    backbone: BackboneRecord | None
+    """None of a baseline, and of an ensemble of baselines."""
     method: MethodSettings
     fusion: str
     code_version: int
@@ -80,6 +82,11 @@ class PluginCard:
     def __post_init__(self) -> None:
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")
+        if self.kind != "ensemble" and (self.backbone is None) != (self.kind == "baseline"):
+            raise UsageError(
+                f"backbone: a baseline has none and a plugin has one, got "
+                f"{'none' if self.backbone is None else self.backbone.name} in a {self.kind}"
+            )
         if self.calibration is not None:
             self.calibration.check_fits(self.labels, self.thresholds)
         for index, member in enumerate(self.members):
@@ -97,6 +104,11 @@ class PluginCard:
             classes = {member.card.segmentation and member.card.segmentation.classes for member in self.members}
             return len(classes) == 1 and all(member.card.decodes for member in self.members)
         return self.segmentation is not None and self.segmentation.keep
+
+    @property
+    def holds_network(self) -> bool:
+        """Whether the file holds whole networks, of one baseline or of several."""
+        return self.backbone is None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -145,13 +157,15 @@ class Member:
 
 def member_differences(card: PluginCard, other: PluginCard) -> list[str]:
     """What keeps two plugins out of one ensemble, one line each: slices, backbone and labels must be one."""
-    if other.kind != "plugin":
+    if other.kind == "ensemble":
         return [f"it is of kind {other.kind!r}; give plugins, of an ensemble its members"]
+    if card.holds_network != other.holds_network:
+        return [f"it is a {other.kind}, and the first one is not; baselines and plugins make no ensemble together"]
     return list(differing(_common(card), _common(other)))
 
 
 def _common(card: PluginCard) -> dict[str, Any]:
-    backbone = to_plain(card.backbone)
+    backbone = to_plain(card.backbone) or {}
     return {
         "labels": to_plain(card.labels),
         "modality": card.modality,

@@ -1,14 +1,15 @@
 """The plugin file: one ``.safetensors`` with a task's tensors and, in its header, everything needed to use them.
 
 Tensors (METHODS 1.10): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
-``head.weight``, ``head.bias``; where the decoder was kept ``decoder.<view>.<path>``; in an ensemble each name begins
-with ``member.<i>.``. Header key ``anymc3d``: a JSON object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin
-never holds the backbone, a path, a case id or a patient; it names its backbone by fingerprint.
+``head.weight``, ``head.bias``; where the decoder was kept ``decoder.<view>.<path>``; of a baseline (a network of the
+zoo) ``network.<view>.<path>``, in single precision; in an ensemble each name begins with ``member.<i>.``. Header key
+``anymc3d``: a JSON object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin never holds the backbone, a path, a
+case id or a patient; it names its backbone by fingerprint. A baseline has none: its file holds all its weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +19,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from anymc3d import atomic
-from anymc3d.config import MethodSettings, SegmentationSettings
 from anymc3d.errors import PluginError
-from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.models.decoders.table import build_decoders
+from anymc3d.models.build import Classifier, build_classifier
 from anymc3d.plugin_card import BackboneRecord, Member, PluginCard, card_to_json, read_card
 from anymc3d.tensor_hash import tensors_hash
 
@@ -32,18 +31,18 @@ __all__ = [
     "PluginCard",
     "card_to_json",
     "load_plugin",
-    "lora_rank",
-    "new_classifier",
-    "new_decoders",
     "plugin_bytes",
     "read_card",
     "save_plugin",
+    "stored",
     "to_half",
     "without_decoders",
 ]
 
 HEADER_KEY = "anymc3d"
 MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_BASELINE_BYTES = 1024 * 1024 * 1024
+"""Of a file that holds whole networks."""
 MEMBER_PREFIX = "member."
 
 
@@ -65,8 +64,8 @@ class Plugin:
             for index, member in enumerate(self.card.members)
         )
 
-    def build(self, backbone: nn.Module, fingerprint: str) -> VolumeClassifier:
-        """Build the classifier on ``backbone``, which stays as it is.
+    def build(self, backbone: nn.Module | None, fingerprint: str | None) -> Classifier:
+        """Build the classifier on ``backbone``, which stays as it is; a baseline takes None and None.
 
         Raises:
             PluginError: the backbone is another one, the tensors do not fit the card, or this is an ensemble.
@@ -74,12 +73,20 @@ class Plugin:
         if self.card.kind == "ensemble":
             raise PluginError(f"{self.card.name!r} is an ensemble, which has no single classifier; build its members")
         record = self.card.backbone
-        if fingerprint != record.fingerprint:
+        if record is not None and fingerprint != record.fingerprint:
             raise PluginError(
                 f"plugin {self.card.name!r} belongs to backbone {record.name} ({record.fingerprint}), "
                 f"but was given one with fingerprint {fingerprint}; use the weights it was trained on"
             )
-        classifier = new_classifier(self.card, backbone)
+        card = self.card
+        classifier = build_classifier(
+            card.method,
+            views=card.preprocessing,
+            labels=card.labels,
+            fusion=card.fusion,
+            backbone=backbone,
+            segmentation=card.segmentation if card.decodes else None,
+        )
         classifier.load_tensors(self.tensors)
         for name, parameter in classifier.tensors().items():
             # One copy in memory, not two: an ensemble has many members, and nothing here is ever trained.
@@ -88,57 +95,13 @@ class Plugin:
         return classifier.eval().requires_grad_(False)
 
 
-def new_classifier(card: PluginCard, backbone: nn.Module, seed: int = 0) -> VolumeClassifier:
-    """Build an untrained classifier with the structure the card describes."""
-    return VolumeClassifier(
-        backbone,
-        views=card.views,
-        num_logits=card.labels.num_logits,
-        head=card.labels.head,
-        neighbours=[name for name, view in card.preprocessing.items() if view.input == "neighbours"],
-        fusion=card.fusion,
-        decoders=new_decoders(card.segmentation, backbone, card.views, seed) if card.decodes else None,
-        rank=lora_rank(card.method),
-        alpha=card.method.alpha,
-        seed=seed,
-    )
-
-
-def new_decoders(
-    settings: SegmentationSettings | None, backbone: nn.Module, views: Sequence[str], seed: int = 0
-) -> dict[str, nn.Module]:
-    """Untrained decoders of the views, none without segmentation; ``settings.classes`` are known by now."""
-    if settings is None or not settings.is_on:
-        return {}
-    return build_decoders(
-        settings.decoder,
-        backbone,
-        views=views,
-        num_classes=len(settings.classes),
-        num_queries=settings.queries,
-        seed=seed,
-    )
-
-
 def without_decoders(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that answer; none of them depends on the decoders'."""
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.")}
 
 
-def lora_rank(method: MethodSettings) -> int | None:
-    """Rank of LoRA, or None for the method that leaves the backbone frozen.
-
-    Raises:
-        PluginError: the method is unknown.
-    """
-    ranks = {"anymc3d": method.rank, "frozen": None}
-    if method.name not in ranks:
-        raise PluginError(f"method: expected one of {', '.join(ranks)}, got {method.name!r}")
-    return ranks[method.name]
-
-
 def save_plugin(path: Path, card: PluginCard, tensors: Mapping[str, Tensor]) -> None:
-    """Write a plugin atomically, its tensors in half precision.
+    """Write a plugin atomically, its tensors in half precision (a baseline's in single precision).
 
     Raises:
         PluginError: a tensor has a value that half precision cannot hold (infinite or NaN).
@@ -152,18 +115,36 @@ def plugin_bytes(card: PluginCard, tensors: Mapping[str, Tensor]) -> bytes:
     Raises:
         PluginError: as :func:`save_plugin`.
     """
-    half = to_half(tensors)
+    kept = stored(tensors, whole=card.holds_network)
     # One key only: safetensors writes several in random order, and equal plugins should be equal files.
-    return save(half, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(half)))})
+    return save(kept, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(kept)))})
+
+
+def stored(tensors: Mapping[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
+    """Round to what a plugin file holds: half precision, or single precision of a ``whole`` network, whose batch norm
+    statistics can be too large for half, and whose training can take steps too small for it.
+
+    Raises:
+        PluginError: a value is infinite or NaN in that precision.
+    """
+    if not whole:
+        return to_half(tensors)
+    single = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+    _check_finite(single, "single")
+    return single
 
 
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round to half precision, as a plugin file holds its tensors."""
     half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
-    broken = [name for name, tensor in half.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise PluginError(f"cannot store tensors that are not finite in half precision: {', '.join(broken[:5])}")
+    _check_finite(half, "half")
     return half
+
+
+def _check_finite(tensors: Mapping[str, Tensor], precision: str) -> None:
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise PluginError(f"cannot store tensors that are not finite in {precision} precision: {', '.join(broken[:5])}")
 
 
 def load_plugin(path: Path | str) -> Plugin:
@@ -173,10 +154,7 @@ def load_plugin(path: Path | str) -> Plugin:
         PluginError: the file is missing, damaged, of a newer format, or not a plugin.
     """
     path = Path(path)
-    header, tensors = _read_container(path)
-    if HEADER_KEY not in header:
-        raise PluginError(f"{path}: expected a plugin with the header key {HEADER_KEY!r}, got a plain safetensors file")
-    card = read_card(header[HEADER_KEY], str(path))
+    card, header, tensors = _read_container(path)
     if card.tensors_sha256 != tensors_hash(tensors):
         raise PluginError(
             f"{path}: its tensors do not match the hash in its header: the file is damaged or was changed"
@@ -186,7 +164,7 @@ def load_plugin(path: Path | str) -> Plugin:
         raise PluginError(f"{path}: expected finite floating-point tensors, not so: {', '.join(broken[:5])}")
     _check_members(card, tensors, str(path))
     float_tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    return Plugin(card, float_tensors, tensors_hash(tensors, header[HEADER_KEY]))
+    return Plugin(card, float_tensors, tensors_hash(tensors, header))
 
 
 def member_tensors(tensors: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
@@ -205,15 +183,27 @@ def _check_members(card: PluginCard, tensors: Mapping[str, Tensor], where: str) 
             raise PluginError(f"{where}: the tensors of member {index} do not match the hash in its card")
 
 
-def _read_container(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
+    """The card, the text it was read from, and the tensors."""
     if not path.is_file():
         raise PluginError(
             f"{path}: expected a plugin file (.safetensors), found {'a folder' if path.is_dir() else 'nothing'}"
         )
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise PluginError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {path.stat().st_size}: not a plugin")
+    _check_size(path, MAX_BASELINE_BYTES)
     try:
         with safe_open(str(path), framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(HEADER_KEY)
+            if text is None:
+                raise PluginError(
+                    f"{path}: expected a plugin with the header key {HEADER_KEY!r}, got a plain safetensors file"
+                )
+            card = read_card(text, str(path))
+            _check_size(path, MAX_BASELINE_BYTES if card.holds_network else MAX_FILE_BYTES)
+            return card, text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {error}") from None
+
+
+def _check_size(path: Path, limit: int) -> None:
+    if path.stat().st_size > limit:
+        raise PluginError(f"{path}: expected at most {limit} bytes, got {path.stat().st_size}: not a plugin")

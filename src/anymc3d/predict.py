@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from anymc3d import outputs
 from anymc3d.config import ViewSettings
@@ -24,7 +25,8 @@ from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
 from anymc3d.evaluate.task_calibration import answer
-from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.build import Classifier
+from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
@@ -53,7 +55,8 @@ class Prediction:
     """Whether the probabilities were fitted to outcomes; uncalibrated they are only a squashed logit."""
     decisions: Mapping[str, int] = field(default_factory=dict)
     slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean."""
+    """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline
+    has none."""
     view_weights: Mapping[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, str]:
@@ -71,20 +74,25 @@ class Prediction:
 class Resident:
     """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone.
 
-    ``encoding`` says how slices go through the backbone.
+    ``encoding`` says how slices go through the backbone; a baseline has none.
     """
 
     plugin: Plugin
-    members: tuple[tuple[PluginCard, VolumeClassifier], ...]
-    backbone: LoadedBackbone
+    members: tuple[tuple[PluginCard, Classifier], ...]
+    backbone: LoadedBackbone | None
     encoding: Encoding
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The backbone as classifiers are called with it."""
+        return None if self.backbone is None else self.backbone.module
 
 
 class Predictor:
     """Plugins, ready to predict.
 
     Args:
-        plugins: several may belong to one backbone, which is then held once.
+        plugins: several may belong to one backbone, which is then held once; baselines need none.
         backbone: a name, folder or file; by default each plugin's own, found by fingerprint in the local store.
         device: auto, cpu, cuda or cuda:N.
         precision: of the backbone's arithmetic: fp32 (the reference), bf16, or auto (bf16 where it is native).
@@ -109,25 +117,31 @@ class Predictor:
         if not plugins:
             raise UsageError("expected at least one plugin, got none")
         _check_names(plugins)
+        _check_backbone(plugins, backbone)
         views = [view for plugin in plugins for view in plugin.card.preprocessing.values()]
         self._segmenters = build_segmenters(views, given=segmenters, program_needed=False)
         self.device = choose_device(device)
         dtype = choose_dtype(precision, self.device)
         loaded: dict[tuple[str, str], LoadedBackbone] = {}
-        self.residents: list[Resident] = []
-        for plugin in plugins:
-            record = plugin.card.backbone
+        self.residents = [
+            self._resident(plugin, loaded, backbone, Encoding(chunk_size=chunk_size, dtype=dtype)) for plugin in plugins
+        ]
+
+    def _resident(
+        self, plugin: Plugin, loaded: dict[tuple[str, str], LoadedBackbone], given: str | None, encoding: Encoding
+    ) -> Resident:
+        """The plugin on its backbone, which ``loaded`` keeps for the next one."""
+        record, shared = plugin.card.backbone, None
+        if record is not None:
             key = (record.fingerprint, record.positions)
             if key not in loaded:
-                loaded[key] = _backbone_of(plugin, backbone)
+                loaded[key] = _backbone_of(plugin, given)
                 loaded[key].module.to(self.device)
             shared = loaded[key]
-            members = tuple(
-                (member.card, member.build(shared.module, shared.fingerprint).to(self.device))
-                for member in plugin.members
-            )
-            encoding = Encoding(mean=record.mean, std=record.std, chunk_size=chunk_size, dtype=dtype)
-            self.residents.append(Resident(plugin, members, shared, encoding))
+            encoding = replace(encoding, mean=record.mean, std=record.std)
+        network = (None, None) if shared is None else (shared.module, shared.fingerprint)
+        members = tuple((member.card, member.build(*network).to(self.device)) for member in plugin.members)
+        return Resident(plugin, members, shared, encoding)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -198,11 +212,11 @@ class Predictor:
                 with torch.inference_mode():
                     # One member after the other: only one set of adapted weights is in memory at a time.
                     return [
-                        (member, classifier(resident.backbone.module, batch, encoding))
+                        (member, classifier(resident.network, batch, encoding))
                         for member, classifier in resident.members
                     ]
             except RuntimeError as error:
-                if not ran_out_of_memory(error) or encoding.chunk_size == 1:
+                if not ran_out_of_memory(error) or encoding.chunk_size == 1 or resident.network is None:
                     raise
             fewer = encoding.chunk_size // 2
             text = "case %r: not enough memory for %d slices at once, tried again with %d (--chunk-size)"
@@ -241,7 +255,7 @@ class Predictor:
             slice_weights={
                 name: tuple(torch.stack([run.slice_weights[name][0] for _, run in runs]).mean(dim=0).tolist())
                 for name in card.views
-                if batch[name].counts[0]
+                if batch[name].counts[0] and name in runs[0][1].slice_weights
             },
             view_weights=_view_weights(card, runs),
         )
@@ -317,9 +331,18 @@ def _without_paths(error: BaseException, case: Case) -> str:
 
 def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:
     record = plugin.card.backbone
+    if record is None:
+        raise PluginError(f"plugin {plugin.card.name!r} has no backbone")
     if given is not None:
         return find_backbone(given, position_rule=record.positions)
     return find_by_fingerprint(record.fingerprint, hint_name=record.name, position_rule=record.positions)
+
+
+def _check_backbone(plugins: Sequence[Plugin], given: str | None) -> None:
+    """Refuse a backbone for plugins that have none."""
+    if given is not None and all(plugin.card.holds_network for plugin in plugins):
+        names = ", ".join(repr(plugin.card.name) for plugin in plugins)
+        raise UsageError(f"--backbone: {names} holds all its weights and takes no backbone; leave the option out")
 
 
 def _check_names(plugins: Sequence[Plugin]) -> None:

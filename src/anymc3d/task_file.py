@@ -1,7 +1,7 @@
 """The task file: YAML of one screen, strict, with the reasons as comments.
 
-Paths in it (``data.manifest``, a backbone folder or file) are relative to the file; in an override they are relative
-to the current folder. In :class:`TaskSettings` they are absolute.
+Paths in it (``data.manifest``, a backbone folder or file, ``method.weights``) are relative to the file; in an override
+they are relative to the current folder. In :class:`TaskSettings` they are absolute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d import atomic
-from anymc3d.config import TaskSettings, ViewSettings
+from anymc3d.config import MethodSettings, TaskSettings, ViewSettings
 from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.settings_dict import from_plain, to_plain
 from anymc3d.strict_yaml import MAX_YAML_BYTES, load_yaml
@@ -82,9 +82,16 @@ def format_task(
         # A folder beside the file needs its ./ to be seen as a path when it is read back.
         name = name if is_path(name) else f"./{name}"
         settings = replace(settings, backbone=replace(settings.backbone, name=name))
+    settings = replace(settings, method=_with_relative_weights(settings.method, base))
     views = {name: _with_relative_roi(view, base) for name, view in settings.views.items()}
     settings = replace(settings, views=views)
     return task_text(settings, _window_comments(settings) | dict(reasons or {}), complete=complete)
+
+
+def _with_relative_weights(method: MethodSettings, base: Path) -> MethodSettings:
+    if method.weights is None or not is_path(method.weights):
+        return method
+    return replace(method, weights=f"./{os.path.relpath(method.weights, base)}")
 
 
 def _with_relative_roi(view: ViewSettings, base: Path) -> ViewSettings:
@@ -139,6 +146,9 @@ def _with_absolute_paths(plain: dict, base: Path) -> dict:
         plain = plain | {"data": data | {"manifest": _absolute(data["manifest"], base)}}
     if isinstance(backbone, dict) and isinstance(backbone.get("name"), str) and is_path(backbone["name"]):
         plain = plain | {"backbone": backbone | {"name": _absolute(backbone["name"], base)}}
+    method = plain.get("method")
+    if isinstance(method, dict) and isinstance(method.get("weights"), str) and is_path(method["weights"]):
+        plain = plain | {"method": method | {"weights": _absolute(method["weights"], base)}}
     views = plain.get("views")
     if isinstance(views, dict):
         plain = plain | {"views": {name: _with_absolute_roi(view, base) for name, view in views.items()}}
@@ -179,7 +189,8 @@ def _apply_overrides(plain: dict, overrides: Sequence[str], problems: list[str])
             problems.append(f"override {override!r}: {error}")
             continue
         is_file = keys == ["data", "manifest"] or (keys[2:-1] == ["roi"] and _is_roi_path(keys[-1], value))
-        if isinstance(value, str) and (is_file or (keys == ["backbone", "name"] and is_path(value))):
+        named = keys in (["backbone", "name"], ["method", "weights"])
+        if isinstance(value, str) and (is_file or (named and is_path(value))):
             value = _absolute(value, Path.cwd())
         place = plain
         for key in keys[:-1]:

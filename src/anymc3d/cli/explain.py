@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
-    from anymc3d.explain.heat import label_index
+    from anymc3d.explain.heat import check_has_attention, label_index
     from anymc3d.explain.methods import METHODS, check_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     for name in methods:
         check_method(name)
     plugin = load_plugin(args.plugin)
+    check_has_attention(plugin.card)
     for label in args.label or ():
         label_index(label, plugin.card.labels.output_names)
     cases = cases_of(args)

@@ -78,14 +78,20 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         f"labels: {', '.join(card.labels.output_names)} ({card.labels.kind}); modality {card.modality}",
         "views (in-plane x, in-plane y, slices):",
         *views,
-        f"backbone: {card.backbone.name}, {card.backbone.positions} positions, {card.backbone.fingerprint}",
+        *_backbone(card),
         *_members(card),
         *_method(card),
         *_decisions(card),
         *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
-        f"licence: {card.licence} (backbone: {card.backbone.licence})",
+        f"licence: {card.licence}" + (f" (backbone: {card.backbone.licence})" if card.backbone else ""),
         card.intended_use,
     ]
+
+
+def _backbone(card: PluginCard) -> list[str]:
+    if card.backbone is None:
+        return ["backbone: none; the file holds all weights of the network"]
+    return [f"backbone: {card.backbone.name}, {card.backbone.positions} positions, {card.backbone.fingerprint}"]
 
 
 def _members(card: PluginCard) -> list[str]:
@@ -98,7 +104,10 @@ def _members(card: PluginCard) -> list[str]:
 def _method(card: PluginCard) -> list[str]:
     cards = [member.card for member in card.members] or [card]
     methods = dict.fromkeys(
-        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}, fusion {one.fusion}" for one in cards
+        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}, fusion {one.fusion}"
+        if one.backbone
+        else f"{one.method.name}, started from {one.training.get('start_weights', 'unknown weights')}"
+        for one in cards
     )
     lines = [f"method: {method}" for method in methods]
     if not card.split:
@@ -149,7 +158,9 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_facts(plugin, args.plugin) | {"fits": True})
     else:
-        print(f"{args.plugin}: whole; its backbone {plugin.card.backbone.name} is at hand and fits")
+        backbone = plugin.card.backbone
+        fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is at hand and fits"
+        print(f"{args.plugin}: whole; {fits}")
     return 0
 
 

@@ -23,6 +23,7 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.explain.methods import METHODS, check_method
 from anymc3d.explain.patch_maps import MapKey, MapRequest, patch_maps
 from anymc3d.models.classifier import PackedSlices
+from anymc3d.plugin_card import PluginCard
 from anymc3d.predict import Prediction, Predictor, Resident
 
 FUSED = "fused"
@@ -81,6 +82,7 @@ def explain_case(
     """
     resident = predictor.residents[plugin]
     card = resident.plugin.card
+    check_has_attention(card)
     names = card.labels.output_names
     request = MapRequest(
         methods=tuple(dict.fromkeys(methods)),
@@ -106,6 +108,32 @@ def explain_case(
     return Explanation(prediction, tuple(heats), volumes, prepared.hashes)
 
 
+def unexplained_case(predictor: Predictor, case: Case, *, plugin: int = 0) -> Explanation:
+    """Predict one case and draw nothing, for plugins without attention.
+
+    Raises:
+        ScanError: the scan cannot be read or used.
+    """
+    resident = predictor.residents[plugin]
+    scans = predictor.scans(case)
+    prediction = predictor.predict_scans(resident, case, scans)
+    prepared = scans.prepare(resident.plugin.card.preprocessing)
+    return Explanation(prediction, (), {column: scans.volume(column) for column in prepared.scans}, prepared.hashes)
+
+
+def check_has_attention(card: PluginCard) -> None:
+    """Refuse a plugin of which no heatmap is drawn.
+
+    Raises:
+        UsageError: it is a baseline.
+    """
+    if card.holds_network:
+        raise UsageError(
+            f"heatmaps are drawn from the backbone's attention, and {card.name!r} ({card.method.name}) has no "
+            "backbone; explain a plugin of method anymc3d or frozen"
+        )
+
+
 def label_index(name: str, names: Sequence[str]) -> int:
     """Where a label stands among the plugin's.
 
@@ -121,10 +149,10 @@ def mean_maps(resident: Resident, batch: Mapping[str, PackedSlices], request: Ma
     """The patch maps; of an ensemble the mean over its members, each with its highest value as 1."""
     if len(resident.members) == 1:
         ((_, classifier),) = resident.members
-        return patch_maps(classifier, resident.backbone.module, batch, resident.encoding, request)[1]
+        return patch_maps(classifier, resident.network, batch, resident.encoding, request)[1]
     total: dict[MapKey, Tensor] = {}
     for _, classifier in resident.members:
-        maps = patch_maps(classifier, resident.backbone.module, batch, resident.encoding, request)[1]
+        maps = patch_maps(classifier, resident.network, batch, resident.encoding, request)[1]
         for key, grid in maps.items():
             share = grid / grid.max().clamp(min=torch.finfo(grid.dtype).tiny) / len(resident.members)
             total[key] = total[key] + share if key in total else share

@@ -131,8 +131,8 @@ def shuffled(predictor: Predictor, *, backbone: bool, seed: int = 0) -> Predicto
             for _, classifier in resident.members:
                 for parameter in classifier.parameters():
                     shuffle(parameter)
-            if backbone:
-                for parameter in resident.backbone.module.parameters():
+            if backbone and resident.network is not None:
+                for parameter in resident.network.parameters():
                     shuffle(parameter)
     return other
 

@@ -22,6 +22,7 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
+from anymc3d.models.strict_load import copy_into
 
 
 class PackedSlices(NamedTuple):
@@ -48,12 +49,13 @@ class ClassifierOutput(NamedTuple):
 class Encoding:
     """How slices go through the backbone; none of it changes the result beyond rounding.
 
-    ``mean``, ``std``: of the backbone's card, per channel. ``chunk_size``: slices a call. ``dtype``: of the backbone's
-    arithmetic (float32 or bfloat16). ``recompute``: store no activations, compute them again in the backward pass.
+    ``mean``, ``std``: of the backbone's card, per channel; without a backbone values stay as they are.
+    ``chunk_size``: slices a call. ``dtype``: of the backbone's arithmetic (float32 or bfloat16). ``recompute``: store
+    no activations, compute them again in the backward pass.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     chunk_size: int = 64
     dtype: torch.dtype = torch.float32
     recompute: bool = False
@@ -73,6 +75,9 @@ class VolumeClassifier(nn.Module):
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
         seed: of all initial values.
     """
+
+    least_batch = 1
+    """Cases a training batch needs."""
 
     def __init__(
         self,
@@ -186,19 +191,7 @@ class VolumeClassifier(nn.Module):
         Raises:
             PluginError: a tensor is missing, unexpected or of another shape; all are listed.
         """
-        own = self.tensors()
-        wrong = [f"missing {name}" for name in own if name not in tensors]
-        wrong += [f"unexpected {name}" for name in tensors if name not in own]
-        wrong += [
-            f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in own
-            if name in tensors and tensors[name].shape != own[name].shape
-        ]
-        if wrong:
-            raise PluginError(f"the plugin's tensors do not fit its settings: {'; '.join(wrong[:8])}")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(tensors[name])
+        copy_into(self.tensors(), tensors)
 
 
 def neighbour_index(counts: Sequence[int]) -> Tensor:

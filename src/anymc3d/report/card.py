@@ -19,8 +19,7 @@ def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_fig
         ("Kind", f"ensemble of {len(card.members)} plugins" if card.members else card.kind),
         ("Labels", f"{', '.join(card.labels.output_names)} ({card.labels.kind})"),
         ("Modality", card.modality),
-        ("Method", f"{card.method.name}, rank {card.method.rank}, fusion {card.fusion}"),
-        ("Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"),
+        *_method(card),
         *((f"View {view}", _view(settings)) for view, settings in card.preprocessing.items()),
         ("Calibration", _calibration(card)),
         ("Cases by split", _cases(card)),
@@ -30,6 +29,14 @@ def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_fig
     ]
     says = table("What the plugin's file says", ("What", "Value"), [row for row in rows if row[1]])
     return section("plugin", "Plugin", says, *(_figures(card) if with_figures else ()))
+
+
+def _method(card: PluginCard) -> Iterator[tuple[str, str]]:
+    if card.backbone is None:
+        yield "Method", f"{card.method.name}, a network that holds all its weights"
+        return
+    yield "Method", f"{card.method.name}, rank {card.method.rank}, fusion {card.fusion}"
+    yield "Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"
 
 
 def _figures(card: PluginCard) -> Iterator[str]:

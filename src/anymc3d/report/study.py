@@ -19,7 +19,7 @@ from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import CASE_RECORD
-from anymc3d.explain.heat import FUSED, Heat, explain_case
+from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
 from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin
 from anymc3d.predict import Predictor
@@ -91,14 +91,17 @@ def threshold_of(card: PluginCard, label: str) -> tuple[OperatingPoint | None, f
 
 
 def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
-    """Predict and explain one case.
+    """Predict and explain one case; of a baseline there is no heat to show.
 
     Raises:
         UsageError: an unknown method.
         ScanError: the scan cannot be read or used.
     """
     (plugin,) = predictor.plugins
-    found = explain_case(predictor, case, methods=[method])
+    if plugin.card.holds_network:
+        found = unexplained_case(predictor, case)
+    else:
+        found = explain_case(predictor, case, methods=[method])
     prediction = found.prediction
     return StudyFacts(
         case=case.id,

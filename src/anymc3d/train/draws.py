@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,19 @@ def balancing_weights(targets: np.ndarray) -> np.ndarray:
     return np.nanmean(inverse, axis=1)
 
 
+@contextmanager
+def drawing(device: torch.device, seed: int, *purpose: str | int) -> Iterator[None]:
+    """Seed the global generators by ``seed`` and ``purpose`` while the block runs, for what draws from nothing else:
+    dropout. Afterwards they are as before."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        number = generator(seed, *purpose).initial_seed()
+        torch.default_generator.manual_seed(number)
+        if cuda:
+            torch.cuda.manual_seed(number)
+        yield
+
+
 def visits(order: Sequence[int]) -> list[Visit]:
     """Number the draws of every case."""
     seen: Counter[int] = Counter()
@@ -66,11 +80,23 @@ def visits(order: Sequence[int]) -> list[Visit]:
     return numbered
 
 
-def batches(order: Sequence[Visit], batch_size: int, rank: int = 0, world_size: int = 1) -> list[Sequence[Visit]]:
+def num_steps(num_visits: int, batch_size: int, world_size: int = 1, least: int = 1) -> int:
+    """How many steps :func:`batches` makes of an epoch."""
+    full, rest = divmod(num_visits, batch_size * world_size)
+    return full + (rest >= least * world_size or (rest > 0 and full == 0))
+
+
+def batches(
+    order: Sequence[Visit], batch_size: int, rank: int = 0, world_size: int = 1, least: int = 1
+) -> list[Sequence[Visit]]:
     """Cut an epoch's visits into steps and return the part of each step that process ``rank`` computes.
 
     A step holds ``batch_size * world_size`` cases; every process takes part in every step, with no case if need be.
+    A last step with fewer than ``least`` cases for each process joins the one before it, as batch norm needs.
     """
     width = batch_size * world_size
-    steps = [order[start : start + width] for start in range(0, len(order), width)]
+    number = num_steps(len(order), batch_size, world_size, least)
+    steps = [order[start * width : (start + 1) * width] for start in range(number)]
+    if steps:
+        steps[-1] = order[(number - 1) * width :]
     return [step[rank::world_size] for step in steps]

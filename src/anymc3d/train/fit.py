@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.device import choose_device, choose_dtype
 from anymc3d.errors import ManifestError
 from anymc3d.folders import claim, locked
-from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.build import Classifier, build_classifier
+from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.table import check_backbone
-from anymc3d.models.store import LoadedBackbone, find_backbone
-from anymc3d.plugins import lora_rank, new_decoders
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
@@ -43,8 +43,9 @@ from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.segmentation import MaskSource, Segmentation, with_structures
+from anymc3d.train.start import Start, find_start, with_recipe
 from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
-from anymc3d.train.task_checks import check_task
+from anymc3d.train.task_checks import check_task, unused
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def fit(
         InterruptedRunError: a stop was asked for; the state is saved.
     """
     check_task(task)
-    task = replace(task, views=with_stored_models(task.views))
+    task = with_recipe(replace(task, views=with_stored_models(task.views)))
     segmenters = build_segmenters(task.views.values())
     folder = RunFolder(Path(run_dir))
     where = choose_device(device)
@@ -75,12 +76,11 @@ def fit(
         processes.on_first(lambda: held.enter_context(locked(folder.path)))
         study = processes.together(lambda: load_study(task, pseudonyms))
         if processes.is_first:
-            for line in undefined_figures(study, task.labels):
-                logger.warning("%s", line)
-        backbone = processes.together(lambda: find_backbone(task.backbone.name, position_rule=task.backbone.positions))
-        if task.segmentation.is_on:
-            check_backbone(backbone.module, backbone.card.name)
-        if processes.on_first(lambda: _begin(folder, task, study, backbone)):
+            _tell(task, study)
+        start = processes.together(lambda: find_start(task))
+        if task.segmentation.is_on and start.backbone is not None:
+            check_backbone(start.backbone.module, start.backbone.card.name)
+        if processes.on_first(lambda: _begin(folder, task, study, start)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
         cache = Cache(home.cache_folder())
@@ -93,19 +93,29 @@ def fit(
         if processes.is_first and any(view.roi is not None for view in task.views.values()):
             log.write_regions(folder, study, prepared)
         with enough_memory(task.train, where):
-            parts = _parts(task, study, prepared, backbone, cache, segmenters, folder, where, processes, quiet)
+            classifier = _classifier(task, start, where, processes)
+            parts = _parts(task, Scans(study, prepared, cache, segmenters), start, classifier, folder, processes, quiet)
             best = _run(parts, folder)
             train_facts = [prepared[i] for i in study.indices("train")]
-            processes.on_first(lambda: result.finish(folder, task, study, backbone, best, train_facts, parts))
+            processes.on_first(lambda: result.finish(folder, task, study, start, best, train_facts, parts))
     return folder.plugin
 
 
-def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dict[str, object]:
+def _tell(task: TaskSettings, study: Study) -> None:
+    """What the user should know before anything is read."""
+    for line in undefined_figures(study, task.labels):
+        logger.warning("%s", line)
+    said = unused(task)
+    if said:
+        logger.warning("settings that say nothing to method %s: %s", task.method.name, ", ".join(said))
+
+
+def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, object]:
     """What must be equal for a second command to be the same run."""
     settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
     if not task.segmentation.is_on:
         settings["segmentation"] = "none"  # as runs before there were decoders have it
-    settings["backbone"] = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions}
+    settings["backbone"] = start.record(task)
     cases = "\n".join(
         f"{case.id}|{case.patient}|{split}|{row.tolist()}"
         for case, split, row in zip(study.manifest.cases, study.splits, study.targets, strict=True)
@@ -119,9 +129,9 @@ def _identity(task: TaskSettings, study: Study, backbone: LoadedBackbone) -> dic
     }
 
 
-def _begin(folder: RunFolder, task: TaskSettings, study: Study, backbone: LoadedBackbone) -> bool:
+def _begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start) -> bool:
     """Claim the folder, write the inputs of the run into it, and say whether the run is finished already."""
-    claim(folder.record, _identity(task, study, backbone), "a training run")
+    claim(folder.record, _identity(task, study, start), "a training run")
     clear_leftovers(folder.checkpoints)
     if folder.plugin.exists():
         return True
@@ -166,61 +176,75 @@ def _prepare(
     return {index: case for share, _ in shares for index, case in share.items()}
 
 
-def _parts(
-    task: TaskSettings,
-    study: Study,
-    prepared: Mapping[int, PreparedCase],
-    backbone: LoadedBackbone,
-    cache: Cache,
-    segmenters: Segmenters,
-    folder: RunFolder,
-    device: torch.device,
-    processes: Processes,
-    quiet: bool,
-) -> Parts:
-    network = backbone.module.to(device)
-    classifier = VolumeClassifier(
-        network,
-        views=tuple(task.views),
-        num_logits=task.labels.num_logits,
-        head=task.labels.head,
-        neighbours=[name for name, view in task.views.items() if view.input == "neighbours"],
-        fusion=task.fusion,
-        decoders=new_decoders(task.segmentation, network, tuple(task.views), task.train.seed),
-        rank=lora_rank(task.method),
-        alpha=task.method.alpha,
-        seed=task.train.seed,
-    ).to(device)
-    processes.broadcast(p.data for p in classifier.parameters())
+@dataclass(frozen=True)
+class Scans:
+    """The cases of a study with what is known of their scans, and where the prepared slices are."""
 
-    def labelled(split: str, augmentation: str, view_dropout: float = 0.0) -> LabelledSet:
-        chosen = study.indices(split)
-        cases = [study.manifest.cases[i] for i in chosen]
-        source = CaseSet(cases, [prepared[i] for i in chosen], task.views, cache, segmenters)
+    study: Study
+    prepared: Mapping[int, PreparedCase]
+    cache: Cache
+    segmenters: Segmenters
+
+    def of(self, split: str, task: TaskSettings, device: torch.device, *, training: bool) -> LabelledSet:
+        """The cases of one split as the loop takes them; augmented and with views left out where they are trained."""
+        chosen = self.study.indices(split)
+        cases = [self.study.manifest.cases[i] for i in chosen]
+        source = CaseSet(cases, [self.prepared[i] for i in chosen], task.views, self.cache, self.segmenters)
         loader = BatchLoader(
             source,
             task.views,
             device=device,
-            augmentation=augmentation,
-            view_dropout=view_dropout,
+            augmentation=task.augmentation if training else "none",
+            view_dropout=task.train.view_dropout if training else 0.0,
             masks=MaskSource(source, task.segmentation.classes) if task.segmentation.is_on else None,
             seed=task.train.seed,
         )
-        return LabelledSet([case.id for case in cases], loader, study.targets[chosen])
+        return LabelledSet([case.id for case in cases], loader, self.study.targets[chosen])
 
+
+def _classifier(task: TaskSettings, start: Start, device: torch.device, processes: Processes) -> Classifier:
+    """The classifier with the values it starts from, equal in all processes."""
+    backbone = None if start.backbone is None else start.backbone.module.to(device)
+    classifier = build_classifier(
+        task.method,
+        views=task.views,
+        labels=task.labels,
+        fusion=task.fusion,
+        backbone=backbone,
+        segmentation=task.segmentation,
+        seed=task.train.seed,
+    )
+    if isinstance(classifier, BaselineClassifier):
+        start.fill(classifier)
+    classifier = classifier.to(device)
+    processes.broadcast(tensor.data for tensor in classifier.tensors().values())
+    return classifier
+
+
+def _parts(
+    task: TaskSettings,
+    scans: Scans,
+    start: Start,
+    classifier: Classifier,
+    folder: RunFolder,
+    processes: Processes,
+    quiet: bool,
+) -> Parts:
+    device = next(classifier.parameters()).device
+    study, backbone = scans.study, start.backbone
+    normalisation = {} if backbone is None else {"mean": backbone.card.mean, "std": backbone.card.std}
     return Parts(
-        backbone=network,
+        backbone=None if backbone is None else backbone.module,
         classifier=classifier,
         optimizer=build_optimizer(classifier, task.train, task.segmentation.lr),
         encoding=Encoding(
-            mean=backbone.card.mean,
-            std=backbone.card.std,
+            **normalisation,
             chunk_size=task.train.chunk_size,
             dtype=choose_dtype(task.train.precision, device),
             recompute=task.train.recompute,
         ),
-        train=labelled("train", task.augmentation, task.train.view_dropout),
-        val=labelled("val", "none"),
+        train=scans.of("train", task, device, training=True),
+        val=scans.of("val", task, device, training=False),
         labels=task.labels,
         loss=make_loss(task.train, task.labels, study.targets[study.indices("train")]),
         settings=task.train,

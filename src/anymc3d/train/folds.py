@@ -209,9 +209,9 @@ def _predict(fold: Fold, plugin: Path, device: str, processes: Processes, quiet:
 
     def held_out_rows() -> list[Mapping[str, str]]:
         programs = [view.roi.program for view in fold.task.views.values() if view.roi and view.roi.program]
-        predictor = Predictor(
-            [load_plugin(plugin)], backbone=fold.task.backbone.name, device=device, segmenters=programs
-        )
+        trained = load_plugin(plugin)
+        backbone = None if trained.card.holds_network else fold.task.backbone.name
+        predictor = Predictor([trained], backbone=backbone, device=device, segmenters=programs)
         found = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
         return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in found]
 

@@ -25,11 +25,21 @@ from tqdm import tqdm
 
 from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
-from anymc3d.models.classifier import Encoding, VolumeClassifier
+from anymc3d.models.build import Classifier
+from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
-from anymc3d.train.draws import Visit, balanced_order, balancing_weights, batches, epoch_order, visits
+from anymc3d.train.draws import (
+    Visit,
+    balanced_order,
+    balancing_weights,
+    batches,
+    drawing,
+    epoch_order,
+    num_steps,
+    visits,
+)
 from anymc3d.train.losses import Loss, LossSum
 from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
@@ -58,8 +68,8 @@ class LabelledSet:
 class Parts:
     """What the loop is handed."""
 
-    backbone: nn.Module
-    classifier: VolumeClassifier
+    backbone: nn.Module | None
+    classifier: Classifier
     optimizer: torch.optim.Optimizer
     encoding: Encoding
     train: LabelledSet
@@ -71,6 +81,11 @@ class Parts:
     checkpoints: Path
     segmentation: Segmentation | None = None
     quiet: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier is."""
+        return next(self.classifier.parameters()).device
 
 
 class StopRequest:
@@ -152,8 +167,10 @@ def _record(
 def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest) -> None:
     """Run the steps of one epoch that are still to do."""
     settings, processes = parts.settings, parts.processes
-    steps = batches(_epoch_visits(parts, state.epoch), _volumes_a_step(settings), processes.rank, processes.world_size)
-    todo = [_cut(step, settings.batch_size) for step in steps[state.step :]]
+    least = _least_batch(parts)
+    visited = _epoch_visits(parts, state.epoch)
+    steps = batches(visited, _volumes_a_step(settings), processes.rank, processes.world_size, least)
+    todo = [_cut(step, settings.batch_size, least) for step in steps[state.step :]]
     stream = parts.train.loader.steps([batch for step in todo for batch in step], state.epoch)
     parts.classifier.train()
     saved = time.monotonic()
@@ -168,7 +185,8 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
     )
     for step in bar:
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
-        _step(parts, state, islice(stream, len(step)))
+        with drawing(parts.device, settings.seed, "dropout", state.epoch, state.step, processes.rank):
+            _step(parts, state, islice(stream, len(step)))
         bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
@@ -181,6 +199,8 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
                 f"stopped at epoch {state.epoch + 1}, step {state.step} of {len(steps)}; "
                 "the state is saved: the same command resumes"
             )
+    # Batch norm's statistics are each process's own until here; those of the first are the ones that are stored.
+    processes.broadcast(parts.classifier.buffers())
 
 
 def _epoch_visits(parts: Parts, epoch: int) -> list[Visit]:
@@ -196,8 +216,14 @@ def _volumes_a_step(settings: TrainSettings) -> int:
     return settings.batch_size * settings.accumulate
 
 
-def _cut(step: Sequence[Visit], batch_size: int) -> list[Sequence[Visit]]:
-    return [step[start : start + batch_size] for start in range(0, len(step), batch_size)]
+def _least_batch(parts: Parts) -> int:
+    """Cases a batch needs where there are so many; a batch size of one is taken as it is."""
+    return min(parts.classifier.least_batch, parts.settings.batch_size)
+
+
+def _cut(step: Sequence[Visit], batch_size: int, least: int = 1) -> list[Sequence[Visit]]:
+    """The batches of a step; a last one with fewer than ``least`` cases joins the one before it."""
+    return batches(step, batch_size, least=least)
 
 
 def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Visit], Any]]) -> None:
@@ -341,7 +367,8 @@ def _mask_figures(parts: Parts, state: TrainingState, dice: float | None) -> dic
 
 
 def _steps_an_epoch(parts: Parts) -> int:
-    return -(-len(parts.train) // (_volumes_a_step(parts.settings) * parts.processes.world_size))
+    world_size, least = parts.processes.world_size, _least_batch(parts)
+    return num_steps(len(parts.train), _volumes_a_step(parts.settings), world_size, least)
 
 
 def _progress(parts: Parts, epoch: int, step: int) -> float:

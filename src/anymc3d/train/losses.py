@@ -77,6 +77,14 @@ Terms = Callable[[TrueLabels, TrainSettings, Tensor], Tensor]
 LOSSES: dict[str, Terms] = {"focal": focal, "cross-entropy": cross_entropy, "weighted-bce": weighted_bce}
 
 
+DEFAULT_LOSS = "focal"
+
+
+def loss_name(settings: TrainSettings) -> str:
+    """The loss that is asked for, or the one of the paper."""
+    return DEFAULT_LOSS if settings.loss is None else settings.loss
+
+
 @dataclass(frozen=True)
 class Loss:
     """The loss of one task: called with logits (B, K) and targets (B, L)."""
@@ -89,7 +97,7 @@ class Loss:
     def __call__(self, logits: Tensor, targets: Tensor) -> LossSum:
         truth = true_labels(logits, targets, softmax=self.softmax)
         weights = torch.tensor(self.positive_weights, device=logits.device)
-        terms = LOSSES[self.settings.loss](truth, self.settings, weights)
+        terms = LOSSES[loss_name(self.settings)](truth, self.settings, weights)
         return LossSum(terms.sum(), terms.numel())
 
     def record(self) -> Mapping[str, Any]:
@@ -105,7 +113,7 @@ def make_loss(settings: TrainSettings, labels: LabelSettings, targets: np.ndarra
     """
     check_loss(settings, labels)
     softmax = labels.kind != "multilabel"
-    if settings.loss != "weighted-bce":
+    if loss_name(settings) != "weighted-bce":
         return Loss(settings, softmax)
     return Loss(
         settings, softmax, tuple(_positive_weight(*pair) for pair in zip(labels.columns, targets.T, strict=True))
@@ -118,10 +126,11 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
     Raises:
         UsageError: no loss has this name, or it needs yes/no labels and the task has classes.
     """
-    if settings.loss not in LOSSES:
-        raise UsageError(f"train.loss: unknown name {settings.loss!r}{did_you_mean(settings.loss, LOSSES)}")
-    balanced = settings.loss == "focal" and settings.focal_alpha_mode == "balanced"
-    if labels.one_of_classes and (balanced or settings.loss == "weighted-bce"):
+    name = loss_name(settings)
+    if name not in LOSSES:
+        raise UsageError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
+    balanced = name == "focal" and settings.focal_alpha_mode == "balanced"
+    if labels.one_of_classes and (balanced or name == "weighted-bce"):
         what = "focal_alpha_mode: balanced" if balanced else "loss: weighted-bce"
         raise UsageError(
             f"train.{what} weighs positives against negatives, a {labels.kind} task has neither; "

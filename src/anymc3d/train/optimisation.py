@@ -1,20 +1,26 @@
-"""The paper's two parameter groups (supplement A3) and that of decoders, AdamW, and the learning rate over a run."""
+"""The parameter groups and the optimiser of each method, and the learning rate over a run."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import nn
 
 from anymc3d.config import TrainSettings
-from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.build import Classifier
+from anymc3d.models.zoo.recipe import Recipe
 
 
 def build_optimizer(
-    classifier: VolumeClassifier, settings: TrainSettings, decoder_lr: float | None = None
-) -> torch.optim.AdamW:
-    """AdamW over LoRA (lr 1e-4, weight decay 1e-5), queries + head (lr 1e-3, weight decay 1e-4) and decoders (as the
-    head, or with their own lr)."""
+    classifier: Classifier, settings: TrainSettings, decoder_lr: float | None = None
+) -> torch.optim.Optimizer:
+    """AnyMC3D: AdamW in the groups of the paper (supplement A3), LoRA (lr 1e-4, weight decay 1e-5), queries + head (lr
+    1e-3, weight decay 1e-4) and decoders (as the head, or with their own lr). A network of the zoo: what its recipe
+    says, at ``train.lr``."""
+    if isinstance(classifier, BaselineClassifier):
+        return _of_recipe(classifier, settings)
     lora = [p for name, p in classifier.named_parameters() if name.startswith("lora.")]
     decoder = list(classifier.decoder.parameters())
     rest = [p for name, p in classifier.named_parameters() if not name.startswith(("lora.", "decoder."))]
@@ -25,6 +31,30 @@ def build_optimizer(
         {"params": decoder, "base_lr": decoder_lr, "weight_decay": settings.head_weight_decay},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.999))
+
+
+def _of_recipe(classifier: BaselineClassifier, settings: TrainSettings) -> torch.optim.Optimizer:
+    recipe = classifier.entry.recipe
+    lr = recipe.lr if settings.lr is None else settings.lr
+    decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    for network in classifier.networks.values():
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                by_factor.setdefault(_factor(recipe, name), []).append(parameter)
+    if classifier.ordinal is not None:
+        by_factor.setdefault(1.0, []).extend(classifier.ordinal.parameters())
+    groups = [
+        {"params": found, "base_lr": lr * factor, "weight_decay": decay} for factor, found in sorted(by_factor.items())
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
+
+
+def _factor(recipe: Recipe, name: str) -> float:
+    """On the learning rate of this parameter."""
+    return next((factor for start, factor in recipe.slow.items() if name.startswith(start)), 1.0)
 
 
 def learning_rate_factor(step: int, total_steps: int, schedule: str) -> float:

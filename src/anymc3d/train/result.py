@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from anymc3d import outputs
-from anymc3d.config import TaskSettings
+from anymc3d.config import MethodSettings, TaskSettings
 from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
@@ -26,14 +26,17 @@ from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.models.store import LoadedBackbone
+from anymc3d.models.zoo.table import zoo_entry
+from anymc3d.models.zoo.weights import RANDOM
 from anymc3d.plugin_card import BackboneRecord, PluginCard
-from anymc3d.plugins import save_plugin, to_half, without_decoders
+from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.segmenters.store import portable
 from anymc3d.tables import write_table
 from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.start import Start
 from anymc3d.train.study import Study
 from anymc3d.version import __version__
 
@@ -46,13 +49,14 @@ def finish(
     folder: RunFolder,
     task: TaskSettings,
     study: Study,
-    backbone: LoadedBackbone,
+    start: Start,
     best: Mapping[str, Tensor],
     train_cases: Sequence[PreparedCase],
     parts: Parts,
 ) -> None:
     """Write predictions and metrics of the validation split, then the plugin; the plugin's presence means: finished."""
-    parts.classifier.load_tensors({name: tensor.float() for name, tensor in to_half(best).items()})
+    kept = stored(best, whole=start.backbone is None)
+    parts.classifier.load_tensors({name: tensor.float() for name, tensor in kept.items()})
     exact = replace(parts.encoding, dtype=torch.float32)
     reference = replace(parts, encoding=exact, processes=Processes(), segmentation=None)
     logits = validate(reference).logits
@@ -62,7 +66,7 @@ def finish(
     write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    card = make_card(task, study, backbone, train_cases, points, calibration, metrics, parts.loss)
+    card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss)
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 
@@ -112,7 +116,7 @@ def validation_manifest(task: TaskSettings, study: Study) -> list[dict[str, str]
 def make_card(
     task: TaskSettings,
     study: Study,
-    backbone: LoadedBackbone,
+    start: Start,
     train_cases: Sequence[PreparedCase],
     points: Sequence[OperatingPoint],
     calibration: TaskCalibration | None,
@@ -122,32 +126,52 @@ def make_card(
     """Everything the plugin file says about itself; no id, path, host or user name is in it."""
     columns = {view.image for view in task.views.values()}
     profiles = {c: [case.scans[c].intensities for case in train_cases if c in case.scans] for c in sorted(columns)}
-    network = backbone.module
     return PluginCard(
         name=task.name,
         labels=task.labels,
         modality=task.data.modality,
         preprocessing={name: portable(view) for name, view in task.views.items()},
-        backbone=BackboneRecord(
-            name=backbone.card.name,
-            fingerprint=backbone.fingerprint,
-            positions=task.backbone.positions,
-            embed_dim=network.embed_dim,
-            patch_size=network.patch_size,
-            mean=backbone.card.mean,
-            std=backbone.card.std,
-            licence=backbone.card.licence,
-        ),
-        method=task.method,
+        backbone=_backbone_record(task, start.backbone),
+        method=_without_path(task.method),
         fusion=task.fusion,
         segmentation=task.segmentation if task.segmentation.is_on else None,
+        kind="plugin" if start.backbone is not None else "baseline",
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
         operating_points=tuple(point.to_dict() for point in points),
         calibration=calibration,
         metrics=tuple(dict(row) for row in metrics),
         split=split_record(study),
-        training=asdict(task.train) | loss.record() | {"augmentation": task.augmentation} | software(),
+        training=training_record(task, start) | loss.record() | {"augmentation": task.augmentation} | software(),
+    )
+
+
+def _without_path(method: MethodSettings) -> MethodSettings:
+    """A file of start weights is known by its fingerprint; where it was is nobody's business."""
+    return method if method.weights in (None, RANDOM) else replace(method, weights=None)
+
+
+def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
+    """The recipe with the values that were used, and of a network the fingerprint of what it started from."""
+    if start.backbone is not None:
+        return asdict(task.train)
+    recipe = zoo_entry(task.method.name).recipe
+    own = {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
+    return asdict(task.train) | own | {"start_weights": start.fingerprint}
+
+
+def _backbone_record(task: TaskSettings, backbone: LoadedBackbone | None) -> BackboneRecord | None:
+    if backbone is None:
+        return None
+    return BackboneRecord(
+        name=backbone.card.name,
+        fingerprint=backbone.fingerprint,
+        positions=task.backbone.positions,
+        embed_dim=backbone.module.embed_dim,
+        patch_size=backbone.module.patch_size,
+        mean=backbone.card.mean,
+        std=backbone.card.std,
+        licence=backbone.card.licence,
     )
 
 

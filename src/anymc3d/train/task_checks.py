@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from anymc3d.config import RoiSettings, TaskSettings
+from anymc3d.config import MethodSettings, RoiSettings, TaskSettings, TrainSettings
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import check_name
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
-from anymc3d.plugins import lora_rank
+from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.train.losses import check_loss
+from anymc3d.train.start import with_recipe
 
 
 def check_task(task: TaskSettings) -> None:
@@ -18,13 +20,17 @@ def check_task(task: TaskSettings) -> None:
     Raises:
         UsageError, PluginError: an unknown name (with the nearest known one), or settings that cannot go together.
     """
-    check_loss(task.train, task.labels)
+    baseline = is_baseline(task.method)
+    check_loss(with_recipe(task).train, task.labels)
     recipe(task.augmentation)
-    lora_rank(task.method)
     check_name(task.segmentation.decoder)
+    if baseline:
+        _check_baseline(task)
+    else:
+        _check_on_backbone(task)
     if task.fusion not in FUSIONS:
         raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
-    limit = MAX_SLICES.get(task.fusion)
+    limit = None if baseline else MAX_SLICES.get(task.fusion)
     for name, view in task.views.items():
         if view.roi is not None:
             _check_region(name, view.roi)
@@ -33,6 +39,46 @@ def check_task(task: TaskSettings) -> None:
                 f"views.{name}.size: fusion: {task.fusion} takes at most {limit} slices, got {view.size[2]}; "
                 "take fewer slices, or use fusion: query"
             )
+
+
+def _check_baseline(task: TaskSettings) -> None:
+    """What a network of the zoo cannot take, by its entry."""
+    entry = zoo_entry(task.method.name)
+    for name, view in task.views.items():
+        if view.num_channels not in entry.channels:
+            known = " or ".join(str(count) for count in entry.channels)
+            raise UsageError(
+                f"views.{name}.windows: method {entry.name} takes {known} channels, got {view.num_channels} windows; "
+                "take one window, or another method"
+            )
+    if task.segmentation.is_on:
+        raise UsageError(f"segmentation: method {entry.name} has none; use method: anymc3d, or segmentation: none")
+
+
+def _check_on_backbone(task: TaskSettings) -> None:
+    """Settings of networks alone say nothing to AnyMC3D."""
+    for key, value in (("lr", task.train.lr), ("weight_decay", task.train.weight_decay)):
+        if value is not None:
+            own = {"lr": "train.lora_lr and train.head_lr"}.get(
+                key, "train.lora_weight_decay and train.head_weight_decay"
+            )
+            raise UsageError(f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {own}")
+    if task.method.weights is not None:
+        raise UsageError(
+            f"method.weights: {task.method.name} trains on a backbone, got {task.method.weights!r}; set backbone"
+        )
+
+
+def unused(task: TaskSettings) -> list[str]:
+    """Settings off their default that say nothing to the task's network; for the log."""
+    if not is_baseline(task.method):
+        return []
+    found = ["fusion"] if task.fusion != TaskSettings.fusion else []
+    plain, usual = task.train, TrainSettings()
+    of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
+    found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
+    found += [f"method.{key}" for key in ("rank", "alpha") if getattr(task.method, key) != getattr(MethodSettings, key)]
+    return found + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
 
 
 def _check_region(view: str, roi: RoiSettings) -> None:

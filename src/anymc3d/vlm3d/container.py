@@ -57,6 +57,8 @@ def write_container(out: Path, plugin: Path, *, backbone: str | None = None) -> 
     loaded = load_plugin(plugin)
     card = loaded.card
     check_labels(card.labels.output_names, f"plugin {card.name!r}")
+    if card.backbone is None:
+        raise UsageError(f"plugin {card.name!r} is a network without a backbone; a container takes AnyMC3D plugins")
     source = _weights_of(backbone, card.backbone.fingerprint, card.backbone.name, card.backbone.positions)
     identity = {
         "kind": "vlm3d container",

@@ -30,6 +30,7 @@ from anymc3d.train.quick.heads import LOSS, HeadLearner
 from anymc3d.train.quick.picture import draw_curve
 from anymc3d.train.quick.settings import Candidate
 from anymc3d.train.result import decide_how, make_card, software, validation_manifest, validation_rows
+from anymc3d.train.start import Start
 
 Row = Mapping[str, Any]
 
@@ -89,7 +90,7 @@ def write_plugin(
     write_table(folder.metrics, list(metrics[0]), metrics)
     loss = make_loss(LOSS, task.labels, plan.pool.targets[train])
     facts = [prepared[i] for i in train]
-    card = make_card(task, plan.study, plan.backbone, facts, points, calibration, metrics, loss)
+    card = make_card(task, plan.study, Start(plan.backbone, None), facts, points, calibration, metrics, loss)
     recipe = {
         "recipe": "quick",
         "loss": LOSS.loss,

@@ -23,6 +23,7 @@ from anymc3d.data.manifest import write_manifest
 from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.folders import claim, locked
+from anymc3d.models.build import is_baseline
 from anymc3d.models.store import find_backbone
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
@@ -75,6 +76,11 @@ def fit_quick(
         InterruptedRunError: a stop was asked for; the features so far are kept.
     """
     settings = settings or QuickSettings()
+    if is_baseline(task.method):
+        raise UsageError(
+            f"--quick learns on frozen features of the backbone, and method {task.method.name} has none; leave out "
+            "--quick, or set method=anymc3d"
+        )
     task = replace(task, method=MethodSettings(name="frozen"))
     check_task(task)
     grid = candidates(task, settings)

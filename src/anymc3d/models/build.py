@@ -1,0 +1,103 @@
+"""From the method of a task to its classifier: the one place that knows both AnyMC3D and the networks of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from anymc3d.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
+from anymc3d.errors import PluginError, did_you_mean
+from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.models.decoders.table import build_decoders
+from anymc3d.models.zoo.table import ZOO, zoo_entry
+
+Classifier = VolumeClassifier | BaselineClassifier
+"""Both are called with (backbone or None, batch, encoding) and have ``tensors()`` and ``load_tensors()``."""
+
+ON_BACKBONE = ("anymc3d", "frozen")
+"""Methods that train on a frozen backbone."""
+
+
+def is_baseline(method: MethodSettings) -> bool:
+    """Whether the method is a network of the zoo, which holds its own weights and takes no backbone.
+
+    Raises:
+        PluginError: no such method.
+    """
+    if method.name in ON_BACKBONE:
+        return False
+    if method.name not in ZOO:
+        raise PluginError(f"method: unknown name {method.name!r}{did_you_mean(method.name, [*ON_BACKBONE, *ZOO])}")
+    return True
+
+
+def lora_rank(method: MethodSettings) -> int | None:
+    """Rank of LoRA, or None for the method that leaves the backbone frozen."""
+    return method.rank if method.name == "anymc3d" else None
+
+
+def build_classifier(
+    method: MethodSettings,
+    *,
+    views: Mapping[str, ViewSettings],
+    labels: LabelSettings,
+    fusion: str,
+    backbone: nn.Module | None,
+    segmentation: SegmentationSettings | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Build an untrained classifier.
+
+    Args:
+        method: an entry of the zoo, or one of ``ON_BACKBONE``.
+        views: in order.
+        labels: say how many logits there are and which head gives them.
+        fusion: of slices, on a backbone.
+        backbone: None for a network of the zoo.
+        segmentation: its classes are known by now; None or off: no decoders.
+        seed: of all initial values.
+
+    Raises:
+        PluginError: no such method.
+        UsageError: the network cannot take these views.
+    """
+    if is_baseline(method):
+        return BaselineClassifier(
+            zoo_entry(method.name),
+            channels={name: view.num_channels for name, view in views.items()},
+            num_logits=labels.num_logits,
+            head=labels.head,
+            seed=seed,
+        )
+    if backbone is None:
+        raise PluginError(f"method {method.name} trains on a backbone, and none was given")
+    return VolumeClassifier(
+        backbone,
+        views=tuple(views),
+        num_logits=labels.num_logits,
+        head=labels.head,
+        neighbours=[name for name, view in views.items() if view.input == "neighbours"],
+        fusion=fusion,
+        decoders=_decoders(segmentation, backbone, tuple(views), seed),
+        rank=lora_rank(method),
+        alpha=method.alpha,
+        seed=seed,
+    )
+
+
+def _decoders(
+    settings: SegmentationSettings | None, backbone: nn.Module, views: Sequence[str], seed: int
+) -> dict[str, nn.Module]:
+    """Untrained decoders of the views, none without segmentation."""
+    if settings is None or not settings.is_on:
+        return {}
+    return build_decoders(
+        settings.decoder,
+        backbone,
+        views=views,
+        num_classes=len(settings.classes),
+        num_queries=settings.queries,
+        seed=seed,
+    )

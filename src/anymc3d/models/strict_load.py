@@ -1,0 +1,50 @@
+"""Copying named tensors into a network: every name and shape must be the expected one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from anymc3d.errors import PluginError
+from anymc3d.models.fingerprint import layout_fingerprint
+
+SHOWN = 8
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps ``given`` from filling ``own``, one line each."""
+    wrong = [f"missing {name}" for name in own if name not in given]
+    wrong += [f"unexpected {name}" for name in given if name not in own]
+    wrong += [
+        f"{name} has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    return wrong
+
+
+def copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str = "") -> None:
+    """Copy ``given`` into ``own``, in place.
+
+    Args:
+        own: name -> parameter or buffer.
+        given: the same names and shapes.
+        what: of a network with a name: what is expected, for the message.
+
+    Raises:
+        PluginError: a tensor is missing, unexpected or of another shape; all are listed.
+    """
+    wrong = differences(own, given)
+    if wrong:
+        listed = "; ".join(wrong[:SHOWN])
+        if what:
+            raise PluginError(
+                f"expected {what} ({layout_fingerprint(own)}), got another network's ({layout_fingerprint(given)}): "
+                f"{listed}"
+            )
+        raise PluginError(f"the plugin's tensors do not fit its settings: {listed}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(given[name])

@@ -1,0 +1,98 @@
+"""What a method starts from: a frozen backbone, or the weights of a network of the zoo, published or random."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from anymc3d.config import TaskSettings
+from anymc3d.errors import BackboneError
+from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.build import is_baseline
+from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.models.zoo.entry import SCRATCH
+from anymc3d.models.zoo.table import zoo_entry
+from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
+from anymc3d.train.losses import loss_name
+
+logger = logging.getLogger(__name__)
+
+ENCODER_IS_BACKBONE = ("mst", "mst-positions")
+"""Networks whose encoder starts from the backbone the task file names, and is trained."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """``backbone`` of AnyMC3D, or ``weights`` of a network; a network that starts from random values has neither."""
+
+    backbone: LoadedBackbone | None
+    weights: LoadedNetworkWeights | None
+
+    def record(self, task: TaskSettings) -> dict[str, Any]:
+        """What must be equal for a second command to be the same run."""
+        if self.backbone is not None:
+            return {"fingerprint": self.backbone.fingerprint, "positions": task.backbone.positions}
+        return {"start_weights": self.fingerprint}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights a network starts from."""
+        return RANDOM if self.weights is None else self.weights.fingerprint
+
+    def fill(self, classifier: BaselineClassifier) -> None:
+        """Put the weights into the network of every view, and say which parts keep their initial values.
+
+        Raises:
+            BackboneError: they are another network's.
+        """
+        if self.weights is None:
+            return
+        name = classifier.entry.name
+        for network in classifier.networks.values():
+            fresh = start_from(network, self.weights, name)
+        rest = f"; initial values: {', '.join(fresh)}" if fresh else ""
+        logger.info("%s starts from %s (%s)%s", name, self.weights.source, self.weights.fingerprint, rest)
+
+
+def find_start(task: TaskSettings) -> Start:
+    """Load what the task's method starts from.
+
+    Raises:
+        BackboneError: it is not on this machine; the message says how to get it.
+    """
+    method = task.method
+    if not is_baseline(method):
+        return Start(find_backbone(task.backbone.name, position_rule=task.backbone.positions), None)
+    if method.weights == RANDOM or (method.weights is None and zoo_entry(method.name).weights == SCRATCH):
+        return Start(None, None)
+    if method.weights is None and method.name in ENCODER_IS_BACKBONE:
+        return Start(None, _from_backbone(task))
+    return Start(None, find_network_weights(method.name, method.weights))
+
+
+def _from_backbone(task: TaskSettings) -> LoadedNetworkWeights:
+    try:
+        loaded = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
+    except BackboneError as error:
+        message = f"method {task.method.name} starts from the backbone: {error}; or train from random values with "
+        raise BackboneError(f"{message}method.weights=random") from None
+    tensors: dict[str, Tensor] = {f"encoder.{name}": tensor for name, tensor in loaded.module.state_dict().items()}
+    return LoadedNetworkWeights(tensors, loaded.fingerprint, loaded.source)
+
+
+def with_recipe(task: TaskSettings) -> TaskSettings:
+    """The task with every null of ``train`` that the method's recipe answers filled in."""
+    train = task.train
+    if not is_baseline(task.method):
+        return replace(task, train=replace(train, loss=loss_name(train)))
+    recipe = zoo_entry(task.method.name).recipe
+    filled = replace(
+        train,
+        loss=recipe.loss if train.loss is None else train.loss,
+        lr=recipe.lr if train.lr is None else train.lr,
+        weight_decay=recipe.weight_decay if train.weight_decay is None else train.weight_decay,
+    )
+    return replace(task, train=filled)
