@@ -41,9 +41,7 @@ def target_modules(network: nn.Module, targets: Collection[str] = TARGET_NAMES) 
         if f".{path}".endswith(endings) and isinstance(module, (nn.Linear, *_CONVOLUTIONS))
     }
     if not found:
-        raise PluginError(
-            f"LoRA needs modules named one of {sorted(targets)}, but {type(network).__name__} has none"
-        )
+        raise PluginError(f"LoRA needs modules named one of {sorted(targets)}, but {type(network).__name__} has none")
     return found
 
 

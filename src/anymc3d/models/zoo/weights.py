@@ -72,8 +72,8 @@ def _not_there(entry: ZooEntry, reference: str | None) -> str:
     ways = how_to_get(known[0]) if known else "give a file with method.weights=FILE"
     where = "not on this machine" if reference is None else f"neither a file nor in the local store as {reference!r}"
     return (
-        f"method {entry.name} starts from published weights ({entry.weights}), which are {where}; {ways}; or train from "
-        "random values with method.weights=random"
+        f"method {entry.name} starts from published weights ({entry.weights}), which are {where}; {ways}; or train "
+        "from random values with method.weights=random"
     )
 
 
