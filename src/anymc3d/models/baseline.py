@@ -58,6 +58,8 @@ class BaselineClassifier(nn.Module):
         self.ordinal = OrdinalHead(1, num_logits, draws) if head == "ordinal" else None
         if self.ordinal is not None:
             nn.init.ones_(self.ordinal.weight)
+        self.decoder = nn.ModuleDict()
+        """Networks of the zoo are not trained on masks."""
         self._told: set[str] = set()
 
     @property

@@ -257,7 +257,8 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
         cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
         raise TrainingDivergedError(
             f"loss {total + mask_total} and gradient norm {norm} are not both finite at a step with cases "
-            f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower train.lora_lr and train.head_lr"
+            f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower "
+            f"{'train.lora_lr and train.head_lr' if parts.backbone is not None else 'train.lr'}"
         )
     parts.optimizer.step()
     state.loss_total, state.loss_count, state.step = state.loss_total + total, state.loss_count + count, state.step + 1
@@ -283,7 +284,7 @@ def _answer(parts: Parts, state: TrainingState, batch_visits: Sequence[Visit], b
     )
 
 
-def _clip(classifier: VolumeClassifier, most: float, *, with_decoder: bool) -> float:
+def _clip(classifier: Classifier, most: float, *, with_decoder: bool) -> float:
     """Shorten the gradients to ``most``, the decoder's by themselves: a large one must not slow the classifier down.
 
     Without a mask in the step the decoder stands still, however the step is spread over processes.
