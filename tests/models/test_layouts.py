@@ -20,10 +20,11 @@ from weight_layouts import (
 )
 
 from anymc3d.errors import BackboneError
+from anymc3d.models.architectures import empty_backbone
 from anymc3d.models.backbones import BACKBONES, TINY_DINOV2, TINY_DINOV3
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.layouts import canonical_state, check_settings
-from anymc3d.models.vit import ViTConfig, empty_vit, random_vit
+from anymc3d.models.vit import ViTConfig, random_vit
 
 TINY_REGISTERS = replace(TINY_DINOV2, num_registers=4)
 CASES = [
@@ -152,5 +153,6 @@ def test_a_settings_file_of_another_network_is_refused() -> None:
 @pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.origin != "random"])
 def test_each_card_is_recognised_from_the_shapes_of_its_weights(name: str) -> None:
     config = BACKBONES[name].config
-    shapes = {key: torch.empty(value.shape, device="meta") for key, value in empty_vit(config).state_dict().items()}
+    empty = empty_backbone(config).state_dict()
+    shapes = {key: torch.empty(value.shape, device="meta") for key, value in empty.items()}
     assert canonical_state(shapes)[0] == config

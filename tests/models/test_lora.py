@@ -9,10 +9,10 @@ from torch import nn
 from torch.func import functional_call
 
 from anymc3d.errors import PluginError
-from anymc3d.models.backbones import card
+from anymc3d.models.architectures import empty_backbone, random_backbone
+from anymc3d.models.backbones import TINY_DAVIT, TINY_SIGLIP, card
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.lora import LoRA, target_modules
-from anymc3d.models.vit import empty_vit
 from anymc3d.tensor_hash import tensors_hash
 
 
@@ -31,16 +31,41 @@ def count(module: nn.Module) -> int:
         ("dinov2-base", 18, 1, 467_826),
         ("dinov2-large", 2, 1, 1_195_618),
         ("dinov3-large", 2, 3, 3 * 1_193_984 + 4 * 1024 + 2050),
+        ("medimageinsight", 2, 1, 1_322_138),
+        ("medsiglip-448", 2, 1, 2_008_034),
     ],
 )
 def test_trainable_counts_are_the_published_ones(name, num_logits, views, expected):
-    backbone = empty_vit(card(name).config)
+    backbone = empty_backbone(card(name).config)
     names = ["image"] if views == 1 else [f"view{i}" for i in range(views)]
     assert count(VolumeClassifier(backbone, views=names, num_logits=num_logits)) == expected
 
 
 def test_frozen_method_trains_query_and_head_only(backbone):
     assert count(VolumeClassifier(backbone, views=["image"], num_logits=2, rank=None)) == 32 + 32 * 2 + 2
+
+
+@pytest.mark.parametrize(("name", "expected"), [("medimageinsight", 6_146), ("medsiglip-448", 3_458)])
+def test_frozen_counts_of_the_medical_backbones(name, expected):
+    """METHODS 6.3 and 6.4: a query and a head on features of 2048 and 1152."""
+    backbone = empty_backbone(card(name).config)
+    assert count(VolumeClassifier(backbone, views=["image"], num_logits=2, rank=None)) == expected
+
+
+def test_davit_adapts_all_four_strided_convolutions_and_both_kinds_of_attention():
+    """Only so the count of the paper, METHODS 1.9."""
+    attention = [f"{half}.fn.{n}" for half in ("window_attn", "channel_attn") for n in ("qkv", "proj")]
+    found = set(target_modules(random_backbone(TINY_DAVIT)))
+    assert {name for name in found if name.startswith("convs.")} == {f"convs.{i}.proj" for i in range(4)}
+    assert {name.split(".", 4)[-1] for name in found if name.startswith("blocks.")} == set(attention)
+    assert len(found) == 4 + 4 * sum(TINY_DAVIT.depths)
+
+
+def test_siglip_adapts_four_maps_a_layer_and_the_patches_but_not_the_pooling_head():
+    found = set(target_modules(random_backbone(TINY_SIGLIP)))
+    names = ("q_proj", "k_proj", "v_proj", "out_proj")
+    layers = {f"encoder.layers.{i}.self_attn.{name}" for i in range(TINY_SIGLIP.layers) for name in names}
+    assert found == {"embeddings.patch_embedding", *layers}
 
 
 def test_targets_are_patch_embedding_qkv_and_output_projection(backbone):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from anymc3d.errors import BackboneError
 
 if TYPE_CHECKING:
+    from anymc3d.models.backbones import BackboneCard
     from anymc3d.models.download import Progress
     from anymc3d.models.store import LoadedBackbone, Record
 
@@ -134,7 +135,9 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     return _describe(entry) | {"fingerprint": entry.fingerprint, "weights": f"not here; {ways(entry.name)}"}
 
 
-def _describe(entry: Any) -> dict[str, Any]:
+def _describe(entry: BackboneCard) -> dict[str, Any]:
+    from anymc3d.models.architectures import architecture
+
     config = entry.config
     return {
         "name": entry.name,
@@ -143,13 +146,11 @@ def _describe(entry: Any) -> dict[str, Any]:
         "gated": entry.gated,
         "source": entry.source,
         "parameters": entry.num_parameters,
+        "architecture": architecture(config).name,
         "width": config.embed_dim,
-        "blocks": config.depth,
-        "heads": config.num_heads,
         "patch": config.patch_size,
         "prefix_tokens": config.num_prefix_tokens,
-        "positions": config.positions,
-        "position_rule": config.position_rule,
+        **architecture(config).facts(config),
         "mean": list(entry.mean),
         "std": list(entry.std),
     }
@@ -170,6 +171,7 @@ def _stored(record: Record) -> dict[str, Any]:
         "fingerprint": record.fingerprint,
         "checked": note,
         "licence": record.licence,
+        "origin": record.origin,
         "folder": str(folder_of(record.name)),
     }
 

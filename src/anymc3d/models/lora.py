@@ -4,9 +4,9 @@ Nothing is wrapped, injected or swapped. A :class:`LoRA` holds only its own pair
 adapted weights, and the network is called with them through ``torch.func.functional_call``. So one resident network
 serves any number of adapters at once, cannot be changed by any of them, and pays nothing per slice at inference.
 
-Which modules: the network's own linear maps and convolutions whose last name is in ``TARGET_NAMES``. A fused ``qkv``
-gets one pair, separate projections one each; of all readings tried only this one gives every parameter count printed
-in the paper (METHODS section 0).
+Which modules: the network's own linear maps and convolutions that ``TARGETS`` names for its architecture. A fused
+``qkv`` gets one pair, separate projections one each; of all readings tried only this one gives every parameter count
+printed in the paper (METHODS section 0).
 """
 
 from __future__ import annotations
@@ -23,17 +23,31 @@ from anymc3d.models.low_rank import LowRankWeight
 TARGET_NAMES = frozenset({"qkv", "proj", "q_proj", "k_proj", "v_proj", "out_proj"})
 """Last names of the adapted modules: patch embedding, q, k, v and the attention output; never the MLP or a norm."""
 
+TARGETS: dict[str, frozenset[str]] = {
+    "VisionTransformer": frozenset({"patch_embed.proj", "attn.qkv", "attn.proj"}),
+    # All four strided convolutions, and both kinds of attention: only so 1,322,138 parameters at K = 2.
+    "DaViT": frozenset({"proj", "fn.qkv"}),
+    # The pooling head is not adapted: 2,008,034 parameters at K = 2.
+    "SiglipVision": frozenset(
+        {"patch_embedding", *(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj"))}
+    ),
+}
+"""Class of the backbone -> ends of the paths of what LoRA adapts in it. Any other network: ``TARGET_NAMES``."""
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def target_modules(network: nn.Module, targets: Collection[str] = TARGET_NAMES) -> dict[str, nn.Module]:
+def target_modules(network: nn.Module, targets: Collection[str] | None = None) -> dict[str, nn.Module]:
     """Return path -> module of everything LoRA adapts in ``network``, in the network's own order.
 
     A target is the end of a path: ``proj`` is every module of that name, ``attn.proj`` only those inside an ``attn``.
+    ``None``: those of ``TARGETS``.
 
     Raises:
         PluginError: nothing in ``network`` is a target.
     """
+    if targets is None:
+        targets = TARGETS.get(type(network).__name__, TARGET_NAMES)
     endings = tuple(f".{target}" for target in targets)
     found = {
         path: module
@@ -76,7 +90,7 @@ class LoRA(nn.Module):
         rank: int,
         alpha: float,
         generator: torch.Generator,
-        targets: Collection[str] = TARGET_NAMES,
+        targets: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.scale = alpha / rank

