@@ -7,7 +7,7 @@ A backbone is an ``nn.Module`` besides. Its forward pass is pure (no dropout, no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +33,15 @@ class BackboneConfig(Protocol):
         """Blocks with an attention map in which the class token looks at patches; 0: this network has none."""
 
 
-class BackboneOutput(Protocol):
+class BackboneOutput(NamedTuple):
     """``tokens`` (B, P + N, D): class token, other prefix tokens, patch tokens with the rows first; normalised.
 
     ``attention``: block -> (B, heads, P + N, P + N) probabilities, of the blocks asked for, with their graph. A class
-    token that a head makes in the end stands alone in the maps of earlier blocks.
+    token that a head makes in the end stands alone in the maps of earlier blocks. ``ViTOutput`` has the same fields.
     """
 
-    @property
-    def tokens(self) -> Tensor: ...
-
-    @property
-    def attention(self) -> dict[int, Tensor]: ...
+    tokens: Tensor
+    attention: dict[int, Tensor]
 
 
 class Backbone(Protocol):

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
+from anymc3d.models.backbone_protocol import BackboneOutput
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
-from anymc3d.models.vit import ViTOutput, attend
+from anymc3d.models.vit import attend
 
 MLP_RATIO = 4
 STRIDES = (4, 2, 2, 2)
@@ -226,7 +227,7 @@ class DaViT(CastWeights):
 
     def forward(
         self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
-    ) -> ViTOutput:
+    ) -> BackboneOutput:
         """Encode normalised images (B, 3, H, W); see :class:`anymc3d.models.backbone_protocol.Backbone`.
 
         Raises:
@@ -237,7 +238,7 @@ class DaViT(CastWeights):
             raise UsageError("a DaViT has no class token that looks at patches, so it has no attention maps")
         last = self.last_stage(images)
         pooled = self.norms(last.mean(dim=1, keepdim=True))
-        return ViTOutput(pooled if class_token_only else torch.cat([pooled, self.norms(last)], dim=1), {})
+        return BackboneOutput(pooled if class_token_only else torch.cat([pooled, self.norms(last)], dim=1), {})
 
     def last_stage(self, images: Tensor) -> Tensor:
         """Tokens of the last stage before the final norm, (B, N, D), rows first."""

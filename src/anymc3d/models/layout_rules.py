@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,11 +37,15 @@ class Rule:
     third: int | None = None
     """Of a fused qkv tensor: 0 query, 1 key, 2 value."""
 
-    def match(self, name: str) -> re.Match[str] | None:
+    @cached_property
+    def _form(self) -> re.Pattern[str]:
         pattern = re.escape(self.pattern)
         for place, form in _PLACES.items():
             pattern = pattern.replace(re.escape(f"{{{place}}}"), f"(?P<{place}>{form})")
-        return re.fullmatch(pattern, name)
+        return re.compile(pattern)
+
+    def match(self, name: str) -> re.Match[str] | None:
+        return self._form.fullmatch(name)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
+from anymc3d.models.backbone_protocol import BackboneOutput
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
-from anymc3d.models.vit import REMEMBERED_SIZES, ViTOutput, attend
+from anymc3d.models.vit import REMEMBERED_SIZES, attend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +216,7 @@ class SiglipVision(CastWeights):
 
     def forward(
         self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
-    ) -> ViTOutput:
+    ) -> BackboneOutput:
         """Encode normalised images (B, 3, H, W); see :class:`anymc3d.models.backbone_protocol.Backbone`.
 
         The block after the last layer is the pooling head; its map has the probe's attention in the first row.
@@ -237,7 +238,9 @@ class SiglipVision(CastWeights):
         pooled, probabilities = self.head(tokens, self.config.layers in attention_blocks)
         if probabilities is not None:
             attention[self.config.layers] = probabilities
-        return ViTOutput(pooled if class_token_only else torch.cat([pooled.to(tokens.dtype), tokens], dim=1), attention)
+        return BackboneOutput(
+            pooled if class_token_only else torch.cat([pooled.to(tokens.dtype), tokens], dim=1), attention
+        )
 
 
 def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
