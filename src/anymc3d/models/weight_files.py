@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -58,7 +59,7 @@ def read_weights(path: Path) -> tuple[BackboneConfig, dict[str, Tensor]]:
     if is_pickle(file):
         raise BackboneError(f"{file} is a pickle and is never opened here; convert it: anymc3d backbone import {file}")
     try:
-        config, tensors = canonical_state(read_safetensors(file))
+        config, tensors = canonical_state(read_safetensors(file, leave_out=unused_tensors))
         if path.is_dir() and (path / "config.json").is_file():
             check_settings(_read_settings(path / "config.json"), config)
     except BackboneError as error:
@@ -94,8 +95,13 @@ def read_names(file: Path) -> list[str]:
         raise BackboneError(f"not a readable safetensors file ({error})") from error
 
 
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, but those that are known and not used.
+def read_safetensors(
+    file: Path, *, leave_out: Callable[[list[str]], Collection[str]] | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Args:
+        leave_out: from all names those that are not read: a language encoder can be as large as what is wanted.
 
     Raises:
         BackboneError: it cannot be read, or is not a safetensors file.
@@ -105,7 +111,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
             raise BackboneError(f"{file.stat().st_size} bytes are more than the {MAX_WEIGHT_BYTES} a backbone can have")
         with safe_open(file, framework="pt") as opened:
             names = list(opened.keys())
-            unused = set(unused_tensors(names))  # a language encoder can be as large as the image encoder
+            unused = set(leave_out(names)) if leave_out is not None else set()
             return {name: opened.get_tensor(name) for name in names if name not in unused}
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise BackboneError(f"not a readable safetensors file ({error})") from error

@@ -18,9 +18,9 @@ from torch import Tensor
 from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
 from anymc3d.home import home_folder
-from anymc3d.models.pth import PICKLE_SUFFIXES, convert_pth
+from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import NAME_PATTERN
-from anymc3d.models.weight_files import file_sha256, read_safetensors, weights_file
+from anymc3d.models.weight_files import file_sha256, is_pickle, read_safetensors, weights_file
 from anymc3d.models.zoo.published import Conversion, convert, network_fingerprint, recognise
 from anymc3d.models.zoo.published_table import PUBLISHED, Published
 
@@ -183,7 +183,7 @@ def _save(name: str, conversion: Conversion, *, origin: str) -> NetworkRecord:
 
 
 def _read_any(file: Path) -> Mapping[str, Tensor]:
-    if file.suffix not in PICKLE_SUFFIXES:
+    if not is_pickle(file):
         return read_safetensors(file)
     with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
         converted = Path(folder) / MODEL

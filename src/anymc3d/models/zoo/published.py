@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.fingerprint import fingerprint, layout_fingerprint
-from anymc3d.models.layouts import PRECISIONS
+from anymc3d.models.layout_rules import PRECISIONS
 from anymc3d.models.zoo.published_table import PUBLISHED, Published
 from anymc3d.models.zoo.table import zoo_entry
 
