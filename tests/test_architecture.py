@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     },
     {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate", "pseudonyms", "page"},
     {"plugin_card", "plugins", "ensembles", "calibrating", "peft_folder", "size_leak", "evaluation", "segmenters"},
-    {"train", "plan", "predict", "cohort", "doctor", "explain", "adapters", "recipes", "vlm3d"},
+    {"train", "plan", "predict", "cohort", "doctor", "explain", "adapters", "recipes", "vlm3d", "pandx"},
     {"report", "benchmark"},
     {"demo"},
     {"cli", "__main__"},

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
     "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
     "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
+    "pandx": ("anymc3d.cli.pandx", "PanDx for pancreatic cancer: nnU-Net draws, this makes scores of it"),
     "vlm3d": ("anymc3d.cli.vlm3d", "the VLM3D challenge: train an ensemble, results.json, its metrics, its container"),
 }
 

@@ -48,7 +48,7 @@ class ProgramSegmenter:
     def identity(self) -> str:
         """Sha256 (hex) over the program's own version, organs and model."""
         try:
-            version = _run([self.program, "--version"], _VERSION_TIMEOUT_S).strip()
+            version = run_program([self.program, "--version"], _VERSION_TIMEOUT_S, TOTALSEGMENTATOR).strip()
         except ScanError:
             version = "unknown"  # releases before 2.0.5 do not say
         facts = {"totalsegmentator": version, "organs": self.organs, "fast": self.fast}
@@ -64,7 +64,7 @@ class ProgramSegmenter:
             given, made = Path(folder) / "scan.nii.gz", Path(folder) / "organs"
             nibabel.save(nibabel.Nifti1Image(scan.voxels, scan.affine), given)
             command = [self.program, "-i", str(given), "-o", str(made), "--roi_subset", *self.organs]
-            _run([*command, "--fast"] if self.fast else command, self.timeout_s)
+            run_program([*command, "--fast"] if self.fast else command, self.timeout_s, TOTALSEGMENTATOR)
             if not made.is_dir():
                 raise ScanError("TotalSegmentator ended well, but left no folder of organs; run it by hand to see why")
             try:
@@ -73,7 +73,19 @@ class ProgramSegmenter:
                 raise ScanError(f"TotalSegmentator ended well, but: {error.what}") from error
 
 
-def _run(command: Sequence[str], timeout_s: int) -> str:
+@dataclass(frozen=True)
+class ProgramWords:
+    """What messages call a program, and what they advise when it does not start or is too slow."""
+
+    name: str
+    not_started: str
+    too_slow: str
+
+
+TOTALSEGMENTATOR = ProgramWords("TotalSegmentator", "check roi.program", "raise roi.timeout_s, or set roi.fast: true")
+
+
+def run_program(command: Sequence[str], timeout_s: float, words: ProgramWords) -> str:
     """Run a program to its end and return what it printed; its children end with it.
 
     Raises:
@@ -90,19 +102,18 @@ def _run(command: Sequence[str], timeout_s: int) -> str:
             start_new_session=True,
         )
     except OSError as error:
-        raise ScanError(f"TotalSegmentator cannot be started ({error.strerror}); check roi.program") from error
+        raise ScanError(f"{words.name} cannot be started ({error.strerror}); {words.not_started}") from error
     with process:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            what = f"TotalSegmentator took more than {timeout_s} s"
-            raise ScanError(f"{what}; raise roi.timeout_s, or set roi.fast: true") from None
+            raise ScanError(f"{words.name} took more than {timeout_s:g} s; {words.too_slow}") from None
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode != 0:
         tail = " ".join((err or out).split())[-_TAIL:] or "it printed nothing"
-        raise ScanError(f"TotalSegmentator ended with exit code {process.returncode}: {tail}")
+        raise ScanError(f"{words.name} ended with exit code {process.returncode}: {tail}")
     return out
