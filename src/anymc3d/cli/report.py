@@ -14,12 +14,14 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.pseudonyms import Pseudonyms
+    from anymc3d.report.heated import Heater
     from anymc3d.report.run import FiguresFacts
     from anymc3d.report.study import StudyFacts
 
 DEFAULT_WORST = 6
 OF_A_STUDY = ("plugin", "input", "case", "method", "backbone", "series", "mask", "center", "segmenter", "split")
 OF_FIGURES = ("predictions", "manifest", "task")
+OF_HEAT = ("plugin", "method", "backbone", "segmenter")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures.add_argument("--groups", metavar="COL[,COL…]", help="of a run: also figures per value of these columns")
     figures.add_argument(
         "--worst", type=int, default=DEFAULT_WORST, metavar="N", help=f"most confident errors ({DEFAULT_WORST})"
+    )
+    figures.add_argument(
+        "--heat",
+        action="store_true",
+        help="the worst cases under their heat, some seconds each (of an evaluation: with its plugin, -p)",
     )
     add_pseudonymize(parser, "name cases by keyed pseudonyms in place of their ids")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report of the same")
@@ -89,6 +96,12 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
     """Refuse options that this kind of report would ignore."""
     wrong = OF_FIGURES if kind == "case" else OF_A_STUDY
     wrong = (*wrong, "groups") if kind != "run" else (*wrong, *OF_FIGURES)
+    if kind == "case":
+        wrong = (*wrong, "heat")
+    elif args.heat:
+        wrong = tuple(name for name in wrong if name not in OF_HEAT or (name == "plugin" and kind == "run"))
+        if kind == "evaluation" and not (args.plugin and args.predictions):
+            raise UsageError("--heat: of an evaluation expected its plugin (-p), --predictions and --manifest too")
     given = [name for name in wrong if getattr(args, name)]
     if given:
         what = {"case": "a study", "run": "a training run", "evaluation": "an evaluation"}[kind]
@@ -116,9 +129,10 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
 def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None) -> FiguresFacts:
     from anymc3d.report.run import of_evaluation, of_run
 
+    heater = _heater(args, kind) if args.heat and args.worst else None
     if kind == "run":
         groups = [name.strip() for name in (args.groups or "").split(",") if name.strip()]
-        return of_run(args.folder, groups=groups, worst=args.worst, pseudonyms=pseudonyms)
+        return of_run(args.folder, groups=groups, worst=args.worst, pseudonyms=pseudonyms, heater=heater)
     return of_evaluation(
         args.folder,
         predictions=args.predictions,
@@ -126,7 +140,22 @@ def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None)
         task=args.task,
         worst=args.worst,
         pseudonyms=pseudonyms,
+        heater=heater,
     )
+
+
+def _heater(args: argparse.Namespace, kind: str) -> Heater:
+    from anymc3d.explain.methods import check_method
+    from anymc3d.plugins import load_plugin
+    from anymc3d.predict import Predictor
+    from anymc3d.report.heated import Heater
+    from anymc3d.report.run import plugin_of_run
+
+    method = args.method or DEFAULT_METHOD
+    check_method(method)
+    plugin = plugin_of_run(args.folder) if kind == "run" else load_plugin(args.plugin)
+    predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
+    return Heater(predictor, method)
 
 
 def _one_case(args: argparse.Namespace) -> Case:

@@ -27,9 +27,10 @@ from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.heat import Explanation, Heat, explain_case
-from anymc3d.explain.picture import draw_heat
+from anymc3d.explain.picture import draw_heat, grey_window
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.folders import claim, locked
+from anymc3d.plugin_card import PluginCard
 from anymc3d.predict import Predictor
 from anymc3d.tables import write_table
 from anymc3d.version import __version__
@@ -177,7 +178,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         )
         scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
         heatmaps = [
-            _write(folder, heat, found, settings, writer)
+            _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
             | {"scores": {key: _finite(value) for key, value in row.items()}}
             for heat, row in zip(found.heats, scores, strict=True)
         ]
@@ -218,7 +219,12 @@ def _finite(value: float) -> float | None:
 
 
 def _write(
-    folder: Path, heat: Heat, found: Explanation, settings: ExplainSettings, dicom: DicomWriter | None
+    folder: Path,
+    heat: Heat,
+    found: Explanation,
+    settings: ExplainSettings,
+    card: PluginCard,
+    dicom: DicomWriter | None,
 ) -> dict[str, Any]:
     stem = heat_stem(heat)
     files = [f"{stem}.nii.gz"]
@@ -232,7 +238,9 @@ def _write(
         title = (
             f"{heat.label}: probability {prediction.probabilities[heat.label]:.2f}{kind} · {heat.method}, {heat.view}"
         )
-        draw_heat(folder / f"{stem}.png", heat, found.scans[heat.column], title)
+        scan = found.scans[heat.column]
+        low, high, _ = grey_window(card, heat.column, scan)
+        draw_heat(folder / f"{stem}.png", heat, scan, title, (low, high))
     return {
         "label": heat.label,
         "view": heat.view,

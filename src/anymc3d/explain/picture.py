@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anymc3d import atomic
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.explain.heat import Heat
+from anymc3d.plugin_card import PluginCard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +20,30 @@ if TYPE_CHECKING:
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 HEAT_COLOURS = "inferno"
 OPACITY = 0.6
+SOFT_TISSUE_HU = (-160.0, 240.0)
 CAPTION = "Heat is where the classifier looked, not where disease is. The patient's right is on the left. Research use."
 
 
-def draw_heat(path: Path, heat: Heat, scan: Volume, title: str) -> None:
-    """Write one PNG, atomically: above the scan alone, below under the heat; crosses mark the peak."""
+def grey_window(card: PluginCard | None, column: str, scan: Volume) -> tuple[float, float, str]:
+    """What is black, what is white, and how that is said: the plugin's first window of that scan, of a CT without one
+    the soft tissues, otherwise percentiles."""
+    views = {} if card is None else card.preprocessing
+    windows = next((view.windows for view in views.values() if view.image == column and view.windows), ())
+    if windows:
+        low, high = windows[0]
+        return float(low), float(high), f"grey from {low:g} to {high:g}, the plugin's window"
+    if scan.modality == "CT":
+        low, high = SOFT_TISSUE_HU
+        return low, high, f"grey from {low:g} to {high:g} HU"
+    low, high = (float(v) for v in np.nanpercentile(scan.voxels, (0.5, 99.5)))
+    return low, high, "grey from the 0.5th to the 99.5th percentile"
+
+
+def draw_heat(path: Path, heat: Heat, scan: Volume, title: str, grey: tuple[float, float]) -> None:
+    """Write one PNG, atomically: above the scan alone, below under the heat; crosses mark the peak.
+
+    ``grey``: what is black and what is white.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,7 +55,6 @@ def draw_heat(path: Path, heat: Heat, scan: Volume, title: str) -> None:
     figure = Figure(figsize=(9.6, 7.2), layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3, width_ratios=widths)
-    grey = tuple(float(v) for v in np.percentile(ras.voxels, (0.5, 99.5)))
     for column, (plane, across) in enumerate(PLANES.items()):
         index = int(peak[across])
         picture, cut = plane_of(ras.voxels, across, index), plane_of(values, across, index)

@@ -15,6 +15,6 @@ PLOT_STYLE = """
 .legend { list-style: none; padding: 0 0 0 .3rem; margin: .2rem 0 0; font-size: .875rem; }
 table { font-size: .9375rem; }
 @media print { .wide { overflow: visible; } .wide table { font-size: 8pt; } .wide th, .wide td { padding: .2rem; }
-  .plot .grid { stroke: #ccc; } }
+  .plot .grid { stroke: #ccc; } .charts { grid-template-columns: repeat(3, 1fr); gap: .5rem; break-inside: avoid; } }
 .charts { align-items: start; } h3 { margin-top: 1rem; } article h3 { margin-top: 0; }
 """

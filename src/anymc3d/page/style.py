@@ -45,5 +45,6 @@ svg line { stroke: var(--line); } svg text { fill: var(--quiet); font-size: 11px
 footer { margin-top: 2.5rem; color: var(--quiet); font-size: .875rem; }
 @media print { :root { --page: #fff; --text: #000; --quiet: #444; --line: #999; --card: #fff; --bar: #335;
   --error: #a00; --warning: #740; --note: #247; --fine: #063; }
-  body { max-width: none; padding: 0; font-size: 10pt; } details > p { display: block; } }
+  body { max-width: none; padding: 0; font-size: 10pt; } details > p { display: block; }
+  h2, h3, caption { break-after: avoid; } tr { break-inside: avoid; } p, li { orphans: 3; widows: 3; } }
 """

@@ -40,7 +40,7 @@ def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
     failed = next((row for row in own if row["metric"] == "failed_cases" and _number(row["value"])), None)
     if failed is not None:
         parts.append(paragraph(f"{text_of(failed['value'])} of {failed['n']} cases have no prediction."))
-    reasons = list(dict.fromkeys(_reason(row) for row in own if row["metric"] in {**FREE, **DECIDED} and row["reason"]))
+    reasons = _reasons(own)
     if reasons:
         parts.append(paragraph("Without value or interval: " + "; ".join(reasons) + ".", "quiet"))
     return "\n".join(parts)
@@ -106,7 +106,7 @@ def _table(
     for key, cells in lines.items():
         first = next(iter(cells.values()))
         positive = text_of(first["n_positive"])
-        cases = text_of(first["n"]) + (f" ({positive} positive)" if positive else "")
+        cases = text_of(first["n"]) + (f" ({positive}{_STAY}positive)" if positive else "")
         front = [*key[: len(keys)], *([key[-2]] if several else []), cases]
         body.append([*front, *(cell_of(cells.get(name)) for name in shown)])
     titles = [*columns, *(metrics[name] for name in shown)]
@@ -118,10 +118,24 @@ def _table(
     return table(title, heads, rows)
 
 
-def _reason(row: Row) -> str:
-    point = f" at {row['operating_point']}" if row["operating_point"] else ""
-    label = f" of {row['label']}" if row["label"] else ""
-    return f"{({**FREE, **DECIDED})[str(row['metric'])]}{label}{point}: {row['reason']}"
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Why values or intervals are missing; labels that share a reason are named together."""
+    names = {**FREE, **DECIDED}
+    labels: dict[tuple[str, str, str], list[str]] = {}
+    of_metric: dict[str, set[str]] = {}
+    for row in rows:
+        metric, label = str(row["metric"]), str(row["label"] or "")
+        if metric in names and label:
+            of_metric.setdefault(metric, set()).add(label)
+        if metric in names and row["reason"]:
+            found = labels.setdefault((metric, str(row["operating_point"] or ""), str(row["reason"])), [])
+            found += [label] if label not in found else []
+    said = []
+    for (metric, point, reason), own in labels.items():
+        which = "every label" if len(own) > 1 and set(own) == of_metric[metric] else ", ".join(own)
+        of_labels, at = (f" of {which}" if which else ""), (f" at {point}" if point else "")
+        said.append(f"{names[metric]}{of_labels}{at}: {reason}")
+    return said
 
 
 def _number(value: object) -> float | None:

@@ -11,14 +11,16 @@ import numpy as np
 from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
-from anymc3d.errors import AnyMC3DError, ScanError
+from anymc3d.data.volume import Volume
+from anymc3d.errors import AnyMC3DError, ScanError, UsageError
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.explain.picture import PLANES
-from anymc3d.report.planes import still
-from anymc3d.report.volumes import Grey, grey_values, jpeg
+from anymc3d.explain.picture import PLANES, grey_window
+from anymc3d.report.heated import Heater
+from anymc3d.report.planes import peak_of, still
+from anymc3d.report.volumes import Grey, Reduced, grey_values, jpeg
 
-PICTURE_PIXELS = 224
+PICTURE_PIXELS, HEAT_PIXELS = 224, 128
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,23 @@ class Hard:
     answer: str
     of_truth: float
     is_wrong: bool
+    output: str = ""
+    """The plugin's output that gave the answer: the label, or ``column=class``."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Whose picture it is."""
+        return self.case, self.plugin, self.label
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Three planes through the middle of a scan as one JPEG, or why there is none."""
+    """Three planes of a scan as one JPEG, or why there is none: through the middle; with heat through its highest
+    voxel, above the scan alone and below under the heat."""
 
     jpeg: bytes
     problem: str = ""
+    has_heat: bool = False
 
 
 def hardest(one: PluginPredictions, targets: Floats, cases: Sequence[str], most: int) -> tuple[list[Hard], int]:
@@ -70,10 +81,9 @@ def _of_labels(one: PluginPredictions, targets: Floats, cases: Sequence[str]) ->
         probability = float(one.probabilities[i, j])
         names = ("negative", "positive")
         of_truth = probability if is_positive else 1 - probability
-        hard = Hard(
-            cases[i], one.plugin, one.labels[j], names[is_positive], names[decided], of_truth, is_positive != decided
-        )
-        found.append(hard)
+        answer, label = names[decided], one.labels[j]
+        wrong = is_positive != decided
+        found.append(Hard(cases[i], one.plugin, label, names[is_positive], answer, of_truth, wrong, label))
     return found
 
 
@@ -86,32 +96,57 @@ def _of_classes(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -
     for i in np.flatnonzero(known):
         truth, decided = int(targets[i].argmax()), int(one.decisions[i].argmax())
         of_truth = float(one.probabilities[i, truth])
-        found.append(Hard(cases[i], one.plugin, column, classes[truth], classes[decided], of_truth, truth != decided))
+        answer, wrong = classes[decided], truth != decided
+        output = one.labels[decided]
+        found.append(Hard(cases[i], one.plugin, column, classes[truth], answer, of_truth, wrong, output))
     return found
 
 
-def picture_of(case: Case | None) -> Picture:
-    """Draw the middle planes of a case's first scan; a scan that cannot be read is said, not an error."""
+def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | None = None) -> Picture:
+    """Draw a case's first scan; a scan that cannot be read is said, not an error.
+
+    With a heater the heat of the answer ``hard`` lies over it.
+
+    Raises:
+        UsageError: the heater's plugin does not know the label.
+    """
     if case is None or not case.images:
         return Picture(b"", "the manifest names no scan")
-    column = next(iter(case.images))
     try:
-        volume = CaseScans(case).volume(column)
+        heated = None if heater is None or hard is None else heater.heat(case, hard.plugin, hard.output)
+        volume = CaseScans(case).volume(next(iter(case.images))) if heated is None else heated[0]
+    except UsageError:
+        raise
     except ScanError as error:
         return Picture(b"", f"the scan cannot be read here ({error.what})")
     except (AnyMC3DError, MemoryError, OSError) as error:
         return Picture(b"", f"the scan cannot be read here ({type(error).__name__})")
-    low, high = (float(v) for v in np.nanpercentile(volume.voxels, (0.5, 99.5)))
+    card = None if heater is None else heater.predictor.plugins[0].card
+    low, high, _ = grey_window(card, "" if heated is None else heated[1].column, volume)
     reduced = grey_values(volume, low, high)
-    stills = [
-        still(plane, reduced, reduced.grey.shape[across] // 2, None, PICTURE_PIXELS) for plane, across in PLANES.items()
-    ]
-    return Picture(jpeg(_side_by_side(stills)))
+    if heated is None:
+        middle = {plane: reduced.grey.shape[across] // 2 for plane, across in PLANES.items()}
+        return Picture(jpeg(_side_by_side(_stills(reduced, middle, None))))
+    values = Volume(voxels=heated[1].values, affine=heated[1].affine)
+    peak = peak_of(values, reduced).index
+    through = {plane: peak[across] for plane, across in PLANES.items()}
+    heat = grey_values(values, 0.0, 1.0, HEAT_PIXELS).grey
+    rows = [_side_by_side(_stills(reduced, through, layer)) for layer in (None, heat)]
+    return Picture(jpeg(np.concatenate(rows)), has_heat=True)
 
 
-def pictures_of(hard: Sequence[Hard], cases: Mapping[str, Case]) -> dict[str, Picture]:
-    """One picture per case."""
-    return {name: picture_of(cases.get(name)) for name in dict.fromkeys(one.case for one in hard)}
+def _stills(scan: Reduced, through: Mapping[str, int], heat: Grey | None) -> list[Grey]:
+    return [still(plane, scan, index, heat, PICTURE_PIXELS) for plane, index in through.items()]
+
+
+def pictures_of(
+    hard: Sequence[Hard], cases: Mapping[str, Case], heater: Heater | None = None
+) -> dict[tuple[str, str, str], Picture]:
+    """One picture per answer; without heat one per case, which its answers share."""
+    if heater is not None:
+        return {one.key: picture_of(cases.get(one.case), one, heater) for one in hard}
+    drawn = {name: picture_of(cases.get(name)) for name in dict.fromkeys(one.case for one in hard)}
+    return {one.key: drawn[one.case] for one in hard}
 
 
 def _side_by_side(stills: Sequence[Grey]) -> Grey:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.volume import Volume, to_ras
 from anymc3d.explain.picture import HEAT_COLOURS, OPACITY, PLANES, plane_of
 from anymc3d.report.volumes import Grey, Reduced
 
@@ -18,6 +20,14 @@ SIDES: Mapping[str, tuple[str, str, str, str]] = {
 """Plane -> the patient's side at the left, right, top and bottom edge of its picture."""
 _AXES = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 """Plane -> the volume axes that run along the picture's width and height."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The hottest voxel of a map, as indices of the reduced scan."""
+
+    index: tuple[int, int, int]
+    is_flat: bool
 
 
 def palette() -> NDArray[np.uint8]:
@@ -52,6 +62,20 @@ def still(plane: str, scan: Reduced, index: int, heat: Grey | None, longest: int
         alpha = (OPACITY * np.clip(values / 255 * 1.5, 0, 1))[:, :, None]
         colour = colour * (1 - alpha) + palette()[values] * alpha
     return colour.round().astype(np.uint8)
+
+
+def peak_of(heat: Volume, scan: Reduced) -> Peak:
+    """Where the page starts: the highest voxel, or the middle where a map is flat."""
+    values = to_ras(heat).voxels
+    if float(values.max()) <= float(values.min()):
+        x, y, z = (size // 2 for size in scan.grey.shape)
+        return Peak((x, y, z), True)
+    index = np.unravel_index(int(values.argmax()), values.shape)
+    x, y, z = (
+        min(int((i + 0.5) * now / before), now - 1)
+        for i, now, before in zip(index, scan.grey.shape, values.shape, strict=True)
+    )
+    return Peak((x, y, z), False)
 
 
 def _upright(values: Grey, plane: str, index: int) -> Grey:

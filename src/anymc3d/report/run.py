@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from anymc3d.evaluate.study_rows import ALL, COLUMNS
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluation import CURVES, METRICS, RECORD, draw, read_labels
 from anymc3d.plugin_card import PluginCard
-from anymc3d.plugins import load_plugin
+from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
+from anymc3d.report.heated import Heater
 from anymc3d.report.place import read_record
 from anymc3d.tables import read_table
 from anymc3d.task_file import read_task
@@ -50,7 +51,7 @@ class HardFacts:
 
     cases: tuple[Hard, ...] = ()
     num_wrong: int = 0
-    pictures: Mapping[str, Picture]
+    pictures: Mapping[tuple[str, str, str], Picture]
     missing: str = ""
 
 
@@ -72,19 +73,23 @@ class FiguresFacts:
     warnings: tuple[str, ...] = ()
 
 
-def of_run(folder: Path, *, groups: Sequence[str], worst: int, pseudonyms: Pseudonyms | None) -> FiguresFacts:
+def of_run(
+    folder: Path,
+    *,
+    groups: Sequence[str],
+    worst: int,
+    pseudonyms: Pseudonyms | None,
+    heater: Heater | None = None,
+) -> FiguresFacts:
     """Read a finished training run; its curves are those of the validation split.
+
+    ``heater``: draws heat over the hardest cases.
 
     Raises:
         UsageError: the run has not finished, or its tables do not fit each other.
         PluginError: its plugin is damaged.
     """
-    files = RunFolder(folder)
-    if not files.plugin.is_file():
-        raise UsageError(
-            f"{folder}: this training run has not finished; 'anymc3d train' with the same words resumes it"
-        )
-    plugin = load_plugin(files.plugin)
+    files, plugin = RunFolder(folder), plugin_of_run(folder)
     card = plugin.card
     predictions = [{**row, "plugin": card.name} for row in read_table(files.predictions)]
     predicted = {row["case"] for row in predictions}
@@ -108,13 +113,28 @@ def of_run(folder: Path, *, groups: Sequence[str], worst: int, pseudonyms: Pseud
             )
             for drawn in draw(study, Sampling())
         ),
-        hard=_hard(predictions, labels, files.manifest, [card.labels], worst, pseudonyms),
+        hard=_hard(predictions, labels, files.manifest, [card.labels], worst, pseudonyms, heater),
         identity=f"run {_sha256(files.record)}",
         card=card,
         plugin_hash=plugin.hash,
         log=tuple(read_table(files.log_csv)),
         warnings=tuple(study.warnings),
     )
+
+
+def plugin_of_run(folder: Path) -> Plugin:
+    """The plugin of a finished training run.
+
+    Raises:
+        UsageError: the run has not finished.
+        PluginError: its plugin is damaged.
+    """
+    path = RunFolder(folder).plugin
+    if not path.is_file():
+        raise UsageError(
+            f"{folder}: this training run has not finished; 'anymc3d train' with the same words resumes it"
+        )
+    return load_plugin(path)
 
 
 def of_evaluation(
@@ -125,6 +145,7 @@ def of_evaluation(
     task: Path | None,
     worst: int,
     pseudonyms: Pseudonyms | None,
+    heater: Heater | None = None,
 ) -> FiguresFacts:
     """Read what ``anymc3d evaluate`` wrote; with its predictions and manifest also the hardest cases.
 
@@ -145,7 +166,7 @@ def of_evaluation(
         split=splits[0] if splits else "",
         rows=tuple(rows),
         curves=tuple(_read_curves(folder / CURVES)),
-        hard=_hard_of_tables(record, predictions, manifest, task, worst, pseudonyms),
+        hard=_hard_of_tables(record, predictions, manifest, task, worst, pseudonyms, heater),
         identity=identity,
     )
 
@@ -157,6 +178,7 @@ def _hard_of_tables(
     task: Path | None,
     worst: int,
     pseudonyms: Pseudonyms | None,
+    heater: Heater | None,
 ) -> HardFacts:
     if predictions is None or manifest is None:
         if predictions is not None or manifest is not None:
@@ -170,7 +192,7 @@ def _hard_of_tables(
         if _sha256(path) != record.get(option):
             raise UsageError(f"--{option}: {path} is not the table that this evaluation was made from")
     known = [] if task is None else [read_task(task).labels]
-    return _hard(read_table(predictions), _evaluated(read_labels(manifest)), manifest, known, worst, pseudonyms)
+    return _hard(read_table(predictions), _evaluated(read_labels(manifest)), manifest, known, worst, pseudonyms, heater)
 
 
 def _evaluated(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -186,6 +208,7 @@ def _hard(
     known: Sequence[LabelSettings],
     worst: int,
     pseudonyms: Pseudonyms | None,
+    heater: Heater | None,
 ) -> HardFacts:
     if worst == 0:
         return HardFacts(pictures={}, missing="Not asked for (--worst 0).")
@@ -199,14 +222,12 @@ def _hard(
     kept = [hard for hard in found if hard.is_wrong] or found
     kept = sorted(kept, key=lambda hard: (hard.of_truth, hard.case, hard.label))[:worst]
     cases = {case.id: case for case in _cases(manifest)}
-    pictures = pictures_of(kept, cases)
-    if pseudonyms is None:
-        return HardFacts(cases=tuple(kept), num_wrong=num_wrong, pictures=pictures)
-    names = {case: pseudonyms.case(case) for case in pictures}
-    hidden = tuple(
-        Hard(names[one.case], one.plugin, one.label, one.truth, one.answer, one.of_truth, one.is_wrong) for one in kept
-    )
-    return HardFacts(cases=hidden, num_wrong=num_wrong, pictures={names[k]: v for k, v in pictures.items()})
+    pictures = pictures_of(kept, cases, heater)
+    if pseudonyms is not None:
+        hidden = {one: replace(one, case=pseudonyms.case(one.case)) for one in kept}
+        pictures = {hidden[one].key: pictures[one.key] for one in kept}
+        kept = list(hidden.values())
+    return HardFacts(cases=tuple(kept), num_wrong=num_wrong, pictures=pictures)
 
 
 def _cases(manifest: Path) -> tuple[Case, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from anymc3d.evaluate.study_rows import ALL
+from anymc3d.explain.folder import NOTICE
 from anymc3d.page.document import RESEARCH_ONLY, data_url, document, listing, paragraph, section, table, tiles
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.page.plots import Line, Plot, draw
@@ -181,21 +182,31 @@ def _hardest(hard: HardFacts) -> Iterator[str]:
         yield paragraph("No answer was wrong. These came nearest to it:")
     else:
         yield paragraph(f"{hard.num_wrong} answers were wrong; of these the most confident {len(hard.cases)}:")
+    has_heat = any(picture.has_heat for picture in hard.pictures.values())
+    what = (
+        "planes through the highest heat of the answer, above without and below with it"
+        if has_heat
+        else ("the middle planes of the case's first scan")
+    )
     yield paragraph(
-        "Pictures are the middle planes of the case's first scan, 8 bit, the patient's right on the left. Look here "
-        "for wrong labels, broken scans and what the classifier does not understand.",
+        f"Pictures are {what}, 8 bit, the patient's right on the left. Look here for wrong labels, broken scans and "
+        "what the classifier does not understand.",
         "quiet",
     )
+    if has_heat:
+        yield paragraph(NOTICE.capitalize() + ".", "quiet")
     several = len({one.plugin for one in hard.cases}) > 1
     for one in hard.cases:
         yield _card_of(one, hard, several)
 
 
 def _card_of(one: Hard, hard: HardFacts, several: bool) -> str:
-    picture = hard.pictures[one.case]
+    picture = hard.pictures[one.key]
     plugin = f", plugin {one.plugin}" if several else ""
     if picture.jpeg:
         alt = f"Case {one.case}: axial, coronal and sagittal plane through the middle of its scan"
+        if picture.has_heat:
+            alt = f"Case {one.case}: axial, coronal and sagittal plane, alone and under the heat of {one.output}"
         shown = f'<img src="{data_url(picture.jpeg, "jpeg")}" alt="{escape(alt)}">'
     else:
         shown = paragraph(f"No picture: {picture.problem}.", "quiet")

@@ -39,6 +39,8 @@ STYLE = """
 .meter { width: 100%; min-width: 4.5rem; max-width: 12rem; height: 1.1rem; display: block; }
 .meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
+@media (max-width: 30rem) { #answer ~ .wide th, #answer ~ .wide td { font-size: .8rem; padding: .25rem .2rem; }
+  .meter { min-width: 3rem; } }
 .yes { font-weight: 700; } .attention svg text { font-size: 12px; }
 .bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 2rem; }
 .attention { max-width: 30rem; }

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-from anymc3d.data.volume import Volume, to_ras
-from anymc3d.explain.picture import OPACITY, PLANES
+from anymc3d.data.volume import Volume
+from anymc3d.explain.picture import OPACITY, PLANES, grey_window
 from anymc3d.page.document import data_url, paragraph
-from anymc3d.report.planes import SIDES, palette, size_mm, still
+from anymc3d.report.planes import SIDES, Peak, palette, peak_of, size_mm, still
 from anymc3d.report.study import StudyFacts
 from anymc3d.report.volumes import Reduced, Sheet, grey_values, heat_sheets, jpeg, scan_sheet
 
 STILL_PIXELS = 320
 _MAX_MAPS = 40
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The hottest voxel of a map, as indices of the reduced scan."""
-
-    index: tuple[int, int, int]
-    is_flat: bool
 
 
 def viewer(facts: StudyFacts) -> str:
@@ -35,7 +26,7 @@ def viewer(facts: StudyFacts) -> str:
     """
     maps = facts.maps[:_MAX_MAPS]
     scan = facts.scans[maps[0].column]
-    low, high, how = grey_window(facts, maps[0].column, scan)
+    low, high, how = grey_window(facts.card, maps[0].column, scan)
     sheet, reduced = scan_sheet(scan, low, high)
     volumes = [Volume(voxels=heat.values, affine=heat.affine) for heat in maps]
     sheets = heat_sheets(volumes)
@@ -78,17 +69,6 @@ def _json_in_html(data: dict[str, object]) -> str:
     return json.dumps(data).replace("<", "\\u003c")
 
 
-def grey_window(facts: StudyFacts, column: str, scan: Volume) -> tuple[float, float, str]:
-    """What is black and what is white: the plugin's first window of that scan, otherwise percentiles."""
-    views = {} if facts.card is None else facts.card.preprocessing
-    windows = next((view.windows for view in views.values() if view.image == column and view.windows), ())
-    if windows:
-        low, high = windows[0]
-        return float(low), float(high), f"grey from {low:g} to {high:g}, the plugin's window"
-    low, high = (float(v) for v in np.nanpercentile(scan.voxels, (0.5, 99.5)))
-    return low, high, "grey from the 0.5th to the 99.5th percentile"
-
-
 def said(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
     """What the page shows less of than the files hold."""
     before, after = (" × ".join(map(str, shape)) for shape in (reduced.shape_before, sheet.shape))
@@ -99,20 +79,6 @@ def said(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
         f"Shown here, not for reading the scan: {smaller}, {kind}, {how}, axes turned to the patient's nearest; "
         f"the heat on {finer} points, which the NIfTI of 'anymc3d explain' holds in full."
     )
-
-
-def peak_of(heat: Volume, scan: Reduced) -> Peak:
-    """Where the page starts: the highest voxel, or the middle where a map is flat."""
-    values = to_ras(heat).voxels
-    if float(values.max()) <= float(values.min()):
-        x, y, z = (size // 2 for size in scan.grey.shape)
-        return Peak((x, y, z), True)
-    index = np.unravel_index(int(values.argmax()), values.shape)
-    x, y, z = (
-        min(int((i + 0.5) * now / before), now - 1)
-        for i, now, before in zip(index, scan.grey.shape, values.shape, strict=True)
-    )
-    return Peak((x, y, z), False)
 
 
 def _controls(facts: StudyFacts, labels: list[str], first: int) -> str:

@@ -13,7 +13,7 @@ VIEWER_STYLE = """
 .controls { display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: .5rem 0; } .controls[hidden] { display: none; }
 .control { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem; margin: .3rem 0; }
 .control input { flex: 1 1 8rem; min-width: 7rem; min-height: 1.75rem; accent-color: var(--bar); }
-.control output { min-width: 5.5rem; font-variant-numeric: tabular-nums; }
+.control output { min-width: 3rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 select, button { font: inherit; color: var(--text); background: var(--card); border: 1px solid var(--quiet);
   border-radius: .25rem; padding: .3rem .7rem; min-height: 2.2rem; max-width: 100%; }
 :focus-visible { outline: 3px solid var(--note); outline-offset: 2px; }
