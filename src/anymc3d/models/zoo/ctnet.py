@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.resnet import STAGE_WIDTHS, ResNet, ResNetConfig
 from anymc3d.models.zoo.volumes import Size, Sizes, check_whole
 
@@ -82,6 +83,7 @@ ENTRIES = (
         "computed tomography volumes, Medical Image Analysis, arXiv 2002.04752",
         channels=(1,),
         sizes=fixed_size(SIZE),
+        recipe=Recipe(optimizer="sgd", lr=1e-3, momentum=0.99, weight_decay=1e-7, loss="cross-entropy"),
         notes="made for a window from -1000 to 200 HU",
     ),
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import SliceRNN, equally_spaced, mean_over_slices, mlp_head, stacked
 
 NUM_SLICES, REACH = 15, 2
@@ -57,8 +58,10 @@ ENTRIES = (
         licence="Apache-2.0 (weights), none stated (winner's code; written anew from the write-up)",
         citation="RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha), Kaggle discussion 362607",
         channels=(1,),
+        recipe=Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy"),
         notes="type 1 without the mask as a sixth channel: crop to the region instead; trained on the mean logit of "
         "the slices, where the winner repeats the label for each; not here: its segmentation stage, mix-up, shuffled "
-        "slices, and type 2, which needs seven vertebrae; training needs two slices in a batch",
+        "slices, and type 2, which needs seven vertebrae; training needs two slices in a batch; weight decay: the "
+        "default of AdamW, none is published",
     ),
 )

@@ -15,6 +15,7 @@ from anymc3d.models.classifier import to_backbone_input
 from anymc3d.models.zoo.coat import CoaTLite
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import AS_THEY_ARE, SliceRNN, triplets
 from anymc3d.models.zoo.volumes import Sizes
 
@@ -67,6 +68,7 @@ ENTRIES = (
         licence=f"{LICENCE}, Apache-2.0 (CoaT)",
         citation=CITATION,
         sizes=Sizes(rule="resize in plane", multiple=(1, CoaTLite.multiple, CoaTLite.multiple)),
+        recipe=Recipe(lr=1e-4, weight_decay=1e-6, loss="cross-entropy"),
         notes=f"{NOTES}; the GRU of 256 of its first models, some have 512",
     ),
     ZooEntry(
@@ -77,6 +79,7 @@ ENTRIES = (
         weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
         licence=f"{LICENCE}, Apache-2.0 (weights)",
         citation=CITATION,
+        recipe=Recipe(lr=2e-4, weight_decay=1e-6, loss="cross-entropy"),
         notes=f"{NOTES}; an LSTM as in its code, the write-up says GRU",
     ),
 )

@@ -14,6 +14,7 @@ from anymc3d.models.recurrent_fusion import LSTMAttention
 from anymc3d.models.zoo.convnext import SMALL_DEPTHS, ConvNeXt
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import IMAGENET
 from anymc3d.models.zoo.volumes import Sizes, check_volume, packed
 
@@ -68,11 +69,12 @@ def rsna2024_efficientnet(
     return SliceAttention(encoder, num_logits, in_channels, multiple=1, generator=generator)
 
 
+RECIPE = Recipe(lr=1e-4)
 CITATION = "RSNA 2024 Lumbar Spine Degenerative Classification, first place (wadakoki), Kaggle write-up"
 NOTES = (
     "every slice of the view is one image (the winner has five around a predicted centre: crop to the region); "
     "ImageNet's mean and std; attention without a bias, which a softmax would not see; not here: the localisation "
-    "stages and the auxiliary attention that is trained with the true slice"
+    "stages and the auxiliary attention that is trained with the true slice; no recipe is published: AdamW at 1e-4"
 )
 
 ENTRIES = (
@@ -85,6 +87,7 @@ ENTRIES = (
         licence="MIT (ConvNeXt); the winner's code is not published, written from the write-up",
         citation=CITATION,
         sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
+        recipe=RECIPE,
         notes=NOTES,
     ),
     ZooEntry(
@@ -95,6 +98,7 @@ ENTRIES = (
         weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
         licence="Apache-2.0 (weights); the winner's code is not published, written from the write-up",
         citation=CITATION,
+        recipe=RECIPE,
         notes=NOTES,
     ),
 )
