@@ -6,6 +6,7 @@ a Slurm array and a Ray cluster. A killed job goes on where it stopped; a finish
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -18,12 +19,15 @@ from anymc3d import atomic
 from anymc3d.benchmark.plan import Trial
 from anymc3d.errors import AnyMC3DError, InterruptedRunError, RunFolderError
 from anymc3d.folders import claim, differing, locked
-from anymc3d.task_file import task_to_dict
+from anymc3d.settings_dict import to_plain
 
 logger = logging.getLogger(__name__)
 
 RECORD, RESULT, FAILURE = "job.json", "result.json", "failure.json"
 PREDICTIONS, FIGURES, TRIALS = "predictions", "figures", "trials"
+
+GRADE_POINTS = ("youden", "youden@test")
+"""Of figures by grade: the second as the paper's Table 8 seems to choose, and marked so (METHODS 10)."""
 
 State = Literal["waiting", "done", "failed"]
 
@@ -49,8 +53,9 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for an earlier result to be this job's."""
-        settings = [task_to_dict(replace(t.task, data=replace(t.task.data, manifest=""))) for t in self.trials]
-        found = {"kind": "benchmark job", "cases": self.cases_hash, "trials": settings}
+        tasks = [replace(trial.task, data=replace(trial.task.data, manifest="")) for trial in self.trials]
+        settings = {f"trial {index + 1}": off_default(task) for index, task in enumerate(tasks)}
+        found = {"kind": "benchmark job", "cases": self.cases_hash, **settings}
         return found if self.severity is None else found | {"severity": self.severity}
 
     def fingerprint(self) -> str:
@@ -80,6 +85,22 @@ class Outcome:
     state: State
     message: str = ""
     exit_code: int = 0
+
+
+def off_default(settings: Any) -> Any:
+    """Settings as JSON-ready data without what is at its default, so a version with more settings knows its jobs."""
+    if not dataclasses.is_dataclass(settings):
+        if isinstance(settings, Mapping):
+            return {key: off_default(value) for key, value in settings.items()}
+        return to_plain(settings)
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        if value != default:
+            found[field.name] = off_default(value)
+    return found
 
 
 def job_state(job: Job) -> Outcome:
@@ -155,13 +176,17 @@ def _work(job: Job, options: RunOptions) -> None:
 
 
 def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
-    """Predict the test cases, and return how many failed."""
+    """Predict the test cases, and return how many failed.
+
+    For figures by grade the validation cases too: their threshold, one for all grades, is chosen there.
+    """
     from anymc3d.cohort import predict_cohort
     from anymc3d.data.manifest import read_manifest
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
 
-    cases = [case for case in read_manifest(job.manifest, check_scans=False).cases if case.split == "test"]
+    wanted = ("test",) if job.severity is None else ("val", "test")
+    cases = [case for case in read_manifest(job.manifest, check_scans=False).cases if case.split in wanted]
     loaded = load_plugin(plugin)
     # A network of the zoo holds all its weights and takes no backbone.
     backbone = None if loaded.card.backbone is None else job.trials[0].task.backbone.name
@@ -174,12 +199,13 @@ def _evaluate(job: Job, chosen: int) -> None:
     from anymc3d.evaluate.study import StudySettings
     from anymc3d.evaluation import evaluate_predictions
 
+    by_grade = StudySettings(severity=(job.severity,), operating_points=GRADE_POINTS) if job.severity else None
     evaluate_predictions(
         job.folder / PREDICTIONS / "predictions.csv",
         job.manifest,
         job.folder / FIGURES,
         tasks=[job.trial_folder(chosen) / "task.yaml"],
-        settings=StudySettings(severity=() if job.severity is None else (job.severity,)),
+        settings=by_grade,
         overwrite=True,
     )
 

@@ -15,8 +15,9 @@ from anymc3d.benchmark.subsets import choose_cases
 from anymc3d.config import TaskSettings
 from anymc3d.data.manifest import write_manifest
 from anymc3d.errors import AnyMC3DError, ProblemsError
-from anymc3d.models.store import find_backbone
+from anymc3d.models.build import ON_BACKBONE
 from anymc3d.task_file import task_to_dict
+from anymc3d.train.start import find_start
 from anymc3d.train.study import Study, check_splits, load_study
 
 DATA, JOBS = "data", "jobs"
@@ -52,7 +53,7 @@ def prepare_jobs(plan: Plan, out: Path) -> tuple[list[Cohort], list[Job]]:
     Raises:
         ProblemsError: manifests, subsets or backbones that cannot be used; all of them.
     """
-    problems = list(_missing_backbones(plan))
+    problems = list(_missing_weights(plan))
     cohorts: dict[tuple[str, int], Cohort] = {}
     for task in plan.settings.tasks:
         try:
@@ -114,17 +115,17 @@ def _subset(study: Study, positions: list[int], wanted: int | float | str, seed:
     return [positions[index] for index in choose_cases(patients, study.targets[positions], wanted, seed=seed)]
 
 
-def _missing_backbones(plan: Plan) -> Iterator[str]:
-    """One line per backbone that is not at hand, of the methods that stand on one."""
-    wanted = {
-        (trial.task.backbone.name, trial.task.backbone.positions): method
-        for (_, method), trials in plan.trials.items()
-        for trial in trials
-        if trial.task.method.name in ("anymc3d", "frozen")
-    }
-    for (name, positions), method in wanted.items():
+def _missing_weights(plan: Plan) -> Iterator[str]:
+    """One line per method whose backbone or published weights are not at hand; each is loaded once."""
+    wanted: dict[tuple[object, ...], tuple[str, TaskSettings]] = {}
+    for (_, method), trials in plan.trials.items():
+        for trial in trials:
+            task = trial.task
+            own = None if task.method.name in ON_BACKBONE else (task.method.name, task.method.weights)
+            wanted.setdefault((task.backbone, own), (method, task))
+    for method, task in wanted.values():
         try:
-            find_backbone(name, position_rule=positions)
+            find_start(task)
         except AnyMC3DError as error:
             yield f"methods.{method}: {error}"
 

@@ -18,6 +18,7 @@ from anymc3d.benchmark.cost import COST_COLUMNS, read_cost
 from anymc3d.benchmark.jobs import FIGURES, PREDICTIONS, RESULT, Job, Outcome, read_json
 from anymc3d.benchmark.pairs import Scored, averaged, paired_rows, read_scores
 from anymc3d.config import TaskSettings
+from anymc3d.models.build import ON_BACKBONE
 from anymc3d.tables import read_table, write_table
 
 RESULTS = "results.csv"
@@ -75,12 +76,12 @@ def _done(job: Job) -> Done:
 
 def describe_system(task: TaskSettings) -> Row:
     """Which kind of system a method is, for the layouts; a network of the zoo has no fusion or backbone of ours."""
-    ours = task.method.name in ("anymc3d", "frozen")
+    ours = task.method.name in ON_BACKBONE
     return {
         "system": task.method.name,
         "backbone": Path(task.backbone.name).name if ours else "",
         "fusion": task.fusion if ours else "",
-        "segmentation": str(task.segmentation) if ours else "",
+        "segmentation": task.segmentation.decoder if ours else "",
     }
 
 

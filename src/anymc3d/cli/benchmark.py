@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.usage = (
         "anymc3d benchmark bench.yaml -o OUT [key=value …]\n"
-        "       anymc3d benchmark table OUT [--layout NAME] [--format NAME]\n"
+        "       anymc3d benchmark table OUT [--layout NAME] [--format NAME] [-o FILE]\n"
+        "       anymc3d benchmark figure OUT --layout NAME -o FILE.png\n"
         "       anymc3d benchmark --list-tasks | --list-methods"
     )
-    parser.add_argument("words", nargs="*", metavar="bench.yaml", help="the benchmark file, or: table OUT")
-    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="the folder of all jobs and results")
+    parser.add_argument("words", nargs="*", metavar="bench.yaml", help="the benchmark file, or: table OUT, figure OUT")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="OUT", help="the folder of all jobs and results; or the file of a table"
+    )
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument("--list-tasks", action="store_true", help="the recipes of the paper's tasks, T1 to T12")
+    lists.add_argument(
+        "--list-methods", action="store_true", help="everything there is to compare, with parameters counted for K = 2"
+    )
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
     parser.add_argument("--backend", default="local", metavar="NAME", help="local, slurm or ray (default: local)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once (default: 1)")
@@ -40,15 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the chosen job."""
     words = args.words
-    if args.list_tasks:
+    if args.list_tasks or args.list_methods:
         if words:
-            raise UsageError(f"--list-tasks: takes no benchmark file, got {words[0]}")
-        return _list_tasks(args)
+            raise UsageError(f"--list-tasks, --list-methods: take no benchmark file, got {words[0]}")
+        return _list_tasks(args) if args.list_tasks else _list_methods(args)
     if not words:
-        raise UsageError("anymc3d benchmark: expected a benchmark file, table, --list-tasks or --list-methods")
-    if words[0] == "table":
-        return _table(args)
-    return _run_plan(args)
+        raise UsageError("anymc3d benchmark: expected a benchmark file, table, figure, --list-tasks or --list-methods")
+    return JOBS.get(words[0], _run_plan)(args)
 
 
 def _list_tasks(args: argparse.Namespace) -> int:
@@ -61,6 +66,22 @@ def _list_tasks(args: argparse.Namespace) -> int:
     print("\n".join(listing()))
     print("\nAUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
     print("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
+    return 0
+
+
+def _list_methods(args: argparse.Namespace) -> int:
+    from anymc3d.benchmark.systems import list_systems, system_lines
+    from anymc3d.cli.main import print_json
+
+    records = list_systems()
+    if args.json:
+        print_json(records)
+        return 0
+    print("\n".join(system_lines(records)))
+    print(
+        "\nParameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;"
+    )
+    print("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
     return 0
 
 
@@ -138,6 +159,18 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
+def _figure(args: argparse.Namespace) -> int:
+    from anymc3d.benchmark.figures import draw_figure
+    from anymc3d.benchmark.tables.rows import read_results
+
+    if args.out is None:
+        raise UsageError("anymc3d benchmark figure: expected -o FILE.png")
+    draw_figure(read_results(_folder(args)), args.layout, args.out)
+    if not args.quiet:
+        print(args.out)
+    return 0
+
+
 def _folder(args: argparse.Namespace) -> Path:
     if len(args.words) != 2:
         raise UsageError(f"anymc3d benchmark {args.words[0]}: expected the folder of one benchmark")
@@ -155,3 +188,7 @@ def _parameters(texts: list[str]) -> dict[str, Any]:
             raise UsageError(f"--scheduler: expected key=value, got {text!r}")
         found[key] = load_yaml(value)
     return found
+
+
+JOBS: dict[str, Callable[[argparse.Namespace], int]] = {"table": _table, "figure": _figure}
+"""First word -> what is done; any other first word is a benchmark file."""

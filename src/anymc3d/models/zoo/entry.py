@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,8 +69,15 @@ class ZooEntry:
 
     def empty(self, num_logits: int, *, in_channels: int = 1) -> nn.Module:
         """The network without memory for its weights (but for the pairs of LoRA): shapes and names only."""
-        with torch.device("meta"), _NothingDrawn():
+        with without_memory():
             return self.build(num_logits, in_channels=in_channels)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """What is built here has shapes and names, no memory for values, and takes no time to draw them."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
 
 
 _DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})

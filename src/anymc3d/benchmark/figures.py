@@ -1,0 +1,170 @@
+"""Figures 7 and 8 and the label-efficiency curve as pictures, the paper's printed figures drawn hollow beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymc3d import atomic
+from anymc3d.benchmark import printed
+from anymc3d.benchmark.tables.parameters import dots
+from anymc3d.benchmark.tables.rows import Entry, Results, number
+from anymc3d.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6100", "#56B4E9", "#333F4C", "#B84A00")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 130
+
+
+def draw_decoders(results: Results, figure: Figure) -> None:
+    """Figure 7: AUROC by segmentation decoder, own and printed."""
+    own, paper = figure.subplots(1, 2, sharey=True)
+    names = {one.system: one.variant for one in printed.DECODERS}
+    methods = results.where(lambda row: row["system"] == "anymc3d" and row["fusion"] == "query")
+    place = 0
+    for task in results.tasks:
+        for method in methods:
+            entry = results.headline(task, method)
+            if entry is not None and entry.value is not None:
+                decoder = results.describe(method)["segmentation"]
+                label = method if len(results.tasks) == 1 else f"{method}, {task}"
+                _dot(own, place, entry, list(names).index(decoder) if decoder in names else 7, label)
+                place += 1
+    own.set_xlim(-0.6, max(place, 1) - 0.4)
+    for index, one in enumerate(printed.DECODERS):
+        for value in one.values:
+            paper.plot(index, value, MARKS[index], mfc="none", mec=COLOURS[index], ms=8)
+            paper.annotate(f"{value:.3f}", (index, value), textcoords="offset points", xytext=(0, 8), ha="center")
+    paper.set_xticks(range(len(printed.DECODERS)), list(names.values()), rotation=20, ha="right")
+    paper.set_xlim(-0.6, len(printed.DECODERS) - 0.4)
+    paper.set_title("printed, T5", fontsize=10)
+    own.set_title("own", fontsize=10)
+    own.set_ylabel("AUROC")
+    own.margins(y=0.25)
+
+
+def _dot(axes: Any, place: int, entry: Entry, colour: int, label: str) -> None:
+    low, high = number(entry.row["ci_low"]), number(entry.row["ci_high"])
+    value = entry.value or 0.0
+    spread = [[entry.sd], [entry.sd]] if entry.sd is not None else None
+    if spread is None and low is not None and high is not None:
+        spread = [[value - low], [high - value]]
+    axes.errorbar(place, value, yerr=spread, fmt=MARKS[colour], color=COLOURS[colour], capsize=3)
+    ticks = [*axes.get_xticks()] if place else []
+    labels = [text.get_text() for text in axes.get_xticklabels()] if place else []
+    axes.set_xticks([*ticks, place], [*labels, label], rotation=20, ha="right")
+
+
+def draw_parameters(results: Results, figure: Figure) -> None:
+    """Figure 8: trainable parameters against AUROC; hollow: printed, of other tasks."""
+    axes = figure.subplots()
+    known = [dot for dot in dots(results) if dot.millions is not None and dot.auroc is not None]
+    own = [dot for dot in known if not dot.is_printed]
+    for index, dot in enumerate(own):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(dot.millions, dot.auroc, MARKS[index % len(MARKS)], color=colour, ms=7, ls="none", label=dot.name)
+    for dot in known:
+        if dot.is_printed:
+            axes.plot(dot.millions, dot.auroc, "o", mfc="none", mec="0.45", ms=7)
+    _name_apart(axes, [dot for dot in known if dot.is_printed])
+    axes.set_xscale("log")
+    axes.set(xlabel="trainable parameters, millions", ylabel="AUROC")
+    tasks = ", ".join(results.tasks)
+    axes.set_title(f"filled: {tasks}; hollow: printed means over T1 to T10", fontsize=10)
+    axes.margins(0.14, 0.14)
+    if own:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _name_apart(axes: Any, found: list[Any]) -> None:
+    """Names beside their dots, above and below by turns, so that neighbours do not cover each other."""
+    for index, dot in enumerate(sorted(found, key=lambda dot: (dot.millions, dot.auroc))):
+        above = index % 2 == 0
+        axes.annotate(
+            dot.name,
+            (dot.millions, dot.auroc),
+            textcoords="offset points",
+            xytext=(0, 8 if above else -15),
+            ha="center",
+            fontsize=7.5,
+            color="0.35",
+        )
+
+
+def draw_label_efficiency(results: Results, figure: Figure) -> None:
+    """AUROC over the number of training cases, one line per method; the printed points by share beside."""
+    *own, paper = figure.subplots(1, len(results.tasks) + 1, width_ratios=[3] * len(results.tasks) + [1.4])
+    for axes, task in zip(own, results.tasks, strict=True):
+        for index, method in enumerate(results.methods):
+            _curve(axes, results, task, method, index)
+        sizes = results.sizes(task)
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.set(xlabel="training cases", ylabel="AUROC", title=task)
+        axes.legend(frameon=False, fontsize=8)
+    for index, system in enumerate(dict.fromkeys(one.system for one in printed.LABEL_EFFICIENCY)):
+        points = [
+            (one.share, value) for one in printed.LABEL_EFFICIENCY if one.system == system for value in one.values
+        ]
+        colour = COLOURS[index]
+        paper.plot(*zip(*points, strict=True), MARKS[index], mfc="none", mec=colour, ls="none", ms=7, label=system)
+    paper.set_xticks([0.2, 1.0], ["20 %", "100 %"])
+    paper.set_xlim(0, 1.2)
+    paper.set(xlabel="share of training cases", title="printed, T3")
+    paper.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 0.02))
+
+
+def _curve(axes: Any, results: Results, task: str, method: str, index: int) -> None:
+    entries = [results.headline(task, method, size) for size in results.sizes(task)]
+    found = [entry for entry in entries if entry is not None and entry.value is not None]
+    if not found:
+        return
+    x, y = [entry.train_cases for entry in found], [entry.value for entry in found]
+    mark, colour = MARKS[index % len(MARKS)], COLOURS[index % len(COLOURS)]
+    axes.plot(x, y, marker=mark, color=colour, label=method)
+    bounds = [_bounds(entry) for entry in found]
+    if all(bound is not None for bound in bounds):
+        lows, highs = zip(*(bound for bound in bounds if bound is not None), strict=True)
+        axes.fill_between(x, lows, highs, color=colour, alpha=0.1, lw=0)
+
+
+def _bounds(entry: Entry) -> tuple[float, float] | None:
+    value = entry.value or 0.0
+    if entry.sd is not None:
+        return value - entry.sd, value + entry.sd
+    low, high = number(entry.row["ci_low"]), number(entry.row["ci_high"])
+    return None if low is None or high is None else (low, high)
+
+
+FIGURES: dict[str, tuple[Callable[[Results, Any], None], tuple[float, float]]] = {
+    "figure7": (draw_decoders, (8.5, 3.8)),
+    "figure8": (draw_parameters, (8.5, 4.4)),
+    "label-efficiency": (draw_label_efficiency, (9.0, 4.0)),
+}
+"""Name -> how it is drawn, and its size in inches."""
+
+
+def draw_figure(results: Results, layout: str, path: Path) -> None:
+    """Draw a layout into ``path``, a PNG.
+
+    Raises:
+        UsageError: there is no such figure, or ``path`` is not named .png.
+    """
+    if layout not in FIGURES:
+        raise UsageError(f"--layout: unknown figure {layout!r}{did_you_mean(layout, FIGURES)}")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"-o: expected a name that ends in .png, got {path.name}")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    draw, size = FIGURES[layout]
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(results, figure)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,0 +1,92 @@
+"""Everything there is to compare, with parameters counted from built modules (METHODS 0): AnyMC3D and the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+from torch import nn
+
+from anymc3d.config import MethodSettings
+from anymc3d.models.architectures import empty_backbone
+from anymc3d.models.backbones import BACKBONES, BackboneCard
+from anymc3d.models.decoders.table import DECODERS
+from anymc3d.models.fusion import FUSIONS, build_fusion
+from anymc3d.models.heads import HEADS
+from anymc3d.models.lora import LoRA
+from anymc3d.models.vit import VisionTransformer
+from anymc3d.models.zoo.entry import count_parameters, without_memory
+from anymc3d.models.zoo.table import methods_table
+from anymc3d.recipes.recipe import PAPER
+
+Record = dict[str, str | int]
+
+STRUCTURES = 6
+"""Of the masks that a decoder is counted for: those of the pancreas task (supplement B2)."""
+
+
+def list_systems(num_logits: int = 2) -> list[Record]:
+    """One record per system: name, trainable_parameters, total_parameters, weights, licence, citation.
+
+    ``anymc3d/<backbone>[/<fusion>]`` and ``frozen/<backbone>`` (query where no fusion is named); with ``+<decoder>``
+    what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name.
+    """
+    cards = [card for card in BACKBONES.values() if card.origin != "random"]
+    return [record for card in cards for record in _on_backbone(card, num_logits)] + methods_table(num_logits)
+
+
+def system_lines(records: list[Record]) -> list[str]:
+    """The records as a table for people."""
+    rows = [("name", "trainable", "total", "weights", "licence")]
+    for record in records:
+        counts = (f"{record['trainable_parameters']:,}", f"{record['total_parameters']:,}")
+        rows.append((str(record["name"]), *counts, str(record["weights"]), str(record["licence"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in (1, 2) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _on_backbone(card: BackboneCard, num_logits: int) -> Iterator[Record]:
+    network = empty_backbone(card.config)
+    frozen = count_parameters(network, trainable=False)
+    lora = _count(LoRA(network, rank=MethodSettings.rank, alpha=MethodSettings.alpha, generator=torch.Generator()))
+
+    def record(name: str, trainable: int) -> Record:
+        return {
+            "name": name,
+            "trainable_parameters": trainable,
+            "total_parameters": frozen + trainable,
+            "weights": f"{card.title}, frozen",
+            "licence": card.licence,
+            "citation": PAPER,
+        }
+
+    query = lora + _fusion_and_head("query", network.embed_dim, num_logits)
+    yield record(f"anymc3d/{card.name}", query)
+    for fusion in FUSIONS:
+        if fusion != "query":
+            trainable = lora + _fusion_and_head(fusion, network.embed_dim, num_logits)
+            yield record(f"anymc3d/{card.name}/{fusion}", trainable)
+    yield record(f"frozen/{card.name}", query - lora)
+    if isinstance(network, VisionTransformer):
+        for decoder, build in DECODERS.items():
+            with without_memory():
+                added = _count(build(network, STRUCTURES, None, torch.Generator()))
+            yield record(f"anymc3d/{card.name}+{decoder}", query + added)
+
+
+@cache
+def _fusion_and_head(fusion: str, width: int, num_logits: int) -> int:
+    with without_memory():
+        module = build_fusion(fusion, width, torch.Generator())
+        return _count(module) + _count(HEADS["linear"](module.out_dim, num_logits, torch.Generator()))
+
+
+def _count(module: nn.Module) -> int:
+    return count_parameters(module, trainable=True)
