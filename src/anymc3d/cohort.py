@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from anymc3d import outputs
+from anymc3d import atomic, outputs
+from anymc3d.cost import device_facts, peak_memory
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import ScanError
@@ -29,7 +31,7 @@ from anymc3d.version import __version__
 
 logger = logging.getLogger(__name__)
 
-TABLE, JOURNAL, RECORD = "predictions.csv", "journal.jsonl", "predict.json"
+TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
 
 Row = dict[str, str]
 
@@ -72,19 +74,37 @@ def predict_cohort(
         claim(out / RECORD, _identity(predictor.plugins, precision, pseudonyms), "a prediction run")
         done = read_journal(out / JOURNAL)
         rows: list[Row] = []
+        seconds: list[float] = []
         computed = 0
         with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
             for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
                 key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
+                    started = time.monotonic()
                     entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
+                    entry["seconds"] = round(time.monotonic() - started, 4)
                     computed += 1
                     journal.write(json.dumps(entry) + "\n")
                     journal.flush()
                 rows += entry["rows"]
+                if not _has_failed(entry) and entry["seconds"] is not None:
+                    seconds.append(entry["seconds"])
+        _write_cost(out / COST, predictor, seconds)
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
     return CohortResult(rows, computed, len(cases) - computed)
+
+
+def _write_cost(path: Path, predictor: Predictor, seconds: Sequence[float]) -> None:
+    """What a case cost, from its files to the answers of all plugins; the cases of earlier runs in ``OUT`` included."""
+    device = predictor.device
+    found = {
+        "cases": len(seconds),
+        "predict_seconds": round(sum(seconds), 4),
+        "predict_seconds_per_volume": round(sum(seconds) / len(seconds), 4) if seconds else None,
+        "peak_memory_bytes": peak_memory(device),
+    }
+    atomic.write_json(path, found | device_facts(device))
 
 
 def _private(path: str, flags: int) -> int:
@@ -107,7 +127,8 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
     for line in content.splitlines(keepends=True):
         try:
             entry = json.loads(line)
-            entries[entry["case"]] = {key: entry[key] for key in ("case", "inputs", "rows")}
+            known = {key: entry[key] for key in ("case", "inputs", "rows")}
+            entries[entry["case"]] = known | {"seconds": entry.get("seconds")}
         except (ValueError, KeyError, TypeError):
             logger.warning("%s: a line that was not written whole is dropped", path)
             break

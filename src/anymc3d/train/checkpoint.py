@@ -48,6 +48,10 @@ class TrainingState:
     best_score: float | None = None
     best_loss: float = math.inf
     """Validation loss of the best epoch; of epochs with the same score the one with the lower loss is kept."""
+    seconds: float = 0.0
+    """Spent on the running epoch when the state was saved."""
+    peak_memory: int = 0
+    """Most bytes in any process that worked on this run."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -36,6 +36,7 @@ from anymc3d.task_file import task_to_dict, write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, clear_leftovers, load_checkpoint
+from anymc3d.train.cost import write_cost
 from anymc3d.train.loop import LabelledSet, Parts, restore, run_epochs
 from anymc3d.train.losses import make_loss
 from anymc3d.train.memory import enough_memory
@@ -266,5 +267,10 @@ def _run(parts: Parts, folder: RunFolder) -> dict[str, torch.Tensor]:
         best = restore(parts, tensors)
         logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
         # A kill between the checkpoint of an epoch and its line in the log must not cost the line.
-        parts.processes.on_first(partial(log.write, folder, state))
-    return run_epochs(parts, state, best, lambda now: log.write(folder, now))
+        parts.processes.on_first(partial(_write_progress, folder, parts, state))
+    return run_epochs(parts, state, best, partial(_write_progress, folder, parts))
+
+
+def _write_progress(folder: RunFolder, parts: Parts, state: TrainingState) -> None:
+    log.write(folder, state)
+    write_cost(folder, parts, state)

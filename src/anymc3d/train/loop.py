@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from anymc3d.config import LabelSettings, TrainSettings
+from anymc3d.cost import peak_memory
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding
@@ -130,8 +131,8 @@ def run_epochs(
     """
     with listening() as stop:
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
-            started = time.monotonic()
-            _train_epoch(parts, state, best, stop)
+            started = time.monotonic() - state.seconds
+            _train_epoch(parts, state, best, stop, started)
             logits, val_loss, dice = validate(parts)
             score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
             if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):
@@ -151,7 +152,7 @@ def run_epochs(
                 }
             )
             state.epoch, state.step, state.loss_total, state.loss_count = state.epoch + 1, 0, 0.0, 0
-            state.mask_loss_total, state.mask_loss_count = 0.0, 0
+            state.mask_loss_total, state.mask_loss_count, state.seconds = 0.0, 0, 0.0
             parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
     return best
 
@@ -164,8 +165,10 @@ def _record(
     after_epoch(state)
 
 
-def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest) -> None:
-    """Run the steps of one epoch that are still to do."""
+def _train_epoch(
+    parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest, started: float
+) -> None:
+    """Run the steps of one epoch that are still to do; ``started``: when it would have, had it never been stopped."""
     settings, processes = parts.settings, parts.processes
     least = _least_batch(parts)
     visited = _epoch_visits(parts, state.epoch)
@@ -190,6 +193,7 @@ def _train_epoch(parts: Parts, state: TrainingState, best: dict[str, Tensor], st
         bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
+            state.seconds = time.monotonic() - started
             save(parts, state, best)
             saved = time.monotonic()
         if stopping:
@@ -342,6 +346,7 @@ def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
 
 def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
     """Write a checkpoint: current tensors, optimiser, best tensors, progress."""
+    state.peak_memory = max(state.peak_memory, peak_memory(parts.device))
     tensors = {f"model.{name}": tensor for name, tensor in parts.classifier.tensors().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state)

@@ -32,6 +32,7 @@ from anymc3d.plugin_card import BackboneRecord, PluginCard
 from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.segmenters.store import portable
 from anymc3d.tables import write_table
+from anymc3d.train.cost import parameter_counts
 from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
@@ -67,6 +68,7 @@ def finish(
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
     card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss)
+    card = replace(card, training={**card.training, **parameter_counts(parts)})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 

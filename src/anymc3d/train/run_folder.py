@@ -49,6 +49,10 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def cost(self) -> Path:
+        return self.path / "cost.json"
+
+    @property
     def regions(self) -> Path:
         return self.path / "regions.csv"
 

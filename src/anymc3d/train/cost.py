@@ -1,0 +1,41 @@
+"""``cost.json`` of a run: parameters, seconds, memory. Written after every epoch, from what the checkpoint knows, so a
+resumed run adds to what was spent before it was stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anymc3d import atomic
+from anymc3d.cost import device_facts, peak_memory
+from anymc3d.train.checkpoint import TrainingState
+from anymc3d.train.loop import Parts
+from anymc3d.train.run_folder import RunFolder
+
+
+def parameter_counts(parts: Parts) -> dict[str, int]:
+    """Numbers that are trained, and all that answering needs, the frozen backbone's among them."""
+    own = list(parts.classifier.parameters())
+    frozen = [] if parts.backbone is None else list(parts.backbone.parameters())
+    return {
+        "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in (*own, *frozen)),
+    }
+
+
+def training_cost(parts: Parts, state: TrainingState) -> dict[str, Any]:
+    """What the run has cost so far. Seconds are of training and validation together, without reading the scans first;
+    a volume counts once for every epoch in which it was trained."""
+    seconds = sum(row["seconds"] for row in state.history)
+    volumes = state.epoch * len(parts.train)
+    return {
+        **parameter_counts(parts),
+        "train_seconds": round(seconds, 2),
+        "train_seconds_per_volume": round(seconds / volumes, 4) if volumes else None,
+        "peak_memory_bytes": max(state.peak_memory, peak_memory(parts.device)),
+        **device_facts(parts.device),
+    }
+
+
+def write_cost(folder: RunFolder, parts: Parts, state: TrainingState) -> None:
+    """Write ``RUN/cost.json``."""
+    atomic.write_json(folder.cost, training_cost(parts, state))
