@@ -47,8 +47,14 @@ def test_F1_a_pickle_that_would_run_something_is_refused(tmp_path: Path, writer:
     assert not canary.exists() and not (tmp_path / "out.safetensors").exists()
 
 
+def test_the_tensors_of_a_checkpoint_are_found_beside_what_training_left(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": {"cls_token": torch.ones(1)}, "optimizer": {}}, tmp_path / "last.pth")
+    convert_pth(tmp_path / "last.pth", tmp_path / "out.safetensors")
+    assert load_file(tmp_path / "out.safetensors")["cls_token"].item() == 1
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    torch.save({"model": {"cls_token": torch.zeros(1)}}, tmp_path / "nested.pth")
+    torch.save({"history": {"loss": torch.zeros(1)}}, tmp_path / "nested.pth")
     with pytest.raises(BackboneError, match="expected a flat table of tensors"):
         convert_pth(tmp_path / "nested.pth", tmp_path / "out.safetensors")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from anymc3d.errors import BackboneError
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
-CONTAINERS = ("state_dict", "network_weights", "net")
+CONTAINERS = ("state_dict", "network_weights", "net", "model")
 """Under these names a checkpoint keeps its tensors, beside counters and the state of an optimiser."""
 MAX_PICKLE_BYTES = 8 << 30
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")

@@ -43,6 +43,8 @@ class Published:
     drops: tuple[Drop, ...] = ()
     fresh: tuple[tuple[str, str], ...] = ()
     """(pattern of names here, reason): what the file cannot fill, which keeps its initial values."""
+    stem: str | None = None
+    """Name of a first convolution, which is repeated where a network reads another number of channels."""
     heads: tuple[str, ...] = ()
     """Beginnings of names here that belong to a task and not to the weights."""
 
@@ -98,8 +100,9 @@ _EFFICIENTNET = Published(
     files=("tf_efficientnetv2_s.in21k_ft_in1k", "tf_efficientnetv2_s_21ft1k-d7dafa41.pth"),
     source="https://huggingface.co/timm/tf_efficientnetv2_s.in21k_ft_in1k",
     licence="Apache-2.0",
-    users=dict.fromkeys(("rsna-kaggle", "rsna2023-efficientnet", "rsna2024-efficientnet"), "encoder."),
+    users=dict.fromkeys(("rsna-kaggle", "rsna2022", "rsna2023-efficientnet", "rsna2024-efficientnet"), "encoder."),
     marker="conv_stem.weight",
+    stem="conv_stem.weight",
     drops=(COUNTERS, Drop(r"classifier\..*", "the head of its own task")),
 )
 
@@ -122,12 +125,20 @@ _RESNET18 = Published(
 _CONVNEXT = Published(
     name="convnext-small-imagenet",
     title="ConvNeXt-small of ImageNet",
-    files=("convnext_small_22k_1k_224.pth", "convnext_small_1k_224_ema.pth"),
-    source="https://github.com/facebookresearch/ConvNeXt",
+    files=("convnext_small_22k_1k_224.pth", "convnext_small_1k_224_ema.pth", "convnext_small.fb_in22k_ft_in1k"),
+    source="https://github.com/facebookresearch/ConvNeXt, https://huggingface.co/timm/convnext_small.fb_in22k_ft_in1k",
     licence="MIT",
     users={"rsna2024-convnext": "encoder."},
     marker="downsample_layers.0.0.weight",
-    drops=(Drop(r"head\..*", "the head of its own task"),),
+    renames=(
+        (r"stem\.([01])\.(.*)", r"downsample_layers.0.\1.\2"),
+        (r"stages\.(\d)\.downsample\.([01])\.(.*)", r"downsample_layers.\1.\2.\3"),
+        (r"stages\.(\d)\.blocks\.(\d+)\.conv_dw\.(.*)", r"stages.\1.\2.dwconv.\3"),
+        (r"stages\.(\d)\.blocks\.(\d+)\.mlp\.fc([12])\.(.*)", r"stages.\1.\2.pwconv\3.\4"),
+        (r"stages\.(\d)\.blocks\.(\d+)\.(norm\..*|gamma)", r"stages.\1.\2.\3"),
+        (r"head\.norm\.(.*)", r"norm.\1"),
+    ),
+    drops=(Drop(r"head\.(fc\.)?(weight|bias)", "the head of its own task"),),
 )
 
 _COAT = Published(

@@ -18,6 +18,7 @@ from anymc3d.errors import BackboneError
 from anymc3d.models.fingerprint import layout_fingerprint
 from anymc3d.models.strict_load import SHOWN
 from anymc3d.models.weight_files import read_safetensors
+from anymc3d.models.zoo.efficientnet import repeated_stem
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.network_store import how_to_get, stored_network, stored_tensors
 from anymc3d.models.zoo.published import convert, network_fingerprint, part_shapes, recognise
@@ -99,6 +100,7 @@ def _of_published(
         users = ", ".join(published.users)
         raise BackboneError(f"{source}: {published.title} ({found}) is for {users}, and the method is {entry.name}")
     prefix = published.users[entry.name]
+    tensors = _with_stem(entry, tensors, published)
     patterns = [pattern for pattern, _ in published.fresh]
     fresh = {name for name in part_shapes(published) if any(re.fullmatch(pattern, name) for pattern in patterns)}
     return LoadedNetworkWeights(
@@ -107,6 +109,17 @@ def _of_published(
         source,
         frozenset(f"{prefix}{name}" for name in fresh),
     )
+
+
+def _with_stem(entry: ZooEntry, tensors: Mapping[str, Tensor], published: Published) -> Mapping[str, Tensor]:
+    """The same, with the first convolution repeated where the network reads another number of channels."""
+    if published.stem is None:
+        return tensors
+    own = entry.empty(2, in_channels=entry.channels[0]).state_dict()[published.users[entry.name] + published.stem]
+    weight = tensors[published.stem]
+    if own.shape[1] == weight.shape[1]:
+        return tensors
+    return {**tensors, published.stem: repeated_stem(weight, own.shape[1])}
 
 
 def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> list[str]:
