@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import dicom_makers as dicom
 import numpy as np
 from malformed_entries import PLAIN, Builder, Entry, of_bytes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
+
+import dicom_makers as dicom
 
 
 def of_series(

@@ -15,13 +15,15 @@ from anymc3d.explain.patch_maps import MapRequest
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.predict import load, study_case
 
+ATTENTION = tuple(name for name, method in METHODS.items() if method.attention)
+
 
 @pytest.fixture(scope="module")
 def predictor(journey):
     return load(journey.plugin, device="cpu")
 
 
-def explain(predictor, path, methods=tuple(METHODS)):
+def explain(predictor, path, methods=ATTENTION):
     (case,) = read_inputs([str(path)])
     return explain_case(predictor, case, methods=methods)
 
@@ -29,7 +31,7 @@ def explain(predictor, path, methods=tuple(METHODS)):
 def test_the_map_has_the_scans_shape_and_affine_and_runs_from_0_to_1(predictor, journey):
     scan = nib.load(journey.scans[1])
     found = explain(predictor, journey.scans[1])
-    assert [heat.method for heat in found.heats] == list(METHODS)
+    assert [heat.method for heat in found.heats] == list(ATTENTION)
     for heat in found.heats:
         assert heat.values.shape == scan.shape
         assert heat.values.dtype == np.float32
@@ -124,7 +126,7 @@ def test_heat_of_an_ensemble_is_the_mean_of_its_members(journey, predictor, tmp_
     noisy = {name: t + 0.05 * torch.randn(t.shape, generator=generator) for name, t in plugin.tensors.items()}
     save_plugin(other, plugin.card, noisy)
     save_plugin(tmp_path / "both.safetensors", *make_ensemble([plugin, load_plugin(other)]))
-    request = MapRequest(methods=tuple(METHODS), labels=(0,), kind="binary")
+    request = MapRequest(methods=ATTENTION, labels=(0,), kind="binary")
     (case,) = read_inputs([str(journey.scans[1])])
     maps = []
     for source in (journey.plugin, other, tmp_path / "both.safetensors"):

@@ -109,7 +109,7 @@ def test_random_weights_depend_on_the_seed_alone_and_leave_none_out(name: str) -
     assert not any(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_a_slice_is_the_same_in_any_chunk_with_and_without_recomputing(name: str) -> None:
+def test_H6_a_slice_is_the_same_in_any_chunk_with_and_without_recomputing(name: str) -> None:
     entry = card(name)
     module = random_backbone(entry.config).eval().requires_grad_(False)
     classifier = VolumeClassifier(module, views=["image"], num_logits=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anymc3d.cli.main import main
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
 from anymc3d.predict import Predictor
@@ -57,6 +58,23 @@ def test_the_lora_pairs_in_the_file_are_those_of_the_published_layers(trained):
         "tiny-random-siglip": ("embeddings.patch_embedding", "encoder.layers.1.self_attn.out_proj"),
     }[name]
     assert paths.issuperset(expected)
+
+
+def test_heatmaps_are_those_that_the_backbone_has(trained, journey, tmp_path, capsys):
+    """A SigLIP probe looks at patches; a DaViT has nothing that does, and says what it has instead."""
+    name, run = trained
+    base = ["explain", "-p", str(run / "plugin.safetensors"), "-i", str(journey.scans[1]), "--no-pictures", "-o"]
+    assert main([*base, str(tmp_path / "default")]) == 0
+    assert main([*base, str(tmp_path / "all"), "--method", "all"]) == 0
+    drawn = {path.name.split(".")[2] for path in (tmp_path / "all").rglob("*.nii.gz")}
+    default = {path.name.split(".")[2] for path in (tmp_path / "default").rglob("*.nii.gz")}
+    attention = {"attention", "rollout", "grad-rollout", "grad-rollout-last"}
+    assert (drawn, default) == (({"grad-cam"},) * 2 if "davit" in name else (attention, {"grad-rollout"}))
+    capsys.readouterr()
+    assert main([*base, str(tmp_path / "other"), "--method", "rollout" if "davit" in name else "grad-cam"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "--method" in line and "\n" not in line
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         metavar="M",
-        help=f"attention, rollout, grad-rollout, grad-rollout-last or all; may be given often ({DEFAULT_METHOD})",
+        help="attention, rollout, grad-rollout, grad-rollout-last or all; may be given often "
+        f"({DEFAULT_METHOD}; of a DaViT backbone grad-cam, its only one)",
     )
     parser.add_argument("--label", action="append", metavar="LABEL", help="only these of the plugin's labels")
     parser.add_argument("--discard", type=float, default=0.0, metavar="SHARE", help="of the smallest weights (0)")
@@ -61,17 +62,16 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
-    from anymc3d.explain.heat import check_has_attention, label_index
-    from anymc3d.explain.methods import METHODS, check_method
+    from anymc3d.explain.heat import check_has_attention, chosen_methods, label_index
+    from anymc3d.explain.methods import check_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
 
     dicom = _dicom(args)
     pseudonyms = chosen_pseudonyms(args, [args.out])
-    wanted = args.method or [DEFAULT_METHOD]
-    methods = tuple(METHODS) if "all" in wanted else tuple(dict.fromkeys(wanted))
-    for name in methods:
-        check_method(name)
+    for name in args.method or ():
+        if name != "all":
+            check_method(name)
     plugin = load_plugin(args.plugin)
     check_has_attention(plugin.card)
     for label in args.label or ():
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         cases = list(pseudonyms.rename(cases))
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
     settings = ExplainSettings(
-        methods=methods,
+        methods=chosen_methods(predictor, args.method or ()),
         labels=tuple(args.label or ()),
         discard=args.discard,
         pictures=not args.no_pictures,

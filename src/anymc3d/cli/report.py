@@ -109,6 +109,7 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
 
 
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
+    from anymc3d.explain.heat import default_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
     from anymc3d.report.study import from_folder, from_plugin, renamed
@@ -123,7 +124,7 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
     if pseudonyms is not None:
         (case,) = pseudonyms.rename([case])
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
-    return from_plugin(predictor, case, method=args.method or DEFAULT_METHOD)
+    return from_plugin(predictor, case, method=args.method or default_method(predictor))
 
 
 def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None) -> FiguresFacts:
@@ -145,17 +146,18 @@ def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None)
 
 
 def _heater(args: argparse.Namespace, kind: str) -> Heater:
+    from anymc3d.explain.heat import default_method
     from anymc3d.explain.methods import check_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
     from anymc3d.report.heated import Heater
     from anymc3d.report.run import plugin_of_run
 
-    method = args.method or DEFAULT_METHOD
-    check_method(method)
+    if args.method:
+        check_method(args.method)
     plugin = plugin_of_run(args.folder) if kind == "run" else load_plugin(args.plugin)
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
-    return Heater(predictor, method)
+    return Heater(predictor, args.method or default_method(predictor))
 
 
 def _one_case(args: argparse.Namespace) -> Case:

@@ -20,7 +20,7 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import to_scan_grid
 from anymc3d.data.volume import Affine, Volume, Voxels
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.explain.methods import METHODS, check_method
+from anymc3d.explain.methods import DEFAULTS, METHODS, check_backbone, check_method, has_attention, methods_of
 from anymc3d.explain.patch_maps import MapKey, MapRequest, patch_maps
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.plugin_card import PluginCard
@@ -92,6 +92,7 @@ def explain_case(
     )
     for name in request.methods:
         check_method(name)
+    check_backbone(request.methods, resident.backbone.module)
     scans = predictor.scans(case)
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(card.preprocessing)
@@ -119,6 +120,25 @@ def unexplained_case(predictor: Predictor, case: Case, *, plugin: int = 0) -> Ex
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(resident.plugin.card.preprocessing)
     return Explanation(prediction, (), {column: scans.volume(column) for column in prepared.scans}, prepared.hashes)
+
+
+def default_method(predictor: Predictor) -> str:
+    """What to draw where nobody asked for a method."""
+    resident = predictor.residents[0]
+    return DEFAULTS[resident.plugin.card.holds_network or has_attention(resident.backbone.module)]
+
+
+def chosen_methods(predictor: Predictor, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The entries of ``METHODS`` to draw; ``all`` stands for every one that the plugin's backbone has.
+
+    Raises:
+        UsageError: one is not for this backbone.
+    """
+    backbone = predictor.residents[0].backbone.module
+    chosen = wanted or [default_method(predictor)]
+    methods = methods_of(backbone) if "all" in chosen else tuple(dict.fromkeys(chosen))
+    check_backbone(methods, backbone)
+    return methods
 
 
 def check_has_attention(card: PluginCard) -> None:

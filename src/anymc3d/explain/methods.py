@@ -1,5 +1,7 @@
 """The four attention maps of the paper's supplement G, from attention matrices to one weight per patch.
 
+A fifth method, Grad-CAM, is for backbones without attention maps; see :mod:`anymc3d.explain.cam`.
+
 Every matrix here is (S, T, T): S slices, T tokens, of which the first is the class token and the first P are no patches
 (class token and registers). Registers stay in the products and are dropped at the end. Rows add up to 1 at every step
 and layers are multiplied from the first to the last, each with its own gradient.
@@ -7,13 +9,14 @@ and layers are multiplied from the first to the last, each with its own gradient
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.models.backbone_protocol import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class HeatMethod:
     """Whether the map is of one label: weighted by the gradient of its logit."""
     all_layers: bool
     """Whether the maps of all layers are multiplied (rollout); otherwise the last layer's alone."""
+    attention: bool = True
+    """Whether it reads attention maps; otherwise it is for backbones that have none."""
 
     @property
     def slice_weighted(self) -> bool:
@@ -45,7 +50,15 @@ METHODS: dict[str, HeatMethod] = {
     "grad-rollout-last": HeatMethod(
         summary="last layer's attention times the logit's gradient, per label", gradients=True, all_layers=False
     ),
+    "grad-cam": HeatMethod(
+        summary="last stage's features times the logit's gradient, per label; for a DaViT",
+        gradients=True,
+        all_layers=False,
+        attention=False,
+    ),
 }
+DEFAULTS = {True: "grad-rollout", False: "grad-cam"}
+"""Whether the backbone has attention maps -> the method to take where none is asked for."""
 
 
 def check_method(name: str) -> HeatMethod:
@@ -57,6 +70,25 @@ def check_method(name: str) -> HeatMethod:
     if name not in METHODS:
         raise UsageError(f"--method: unknown heatmap {name!r}{did_you_mean(name, METHODS)}; have {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def methods_of(backbone: Backbone) -> tuple[str, ...]:
+    """The methods that this backbone can be explained by."""
+    return tuple(name for name, method in METHODS.items() if method.attention == has_attention(backbone))
+
+
+def has_attention(backbone: Backbone) -> bool:
+    """Whether its class token looks at patches in some block."""
+    return bool(backbone.config.depth > 0)
+
+
+def check_backbone(names: Iterable[str], backbone: Backbone) -> None:
+    """Raise :class:`UsageError` if a method is not for this backbone."""
+    has = methods_of(backbone)
+    for name in names:
+        if name not in has:
+            reason = "reads attention maps, and there are none in" if METHODS[name].attention else "is not for"
+            raise UsageError(f"--method: {name} {reason} {backbone.config}; it has {', '.join(has)}")
 
 
 def patch_weights(

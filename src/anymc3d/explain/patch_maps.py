@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from anymc3d.explain.methods import METHODS, patch_weights
+from anymc3d.explain.cam import CAM_SLICES, cam_weights
+from anymc3d.explain.methods import METHODS, check_backbone, patch_weights
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier, to_backbone_input
 from anymc3d.types import LabelKind
 
@@ -46,6 +47,8 @@ class MapRequest:
 
     def layers(self, depth: int) -> range:
         """The blocks whose attention is needed."""
+        if not any(METHODS[name].attention for name in self.methods):
+            return range(0)
         all_layers = any(METHODS[name].all_layers for name in self.methods)
         return range(depth) if all_layers else range(depth - 1, depth)
 
@@ -60,7 +63,11 @@ def patch_maps(
     """Maps (S, rows, columns) on the patch grid, float32 on the CPU, of ONE case; views it lacks have none.
 
     Maps of methods without gradients are already multiplied by the slice weights.
+
+    Raises:
+        UsageError: a method is not for this backbone.
     """
+    check_backbone(request.methods, backbone)
     with torch.no_grad():
         embeddings = {view: classifier.encode(backbone, view, batch[view], encoding) for view in classifier.views}
     counts = {view: batch[view].counts for view in classifier.views}
@@ -132,6 +139,8 @@ def _view_maps(
 def chunk_size(backbone: nn.Module, num_patches: int, request: MapRequest) -> int:
     """Slices a call, so that their attention maps stay within ``ATTENTION_BYTES``."""
     config = backbone.config
+    if not request.layers(config.depth):
+        return CAM_SLICES
     tokens = num_patches + backbone.num_prefix_tokens
     per_slice = 4 * len(request.layers(config.depth)) * config.num_heads * tokens**2
     return max(1, ATTENTION_BYTES // per_slice)
@@ -147,6 +156,8 @@ def _chunk_weights(
 ) -> dict[tuple[str, int | None], Tensor]:
     """Of one chunk of slices: (method, label) -> (S, patches)."""
     layers = request.layers(backbone.config.depth)
+    if not layers:
+        return cam_weights(backbone, weights, images, encoding, gradients)
     # The images carry the graph: with a frozen backbone no weight does.
     images = images.detach().requires_grad_(bool(gradients))
     options = {"attention_blocks": layers, "class_token_only": True}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -225,10 +226,25 @@ class DaViT(CastWeights):
     def num_prefix_tokens(self) -> int:
         return self.config.num_prefix_tokens
 
+    @overload
     def forward(
         self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
-    ) -> BackboneOutput:
+    ) -> BackboneOutput: ...
+
+    @overload
+    def forward(self, images: Tensor, *, last_stage: Literal[True]) -> Tensor: ...
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        attention_blocks: Collection[int] = (),
+        class_token_only: bool = False,
+        last_stage: bool = False,
+    ) -> BackboneOutput | Tensor:
         """Encode normalised images (B, 3, H, W); see :class:`anymc3d.models.backbone_protocol.Backbone`.
+
+        With ``last_stage`` return the tokens of the last stage before mean and norm instead, (B, N, D), rows first.
 
         Raises:
             UsageError: H or W is not a multiple of 32, or attention maps are asked for.
@@ -236,16 +252,18 @@ class DaViT(CastWeights):
         check_images(images, self.patch_size)
         if len(attention_blocks):
             raise UsageError("a DaViT has no class token that looks at patches, so it has no attention maps")
-        last = self.last_stage(images)
-        pooled = self.norms(last.mean(dim=1, keepdim=True))
-        return BackboneOutput(pooled if class_token_only else torch.cat([pooled, self.norms(last)], dim=1), {})
-
-    def last_stage(self, images: Tensor) -> Tensor:
-        """Tokens of the last stage before the final norm, (B, N, D), rows first."""
         grid = images.permute(0, 2, 3, 1)
         for embed, blocks in zip(self.convs, self.blocks, strict=True):
             grid = blocks(embed(grid))
-        return grid.flatten(1, 2)
+        tokens = grid.flatten(1, 2)
+        if last_stage:
+            return tokens
+        pooled = self.pool(tokens)
+        return BackboneOutput(pooled if class_token_only else torch.cat([pooled, self.norms(tokens)], dim=1), {})
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Tokens of the last stage (B, N, D) -> the class token (B, 1, D)."""
+        return self.norms(tokens.mean(dim=1, keepdim=True))
 
 
 def _convolve(convolution: nn.Conv2d, grid: Tensor) -> Tensor:
