@@ -18,6 +18,7 @@ from anymc3d.models.lora import LoRA
 from anymc3d.models.vit import VisionTransformer
 from anymc3d.models.zoo.entry import count_parameters, without_memory
 from anymc3d.models.zoo.table import methods_table
+from anymc3d.pandx.network import METHOD
 from anymc3d.recipes.recipe import PAPER
 
 Record = dict[str, str | int]
@@ -30,10 +31,12 @@ def list_systems(num_logits: int = 2) -> list[Record]:
     """One record per system: name, trainable_parameters, total_parameters, weights, licence, citation.
 
     ``anymc3d/<backbone>[/<fusion>]`` and ``frozen/<backbone>`` (query where no fusion is named); with ``+<decoder>``
-    what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name.
+    what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name, and
+    PanDx, whose networks are nnU-Net's.
     """
     cards = [card for card in BACKBONES.values() if card.origin != "random"]
-    return [record for card in cards for record in _on_backbone(card, num_logits)] + methods_table(num_logits)
+    ours = [record for card in cards for record in _on_backbone(card, num_logits)]
+    return [*ours, *methods_table(num_logits), METHOD]
 
 
 def system_lines(records: list[Record]) -> list[str]:

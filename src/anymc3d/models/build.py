@@ -11,7 +11,7 @@ from anymc3d.errors import PluginError, did_you_mean
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.decoders.table import build_decoders
-from anymc3d.models.zoo.table import ZOO, zoo_entry
+from anymc3d.models.zoo.table import ELSEWHERE, ZOO, zoo_entry
 
 Classifier = VolumeClassifier | BaselineClassifier
 """Both are called with (backbone or None, batch, encoding) and have ``tensors()`` and ``load_tensors()``."""
@@ -28,6 +28,8 @@ def is_baseline(method: MethodSettings) -> bool:
     """
     if method.name in ON_BACKBONE:
         return False
+    if method.name in ELSEWHERE:
+        raise PluginError(f"method: {ELSEWHERE[method.name]}")
     if method.name not in ZOO:
         raise PluginError(f"method: unknown name {method.name!r}{did_you_mean(method.name, [*ON_BACKBONE, *ZOO])}")
     return True

@@ -56,7 +56,3 @@ METHOD: dict[str, str | int] = {
     "citation": "Liu et al., PanDx, github.com/han-liu/PanDx; Isensee et al. 2021, nnU-Net, Nature Methods",
 }
 """As a row of the table of methods; parameters of one high-resolution network of the five folds, by arithmetic."""
-NOT_TRAINED_HERE = (
-    "pandx is two nnU-Nets and not trained by anymc3d: train them with nnUNetv2_train, then run "
-    "anymc3d pandx MANIFEST.csv -o OUT (docs/pandx.md)"
-)

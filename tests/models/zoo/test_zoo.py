@@ -147,6 +147,11 @@ def test_a_number_of_channels_it_cannot_take_is_refused(name):
         assert count_parameters(ZOO[name].empty(5, in_channels=channels), trainable=True) > 0
 
 
+def test_a_system_that_is_not_trained_as_a_method_says_how_it_is():
+    with pytest.raises(UsageError, match=r"nnU-Net trains .*run anymc3d pandx MANIFEST"):
+        zoo_entry("pandx")
+
+
 def test_an_unknown_method_suggests_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'resnet18-3d'"):
         zoo_entry("resnet-18-3d")

@@ -18,6 +18,7 @@ from torch.nn.functional import embedding, gelu, leaky_relu, normalize, pad, sca
 from anymc3d.models.heads import LinearHead
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.pretrained import PretrainedClassifier
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Size, Sizes
 
 SCALE = 8.0
@@ -230,6 +231,7 @@ ENTRIES = (
         "computed tomography, arXiv 2403.17834",
         channels=(1,),
         sizes=ClassFine.sizes,
+        recipe=Recipe(lr=1e-3, weight_decay=0.1, loss="weighted-bce"),
         notes="expects the window [-1000, 1000] and voxels of 0.75 x 0.75 x 1.5 mm; the text encoder is not part of "
         "it; the codebook is looked up and never updated; which way the published volumes were turned is not stated",
     ),

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
+from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Sizes, check_whole
 
 HAEMORRHAGES: Mapping[str, int] = MappingProxyType({"haemorrhage": 5})
@@ -138,6 +139,7 @@ ENTRIES = (
         citation="Yoo et al. 2025, A non-contrast head CT foundation model for comprehensive neuro-trauma triage, "
         "MICCAI, arXiv 2502.21106",
         sizes=DeepCNTD.sizes,
+        recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}),
         notes="in the spirit of the original, never a copy: all sizes are chosen, and the two segmentation networks, "
         "pretrained on masks there, start from random values and learn at a tenth of the rate",
     ),

@@ -43,6 +43,12 @@ _ENTRIES: tuple[ZooEntry, ...] = (
 
 ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}
 
+ELSEWHERE = {
+    "pandx": "pandx is two nnU-Nets, which nnU-Net trains (nnUNetv2_train) and anymc3d train does not; with trained "
+    "ones run anymc3d pandx MANIFEST.csv -o OUT"
+}
+"""Systems of the comparison that are not trained as a ``method``: what to do instead."""
+
 
 def zoo_entry(name: str) -> ZooEntry:
     """The entry of this name.
@@ -50,6 +56,8 @@ def zoo_entry(name: str) -> ZooEntry:
     Raises:
         UsageError: the zoo has no such network.
     """
+    if name in ELSEWHERE:
+        raise UsageError(f"method: {ELSEWHERE[name]}")
     if name not in ZOO:
         raise UsageError(f"method: unknown name {name!r}{did_you_mean(name, ZOO)}")
     return ZOO[name]
