@@ -80,6 +80,8 @@ class PluginCard:
     format_version: int = PLUGIN_FORMAT
 
     def __post_init__(self) -> None:
+        if not self.preprocessing:
+            raise UsageError("preprocessing: expected at least one view, got none")
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")
         if self.kind != "ensemble" and (self.backbone is None) != (self.kind == "baseline"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,16 +10,11 @@ import numpy as np
 from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
-from anymc3d.data.volume import Volume
 from anymc3d.errors import AnyMC3DError, ScanError, UsageError
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.explain.picture import PLANES, grey_window
 from anymc3d.report.heated import Heater
-from anymc3d.report.planes import peak_of, still
-from anymc3d.report.volumes import Grey, Reduced, grey_values, jpeg
-
-PICTURE_PIXELS, HEAT_PIXELS = 224, 128
+from anymc3d.report.planes import middle_planes, over_scan
 
 
 @dataclass(frozen=True)
@@ -121,22 +115,9 @@ def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | Non
         return Picture(b"", f"the scan cannot be read here ({error.what})")
     except (AnyMC3DError, MemoryError, OSError) as error:
         return Picture(b"", f"the scan cannot be read here ({type(error).__name__})")
-    card = None if heater is None else heater.predictor.plugins[0].card
-    low, high, _ = grey_window(card, "" if heated is None else heated[1].column, volume)
-    reduced = grey_values(volume, low, high)
-    if heated is None:
-        middle = {plane: reduced.grey.shape[across] // 2 for plane, across in PLANES.items()}
-        return Picture(jpeg(_side_by_side(_stills(reduced, middle, None))))
-    values = Volume(voxels=heated[1].values, affine=heated[1].affine)
-    peak = peak_of(values, reduced).index
-    through = {plane: peak[across] for plane, across in PLANES.items()}
-    heat = grey_values(values, 0.0, 1.0, HEAT_PIXELS).grey
-    rows = [_side_by_side(_stills(reduced, through, layer)) for layer in (None, heat)]
-    return Picture(jpeg(np.concatenate(rows)), has_heat=True)
-
-
-def _stills(scan: Reduced, through: Mapping[str, int], heat: Grey | None) -> list[Grey]:
-    return [still(plane, scan, index, heat, PICTURE_PIXELS) for plane, index in through.items()]
+    if heated is None or heater is None:
+        return Picture(middle_planes(volume))
+    return Picture(over_scan(*heated, heater.predictor.plugins[0].card), has_heat=True)
 
 
 def pictures_of(
@@ -147,13 +128,3 @@ def pictures_of(
         return {one.key: picture_of(cases.get(one.case), one, heater) for one in hard}
     drawn = {name: picture_of(cases.get(name)) for name in dict.fromkeys(one.case for one in hard)}
     return {one.key: drawn[one.case] for one in hard}
-
-
-def _side_by_side(stills: Sequence[Grey]) -> Grey:
-    """On black, every one centred in its square."""
-    size = max(max(one.shape[:2]) for one in stills)
-    sheet = np.zeros((size, size * len(stills), 3), dtype=np.uint8)
-    for index, one in enumerate(stills):
-        top, left = math.floor((size - one.shape[0]) / 2), math.floor((size - one.shape[1]) / 2) + index * size
-        sheet[top : top + one.shape[0], left : left + one.shape[1]] = one
-    return sheet

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.volume import Volume, to_ras
-from anymc3d.explain.picture import HEAT_COLOURS, OPACITY, PLANES, plane_of
-from anymc3d.report.volumes import Grey, Reduced
+from anymc3d.explain.heat import Heat
+from anymc3d.explain.picture import HEAT_COLOURS, OPACITY, PLANES, grey_window, plane_of
+from anymc3d.plugin_card import PluginCard
+from anymc3d.report.volumes import Grey, Reduced, grey_values, jpeg
+
+PICTURE_PIXELS, HEAT_PIXELS = 224, 128
 
 SIDES: Mapping[str, tuple[str, str, str, str]] = {
     "axial": ("R", "L", "A", "P"),
@@ -88,3 +92,39 @@ def _enlarged(pixels: Grey, size: tuple[int, int]) -> Grey:
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def middle_planes(scan: Volume) -> bytes:
+    """The three planes through the middle of a scan as one JPEG."""
+    low, high, _ = grey_window(None, "", scan)
+    reduced = grey_values(scan, low, high)
+    middle = {plane: reduced.grey.shape[across] // 2 for plane, across in PLANES.items()}
+    return jpeg(_side_by_side(_stills(reduced, middle, None)))
+
+
+def over_scan(scan: Volume, heat: Heat, card: PluginCard | None) -> bytes:
+    """The three planes through the highest voxel of a heatmap as one JPEG: above the scan alone, below under the heat.
+
+    ``card``: of the plugin, for its window.
+    """
+    low, high, _ = grey_window(card, heat.column, scan)
+    reduced = grey_values(scan, low, high)
+    values = Volume(voxels=heat.values, affine=heat.affine)
+    peak = peak_of(values, reduced).index
+    through = {plane: peak[across] for plane, across in PLANES.items()}
+    layer = grey_values(values, 0.0, 1.0, HEAT_PIXELS).grey
+    return jpeg(np.concatenate([_side_by_side(_stills(reduced, through, own)) for own in (None, layer)]))
+
+
+def _stills(scan: Reduced, through: Mapping[str, int], heat: Grey | None) -> list[Grey]:
+    return [still(plane, scan, index, heat, PICTURE_PIXELS) for plane, index in through.items()]
+
+
+def _side_by_side(stills: Sequence[Grey]) -> Grey:
+    """On black, every one centred in its square."""
+    size = max(max(one.shape[:2]) for one in stills)
+    sheet = np.zeros((size, size * len(stills), 3), dtype=np.uint8)
+    for index, one in enumerate(stills):
+        top, left = (size - one.shape[0]) // 2, (size - one.shape[1]) // 2 + index * size
+        sheet[top : top + one.shape[0], left : left + one.shape[1]] = one
+    return sheet

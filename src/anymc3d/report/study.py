@@ -49,6 +49,8 @@ class StudyFacts:
     plugin_hash: str = ""
     pictures: tuple[tuple[str, bytes], ...] = ()
     """(what it shows, PNG) where the scan itself is not at hand."""
+    others: tuple[Heat, ...] = ()
+    """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -114,6 +116,7 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
         slice_weights=prediction.slice_weights,
         view_weights=prediction.view_weights,
         maps=_overall(found.heats, plugin.card.views),
+        others=_on_other_scans(found.heats),
         method=method,
         scans=found.scans,
         card=plugin.card,
@@ -147,7 +150,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
     rows = [row for row in record["heatmaps"] if row["method"] == chosen]
     scans = {} if case is None else _scans(case, record)
     views = list(record["slice_weights"])
-    kept = [row for row in rows if row["view"] == FUSED or len(views) == 1] if scans else []
+    heats = tuple(_read_heat(folder, row, scans) for row in rows) if scans else ()
     return StudyFacts(
         case=record["case"],
         status=record["status"],
@@ -158,7 +161,8 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         calibrated=record["calibrated"],
         slice_weights=record["slice_weights"],
         view_weights=record["view_weights"],
-        maps=tuple(_read_heat(folder, row, scans) for row in kept),
+        maps=_overall(heats, views),
+        others=_on_other_scans(heats),
         method=chosen,
         scans=scans,
         card=None if plugin is None else plugin.card,
@@ -174,6 +178,11 @@ def renamed(facts: StudyFacts, case: str) -> StudyFacts:
 
 def _overall(heats: Sequence[Heat], views: Sequence[str]) -> tuple[Heat, ...]:
     return tuple(heat for heat in heats if heat.view == FUSED or len(views) == 1)
+
+
+def _on_other_scans(heats: Sequence[Heat]) -> tuple[Heat, ...]:
+    shown = {heat.column for heat in heats if heat.view == FUSED}
+    return tuple(heat for heat in heats if shown and heat.column not in shown)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

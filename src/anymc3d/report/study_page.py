@@ -20,6 +20,7 @@ from anymc3d.page.document import (
 )
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.report.card import card_section
+from anymc3d.report.planes import over_scan
 from anymc3d.report.study import StudyFacts, threshold_of
 from anymc3d.report.viewer import viewer
 from anymc3d.report.viewer_script import VIEWER_SCRIPT, VIEWER_STYLE
@@ -130,11 +131,15 @@ def _warnings(facts: StudyFacts) -> Iterator[str]:
 
 def _heat(facts: StudyFacts) -> Iterator[str]:
     summary = METHODS[facts.method].summary if facts.method in METHODS else ""
+    if facts.card is not None and facts.card.holds_network:
+        yield paragraph("A baseline has no backbone whose attention could be shown: there is no heat of it.")
+        return
     views = list(facts.slice_weights)
     over = f", over the views {', '.join(views)} together" if len(views) > 1 else ""
     yield paragraph(f"Method {facts.method}: {summary}{over}." if summary else f"Method {facts.method}{over}.")
     if facts.maps:
         yield viewer(facts)
+        yield from _other_scans(facts)
         return
     yield paragraph("The scan was not given (-i), so the pictures are those that 'anymc3d explain' drew.")
     for what, content in facts.pictures[:_MAX_PICTURES]:
@@ -147,6 +152,23 @@ def _heat(facts: StudyFacts) -> Iterator[str]:
     if len(facts.pictures) > _MAX_PICTURES:
         yield paragraph(f"{len(facts.pictures) - _MAX_PICTURES} more pictures are in the folder.")
     yield paragraph(NOTICE.capitalize() + ".")
+
+
+def _other_scans(facts: StudyFacts) -> Iterator[str]:
+    """Of a study of several scans: the first label's heat on the scans that the sliders do not show."""
+    shown = [heat for heat in facts.others if heat.label == facts.first_label]
+    if not shown:
+        return
+    yield f"<h3>The other scans of the study, {escape(facts.first_label)}</h3>"
+    yield paragraph(
+        "Each with the heat of its own view, through its highest voxel: above the scan alone, below under the heat.",
+        "quiet",
+    )
+    for heat in shown:
+        picture = data_url(over_scan(facts.scans[heat.column], heat, facts.card), "jpeg")
+        alt = f"Three planes of the scan of view {heat.view}, alone and under the heat of {heat.label}"
+        yield f'<figure><figcaption>View {escape(heat.view)}</figcaption><img class="shown" src="{picture}" '
+        yield f'alt="{escape(alt)}"></figure>'
 
 
 def _smaller(content: bytes) -> bytes:
