@@ -183,11 +183,10 @@ def _hardest(hard: HardFacts) -> Iterator[str]:
     else:
         yield paragraph(f"{hard.num_wrong} answers were wrong; of these the most confident {len(hard.cases)}:")
     has_heat = any(picture.has_heat for picture in hard.pictures.values())
-    what = (
-        "planes through the highest heat of the answer, above without and below with it"
-        if has_heat
-        else ("the middle planes of the case's first scan")
-    )
+    what = "the middle planes of the case's first scan"
+    if has_heat:
+        which = "the label (of several classes: for the one answered)"
+        what = f"planes through the highest heat for {which}, above without and below with it"
     yield paragraph(
         f"Pictures are {what}, 8 bit, the patient's right on the left. Look here for wrong labels, broken scans and "
         "what the classifier does not understand.",
