@@ -20,7 +20,9 @@ from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import build_classifier
 from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.models.fingerprint import layout_fingerprint
+from anymc3d.models.store import find_backbone
 from anymc3d.models.zoo.medicalnet import MedicalNet, medicalnet
+from anymc3d.models.zoo.mst import MST
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.resnet import resnet18_3d
 from anymc3d.models.zoo.table import ZOO
@@ -162,6 +164,25 @@ def test_start_weights_are_taken_by_part_and_another_networks_are_refused(narrow
     wrong = read_task(journey.task, [*OVERRIDES, f"method.weights={tmp_path / 'wrong.safetensors'}"])
     with pytest.raises(BackboneError, match=r"not weights of resnet18-3d: expected layout:\w{16}, got layout:\w{16}"):
         fit(wrong, tmp_path / "wrong", device="cpu", quiet=True)
+
+
+def test_mst_starts_from_the_backbone_of_the_task_and_trains_it(journey, tmp_path, monkeypatch, caplog):
+    backbone = find_backbone("tiny-random")
+    entry = replace(
+        ZOO["mst"], builder=lambda logits, channels, draws: MST(logits, channels, draws, config=backbone.module.config)
+    )
+    monkeypatch.setitem(ZOO, "mst", entry)
+    with caplog.at_level(logging.INFO):
+        fit(read_task(journey.task, ["method=mst", "train.epochs=1"]), tmp_path, device="cpu", quiet=True)
+    assert f"mst starts from {backbone.source} ({backbone.fingerprint}); initial values: linear" in caplog.text
+    plugin = load_plugin(tmp_path / "plugin.safetensors")
+    assert plugin.card.training["start_weights"] == backbone.fingerprint
+    assert (plugin.card.training["lr"], plugin.card.training["loss"]) == (1e-6, "cross-entropy")
+    for name, start in backbone.module.state_dict().items():
+        found = plugin.tensors[f"network.image.encoder.{name}"]
+        torch.testing.assert_close(found, start, atol=1e-4, rtol=0)
+    weight = plugin.tensors["network.image.encoder.blocks.0.attn.qkv.weight"]
+    assert not torch.equal(weight, backbone.module.state_dict()["blocks.0.attn.qkv.weight"]), "it is trained"
 
 
 REFUSED = [

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 ENCODER_IS_BACKBONE = ("mst", "mst-positions")
 """Networks whose encoder starts from the backbone the task file names, and is trained."""
+UNUSED = frozenset({"encoder.mask_token"})
+"""Of pretraining, which a backbone here does not keep and no answer depends on."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _from_backbone(task: TaskSettings) -> LoadedNetworkWeights:
         message = f"method {task.method.name} starts from the backbone: {error}; or train from random values with "
         raise BackboneError(f"{message}method.weights=random") from None
     tensors: dict[str, Tensor] = {f"encoder.{name}": tensor for name, tensor in loaded.module.state_dict().items()}
-    return LoadedNetworkWeights(tensors, loaded.fingerprint, loaded.source)
+    return LoadedNetworkWeights(tensors, loaded.fingerprint, loaded.source, fresh=UNUSED)
 
 
 def with_recipe(task: TaskSettings) -> TaskSettings:
