@@ -45,6 +45,7 @@ def draw_decoders(results: Results, figure: Figure) -> None:
     own.set_title("own", fontsize=10)
     own.set_ylabel("AUROC")
     own.margins(y=0.25)
+    own.set_ylim(top=min(own.get_ylim()[1], 1.01))
 
 
 def _dot(axes: Any, place: int, entry: Entry, colour: int, label: str) -> None:
@@ -97,7 +98,8 @@ def _name_apart(axes: Any, found: list[Any]) -> None:
 
 def draw_label_efficiency(results: Results, figure: Figure) -> None:
     """AUROC over the number of training cases, one line per method; the printed points by share beside."""
-    *own, paper = figure.subplots(1, len(results.tasks) + 1, width_ratios=[3] * len(results.tasks) + [1.4])
+    widths = [3.0] * len(results.tasks) + [1.6]
+    *own, paper = figure.subplots(1, len(widths), width_ratios=widths, sharey=True)
     for axes, task in zip(own, results.tasks, strict=True):
         for index, method in enumerate(results.methods):
             _curve(axes, results, task, method, index)
@@ -105,18 +107,20 @@ def draw_label_efficiency(results: Results, figure: Figure) -> None:
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
-        axes.set(xlabel="training cases", ylabel="AUROC", title=task)
-        axes.legend(frameon=False, fontsize=8)
-    for index, system in enumerate(dict.fromkeys(one.system for one in printed.LABEL_EFFICIENCY)):
-        points = [
-            (one.share, value) for one in printed.LABEL_EFFICIENCY if one.system == system for value in one.values
-        ]
-        colour = COLOURS[index]
-        paper.plot(*zip(*points, strict=True), MARKS[index], mfc="none", mec=colour, ls="none", ms=7, label=system)
+        axes.set(xlabel="training cases", title=task)
+    own[0].set_ylabel("AUROC")
+    for one in printed.LABEL_EFFICIENCY:
+        for value in one.values:
+            paper.plot(one.share, value, "o", mfc="none", mec="0.45", ms=7)
+        if one.share < 1:
+            name, place = one.system.replace(" (", "\n("), (one.share, one.values[0])
+            paper.annotate(name, place, textcoords="offset points", xytext=(7, -3), fontsize=7.5, color="0.35")
     paper.set_xticks([0.2, 1.0], ["20 %", "100 %"])
-    paper.set_xlim(0, 1.2)
+    paper.set_xlim(0, 1.3)
     paper.set(xlabel="share of training cases", title="printed, T3")
-    paper.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 0.02))
+    handles = own[0].get_legend_handles_labels()[0]
+    if handles:
+        figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right center")
 
 
 def _curve(axes: Any, results: Results, task: str, method: str, index: int) -> None:

@@ -1,0 +1,120 @@
+"""Every executor calls the same function; a job that is lost is failed, and a missing extra is one line."""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anymc3d import atomic
+from anymc3d.benchmark import backends
+from anymc3d.benchmark.backends import BackendOptions, run_local, run_ray, run_slurm
+from anymc3d.benchmark.jobs import RECORD, RESULT, Job, Outcome, RunOptions, job_state
+from anymc3d.benchmark.plan import Trial
+from anymc3d.errors import UsageError
+from anymc3d.task_file import read_task
+from tiny_scans import TASK
+
+
+@pytest.fixture
+def two_jobs(tmp_path):
+    """One that is done already, and one that must fail: its manifest is not there. Neither needs seconds."""
+    (tmp_path / "task.yaml").write_text(TASK)
+    task = read_task(tmp_path / "task.yaml")
+    jobs = [replace(fake_job(name, tmp_path / "jobs"), trials=(Trial({}, task),)) for name in ("done", "fails")]
+    atomic.write_json(jobs[0].folder / RECORD, jobs[0].identity())
+    atomic.write_json(jobs[0].folder / RESULT, {})
+    return jobs
+
+
+def fake_job(name: str, folder: Path) -> Job:
+    return Job(
+        task="t",
+        method="m",
+        seed=0,
+        train_cases=1,
+        folder=folder / name,
+        manifest=folder / "m.csv",
+        cases_hash="",
+        trials=(),
+    )
+
+
+def check_both(found, jobs):
+    states = {outcome.job: outcome for outcome in found}
+    assert {name: outcome.state for name, outcome in states.items()} == {"done": "done", "fails": "failed"}
+    assert "manifest.csv" in states["fails"].message
+    assert job_state(jobs[1]) == states["fails"]
+
+
+def test_two_processes_do_two_jobs(two_jobs):
+    check_both(run_local(two_jobs, RunOptions(device="cpu"), BackendOptions(jobs=2)), two_jobs)
+
+
+def test_a_process_that_is_killed_fails_its_job_alone(tmp_path):
+    outcome = backends._outcome_of(fake_job("a", tmp_path), -9)
+    assert (outcome.state, outcome.exit_code) == ("failed", 1)
+    assert "killed by signal 9" in outcome.message
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_slurm_runs_each_job_as_one_element(two_jobs, tmp_path):
+    """Submitit's own executor inside this process, which leaves its log open; a cluster differs in the name alone."""
+    pytest.importorskip("submitit")
+    where = BackendOptions(folder=tmp_path / "out", parameters={"cluster": "debug"})
+    check_both(run_slurm(two_jobs, RunOptions(device="cpu"), where), two_jobs)
+
+
+class StandInRay(types.ModuleType):
+    """As much of Ray as is called: tasks run when they are asked for."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__("ray")
+        self.failing, self.started, self.asked = failing, False, {}
+
+    def is_initialized(self):
+        return self.started
+
+    def init(self, **options):
+        self.started = True
+
+    def remote(self, function):
+        def submit(job, options):
+            return lambda: function(job, options)
+
+        handle = types.SimpleNamespace(remote=submit)
+        handle.options = lambda **wanted: self.asked.update(wanted) or handle
+        return handle
+
+    def get(self, task):
+        outcome = task()
+        if outcome.job == self.failing:
+            raise ConnectionError("node lost")
+        return outcome
+
+
+def test_ray_runs_each_job_as_one_task(monkeypatch, tmp_path):
+    ray = StandInRay(failing="b")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(backends, "run_job", lambda job, options: Outcome(job.name, "done"))
+    jobs = [fake_job(name, tmp_path) for name in "abc"]
+    found = list(run_ray(jobs, RunOptions(), BackendOptions(parameters={"num_cpus": 4})))
+    assert [outcome.state for outcome in found] == ["done", "failed", "done"]
+    assert "node lost" in found[1].message
+    assert ray.started
+    assert ray.asked == {"max_retries": 0, "num_cpus": 4}
+
+
+@pytest.mark.parametrize(("run", "module", "extra"), [(run_slurm, "submitit", "slurm"), (run_ray, "ray", "ray")])
+def test_a_missing_extra_is_one_line(monkeypatch, tmp_path, run, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=rf"--backend {extra}: needs .*anymc3d\[{extra}\]"):
+        list(run([fake_job("a", tmp_path)], RunOptions(), BackendOptions()))
+
+
+def test_a_scheduler_option_without_a_scheduler_is_refused():
+    with pytest.raises(UsageError, match="timeout_min"):
+        list(run_local([], RunOptions(), BackendOptions(parameters={"timeout_min": 3})))

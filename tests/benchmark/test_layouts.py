@@ -1,0 +1,157 @@
+"""Every layout, format and picture of a small table of results; what was not run is a dash."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+from small_results import METHODS, write_small_results
+
+from anymc3d.benchmark.figures import FIGURES, draw_figure
+from anymc3d.benchmark.tables.grid import FORMATS, Grid, render
+from anymc3d.benchmark.tables.main import rank
+from anymc3d.benchmark.tables.rows import read_results
+from anymc3d.benchmark.tables.table import LAYOUTS, make_table
+from anymc3d.cli.main import main
+from anymc3d.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_small_results(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return read_results(folder)
+
+
+def line(grid, *names):
+    (found,) = [row for row in grid.rows if all(name in row for name in names)]
+    return dict(zip(grid.columns, found, strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_layout_renders_in_every_format(results, layout, form):
+    grid = make_table(results, layout)
+    text = render(grid, form)
+    assert grid.rows
+    for cell in grid.rows[0]:
+        shown = {"latex": cell.replace("%", r"\%").replace("_", r"\_")}.get(form, cell)
+        assert shown in text
+    assert not {"nan", "None", ""} & {cell for row in grid.rows for cell in row}
+
+
+def test_the_main_table_has_auroc_mean_rank_difference_and_cost(results):
+    grid = make_table(results, "main")
+    row = line(grid, "masks")
+    assert row["liver"].startswith("0.940 (0.900 to 0.970)")
+    assert row["mean AUROC"] == "0.960"
+    assert row["mean rank"] == "1.0"
+    assert row["liver: minus query (p, Holm)"] == "+0.010 (p = 0.04)"
+    assert row["trainable"] == "2.85 M"
+    assert row["training s / volume"] == "0.31"
+    assert line(grid, "printed: MST")["mean AUROC"] == "0.869"
+
+
+def test_a_method_that_was_not_run_is_a_dash_and_has_no_mean(results):
+    row = line(make_table(results, "main"), "stopped")
+    assert set(row.values()) == {"stopped", "-"}
+    assert any("stopped on liver, seed 0: failed: out of memory" in note for note in make_table(results, "main").notes)
+
+
+@given(st.lists(st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=12))
+def test_ranks_are_those_of_scipy(values):
+    assert rank(values) == list(rankdata([-value for value in values]))
+
+
+def test_what_was_not_run_takes_no_rank():
+    assert rank([0.9, None, 0.8]) == [1.0, None, 2.0]
+
+
+def test_table_3_has_the_papers_twelve_and_the_own(results):
+    grid = make_table(results, "table3")
+    assert line(grid, "T2")["total"] == "4701"
+    assert line(grid, "liver-injury")["train"] == "400"
+    assert [row[0] for row in grid.rows[-12:]] == [f"T{number}" for number in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "column", "expected"),
+    [
+        ("table4", ("MedicalNet", "LoRA"), "printed T4", "0.889"),
+        ("table4", ("MedicalNet", "LoRA"), "liver", "0.860 (0.820 to 0.890)"),
+        ("table4", ("VoCo", "full finetuning"), "liver", "-"),
+        ("table4", ("VoCo", "full finetuning"), "printed", "50.49 M"),
+        ("table5", ("average",), "kidney", "0.950 (0.910 to 0.980)"),
+        ("table5", ("LSTM",), "printed", "5.5 M"),
+        ("table6", ("ViT-S",), "trainable", "0.23 M"),
+        ("table6", ("ViT-L", "dinov3-large"), "printed T3", "0.988"),
+        ("table7", ("DINOv3", "dinov3-large"), "printed T3", "0.984"),
+        ("table7", ("DINOv2",), "liver", "0.920 (0.880 to 0.950)"),
+        ("figure7", ("nnU-Net-style 3D decoder",), "printed T5", "0.973"),
+        ("figure7", ("EoMT 3D",), "liver", "-"),
+        ("figure8", ("printed: MST",), "trainable", "23.05 M"),
+        ("label-efficiency", ("liver", "query"), "80 cases", "0.880 (0.840 to 0.910)"),
+        ("label-efficiency", ("kidney", "query"), "80 cases", "-"),
+        ("label-efficiency", ("printed: 3D DenseNet-121",), "printed 20%", "0.741"),
+    ],
+)
+def test_own_figures_stand_beside_the_printed_ones(results, layout, names, column, expected):
+    assert line(make_table(results, layout), *names)[column] == expected
+
+
+def test_table_8_has_own_grades_and_the_printed_lines(results):
+    grid = make_table(results, "table8")
+    own = line(grid, "grade=0 vs 1+2")
+    assert (own["positive / negative"], own["sensitivity"], own["threshold of"]) == ("9 / 71", "0.800", "youden")
+    assert line(grid, "T2 liver")["AUROC"] == "0.9219"
+
+
+def test_values_that_are_printed_twice_are_both_shown(results):
+    row = line(make_table(results, "label-efficiency"), "T3", "printed: AnyMC3D (DINOv3 ViT-L)")
+    assert row["printed 100%"] == "0.988 / 0.984"
+    assert any("0.9842" in note for note in make_table(results, "table7").notes)
+
+
+@pytest.mark.parametrize("layout", FIGURES)
+def test_pictures_are_drawn(results, layout, tmp_path):
+    draw_figure(results, layout, tmp_path / "picture.png")
+    content = (tmp_path / "picture.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_markup_of_names_is_escaped():
+    grid = Grid(title="a & b", columns=["method", "x_1"], rows=[["<b>|5%", "0.9"]])
+    assert "&lt;b&gt;|5%" in render(grid, "html")
+    assert r"<b>|5\% & 0.9" in render(grid, "latex")
+    assert r"<b>\|5%" in render(grid, "md")
+    assert list(csv.reader(io.StringIO(render(grid, "csv")))) == [["method", "x_1"], ["<b>|5%", "0.9"]]
+    html.parser.HTMLParser().feed(render(grid, "html"))
+
+
+def test_unknown_names_suggest_the_nearest(folder, tmp_path, capsys):
+    assert main(["benchmark", "table", str(folder), "--layout", "tabel5"]) == 2
+    assert "did you mean 'table5'?" in capsys.readouterr().err
+    assert main(["benchmark", "table", str(folder), "--format", "markdown"]) == 2
+    assert "known: csv, html, latex, md" in capsys.readouterr().err
+    assert main(["benchmark", "figure", str(folder), "--layout", "figure9", "-o", str(tmp_path / "x.png")]) == 2
+    assert "did you mean 'figure" in capsys.readouterr().err
+    assert main(["benchmark", "table", str(tmp_path)]) == 2
+    assert "no such file; 'anymc3d benchmark bench.yaml -o" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"ends in \.png"):
+        draw_figure(read_results(folder), "figure8", tmp_path / "x.svg")
+
+
+def test_a_table_goes_to_a_file_when_asked(folder, tmp_path, capsys):
+    assert main(["benchmark", "table", str(folder), "--format", "csv", "-o", str(tmp_path / "t.csv")]) == 0
+    assert capsys.readouterr().out == ""
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)][: len(METHODS)] == list(METHODS)
