@@ -19,6 +19,7 @@ from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_c
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
+from anymc3d.evaluate.segmentation_rows import segmentation_rows
 from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
@@ -48,6 +49,7 @@ def evaluate_predictions(
     settings: StudySettings | None = None,
     pseudonyms: Pseudonyms | None = None,
     heatmaps: Path | None = None,
+    segmentations: Path | None = None,
     overwrite: bool = False,
 ) -> Study:
     """Evaluate one table of predictions into the folder ``out``.
@@ -60,6 +62,7 @@ def evaluate_predictions(
         settings: groups, operating points, resampling.
         pseudonyms: where the predictions were made under them.
         heatmaps: ``heatmap_scores.csv`` of ``anymc3d explain``, for rows about the maps.
+        segmentations: ``segmentations.csv`` of ``anymc3d predict --segmentation``, for Dice.
         overwrite: replace the figures of other inputs.
 
     Raises:
@@ -73,12 +76,15 @@ def evaluate_predictions(
     _check_has_figures(study)
     if heatmaps is not None:
         study.rows.extend(_heatmap_rows(study, heatmaps, settings.sampling))
+    if segmentations is not None:
+        study.rows.extend(_segmentation_rows(study, segmentations, settings.sampling))
     identity = {
         "kind": "evaluation",
         "predictions": _sha256(predictions),
         "manifest": _sha256(manifest),
         "labels": [_label_record(one) for one in known],
         **({} if heatmaps is None else {"heatmaps": _sha256(heatmaps)}),
+        **({} if segmentations is None else {"segmentations": _sha256(segmentations)}),
     }
     with locked(out):
         _claim(out, identity, overwrite=overwrite)
@@ -133,6 +139,14 @@ def _heatmap_rows(study: Study, path: Path, sampling: Sampling) -> Iterator[Row]
         for cases in plugin.labels
     }
     return heatmap_rows(read_table(path), positives, split=study.split, plugin=plugin.plugin, sampling=sampling)
+
+
+def _segmentation_rows(study: Study, path: Path, sampling: Sampling) -> Iterator[Row]:
+    if len(study.plugins) != 1:
+        raise UsageError(f"--segmentations: expected the predictions of one plugin, got {len(study.plugins)}")
+    patients = dict(zip(study.cases, study.patients, strict=True))
+    plugin = study.plugins[0].plugin
+    return segmentation_rows(read_table(path), patients, split=study.split, plugin=plugin, sampling=sampling)
 
 
 def _claim(out: Path, identity: Mapping[str, object], *, overwrite: bool) -> None:

@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORES.csv",
         help="heatmap_scores.csv of 'anymc3d explain': how well the maps point at the masks",
     )
+    parser.add_argument(
+        "--segmentations",
+        type=Path,
+        metavar="TABLE.csv",
+        help="segmentations.csv of 'anymc3d predict --segmentation': Dice of every structure",
+    )
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     add_pseudonymize(parser, "the predictions were made with this option and key")
@@ -66,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         settings=settings,
         pseudonyms=chosen_pseudonyms(args, [args.out]),
         heatmaps=args.heatmaps,
+        segmentations=args.segmentations,
         overwrite=args.overwrite,
     )
     _report(study, args)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anymc3d.cli.inputs import add_case_options, add_input, cases_of
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.cohort import CohortResult
+    from anymc3d.plugins import Plugin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_case_options(parser)
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
+    parser.add_argument(
+        "--segmentation", action="store_true", help="also draw what a kept decoder learned, on the scan's own grid"
+    )
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -35,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
     if args.chunk_size < 1:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     from anymc3d.cli.main import print_json
-    from anymc3d.cohort import TABLE, predict_cohort
+    from anymc3d.cohort import predict_cohort
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
     from anymc3d.pseudonyms import write_map
+    from anymc3d.segmentations.folder import segment_cohort
+    from anymc3d.segmentations.maps import check_decodes
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
@@ -51,21 +62,36 @@ def run(args: argparse.Namespace) -> int:
         chunk_size=args.chunk_size,
         segmenters=args.segmenter,
     )
+    if args.segmentation:
+        check_decodes(predictor)
     result = predict_cohort(
         predictor, cases, args.out, precision=args.precision, pseudonyms=pseudonyms, quiet=args.quiet
     )
+    exit_code = result.exit_code
+    if args.segmentation:
+        rows = segment_cohort(predictor, cases, args.out, pseudonyms=pseudonyms, quiet=args.quiet)
+        exit_code = exit_code or (3 if any(row["status"] == "error" for row in rows) else 0)
     if pseudonyms is not None and args.pseudonym_map is not None:
         write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:
         print_json(result.rows)
     if args.json or args.quiet:
-        return result.exit_code
+        return exit_code
+    _report(args, plugins, result)
+    return exit_code
+
+
+def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortResult) -> None:
+    from anymc3d.cohort import TABLE as PREDICTIONS
+    from anymc3d.segmentations.folder import TABLE as SEGMENTATIONS
+
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
-    print(f"{args.out / TABLE}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    print(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
     for plugin in plugins:
         if not plugin.card.is_calibrated:
             print(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")
     if result.reused:
         print(f"{result.reused} cases were already done and unchanged")
+    if args.segmentation:
+        print(f"{args.out / SEGMENTATIONS}: volumes, and Dice where there are masks; maps beside it")
     print("Research use only. Not a medical device.")
-    return result.exit_code

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,20 @@ def annotated_labels(case: Case) -> frozenset[int] | None:
     return frozenset(int(word) for word in words)
 
 
+def check_annotated(found: Iterable[int], case: Case) -> None:
+    """Check that a case's mask, with the labels ``found``, holds none that was not looked for.
+
+    Raises:
+        ScanError: it does, so mask or ``mask_classes`` is wrong.
+    """
+    annotated = annotated_labels(case)
+    extra = [] if annotated is None else [int(label) for label in found if label and label not in annotated]
+    if extra:
+        raise ScanError(
+            f"the mask holds labels {extra}, which its mask_classes {case.mask_classes!r} does not name; correct either"
+        )
+
+
 def cut_mask(reference: str, header: ScanHeader, like: PreparedView, case: Case) -> Labels:
     """The labels (S, H, W) of a segmentation on the slices ``like``; what was padded is background.
 
@@ -61,10 +75,7 @@ def cut_mask(reference: str, header: ScanHeader, like: PreparedView, case: Case)
     found = np.unique(labels)
     if found[-1] > HIGHEST_LABEL:
         raise ScanError(f"expected labels from 0 to {HIGHEST_LABEL}, got {found[-1]}; give the segmentation")
-    annotated = annotated_labels(case)
-    extra = [] if annotated is None else [int(label) for label in found if label and label not in annotated]
-    if extra:
-        raise ScanError(f"the mask holds labels {extra}, which its mask_classes {case.mask_classes!r} does not name")
+    check_annotated(found, case)
     small = labels.astype(np.uint8 if found[-1] <= 255 else np.int16)
     return prepare_mask(small, _ras_affine(header), like)
 

@@ -1,0 +1,71 @@
+"""Dice of segmentations (``segmentations.csv`` of ``anymc3d predict --segmentation``) -> rows of ``metrics.csv``.
+
+One row a structure and image column, over the evaluated cases that have a mask of it: the mean over cases, intervals
+draw patients. A case in which neither mask nor answer holds the structure has no Dice and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from anymc3d.errors import UsageError
+from anymc3d.evaluate.intervals import Interval, percentile_interval, resample_weights
+from anymc3d.evaluate.measures import Measure, Sampling
+from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.study_rows import Row, row_of
+
+COLUMNS = ("case", "image", "label", "true_volume_ml", "dice")
+
+
+def segmentation_rows(
+    table: Sequence[Mapping[str, str]],
+    patients: Mapping[str, str],
+    *,
+    split: str,
+    plugin: str,
+    sampling: Sampling,
+) -> Iterator[Row]:
+    """Yield one row per structure; ``label`` is ``mask=<label>``, ``group`` the image column.
+
+    Args:
+        table: the rows of ``segmentations.csv``.
+        patients: case -> patient, of the cases that count.
+
+    Raises:
+        UsageError: the table is not one of ``anymc3d predict --segmentation``, or has none of these cases.
+    """
+    missing = set(COLUMNS) - set(table[0] if table else ())
+    if missing:
+        raise UsageError(
+            "--segmentations: expected the segmentations.csv of 'anymc3d predict --segmentation', columns missing: "
+            f"{', '.join(sorted(missing))}"
+        )
+    rows = [row for row in table if row["case"] in patients and row["label"]]
+    if not rows:
+        raise UsageError("--segmentations: no segmented case of the table is among those evaluated")
+    for image, label in dict.fromkeys((row["image"], row["label"]) for row in rows):
+        own = [row for row in rows if (row["image"], row["label"]) == (image, label)]
+        frame = {"label": f"mask={label}", "group": f"image={image}", "split": split, "plugin": plugin}
+        yield row_of(_dice(own, patients, sampling), frame)
+
+
+def _dice(rows: Sequence[Mapping[str, str]], patients: Mapping[str, str], sampling: Sampling) -> Measure:
+    with_mask = [row for row in rows if row["true_volume_ml"] != ""]
+    kept = [row for row in with_mask if row["dice"] != ""]
+    num_true = sum(float(row["true_volume_ml"]) > 0 for row in kept)
+    if not kept:
+        why = "no case has a mask of it" if not with_mask else "neither a mask nor an answer holds it"
+        return Measure("dice", "", Metric(None, why), Interval(None, None, ""), 0, 0)
+    values = np.array([float(row["dice"]) for row in kept])
+    weights = resample_weights(
+        [patients[row["case"]] for row in kept],
+        np.zeros(values.size),
+        num_resamples=sampling.num_resamples,
+        seed=sampling.seed,
+    )
+    means = np.concatenate([part @ values / part.sum(axis=1) for part in weights])
+    interval = percentile_interval(means, level=sampling.level)
+    return Measure("dice", "", Metric(math.fsum(values) / values.size), interval, values.size, num_true)
