@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate
+from torch.nn.functional import conv2d, gelu, interpolate, pad
 
 from anymc3d.models.decoders.interface import CaseTokens, MaskTarget, Schedule
 from anymc3d.models.decoders.matching import matching_loss
@@ -134,8 +134,25 @@ class _ScaleBlock(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        smooth = self.smooth(gelu(self.enlarge(pixels)))
+        smooth = depthwise(gelu(self.enlarge(pixels)), self.smooth.weight)
         return self.norm(smooth.movedim(1, -1)).movedim(-1, 1)
+
+
+def depthwise(pixels: Tensor, weight: Tensor) -> Tensor:
+    """What a depthwise 3D convolution of ``weight`` (D, 1, k, 3, 3) makes of (I, D, s, h, w), padded with zeros.
+
+    As k 2D convolutions of which each looks at another slice: several times faster on a CPU in the backward pass.
+    """
+    num_slices, reach = pixels.shape[2], weight.shape[2] // 2
+    slices = pixels.transpose(1, 2).flatten(0, 1)
+    total = torch.zeros_like(pixels)
+    for offset in range(-reach, reach + 1):
+        kernel = weight[:, :, offset + reach]
+        seen = conv2d(slices, kernel, padding=1, groups=kernel.shape[0]).unflatten(0, (-1, num_slices)).transpose(1, 2)
+        first, last = max(0, offset), num_slices + min(0, offset)
+        if first < last:
+            total = total + pad(seen[:, :, first:last], (0, 0, 0, 0, first - offset, num_slices - last + offset))
+    return total
 
 
 def annealed(progress: float, index: int) -> float:

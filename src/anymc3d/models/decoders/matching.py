@@ -123,7 +123,7 @@ def _uncertain(masks: Tensor, count: int, draws: torch.Generator) -> Tensor:
 
 def _num_points(masks: Tensor) -> int:
     """Points a slice: of an item at most ``NUM_POINTS``, for each cell of its mask at most ``POINTS_A_CELL``."""
-    per_item, rows, columns = masks.shape[2:]
+    per_item, rows, columns = masks.shape[-3:]
     return max(1, min(NUM_POINTS // per_item, POINTS_A_CELL * rows * columns))
 
 
