@@ -61,6 +61,14 @@ def test_keeping_the_decoder_changes_no_other_tensor(masked):
     assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in left.tensors.items())
 
 
+def test_quick_refuses_masks_and_show_says_what_was_learned(masked, capsys):
+    (masked / "quick.yaml").write_text(masked_task("nnunet"))
+    assert main(["train", str(masked / "quick.yaml"), "--quick", "-o", str(masked / "quick"), "--quiet"]) == 2
+    assert "--quick learns from class tokens, without masks" in capsys.readouterr().err
+    assert main(["plugin", "show", str(masked / "left/plugin.safetensors")]) == 0
+    assert "learned from masks: nnunet, structures 3, 7, decoder not kept" in capsys.readouterr().out
+
+
 def test_C1_a_run_with_a_decoder_killed_in_steps_ends_bit_identical(masked, tmp_path):
     """Weights and optimiser state of the decoder and the draws of its loss come back to the last bit."""
     (masked / "killed.yaml").write_text(masked_task("eomt-2d", keep="true"))

@@ -110,6 +110,10 @@ def _method(card: PluginCard) -> list[str]:
         for one in cards
     )
     lines = [f"method: {method}" for method in methods]
+    if card.segmentation is not None:
+        what = "kept" if card.decodes else "not kept"
+        labels = ", ".join(map(str, card.segmentation.classes))
+        lines.append(f"learned from masks: {card.segmentation.decoder}, structures {labels}, decoder {what}")
     if not card.split:
         return lines
     split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))

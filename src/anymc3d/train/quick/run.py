@@ -81,6 +81,8 @@ def fit_quick(
             f"--quick learns on frozen features of the backbone, and method {task.method.name} has none; leave out "
             "--quick, or set method=anymc3d"
         )
+    if task.segmentation.is_on:
+        raise UsageError("--quick learns from class tokens, without masks; leave out --quick, or set segmentation=none")
     task = replace(task, method=MethodSettings(name="frozen"))
     check_task(task)
     grid = candidates(task, settings)
