@@ -19,7 +19,7 @@ from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
-from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
+from anymc3d.data.mask_slices import Labels, annotated_labels, check_annotated, cut_mask, get_or_make, mask_key
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region, region_key
@@ -395,7 +395,10 @@ def prepare_all(
 
 def _with_masks(prepared: PreparedCase, scans: CaseScans, views: Mapping[str, ViewSettings]) -> PreparedCase:
     masks = {name: mask for name, mask in scans.masks(views).items() if mask is not None}
-    columns = {column for name in masks if (column := scans.case.mask(views[name].image)) is not None}
-    hashes = {mask_hash_name(column): scans.mask_hash(column) for column in sorted(columns)}
+    columns = {name: str(scans.case.mask(views[name].image)) for name in masks}
+    hashes = {mask_hash_name(column): scans.mask_hash(column) for column in sorted(set(columns.values()))}
     labels = {name: tuple(int(label) for label in np.unique(mask) if label) for name, mask in masks.items()}
+    for name, column in columns.items():
+        with _named(column):
+            check_annotated(labels[name], scans.case)
     return replace(prepared, hashes={**prepared.hashes, **hashes}, mask_labels=labels)

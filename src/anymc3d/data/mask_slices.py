@@ -68,14 +68,12 @@ def cut_mask(reference: str, header: ScanHeader, like: PreparedView, case: Case)
     """The labels (S, H, W) of a segmentation on the slices ``like``; what was padded is background.
 
     Raises:
-        ScanError: it cannot be read, lies on another grid, or holds something else than whole numbers to 32767; or a
-            label that ``mask_classes`` does not name.
+        ScanError: it cannot be read, lies on another grid, or holds something else than whole numbers to 32767.
     """
     labels = read_on_grid(reference, header, spacing=case.spacing)
     found = np.unique(labels)
     if found[-1] > HIGHEST_LABEL:
         raise ScanError(f"expected labels from 0 to {HIGHEST_LABEL}, got {found[-1]}; give the segmentation")
-    check_annotated(found, case)
     small = labels.astype(np.uint8 if found[-1] <= 255 else np.int16)
     return prepare_mask(small, _ras_affine(header), like)
 
