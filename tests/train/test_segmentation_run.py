@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -159,5 +160,5 @@ def test_old_run_folders_go_on_as_they_were(masked):
 
     (masked / "plain.yaml").write_text(masked_task("none"))
     task = read_task(masked / "plain.yaml")
-    backbone = type("Backbone", (), {"fingerprint": "x"})()
-    assert _identity(task, load_study(task), backbone)["settings"]["segmentation"] == "none"
+    start = SimpleNamespace(record=lambda task: {})
+    assert _identity(task, load_study(task), start)["settings"]["segmentation"] == "none"
