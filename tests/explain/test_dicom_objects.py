@@ -160,7 +160,7 @@ def test_G1_highdicom_logs_no_uid(tmp_path, caplog):
     assert dicom.ROOT not in caplog.text
 
 
-def test_research_use_stands_where_viewers_show_it_and_the_object_is_the_same_each_time(tmp_path):
+def test_I1_research_use_stands_where_viewers_show_it_and_the_object_is_the_same_each_time(tmp_path):
     folder = dicom.make_series().write(tmp_path / "series")
     uids = []
     for _ in range(2):
