@@ -16,6 +16,7 @@ from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices
 from anymc3d.models.fusion import pad_cases
 from anymc3d.models.heads import OrdinalHead
+from anymc3d.models.number_format import autocast_for
 from anymc3d.models.strict_load import copy_into
 from anymc3d.models.zoo.entry import ZooEntry
 
@@ -97,7 +98,7 @@ class BaselineClassifier(nn.Module):
         outputs, order = [], []
         for cases, volume, mask in self._volumes(view, packed):
             try:
-                with torch.autocast(volume.device.type, dtype, enabled=dtype != torch.float32):
+                with autocast_for(self.networks[view], volume.device, dtype):
                     outputs.append(self.networks[view](volume, mask).float())
             except ValueError as error:
                 if LONE_VALUE not in str(error):

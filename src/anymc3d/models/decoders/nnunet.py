@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from anymc3d.models.decoders.dice_ce import annotated_only, dice_and_cross_entropy
 from anymc3d.models.decoders.interface import CaseTokens, MaskTarget, Schedule
+from anymc3d.models.number_format import exact_where_shallow
 
 WIDTHS = (256, 128, 64, 32, 32)
 SLOPE = 0.01
@@ -37,10 +38,12 @@ class NnUNetDecoder(nn.Module):
 
     def forward(self, tokens: CaseTokens, schedule: Schedule | None = None) -> Tensor:
         """Logits (1 + C, S, H, W)."""
-        volume = self.reduce(tokens.patches.transpose(0, 1).unsqueeze(0))
-        for stage in self.stages[:-1]:
-            volume = stage(volume, None)
-        return self.score(self.stages[-1](volume, tokens.size))[0].float()
+        as_it_is, volume = exact_where_shallow(tokens.patches.transpose(0, 1).unsqueeze(0))
+        with as_it_is:
+            volume = self.reduce(volume)
+            for stage in self.stages[:-1]:
+                volume = stage(volume, None)
+            return self.score(self.stages[-1](volume, tokens.size))[0].float()
 
     def loss(self, output: Tensor, target: MaskTarget, schedule: Schedule) -> Tensor:
         return dice_and_cross_entropy(*annotated_only(output, target.labels, target.annotated))
