@@ -51,3 +51,11 @@ def test_a_damaged_record_is_an_error(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunFolderError, match="damaged"):
         claim(tmp_path / "run.json", {}, "a training run")
+
+
+def test_a_file_in_the_place_of_the_folder_is_wrong_use_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RunFolderError, match=r"expected a folder to write in .*; choose another"), locked(folder):
+            pass
+    assert (tmp_path / "file").read_text() == "mine"

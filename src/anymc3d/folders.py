@@ -22,11 +22,15 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
     Raises:
-        RunFolderError: another process holds it (host, process id and start time are named).
+        RunFolderError: another process holds it (host, process id and start time are named), or it cannot be written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / ".lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: expected a folder to write in ({error.strerror or error}); choose another output folder"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
