@@ -7,10 +7,10 @@ Several plugins share one resident backbone per fingerprint and one read of each
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ from anymc3d.types import Status
 logger = logging.getLogger(__name__)
 
 DEFAULT_CHUNK = 64
+CASE_FAULTS = (AnyMC3DError, MemoryError, RuntimeError)
+"""What fails one case and not the others: its scans, memory, or torch refusing a computation."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +194,8 @@ class Predictor:
     def _guarded(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
         try:
             return self.predict_scans(resident, case, scans)
-        except AnyMC3DError as error:
-            message = _without_paths(error, case)
-        except (MemoryError, RuntimeError) as error:
-            # Out of memory, or torch refusing a computation: this case fails, the others go on.
-            advice = "; more memory is needed, also with --chunk-size 1" if ran_out_of_memory(error) else ""
-            message = f"cannot be predicted ({type(error).__name__}: {_without_paths(error, case)[:300]}){advice}"
+        except CASE_FAULTS as error:
+            message = fault_of(error, case)
         card = resident.plugin.card
         return Prediction(
             case=case.id, plugin=card.name, status="error", message=message, labels=card.labels.output_names
@@ -204,17 +204,23 @@ class Predictor:
     def _runs(
         self, resident: Resident, case: Case, batch: Mapping[str, PackedSlices]
     ) -> list[tuple[PluginCard, ClassifierOutput]]:
-        """What each member says. Where the slices of a call do not fit in memory, half as many are tried: that changes
-        memory and time, not the answer."""
+        """What each member says, one after the other: only one set of adapted weights is in memory at a time."""
+
+        def run(encoding: Encoding) -> list[tuple[PluginCard, ClassifierOutput]]:
+            with torch.inference_mode():
+                return [
+                    (member, classifier(resident.network, batch, encoding)) for member, classifier in resident.members
+                ]
+
+        return self.within_memory(resident, case, run)
+
+    def within_memory(self, resident: Resident, case: Case, run: Callable[[Encoding], Result]) -> Result:
+        """What ``run`` gives with the plugin's encoding. Where the slices of a call do not fit in memory, half as many
+        are tried: that changes memory and time, not the answer."""
         encoding = resident.encoding
         while True:
             try:
-                with torch.inference_mode():
-                    # One member after the other: only one set of adapted weights is in memory at a time.
-                    return [
-                        (member, classifier(resident.network, batch, encoding))
-                        for member, classifier in resident.members
-                    ]
+                return run(encoding)
             except RuntimeError as error:
                 if not ran_out_of_memory(error) or encoding.chunk_size == 1 or resident.network is None:
                     raise
@@ -319,6 +325,17 @@ def study_case(
         center=center,
         row=0,
     )
+
+
+def fault_of(error: BaseException, case: Case, *, in_chunks: bool = True) -> str:
+    """What the outputs say of a case that failed with one of ``CASE_FAULTS``: one line without a path.
+
+    ``in_chunks``: smaller chunks were tried, or would have been.
+    """
+    if isinstance(error, AnyMC3DError):
+        return _without_paths(error, case)
+    advice = "; more memory is needed" + ", also with --chunk-size 1" * in_chunks if ran_out_of_memory(error) else ""
+    return f"cannot be used ({type(error).__name__}: {_without_paths(error, case)[:300]}){advice}"
 
 
 def _without_paths(error: BaseException, case: Case) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.main import main
+from anymc3d.errors import PluginError
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm
 from anymc3d.explain.heat import Heat
@@ -200,3 +201,26 @@ def test_shuffling_changes_every_weight_of_a_copy_alone(journey, predictor):
     assert torch.equal(other.flatten().sort().values, kept[weight].flatten().sort().values)
     for name, tensor in before.backbone.module.state_dict().items():
         assert torch.equal(tensor, kept[name])
+
+
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("not enough memory"), PluginError("a logit is not finite")])
+def test_a_case_that_cannot_be_explained_fails_alone(journey, predictor, tmp_path, monkeypatch, fault):
+    real = module.explain_case
+
+    def one_fails(predictor, case, **settings):
+        if case.id == "case00":
+            raise fault
+        return real(predictor, case, **settings)
+
+    monkeypatch.setattr(module, "explain_case", one_fails)
+    result = explain_cohort(predictor, read_inputs([*map(str, journey.scans[:2])]), tmp_path, SETTINGS, quiet=True)
+    assert [record["status"] for record in result.records] == ["error", "ok"] and result.exit_code == 3
+    assert "--chunk-size" not in result.records[0]["message"]
+
+
+def test_a_mask_that_no_map_needs_and_nobody_can_read_fails_its_case_alone(journey, predictor, tmp_path):
+    case, other = read_inputs([*map(str, journey.scans[:2])])
+    broken = replace(case, masks={"mask.other": str(tmp_path / "patient_name.nii.gz")})
+    result = explain_cohort(predictor, [broken, other], tmp_path / "out", SETTINGS, quiet=True)
+    assert [record["status"] for record in result.records] == ["error", "ok"]
+    assert "patient_name" not in result.records[0]["message"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from anymc3d.cli.main import main
@@ -14,6 +15,7 @@ from anymc3d.data.manifest import read_manifest
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.restore import prepare_mask
 from anymc3d.data.volume import Volume
+from anymc3d.models.decoders.nnunet import NnUNetDecoder
 from anymc3d.plugins import load_plugin
 from anymc3d.predict import load
 from anymc3d.segmentations.folder import compare
@@ -138,6 +140,42 @@ def test_a_mask_on_another_grid_costs_the_figures_and_not_the_map(kept, tmp_path
     rows = read_table(tmp_path / "out/segmentations.csv")
     assert {row["status"] for row in rows} == {"warn"} and "not on its scan's grid" in rows[0]["message"]
     assert (tmp_path / "out/segmentations/case01.nii.gz").is_file()
+
+
+def one_case(kept, out):
+    scan, plugin = str(kept / "scans/case01.nii.gz"), str(kept / "run/plugin.safetensors")
+    return ["predict", "-p", plugin, "-i", scan, "-o", str(out), "--segmentation", "--quiet", "--device", "cpu"]
+
+
+def test_a_case_that_takes_too_much_memory_is_drawn_in_smaller_chunks_or_fails_alone(kept, tmp_path, monkeypatch):
+    import anymc3d.segmentations.maps as module
+
+    real, sizes = module.classify_and_decode, []
+
+    def scarce(*given):
+        sizes.append(given[3].chunk_size)
+        if sizes[-1] > least:
+            raise torch.OutOfMemoryError("not enough memory")
+        return real(*given)
+
+    monkeypatch.setattr(module, "classify_and_decode", scarce)
+    least = 16
+    assert main(one_case(kept, tmp_path / "small")) == 0
+    assert sizes == [64, 32, 16]
+    name = "segmentations/case01.nii.gz"
+    assert (tmp_path / "small" / name).read_bytes() == (kept / "with" / name).read_bytes()
+    least = 0
+    assert main(one_case(kept, tmp_path / "none")) == 3
+    (row,) = read_table(tmp_path / "none/segmentations.csv")
+    assert row["status"] == "error" and "more memory is needed" in row["message"]
+
+
+def test_a_map_that_is_not_finite_is_an_error_and_not_background(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(NnUNetDecoder, "probabilities", lambda *given: torch.full((3, 4, 28, 28), torch.nan))
+    assert main(one_case(kept, tmp_path / "out")) == 3
+    (row,) = read_table(tmp_path / "out/segmentations.csv")
+    assert row["status"] == "error" and "not finite" in row["message"]
+    assert not (tmp_path / "out/segmentations/case01.nii.gz").exists()
 
 
 def test_the_kept_decoder_is_in_the_plugin_and_changes_nothing_else(kept):

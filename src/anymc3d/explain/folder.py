@@ -24,14 +24,14 @@ from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
-from anymc3d.errors import ScanError
+from anymc3d.errors import PluginError, ScanError
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat, grey_window
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.folders import claim, locked
 from anymc3d.plugin_card import PluginCard
-from anymc3d.predict import Predictor
+from anymc3d.predict import Predictor, fault_of
 from anymc3d.tables import write_table
 from anymc3d.version import __version__
 
@@ -182,8 +182,10 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
             | {"scores": {key: _finite(value) for key, value in row.items()}}
             for heat, row in zip(found.heats, scores, strict=True)
         ]
-    except ScanError as error:
-        record = {"case": case.id, "status": "error", "message": error.what, "heatmaps": []}
+        inputs = _inputs(predictor, case)
+    except (ScanError, PluginError, MemoryError, RuntimeError) as error:
+        message = error.what if isinstance(error, ScanError) else fault_of(error, case, in_chunks=False)
+        record = {"case": case.id, "status": "error", "message": message, "heatmaps": []}
         atomic.write_json(folder / CASE_RECORD, record)
         return record
     prediction = found.prediction
@@ -198,7 +200,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),
-        "inputs": _inputs(predictor, case),
+        "inputs": inputs,
         "notice": NOTICE,
     }
     atomic.write_json(folder / CASE_RECORD, record)

@@ -26,10 +26,10 @@ from anymc3d.data.case import Case, view_of
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels, check_annotated
 from anymc3d.data.readers import content_hash
-from anymc3d.errors import AnyMC3DError, ScanError
+from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
 from anymc3d.folders import locked
-from anymc3d.predict import Predictor
+from anymc3d.predict import CASE_FAULTS, Predictor, fault_of
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmentations.maps import Drawn, segment_case, structures
 from anymc3d.tables import write_table
@@ -86,8 +86,8 @@ def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
 def _segment(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
     try:
         drawn = segment_case(predictor, case)
-    except AnyMC3DError as error:
-        message = error.what if isinstance(error, ScanError) else str(error)
+    except CASE_FAULTS as error:
+        message = error.what if isinstance(error, ScanError) else fault_of(error, case)
         empty = dict.fromkeys((*COLUMNS, "file"), "")
         return [empty | {"case": case.id, "status": "error", "message": " ".join(message.split())}]
     columns = {view.image for view in predictor.plugins[0].card.preprocessing.values()}

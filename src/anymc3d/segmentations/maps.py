@@ -19,6 +19,7 @@ from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.restore import to_scan_grid
 from anymc3d.data.volume import Affine
 from anymc3d.errors import PluginError, UsageError
+from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.predict import Predictor, Resident
 
@@ -53,9 +54,10 @@ def check_decodes(predictor: Predictor) -> None:
     if not plugin.card.decodes:
         trained = plugin.card.segmentation is not None or plugin.card.members
         how = "its decoder was not kept" if trained else "it was trained without one"
+        ours = "" if not plugin.card.holds_network else f"method: anymc3d in place of {plugin.card.method.name}, and "
         raise PluginError(
             f"--segmentation: plugin {plugin.card.name!r} holds no decoder ({how}); "
-            "train with segmentation: {decoder: nnunet, keep: true}"
+            f"train with {ours}segmentation: {{decoder: nnunet, keep: true}}"
         )
 
 
@@ -70,13 +72,14 @@ def segment_case(predictor: Predictor, case: Case) -> list[Drawn]:
 
     Raises:
         ScanError: a scan cannot be read or used.
+        PluginError: the decoder's answer is not finite.
     """
     (resident,) = predictor.residents
     scans = predictor.scans(case)
     card = resident.plugin.card
     prepared = scans.prepare(card.preprocessing)
     views = prepared.views
-    maps = _probabilities(predictor, resident, prepared)
+    maps = _probabilities(predictor, resident, case, prepared)
     drawn = []
     for column in dict.fromkeys(view.image for view in card.preprocessing.values()):
         of_scan = [
@@ -121,16 +124,25 @@ def _summed(
     return sum(to_scan_grid(of_view[index], view_affine, shape, affine) for of_view, view_affine in maps)
 
 
-def _probabilities(predictor: Predictor, resident: Resident, prepared: PreparedCase) -> dict[str, NDArray[np.float32]]:
+def _probabilities(
+    predictor: Predictor, resident: Resident, case: Case, prepared: PreparedCase
+) -> dict[str, NDArray[np.float32]]:
     """View -> (1 + C, S, H, W); of an ensemble the mean of its members."""
-    card = resident.plugin.card
-    batch = predictor.batch(card, prepared)
+    batch = predictor.batch(resident.plugin.card, prepared)
     wanted = {name: [0] for name, view in prepared.views.items() if view is not None}
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
-    with torch.inference_mode():
-        for _, classifier in resident.members:
-            _, maps = classify_and_decode(classifier, resident.backbone.module, batch, resident.encoding, wanted)
-            for (name, _), output in maps.items():
-                size = tuple(batch[name].slices.shape[-2:])
-                found[name].append(classifier.decoder[name].probabilities(output, size).float().cpu().numpy())
-    return {name: np.mean(members, axis=0) for name, members in found.items()}
+
+    def run(encoding: Encoding) -> dict[str, NDArray[np.float32]]:
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
+        with torch.inference_mode():
+            for _, classifier in resident.members:
+                _, maps = classify_and_decode(classifier, resident.backbone.module, batch, encoding, wanted)
+                for (name, _), output in maps.items():
+                    size = tuple(batch[name].slices.shape[-2:])
+                    found[name].append(classifier.decoder[name].probabilities(output, size).float().cpu().numpy())
+        return {name: np.mean(members, axis=0) for name, members in found.items()}
+
+    maps = predictor.within_memory(resident, case, run)
+    if not all(np.isfinite(values).all() for values in maps.values()):
+        # No comparison holds with NaN, so such voxels would quietly be background.
+        raise PluginError(f"the decoder of {resident.plugin.card.name!r} gave values that are not finite")
+    return maps
