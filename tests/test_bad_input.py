@@ -15,7 +15,7 @@ def no_backbone(monkeypatch):
     def loaded(*_args, **_kwargs):
         raise AssertionError("a backbone was loaded")
 
-    for name in ("train.fit.find_backbone", "predict.find_backbone", "predict.find_by_fingerprint"):
+    for name in ("train.start.find_backbone", "predict.find_backbone", "predict.find_by_fingerprint"):
         monkeypatch.setattr(f"anymc3d.{name}", loaded)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from anymc3d import atomic
 from anymc3d.benchmark import backends
+from anymc3d.benchmark import jobs as jobs_module
 from anymc3d.benchmark.backends import BackendOptions, run_local, run_ray, run_slurm
-from anymc3d.benchmark.jobs import RECORD, RESULT, Job, Outcome, RunOptions, job_state
+from anymc3d.benchmark.jobs import RECORD, RESULT, Job, Outcome, RunOptions, job_state, run_job
 from anymc3d.benchmark.plan import Trial
 from anymc3d.errors import UsageError
 from anymc3d.task_file import read_task
@@ -66,6 +67,28 @@ def test_slurm_runs_each_job_as_one_element(two_jobs, tmp_path):
     pytest.importorskip("submitit")
     where = BackendOptions(folder=tmp_path / "out", parameters={"cluster": "debug"})
     check_both(run_slurm(two_jobs, RunOptions(device="cpu"), where), two_jobs)
+
+
+@pytest.mark.parametrize("parameters", [{"cluster": "slrm"}, {"cluster": "debug", "tiemout": 1}])
+def test_what_a_scheduler_does_not_accept_is_wrong_use_in_one_line(tmp_path, parameters):
+    pytest.importorskip("submitit")
+    where = BackendOptions(folder=tmp_path / "out", parameters=parameters)
+    with pytest.raises(UsageError, match=r"--backend slurm: the jobs were not accepted \([^\n]*\); check --scheduler"):
+        list(run_slurm([fake_job("a", tmp_path)], RunOptions(device="cpu"), where))
+
+
+def test_an_earlier_reason_is_not_that_of_a_job_that_was_killed_now(two_jobs, monkeypatch):
+    (_, job) = two_jobs
+    run_job(job, RunOptions(device="cpu"))
+    assert job_state(job).state == "failed"
+
+    def killed(*_given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs_module, "_work", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, RunOptions(device="cpu"))
+    assert "killed by signal 9" in backends._outcome_of(job, -9).message
 
 
 class StandInRay(types.ModuleType):

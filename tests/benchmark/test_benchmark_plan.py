@@ -58,6 +58,20 @@ def test_a_path_in_the_file_is_relative_to_the_file(folder, monkeypatch):
     assert plan.first("block").backbone.name == str(folder / "weights")
 
 
+def test_a_path_within_a_section_is_relative_to_the_file_too(folder, monkeypatch):
+    monkeypatch.chdir("/")
+    plan = plan_of(folder, GOOD + "settings: {backbone: {name: ./weights}}\n")
+    assert plan.first("block").backbone.name == str(folder / "weights")
+
+
+def test_a_seed_beside_seeds_is_refused_wherever_it_stands(folder):
+    assert problems(folder, GOOD, "train.seed=3") == (
+        "train.seed=3: train.seed comes from seeds; set those in the file",
+    )
+    inside = GOOD.replace("query:\n  average", "query: {train: {seed: 3}}\n  average")
+    assert problems(folder, inside) == ("methods.query: train.seed comes from seeds",)
+
+
 def test_all_faults_come_in_one_report_with_the_nearest_name(folder):
     text = """\
 name: tiny

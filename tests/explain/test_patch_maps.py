@@ -10,6 +10,7 @@ from anymc3d.explain.patch_maps import MapKey, MapRequest, chunk_size, patch_map
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, to_backbone_input
 from anymc3d.models.vit import VisionTransformer, ViTConfig
 
+ATTENTION = tuple(name for name, method in METHODS.items() if method.attention)
 ENCODING = Encoding(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
 VIEWS = ("axial", "sagittal")
 SIZES = {"axial": (5, 1, 28, 42), "sagittal": (3, 1, 28, 28)}
@@ -40,7 +41,7 @@ def batch():
 
 
 def request(kind="binary", labels=(0,)):
-    return MapRequest(methods=tuple(METHODS), labels=labels, kind=kind)
+    return MapRequest(methods=ATTENTION, labels=labels, kind=kind)
 
 
 def in_one_graph(classifier, backbone, batch, target):
@@ -66,7 +67,7 @@ def test_slice_by_slice_is_the_gradient_of_the_whole(backbone, batch, rank, fusi
     torch.testing.assert_close(output.logits, logits)
     for view in VIEWS:
         attention, gradient = expected[view]
-        for name, method in METHODS.items():
+        for name, method in ((name, METHODS[name]) for name in ATTENTION):
             weights = patch_weights(attention, gradient if method.gradients else None, method, num_prefix_tokens=3)
             if method.slice_weighted:
                 weights = weights * output.slice_weights[view][0].unsqueeze(1)

@@ -92,7 +92,7 @@ def tilted(affine, degrees):
 def heats_of(predictor, array, affine, path, codes="RAS"):
     nib.save(reoriented(array.astype(np.float32), affine, codes), path)
     (case,) = read_inputs([str(path)])
-    return explain_case(predictor, case, methods=tuple(METHODS))
+    return explain_case(predictor, case, methods=tuple(name for name, method in METHODS.items() if method.attention))
 
 
 def assert_points_at(found, mask_image, patch_mm):
