@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.models.decoders.interface import CaseTokens
 from anymc3d.models.decoders.nnunet import NnUNetDecoder
 from anymc3d.models.number_format import autocast_for, exact_where_shallow
+from anymc3d.models.zoo.table import ZOO
 
 CPU = torch.device("cpu")
 
@@ -62,3 +65,15 @@ def test_the_decoder_learns_the_same_from_two_slices_in_either_format():
         found.append([parameter.grad.clone() for parameter in decoder.parameters()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0.1, atol=0.05 * float(other.abs().max()) + 1e-3)
+
+
+def test_float32_in_place_of_bfloat16_is_told_once(caplog):
+    classifier = BaselineClassifier(ZOO["resnet18-3d"], channels={"image": 1}, num_logits=2).eval()
+    batch = {"image": PackedSlices(torch.zeros(8, 1, 32, 32), (8,))}
+    encoding = Encoding(mean=(0.5,) * 3, std=(0.2,) * 3, dtype=torch.bfloat16)
+    with caplog.at_level("INFO"), torch.no_grad():
+        assert classifier(None, batch, encoding).logits.dtype == torch.float32
+        classifier(None, batch, encoding)
+    assert [record.message for record in caplog.records if "float32 on a CPU" in record.message] == [
+        "resnet18-3d: 3D convolutions are computed in float32 on a CPU, where bfloat16 has wrong gradients"
+    ]

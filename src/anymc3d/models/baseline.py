@@ -99,6 +99,7 @@ class BaselineClassifier(nn.Module):
         for cases, volume, mask in self._volumes(view, packed):
             try:
                 with autocast_for(self.networks[view], volume.device, dtype):
+                    self._tell_format(volume.device, dtype)
                     outputs.append(self.networks[view](volume, mask).float())
             except ValueError as error:
                 if LONE_VALUE not in str(error):
@@ -140,6 +141,15 @@ class BaselineClassifier(nn.Module):
         if note is not None and view not in self._told:
             self._told.add(view)
             logger.info("%s, view %s: %s", self.entry.name, view, note)
+
+    def _tell_format(self, device: torch.device, asked: torch.dtype) -> None:
+        """Say once that float32 is used where bfloat16 was asked for."""
+        if asked != torch.float32 and not torch.is_autocast_enabled(device.type) and "format" not in self._told:
+            self._told.add("format")
+            logger.info(
+                "%s: 3D convolutions are computed in float32 on a CPU, where bfloat16 has wrong gradients",
+                self.entry.name,
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return plugin-file name -> parameter or buffer: ``network.<view>.<path>``, and of grades ``ordinal.*``.
