@@ -19,7 +19,7 @@ from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_c
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
-from anymc3d.evaluate.segmentation_rows import segmentation_rows
+from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
 from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
@@ -145,8 +145,9 @@ def _segmentation_rows(study: Study, path: Path, sampling: Sampling) -> Iterator
     if len(study.plugins) != 1:
         raise UsageError(f"--segmentations: expected the predictions of one plugin, got {len(study.plugins)}")
     patients = dict(zip(study.cases, study.patients, strict=True))
-    plugin = study.plugins[0].plugin
-    return segmentation_rows(read_table(path), patients, split=study.split, plugin=plugin, sampling=sampling)
+    plugin, table = study.plugins[0].plugin, read_table(path)
+    yield from segmentation_rows(table, patients, split=study.split, plugin=plugin, sampling=sampling)
+    study.warnings.extend(left_out(table, study.cases))
 
 
 def _claim(out: Path, identity: Mapping[str, object], *, overwrite: bool) -> None:

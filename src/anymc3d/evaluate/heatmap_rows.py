@@ -15,6 +15,7 @@ from anymc3d.errors import UsageError
 from anymc3d.evaluate.intervals import Interval, percentile_interval, resample_weights, wilson_interval
 from anymc3d.evaluate.measures import Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.score_tables import check_scores
 from anymc3d.evaluate.study_rows import Row, row_of
 from anymc3d.evaluate.weighted import Floats
 
@@ -61,6 +62,7 @@ def heatmap_rows(
             f"--heatmaps: expected maps of {', '.join(positives)}, the table has {', '.join(found)}; "
             "give the table of the same plugin"
         )
+    check_scores(scores, option="--heatmaps", key=("case", "label", "view", "method"), numbers=tuple(METRICS.values()))
     for label, patients in positives.items():
         of_label = [row for row in scores if row["label"] == label and row["case"] in patients]
         views = {row["view"] for row in of_label}

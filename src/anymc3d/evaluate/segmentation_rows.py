@@ -15,6 +15,7 @@ from anymc3d.errors import UsageError
 from anymc3d.evaluate.intervals import Interval, percentile_interval, resample_weights
 from anymc3d.evaluate.measures import Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.score_tables import check_scores
 from anymc3d.evaluate.study_rows import Row, row_of
 
 COLUMNS = ("case", "image", "label", "true_volume_ml", "dice")
@@ -35,7 +36,8 @@ def segmentation_rows(
         patients: case -> patient, of the cases that count.
 
     Raises:
-        UsageError: the table is not one of ``anymc3d predict --segmentation``, or has none of these cases.
+        UsageError: the table is not one of ``anymc3d predict --segmentation``, was changed by hand, or has none of
+            these cases.
     """
     missing = set(COLUMNS) - set(table[0] if table else ())
     if missing:
@@ -46,10 +48,31 @@ def segmentation_rows(
     rows = [row for row in table if row["case"] in patients and row["label"]]
     if not rows:
         raise UsageError("--segmentations: no segmented case of the table is among those evaluated")
+    check_scores(
+        rows,
+        option="--segmentations",
+        key=("case", "image", "label"),
+        numbers=("true_volume_ml", "dice"),
+        highest={"dice": 1.0},
+    )
     for image, label in dict.fromkeys((row["image"], row["label"]) for row in rows):
         own = [row for row in rows if (row["image"], row["label"]) == (image, label)]
         frame = {"label": f"mask={label}", "group": f"image={image}", "split": split, "plugin": plugin}
         yield row_of(_dice(own, patients, sampling), frame)
+
+
+def left_out(table: Sequence[Mapping[str, str]], cases: Sequence[str]) -> list[str]:
+    """What a reader of the mean should know: evaluated cases that have no map, or whose mask cannot be used."""
+    wanted = set(cases)
+    drawn = {row["case"] for row in table if row["label"]}
+    unusable = {row["case"] for row in table if row.get("status") == "warn"} & wanted
+    lines = []
+    if wanted - drawn:
+        what = "have no map, because they failed or are not in the table"
+        lines.append(f"Dice is of the others: {len(wanted - drawn)} of {len(wanted)} evaluated cases {what}")
+    if unusable:
+        lines.append(f"Dice is of the others: the masks of {len(unusable)} evaluated cases cannot be used")
+    return lines
 
 
 def _dice(rows: Sequence[Mapping[str, str]], patients: Mapping[str, str], sampling: Sampling) -> Measure:
