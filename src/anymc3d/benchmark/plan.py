@@ -104,6 +104,8 @@ def read_plan(path: Path | str, overrides: Sequence[str] = ()) -> Plan:
     settings = from_plain(BenchmarkSettings, _read(path), problems)
     if not problems:
         problems += _faults(settings)
+        own = [text for text in overrides if text.partition("=")[0].strip() == "train.seed"]
+        problems += [f"{text}: train.seed comes from seeds; set those in the file" for text in own]
     trials = {} if problems else dict(_all_trials(settings, path.absolute().parent, overrides, problems))
     if problems:
         raise ProblemsError(str(path), list(dict.fromkeys(problems)))
@@ -165,10 +167,10 @@ def _key_faults(settings: BenchmarkSettings) -> Iterator[str]:
     places = [(f"methods.{name}", values) for name, values in settings.methods.items()]
     places += [(f"search.{name}", values) for name, values in settings.search.items()]
     for place, values in [*places, ("settings", settings.settings)]:
-        for key in values:
+        for key, value in values.items():
             if key.split(".")[0] in _SAME_FOR_ALL and place != "settings":
                 yield f"{place}: {key} must be the same for all methods; set it in the task file"
-            if key == "train.seed":
+            if key == "train.seed" or (key == "train" and isinstance(value, Mapping) and "seed" in value):
                 yield f"{place}: train.seed comes from seeds"
     for name, grid in settings.search.items():
         for key, values in grid.items():
@@ -230,10 +232,12 @@ def _built(
 
 def _as_overrides(values: Mapping[str, Any], base: Path) -> list[str]:
     """``key=value`` texts; JSON is the YAML that says the same."""
-    found = []
-    for key, value in values.items():
-        is_weights = key in _FILES and isinstance(value, str) and is_path(value)
-        if is_weights or (key == "data.manifest" and isinstance(value, str)):
-            value = os.path.normpath(base / os.path.expanduser(value))
-        found.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
-    return found
+    return [f"{key}={json.dumps(_located(key, value, base), ensure_ascii=False)}" for key, value in values.items()]
+
+
+def _located(key: str, value: Any, base: Path) -> Any:
+    """A value whose paths are no longer relative to the file; in sections (``backbone: {name: …}``) too."""
+    if isinstance(value, Mapping):
+        return {name: _located(f"{key}.{name}", inner, base) for name, inner in value.items()}
+    is_file = isinstance(value, str) and (key == "data.manifest" or (key in _FILES and is_path(value)))
+    return os.path.normpath(base / os.path.expanduser(value)) if is_file else value
