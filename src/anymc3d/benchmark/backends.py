@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,11 @@ def run_slurm(jobs: Sequence[Job], options: RunOptions, backend: BackendOptions)
     except ImportError:
         raise UsageError("--backend slurm: needs submitit; pip install 'anymc3d[slurm]'") from None
     parameters = dict(backend.parameters)
-    executor = submitit.AutoExecutor(folder=backend.folder / "slurm", cluster=parameters.pop("cluster", "slurm"))
-    executor.update_parameters(**({"slurm_array_parallelism": backend.jobs} if backend.jobs > 1 else {}) | parameters)
-    handles = executor.map_array(run_job, list(jobs), [options] * len(jobs))
+    with _submitting("slurm"):
+        executor = submitit.AutoExecutor(folder=backend.folder / "slurm", cluster=parameters.pop("cluster", "slurm"))
+        at_once = {"slurm_array_parallelism": backend.jobs} if backend.jobs > 1 else {}
+        executor.update_parameters(**at_once | parameters)
+        handles = executor.map_array(run_job, list(jobs), [options] * len(jobs))
     yield from _collect(jobs, [handle.result for handle in handles])
 
 
@@ -109,9 +112,23 @@ def run_ray(jobs: Sequence[Job], options: RunOptions, backend: BackendOptions) -
         raise UsageError("--backend ray: needs Ray; pip install 'anymc3d[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    remote = ray.remote(run_job).options(**{"max_retries": 0, **backend.parameters})
-    handles = [remote.remote(job, options) for job in jobs]
+    with _submitting("ray"):
+        remote = ray.remote(run_job).options(**{"max_retries": 0, **backend.parameters})
+        handles = [remote.remote(job, options) for job in jobs]
     yield from _collect(jobs, [lambda handle=handle: ray.get(handle) for handle in handles])
+
+
+@contextmanager
+def _submitting(name: str) -> Iterator[None]:
+    """What a scheduler does not accept is wrong use: no cluster here, or a parameter it does not know."""
+    try:
+        yield
+    except (RuntimeError, NameError, AssertionError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"--backend {name}: the jobs were not accepted ({text}); check --scheduler, and that the cluster can be "
+            "reached from here, or leave out --backend to run them on this machine"
+        ) from error
 
 
 def _collect(jobs: Sequence[Job], results: Sequence[Callable[[], Outcome]]) -> Iterator[Outcome]:

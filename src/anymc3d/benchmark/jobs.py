@@ -136,6 +136,8 @@ def run_job(job: Job, options: RunOptions) -> Outcome:
             claim(job.folder / RECORD, job.identity(), "a benchmark job")
             if (job.folder / RESULT).exists():
                 return Outcome(job.name, "done")
+            # Of an earlier try: if this one is killed, that reason is not this one's.
+            (job.folder / FAILURE).unlink(missing_ok=True)
             try:
                 _work(job, options)
             except InterruptedRunError:
@@ -145,7 +147,6 @@ def run_job(job: Job, options: RunOptions) -> Outcome:
             except (MemoryError, RuntimeError, OSError) as error:
                 # Memory, torch and the disk fail one job and not the others.
                 return _record_failure(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", 1)
-            (job.folder / FAILURE).unlink(missing_ok=True)
     except RunFolderError as error:
         return Outcome(job.name, "failed", str(error), error.exit_code)
     return Outcome(job.name, "done")
