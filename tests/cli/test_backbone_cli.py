@@ -85,6 +85,12 @@ def test_verify_reports_each_backbone_and_fails_when_one_does(weights: Path, cap
     assert "record.json" in rows["bad"]["message"]
 
 
+@pytest.mark.parametrize("action", ["get", "verify"])
+def test_weights_of_a_network_that_are_not_here_come_with_the_way_to_them(action) -> None:
+    with pytest.raises(BackboneError, match=r"fetch resnet_50\.pth from .*anymc3d backbone import FILE --name"):
+        call(action, "medicalnet-resnet50")
+
+
 def test_parsing_and_help_import_no_torch() -> None:
     code = (
         "import argparse, sys\n"

@@ -214,6 +214,8 @@ def test_commands_that_need_a_backbone_say_so_in_one_line(trained, journey, tmp_
     plugin, scan, out = str(trained / "plugin.safetensors"), str(journey.scans[0]), str(tmp_path / "out")
     for words, expected in (
         (["explain", "-p", plugin, "-i", scan, "-o", out], "heatmaps are drawn from the backbone's attention"),
+        (["report", "-p", plugin, "-i", scan, "-o", f"{out}.html", "--method", "rollout"], "heatmaps are drawn from"),
+        (["predict", "-p", plugin, "-i", scan, "-o", out, "--segmentation"], "method: anymc3d in place of resnet18-3d"),
         (["predict", "-p", plugin, "-i", scan, "-o", out, "--backbone", "tiny-random"], "takes no backbone"),
         (["plugin", "export", plugin, "-o", out], "PEFT holds adapters only"),
         (["train", str(journey.task), "--quick", "-o", out, "method=resnet18-3d"], "--quick learns on frozen features"),

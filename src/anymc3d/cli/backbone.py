@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="all known backbones, and which are stored here")
     get = actions.add_parser("get", help="fetch weights into the store (the only command that downloads)")
-    get.add_argument("name", metavar="NAME", help="a name of `anymc3d backbone list`")
+    get.add_argument("name", metavar="NAME", help="of a backbone in `anymc3d backbone list`")
     get.add_argument("--sha256", metavar="HEX", help="refuse a downloaded file that has another hash")
     get.add_argument("--quiet", action="store_true", help="no progress bar")
     imported = actions.add_parser("import", help="put weights you have into the store")
@@ -83,8 +83,12 @@ def _list(_args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _get(args: argparse.Namespace) -> dict[str, Any]:
+    from anymc3d.cli.backbone_networks import way_to_network
     from anymc3d.models.download import get_backbone
 
+    way = way_to_network(args.name)
+    if way is not None:
+        raise BackboneError(f"{args.name}: weights of a network, which this command does not download; {way}")
     progress = None if args.quiet or not sys.stderr.isatty() else _progress_bar()
     return _stored(get_backbone(args.name, sha256=args.sha256, progress=progress))
 
@@ -99,12 +103,15 @@ def _import(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from anymc3d.cli.backbone_networks import network_verdicts
+    from anymc3d.cli.backbone_networks import network_verdicts, way_to_network
     from anymc3d.models.store import stored_names
 
     networks = network_verdicts(args.target)
     if args.target is not None and networks:
         return networks
+    way = way_to_network(args.target or "")
+    if way is not None and not Path(args.target).exists():
+        raise BackboneError(f"{args.target}: not in the local store; {way}")
     return [_verdict(target) for target in (stored_names() if args.target is None else [args.target])] + networks
 
 

@@ -96,3 +96,11 @@ def show_network(target: str) -> dict[str, Any] | None:
         "fingerprint": record.fingerprint if record else None,
         "weights": str(network_folder(target)) if record else f"not here; {how_to_get(published)}",
     }
+
+
+def way_to_network(name: str) -> str | None:
+    """Where the file of a network's weights is published and how it is taken; None if the name is of none."""
+    from anymc3d.models.zoo.network_store import how_to_get
+    from anymc3d.models.zoo.published_table import PUBLISHED
+
+    return how_to_get(PUBLISHED[name]) if name in PUBLISHED else None

@@ -109,12 +109,14 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
 
 
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
-    from anymc3d.explain.heat import default_method
+    from anymc3d.explain.heat import check_has_attention, default_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict import Predictor
     from anymc3d.report.study import from_folder, from_plugin, renamed
 
     plugin = load_plugin(args.plugin) if args.plugin else None
+    if plugin is not None and args.method:
+        check_has_attention(plugin.card)
     case = _one_case(args) if args.input else None
     if args.folder is not None:
         facts = from_folder(args.folder, plugin=plugin, case=case, method=args.method)
