@@ -94,7 +94,7 @@ def run_slurm(jobs: Sequence[Job], options: RunOptions, backend: BackendOptions)
     try:
         import submitit
     except ImportError:
-        raise UsageError("--backend slurm: needs submitit; pip install 'anymc3d[slurm]'") from None
+        raise UsageError("--backend slurm: needs submitit; pip install '.[slurm]'") from None
     parameters = dict(backend.parameters)
     with _submitting("slurm"):
         executor = submitit.AutoExecutor(folder=backend.folder / "slurm", cluster=parameters.pop("cluster", "slurm"))
@@ -109,7 +109,7 @@ def run_ray(jobs: Sequence[Job], options: RunOptions, backend: BackendOptions) -
     try:
         import ray
     except ImportError:
-        raise UsageError("--backend ray: needs Ray; pip install 'anymc3d[ray]'") from None
+        raise UsageError("--backend ray: needs Ray; pip install '.[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     with _submitting("ray"):

@@ -191,7 +191,7 @@ CHECKS: Mapping[str, Check] = {
     "center-outside": Check("error", "the point of interest is outside the scan", "give world millimetres, RAS"),
     "mask-unreadable": Check("error", "a mask cannot be read", _AGAIN, "A1, A2, A3"),
     "mask-grid": Check("error", "mask and scan have different grids", "resample the mask to the scan's grid"),
-    "mask-empty": Check("error", "an empty mask", "segment again, or empty the mask cell"),
+    "mask-empty": Check("warning", "an empty mask", "right where nothing was found; a region (roi: mask) needs more"),
     "mask-whole": Check("warning", "the mask is nearly the whole scan", "check that it is the organ's mask"),
     "mask-not-integer": Check("error", "a mask with fractions or negative values", "save integer labels, 0 = outside"),
     "mask-value-absent": Check("warning", "a mask lacks a value that the others have", "look at the mask"),

@@ -59,7 +59,7 @@ def require_highdicom() -> None:
         import highdicom  # noqa: F401
     except ImportError:
         raise UsageError(
-            "--dicom: needs the package highdicom, which is not installed: pip install 'anymc3d[dicom]'"
+            "--dicom: needs the package highdicom, which is not installed: pip install '.[dicom]'"
         ) from None
 
 
