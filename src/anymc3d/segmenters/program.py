@@ -6,6 +6,7 @@ out. Command line: that of TotalSegmentator 2, ``-i IN -o OUT --roi_subset ORGAN
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -85,6 +86,12 @@ class ProgramWords:
 TOTALSEGMENTATOR = ProgramWords("TotalSegmentator", "check roi.program", "raise roi.timeout_s, or set roi.fast: true")
 
 
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a program and its children; one that has just ended by itself is no fault."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_program(command: Sequence[str], timeout_s: float, words: ProgramWords) -> str:
     """Run a program to its end and return what it printed; its children end with it.
 
@@ -107,11 +114,11 @@ def run_program(command: Sequence[str], timeout_s: float, words: ProgramWords) -
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.communicate()
             raise ScanError(f"{words.name} took more than {timeout_s:g} s; {words.too_slow}") from None
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             raise
     if process.returncode != 0:
         tail = " ".join((err or out).split())[-_TAIL:] or "it printed nothing"
