@@ -12,6 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.errors import ScanError
 from dicom_makers import (
     MR,
     OBLIQUE,
@@ -32,11 +37,6 @@ from dicom_makers import (
     true_affine,
     truth,
 )
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as Items
-
-from anymc3d.data.readers import content_hash, read_header, read_volume
-from anymc3d.errors import ScanError
 
 LAST = len(STORED) - 1
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_makers import PHI, ROOT, anatomy, content, make_enhanced, make_series
 from test_dicom_pixels import ENCODINGS
 
 from anymc3d.data.dicom import read
 from anymc3d.data.dicom.decoder import FrameDecoder
 from anymc3d.errors import ScanError
+from dicom_makers import PHI, ROOT, anatomy, content, make_enhanced, make_series
 
 MUTATIONS = 667  # of each of the three files
 SLOWEST_SECONDS = 10

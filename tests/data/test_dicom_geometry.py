@@ -12,7 +12,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_makers import COLUMNS, OBLIQUE, ROWS, SLICES, STRAIGHT, make_series, true_affine, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from anymc3d.data.dicom.read import read_dicom
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.errors import ScanError
+from dicom_makers import COLUMNS, OBLIQUE, ROWS, SLICES, STRAIGHT, make_series, true_affine, truth
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)

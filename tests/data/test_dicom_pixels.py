@@ -14,6 +14,13 @@ import gdcm
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.errors import ScanError
 from dicom_makers import (
     ENHANCED_MR,
     SLICES,
@@ -28,13 +35,6 @@ from dicom_makers import (
     true_affine,
     truth,
 )
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
-
-from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
-from anymc3d.data.readers import content_hash, read_header, read_volume
-from anymc3d.errors import ScanError
 
 SIGNED = (STORED.astype(np.int16) - 2048) & 0xFFF  # 12 bits, the upper four empty
 GDCM_SYNTAXES = {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_makers import PHI, ROOT, STORED, Series, anatomy, make_enhanced, make_series, setting, truth
 from pydicom.sequence import Sequence as Items
 
 from anymc3d.data.case import Case
@@ -18,6 +17,7 @@ from anymc3d.data.dicom.rules import parse_rule
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.errors import ScanError
+from dicom_makers import PHI, ROOT, STORED, Series, anatomy, make_enhanced, make_series, setting, truth
 
 SECOND = anatomy(6, seed=4)
 UID = f"{ROOT}8.2"

@@ -18,12 +18,13 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import dicom_makers as dicom
 import nibabel as nib
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+
+import dicom_makers as dicom
 
 MARKER = "QZXMARKER"
 FOLDER = f"{MARKER}_ward"
