@@ -79,7 +79,7 @@ def test_A16_a_pipe_is_one_row(tmp_path):
     begun = time.monotonic()
     (facts,) = measure_all([Job(str(tmp_path / "pipe.nii.gz"))], processes=1)
     assert "regular file" in facts.error
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60  # a reader of the pipe would wait for ever; a busy machine starts slowly
 
 
 def test_no_child_is_left(scans):
