@@ -12,13 +12,16 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from anymc3d import atomic, outputs
-from anymc3d.cost import device_facts, peak_memory
+from anymc3d.cost.energy import added, energy_facts, meter_of
+from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import ScanError
@@ -74,37 +77,41 @@ def predict_cohort(
         claim(out / RECORD, _identity(predictor.plugins, precision, pseudonyms), "a prediction run")
         done = read_journal(out / JOURNAL)
         rows: list[Row] = []
-        seconds: list[float] = []
+        spent: list[Mapping[str, float | None]] = []
         computed = 0
+        forget_peak(predictor.device)
+        meter = meter_of(predictor.device)
         with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
             for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
                 key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
                     started = time.monotonic()
+                    meter.take()
                     entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
-                    entry["seconds"] = round(time.monotonic() - started, 4)
+                    entry |= {"seconds": round(time.monotonic() - started, 4), "joules": meter.take()}
                     computed += 1
                     journal.write(json.dumps(entry) + "\n")
                     journal.flush()
                 rows += entry["rows"]
                 if not _has_failed(entry) and entry["seconds"] is not None:
-                    seconds.append(entry["seconds"])
-        _write_cost(out / COST, predictor, seconds)
+                    spent.append(entry)
+        _write_cost(out / COST, predictor.device, spent, meter.note)
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
     return CohortResult(rows, computed, len(cases) - computed)
 
 
-def _write_cost(path: Path, predictor: Predictor, seconds: Sequence[float]) -> None:
+def _write_cost(path: Path, device: torch.device, spent: Sequence[Mapping[str, float | None]], note: str) -> None:
     """What a case cost, from its files to the answers of all plugins; the cases of earlier runs in ``OUT`` included."""
-    device = predictor.device
+    seconds = sum(case["seconds"] for case in spent)
+    joules = reduce(added, (case["joules"] for case in spent), 0.0)
     found = {
-        "cases": len(seconds),
-        "predict_seconds": round(sum(seconds), 4),
-        "predict_seconds_per_volume": round(sum(seconds) / len(seconds), 4) if seconds else None,
+        "cases": len(spent),
+        "predict_seconds": round(seconds, 4),
+        "predict_seconds_per_volume": round(seconds / len(spent), 4) if spent else None,
         "peak_memory_bytes": peak_memory(device),
     }
-    atomic.write_json(path, found | device_facts(device))
+    atomic.write_json(path, found | device_facts(device) | energy_facts(joules, note))
 
 
 def _private(path: str, flags: int) -> int:
@@ -128,7 +135,7 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
         try:
             entry = json.loads(line)
             known = {key: entry[key] for key in ("case", "inputs", "rows")}
-            entries[entry["case"]] = known | {"seconds": entry.get("seconds")}
+            entries[entry["case"]] = known | {key: entry.get(key) for key in ("seconds", "joules")}
         except (ValueError, KeyError, TypeError):
             logger.warning("%s: a line that was not written whole is dropped", path)
             break

@@ -62,6 +62,9 @@ def _frame(task, cases, method, described):
         "trainable_parameters": parameters,
         "train_seconds_per_volume": None if parameters is None else 0.31,
         "predict_seconds_per_volume": None if parameters is None else 0.12,
+        "total_parameters": None if parameters is None else parameters + 22_000_000,
+        "peak_memory_bytes": None if parameters is None else 3_400_000_000,
+        "memory_per_volume_bytes": None if parameters is None else 1_150_000_000,
     }
 
 

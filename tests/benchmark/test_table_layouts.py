@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html.parser
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,13 @@ from scipy.stats import rankdata
 from small_results import METHODS, write_small_results
 
 from anymc3d.benchmark.figures import FIGURES, draw_figure
-from anymc3d.benchmark.tables.grid import FORMATS, Grid, render
+from anymc3d.benchmark.tables.grid import EMPTY, FORMATS, Grid, render
 from anymc3d.benchmark.tables.main import rank
 from anymc3d.benchmark.tables.rows import read_results
 from anymc3d.benchmark.tables.table import LAYOUTS, make_table
 from anymc3d.cli.main import main
 from anymc3d.errors import UsageError
+from anymc3d.tables import read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,24 @@ def results(folder):
 def line(grid, *names):
     (found,) = [row for row in grid.rows if all(name in row for name in names)]
     return dict(zip(grid.columns, found, strict=True))
+
+
+def test_the_main_table_has_every_cost_that_was_measured(results):
+    plain = line(make_table(results, "main"), "frozen")
+    assert (plain["trainable"], plain["total"]) == ("0.003 M", "22.00 M")
+    assert (plain["training memory GB"], plain["of it GB / volume"]) == ("3.40", "1.15")
+    assert "training kJ" not in plain, "no device told"
+    rows = [row | ({"energy_joules": "65400.0"} if row["method"] == "frozen" else {}) for row in results.rows]
+    told = make_table(replace(results, rows=rows), "main")
+    assert (line(told, "frozen")["training kJ"], line(told, "query")["training kJ"]) == ("65.4", EMPTY)
+
+
+def test_results_of_a_version_with_fewer_costs_are_read(folder, tmp_path):
+    rows = read_table(folder / "results.csv")
+    old = [name for name in rows[0] if name != "memory_per_volume_bytes"]
+    write_table(tmp_path / "results.csv", old, [{name: row[name] for name in old} for row in rows])
+    row = line(make_table(read_results(tmp_path), "main"), "frozen")
+    assert (row["training memory GB"], row["of it GB / volume"]) == ("3.40", EMPTY)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

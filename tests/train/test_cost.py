@@ -5,6 +5,7 @@ import json
 import pytest
 
 from anymc3d.cohort import predict_cohort
+from anymc3d.cost.energy import EnergyMeter
 from anymc3d.data.manifest import read_manifest
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
@@ -20,6 +21,7 @@ KEYS = (
     "train_seconds",
     "train_seconds_per_volume",
     "peak_memory_bytes",
+    "memory_per_volume_bytes",
     "memory_kind",
     "device",
     "energy_joules",
@@ -39,7 +41,30 @@ def test_a_run_says_its_parameters_seconds_and_memory(journey):
     assert found["train_seconds"] == pytest.approx(seconds, abs=0.01)
     assert found["train_seconds_per_volume"] == pytest.approx(seconds / (2 * 10), abs=1e-3)
     assert 2**20 < found["peak_memory_bytes"] < 2**40
-    assert found["energy_joules"] is None and "not measured" in found["energy_note"]
+    assert 0 <= found["memory_per_volume_bytes"] < found["peak_memory_bytes"]
+    assert (found["energy_joules"] is None) == found["energy_note"].startswith("not measured")
+
+
+class Played(EnergyMeter):
+    """A meter that shows the same at every reading."""
+
+    def __init__(self):
+        super().__init__((), "by the counters of a test, of all that ran on it meanwhile")
+
+    def take(self):
+        return 2.5
+
+
+def test_energy_is_added_up_over_epochs_and_over_predicted_cases(journey, tmp_path, monkeypatch):
+    monkeypatch.setattr("anymc3d.train.fit.meter_of", lambda _: Played())
+    monkeypatch.setattr("anymc3d.cohort.meter_of", lambda _: Played())
+    fit(read_task(journey.task, ["train.epochs=2"]), tmp_path / "run", device="cpu", quiet=True)
+    found = json.loads((tmp_path / "run" / "cost.json").read_text())
+    assert (found["energy_joules"], found["energy_note"]) == (5.0, Played().note)
+    cases = read_manifest(journey.data / "manifest.csv").cases[:3]
+    for number in (2, 3):
+        predict_cohort(load(journey.plugin), cases[:number], tmp_path / "out", quiet=True)
+    assert json.loads((tmp_path / "out" / "cost.json").read_text())["energy_joules"] == 7.5
 
 
 def test_a_resumed_run_adds_to_what_was_spent_before(journey, tmp_path, monkeypatch):

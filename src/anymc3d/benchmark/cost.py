@@ -10,27 +10,30 @@ from typing import Any
 COST = "cost.json"
 COST_COLUMNS = (
     *("trainable_parameters", "total_parameters", "train_seconds", "train_seconds_per_volume"),
-    *("predict_seconds_per_volume", "peak_memory_bytes", "memory_kind", "device", "energy_joules"),
-    *("energy_note", "cost_note"),
+    *("predict_seconds_per_volume", "peak_memory_bytes", "memory_per_volume_bytes", "memory_kind", "device"),
+    *("energy_joules", "energy_note", "cost_note"),
 )
-_MEASURED = COST_COLUMNS[:-1]
+_OF_PREDICTION = ("predict_seconds_per_volume",)
+_OF_TRAINING = tuple(key for key in COST_COLUMNS[:-1] if key not in _OF_PREDICTION)
+_MAY_LACK = ("energy_joules", "energy_note", "memory_per_volume_bytes")
+"""What some devices do not tell."""
 MILLION = 1e6
 
 
 def read_cost(run: Path, predictions: Path) -> dict[str, Any]:
-    """The cost columns of one job, from ``cost.json`` of its run and of its predictions."""
-    found: dict[str, Any] = {}
+    """The cost columns of one job: seconds of predicting from ``cost.json`` beside its predictions, the rest from its
+    run's."""
+    found: dict[str, Any] = dict.fromkeys(COST_COLUMNS[:-1])
     notes = []
-    for folder, what in ((predictions, "prediction"), (run, "training")):
+    for folder, what, keys in ((predictions, "prediction", _OF_PREDICTION), (run, "training", _OF_TRAINING)):
         record = _read(folder / COST)
         if isinstance(record, str):
             notes.append(f"{what}: {record}")
-        else:
-            found |= {key: record[key] for key in _MEASURED if record.get(key) is not None}
-    missing = [key for key in _MEASURED if key not in found and key not in ("energy_joules", "energy_note")]
-    if not missing:
-        notes = []
-    return {**{key: found.get(key) for key in _MEASURED}, "cost_note": "; ".join(notes)}
+            continue
+        found |= {key: record.get(key) for key in keys}
+        missing = [key for key in keys if record.get(key) is None and key not in _MAY_LACK]
+        notes += [f"{what}: {', '.join(missing)} not measured"] if missing else []
+    return {**found, "cost_note": "; ".join(notes)}
 
 
 def _read(path: Path) -> Mapping[str, Any] | str:

@@ -81,7 +81,7 @@ def describe_system(task: TaskSettings) -> Row:
         "system": task.method.name,
         "backbone": Path(task.backbone.name).name if ours else "",
         "fusion": task.fusion if ours else "",
-        "segmentation": task.segmentation.decoder if ours else "",
+        "segmentation": task.segmentation.decoder if ours or task.segmentation.is_on else "",
     }
 
 

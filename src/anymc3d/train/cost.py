@@ -1,12 +1,13 @@
-"""``cost.json`` of a run: parameters, seconds, memory. Written after every epoch, from what the checkpoint knows, so a
-resumed run adds to what was spent before it was stopped."""
+"""``cost.json`` of a run: parameters, seconds, memory, energy. Written after every epoch, from what the checkpoint
+knows, so a resumed run adds to what was spent before it was stopped."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from anymc3d import atomic
-from anymc3d.cost import device_facts, peak_memory
+from anymc3d.cost.energy import energy_facts
+from anymc3d.cost.memory import device_facts
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.loop import Parts
 from anymc3d.train.run_folder import RunFolder
@@ -31,9 +32,19 @@ def training_cost(parts: Parts, state: TrainingState) -> dict[str, Any]:
         **parameter_counts(parts),
         "train_seconds": round(seconds, 2),
         "train_seconds_per_volume": round(seconds / volumes, 4) if volumes else None,
-        "peak_memory_bytes": max(state.peak_memory, peak_memory(parts.device)),
+        "peak_memory_bytes": state.peak_memory,
+        "memory_per_volume_bytes": _memory_per_volume(parts, state),
         **device_facts(parts.device),
+        **energy_facts(state.energy_joules, parts.meter.note),
     }
+
+
+def _memory_per_volume(parts: Parts, state: TrainingState) -> int | None:
+    """What each volume of a batch adds to the network, its gradients and the optimiser's state."""
+    if state.resting_memory is None:
+        return None
+    at_once = min(parts.settings.batch_size, len(parts.train))
+    return max(state.peak_memory - state.resting_memory, 0) // at_once
 
 
 def write_cost(folder: RunFolder, parts: Parts, state: TrainingState) -> None:

@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from anymc3d import home
 from anymc3d.config import TaskSettings
+from anymc3d.cost.energy import ELSEWHERE, EnergyMeter, meter_of
+from anymc3d.cost.memory import forget_peak
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters, prepare_all
 from anymc3d.data.manifest import write_manifest
@@ -93,6 +95,7 @@ def fit(
             processes.on_first(partial(_write_task, folder, task))
         if processes.is_first and any(view.roi is not None for view in task.views.values()):
             log.write_regions(folder, study, prepared)
+        forget_peak(where)
         with enough_memory(task.train, where):
             classifier = _classifier(task, start, where, processes)
             parts = _parts(task, Scans(study, prepared, cache, segmenters), start, classifier, folder, processes, quiet)
@@ -251,6 +254,7 @@ def _parts(
         settings=task.train,
         processes=processes,
         checkpoints=folder.checkpoints,
+        meter=meter_of(device) if processes.world_size == 1 else EnergyMeter((), ELSEWHERE),
         segmentation=Segmentation(task.segmentation.weight, len(task.segmentation.classes), task.train.seed)
         if task.segmentation.is_on
         else None,

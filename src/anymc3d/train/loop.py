@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from anymc3d.config import LabelSettings, TrainSettings
-from anymc3d.cost import peak_memory
+from anymc3d.cost.energy import EnergyMeter, added
+from anymc3d.cost.memory import current_memory, peak_memory
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding
@@ -80,6 +81,7 @@ class Parts:
     settings: TrainSettings
     processes: Processes
     checkpoints: Path
+    meter: EnergyMeter
     segmentation: Segmentation | None = None
     quiet: bool = False
 
@@ -190,6 +192,8 @@ def _train_epoch(
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
         with drawing(parts.device, settings.seed, "dropout", state.epoch, state.step, processes.rank):
             _step(parts, state, islice(stream, len(step)))
+        if state.resting_memory is None:
+            state.resting_memory = current_memory(parts.device)
         bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
@@ -345,8 +349,9 @@ def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
 
 
 def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
-    """Write a checkpoint: current tensors, optimiser, best tensors, progress."""
+    """Write a checkpoint: current tensors, optimiser, best tensors, progress and what it cost."""
     state.peak_memory = max(state.peak_memory, peak_memory(parts.device))
+    state.energy_joules = added(state.energy_joules, parts.meter.take())
     tensors = {f"model.{name}": tensor for name, tensor in parts.classifier.tensors().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state)

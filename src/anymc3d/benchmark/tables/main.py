@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from anymc3d.benchmark.printed import AVERAGES
 from anymc3d.benchmark.results import AVERAGED, MEAN
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import MACRO, Results, mean, millions, number, shown, shown_entry
+
+GIGA = 1e9
+
+
+class Cost(NamedTuple):
+    """A column of the results and how one of its cells is shown."""
+
+    key: str
+    text: Callable[[str], str]
+
+
+def _scaled(divisor: float, digits: int) -> Callable[[str], str]:
+    def text(cell: str) -> str:
+        value = number(cell)
+        return shown(None if value is None else value / divisor, digits)
+
+    return text
+
+
+COSTS: dict[str, Cost] = {
+    "trainable": Cost("trainable_parameters", millions),
+    "total": Cost("total_parameters", millions),
+    "training s / volume": Cost("train_seconds_per_volume", _scaled(1, 2)),
+    "prediction s / volume": Cost("predict_seconds_per_volume", _scaled(1, 2)),
+    "training memory GB": Cost("peak_memory_bytes", _scaled(GIGA, 2)),
+    "of it GB / volume": Cost("memory_per_volume_bytes", _scaled(GIGA, 2)),
+    "training kJ": Cost("energy_joules", _scaled(1e3, 1)),
+}
+OPTIONAL = ("training kJ",)
+"""Columns that most devices cannot fill; they are there when one cell is."""
 
 
 def main_table(results: Results) -> Grid:
@@ -17,7 +48,8 @@ def main_table(results: Results) -> Grid:
     ranks = {task: rank(values[task]) for task in tasks}
     columns = ["method", *tasks, *(["mean AUROC", "mean rank"] if len(tasks) > 1 else ["rank"])]
     columns += [*(f"{task}: minus {results.reference} (p, Holm)" for task in tasks if results.reference)]
-    columns += ["trainable", "training s / volume", "prediction s / volume"]
+    costs = [(name, shape) for name, shape in COSTS.items() if name not in OPTIONAL or _told(results, shape.key)]
+    columns += [name for name, _ in costs]
     rows = []
     for index, method in enumerate(methods):
         own = [values[task][index] for task in tasks]
@@ -31,9 +63,7 @@ def main_table(results: Results) -> Grid:
                 *(shown_entry(results.headline(task, method)) for task in tasks),
                 *summary,
                 *pairs,
-                millions(cost["trainable_parameters"]),
-                shown(number(cost["train_seconds_per_volume"]), 2),
-                shown(number(cost["predict_seconds_per_volume"]), 2),
+                *(shape.text(cost.get(shape.key, "")) for _, shape in costs),
             ]
         )
     printed = [_printed_row(columns, name, text) for name, text in _averages() if len(tasks) > 1]
@@ -47,6 +77,10 @@ def rank(values: Sequence[float | None]) -> list[float | None]:
         None if value is None else sum(v > value for v in known) + (sum(v == value for v in known) + 1) / 2
         for value in values
     ]
+
+
+def _told(results: Results, key: str) -> bool:
+    return any(results.describe(method).get(key) for method in results.methods)
 
 
 def _value(results: Results, task: str, method: str) -> float | None:

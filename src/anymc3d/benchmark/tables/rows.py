@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anymc3d.benchmark.cost import COST_COLUMNS
 from anymc3d.benchmark.results import AVERAGED, COLUMNS, MEAN, RESULTS, SD
 from anymc3d.benchmark.tables.grid import EMPTY
 from anymc3d.errors import UsageError
@@ -97,7 +98,7 @@ def read_results(folder: Path) -> Results:
     path = folder / RESULTS
     if not path.is_file():
         raise UsageError(f"{path}: no such file; 'anymc3d benchmark bench.yaml -o {folder}' makes it")
-    rows = read_table(path)
+    rows = [dict.fromkeys(COST_COLUMNS, "") | row for row in read_table(path)]  # an earlier version measured fewer
     missing = [column for column in COLUMNS if rows and column not in rows[0]]
     if missing or not rows:
         what = f"lacks the columns {', '.join(missing[:4])}" if missing else "is empty: no job has finished"
