@@ -268,15 +268,16 @@ class SegmentationSettings:
     """
 
     decoder: str = "none"
-    """An entry of ``anymc3d.models.decoders.table.DECODERS``, or ``none``."""
+    """An entry of ``anymc3d.models.decoders.table.DECODERS``; ``own``: what the authors of a network (``method``) train
+    on masks; or ``none``."""
     classes: tuple[int, ...] = ()
     """Labels of the masks that are structures, in order; others are background. None = all found in training."""
-    weight: float = 1.0
-    """Lambda: of the segmentation loss beside that of the labels."""
+    weight: float | None = None
+    """Lambda: of the segmentation loss beside that of the labels. Null = 1, or with ``own`` that of the authors."""
     queries: int | None = None
     """Of ``eomt-2d`` and ``eomt-3d``; null = four per structure, at least 16."""
     lr: float | None = None
-    """Of the decoder; null = ``train.head_lr``. EoMT's authors train with 2e-4."""
+    """Of the decoder; null = ``train.head_lr``, with ``own`` that of the network. EoMT's authors train with 2e-4."""
     keep: bool = False
     """Whether the plugin holds the decoder, for ``anymc3d predict --segmentation``."""
 
@@ -285,7 +286,8 @@ class SegmentationSettings:
         require(
             len(set(self.classes)) == len(self.classes), f"segmentation.classes: a label stands twice in {self.classes}"
         )
-        require(self.weight > 0, f"segmentation.weight: expected a number above 0, got {self.weight}")
+        weight = self.weight
+        require(weight is None or weight > 0, f"segmentation.weight: expected a number above 0, got {self.weight}")
         require(self.lr is None or self.lr >= 0, f"segmentation.lr: expected 0 or more, got {self.lr}")
         enough = self.queries is None or self.queries > len(self.classes)
         require(enough, f"segmentation.queries: expected more than structures and background, got {self.queries}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +36,22 @@ class BaselineClassifier(nn.Module):
         num_logits: K.
         head: ``linear``: the network gives the K logits. ``ordinal``: it gives one score, from which the cut points
             between neighbouring grades make the logits (see :class:`anymc3d.models.heads.OrdinalHead`).
+        num_structures: of masks that the network learns from as its authors do; 0: it learns from none.
         seed: of all initial values.
 
     Raises:
-        UsageError: the network cannot have so many channels.
+        UsageError: the network cannot have so many channels, or learns from no masks.
     """
 
     def __init__(
-        self, entry: ZooEntry, *, channels: Mapping[str, int], num_logits: int, head: str = "linear", seed: int = 0
+        self,
+        entry: ZooEntry,
+        *,
+        channels: Mapping[str, int],
+        num_logits: int,
+        head: str = "linear",
+        num_structures: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.entry = entry
@@ -59,8 +68,11 @@ class BaselineClassifier(nn.Module):
         self.ordinal = OrdinalHead(1, num_logits, draws) if head == "ordinal" else None
         if self.ordinal is not None:
             nn.init.ones_(self.ordinal.weight)
-        self.decoder = nn.ModuleDict()
-        """Networks of the zoo are not trained on masks."""
+        pairs = zip(self.networks.items(), seeds, strict=True) if num_structures else ()
+        self.decoder = nn.ModuleDict(
+            {view: entry.build_branch(network, num_structures, seed=own) for (view, network), own in pairs}
+        )
+        """What learns from masks beside the networks; no answer depends on it."""
         self._told: set[str] = set()
 
     @property
@@ -79,9 +91,7 @@ class BaselineClassifier(nn.Module):
             PluginError: a case has no slice in any view.
             UsageError: batch norm met one value alone, in training.
         """
-        there = torch.tensor([[count > 0 for count in batch[view].counts] for view in self.views]).T
-        if not there.any(dim=1).all():
-            raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
+        there = self.views_there(batch)
         total: Tensor | int = 0
         for column, view in enumerate(self.views):
             present = there[:, column].nonzero().flatten().tolist()
@@ -93,26 +103,47 @@ class BaselineClassifier(nn.Module):
         mean = total / there.sum(dim=1, keepdim=True).to(total.device)
         return ClassifierOutput(mean if self.ordinal is None else self.ordinal(mean), {}, weights)
 
+    def views_there(self, batch: Mapping[str, PackedSlices]) -> Tensor:
+        """(B, V), bool: which views each case has.
+
+        Raises:
+            PluginError: a case has no slice in any view.
+        """
+        there = torch.tensor([[count > 0 for count in batch[view].counts] for view in self.views]).T
+        if not there.any(dim=1).all():
+            raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
+        return there
+
     def _logits(self, view: str, packed: PackedSlices, dtype: torch.dtype) -> Tensor:
         """The logits (cases that have this view, K or 1), in float32."""
         outputs, order = [], []
-        for cases, volume, mask in self._volumes(view, packed):
-            try:
-                with autocast_for(self.networks[view], volume.device, dtype):
-                    self._tell_format(volume.device, dtype)
-                    outputs.append(self.networks[view](volume, mask).float())
-            except ValueError as error:
-                if LONE_VALUE not in str(error):
-                    raise
-                raise UsageError(
-                    f"{self.entry.name}: batch norm needs two values of a channel or more in training, and a batch of "
-                    f"{len(cases)} of {_by(volume)} gives one; take train.batch_size=2 or more, or larger volumes"
-                ) from None
+        for cases, volume, mask in self.volumes(view, packed):
+            with self.computing(view, volume, dtype):
+                outputs.append(self.networks[view](volume, mask).float())
             order += cases
         back = torch.tensor(order, device=outputs[0].device).argsort()
         return torch.cat(outputs)[back]
 
-    def _volumes(self, view: str, packed: PackedSlices) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    @contextmanager
+    def computing(self, view: str, volume: Tensor, dtype: torch.dtype) -> Iterator[None]:
+        """The number format in which the network of a view takes ``volume`` (B, C, S, H, W).
+
+        Raises:
+            UsageError: batch norm met one value alone, in training.
+        """
+        try:
+            with autocast_for(self.networks[view], volume.device, dtype):
+                self._tell_format(volume.device, dtype)
+                yield
+        except ValueError as error:
+            if LONE_VALUE not in str(error):
+                raise
+            raise UsageError(
+                f"{self.entry.name}: batch norm needs two values of a channel or more in training, and a batch of "
+                f"{len(volume)} of {_by(volume)} gives one; take train.batch_size=2 or more, or larger volumes"
+            ) from None
+
+    def volumes(self, view: str, packed: PackedSlices) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """(positions among the cases that are there, volumes (B, C, S, H, W), mask (B, S)), one network call each.
 
         Slice networks take all cases at once, short ones padded. Networks that read the volume as one block take those
@@ -152,14 +183,16 @@ class BaselineClassifier(nn.Module):
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return plugin-file name -> parameter or buffer: ``network.<view>.<path>``, and of grades ``ordinal.*``.
+        """Return plugin-file name -> parameter or buffer: ``network.<view>.<path>``, of grades ``ordinal.*``, and
+        ``decoder.<view>.<path>`` of what learns from masks.
 
         Buffers that are whole numbers are left out: they count steps or follow from the structure.
         """
         named = {
-            f"network.{view}.{name}": tensor
-            for view, network in self.networks.items()
-            for name, tensor in network.state_dict(keep_vars=True).items()
+            f"{kind}.{view}.{name}": tensor
+            for kind, modules in (("network", self.networks), ("decoder", self.decoder))
+            for view, module in modules.items()
+            for name, tensor in module.state_dict(keep_vars=True).items()
             if tensor.is_floating_point()
         }
         if self.ordinal is not None:

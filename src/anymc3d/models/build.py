@@ -71,6 +71,7 @@ def build_classifier(
             channels={name: view.num_channels for name, view in views.items()},
             num_logits=labels.num_logits,
             head=labels.head,
+            num_structures=0 if segmentation is None or not segmentation.is_on else len(segmentation.classes),
             seed=seed,
         )
     if backbone is None:

@@ -65,7 +65,14 @@ class LSTMAttention(nn.Module):
         nn.init.xavier_uniform_(self.score.weight, generator=generator)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Fused:
-        states = read(self.lstm, embeddings, mask.sum(dim=1).tolist())
+        return self.attend(self.states(embeddings, mask), mask)
+
+    def states(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """What the LSTM makes of every slice (B, S, D); 0 at padding."""
+        return read(self.lstm, embeddings, mask.sum(dim=1).tolist())
+
+    def attend(self, states: Tensor, mask: Tensor) -> Fused:
+        """The states by the weights that attention gives them."""
         scores = self.score(states.tanh()).squeeze(-1)
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=1)
         return Fused(torch.einsum("bs,bsd->bd", weights, states), weights)

@@ -42,7 +42,8 @@ from anymc3d.train.draws import (
     num_steps,
     visits,
 )
-from anymc3d.train.losses import Loss, LossSum
+from anymc3d.train.losses import Loss
+from anymc3d.train.objective import Moment, batch_losses
 from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
 from anymc3d.train.segmentation import Segmentation, dice_of, masked_positions, mean_dice
@@ -248,8 +249,16 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     for batch_visits, batch in loaded:
         indices = [visit.case for visit in batch_visits]
         targets = torch.from_numpy(parts.train.targets[indices]).to(batch_device(batch))
-        logits, mask_loss = _answer(parts, state, batch_visits, batch)
-        loss = parts.loss(logits, targets)
+        loss, mask_loss = batch_losses(
+            parts.classifier,
+            batch,
+            targets,
+            parts.loss,
+            backbone=parts.backbone,
+            encoding=parts.encoding,
+            segmentation=parts.segmentation,
+            moment=Moment(batch_visits, state.epoch, _progress(parts, state.epoch, state.step)),
+        )
         (loss.total + factor * mask_loss.total if mask_loss.count else loss.total).backward()
         total, count = total + float(loss.total.detach()), count + loss.count
         mask_total, mask_count = mask_total + float(mask_loss.total.detach()), mask_count + mask_loss.count
@@ -273,22 +282,6 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     state.mask_loss_total, state.mask_loss_count = (
         state.mask_loss_total + mask_total,
         state.mask_loss_count + mask_count,
-    )
-
-
-def _answer(parts: Parts, state: TrainingState, batch_visits: Sequence[Visit], batch: Any) -> tuple[Tensor, LossSum]:
-    """Logits (B, K) of one batch, and the loss of its masks."""
-    if parts.segmentation is None:
-        logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
-        return logits, LossSum(logits.new_zeros(()), 0)
-    return parts.segmentation.learn(
-        parts.classifier,
-        parts.backbone,
-        batch,
-        parts.encoding,
-        batch_visits,
-        epoch=state.epoch,
-        progress=_progress(parts, state.epoch, state.step),
     )
 
 
@@ -335,8 +328,8 @@ def validate(parts: Parts) -> Validation:
 
 
 def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
-    """Logits (B, K), and the Dice of every mask of the batch."""
-    if parts.segmentation is None:
+    """Logits (B, K), and the Dice of every mask of the batch; the networks of the zoo draw no maps."""
+    if parts.segmentation is None or parts.backbone is None:
         return parts.classifier(parts.backbone, batch, parts.encoding).logits, []
     wanted = masked_positions(batch)
     answer, maps = classify_and_decode(parts.classifier, parts.backbone, batch, parts.encoding, wanted)

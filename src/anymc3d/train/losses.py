@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.models.zoo.objective import Answers
 
 
 class LossSum(NamedTuple):
@@ -94,15 +95,35 @@ class Loss:
     positive_weights: tuple[float, ...] = ()
     """Of ``weighted-bce``, one per yes/no label, from the training split; otherwise none."""
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> LossSum:
+    def __call__(self, logits: Tensor, targets: Tensor, weights_of_rows: Tensor | None = None) -> LossSum:
+        """``weights_of_rows`` (B,): factors on the loss of each row, which the count does not see."""
         truth = true_labels(logits, targets, softmax=self.softmax)
         weights = torch.tensor(self.positive_weights, device=logits.device)
         terms = LOSSES[loss_name(self.settings)](truth, self.settings, weights)
+        if weights_of_rows is not None:
+            terms = terms * weights_of_rows[(~torch.isnan(targets)).nonzero()[:, 0]]
         return LossSum(terms.sum(), terms.numel())
 
     def record(self) -> Mapping[str, Any]:
         """What a run and a plugin keep beside the settings."""
         return {"positive_weights": list(self.positive_weights)} if self.positive_weights else {}
+
+
+def loss_of_answers(loss: Loss, answers: Answers, targets: Tensor) -> LossSum:
+    """The loss of answers that are each compared with the label of their case, as far as they see the region.
+
+    An answer that sees a part v of it costs v times the loss of the case's label and 1 - v times that of "nothing
+    there"; with cross-entropy that is the loss of the label v. The count is that of the cases' labels.
+
+    Args:
+        targets: (B, L) of the batch's cases, NaN = missing.
+    """
+    of_rows = targets[answers.case]
+    total = loss(answers.logits, of_rows, answers.weight * answers.visible).total
+    if bool((answers.visible < 1).any()):
+        nothing = torch.where(torch.isnan(of_rows), of_rows, 0.0)
+        total = total + loss(answers.logits, nothing, answers.weight * (1 - answers.visible)).total
+    return LossSum(total, int((~torch.isnan(targets)).sum()))
 
 
 def make_loss(settings: TrainSettings, labels: LabelSettings, targets: np.ndarray) -> Loss:

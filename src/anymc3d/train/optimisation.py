@@ -18,9 +18,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """AnyMC3D: AdamW in the groups of the paper (supplement A3), LoRA (lr 1e-4, weight decay 1e-5), queries + head (lr
     1e-3, weight decay 1e-4) and decoders (as the head, or with their own lr). A network of the zoo: what its recipe
-    says, at ``train.lr``."""
+    says, at ``train.lr``; so is what learns from masks beside it, or with its own lr."""
     if isinstance(classifier, BaselineClassifier):
-        return _of_recipe(classifier, settings)
+        return _of_recipe(classifier, settings, decoder_lr)
     lora = [p for name, p in classifier.named_parameters() if name.startswith("lora.")]
     decoder = list(classifier.decoder.parameters())
     rest = [p for name, p in classifier.named_parameters() if not name.startswith(("lora.", "decoder."))]
@@ -33,7 +33,9 @@ def build_optimizer(
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.999))
 
 
-def _of_recipe(classifier: BaselineClassifier, settings: TrainSettings) -> torch.optim.Optimizer:
+def _of_recipe(
+    classifier: BaselineClassifier, settings: TrainSettings, decoder_lr: float | None
+) -> torch.optim.Optimizer:
     recipe = classifier.entry.recipe
     lr = recipe.lr if settings.lr is None else settings.lr
     decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
@@ -47,6 +49,9 @@ def _of_recipe(classifier: BaselineClassifier, settings: TrainSettings) -> torch
     groups = [
         {"params": found, "base_lr": lr * factor, "weight_decay": decay} for factor, found in sorted(by_factor.items())
     ]
+    decoder = list(classifier.decoder.parameters())
+    if decoder:
+        groups.append({"params": decoder, "base_lr": lr if decoder_lr is None else decoder_lr, "weight_decay": decay})
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 ENCODER_IS_BACKBONE = ("mst", "mst-positions")
 """Networks whose encoder starts from the backbone the task file names, and is trained."""
+MASK_WEIGHT = 1.0
+"""Lambda of AnyMC3D's decoders (METHODS 1.8)."""
 UNUSED = frozenset({"encoder.mask_token"})
 """Of pretraining, which a backbone here does not keep and no answer depends on."""
 
@@ -86,15 +88,17 @@ def _from_backbone(task: TaskSettings) -> LoadedNetworkWeights:
 
 
 def with_recipe(task: TaskSettings) -> TaskSettings:
-    """The task with every null of ``train`` that the method's recipe answers filled in."""
-    train = task.train
+    """The task with every null of ``train`` and ``segmentation`` that the method's recipe answers filled in."""
+    train, masks = task.train, task.segmentation
     if not is_baseline(task.method):
-        return replace(task, train=replace(train, loss=loss_name(train)))
+        masks = replace(masks, weight=MASK_WEIGHT if masks.is_on and masks.weight is None else masks.weight)
+        return replace(task, train=replace(train, loss=loss_name(train)), segmentation=masks)
     recipe = zoo_entry(task.method.name).recipe
+    masks = replace(masks, weight=recipe.mask_weight if masks.is_on and masks.weight is None else masks.weight)
     filled = replace(
         train,
         loss=recipe.loss if train.loss is None else train.loss,
         lr=recipe.lr if train.lr is None else train.lr,
         weight_decay=recipe.weight_decay if train.weight_decay is None else train.weight_decay,
     )
-    return replace(task, train=filled)
+    return replace(task, train=filled, segmentation=masks)

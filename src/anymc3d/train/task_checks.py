@@ -7,9 +7,9 @@ from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.build import is_baseline
-from anymc3d.models.decoders.table import check_name
+from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
-from anymc3d.models.zoo.table import zoo_entry
+from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.train.losses import check_loss
 from anymc3d.train.start import with_recipe
 
@@ -52,11 +52,35 @@ def _check_baseline(task: TaskSettings) -> None:
                 "take one window, or another method"
             )
     if task.segmentation.is_on:
-        raise UsageError(f"segmentation: method {entry.name} has none; use method: anymc3d, or segmentation: none")
+        _check_own_masks(task)
+
+
+def _check_own_masks(task: TaskSettings) -> None:
+    """What a network of the zoo can learn from masks."""
+    name, masks = task.method.name, task.segmentation
+    if ZOO[name].branch is None:
+        able = ", ".join(entry.name for entry in ZOO.values() if entry.branch is not None)
+        raise UsageError(
+            f"segmentation: method {name} learns from no masks; those that do: anymc3d, {able}; or segmentation: none"
+        )
+    if masks.decoder != OWN:
+        raise UsageError(f"segmentation: {masks.decoder} is AnyMC3D's; method {name} has its own, segmentation: own")
+    if masks.keep:
+        raise UsageError(f"segmentation.keep: method {name} draws no maps that could be kept; leave it false")
+    if ZOO[name].recipe.hides and task.labels.kind == "multiclass":
+        raise UsageError(
+            f"segmentation: own trains method {name} on parts of a volume, whose label is 'nothing there' where they "
+            "do not show the region, and a multiclass task has no such class; use ordinal or yes/no labels"
+        )
 
 
 def _check_on_backbone(task: TaskSettings) -> None:
     """Settings of networks alone say nothing to AnyMC3D."""
+    if task.segmentation.decoder == OWN:
+        raise UsageError(
+            f"segmentation: own is for networks such as method: rsna2023-coat; {task.method.name} has "
+            f"{', '.join(DECODERS)}"
+        )
     for key, value in (("lr", task.train.lr), ("weight_decay", task.train.weight_decay)):
         if value is not None:
             own = {"lr": "train.lora_lr and train.head_lr"}.get(
@@ -77,6 +101,7 @@ def unused(task: TaskSettings) -> list[str]:
     plain, usual = task.train, TrainSettings()
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
+    found += [] if task.segmentation.queries is None else ["segmentation.queries"]
     found += [f"method.{key}" for key in ("rank", "alpha") if getattr(task.method, key) != getattr(MethodSettings, key)]
     return found + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
 

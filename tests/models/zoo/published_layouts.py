@@ -135,11 +135,11 @@ def pair(name: str, *weight: int) -> Shapes:
     return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
 
 
-def convnext_small() -> Shapes:
+def convnext(depths: tuple[int, ...]) -> Shapes:
     """The official names."""
     widths = (96, 192, 384, 768)
     shapes = pair("downsample_layers.0.0", 96, 3, 4, 4) | pair("downsample_layers.0.1", 96)
-    for stage, (depth, width) in enumerate(zip((3, 3, 27, 3), widths, strict=True)):
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         if stage:
             at, width_in = f"downsample_layers.{stage}", widths[stage - 1]
             shapes |= pair(f"{at}.0", width_in) | pair(f"{at}.1", width, width_in, 2, 2)
@@ -246,7 +246,8 @@ LAYOUTS: dict[str, Shapes] = {
     "resnet50-imagenet": torchvision_resnet50(),
     "efficientnetv2-s": efficientnetv2_s(),
     "resnet18-imagenet": torchvision_resnet18(),
-    "convnext-small-imagenet": convnext_small(),
+    "convnext-small-imagenet": convnext((3, 3, 27, 3)),
+    "convnext-tiny-imagenet": convnext((3, 3, 9, 3)),
     "coat-lite-medium": coat_lite_medium(),
     "mst": mst(positions=False),
     "mst-positions": mst(positions=True),

@@ -12,7 +12,7 @@ from anymc3d.models.zoo.convnext import ConvNeXt
 from anymc3d.models.zoo.ctnet import CTNet
 from anymc3d.models.zoo.efficientnet import repeated_stem
 from anymc3d.models.zoo.rsna2022 import CHANNELS, rsna2022, with_neighbours
-from anymc3d.models.zoo.slice_rnn import equally_spaced, triplets
+from anymc3d.models.zoo.slice_rnn import equally_spaced, stacked, triplets
 from anymc3d.models.zoo.table import ZOO
 
 IMAGENET_CLASSES = 1000
@@ -33,10 +33,12 @@ def recurrent(gates: int, width: int, hidden: int, layers: int = 1) -> int:
 
 
 # Published for the networks with their 1000 classes (timm 1.0.31, torchvision).
+CONVNEXT_TINY = 28_589_128
 COAT_LITE_MEDIUM, CONVNEXT_SMALL, EFFICIENTNETV2_S, RESNET18 = 44_571_048, 50_223_688, 21_458_488, 11_689_512
 ENCODERS = {
     "coat": COAT_LITE_MEDIUM - linear(512, IMAGENET_CLASSES) - 2 * 512,
     "convnext": CONVNEXT_SMALL - linear(768, IMAGENET_CLASSES),
+    "convnext-tiny": CONVNEXT_TINY - linear(768, IMAGENET_CLASSES) + 2 * 96 * 16,  # a stem of five channels
     "efficientnet": EFFICIENTNETV2_S - linear(1280, IMAGENET_CLASSES),
     "resnet": RESNET18 - linear(512, IMAGENET_CLASSES),
 }
@@ -46,6 +48,7 @@ def test_encoders_have_the_published_counts_without_their_classifiers():
     built = {
         "coat": ZOO["rsna2023-coat"].empty(2).encoder,
         "convnext": ZOO["rsna2024-convnext"].empty(2).encoder,
+        "convnext-tiny": ZOO["rsna2022-patient"].empty(2).encoder,
         "efficientnet": ZOO["rsna2023-efficientnet"].empty(2).encoder,
         "resnet": ZOO["ct-net"].empty(2).features,
     }
@@ -57,6 +60,10 @@ def test_counts_of_the_whole_networks_are_the_sums_of_their_layers():
     reducing = sum(a * b * k + b for a, b, k in ((134, 64, 27), (64, 32, 27), (32, 16, 12)))
     sums = {
         "rsna2022": ENCODERS["efficientnet"] + 2 * 24 * 9 + recurrent(4, 1280, 256, layers=2) + head_2022,
+        "rsna2022-patient": ENCODERS["convnext-tiny"]
+        + recurrent(4, 768, 256, layers=2)
+        + recurrent(4, 512, 256, layers=2)
+        + 2 * head_2022,
         "rsna2023-coat": ENCODERS["coat"] + recurrent(3, 512, 256) + linear(512, 2),
         "rsna2023-efficientnet": ENCODERS["efficientnet"] + recurrent(4, 1280, 640) + linear(1280, 2),
         "rsna2024-convnext": ENCODERS["convnext"] + recurrent(4, 768, 384, layers=2) + 768 + linear(768, 2),
@@ -85,8 +92,9 @@ def numbered(*counts: int) -> torch.Tensor:
 
 
 def test_the_2022_winner_sees_15_equally_spaced_slices_between_their_neighbours():
-    images, counts = with_neighbours(numbered(30, 2), (30, 2))
-    assert counts == (15, 2)
+    places = [with_neighbours(count, 1) for count in (30, 2)]
+    images = stacked(numbered(30, 2), (30, 2), places)
+    assert [len(found) for found in places] == [15, 2]
     assert images.shape[1] == CHANNELS
     assert images[:15, 2].flatten().tolist() == list(range(0, 30, 2))
     assert images[1].flatten().tolist() == [0, 1, 2, 3, 4]
@@ -118,12 +126,13 @@ def test_the_2022_winner_answers_with_the_mean_logit_of_its_slices():
 
 
 def test_the_2023_winner_takes_32_triplets_of_96_equally_spaced_slices_of_a_long_case():
-    images, counts = triplets(numbered(192, 4), (192, 4), most=96)
-    assert counts == (32, 2)
+    places = [triplets(count, 1, most=96) for count in (192, 4)]
+    images = stacked(numbered(192, 4), (192, 4), places)
+    assert [len(found) for found in places] == [32, 2]
     assert images[:32].flatten().tolist() == list(range(0, 192, 2))
     assert images[32:].flatten(1).tolist() == [[100, 101, 102], [103, 103, 103]]
     windows = torch.arange(6.0).view(2, 3, 1, 1)
-    assert torch.equal(triplets(windows, (2,), most=96)[0], windows)
+    assert torch.equal(stacked(windows, (2,), [triplets(2, 3, most=96)]), windows)
 
 
 def test_equally_spaced_slices_are_distinct_and_in_order():

@@ -49,13 +49,17 @@ DECODERS: dict[str, Builder] = {
 }
 
 
+OWN = "own"
+"""In place of a decoder's name: what the authors of a network of the zoo train on masks (``ZooEntry.branch``)."""
+
+
 def check_name(name: str) -> None:
-    """Check that a decoder, or ``none``, has this name.
+    """Check that a decoder, ``own`` or ``none``, has this name.
 
     Raises:
         UsageError: with the nearest known one.
     """
-    known = ("none", *DECODERS)
+    known = ("none", *DECODERS, OWN)
     if name not in known:
         raise UsageError(f"segmentation: unknown decoder {name!r}{did_you_mean(name, known)}")
 

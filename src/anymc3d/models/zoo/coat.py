@@ -42,7 +42,7 @@ class CoaTLite(nn.Module):
         depths: Sequence[int] = MEDIUM_DEPTHS,
     ) -> None:
         super().__init__()
-        self.embed_dim, self.num_stages = widths[-1], len(widths)
+        self.embed_dim, self.num_stages, self.widths = widths[-1], len(widths), list(widths)
         width_in = in_channels
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             self.add_module(f"patch_embed{stage}", PatchEmbed(width_in, width, 4 if stage == 1 else 2))
@@ -63,7 +63,19 @@ class CoaTLite(nn.Module):
         maps = images
         for stage in range(1, self.num_stages + 1):
             maps = self._stage(stage, maps)
+        return self.pool(maps)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """The last feature maps (B, D, h, w) -> embeddings (B, D)."""
         return maps.mean(dim=(2, 3))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """The feature maps of every stage, at 1/4, 1/8, ... of the image; ``widths`` are their channels."""
+        maps, found = images, []
+        for stage in range(1, self.num_stages + 1):
+            maps = self._stage(stage, maps)
+            found.append(maps)
+        return found
 
     def _stage(self, stage: int, maps: Tensor) -> Tensor:
         """Feature maps (B, C, H, W) -> those of this stage; the class token lives in one stage only."""

@@ -13,17 +13,22 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
+from anymc3d.errors import UsageError
+from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
+from anymc3d.models.zoo.objective import Answers, Lesson
 from anymc3d.models.zoo.recipe import Recipe
-from anymc3d.models.zoo.volumes import Sizes, check_whole
+from anymc3d.models.zoo.volumes import Sizes, check_whole, crop_or_pad
 
 HAEMORRHAGES: Mapping[str, int] = MappingProxyType({"haemorrhage": 5})
 """Parenchymal, subarachnoid, intraventricular, subdural, epidural."""
 ANATOMY: Mapping[str, int] = MappingProxyType({"left": 1, "tentorium": 2, "structures": 4})
 """The left hemisphere; above and below the tentorium; four remaining structures (their number is our choice)."""
+NUM_DRAWN = sum(HAEMORRHAGES.values()) + sum(ANATOMY.values())
+SMOOTH = 1e-5
 WIDTHS = (32, 64, 128, 256)
 STEP = (1, 2, 2)
 """Stride between levels: head scans have few thick slices."""
@@ -87,10 +92,7 @@ class UNet(nn.Module):
 
 
 class DeepCNTD(nn.Module):
-    """Volume (B, C, S, H, W) -> logits (B, K): the volume, both networks' logits and last maps, into a DenseNet.
-
-    ``segment`` gives the logits of all structures, for training the two networks on masks first.
-    """
+    """Volume (B, C, S, H, W) -> logits (B, K): the volume, both networks' logits and last maps, into a DenseNet."""
 
     sizes = Sizes(rule="pad", least=(32, 32, 32))
 
@@ -108,24 +110,67 @@ class DeepCNTD(nn.Module):
         self.in_channels = in_channels
         self.haemorrhages = UNet(in_channels, HAEMORRHAGES, widths, DenseUnit)
         self.anatomy = UNet(in_channels, ANATOMY, widths, PlainBlock)
-        drawn = sum(HAEMORRHAGES.values()) + sum(ANATOMY.values())
-        joined = in_channels + drawn + 2 * widths[0]
+        joined = in_channels + NUM_DRAWN + 2 * widths[0]
         self.classifier = DenseNet(num_logits, joined, depths=depths, growth=growth, stem=stem)
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K); refuses padded slices."""
+        return self._classify_and_draw(volume, slice_mask)[0]
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """See :class:`anymc3d.models.zoo.objective.Teaching`. The task's structures are those of the two networks, in
+        the order of ``HAEMORRHAGES`` and ``ANATOMY``; what padded a volume is background."""
+        logits, drawn = self._classify_and_draw(volume, slice_mask)
+        known = {} if branch is None else {case: mask for case, mask in enumerate(masks) if mask is not None}
+        losses = {case: dice_and_bce(drawn[case], mask) for case, mask in known.items()}
+        return Lesson(logits, Answers.of_cases(logits), losses)
+
+    def _classify_and_draw(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K), and those of all structures (B, ``NUM_DRAWN``, S, H, W) on the padded volume."""
         check_whole(volume, slice_mask, self.in_channels)
         volume = self.sizes.fit(volume)
-        parts = [volume]
+        parts, drawn = [volume], []
         for network in (self.haemorrhages, self.anatomy):
             maps, logits = network(volume)
             parts += [maps, *logits.values()]
+            drawn += logits.values()
         whole = slice_mask.new_ones(len(volume), volume.shape[2])
-        return self.classifier(torch.cat(parts, dim=1), whole)
+        return self.classifier(torch.cat(parts, dim=1), whole), torch.cat(drawn, dim=1)
 
-    def segment(self, volume: Tensor) -> dict[str, Tensor]:
-        """(B, C, S, H, W) -> logits (B, structures, S, H, W) of every head, by its name."""
-        return self.haemorrhages(volume)[1] | self.anatomy(volume)[1]
+
+class Drawing(nn.Module):
+    """Says that masks are learned; the two networks are there without it.
+
+    Raises:
+        UsageError: more structures than they draw.
+    """
+
+    def __init__(self, num_structures: int) -> None:
+        super().__init__()
+        if num_structures > NUM_DRAWN:
+            raise UsageError(
+                f"deepcntd draws {NUM_DRAWN} structures (five kinds of haemorrhage, left hemisphere, above and below "
+                f"the tentorium, four others), the masks have {num_structures}; name those in segmentation.classes"
+            )
+
+
+def dice_and_bce(logits: Tensor, target: MaskTarget) -> Tensor:
+    """The mean over the annotated structures of 1 - Dice and binary cross-entropy of one case.
+
+    Args:
+        logits: (structures, S, H, W) on a padded volume.
+        target: labels on the volume before it was padded.
+    """
+    labels = crop_or_pad(target.labels[None, None], tuple(logits.shape[-3:]))[0, 0]
+    losses = []
+    for structure in target.annotated:
+        truth, own = (labels == structure).float(), logits[structure - 1].float()
+        drawn = own.sigmoid()
+        dice = (2 * (drawn * truth).sum() + SMOOTH) / (drawn.sum() + truth.sum() + SMOOTH)
+        losses.append(1 - dice + binary_cross_entropy_with_logits(own, truth))
+    return torch.stack(losses).mean()
 
 
 ENTRIES = (
@@ -140,7 +185,9 @@ ENTRIES = (
         "MICCAI, arXiv 2502.21106",
         sizes=DeepCNTD.sizes,
         recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}),
+        branch=lambda _, structures: Drawing(structures),
         notes="in the spirit of the original, never a copy: all sizes are chosen, and the two segmentation networks, "
-        "pretrained on masks there, start from random values and learn at a tenth of the rate",
+        "pretrained on masks there, start from random values and learn at a tenth of the rate, from masks beside the "
+        "labels where there are some (segmentation: own)",
     ),
 )

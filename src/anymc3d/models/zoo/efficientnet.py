@@ -130,6 +130,9 @@ class EfficientNet(nn.Module):
             first = block(width, stage, stage.stride)
             blocks.append(nn.Sequential(first, *(block(stage.width, stage, 1) for _ in range(stage.depth - 1))))
             width = stage.width
+        steps = [stage.stride > 1 for stage in stages[1:]]
+        self._ends = [*steps, True]
+        self.widths = [stage.width for stage, is_last in zip(stages, self._ends, strict=True) if is_last]
         self.blocks = nn.Sequential(*blocks)
         self.conv_head, self.bn2 = SameConv(width, embed_dim, 1), _norm(embed_dim)
         for module in self.modules():
@@ -139,8 +142,20 @@ class EfficientNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.blocks(nn.functional.silu(self.bn1(self.conv_stem(images))))
+        return self.pool(self.blocks(nn.functional.silu(self.bn1(self.conv_stem(images)))))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """The last feature maps (B, width, h, w) -> embeddings (B, D)."""
         return nn.functional.silu(self.bn2(self.conv_head(maps))).mean(dim=(2, 3))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """The last feature maps at each resolution, at 1/2, 1/4, ... of the image; ``widths`` are their channels."""
+        maps, found = nn.functional.silu(self.bn1(self.conv_stem(images))), []
+        for block, is_last in zip(self.blocks, self._ends, strict=True):
+            maps = block(maps)
+            if is_last:
+                found.append(maps)
+        return found
 
 
 def repeated_stem(weight: Tensor, channels: int) -> Tensor:

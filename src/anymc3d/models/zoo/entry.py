@@ -18,6 +18,9 @@ from anymc3d.models.zoo.volumes import Sizes
 Builder = Callable[[int, int, torch.Generator], nn.Module]
 """(number of logits K, channels C, generator of initial values) -> the network."""
 
+BranchBuilder = Callable[[nn.Module, int], nn.Module]
+"""(the network, number of structures) -> the part that learns from masks beside it."""
+
 SCRATCH = "from scratch"
 """What ``weights`` says of a network that starts from random values."""
 
@@ -49,6 +52,8 @@ class ZooEntry:
     """Sizes it takes, and what it does with others."""
     recipe: Recipe = field(default_factory=Recipe)
     """How it is trained where the task file does not say otherwise."""
+    branch: BranchBuilder | None = None
+    """What its authors train on masks beside it (``segmentation: own``); it is left out of the finished plugin."""
     notes: str = ""
     """What was chosen where nothing is published, and what differs from the original."""
 
@@ -63,14 +68,32 @@ class ZooEntry:
             raise UsageError(f"{self.name}: expected {known} channels, got {in_channels}; set the view's normalisation")
         if num_logits < 1:
             raise UsageError(f"{self.name}: expected at least one logit, got {num_logits}")
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would move a GPU's generator too
+        with _drawing_from(seed):
             return self.builder(num_logits, in_channels, torch.Generator().manual_seed(seed))
+
+    def build_branch(self, network: nn.Module, num_structures: int, *, seed: int = 0) -> nn.Module:
+        """What learns from masks beside a network of this entry, with initial values that depend on ``seed`` alone.
+
+        Raises:
+            UsageError: this network learns from no masks, or cannot draw so many structures.
+        """
+        if self.branch is None:
+            raise UsageError(f"{self.name}: learns from no masks; use segmentation: none")
+        with _drawing_from(seed):
+            return self.branch(network, num_structures)
 
     def empty(self, num_logits: int, *, in_channels: int = 1) -> nn.Module:
         """The network without memory for its weights (but for the pairs of LoRA): shapes and names only."""
         with without_memory():
             return self.build(num_logits, in_channels=in_channels)
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Initial values are drawn from ``seed`` here, and the global generator is not moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would move a GPU's generator too
+        yield
 
 
 @contextmanager

@@ -87,6 +87,10 @@ def recognise(raw: Mapping[str, Tensor], file_name: str = "") -> Published | Non
     return next((published for published in whole if file_name in published.files), whole[0] if whole else None)
 
 
+STEM_CHANNELS = 3
+"""Of the photographs that published networks were trained on."""
+
+
 @cache
 def part_shapes(published: Published) -> Mapping[str, Tensor]:
     """Name -> tensor without memory, of the part of the network that a published file fills."""
@@ -94,6 +98,9 @@ def part_shapes(published: Published) -> Mapping[str, Tensor]:
     found = zoo_entry(entry).empty(2).state_dict(keep_vars=True)
     named = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
     own = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
+    if published.stem is not None:
+        width, _, *kernel = own[published.stem].shape
+        own[published.stem] = nn.Parameter(own[published.stem].new_empty(width, STEM_CHANNELS, *kernel))
     return {name: tensor for name, tensor in own.items() if not name.startswith(published.heads)}
 
 

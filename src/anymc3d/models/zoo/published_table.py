@@ -44,7 +44,7 @@ class Published:
     fresh: tuple[tuple[str, str], ...] = ()
     """(pattern of names here, reason): what the file cannot fill, which keeps its initial values."""
     stem: str | None = None
-    """Name of a first convolution, which is repeated where a network reads another number of channels."""
+    """Name of a first convolution of three channels, repeated where a network reads another number of them."""
     heads: tuple[str, ...] = ()
     """Beginnings of names here that belong to a task and not to the weights."""
 
@@ -122,24 +122,33 @@ _RESNET18 = Published(
     drops=(COUNTERS, Drop(r"fc\..*", "the head of its own task")),
 )
 
-_CONVNEXT = Published(
-    name="convnext-small-imagenet",
-    title="ConvNeXt-small of ImageNet",
-    files=("convnext_small_22k_1k_224.pth", "convnext_small_1k_224_ema.pth", "convnext_small.fb_in22k_ft_in1k"),
-    source="https://github.com/facebookresearch/ConvNeXt, https://huggingface.co/timm/convnext_small.fb_in22k_ft_in1k",
-    licence="MIT",
-    users={"rsna2024-convnext": "encoder."},
-    marker="downsample_layers.0.0.weight",
-    renames=(
-        (r"stem\.([01])\.(.*)", r"downsample_layers.0.\1.\2"),
-        (r"stages\.(\d)\.downsample\.([01])\.(.*)", r"downsample_layers.\1.\2.\3"),
-        (r"stages\.(\d)\.blocks\.(\d+)\.conv_dw\.(.*)", r"stages.\1.\2.dwconv.\3"),
-        (r"stages\.(\d)\.blocks\.(\d+)\.mlp\.fc([12])\.(.*)", r"stages.\1.\2.pwconv\3.\4"),
-        (r"stages\.(\d)\.blocks\.(\d+)\.(norm\..*|gamma)", r"stages.\1.\2.\3"),
-        (r"head\.norm\.(.*)", r"norm.\1"),
-    ),
-    drops=(Drop(r"head\.(fc\.)?(weight|bias)", "the head of its own task"),),
-)
+
+def _convnext(size: str, user: str) -> Published:
+    return Published(
+        name=f"convnext-{size}-imagenet",
+        title=f"ConvNeXt-{size} of ImageNet",
+        files=(
+            f"convnext_{size}_22k_1k_224.pth",
+            f"convnext_{size}_1k_224_ema.pth",
+            f"convnext_{size}.fb_in22k_ft_in1k",
+        ),
+        source="https://github.com/facebookresearch/ConvNeXt, "
+        f"https://huggingface.co/timm/convnext_{size}.fb_in22k_ft_in1k",
+        licence="MIT",
+        users={user: "encoder."},
+        marker="downsample_layers.0.0.weight",
+        renames=(
+            (r"stem\.([01])\.(.*)", r"downsample_layers.0.\1.\2"),
+            (r"stages\.(\d)\.downsample\.([01])\.(.*)", r"downsample_layers.\1.\2.\3"),
+            (r"stages\.(\d)\.blocks\.(\d+)\.conv_dw\.(.*)", r"stages.\1.\2.dwconv.\3"),
+            (r"stages\.(\d)\.blocks\.(\d+)\.mlp\.fc([12])\.(.*)", r"stages.\1.\2.pwconv\3.\4"),
+            (r"stages\.(\d)\.blocks\.(\d+)\.(norm\..*|gamma)", r"stages.\1.\2.\3"),
+            (r"head\.norm\.(.*)", r"norm.\1"),
+        ),
+        stem="downsample_layers.0.0.weight",
+        drops=(Drop(r"head\.(fc\.)?(weight|bias)", "the head of its own task"),),
+    )
+
 
 _COAT = Published(
     name="coat-lite-medium",
@@ -225,7 +234,8 @@ _ENTRIES = (
     _RESNET50,
     _EFFICIENTNET,
     _RESNET18,
-    _CONVNEXT,
+    _convnext("small", "rsna2024-convnext"),
+    _convnext("tiny", "rsna2022-patient"),
     _COAT,
     _mst("mst", "MST", positions=False),
     _mst("mst-positions", "MST with slice positions", positions=True),

@@ -27,6 +27,13 @@ class Recipe:
     """Entry of ``anymc3d.train.losses.LOSSES``."""
     slow: Mapping[str, float] = field(default_factory=dict)
     """Beginning of the names of a part's parameters (``encoder.``) -> factor on their learning rate."""
+    mask_weight: float = 1.0
+    """Of the loss of the masks beside that of the labels, with ``segmentation: own``."""
+    hides: bool = False
+    """With masks: parts of a volume that do not show the region are trained on "nothing there"."""
+    view_weight: float | None = None
+    """With several views: of the loss of each view's own answer beside that of their mean. None: each view is trained
+    on its own answers, where the network has an objective of its own; otherwise the mean alone."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:

@@ -1,52 +1,156 @@
-"""The RSNA 2022 winner (cervical spine fractures; METHODS 5.3): its classifier of one region, "type 1".
+"""The RSNA 2022 winner (cervical spine fractures; METHODS 5.3): its classifiers of one region ("type 1") and of the
+patient ("type 2").
 
-Equally spaced slices, each with its neighbours as channels, through EfficientNetV2-S; an LSTM in both directions; a
-head for every slice. Written from the write-up; the public code has no licence.
+Equally spaced slices, each with its neighbours as channels, through a 2D network; an LSTM in both directions; a head
+for every slice, trained on the label of the whole. Written from the write-up; the public code has no licence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from anymc3d.models.decoders.interface import MaskTarget
+from anymc3d.models.fusion import pad_cases
+from anymc3d.models.recurrent_fusion import read
+from anymc3d.models.zoo.convnext import ConvNeXt
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.objective import Answers, Lesson, joined
 from anymc3d.models.zoo.recipe import Recipe
-from anymc3d.models.zoo.slice_rnn import SliceRNN, equally_spaced, mean_over_slices, mlp_head, stacked
+from anymc3d.models.zoo.slice_rnn import Places, SliceRNN, equally_spaced, mean_over_slices, mlp_head
+from anymc3d.models.zoo.volumes import Sizes
 
-NUM_SLICES, REACH = 15, 2
+NUM_SLICES, NUM_REGIONS, REACH = 15, 7, 2
 CHANNELS = 2 * REACH + 1
+SHUFFLE = 0.2
+"""How often the order is shuffled in training: of the slices (type 1), of the regions (type 2)."""
+CONVNEXT_MULTIPLE = 32
+HIDDEN, HEAD_WIDTH = 256, 256
 
 
-def with_neighbours(slices: Tensor, counts: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-    """15 equally spaced slices of each case (all of a shorter one), each between its two neighbours on either side.
+def with_neighbours(count: int, channels: int, *, most: int = NUM_SLICES) -> Places:
+    """``most`` equally spaced slices of a case (all of a shorter one), each between its two neighbours on either side;
+    beyond its ends a case repeats its first and last slice."""
+    steps = range(-REACH, REACH + 1)
+    return [[min(max(place + step, 0), count - 1) for step in steps] for place in equally_spaced(count, most)]
 
-    (sum(S), 1, H, W) -> (sum(T), 5, H, W) and the number T of each case; beyond its ends a case repeats its first and
-    last slice.
+
+def shuffled(places: Places, *, region: int = 1) -> Places:
+    """With a probability of ``SHUFFLE`` the images in another order, ``region`` neighbouring ones staying together."""
+    if torch.rand(()) >= SHUFFLE:
+        return places
+    regions = [places[first : first + region] for first in range(0, len(places), region)]
+    return [image for index in torch.randperm(len(regions)).tolist() for image in regions[index]]
+
+
+class RegionRNN(SliceRNN):
+    """Type 1: the mean logit of the slices answers; each slice is trained on the label of the volume."""
+
+    def arrange(self, count: int) -> Places:
+        places = super().arrange(count)
+        return shuffled(places) if self.training else places
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """See :class:`anymc3d.models.zoo.objective.Teaching`; masks are not used."""
+        logits, real = self.group_logits(volume, slice_mask)
+        return Lesson(self.pool(logits, real), Answers.of_parts(logits, real))
+
+
+class PatientRNN(SliceRNN):
+    """Type 2: up to 7 x 15 slices; over the first LSTM's states a second LSTM and head, whose mean logit answers.
+
+    Both heads are trained, 1:1 (METHODS 5.3): each slice of the first on the label of the volume, as the winner trains
+    it on that of its vertebra, and the mean of the second.
     """
 
-    def images_of(count: int) -> list[list[int]]:
-        steps = range(-REACH, REACH + 1)
-        return [[min(max(place + step, 0), count - 1) for step in steps] for place in equally_spaced(count, NUM_SLICES)]
+    def __init__(self, encoder: nn.Module, num_logits: int, *, hidden: int) -> None:
+        super().__init__(
+            encoder,
+            1,
+            lstm=_lstm(encoder.embed_dim, hidden),
+            head=mlp_head(2 * hidden, HEAD_WIDTH, num_logits),
+            pool=mean_over_slices,
+            group=partial(with_neighbours, most=NUM_REGIONS * NUM_SLICES),
+            prepare=to_whole_patches,
+        )
+        self.lstm2, self.head2 = _lstm(2 * hidden, hidden), mlp_head(2 * hidden, HEAD_WIDTH, num_logits)
 
-    return stacked(slices, counts, images_of)
+    def arrange(self, count: int) -> Places:
+        places = super().arrange(count)
+        return shuffled(places, region=NUM_SLICES) if self.training else places
+
+    def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
+        """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
+        states, mask = self._states(volume, slice_mask)
+        return self._of_patient(states, mask)
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """See :class:`anymc3d.models.zoo.objective.Teaching`; masks are not used."""
+        states, mask = self._states(volume, slice_mask)
+        slices, _ = pad_cases(self.head(states[mask]), tuple(mask.sum(dim=1).tolist()))
+        patient = self._of_patient(states, mask)
+        return Lesson(patient, joined([Answers.of_parts(slices, mask), Answers.of_cases(patient)]))
+
+    def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """States of the first LSTM (B, T, 2 * hidden) and which slices are real (B, T)."""
+        images, places = self.images(volume, slice_mask)
+        counts = tuple(len(found) for found in places)
+        embeddings, mask = pad_cases(self.encoder(images), counts)
+        return read(self.lstm, embeddings, counts), mask
+
+    def _of_patient(self, states: Tensor, mask: Tensor) -> Tensor:
+        counts = tuple(mask.sum(dim=1).tolist())
+        logits, _ = pad_cases(self.head2(read(self.lstm2, states, counts)[mask]), counts)
+        return self.pool(logits, mask)
 
 
-def rsna2022(num_logits: int, *, encoder: EfficientNet | None = None, hidden: int = 256) -> SliceRNN:
+def to_whole_patches(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) with sides of whole multiples of 32, as ConvNeXt needs them (bilinear)."""
+    size = tuple(-(-side // CONVNEXT_MULTIPLE) * CONVNEXT_MULTIPLE for side in images.shape[-2:])
+    images = images.float()
+    if size == tuple(images.shape[-2:]):
+        return images
+    return nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+
+def _lstm(width: int, hidden: int) -> nn.LSTM:
+    return nn.LSTM(width, hidden, num_layers=2, bidirectional=True, batch_first=True)
+
+
+def rsna2022(num_logits: int, *, encoder: EfficientNet | None = None, hidden: int = HIDDEN) -> RegionRNN:
     """The type 1 classifier; ``encoder`` (of five channels) and ``hidden`` for tests."""
     encoder = EfficientNet(CHANNELS) if encoder is None else encoder
-    lstm = nn.LSTM(encoder.embed_dim, hidden, num_layers=2, bidirectional=True, batch_first=True)
-    return SliceRNN(
+    return RegionRNN(
         encoder,
         1,
-        lstm=lstm,
-        head=mlp_head(2 * hidden, 256, num_logits),
+        lstm=_lstm(encoder.embed_dim, hidden),
+        head=mlp_head(2 * hidden, HEAD_WIDTH, num_logits),
         pool=mean_over_slices,
         group=with_neighbours,
         prepare=Tensor.float,
     )
 
+
+def rsna2022_patient(num_logits: int, *, encoder: ConvNeXt | None = None, hidden: int = HIDDEN) -> PatientRNN:
+    """The type 2 classifier on ConvNeXt-tiny, the largest of its encoders; ``encoder`` and ``hidden`` for tests."""
+    return PatientRNN(ConvNeXt(2, CHANNELS) if encoder is None else encoder, num_logits, hidden=hidden)
+
+
+CITATION = "RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha), Kaggle discussion 362607"
+RECIPE = Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy")
+NOTES = (
+    "without the predicted mask as a sixth channel: crop to the region instead; not here: its segmentation stage, "
+    "whose part a region of interest takes, and mix-up; training needs two slices in a batch; weight decay: the "
+    "default of AdamW, none is published"
+)
 
 ENTRIES = (
     ZooEntry(
@@ -56,12 +160,25 @@ ENTRIES = (
         kind="slices",
         weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k), its stem repeated to five channels",
         licence="Apache-2.0 (weights), none stated (winner's code; written anew from the write-up)",
-        citation="RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha), Kaggle discussion 362607",
+        citation=CITATION,
         channels=(1,),
-        recipe=Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy"),
-        notes="type 1 without the mask as a sixth channel: crop to the region instead; trained on the mean logit of "
-        "the slices, where the winner repeats the label for each; not here: its segmentation stage, mix-up, shuffled "
-        "slices, and type 2, which needs seven vertebrae; training needs two slices in a batch; weight decay: the "
-        "default of AdamW, none is published",
+        recipe=RECIPE,
+        notes="type 1, of one region: 15 slices, each trained on the label of the volume, in a shuffled order one "
+        f"time in five; the mean logit answers; {NOTES}",
+    ),
+    ZooEntry(
+        name="rsna2022-patient",
+        title="RSNA 2022 first place, patient",
+        builder=lambda logits, _, __: rsna2022_patient(logits),
+        kind="slices",
+        weights="ConvNeXt-tiny of ImageNet, its stem repeated to five channels",
+        licence="MIT (ConvNeXt), none stated (winner's code; written anew from the write-up)",
+        citation=CITATION,
+        channels=(1,),
+        sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
+        recipe=RECIPE,
+        notes="type 2, of the patient: 105 slices of the volume stand for 15 of each of seven vertebrae, and the "
+        "label of the volume for those of the vertebrae; regions of 15 are shuffled one time in five; the second LSTM "
+        f"is as wide as the first; {NOTES}",
     ),
 )

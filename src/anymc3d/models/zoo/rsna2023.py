@@ -1,29 +1,90 @@
-"""The RSNA 2023 winner (abdominal trauma; METHODS 5.4): both of its encoders, without the branch that segments.
+"""The RSNA 2023 winner (abdominal trauma; METHODS 5.4): both of its encoders, each with its branch that segments.
 
 Triplets of slices through a 2D network, a recurrent layer in both directions, a linear map for every triplet; the
-largest answer counts.
+largest answer counts. Where masks are known, the label of a triplet is that of the case times the visible part of the
+region on its middle slice, and a U-Net beside the classifier learns to draw the structures there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from anymc3d.models.classifier import to_backbone_input
+from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.zoo.coat import CoaTLite
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.mask_branch import FeaturePyramidBranch, UNetBranch, multilabel_dice_loss
+from anymc3d.models.zoo.objective import Answers, Lesson, joined, visible_share
 from anymc3d.models.zoo.recipe import Recipe
-from anymc3d.models.zoo.slice_rnn import AS_THEY_ARE, SliceRNN, triplets
+from anymc3d.models.zoo.slice_rnn import AS_THEY_ARE, Places, SliceRNN, triplets
 from anymc3d.models.zoo.volumes import Sizes
 
 NUM_SLICES = 96
 DROPOUT = 0.1
 
 
-def rsna2023_coat(num_logits: int, in_channels: int, *, encoder: CoaTLite | None = None) -> SliceRNN:
+class TripletRNN(SliceRNN):
+    """The winner's classifier; its encoder also gives the pyramid of its feature maps."""
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """See :class:`anymc3d.models.zoo.objective.Teaching`.
+
+        A case without a mask, or with nothing of the region on the slices that are read, is trained on its own answer.
+        """
+        images, places = self.images(volume, slice_mask)
+        if branch is None:
+            answer = self.pool(*self.read(self.encoder(images), places))
+            return Lesson(answer, Answers.of_cases(answer))
+        pyramid = self.encoder.pyramid(images)
+        logits, real = self.read(self.encoder.pool(pyramid[-1]), places)
+        answer = self.pool(logits, real)
+        known = {case: _at(mask, middles(places[case])) for case, mask in enumerate(masks) if mask is not None}
+        return Lesson(answer, _answers(logits, real, answer, known), _mask_losses(branch, pyramid, places, known))
+
+
+def middles(places: Places) -> list[int]:
+    """The middle slice of every image."""
+    return [image[len(image) // 2] for image in places]
+
+
+def _at(mask: MaskTarget, places: Sequence[int]) -> MaskTarget:
+    """The structures on some slices."""
+    return MaskTarget(mask.labels[list(places)], mask.annotated)
+
+
+def _answers(logits: Tensor, real: Tensor, answer: Tensor, known: Mapping[int, MaskTarget]) -> Answers:
+    """Of a case whose region is seen the triplets, each as far as it shows the region; of others the case's answer."""
+    visible, seen = torch.ones(real.shape, device=logits.device), set()
+    for case, mask in known.items():
+        share = visible_share(mask)
+        if share is not None:
+            visible[case, : len(share)] = share
+            seen.add(case)
+    rest = [case for case in range(len(real)) if case not in seen]
+    return joined([Answers.of_parts(logits, real, visible).only(sorted(seen)), Answers.of_cases(answer).only(rest)])
+
+
+def _mask_losses(
+    branch: nn.Module, pyramid: Sequence[Tensor], places: Sequence[Places], known: Mapping[int, MaskTarget]
+) -> dict[int, Tensor]:
+    """The branch draws on the triplets of the cases with a mask, and is compared on their middle slices."""
+    counts = [len(images) for images in places]
+    losses = {}
+    for case, mask in known.items():
+        first = sum(counts[:case])
+        own = [maps[first : first + counts[case]] for maps in pyramid]
+        losses[case] = multilabel_dice_loss(branch(own, tuple(mask.labels.shape[-2:])), mask)
+    return losses
+
+
+def rsna2023_coat(num_logits: int, in_channels: int, *, encoder: CoaTLite | None = None) -> TripletRNN:
     """CoaT-Lite-Medium and a GRU half as wide as its embeddings; ``encoder`` for tests."""
     encoder = CoaTLite() if encoder is None else encoder
     gru = nn.GRU(encoder.embed_dim, encoder.embed_dim // 2, bidirectional=True, batch_first=True)
@@ -31,7 +92,7 @@ def rsna2023_coat(num_logits: int, in_channels: int, *, encoder: CoaTLite | None
     return _classifier(encoder, num_logits, in_channels, gru, prepare)
 
 
-def rsna2023_efficientnet(num_logits: int, in_channels: int, *, encoder: EfficientNet | None = None) -> SliceRNN:
+def rsna2023_efficientnet(num_logits: int, in_channels: int, *, encoder: EfficientNet | None = None) -> TripletRNN:
     """EfficientNetV2-S and an LSTM half as wide as its embeddings; ``encoder`` for tests."""
     encoder = EfficientNet() if encoder is None else encoder
     lstm = nn.LSTM(encoder.embed_dim, encoder.embed_dim // 2, bidirectional=True, batch_first=True)
@@ -44,18 +105,19 @@ def _classifier(
     in_channels: int,
     recurrent: nn.LSTM | nn.GRU,
     prepare: Callable[[Tensor], Tensor],
-) -> SliceRNN:
+) -> TripletRNN:
     head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(2 * recurrent.hidden_size, num_logits))
     group = partial(triplets, most=NUM_SLICES)
-    return SliceRNN(encoder, in_channels, lstm=recurrent, head=head, group=group, prepare=prepare)
+    return TripletRNN(encoder, in_channels, lstm=recurrent, head=head, group=group, prepare=prepare)
 
 
 LICENCE = "Apache-2.0 (winner)"
 CITATION = "RSNA 2023 Abdominal Trauma Detection, first place, github.com/Nischaydnk/RSNA-2023-1st-place-solution"
 NOTES = (
     "triplets of at most 96 equally spaced slices, or three windows where there are three; values as they are, without "
-    "ImageNet's mean; trained on the largest triplet, where the winner's labels follow the visible part of each organ; "
-    "not here: the branch that segments and its loss, the segmentation stage, ensembles"
+    "ImageNet's mean; with masks (segmentation: own) labels of triplets follow the visible part of the region and a "
+    "U-Net beside it learns to draw, without masks the largest triplet is trained; not here: the segmentation stage, "
+    "whose part a region of interest takes, and ensembles"
 )
 
 ENTRIES = (
@@ -68,7 +130,8 @@ ENTRIES = (
         licence=f"{LICENCE}, Apache-2.0 (CoaT)",
         citation=CITATION,
         sizes=Sizes(rule="resize in plane", multiple=(1, CoaTLite.multiple, CoaTLite.multiple)),
-        recipe=Recipe(lr=1e-4, weight_decay=1e-6, loss="cross-entropy"),
+        recipe=Recipe(lr=1e-4, weight_decay=1e-6, loss="cross-entropy", mask_weight=0.25, hides=True),
+        branch=lambda network, structures: FeaturePyramidBranch(network.encoder.widths, structures),
         notes=f"{NOTES}; the GRU of 256 of its first models, some have 512",
     ),
     ZooEntry(
@@ -79,7 +142,8 @@ ENTRIES = (
         weights="EfficientNetV2-S of ImageNet (tf_efficientnetv2_s.in21k_ft_in1k)",
         licence=f"{LICENCE}, Apache-2.0 (weights)",
         citation=CITATION,
-        recipe=Recipe(lr=2e-4, weight_decay=1e-6, loss="cross-entropy"),
+        recipe=Recipe(lr=2e-4, weight_decay=1e-6, loss="cross-entropy", mask_weight=0.3, hides=True),
+        branch=lambda network, structures: UNetBranch(network.encoder.widths, structures),
         notes=f"{NOTES}; an LSTM as in its code, the write-up says GRU",
     ),
 )

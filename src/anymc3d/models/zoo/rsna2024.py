@@ -5,15 +5,20 @@ Written from the write-up; no complete code with a licence is published.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from anymc3d.models.classifier import to_backbone_input
+from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import pad_cases
 from anymc3d.models.recurrent_fusion import LSTMAttention
 from anymc3d.models.zoo.convnext import SMALL_DEPTHS, ConvNeXt
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.objective import Answers, Lesson, largest_slice
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import IMAGENET
 from anymc3d.models.zoo.volumes import Sizes, check_volume, packed
@@ -46,11 +51,44 @@ class SliceAttention(nn.Module):
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
+        states, mask = self._states(volume, slice_mask)
+        return self._answer(states, mask)
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """See :class:`anymc3d.models.zoo.objective.Teaching`. ``branch``: states (B, S, D) to scores (B, S, 1), which
+        learn to point at the slice with most of the region; a mask without any of it says nothing."""
+        states, mask = self._states(volume, slice_mask)
+        logits = self._answer(states, mask)
+        if branch is None:
+            return Lesson(logits, Answers.of_cases(logits))
+        scores = branch(states).squeeze(-1).masked_fill(~mask, -math.inf)
+        return Lesson(logits, Answers.of_cases(logits), _pointing_losses(scores, masks))
+
+    def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         check_volume(volume, slice_mask, self.in_channels)
         slices, counts = packed(volume, slice_mask)
-        images = to_backbone_input(slices, self.multiple, IMAGENET)
-        embeddings, mask = pad_cases(self.encoder(images), counts)
-        return self.head(self.fusion(embeddings, mask).embedding)
+        embeddings, mask = pad_cases(self.encoder(to_backbone_input(slices, self.multiple, IMAGENET)), counts)
+        return self.fusion.states(embeddings, mask), mask
+
+    def _answer(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.fusion.attend(states, mask).embedding)
+
+
+def _pointing_losses(scores: Tensor, masks: Sequence[MaskTarget | None]) -> Mapping[int, Tensor]:
+    """Cross-entropy of the scores (B, S) against the true slice, of the cases with a mask."""
+    losses = {}
+    for case, target in enumerate(masks):
+        if target is not None:
+            true = largest_slice(target)
+            losses[case] = scores.new_zeros(()) if true is None else -scores[case].log_softmax(dim=0)[true]
+    return losses
+
+
+def pointer(network: SliceAttention, num_structures: int) -> nn.Sequential:
+    """The auxiliary attention: scores of its own, apart from those that pool."""
+    return nn.Sequential(nn.Tanh(), nn.Linear(network.fusion.out_dim, 1, bias=False))
 
 
 def rsna2024_convnext(
@@ -69,12 +107,14 @@ def rsna2024_efficientnet(
     return SliceAttention(encoder, num_logits, in_channels, multiple=1, generator=generator)
 
 
-RECIPE = Recipe(lr=1e-4)
+RECIPE = Recipe(lr=1e-4, mask_weight=0.1, view_weight=0.1)
 CITATION = "RSNA 2024 Lumbar Spine Degenerative Classification, first place (wadakoki), Kaggle write-up"
 NOTES = (
     "every slice of the view is one image (the winner has five around a predicted centre: crop to the region); "
-    "ImageNet's mean and std; attention without a bias, which a softmax would not see; not here: the localisation "
-    "stages and the auxiliary attention that is trained with the true slice; no recipe is published: AdamW at 1e-4"
+    "ImageNet's mean and std; attention without a bias, which a softmax would not see; with masks (segmentation: own) "
+    "an auxiliary attention learns which slice has most of the region; with several views each view's answer is "
+    "trained beside their mean; not here: the localisation stages, whose part a region of interest takes; no recipe "
+    "is published: AdamW at 1e-4, auxiliary losses by 0.1"
 )
 
 ENTRIES = (
@@ -88,6 +128,7 @@ ENTRIES = (
         citation=CITATION,
         sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
         recipe=RECIPE,
+        branch=pointer,
         notes=NOTES,
     ),
     ZooEntry(
@@ -99,6 +140,7 @@ ENTRIES = (
         licence="Apache-2.0 (weights); the winner's code is not published, written from the write-up",
         citation=CITATION,
         recipe=RECIPE,
+        branch=pointer,
         notes=NOTES,
     ),
 )

@@ -24,7 +24,11 @@ from anymc3d.models.zoo.volumes import check_volume, packed
 IMAGENET = Encoding(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 AS_THEY_ARE = Encoding(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
-Grouping = Callable[[Tensor, Sequence[int]], tuple[Tensor, tuple[int, ...]]]
+Places = list[list[int]]
+"""Of the slices that make up each image of a case, the same number for every image."""
+
+Grouping = Callable[[int, int], Places]
+"""(slices of a case, channels C of a slice) -> which slices make up each image."""
 
 
 def imagenet(images: Tensor) -> Tensor:
@@ -49,37 +53,29 @@ def equally_spaced(count: int, most: int | None) -> list[int]:
     return [place * count // most for place in range(most)]
 
 
-def stacked(
-    slices: Tensor, counts: Sequence[int], images_of: Callable[[int], list[list[int]]]
-) -> tuple[Tensor, tuple[int, ...]]:
+def stacked(slices: Tensor, counts: Sequence[int], cases: Sequence[Places]) -> Tensor:
     """Slices of a case behind each other as the channels of one image.
 
-    (sum(S), C, H, W), and ``images_of``, from the number of slices of a case to the places that make up each image
-    (the same number for every image) -> (sum(T), places * C, H, W) and the number of images T of each case.
+    (sum(S), C, H, W), the number of slices of each case, and which of them make up its images ->
+    (sum(T), places * C, H, W).
     """
     starts = [sum(counts[:case]) for case in range(len(counts))]
-    cases = [images_of(count) for count in counts]
     pairs = zip(starts, cases, strict=True)
     index = [[start + place for place in image] for start, images in pairs for image in images]
-    return slices[torch.tensor(index, device=slices.device)].flatten(1, 2), tuple(len(images) for images in cases)
+    return slices[torch.tensor(index, device=slices.device)].flatten(1, 2)
 
 
-def triplets(slices: Tensor, counts: Sequence[int], *, most: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
+def triplets(count: int, channels: int, *, most: int | None = None) -> Places:
     """Three neighbouring slices as the three channels, without overlap; a case's last slice fills its last triplet.
 
-    (sum(S), 1, H, W) -> (sum(T), 3, H, W) and the number of triplets T of each case, S / 3 rounded up. Of a case with
-    more than ``most`` slices so many equally spaced ones are taken. Slices of three channels already (three windows)
-    are taken one by one, as they are.
+    Of a case with more than ``most`` slices so many equally spaced ones are taken. Slices of three channels already
+    (three windows) are taken one by one, as they are.
     """
-
-    def images_of(count: int) -> list[list[int]]:
-        places = equally_spaced(count, most)
-        if slices.shape[1] == 3:
-            return [[place] for place in places]
-        places += places[-1:] * (-len(places) % 3)
-        return [places[first : first + 3] for first in range(0, len(places), 3)]
-
-    return stacked(slices, counts, images_of)
+    places = equally_spaced(count, most)
+    if channels == 3:
+        return [[place] for place in places]
+    places += places[-1:] * (-len(places) % 3)
+    return [places[first : first + 3] for first in range(0, len(places), 3)]
 
 
 class SliceRNN(nn.Module):
@@ -93,7 +89,7 @@ class SliceRNN(nn.Module):
         lstm: over the embeddings of a case, bidirectional and batch first; a GRU too.
         head: states (N, 2 * hidden) to logits (N, K); with batch norm in it, training needs two groups in a batch.
         pool: logits (B, T, K) and the mask of the real groups (B, T) to logits (B, K).
-        group: slices (sum(S), C, H, W) and counts to the encoder's images and their counts.
+        group: which slices make up the encoder's images.
         prepare: those images to what the encoder's weights expect; ImageNet's mean and standard deviation.
     """
 
@@ -119,10 +115,25 @@ class SliceRNN(nn.Module):
 
     def group_logits(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of every group (B, T, K) and which groups are real (B, T)."""
+        images, places = self.images(volume, slice_mask)
+        return self.read(self.encoder(images), places)
+
+    def images(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, list[Places]]:
+        """What the encoder is given (sum(T), channels, H, W), and which slices of each case that is."""
         check_volume(volume, slice_mask, self.in_channels)
-        groups, counts = self.group(*packed(volume, slice_mask))
-        embeddings, mask = pad_cases(self.encoder(self.prepare(groups)), counts)
-        states = read(self.lstm, embeddings, counts)
+        slices, counts = packed(volume, slice_mask)
+        places = [self.arrange(count) for count in counts]
+        return self.prepare(stacked(slices, counts, places)), places
+
+    def arrange(self, count: int) -> Places:
+        """Which of a case's slices make up each image, in the order in which they are read."""
+        return self.group(count, self.in_channels)
+
+    def read(self, embeddings: Tensor, places: Sequence[Places]) -> tuple[Tensor, Tensor]:
+        """Embeddings (sum(T), D) to the logits of every group (B, T, K) and which groups are real (B, T)."""
+        counts = tuple(len(images) for images in places)
+        padded, mask = pad_cases(embeddings, counts)
+        states = read(self.lstm, padded, counts)
         logits, _ = pad_cases(self.head(states[mask]), counts)
         return logits, mask
 

@@ -1,0 +1,104 @@
+"""What a network is trained on where its authors ask for more than the label of the whole volume.
+
+A :class:`Lesson` is what one batch gives: answers that are each compared with the label of their case, and the losses
+of the masks. Networks that make one are :class:`Teaching`; all others are trained on their logits alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from anymc3d.models.decoders.interface import MaskTarget
+
+
+@dataclass(frozen=True)
+class Answers:
+    """N answers of a batch. The loss of a case is the sum, by ``weight``, of those of its answers."""
+
+    logits: Tensor
+    """(N, K)."""
+    case: Tensor
+    """(N,): position of its case in the batch."""
+    weight: Tensor
+    """(N,)."""
+    visible: Tensor
+    """(N,), 0 to 1: how much of the region this answer was made from. Its label is that of the case to this part, and
+    "nothing there" (0, the lowest grade) to the rest."""
+
+    @classmethod
+    def of_cases(cls, logits: Tensor, weight: float = 1.0) -> Answers:
+        """One answer (B, K) per case, of the whole volume."""
+        whole = torch.ones(len(logits), device=logits.device)
+        return cls(logits, torch.arange(len(logits), device=logits.device), weight * whole, whole)
+
+    @classmethod
+    def of_parts(cls, logits: Tensor, real: Tensor, visible: Tensor | None = None) -> Answers:
+        """Answers (B, T, K) of the parts of each case; ``real`` (B, T) says which are there. All parts of a case weigh
+        the same, 1 together. ``visible``: (B, T), None = all of the region in each."""
+        case, _ = real.nonzero(as_tuple=True)
+        weight = (1 / real.sum(dim=1))[case]
+        return cls(logits[real], case, weight, torch.ones_like(weight) if visible is None else visible[real])
+
+    def only(self, cases: Sequence[int]) -> Answers:
+        """The answers of some cases."""
+        chosen = torch.isin(self.case, torch.tensor(list(cases), dtype=torch.long, device=self.case.device))
+        return Answers(self.logits[chosen], self.case[chosen], self.weight[chosen], self.visible[chosen])
+
+    def moved(self, positions: Sequence[int], shares: Sequence[float]) -> Answers:
+        """The same, case i at ``positions[i]`` of a larger batch and with ``shares[i]`` of its weight."""
+        place = torch.tensor(list(positions), device=self.case.device)
+        share = torch.tensor(list(shares), device=self.case.device)
+        return Answers(self.logits, place[self.case], self.weight * share[self.case], self.visible)
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """All answers, one after the other."""
+    columns = ((part.logits, part.case, part.weight, part.visible) for part in parts)
+    return Answers(*(torch.cat(column) for column in zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network learns from one batch."""
+
+    logits: Tensor
+    """(B, K): what the network answers."""
+    answers: Answers
+    mask_losses: Mapping[int, Tensor] = field(default_factory=dict)
+    """Position of a case -> the loss of its mask, of the cases that have one."""
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """A network of the zoo with an objective of its own."""
+
+    def lesson(
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+    ) -> Lesson:
+        """Volume (B, C, S, H, W), real slices (B, S), and of each case the structures on its slices, where known.
+
+        ``branch``: the part that is there for the masks alone; None: nothing is learned from them.
+        """
+
+
+def region(target: MaskTarget) -> Tensor:
+    """(S, H, W), bool: where one of the structures is that were looked for."""
+    return torch.isin(target.labels, torch.tensor(target.annotated, device=target.labels.device))
+
+
+def visible_share(target: MaskTarget) -> Tensor | None:
+    """(S,): the area of the region on each slice, as a part of the largest one; None where it is on no slice."""
+    areas = region(target).sum(dim=(1, 2)).float()
+    largest = areas.max()
+    return areas / largest if largest else None
+
+
+def largest_slice(target: MaskTarget) -> int | None:
+    """The slice with most of the region, the first of equal ones; None where the region is on no slice."""
+    areas = region(target).sum(dim=(1, 2))
+    return int(areas.argmax()) if areas.any() else None
