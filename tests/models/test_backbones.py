@@ -17,6 +17,19 @@ def test_parameters_are_the_published_count_without_the_mask_token() -> None:
     assert card("dinov2-small-reg").num_parameters == card("dinov2-small").num_parameters + 4 * 384
 
 
+def test_plain_vits_and_clip_have_the_counts_that_timm_and_transformers_print() -> None:
+    """timm's DeiT has a classifier of 1000 classes besides; CLIP's are those of ``CLIPVisionModel``."""
+    classifier = {width: 1000 * (width + 1) for width in (384, 768)}
+    assert card("dino-small-16").num_parameters == 21_665_664
+    assert card("dino-small-8").num_parameters == 21_670_272
+    assert card("deit-small").num_parameters == 22_050_664 - classifier[384]
+    assert card("deit-base").num_parameters == 86_567_656 - classifier[768]
+    assert card("mae-large").num_parameters == 303_301_632
+    assert card("clip-base-32").num_parameters == 87_456_000
+    assert card("clip-large-14").num_parameters == 303_179_776
+    assert card("rad-dino").config == card("dinov2-base").config and card("rad-dino").mean != card("dinov2-base").mean
+
+
 @pytest.mark.parametrize(
     ("name", "embed_dim", "depth", "num_heads"),
     [

@@ -7,21 +7,24 @@ from dataclasses import replace
 import pytest
 import torch
 from weight_layouts import (
+    CLIP,
     DINOV2,
     DINOV2_REGISTERS,
     DINOV3,
+    PLAIN,
     Tensors,
     hugging_face_dinov2_v4,
     hugging_face_dinov2_v5,
     official_dinov2,
     official_dinov3,
+    renamed,
     timm_dinov2_registers,
     timm_dinov3,
 )
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.architectures import empty_backbone
-from anymc3d.models.backbones import BACKBONES, TINY_DINOV2, TINY_DINOV3
+from anymc3d.models.backbones import BACKBONES, TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.layouts import canonical_state, check_settings
 from anymc3d.models.vit import ViTConfig, random_vit
@@ -33,6 +36,8 @@ CASES = [
         ("dinov2", TINY_DINOV2, DINOV2),
         ("dinov2 registers", TINY_REGISTERS, DINOV2_REGISTERS),
         ("dinov3", TINY_DINOV3, DINOV3),
+        ("plain", TINY_VIT, PLAIN),
+        ("clip", TINY_CLIP, CLIP),
     )
     for name, writer in writers.items()
 ]
@@ -59,6 +64,13 @@ def test_an_unknown_tensor_is_an_error_that_names_it(config: ViTConfig, writer) 
         canonical_state(raw)
 
 
+NOT_IN_THE_FORWARD_PATH = (
+    *(f"{head}.{leaf}" for head in ("head", "classifier", "pooler.dense") for leaf in ("weight", "bias")),
+    *("decoder_embed.weight", "projection.weight", "logit_scale", "position_ids"),
+)
+"""Ends of names beside an encoder: heads, a decoder, a text encoder."""
+
+
 @pytest.mark.parametrize(("config", "writer"), CASES)
 def test_each_missing_tensor_is_an_error(config: ViTConfig, writer) -> None:
     """Whatever is left out: refused, unless the forward path does not use it.
@@ -71,9 +83,10 @@ def test_each_missing_tensor_is_an_error(config: ViTConfig, writer) -> None:
         "periods",
         "bias_mask",
         "register_tokens" if config.positions == "learned" else "mask_token",
+        *NOT_IN_THE_FORWARD_PATH,
     )
     for name in raw:
-        if name.endswith(optional):
+        if name.endswith(optional) or name.startswith("text_model."):
             continue
         with pytest.raises(BackboneError):
             canonical_state({key: value for key, value in raw.items() if key != name})
@@ -101,6 +114,26 @@ def test_timm_dinov3_without_biases_is_refused_with_the_way_out() -> None:
 def test_timm_dinov2_with_registers_is_refused_because_it_merged_two_tensors() -> None:
     with pytest.raises(BackboneError, match="cannot be undone exactly"):
         canonical_state(timm_dinov2_registers(weights(TINY_REGISTERS)))
+
+
+ALIKE = [
+    (lambda t: t | {"dist_token": torch.zeros(1, 1, 128)}, "this DeiT was distilled"),
+    (lambda t: {f"teacher.backbone.{n}": v for n, v in t.items()}, "training checkpoint of DINO"),
+    (lambda t: t | {"visual.class_embedding": torch.zeros(128)}, "do not say which GELU"),
+    (lambda t: renamed(t, ("^ln_pre", "norm_pre")), "unknown: norm_pre"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ALIKE, ids=[message for _, message in ALIKE])
+def test_networks_that_look_like_plain_ones_and_are_others_are_refused(change, message) -> None:
+    with pytest.raises(BackboneError, match=message):
+        canonical_state(change(weights(TINY_CLIP if "norm_pre" in message else TINY_VIT)))
+
+
+def test_a_vit_h_whose_heads_are_wider_is_refused() -> None:
+    config = ViTConfig(embed_dim=1280, depth=1, num_heads=20, patch_size=14, grid=2, layer_scale=False)
+    with pytest.raises(BackboneError, match="ViT-H, whose heads are 80 wide"):
+        canonical_state(weights(config))
 
 
 def test_other_rotary_periods_are_refused() -> None:
@@ -148,6 +181,18 @@ def test_a_settings_file_of_another_network_is_refused() -> None:
         check_settings(right | {"model_type": "dinov2_with_registers"}, TINY_DINOV2)
     with pytest.raises(BackboneError, match="num_attention_heads is 4 instead of 2"):
         check_settings(right | {"num_attention_heads": 4}, TINY_DINOV2)
+
+
+def test_settings_of_plain_vits_and_clip_are_compared() -> None:
+    plain = {"model_type": "vit", "hidden_size": 128, "hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-12}
+    check_settings(plain, TINY_VIT)
+    check_settings(plain | {"model_type": "vit_mae"}, TINY_VIT)
+    with pytest.raises(BackboneError, match="model_type is 'beit' instead of 'vit' or 'vit_mae' or 'deit'"):
+        check_settings(plain | {"model_type": "beit"}, TINY_VIT)
+    vision = {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "hidden_size": 128, "patch_size": 16}
+    check_settings({"model_type": "clip", "vision_config": vision}, TINY_CLIP)
+    with pytest.raises(BackboneError, match="hidden_act is 'gelu' instead of 'quick_gelu'"):
+        check_settings({"vision_config": vision | {"hidden_act": "gelu"}}, TINY_CLIP)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.origin != "random"])

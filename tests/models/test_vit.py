@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from anymc3d.errors import UsageError
-from anymc3d.models.backbones import TINY_DINOV2, TINY_DINOV3
+from anymc3d.models.backbones import TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.layouts import canonical_state
 from anymc3d.models.vit import (
     VisionTransformer,
@@ -30,7 +30,13 @@ from anymc3d.models.vit import (
 from anymc3d.models.vit_positions import resize_positions, rope_periods
 
 TINY_REGISTERS = replace(TINY_DINOV2, num_registers=4)
-CONFIGS = {"dinov2": TINY_DINOV2, "dinov2 registers": TINY_REGISTERS, "dinov3": TINY_DINOV3}
+CONFIGS = {
+    "dinov2": TINY_DINOV2,
+    "dinov2 registers": TINY_REGISTERS,
+    "dinov3": TINY_DINOV3,
+    "plain": TINY_VIT,
+    "clip": TINY_CLIP,
+}
 
 
 def hugging_face_model(config: ViTConfig) -> Any:
@@ -47,7 +53,12 @@ def hugging_face_model(config: ViTConfig) -> Any:
             "image_size": config.grid * config.patch_size,
             "layer_norm_eps": config.norm_eps,
         }
-        if config.positions == "rope":
+        if config.clip:
+            model = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**shape, intermediate_size=512))
+        elif not config.layer_scale:
+            plain = transformers.ViTConfig(**shape, intermediate_size=512)
+            model = transformers.ViTModel(plain, add_pooling_layer=False)
+        elif config.positions == "rope":
             shape |= {"intermediate_size": 4 * config.embed_dim, "num_register_tokens": config.num_registers}
             model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**shape))
         elif config.num_registers:
@@ -62,6 +73,14 @@ def hugging_face_model(config: ViTConfig) -> Any:
             noise = 0.05 * torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise + 1 if is_factor else noise)
     return model.eval()
+
+
+def reference_tokens(model: Any, pixels: Tensor, config: ViTConfig) -> Tensor:
+    """All tokens after the final norm, which transformers gives to CLIP's class token alone."""
+    if config.clip:
+        return model.post_layernorm(model(pixels, interpolate_pos_encoding=True).last_hidden_state)
+    resize = {} if config.layer_scale else {"interpolate_pos_encoding": True}
+    return model(pixels, **resize).last_hidden_state
 
 
 def twin(model: Any, config: ViTConfig, rule: str = "hf") -> VisionTransformer:
@@ -84,7 +103,7 @@ def test_tokens_equal_those_of_transformers(name: str, size: tuple[int, int]) ->
     reference = hugging_face_model(config)
     pixels = images(config, *size)
     with torch.no_grad():
-        expected = reference(pixels).last_hidden_state
+        expected = reference_tokens(reference, pixels, config)
         tokens = twin(reference, config)(pixels).tokens
     assert tokens.shape == (2, config.num_prefix_tokens + size[0] * size[1], config.embed_dim)
     assert (tokens - expected).abs().max() <= 1e-5
@@ -109,15 +128,32 @@ def test_attention_maps_equal_those_of_transformers() -> None:
     assert all((found[block] - expected[block]).abs().max() <= 1e-6 for block in range(2))
 
 
-@pytest.mark.parametrize("config", [TINY_DINOV2, TINY_REGISTERS])
+def test_the_class_token_of_clip_is_what_transformers_pools() -> None:
+    reference, pixels = hugging_face_model(TINY_CLIP), images(TINY_CLIP, 8, 8)
+    with torch.no_grad():
+        pooled = reference(pixels).pooler_output
+        assert (twin(reference, TINY_CLIP, "official")(pixels).tokens[:, 0] - pooled).abs().max() <= 1e-5
+
+
+def test_a_plain_vit_is_a_dinov2_whose_factors_are_one() -> None:
+    plain = random_vit(TINY_VIT)
+    scaled = random_vit(replace(TINY_VIT, layer_scale=True))
+    ones = {name: torch.ones_like(value) for name, value in scaled.state_dict().items() if name.endswith("gamma")}
+    scaled.load_state_dict(plain.state_dict() | ones)
+    pixels = images(TINY_VIT, 5, 7)
+    assert torch.equal(plain(pixels).tokens, scaled(pixels).tokens)
+
+
+@pytest.mark.parametrize("config", [TINY_DINOV2, TINY_REGISTERS, TINY_VIT, TINY_CLIP])
 def test_position_rules_agree_at_the_native_size_only(config: ViTConfig) -> None:
     official, hugging_face = (random_vit(replace(config, position_rule=rule)) for rule in ("official", "hf"))
     native, other = images(config, 8, 8), images(config, 5, 7)
     with torch.no_grad():
         assert torch.equal(official(native).tokens, hugging_face(native).tokens)
         difference = (official(other).tokens - hugging_face(other).tokens).abs().max()
-    # With registers both rules resize by size with antialiasing; without them the official rule has its 0.1.
-    assert (difference == 0) if config.num_registers else (difference > 1e-4)
+    # With registers both rules resize by size with antialiasing; without them the official rule has its 0.1. CLIP's
+    # authors give none.
+    assert (difference == 0) if config.num_registers or config.clip else (difference > 1e-4)
 
 
 def cubic(distance: float) -> float:

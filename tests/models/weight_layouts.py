@@ -123,6 +123,97 @@ def timm_dinov3(tensors: Tensors) -> Tensors:
     }
 
 
+def official_vit(tensors: Tensors) -> Tensors:
+    """DeiT's file has a classifier, DINO's and MAE's have none."""
+    return tensors | {"head.weight": torch.zeros(1000, 128), "head.bias": torch.zeros(1000)}
+
+
+VIT_STEM = (
+    ("^patch_embed.proj", "embeddings.patch_embeddings.projection"),
+    ("^cls_token", "embeddings.cls_token"),
+    ("^pos_embed", "embeddings.position_embeddings"),
+    ("^norm\\b", "layernorm"),
+    (r"\.norm1", ".layernorm_before"),
+    (r"\.norm2", ".layernorm_after"),
+)
+
+
+def hugging_face_vit_v4(tensors: Tensors) -> Tensors:
+    names = renamed(
+        tensors,
+        *VIT_STEM,
+        (r"^blocks", "encoder.layer"),
+        (r"attn.qkv", "attention.attention.qkv"),
+        ("attn.proj", "attention.output.dense"),
+        ("mlp.fc1", "intermediate.dense"),
+        ("mlp.fc2", "output.dense"),
+    )
+    pooler = {"pooler.dense.weight": torch.zeros(128, 128), "pooler.dense.bias": torch.zeros(128)}
+    return split_qkv(names, ("query", "key", "value")) | pooler
+
+
+def hugging_face_vit_v5(tensors: Tensors) -> Tensors:
+    names = renamed(
+        tensors,
+        *VIT_STEM,
+        (r"^blocks", "layers"),
+        (r"attn.qkv", "attention.qkv"),
+        ("attn.proj", "attention.o_proj"),
+    )
+    return split_qkv(names, ("q_proj", "k_proj", "v_proj"))
+
+
+def with_prefix(tensors: Tensors, prefix: str, beside: Tensors) -> Tensors:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()} | beside
+
+
+def hugging_face_deit(tensors: Tensors) -> Tensors:
+    beside = {"classifier.weight": torch.zeros(1000, 128), "classifier.bias": torch.zeros(1000)}
+    encoder = {n: t for n, t in hugging_face_vit_v4(tensors).items() if not n.startswith("pooler")}
+    return with_prefix(encoder, "vit.", beside)
+
+
+def hugging_face_mae(tensors: Tensors) -> Tensors:
+    beside = {"decoder.mask_token": torch.zeros(1, 1, 64), "decoder.decoder_embed.weight": torch.zeros(64, 128)}
+    encoder = {n: t for n, t in hugging_face_vit_v4(tensors).items() if not n.startswith("pooler")}
+    return with_prefix(encoder, "vit.", beside)
+
+
+def stored_clip(tensors: Tensors) -> Tensors:
+    return dict(tensors)
+
+
+def hugging_face_clip_tower(tensors: Tensors) -> Tensors:
+    """transformers 5, the image tower alone; class token (D,) and positions (N, D)."""
+    names = renamed(
+        tensors,
+        ("^cls_token", "embeddings.class_embedding"),
+        ("^pos_embed", "embeddings.position_embedding.weight"),
+        ("^patch_embed.proj", "embeddings.patch_embedding"),
+        ("^ln_pre", "pre_layrnorm"),
+        ("^norm\\b", "post_layernorm"),
+        (r"^blocks", "encoder.layers"),
+        (r"\.norm1", ".layer_norm1"),
+        (r"\.norm2", ".layer_norm2"),
+        (r"attn.qkv", "self_attn.qkv"),
+        ("attn.proj", "self_attn.out_proj"),
+    )
+    names["embeddings.class_embedding"] = names["embeddings.class_embedding"].flatten()
+    names["embeddings.position_embedding.weight"] = names["embeddings.position_embedding.weight"][0]
+    return split_qkv(names, ("q_proj", "k_proj", "v_proj"))
+
+
+def hugging_face_clip(tensors: Tensors) -> Tensors:
+    beside = {
+        "text_model.encoder.layers.0.mlp.fc1.weight": torch.zeros(8, 4),
+        "visual_projection.weight": torch.zeros(4, 128),
+        "text_projection.weight": torch.zeros(4, 4),
+        "logit_scale": torch.zeros(()),
+        "vision_model.embeddings.position_ids": torch.arange(65)[None],
+    }
+    return with_prefix(hugging_face_clip_tower(tensors), "vision_model.", beside)
+
+
 DINOV2: dict[str, Callable[[Tensors], Tensors]] = {
     "official": official_dinov2,
     "timm": timm_dinov2,
@@ -130,6 +221,19 @@ DINOV2: dict[str, Callable[[Tensors], Tensors]] = {
     "transformers 5": hugging_face_dinov2_v5,
 }
 DINOV2_REGISTERS = {name: writer for name, writer in DINOV2.items() if name != "timm"}
+PLAIN: dict[str, Callable[[Tensors], Tensors]] = {
+    "official": official_vit,
+    "timm": timm_dinov2,
+    "transformers 4": hugging_face_vit_v4,
+    "transformers 5": hugging_face_vit_v5,
+    "DeiT": hugging_face_deit,
+    "MAE": hugging_face_mae,
+}
+CLIP: dict[str, Callable[[Tensors], Tensors]] = {
+    "stored": stored_clip,
+    "tower": hugging_face_clip_tower,
+    "whole": hugging_face_clip,
+}
 DINOV3: dict[str, Callable[[Tensors], Tensors]] = {
     "official": official_dinov3,
     "timm qkvb": timm_dinov3_qkvb,

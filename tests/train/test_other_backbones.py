@@ -1,4 +1,4 @@
-"""A DaViT and a SigLIP tower are backbones like any other: train, predict, explain, the frozen method."""
+"""A DaViT, a SigLIP tower, a plain ViT and CLIP are backbones like any other: train, predict, explain, the frozen method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from anymc3d.task_file import read_task
 from anymc3d.tensor_hash import tensors_hash
 from anymc3d.train.fit import fit
 
-BACKBONES = ("tiny-random-davit", "tiny-random-siglip")
+EXPECTED_STD = {"davit": 0.229, "siglip": 0.5, "vit": 0.229, "clip": 0.26862954}
+PATCH = {"davit": 32, "siglip": 14, "vit": 16, "clip": 16}
+BACKBONES = tuple(f"tiny-random-{kind}" for kind in PATCH)
 SMALL = ("train.epochs=1", "train.recompute=true", "train.chunk_size=8", "train.precision=bf16")
 
 
@@ -34,8 +36,9 @@ def test_the_plugin_names_its_backbone_and_what_it_expects(trained):
     entry = find_backbone(name)
     assert (record.name, record.fingerprint) == (name, entry.fingerprint)
     assert (record.mean, record.std) == (entry.card.mean, entry.card.std)
-    assert record.std[0] == (0.5 if "siglip" in name else 0.229)
-    assert (record.embed_dim, record.patch_size) == (128, 14 if "siglip" in name else 32)
+    kind = name.removeprefix("tiny-random-")
+    assert record.std[0] == EXPECTED_STD[kind]
+    assert (record.embed_dim, record.patch_size) == (128, PATCH[kind])
 
 
 def test_predictions_are_those_of_validation_and_of_any_chunk(trained, journey):
@@ -56,6 +59,8 @@ def test_the_lora_pairs_in_the_file_are_those_of_the_published_layers(trained):
     expected = {
         "tiny-random-davit": ("convs.3.proj", "blocks.2.1.channel_block.channel_attn.fn.qkv"),
         "tiny-random-siglip": ("embeddings.patch_embedding", "encoder.layers.1.self_attn.out_proj"),
+        "tiny-random-vit": ("patch_embed.proj", "blocks.1.attn.qkv"),
+        "tiny-random-clip": ("patch_embed.proj", "blocks.1.attn.proj"),
     }[name]
     assert paths.issuperset(expected)
 

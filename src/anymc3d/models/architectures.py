@@ -29,6 +29,12 @@ class Architecture:
     """What people want to know of it, besides width, patch and tokens."""
 
 
+def _vit_family(config: ViTConfig) -> str:
+    if config.positions == "rope":
+        return "dinov3"
+    return "clip" if config.clip else "dinov2" if config.layer_scale else "vit"
+
+
 def _vit_facts(config: ViTConfig) -> dict[str, object]:
     return {
         "blocks": config.depth,
@@ -62,7 +68,7 @@ ARCHITECTURES: dict[type, Architecture] = {
         name="ViT",
         build=VisionTransformer,
         random=random_vit,
-        family=lambda config: "dinov2" if config.positions == "learned" else "dinov3",
+        family=_vit_family,
         facts=_vit_facts,
     ),
     DaViTConfig: Architecture(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from anymc3d.errors import BackboneError, did_you_mean
-from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
+from anymc3d.models.architectures import architecture, empty_backbone, random_backbone, with_position_rule
 from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
 from anymc3d.models.davit import DaViTConfig
 from anymc3d.models.siglip import SiglipConfig
@@ -18,7 +18,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 """Mean and standard deviation of SigLIP: [0, 1] becomes [-1, 1]."""
-NORMALISATION = {"siglip": (HALF, HALF)}
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+NORMALISATION = {"siglip": (HALF, HALF), "clip": (CLIP_MEAN, CLIP_STD)}
 """Family -> mean and standard deviation that its weights expect; every other one was trained with ImageNet's."""
 
 Origin = Literal["hub", "imgfocus", "random", "local"]
@@ -97,6 +98,72 @@ def _dinov3(size: str) -> BackboneCard:
     )
 
 
+def _plain(
+    name: str, title: str, size: str, source: str, *, patch: int = 16, licence: str = "Apache-2.0"
+) -> BackboneCard:
+    """A ViT without the additions of DINOv2, trained at 224 pixels."""
+    embed_dim, depth, num_heads = _SIZES[size]
+    return BackboneCard(
+        name=name,
+        title=f"{title} ViT-{_LETTERS[size]}/{patch}",
+        family="vit",
+        config=ViTConfig(
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            patch_size=patch,
+            grid=224 // patch,
+            layer_scale=False,
+        ),
+        licence=licence,
+        source=source,
+        origin="hub",
+        extra_parameters=2_000_000,  # a classifier of ImageNet's 1000 classes
+    )
+
+
+def _clip(size: str, patch: int) -> BackboneCard:
+    embed_dim, depth, num_heads = _SIZES[size]
+    return BackboneCard(
+        name=f"clip-{size}-{patch}",
+        title=f"CLIP ViT-{_LETTERS[size]}/{patch}",
+        family="clip",
+        config=ViTConfig(
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            patch_size=patch,
+            grid=224 // patch,
+            norm_eps=1e-5,
+            layer_scale=False,
+            clip=True,
+        ),
+        licence="MIT (its authors' repository)",
+        source=f"openai/clip-vit-{size}-patch{patch}",
+        file="pytorch_model.bin",
+        extra_parameters=130_000_000,  # a text encoder, two projections
+        origin="hub",
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    )
+
+
+def _rad_dino() -> BackboneCard:
+    """DINOv2 trained on chest radiographs; mean and standard deviation are those of its preprocessor_config.json."""
+    return replace(
+        _dinov2("base"),
+        name="rad-dino",
+        title="RAD-DINO ViT-B/14",
+        licence="MIT, for research only as its card says: verify",
+        source="microsoft/rad-dino",
+        mean=(0.5307, 0.5307, 0.5307),
+        std=(0.2583, 0.2583, 0.2583),
+    )
+
+
+_NOT_COMMERCIAL = "CC-BY-NC 4.0, not for commercial use"
+
+
 def _imgfocus() -> BackboneCard:
     return replace(
         _dinov2("small"),
@@ -139,7 +206,7 @@ def _medsiglip() -> BackboneCard:
 
 
 def _tiny(name: str, config: BackboneConfig) -> BackboneCard:
-    half = isinstance(config, SiglipConfig)
+    mean, std = NORMALISATION.get(architecture(config).family(config), (IMAGENET_MEAN, IMAGENET_STD))
     return BackboneCard(
         name=name,
         title=f"{name} (random weights, for tests only)",
@@ -148,8 +215,8 @@ def _tiny(name: str, config: BackboneConfig) -> BackboneCard:
         licence="Apache-2.0",
         source="made on the spot from seed 0",
         origin="random",
-        mean=HALF if half else IMAGENET_MEAN,
-        std=HALF if half else IMAGENET_STD,
+        mean=mean,
+        std=std,
     )
 
 
@@ -157,6 +224,8 @@ TINY_DINOV2 = ViTConfig(embed_dim=128, depth=2, num_heads=2, patch_size=14, grid
 TINY_DINOV3 = ViTConfig(
     embed_dim=128, depth=2, num_heads=2, patch_size=16, positions="rope", num_registers=4, norm_eps=1e-5
 )
+TINY_VIT = replace(TINY_DINOV2, patch_size=16, layer_scale=False)
+TINY_CLIP = replace(TINY_VIT, norm_eps=1e-5, clip=True)
 TINY_DAVIT = DaViTConfig(dims=(32, 32, 64, 128), depths=(1, 1, 2, 1))
 TINY_SIGLIP = SiglipConfig(embed_dim=128, layers=2, num_heads=2, mlp_dim=256, patch_size=14, grid=4)
 
@@ -173,8 +242,22 @@ _CARDS = (
     _dinov3("large"),
     _medimageinsight(),
     _medsiglip(),
+    _rad_dino(),
+    _clip("base", 32),
+    _clip("base", 16),
+    _clip("large", 14),
+    _plain("dino-small-16", "DINO", "small", "timm/vit_small_patch16_224.dino"),
+    _plain("dino-small-8", "DINO", "small", "timm/vit_small_patch8_224.dino", patch=8),
+    _plain("dino-base-16", "DINO", "base", "timm/vit_base_patch16_224.dino"),
+    _plain("dino-base-8", "DINO", "base", "timm/vit_base_patch8_224.dino", patch=8),
+    _plain("mae-base", "MAE", "base", "timm/vit_base_patch16_224.mae", licence=_NOT_COMMERCIAL),
+    _plain("mae-large", "MAE", "large", "timm/vit_large_patch16_224.mae", licence=_NOT_COMMERCIAL),
+    _plain("deit-small", "DeiT", "small", "timm/deit_small_patch16_224.fb_in1k"),
+    _plain("deit-base", "DeiT", "base", "timm/deit_base_patch16_224.fb_in1k"),
     _tiny("tiny-random", TINY_DINOV2),
     _tiny("tiny-random-dinov3", TINY_DINOV3),
+    _tiny("tiny-random-vit", TINY_VIT),
+    _tiny("tiny-random-clip", TINY_CLIP),
     _tiny("tiny-random-davit", TINY_DAVIT),
     _tiny("tiny-random-siglip", TINY_SIGLIP),
 )

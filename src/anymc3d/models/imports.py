@@ -9,11 +9,19 @@ from torch import Tensor
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbone_protocol import BackboneConfig
+from anymc3d.models.cards_of_weights import same_architecture, suggest_name
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.layouts import describe_unused
 from anymc3d.models.pth import convert_pth
-from anymc3d.models.store import Record, save_backbone, suggest_name
-from anymc3d.models.weight_files import is_pickle, read_names, read_weights, read_wheel, weights_file
+from anymc3d.models.store import Record, save_backbone
+from anymc3d.models.weight_files import (
+    is_pickle,
+    read_names,
+    read_normalisation,
+    read_weights,
+    read_wheel,
+    weights_file,
+)
 
 MAX_WHEEL_BYTES = 200 << 20
 
@@ -31,11 +39,19 @@ def import_backbone(path: Path, name: str | None = None) -> Record:
     """
     config, tensors, left_out = read_brought(path)
     if name is None:
-        name = suggest_name(config, fingerprint(tensors))
+        name = suggest_name(config, fingerprint(tensors), path.name)
     if name is None:
-        raise BackboneError(f"{path}: no backbone of the table has this architecture ({config}); give them a --name")
+        raise BackboneError(f"{path}: {_nameless(config)}")
     beside = f"; left out: {left_out}" if left_out else ""
-    return save_backbone(name, config, tensors, origin=f"imported from {path.name}{beside}")
+    origin = f"imported from {path.name}{beside}"
+    return save_backbone(name, config, tensors, origin=origin, normalisation=read_normalisation(path))
+
+
+def _nameless(config: BackboneConfig) -> str:
+    alike = [entry.name for entry in same_architecture(config)]
+    if not alike:
+        return f"no backbone of the table has this architecture ({config}); give them a --name"
+    return f"several backbones have this architecture ({', '.join(alike)}); say which this is with --name"
 
 
 def read_brought(path: Path) -> tuple[BackboneConfig, dict[str, Tensor], str]:

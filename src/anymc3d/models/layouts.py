@@ -18,12 +18,14 @@ from anymc3d.models.layout_rules import Layout, check_complete, rename, some
 from anymc3d.models.layouts_davit import DAVIT_LAYOUTS
 from anymc3d.models.layouts_dino import DINO_LAYOUTS, LOST_SOMETHING
 from anymc3d.models.layouts_siglip import HEADLESS, SIGLIP_LAYOUTS
+from anymc3d.models.layouts_vit import OTHER_VITS, VIT_LAYOUTS
 from anymc3d.models.siglip import SiglipConfig
 from anymc3d.models.vit import ViTConfig
 
-LAYOUTS: tuple[Layout, ...] = (*DINO_LAYOUTS, *SIGLIP_LAYOUTS, *DAVIT_LAYOUTS)
-REFUSED = (*LOST_SOMETHING, *HEADLESS)
-"""Known layouts that lost something: (how to recognise it, what to do)."""
+LAYOUTS: tuple[Layout, ...] = (*VIT_LAYOUTS, *DINO_LAYOUTS, *SIGLIP_LAYOUTS, *DAVIT_LAYOUTS)
+"""The first whose marker a file has: plain ViTs share names with DINOv2, CLIP with SigLIP, and both have others too."""
+REFUSED = (*LOST_SOMETHING, *HEADLESS, *OTHER_VITS)
+"""Known layouts that lost something or are others': (how to recognise it, what to do)."""
 EXPECTED_SETTINGS: dict[type, Callable[[Any], Mapping[str, object]]] = {
     ViTConfig: layouts_dino.expected_settings,
     SiglipConfig: layouts_siglip.expected_settings,
@@ -82,9 +84,9 @@ def check_settings(settings: Mapping[str, Any], config: BackboneConfig) -> None:
     vision = settings.get("vision_config")
     found = vision if isinstance(vision, dict) else settings
     wrong = [
-        f"{key} is {found[key]!r} instead of {value!r}"
+        f"{key} is {found[key]!r} instead of {' or '.join(map(repr, allowed))}"
         for key, value in EXPECTED_SETTINGS[type(config)](config).items()
-        if key in found and found[key] != value
+        if key in found and found[key] not in (allowed := value if isinstance(value, tuple) else (value,))
     ]
     if wrong:
         raise BackboneError(f"config.json describes a network that is not supported: {'; '.join(wrong)}")

@@ -1,5 +1,6 @@
 """Layouts of DINOv2 and DINOv3 weights: official names with a fused qkv are the canonical ones.
 
+The official names are also those of plain ViTs (DINO, DeiT, MAE, and timm's of them), without the factors per channel.
 Sources: the official releases (facebookresearch/dinov2, facebookresearch/dinov3), Hugging Face transformers 4 and 5,
 and timm.
 """
@@ -18,7 +19,9 @@ from anymc3d.models.vit import ViTConfig
 from anymc3d.models.vit_positions import ROPE_BASE, rope_periods
 
 HEAD_DIM = 64
-"""Of every released DINO model; the number of heads cannot be read off the shapes."""
+"""Of every released DINO model, and of plain ViTs up to large; the number of heads cannot be read off the shapes."""
+HUGE = 1280
+"""The width of ViT-H, whose heads are 80 wide."""
 PERIODS = "rope_embed.periods"
 KEY_MASK = "attn.qkv.bias_mask"
 
@@ -74,16 +77,25 @@ def finish_dino(whole: dict[str, Tensor], thirds: Thirds, layout: str) -> tuple[
 
 
 def expected_settings(config: ViTConfig) -> Mapping[str, object]:
-    """What a Hugging Face ``config.json`` says of this network."""
-    learned_kind = "dinov2_with_registers" if config.num_registers else "dinov2"
-    return {
-        "model_type": learned_kind if config.positions == "learned" else "dinov3_vit",
+    """What a Hugging Face ``config.json`` says of this network; a tuple: one of these.
+
+    The epsilon of plain ViTs is not compared: their authors have 1e-6, transformers' copies say 1e-12.
+    """
+    shape = {
         "hidden_size": config.embed_dim,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
         "patch_size": config.patch_size,
+        "hidden_act": "quick_gelu" if config.clip else "gelu",
+    }
+    if config.clip:
+        return shape | {"model_type": ("clip", "clip_vision_model"), "layer_norm_eps": config.norm_eps}
+    if not config.layer_scale:
+        return shape | {"model_type": ("vit", "vit_mae", "deit"), "qkv_bias": True}
+    learned_kind = "dinov2_with_registers" if config.num_registers else "dinov2"
+    return shape | {
+        "model_type": learned_kind if config.positions == "learned" else "dinov3_vit",
         "layer_norm_eps": config.norm_eps,
-        "hidden_act": "gelu",
         "use_swiglu_ffn": False,
         "use_gated_mlp": False,
         "rope_theta": ROPE_BASE,
@@ -96,13 +108,15 @@ def detect_config(tensors: Mapping[str, Tensor], layout: str) -> ViTConfig:
         width = tensors["cls_token"].shape[-1]
         patch_size = tensors["patch_embed.proj.weight"].shape[-1]
         blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
-        is_learned = "pos_embed" in tensors
+        is_learned, is_clip = "pos_embed" in tensors, "ln_pre.weight" in tensors
         grid = math.isqrt(tensors["pos_embed"].shape[1] - 1) if is_learned else 37
         registers = tensors.get("register_tokens" if is_learned else "storage_tokens")
         num_registers = 0 if registers is None else registers.shape[1]
     except (KeyError, IndexError, ValueError) as error:
         msg = f"weights in the {layout} layout do not fit: a stem tensor is missing or misshapen ({error})"
         raise BackboneError(msg) from error
+    if width == HUGE:
+        raise BackboneError(f"a width of {HUGE} is that of ViT-H, whose heads are 80 wide: it is not supported")
     if width == 0 or width % HEAD_DIM or patch_size == 0 or not blocks:
         msg = (
             f"expected blocks, patches and a width that is a multiple of {HEAD_DIM}, "
@@ -119,7 +133,9 @@ def detect_config(tensors: Mapping[str, Tensor], layout: str) -> ViTConfig:
         positions="learned" if is_learned else "rope",
         num_registers=num_registers,
         grid=grid,
-        norm_eps=1e-6 if is_learned else 1e-5,
+        norm_eps=1e-6 if is_learned and not is_clip else 1e-5,
+        layer_scale=any(name.endswith("ls1.gamma") for name in tensors),
+        clip=is_clip,
     )
 
 
@@ -211,6 +227,8 @@ DINO_LAYOUTS: tuple[Layout, ...] = (
             *_STEM,
             *_BLOCK,
             _MASK_TOKEN,
+            Rule("head.{leaf}", None),
+            Rule("ln_pre.{leaf}", "ln_pre.{leaf}"),  # CLIP as it is stored here; timm's has another name and GELU
             Rule("pos_embed", "pos_embed"),
             Rule("register_tokens", "register_tokens"),
             Rule("storage_tokens", "storage_tokens"),

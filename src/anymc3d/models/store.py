@@ -21,12 +21,13 @@ from torch import Tensor
 from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
 from anymc3d.home import home_folder
-from anymc3d.models.architectures import architecture, empty_backbone, random_backbone, with_position_rule
+from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
 from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
-from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, BackboneCard
+from anymc3d.models.backbones import BACKBONES, BackboneCard
+from anymc3d.models.cards_of_weights import local_card, named_card
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.vit_positions import PositionRule
-from anymc3d.models.weight_files import file_sha256, read_weights
+from anymc3d.models.weight_files import Normalisation, as_normalisation, file_sha256, read_normalisation, read_weights
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Record:
     file_sha256: str
     origin: str
     licence: str
+    normalisation: Normalisation | None = None
+    """What weights that the table does not know expect; None = their family's."""
 
 
 def find_backbone(name_or_path: str, *, position_rule: PositionRule = "official") -> LoadedBackbone:
@@ -120,17 +123,24 @@ def ways(name: str) -> str:
     )
 
 
-def save_backbone(name: str, config: BackboneConfig, tensors: Mapping[str, Tensor], *, origin: str) -> Record:
+def save_backbone(
+    name: str,
+    config: BackboneConfig,
+    tensors: Mapping[str, Tensor],
+    *,
+    origin: str,
+    normalisation: Normalisation | None = None,
+) -> Record:
     """Put canonical weights into the store under ``name``, in the precision they have.
 
     Raises:
-        BackboneError: the name is not usable, promises another architecture or other weights, or the store holds
-            other weights under it.
+        BackboneError: the name is not usable, promises another architecture, other weights or another
+            ``normalisation``, or the store holds other weights under it.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
     found = fingerprint(tensors)
-    entry = _named_card(name, config, found)
+    entry = named_card(name, config, found, normalisation)
     before = read_record(name)
     if before is not None and before.fingerprint != found:
         msg = (
@@ -145,7 +155,10 @@ def save_backbone(name: str, config: BackboneConfig, tensors: Mapping[str, Tenso
         with replacing(folder / "model.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
         digest = file_sha256(folder / "model.safetensors")
-        record = Record(name=name, fingerprint=found, file_sha256=digest, origin=origin, licence=entry.licence)
+        kept = None if name in BACKBONES else normalisation
+        record = Record(
+            name=name, fingerprint=found, file_sha256=digest, origin=origin, licence=entry.licence, normalisation=kept
+        )
         write_json(folder / "record.json", asdict(record))
     except OSError as error:
         raise BackboneError(f"cannot write the store at {folder}: {error.strerror or error}") from error
@@ -174,15 +187,6 @@ def verify_stored(record: Record) -> LoadedBackbone:
     if found != record.file_sha256:
         raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {found}")
     return loaded
-
-
-def suggest_name(config: BackboneConfig, found: str) -> str | None:
-    """The table's name for weights: the published one, else the first whose architecture this is and that has none."""
-    same = [entry for entry in BACKBONES.values() if entry.config == config and entry.origin != "random"]
-    for entry in same:
-        if entry.fingerprint == found:
-            return entry.name
-    return next((entry.name for entry in same if entry.fingerprint is None), None)
 
 
 def store_folder() -> Path:
@@ -223,17 +227,22 @@ def read_record(name: str) -> Record | None:
     content = _read_table(path)
     if content is None:
         return None
-    fields = set(Record.__dataclass_fields__)
+    normalisation = content.pop("normalisation", None)
+    fields = set(Record.__dataclass_fields__) - {"normalisation"}
     if set(content) != fields or not all(isinstance(value, str) for value in content.values()):
         raise BackboneError(f"{path} is damaged: expected the texts {sorted(fields)}; remove {path.parent}")
     if content["name"] != name:
         raise BackboneError(f"{path} is of {content['name']!r}, not of {name!r}; remove {path.parent}")
-    return Record(**content)
+    if normalisation is not None:
+        if not isinstance(normalisation, list) or len(normalisation) != 2:
+            raise BackboneError(f"{path} is damaged: expected a mean and a standard deviation; remove {path.parent}")
+        normalisation = as_normalisation(*normalisation, str(path))
+    return Record(**content, normalisation=normalisation)
 
 
 def _load_stored(record: Record, position_rule: PositionRule) -> LoadedBackbone:
     file = folder_of(record.name) / "model.safetensors"
-    loaded = _load(file, position_rule, name=record.name)
+    loaded = _load(file, position_rule, name=record.name, normalisation=record.normalisation)
     if loaded.fingerprint != record.fingerprint:
         msg = (
             f"{file} is damaged: expected fingerprint {record.fingerprint}, got {loaded.fingerprint}; "
@@ -243,12 +252,16 @@ def _load_stored(record: Record, position_rule: PositionRule) -> LoadedBackbone:
     return loaded
 
 
-def _load(path: Path, position_rule: PositionRule, *, name: str | None = None) -> LoadedBackbone:
+def _load(
+    path: Path, position_rule: PositionRule, *, name: str | None = None, normalisation: Normalisation | None = None
+) -> LoadedBackbone:
     config, tensors = read_weights(path)
     found = fingerprint(tensors)
-    entry = _local_card(path.name, config, found) if name is None else _named_card(name, config, found)
     if name is None:
+        entry = local_card(path.name, config, found, read_normalisation(path))
         _remember(found, path)
+    else:
+        entry = named_card(name, config, found, normalisation)
     module = empty_backbone(with_position_rule(config, position_rule))
     module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
     return LoadedBackbone(module.eval().requires_grad_(False), entry, found, str(path))
@@ -257,49 +270,6 @@ def _load(path: Path, position_rule: PositionRule, *, name: str | None = None) -
 def _random(entry: BackboneCard, position_rule: PositionRule) -> LoadedBackbone:
     module = random_backbone(with_position_rule(entry.config, position_rule)).eval().requires_grad_(False)
     return LoadedBackbone(module, entry, fingerprint(module.state_dict()), entry.source)
-
-
-def _named_card(name: str, config: BackboneConfig, found: str) -> BackboneCard:
-    """The card of a name; the table's names promise an architecture, and weights whose fingerprint is published.
-
-    Raises:
-        BackboneError: the weights break the promise.
-    """
-    if name not in BACKBONES:
-        return _card_like(name, config)
-    entry = BACKBONES[name]
-    if entry.config != config:
-        raise BackboneError(f"these are not the weights of {name}: expected {entry.config}, got {config}")
-    if entry.fingerprint not in (None, found):
-        raise BackboneError(f"these are not the weights of {name}: expected {entry.fingerprint}, got {found}")
-    return entry
-
-
-def _local_card(path_name: str, config: BackboneConfig, found: str) -> BackboneCard:
-    """The card of weights given by path: a path's name proves nothing, a published fingerprint does."""
-    name = suggest_name(config, found)
-    if name is None:
-        return _card_like("local", config)
-    if BACKBONES[name].fingerprint == found or name == path_name:
-        return BACKBONES[name]
-    return _card_like(f"{name}-local", config)
-
-
-def _card_like(name: str, config: BackboneConfig) -> BackboneCard:
-    """A card for weights that the table does not know."""
-    family = architecture(config).family(config)
-    mean, std = NORMALISATION.get(family, (IMAGENET_MEAN, IMAGENET_STD))
-    return BackboneCard(
-        name=name,
-        title=f"{name}, unpublished weights in {family} architecture ({config})",
-        family=family,
-        config=config,
-        licence="unknown",
-        source="a local file",
-        origin="local",
-        mean=mean,
-        std=std,
-    )
 
 
 def _holds_no_weights(path: Path) -> bool:

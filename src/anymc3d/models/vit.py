@@ -1,4 +1,5 @@
-"""The frozen 2D network: one Vision Transformer that is DINOv2 (learned positions) or DINOv3 (rotary positions).
+"""The frozen 2D network: one Vision Transformer that is DINOv2 (learned positions) or DINOv3 (rotary positions), and
+without their additions a plain ViT (DINO, DeiT, MAE) or the image tower of CLIP.
 
 Parameter names are those of the official DINO code, so official weights load as they are and a LoRA target has one
 name for ever: ``patch_embed.proj``, ``blocks.{i}.attn.qkv``, ``blocks.{i}.attn.proj``. Sources: facebookresearch/dinov2
@@ -45,6 +46,11 @@ class ViTConfig:
     norm_eps: float = 1e-6
     position_rule: PositionRule = "official"
     """How the learned table is resized: by the official code's rule, or by that of Hugging Face transformers."""
+    layer_scale: bool = True
+    """Whether each block has a learned factor per channel behind attention and MLP; a plain ViT and CLIP have none."""
+    clip: bool = False
+    """As OpenAI's CLIP has it: a norm before the first block, no bias of the patches, and the "quick" GELU,
+    x sigmoid(1.702 x)."""
 
     def __post_init__(self) -> None:
         if self.embed_dim % self.num_heads or (self.embed_dim // self.num_heads) % 4:
@@ -56,8 +62,9 @@ class ViTConfig:
 
     def __str__(self) -> str:
         positions = f"{self.grid} x {self.grid} positions" if self.positions == "learned" else "rotary positions"
+        kind = "a CLIP image tower" if self.clip else "a ViT" if self.layer_scale else "a plain ViT"
         return (
-            f"a ViT of width {self.embed_dim}, {self.depth} blocks, patch {self.patch_size}, "
+            f"{kind} of width {self.embed_dim}, {self.depth} blocks, patch {self.patch_size}, "
             f"{positions}, {self.num_registers} registers"
         )
 
@@ -82,8 +89,9 @@ class ViTConfig:
 
     @property
     def offset(self) -> float:
-        """Added to the number of patches before it becomes a scale; only the official rule without registers."""
-        return 0.1 if self.position_rule == "official" and self.num_registers == 0 else 0.0
+        """Added to the number of patches before it becomes a scale; only the official rule of DINO and DINOv2 without
+        registers. The authors of CLIP, DeiT and MAE give no rule: CLIP has that of transformers, the others DINO's."""
+        return 0.1 if self.position_rule == "official" and self.num_registers == 0 and not self.clip else 0.0
 
 
 class ViTOutput(NamedTuple):
@@ -100,7 +108,8 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=config.patch_size, stride=config.patch_size)
+        patch = config.patch_size
+        self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=patch, stride=patch, bias=not config.clip)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.proj(images).flatten(2).transpose(1, 2)
@@ -162,9 +171,15 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.embed_dim, MLP_RATIO * config.embed_dim)
         self.fc2 = nn.Linear(MLP_RATIO * config.embed_dim, config.embed_dim)
+        self.activation = quick_gelu if config.clip else F.gelu
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(tokens)))
+        return self.fc2(self.activation(self.fc1(tokens)))
+
+
+def quick_gelu(values: Tensor) -> Tensor:
+    """CLIP's approximation of the GELU."""
+    return values * torch.sigmoid(1.702 * values)
 
 
 class LayerScale(nn.Module):
@@ -185,10 +200,10 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.attn = Attention(config)
-        self.ls1 = LayerScale(config)
+        self.ls1 = LayerScale(config) if config.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.mlp = Mlp(config)
-        self.ls2 = LayerScale(config)
+        self.ls2 = LayerScale(config) if config.layer_scale else nn.Identity()
 
     def forward(
         self,
@@ -204,7 +219,8 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """DINOv2 or DINOv3, by its :class:`ViTConfig`. Tokens come as class token, registers, patches (rows first)."""
+    """DINOv2, DINOv3, a plain ViT or CLIP, by its :class:`ViTConfig`. Tokens come as class token, registers, patches
+    (rows first)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -216,6 +232,7 @@ class VisionTransformer(nn.Module):
         if config.num_registers:
             self.register_parameter(config.register_name, nn.Parameter(torch.zeros(1, config.num_registers, width)))
         self.patch_embed = PatchEmbed(config)
+        self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps) if config.clip else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
@@ -256,7 +273,7 @@ class VisionTransformer(nn.Module):
         """
         self._check(images, {*attention_blocks, *input_blocks})
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
-        tokens = self._embed(images, rows, columns)
+        tokens = self.ln_pre(self._embed(images, rows, columns))
         rotation = self.rotation(rows, columns, tokens.device)
         attention: dict[int, Tensor] = {}
         inputs: dict[int, Tensor] = {}
@@ -368,9 +385,10 @@ def random_vit(config: ViTConfig, seed: int = 0) -> VisionTransformer:
     """
     generator = torch.Generator().manual_seed(seed)
     module = empty_vit(config)
+    norms = {f"{path}.weight" for path, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
     weights: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
-        is_factor = name.endswith("gamma") or (".norm" in f".{name}" and name.endswith("weight"))
+        is_factor = name in norms or name.endswith("gamma")
         noise = 0.02 * torch.randn(parameter.shape, generator=generator)
         weights[name] = 1 + noise if is_factor else noise
         if config.positions == "rope" and name.endswith("attn.qkv.bias"):

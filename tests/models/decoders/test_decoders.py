@@ -212,6 +212,8 @@ def test_a_query_that_may_not_look_at_a_patch_does_not_know_it():
 def test_an_unknown_decoder_and_a_backbone_without_patch_tokens_are_refused():
     with pytest.raises(UsageError, match="unknown decoder 'nnunett', did you mean 'nnunet'"):
         check_name("nnunett")
-    with pytest.raises(BackboneError, match=r"needs the patch tokens of a DINOv2 or DINOv3 backbone, other has none"):
+    with pytest.raises(
+        BackboneError, match=r"needs the patch tokens of a ViT such as DINOv2, DINOv3 or CLIP, other has none"
+    ):
         check_backbone(torch.nn.Linear(2, 2), "other")
     check_backbone(network(), "tiny")

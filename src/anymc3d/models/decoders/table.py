@@ -72,7 +72,7 @@ def check_backbone(backbone: nn.Module, name: str) -> None:
     """
     if not isinstance(backbone, VisionTransformer):
         raise BackboneError(
-            f"segmentation needs the patch tokens of a DINOv2 or DINOv3 backbone, {name} has none that fit; "
+            f"segmentation needs the patch tokens of a ViT such as DINOv2, DINOv3 or CLIP, {name} has none that fit; "
             "use such a backbone, or segmentation: none"
         )
 
