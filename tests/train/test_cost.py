@@ -41,7 +41,7 @@ def test_a_run_says_its_parameters_seconds_and_memory(journey):
     assert found["train_seconds"] == pytest.approx(seconds, abs=0.01)
     assert found["train_seconds_per_volume"] == pytest.approx(seconds / (2 * 10), abs=1e-3)
     assert 2**20 < found["peak_memory_bytes"] < 2**40
-    assert 0 <= found["memory_per_volume_bytes"] < found["peak_memory_bytes"]
+    assert 2**10 < found["memory_per_volume_bytes"] < found["peak_memory_bytes"]
     assert (found["energy_joules"] is None) == found["energy_note"].startswith("not measured")
 
 
@@ -103,3 +103,20 @@ def test_a_prediction_says_its_seconds_per_volume_also_of_cases_done_before(jour
     assert len(lines) == found["cases"] == 3
     assert found["predict_seconds_per_volume"] == pytest.approx(sum(line["seconds"] for line in lines) / 3, abs=1e-4)
     assert found["predict_seconds_per_volume"] > 0
+
+
+def test_memory_of_a_volume_is_that_of_its_slices_and_less_when_recomputed_or_frozen(journey, tmp_path):
+    """Twice the slices keep about twice as much; a frozen backbone keeps no activation at all."""
+    found = {}
+    for name, words in {
+        "plain": (),
+        "half": ("views.image.size=[28, 28, 2]",),
+        "recompute": ("train.recompute=true",),
+        "frozen": ("method=frozen",),
+    }.items():
+        task = read_task(journey.task, ["train.epochs=1", *words])
+        fit(task, tmp_path / name, device="cpu", quiet=True)
+        found[name] = json.loads((tmp_path / name / "cost.json").read_text())["memory_per_volume_bytes"]
+    assert found["half"] < 0.8 * found["plain"]
+    assert found["recompute"] < 0.6 * found["plain"]
+    assert found["frozen"] < 0.05 * found["plain"]

@@ -1,4 +1,4 @@
-"""A DaViT, a SigLIP tower, a plain ViT and CLIP are backbones like any other: train, predict, explain, the frozen method."""
+"""A DaViT, SigLIP, a plain ViT and CLIP are backbones like any other: train, predict, explain, the frozen method."""
 
 from __future__ import annotations
 

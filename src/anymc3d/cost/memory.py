@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 RESIDENT, ALLOCATED = "resident memory of the process", "memory allocated on the device"
 
@@ -31,20 +35,61 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def current_memory(device: torch.device) -> int | None:
-    """Bytes in use now, counted as :func:`peak_memory` counts them; None where the system does not say."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
-
-
 def forget_peak(device: torch.device) -> None:
     """Count the peak from here on, so that what ran before in this process is not in it (Linux and graphics cards)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    _give_back_what_is_free()
     try:
         _CLEAR.write_text(_RESET_PEAK)
     except OSError:
         return  # another system, or not allowed here: the peak is then the whole process's, as peak_memory says
+
+
+def _give_back_what_is_free() -> None:
+    """glibc keeps memory that was freed, and it would count as in use."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none, and keep less
+        if trim is not None:
+            trim(0)
+
+
+class KeptForBackward:
+    """Counts the bytes that autograd keeps for the backward pass while it is entered, each storage once.
+
+    That is what grows with the volumes of a batch. The same on every device, unlike the memory of a process, which
+    holds back what was freed. ``parameters`` are there anyhow; what has the shape of one with two axes or more is taken
+    for a copy of it, adapted by LoRA or in another precision, which a whole batch shares.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.bytes = 0
+        parameters = list(parameters)
+        self._seen = {tensor.untyped_storage().data_ptr() for tensor in parameters}
+        self._weights = {_unordered(tensor) for tensor in parameters if tensor.ndim > 1}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
+
+    def __enter__(self) -> KeptForBackward:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.__exit__(kind, error, trace)
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen and _unordered(tensor) not in self._weights:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def _unordered(tensor: Tensor) -> tuple[int, ...]:
+    """The shape, whichever way the tensor is turned."""
+    return tuple(sorted(tensor.shape))
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:

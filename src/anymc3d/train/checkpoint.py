@@ -52,8 +52,8 @@ class TrainingState:
     """Spent on the running epoch when the state was saved."""
     peak_memory: int = 0
     """Most bytes in any process that worked on this run."""
-    resting_memory: int | None = None
-    """Bytes after the first step, when the network, its gradients and the optimiser's state are there and no volume."""
+    memory_per_volume: int | None = None
+    """Bytes that a volume of the first batch made autograd keep for the backward pass."""
     energy_joules: float | None = 0.0
     """Taken so far; None once a part of it was not measured."""
     history: list[dict[str, Any]] = field(default_factory=list)

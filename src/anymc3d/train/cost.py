@@ -33,18 +33,10 @@ def training_cost(parts: Parts, state: TrainingState) -> dict[str, Any]:
         "train_seconds": round(seconds, 2),
         "train_seconds_per_volume": round(seconds / volumes, 4) if volumes else None,
         "peak_memory_bytes": state.peak_memory,
-        "memory_per_volume_bytes": _memory_per_volume(parts, state),
+        "memory_per_volume_bytes": state.memory_per_volume,
         **device_facts(parts.device),
         **energy_facts(state.energy_joules, parts.meter.note),
     }
-
-
-def _memory_per_volume(parts: Parts, state: TrainingState) -> int | None:
-    """What each volume of a batch adds to the network, its gradients and the optimiser's state."""
-    if state.resting_memory is None:
-        return None
-    at_once = min(parts.settings.batch_size, len(parts.train))
-    return max(state.peak_memory - state.resting_memory, 0) // at_once
 
 
 def write_cost(folder: RunFolder, parts: Parts, state: TrainingState) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from tqdm import tqdm
 
 from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.cost.energy import EnergyMeter, added
-from anymc3d.cost.memory import current_memory, peak_memory
+from anymc3d.cost.memory import KeptForBackward, peak_memory
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding
@@ -48,6 +46,7 @@ from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
 from anymc3d.train.processes import Processes
 from anymc3d.train.segmentation import Segmentation, dice_of, masked_positions, mean_dice
 from anymc3d.train.selection import score_validation
+from anymc3d.train.stopping import StopRequest, listening
 
 logger = logging.getLogger(__name__)
 
@@ -90,35 +89,6 @@ class Parts:
     def device(self) -> torch.device:
         """Where the classifier is."""
         return next(self.classifier.parameters()).device
-
-
-class StopRequest:
-    """Remembers SIGTERM, SIGUSR1 and the first Ctrl-C, so that the state is saved before the process ends."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
-
-
-@contextmanager
-def listening() -> Iterator[StopRequest]:
-    """Catch the stop signals while the block runs (only the main thread can)."""
-    request = StopRequest()
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            before[number] = signal.signal(number, request)
-    except ValueError:
-        logger.debug("not the main thread: stop signals keep their usual effect")
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_epochs(
@@ -193,8 +163,6 @@ def _train_epoch(
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
         with drawing(parts.device, settings.seed, "dropout", state.epoch, state.step, processes.rank):
             _step(parts, state, islice(stream, len(step)))
-        if state.resting_memory is None:
-            state.resting_memory = current_memory(parts.device)
         bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
@@ -249,16 +217,17 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     for batch_visits, batch in loaded:
         indices = [visit.case for visit in batch_visits]
         targets = torch.from_numpy(parts.train.targets[indices]).to(batch_device(batch))
-        loss, mask_loss = batch_losses(
-            parts.classifier,
-            batch,
-            targets,
-            parts.loss,
-            backbone=parts.backbone,
-            encoding=parts.encoding,
-            segmentation=parts.segmentation,
-            moment=Moment(batch_visits, state.epoch, _progress(parts, state.epoch, state.step)),
-        )
+        with _measured_once(parts, state, len(batch_visits)):
+            loss, mask_loss = batch_losses(
+                parts.classifier,
+                batch,
+                targets,
+                parts.loss,
+                backbone=parts.backbone,
+                encoding=parts.encoding,
+                segmentation=parts.segmentation,
+                moment=Moment(batch_visits, state.epoch, _progress(parts, state.epoch, state.step)),
+            )
         (loss.total + factor * mask_loss.total if mask_loss.count else loss.total).backward()
         total, count = total + float(loss.total.detach()), count + loss.count
         mask_total, mask_count = mask_total + float(mask_loss.total.detach()), mask_count + mask_loss.count
@@ -283,6 +252,18 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
         state.mask_loss_total + mask_total,
         state.mask_loss_count + mask_count,
     )
+
+
+@contextmanager
+def _measured_once(parts: Parts, state: TrainingState, num_volumes: int) -> Iterator[None]:
+    """Note what a volume of a run's first batch makes autograd keep; later batches are like it."""
+    if state.memory_per_volume is not None:
+        yield
+        return
+    frozen = () if parts.backbone is None else parts.backbone.parameters()
+    with KeptForBackward((*parts.classifier.parameters(), *frozen)) as kept:
+        yield
+    state.memory_per_volume = kept.bytes // num_volumes
 
 
 def _clip(classifier: Classifier, most: float, *, with_decoder: bool) -> float:

@@ -34,7 +34,7 @@ COSTS: dict[str, Cost] = {
     "training s / volume": Cost("train_seconds_per_volume", _scaled(1, 2)),
     "prediction s / volume": Cost("predict_seconds_per_volume", _scaled(1, 2)),
     "training memory GB": Cost("peak_memory_bytes", _scaled(GIGA, 2)),
-    "of it GB / volume": Cost("memory_per_volume_bytes", _scaled(GIGA, 2)),
+    "GB / volume": Cost("memory_per_volume_bytes", _scaled(GIGA, 2)),
     "training kJ": Cost("energy_joules", _scaled(1e3, 1)),
 }
 OPTIONAL = ("training kJ",)
