@@ -19,11 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anymc3d import outputs
 from anymc3d.config import ViewSettings
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.readers import read_volume
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import auroc
 from anymc3d.evaluate.operating_points import choose
 from anymc3d.evaluation import evaluate_predictions

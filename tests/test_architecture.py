@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
         "tables",
         "windows",
     },
-    {"task_text", "task_file", "tensor_hash", "device", "outputs", "data", "models", "evaluate", "pseudonyms", "page"},
+    {"task_text", "task_file", "tensor_hash", "device", "data", "models", "evaluate", "pseudonyms", "page"},
     {
         "cost",
         "plugin_card",

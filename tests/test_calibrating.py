@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from scipy import special
 
-from anymc3d import outputs
 from anymc3d.calibrating import choose_cases, read_scored, recalibrate
 from anymc3d.cli.main import main
 from anymc3d.config import LabelSettings
 from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import PluginError, UsageError
-from anymc3d.evaluate import metrics
+from anymc3d.evaluate import metrics, outputs
 from anymc3d.evaluate.calibration import Calibration
 from anymc3d.plugins import HEADER_KEY, load_plugin, save_plugin
 from anymc3d.predict import load

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from anymc3d import outputs
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.study import StudySettings
 from anymc3d.evaluation import evaluate_predictions, read_labels

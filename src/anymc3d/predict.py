@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from anymc3d import outputs
 from anymc3d.config import ViewSettings
 from anymc3d.data.case import Case, default_id
 from anymc3d.data.dataset import CaseScans, PreparedCase
@@ -24,6 +23,7 @@ from anymc3d.data.intensity import mismatch
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices

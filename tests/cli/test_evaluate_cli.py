@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from anymc3d import outputs
 from anymc3d.cli.main import main
+from anymc3d.evaluate import outputs
 from anymc3d.tables import read_table, write_table
 
 TASK = """\

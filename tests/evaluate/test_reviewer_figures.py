@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics as sk
 from scipy import stats
 
-from anymc3d import outputs
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.study import StudySettings, evaluate_rows
 

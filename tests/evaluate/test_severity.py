@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from anymc3d import outputs
 from anymc3d.config import LabelSettings
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.metrics import compute
 from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study

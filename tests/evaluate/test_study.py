@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from anymc3d import outputs
 from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.labels import encode
 from anymc3d.errors import ManifestError, ProblemsError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
 from anymc3d.evaluate.study_rows import COLUMNS

@@ -18,13 +18,13 @@ from torch.func import functional_call
 
 from anymc3d.errors import UsageError
 from anymc3d.models.backbones import TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
+from anymc3d.models.image_size import nearest_valid_size
 from anymc3d.models.layouts import canonical_state
 from anymc3d.models.vit import (
     VisionTransformer,
     ViTConfig,
     attend,
     empty_vit,
-    nearest_valid_size,
     random_vit,
 )
 from anymc3d.models.vit_positions import resize_positions, rope_periods
@@ -179,7 +179,7 @@ def test_official_offset_rule_equals_a_bicubic_resampling_written_by_hand() -> N
     table = torch.randn(1, 1 + 37 * 37, 64, generator=torch.Generator().manual_seed(0))
     rows, columns = 16, 40
     patches = table[0, 1:].double().reshape(37, 37, 64)
-    found = resize_positions(table, rows, columns, config)
+    found = resize_positions(table, rows, columns, grid=37, offset=config.offset, antialias=config.antialias)
 
     def difference(offset: float) -> Tensor:
         down = bicubic_matrix(37, rows, (rows + offset) / 37)

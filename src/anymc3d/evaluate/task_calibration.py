@@ -20,9 +20,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from anymc3d import outputs
 from anymc3d.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import (
     IDENTITY,
     MIN_OUTCOMES,

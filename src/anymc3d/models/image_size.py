@@ -17,10 +17,15 @@ def check_images(images: Tensor, patch_size: int) -> tuple[int, int]:
         raise UsageError(f"the backbone expects images of shape (B, 3, H, W), got {tuple(images.shape)}")
     height, width = images.shape[-2:]
     if height % patch_size or width % patch_size or min(height, width) == 0:
-        nearest = [max(1, -(-size // patch_size)) * patch_size for size in (height, width)]
+        nearest = [nearest_valid_size(size, patch_size) for size in (height, width)]
         msg = (
             f"image size {height} x {width} is not a multiple of the patch size {patch_size}; "
             f"the next larger valid size is {nearest[0]} x {nearest[1]}"
         )
         raise UsageError(msg)
     return height // patch_size, width // patch_size
+
+
+def nearest_valid_size(size: int, patch_size: int) -> int:
+    """The next multiple of ``patch_size`` that is at least ``size`` pixels (and at least one patch)."""
+    return max(1, -(-size // patch_size)) * patch_size

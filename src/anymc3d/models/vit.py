@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
+from anymc3d.models.cast_weights import CastWeights
+from anymc3d.models.image_size import check_images
 from anymc3d.models.vit_positions import PositionRule, resize_positions, rope_rotation, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -218,7 +220,7 @@ class Block(nn.Module):
         return tokens + self.ls2(self.mlp(self.norm2(tokens))), attention
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(CastWeights):
     """DINOv2, DINOv3, a plain ViT or CLIP, by its :class:`ViTConfig`. Tokens come as class token, registers, patches
     (rows first)."""
 
@@ -236,7 +238,6 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
-        self._cast: dict[tuple[str, torch.dtype], tuple[Tensor, int, Tensor]] = {}
 
     @property
     def embed_dim(self) -> int:
@@ -271,8 +272,10 @@ class VisionTransformer(nn.Module):
         Raises:
             UsageError: H or W is not a multiple of the patch size, or a block does not exist.
         """
-        self._check(images, {*attention_blocks, *input_blocks})
-        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        rows, columns = check_images(images, self.patch_size)
+        unknown = sorted({*attention_blocks, *input_blocks} - set(range(self.config.depth)))
+        if unknown:
+            raise UsageError(f"blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
         tokens = self.ln_pre(self._embed(images, rows, columns))
         rotation = self.rotation(rows, columns, tokens.device)
         attention: dict[int, Tensor] = {}
@@ -293,31 +296,6 @@ class VisionTransformer(nn.Module):
             return None
         return rope_rotation(rows, columns, self.config.head_dim, device)
 
-    def matrices(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The frozen weights and biases of all linear maps and convolutions in ``dtype``, by parameter name.
-
-        Autocast would cast each of them again in every call. They are remembered while the parameters do not change:
-        half the network's size once more in bfloat16.
-        """
-        cast = {}
-        for path, module in self.named_modules():
-            if not isinstance(module, (nn.Linear, nn.Conv2d)):
-                continue
-            for leaf, parameter in module.named_parameters():
-                if not parameter.requires_grad:
-                    cast[f"{path}.{leaf}"] = self._cast_once(f"{path}.{leaf}", parameter, dtype)
-        return cast
-
-    def _cast_once(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
-        remembered = self._cast.get((name, dtype))
-        if remembered is not None and remembered[0] is parameter and remembered[1] == parameter._version:
-            return remembered[2]
-        # Not an inference tensor, for the reason given in _positions.
-        with torch.inference_mode(False), torch.no_grad():
-            cast = parameter.to(dtype)
-        self._cast[name, dtype] = (parameter, parameter._version, cast)
-        return cast
-
     def _embed(self, images: Tensor, rows: int, columns: int) -> Tensor:
         """(B, 3, H, W) -> (B, T, D): patches and class token with their positions, registers without."""
         batch = images.shape[0]
@@ -334,42 +312,26 @@ class VisionTransformer(nn.Module):
         table = self.pos_embed
         wants_graph = table.requires_grad and torch.is_grad_enabled()
         if wants_graph or torch.compiler.is_compiling():
-            return resize_positions(table, rows, columns, self.config)
+            return self._resize(table, rows, columns)
         remembered = self._resized.get((rows, columns))
         if remembered is not None and remembered[0] is table and remembered[1] == table._version:
             return remembered[2]
         # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
         with torch.inference_mode(False), torch.no_grad():
-            resized = resize_positions(table, rows, columns, self.config)
+            resized = self._resize(table, rows, columns)
         if len(self._resized) >= REMEMBERED_SIZES:
             self._resized.clear()
         self._resized[rows, columns] = (table, table._version, resized)
         return resized
 
+    def _resize(self, table: Tensor, rows: int, columns: int) -> Tensor:
+        config = self.config
+        rule = {"grid": config.grid, "offset": config.offset, "antialias": config.antialias}
+        return resize_positions(table, rows, columns, **rule)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._resized.clear()  # .to(), .half() and so on change the numbers behind the same parameter
-        self._cast.clear()
         return super()._apply(fn, recurse)
-
-    def _check(self, images: Tensor, asked: Collection[int]) -> None:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise UsageError(f"the backbone expects images of shape (B, 3, H, W), got {tuple(images.shape)}")
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size or min(height, width) == 0:
-            nearest = tuple(nearest_valid_size(size, self.patch_size) for size in (height, width))
-            msg = (
-                f"image size {height} x {width} is not a multiple of the patch size {self.patch_size}; "
-                f"the next larger valid size is {nearest[0]} x {nearest[1]}"
-            )
-            raise UsageError(msg)
-        unknown = sorted(set(asked) - set(range(self.config.depth)))
-        if unknown:
-            raise UsageError(f"blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
-
-
-def nearest_valid_size(size: int, patch_size: int) -> int:
-    """The next multiple of ``patch_size`` that is at least ``size`` pixels (and at least one patch)."""
-    return max(1, math.ceil(size / patch_size)) * patch_size
 
 
 def empty_vit(config: ViTConfig) -> VisionTransformer:

@@ -7,35 +7,32 @@ Sources: facebookresearch/dinov2 ``models/vision_transformer.py``, facebookresea
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from anymc3d.models.vit import ViTConfig
 
 PositionRule = Literal["official", "hf"]
 
 ROPE_BASE = 100.0
 
 
-def resize_positions(table: Tensor, rows: int, columns: int, config: ViTConfig) -> Tensor:
-    """Resize a learned table (1, 1 + grid * grid, D) to (1, 1 + rows * columns, D), in float32, by the config's rule.
+def resize_positions(table: Tensor, rows: int, columns: int, *, grid: int, offset: float, antialias: bool) -> Tensor:
+    """Resize a learned table (1, 1 + grid * grid, D) to (1, 1 + rows * columns, D), in float32.
 
-    The official rule of DINOv2 without registers hands the scale ``(n + 0.1) / grid`` to the bicubic kernel, which
-    samples at slightly other places than the size-based rule; at the native size the table is used as it is.
+    The official rule of DINOv2 without registers hands the scale ``(n + 0.1) / grid`` to the bicubic kernel
+    (``offset`` 0.1), which samples at slightly other places than the size-based rule (0); at the native size the table
+    is used as it is.
     """
-    grid = config.grid
     if rows == columns == grid:
         return table
     patches = table[:, 1:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-    if config.offset:
-        scale = ((rows + config.offset) / grid, (columns + config.offset) / grid)
-        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", antialias=config.antialias)
+    if offset:
+        scale = ((rows + offset) / grid, (columns + offset) / grid)
+        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", antialias=antialias)
     else:
-        resized = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=config.antialias)
+        resized = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=antialias)
     resized = resized.permute(0, 2, 3, 1).reshape(1, rows * columns, -1).to(table.dtype)
     return torch.cat([table[:, :1], resized], dim=1)
 

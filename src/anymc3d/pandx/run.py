@@ -25,9 +25,9 @@ from anymc3d.data.restore import resample
 from anymc3d.data.volume import Affine, Millimetres, Volume, crop_to, to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate.lesions import LesionResult, lesion_average_precision, match_lesions
+from anymc3d.evaluate.outputs import prediction_cells, prediction_columns
 from anymc3d.explain.folder import file_name
 from anymc3d.folders import claim, locked
-from anymc3d.outputs import prediction_cells, prediction_columns
 from anymc3d.pandx.candidates import CandidateRule, find_candidates
 from anymc3d.pandx.geometry import COARSE_MM, MARGIN_MM, coarse, region_about
 from anymc3d.pandx.nnunet import PROGRAM, Model, find_map, read_mask, read_probability, run_model

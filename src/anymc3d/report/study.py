@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from anymc3d import outputs
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
 from anymc3d.data.preprocess import slice_plane
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d import outputs
 from anymc3d.calibrating import read_pooled
 from anymc3d.cohort import predict_cohort
 from anymc3d.config import TaskSettings
@@ -29,6 +28,7 @@ from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.folders import claim, locked

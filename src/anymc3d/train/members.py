@@ -27,11 +27,11 @@ from anymc3d.device import choose_device
 from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.outputs import prediction_columns
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.evaluation import read_labels
 from anymc3d.folders import claim, locked
-from anymc3d.outputs import prediction_columns
 from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
 from anymc3d.tables import read_table, write_table
 from anymc3d.task_file import task_to_dict

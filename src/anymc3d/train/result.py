@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d import outputs
 from anymc3d.config import MethodSettings, TaskSettings
 from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d import outputs
 from anymc3d.config import LabelSettings
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import macro_auroc
 
 

@@ -19,11 +19,11 @@ from anymc3d.predict import load
 from anymc3d.tables import read_table
 from anymc3d.task_file import read_task
 from anymc3d.train.fit import fit
-from anymc3d.train.loop import StopRequest
 from anymc3d.train.quick import run as quick_run
 from anymc3d.train.quick.features import FeatureCache, feature_key
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
+from anymc3d.train.stopping import StopRequest
 
 SMALL = QuickSettings(outer_folds=3, inner_folds=2, decays=(0.1,), fractions=(0.5,), repeats=2, resamples=100)
 NO_CURVE = replace(SMALL, fractions=())

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d import outputs
-from anymc3d.evaluate import weighted
+from anymc3d.evaluate import outputs, weighted
 from anymc3d.evaluate.intervals import LEVEL, bootstrap, percentile_interval
 from anymc3d.train.quick.crossval import Pool
 

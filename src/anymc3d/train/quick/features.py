@@ -34,7 +34,7 @@ from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters
 from anymc3d.errors import InterruptedRunError, RunFolderError
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.train.loop import StopRequest
+from anymc3d.train.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 

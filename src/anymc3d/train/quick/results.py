@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d import atomic, outputs
+from anymc3d import atomic
 from anymc3d.config import TaskSettings
 from anymc3d.data.dataset import PreparedCase
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import VolumeClassifier

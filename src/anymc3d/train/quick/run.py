@@ -30,7 +30,6 @@ from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.task_file import write_task
 from anymc3d.train.log import write_regions
-from anymc3d.train.loop import StopRequest, listening
 from anymc3d.train.quick import results
 from anymc3d.train.quick.crossval import (
     Learner,
@@ -51,6 +50,7 @@ from anymc3d.train.quick.heads import HeadLearner, stack_tokens
 from anymc3d.train.quick.settings import QuickSettings, candidates
 from anymc3d.train.quick.slices import limit_slices
 from anymc3d.train.quick.trivial import trivial_candidates, trivial_tokens
+from anymc3d.train.stopping import StopRequest, listening
 from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anymc3d import outputs
+from anymc3d.evaluate import outputs
 
 LOGITS = np.array([[0.5, -1.0, 2.0], [-3.0, 0.25, 0.0]])
 
