@@ -19,6 +19,7 @@ from anymc3d.errors import UsageError
 from anymc3d.models.backbone_protocol import BackboneOutput
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
+from anymc3d.models.remembered import Remembered
 from anymc3d.models.vit import REMEMBERED_SIZES, attend
 
 
@@ -66,7 +67,7 @@ class Embeddings(nn.Module):
         self.grid = config.grid
         self.patch_embedding = nn.Conv2d(3, config.embed_dim, config.patch_size, stride=config.patch_size)
         self.position_embedding = nn.Embedding(config.grid**2, config.embed_dim)
-        self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
+        self._resized = Remembered(REMEMBERED_SIZES)
 
     def forward(self, images: Tensor, rows: int, columns: int) -> Tensor:
         return self.patch_embedding(images).flatten(2).transpose(1, 2) + self.positions(rows, columns)
@@ -78,15 +79,7 @@ class Embeddings(nn.Module):
             return table
         if table.requires_grad and torch.is_grad_enabled():
             return self._resize(table, rows, columns)
-        remembered = self._resized.get((rows, columns))
-        if remembered is not None and remembered[0] is table and remembered[1] == table._version:
-            return remembered[2]
-        with torch.inference_mode(False), torch.no_grad():
-            resized = self._resize(table, rows, columns)
-        if len(self._resized) >= REMEMBERED_SIZES:
-            self._resized.clear()
-        self._resized[rows, columns] = (table, table._version, resized)
-        return resized
+        return self._resized.get((rows, columns), table, lambda frozen: self._resize(frozen, rows, columns))
 
     def _resize(self, table: Tensor, rows: int, columns: int) -> Tensor:
         grid = table.float().view(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
@@ -94,7 +87,7 @@ class Embeddings(nn.Module):
         return resized.flatten(2)[0].transpose(0, 1).to(table.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._resized.clear()  # .to(), .half() and so on change the numbers behind the same parameter
+        self._resized.forget()
         return super()._apply(fn, recurse)
 
 

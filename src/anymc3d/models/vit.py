@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from anymc3d.errors import UsageError
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
+from anymc3d.models.remembered import Remembered
 from anymc3d.models.vit_positions import PositionRule, resize_positions, rope_rotation, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -237,7 +238,7 @@ class VisionTransformer(CastWeights):
         self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps) if config.clip else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
-        self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
+        self._resized = Remembered(REMEMBERED_SIZES)
 
     @property
     def embed_dim(self) -> int:
@@ -308,21 +309,11 @@ class VisionTransformer(CastWeights):
         return torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """The table at this size, (1, 1 + rows * columns, D); remembered per size while the table does not change."""
+        """The table at this size, (1, 1 + rows * columns, D)."""
         table = self.pos_embed
-        wants_graph = table.requires_grad and torch.is_grad_enabled()
-        if wants_graph or torch.compiler.is_compiling():
+        if (table.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return self._resize(table, rows, columns)
-        remembered = self._resized.get((rows, columns))
-        if remembered is not None and remembered[0] is table and remembered[1] == table._version:
-            return remembered[2]
-        # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
-        with torch.inference_mode(False), torch.no_grad():
-            resized = self._resize(table, rows, columns)
-        if len(self._resized) >= REMEMBERED_SIZES:
-            self._resized.clear()
-        self._resized[rows, columns] = (table, table._version, resized)
-        return resized
+        return self._resized.get((rows, columns), table, lambda frozen: self._resize(frozen, rows, columns))
 
     def _resize(self, table: Tensor, rows: int, columns: int) -> Tensor:
         config = self.config
@@ -330,7 +321,7 @@ class VisionTransformer(CastWeights):
         return resize_positions(table, rows, columns, **rule)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._resized.clear()  # .to(), .half() and so on change the numbers behind the same parameter
+        self._resized.forget()
         return super()._apply(fn, recurse)
 
 

@@ -1,0 +1,33 @@
+"""What was made of a frozen parameter, kept while the parameter does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+
+class Remembered:
+    """Tensors by key. ``most``: of so many all are forgotten; None = of any number none."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._kept: dict[Hashable, tuple[Tensor, int, Tensor]] = {}
+
+    def get(self, key: Hashable, parameter: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``make`` makes of ``parameter``, without a graph; made anew when it is another one or has changed."""
+        found = self._kept.get(key)
+        if found is not None and found[0] is parameter and found[1] == parameter._version:
+            return found[2]
+        # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            made = make(parameter)
+        if self.most is not None and len(self._kept) >= self.most:
+            self._kept.clear()
+        self._kept[key] = (parameter, parameter._version, made)
+        return made
+
+    def forget(self) -> None:
+        """``.to()``, ``.half()`` and so on change the numbers behind the same parameter: call it then."""
+        self._kept.clear()
