@@ -26,13 +26,13 @@ def make(folder: Path) -> None:
 
     from anymc3d.config import LabelSettings, MethodSettings, ViewSettings
     from anymc3d.data.preprocess import CODE_VERSION
-    from anymc3d.ensembles import make_ensemble
     from anymc3d.models.backbones import card
     from anymc3d.models.classifier import VolumeClassifier
     from anymc3d.models.store import find_backbone
     from anymc3d.models.vit import random_vit
-    from anymc3d.plugin_card import BackboneRecord, PluginCard
     from anymc3d.plugins import load_plugin, save_plugin
+    from anymc3d.plugins.card import BackboneRecord, PluginCard
+    from anymc3d.plugins.ensemble import make_ensemble
 
     network = random_vit(card("dinov2-small").config)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "vit.safetensors")

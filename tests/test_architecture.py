@@ -28,11 +28,7 @@ LAYERS: list[set[str]] = [
     {"task_text", "task_file", "tensor_hash", "device", "data", "models", "evaluate", "pseudonyms", "page"},
     {
         "cost",
-        "plugin_card",
         "plugins",
-        "ensembles",
-        "calibrating",
-        "peft_folder",
         "size_leak",
         "evaluation",
         "segmenters",

@@ -158,7 +158,7 @@ def test_every_name_of_the_tables_is_described():
 
 
 def test_every_key_of_a_plugin_is_described():
-    from anymc3d.plugin_card import BackboneRecord, Member, PluginCard
+    from anymc3d.plugins.card import BackboneRecord, Member, PluginCard
 
     text = doc("plugin-format.md")
     for cls in (PluginCard, BackboneRecord, Member):

@@ -28,8 +28,8 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
-from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.plugins.card import PluginCard
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.types import Status
 

@@ -7,12 +7,12 @@ import torch
 
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.data.dataset import CaseScans
-from anymc3d.ensembles import make_ensemble
 from anymc3d.errors import UsageError
 from anymc3d.explain.heat import FUSED, explain_case, mean_maps, unit
 from anymc3d.explain.methods import METHODS
 from anymc3d.explain.patch_maps import MapRequest
 from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.predict import load, study_case
 
 ATTENTION = tuple(name for name, method in METHODS.items() if method.attention)

@@ -14,7 +14,6 @@ from torch import nn
 
 from anymc3d.cli.main import main
 from anymc3d.config import LabelSettings, MethodSettings, TrainSettings, ViewSettings
-from anymc3d.ensembles import make_ensemble
 from anymc3d.errors import BackboneError, PluginError
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import build_classifier
@@ -28,6 +27,7 @@ from anymc3d.models.zoo.resnet import resnet18_3d
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.models.zoo.volumes import Sizes
 from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.predict import Predictor, load
 from anymc3d.tables import read_table
 from anymc3d.task_file import read_task

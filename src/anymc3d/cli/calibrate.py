@@ -11,9 +11,9 @@ from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
-    from anymc3d.calibrating import Recalibrated, ScoredCases
     from anymc3d.evaluate.strategies import Score
     from anymc3d.plugins import Plugin
+    from anymc3d.plugins.recalibrate import Recalibrated, ScoredCases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
                 f"--{option}: only with -o; the figure compares set strategies, fitted on the val rows alone"
             )
     _check_figure(args)
-    from anymc3d.calibrating import read_scored
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
+    from anymc3d.plugins.recalibrate import read_scored
 
     plugin = load_plugin(args.plugin)
     cases = read_scored(plugin, args.predictions, args.manifest, chosen_pseudonyms(args, []))
@@ -95,8 +95,8 @@ def _check_figure(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
-    from anymc3d.calibrating import choose_cases, read_pooled, recalibrate
     from anymc3d.cli.new_plugin import write_new
+    from anymc3d.plugins.recalibrate import choose_cases, read_pooled, recalibrate
 
     chosen, split, warnings = choose_cases(cases, args.split)
     pooled = None if args.pooled is None else read_pooled(plugin.card.labels, args.pooled, args.manifest)

@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     """Make one artefact out of several plugins."""
     from anymc3d.cli.main import print_json
     from anymc3d.cli.new_plugin import write_new
-    from anymc3d.ensembles import make_ensemble, warnings_of
     from anymc3d.plugins import load_plugin
+    from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 
     plugins = [load_plugin(path) for path in args.plugins]
     card, tensors = make_ensemble(plugins, name=args.name, sources=[str(path) for path in args.plugins])

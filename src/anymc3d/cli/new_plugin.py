@@ -11,7 +11,7 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from anymc3d.plugin_card import PluginCard
+    from anymc3d.plugins.card import PluginCard
 
 
 def write_new(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anymc3d.plugin_card import PluginCard
     from anymc3d.plugins import Plugin
+    from anymc3d.plugins.card import PluginCard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,8 +170,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
-    from anymc3d.peft_folder import export_peft
     from anymc3d.plugins import load_plugin
+    from anymc3d.plugins.peft import export_peft
 
     folders = export_peft(load_plugin(args.plugin), args.out)
     if args.json:
@@ -183,8 +183,8 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
-    from anymc3d.peft_folder import import_peft
     from anymc3d.plugins import save_plugin
+    from anymc3d.plugins.peft import import_peft
 
     card, tensors = import_peft(args.folder)
     save_plugin(args.out, card, tensors)

@@ -30,7 +30,7 @@ from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat, grey_window
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.folders import claim, locked
-from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins.card import PluginCard
 from anymc3d.predict import Predictor, fault_of
 from anymc3d.tables import write_table
 from anymc3d.version import __version__

@@ -23,7 +23,7 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.explain.methods import DEFAULTS, METHODS, check_backbone, check_method, has_attention, methods_of
 from anymc3d.explain.patch_maps import MapKey, MapRequest, patch_maps
 from anymc3d.models.classifier import PackedSlices
-from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins.card import PluginCard
 from anymc3d.predict import Prediction, Predictor, Resident
 
 FUSED = "fused"

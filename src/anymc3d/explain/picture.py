@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anymc3d import atomic
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.explain.heat import Heat
-from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins.card import PluginCard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

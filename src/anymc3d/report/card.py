@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from anymc3d.config import ViewSettings
 from anymc3d.page.document import paragraph, section, table
-from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins.card import PluginCard
 from anymc3d.report.figures import metric_tables
 
 

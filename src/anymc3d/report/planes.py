@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.explain.heat import Heat
 from anymc3d.explain.picture import HEAT_COLOURS, OPACITY, PLANES, grey_window, plane_of
-from anymc3d.plugin_card import PluginCard
+from anymc3d.plugins.card import PluginCard
 from anymc3d.report.volumes import Grey, Reduced, grey_values, jpeg
 
 PICTURE_PIXELS, HEAT_PIXELS = 224, 128

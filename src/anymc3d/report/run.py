@@ -20,8 +20,8 @@ from anymc3d.evaluate.study import StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluation import CURVES, METRICS, RECORD, draw, read_labels
-from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.plugins.card import PluginCard
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
 from anymc3d.report.heated import Heater

@@ -20,8 +20,8 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
-from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin
+from anymc3d.plugins.card import PluginCard
 from anymc3d.predict import Predictor
 
 DIRECTIONS = {"axial": "from feet to head", "coronal": "from back to front", "sagittal": "from left to right"}

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.calibrating import read_pooled
 from anymc3d.cohort import predict_cohort
 from anymc3d.config import TaskSettings
 from anymc3d.data.case import Case
@@ -33,6 +32,7 @@ from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_row
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.folders import claim, locked
 from anymc3d.plugins import load_plugin
+from anymc3d.plugins.recalibrate import read_pooled
 from anymc3d.predict import Predictor
 from anymc3d.tables import write_table
 from anymc3d.task_file import task_to_dict

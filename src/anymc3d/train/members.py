@@ -19,12 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d import atomic
-from anymc3d.calibrating import scored_cases
 from anymc3d.config import TaskSettings
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, write_manifest
 from anymc3d.device import choose_device
-from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.outputs import prediction_columns
@@ -33,6 +31,8 @@ from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.evaluation import read_labels
 from anymc3d.folders import claim, locked
 from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
+from anymc3d.plugins.ensemble import make_ensemble, warnings_of
+from anymc3d.plugins.recalibrate import scored_cases
 from anymc3d.tables import read_table, write_table
 from anymc3d.task_file import task_to_dict
 from anymc3d.train.fit import fit

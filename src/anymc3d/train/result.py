@@ -28,8 +28,8 @@ from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, 
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM
-from anymc3d.plugin_card import BackboneRecord, PluginCard
 from anymc3d.plugins import save_plugin, stored, without_decoders
+from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.segmenters.store import portable
 from anymc3d.tables import write_table
 from anymc3d.train.cost import parameter_counts

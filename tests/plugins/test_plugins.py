@@ -15,8 +15,9 @@ from anymc3d.models.backbones import card as backbone_card
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import empty_vit, random_vit
-from anymc3d.peft_folder import export_peft, import_peft
-from anymc3d.plugins import HEADER_KEY, load_plugin, save_plugin
+from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.file import HEADER_KEY
+from anymc3d.plugins.peft import export_peft, import_peft
 from anymc3d.settings_dict import to_plain
 
 

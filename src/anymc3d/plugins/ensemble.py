@@ -15,8 +15,9 @@ from torch import Tensor
 from anymc3d.errors import PluginError, ProblemsError, UsageError
 from anymc3d.evaluate.calibration import MIN_OUTCOMES
 from anymc3d.evaluate.task_calibration import HALF
-from anymc3d.plugin_card import Member, PluginCard, member_differences
-from anymc3d.plugins import MEMBER_PREFIX, Plugin
+from anymc3d.plugins import Plugin
+from anymc3d.plugins.card import Member, PluginCard, member_differences
+from anymc3d.plugins.file import MEMBER_PREFIX
 
 _SHOWN = 4
 _NUM_SCANS = "num_scans"

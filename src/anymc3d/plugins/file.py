@@ -3,7 +3,7 @@
 Tensors (METHODS 1.10): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
 ``head.weight``, ``head.bias``; where the decoder was kept ``decoder.<view>.<path>``; of a baseline (a network of the
 zoo) ``network.<view>.<path>``, in single precision; in an ensemble each name begins with ``member.<i>.``. Header key
-``anymc3d``: a JSON object, see :class:`anymc3d.plugin_card.PluginCard`. A plugin never holds the backbone, a path, a
+``anymc3d``: a JSON object, see :class:`anymc3d.plugins.card.PluginCard`. A plugin never holds the backbone, a path, a
 case id or a patient; it names its backbone by fingerprint. A baseline has none: its file holds all its weights.
 """
 
@@ -21,23 +21,8 @@ from torch import Tensor, nn
 from anymc3d import atomic
 from anymc3d.errors import PluginError
 from anymc3d.models.build import Classifier, build_classifier
-from anymc3d.plugin_card import BackboneRecord, Member, PluginCard, card_to_json, read_card
+from anymc3d.plugins.card import PluginCard, card_to_json, read_card
 from anymc3d.tensor_hash import tensors_hash
-
-__all__ = [
-    "BackboneRecord",
-    "Member",
-    "Plugin",
-    "PluginCard",
-    "card_to_json",
-    "load_plugin",
-    "plugin_bytes",
-    "read_card",
-    "save_plugin",
-    "stored",
-    "to_half",
-    "without_decoders",
-]
 
 HEADER_KEY = "anymc3d"
 MAX_FILE_BYTES = 256 * 1024 * 1024

@@ -30,8 +30,8 @@ from anymc3d.evaluate.task_calibration import (
 )
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.evaluation import read_labels
-from anymc3d.plugin_card import PluginCard
 from anymc3d.plugins import Plugin
+from anymc3d.plugins.card import PluginCard
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.tables import read_table
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy import special
 
-from anymc3d.calibrating import choose_cases, read_scored, recalibrate
 from anymc3d.cli.main import main
 from anymc3d.config import LabelSettings
-from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate import metrics, outputs
 from anymc3d.evaluate.calibration import Calibration
-from anymc3d.plugins import HEADER_KEY, load_plugin, save_plugin
+from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.ensemble import make_ensemble, warnings_of
+from anymc3d.plugins.file import HEADER_KEY
+from anymc3d.plugins.recalibrate import choose_cases, read_scored, recalibrate
 from anymc3d.predict import load
 from anymc3d.settings_dict import to_plain
 from anymc3d.tables import read_table, write_table

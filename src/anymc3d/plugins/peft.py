@@ -17,7 +17,8 @@ from torch import Tensor
 
 from anymc3d import atomic
 from anymc3d.errors import PluginError
-from anymc3d.plugins import HEADER_KEY, Plugin, PluginCard, card_to_json, read_card, to_half
+from anymc3d.plugins import Plugin, PluginCard, card_to_json, read_card, to_half
+from anymc3d.plugins.file import HEADER_KEY
 
 REST = "anymc3d.safetensors"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

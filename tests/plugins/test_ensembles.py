@@ -12,15 +12,15 @@ from scipy import special
 import anymc3d
 from anymc3d.cohort import predict_cohort
 from anymc3d.data.manifest import read_manifest
-from anymc3d.ensembles import make_ensemble, warnings_of
 from anymc3d.errors import PluginError, ProblemsError, UsageError
 from anymc3d.evaluate.calibration import Calibration
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import VisionTransformer
-from anymc3d.peft_folder import export_peft
 from anymc3d.plugins import load_plugin, plugin_bytes, save_plugin
+from anymc3d.plugins.ensemble import make_ensemble, warnings_of
+from anymc3d.plugins.peft import export_peft
 from anymc3d.predict import load
 from anymc3d.tables import read_table
 
@@ -247,7 +247,7 @@ def test_a_scan_unlike_any_members_training_is_warned_of_once(journey, ensemble,
     ],
 )
 def test_the_default_name_is_what_members_share_and_never_that_of_one(names, expected):
-    from anymc3d.ensembles import _default_name
+    from anymc3d.plugins.ensemble import _default_name
 
     assert _default_name(names) == expected
 
