@@ -105,7 +105,7 @@ def predict_cohort(
 def _write_cost(path: Path, device: torch.device, spent: Sequence[Mapping[str, float | None]], note: str) -> None:
     """What a case cost, from its files to the answers of all plugins; the cases of earlier runs in ``OUT`` included."""
     seconds = sum(case["seconds"] for case in spent)
-    joules = reduce(added, (case["joules"] for case in spent), 0.0)
+    joules = reduce(added, (case["joules"] for case in spent)) if spent else None
     found = {
         "cases": len(spent),
         "predict_seconds": round(seconds, 4),

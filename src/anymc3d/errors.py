@@ -58,6 +58,10 @@ class BackboneError(AnyMC3DError):
     """Backbone weights are missing, damaged or not the expected ones."""
 
 
+class UnknownLayoutError(BackboneError):
+    """A weights file names its tensors as no backbone that is known."""
+
+
 class PluginError(AnyMC3DError):
     """A plugin file is damaged, or does not fit what it is used with."""
 

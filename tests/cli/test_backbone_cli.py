@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from anymc3d.cli.backbone import add_arguments, run
@@ -100,3 +101,12 @@ def test_parsing_and_help_import_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_file_of_no_known_network_is_told_all_that_are_and_its_structure(tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(4, 3, 3, 3)}, tmp_path / "own.safetensors")
+    with pytest.raises(BackboneError) as caught:
+        call("import", str(tmp_path / "own.safetensors"))
+    said = str(caught.value)
+    assert "own.safetensors: not a known layout of backbone weights" in said and "structure layout:" in said
+    assert "nor weights of a network to compare with" in said and "(efficientnetv2-s)" in said and "\n" not in said

@@ -39,6 +39,16 @@ def test_packages_are_added_up_and_their_parts_and_the_platform_are_not(powercap
     assert "processor packages" in meter.note
 
 
+def test_a_counter_that_starts_again_several_times_is_read_in_between(powercap):
+    """At 280 W a counter of 65.5 kJ starts again every 234 s; validation and steps read it more often than that."""
+    counter, most = zone(powercap, "intel-rapl:0", "package-0", 0, most=65_532_000_000), 65_532_000_000
+    meter = energy.meter_of(CPU)
+    for seconds in range(100, 3001, 100):
+        counter.write_text(str(seconds * 280_000_000 % most))
+        meter.read()
+    assert meter.take() == pytest.approx(840_000)
+
+
 def test_a_counter_that_started_again_goes_on(powercap):
     counter = zone(powercap, "intel-rapl:0", "package-0", 90_000_000, most=100_000_000)
     meter = energy.meter_of(CPU)

@@ -196,11 +196,11 @@ REFUSED = [
     (["method=resnet18-3d", "train.batch_size=1"], "batch norm needs two values of a channel or more in training"),
     (
         ["method=resnet18-3d", "segmentation=nnunet"],
-        "segmentation: method resnet18-3d learns from no masks; those that do: anymc3d, rsna2023-coat",
+        "segmentation: method resnet18-3d learns from no masks; with segmentation: own do rsna2023-coat",
     ),
     (
         ["method=medicalnet-full", "views.image.normalise=window", "views.image.windows=[[0, 1], [0, 2], [0, 3]]"],
-        "views.image.windows: method medicalnet-full takes 1 channels, got 3 windows",
+        "views.image.windows: method medicalnet-full takes 1 channel, got 3 windows",
     ),
 ]
 

@@ -1,6 +1,7 @@
 """What a run cost: counted from the modules, added up over a resumed run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_run_says_its_parameters_seconds_and_memory(journey):
     assert plugin.card.training["total_parameters"] == own + frozen
     seconds = sum(float(row["seconds"]) for row in read_table(journey.run / "log.csv"))
     assert found["train_seconds"] == pytest.approx(seconds, abs=0.01)
-    assert found["train_seconds_per_volume"] == pytest.approx(seconds / (2 * 10), abs=1e-3)
+    assert 0 < found["train_seconds_per_volume"] < seconds / (2 * 10), "of the steps, without validation"
     assert 2**20 < found["peak_memory_bytes"] < 2**40
     assert 2**10 < found["memory_per_volume_bytes"] < found["peak_memory_bytes"]
     assert (found["energy_joules"] is None) == found["energy_note"].startswith("not measured")
@@ -50,6 +51,9 @@ class Played(EnergyMeter):
 
     def __init__(self):
         super().__init__((), "by the counters of a test, of all that ran on it meanwhile")
+
+    def read(self):
+        """Nothing: what is taken is always the same."""
 
     def take(self):
         return 2.5
@@ -90,6 +94,7 @@ def test_a_resumed_run_adds_to_what_was_spent_before(journey, tmp_path, monkeypa
     fit(task, tmp_path / "run", device="cpu", quiet=True)
     found = json.loads((tmp_path / "run" / "cost.json").read_text())
     assert found["train_seconds"] == 500.0, "five steps of 100 s; the lost third one was done again"
+    assert found["train_seconds_per_volume"] == 50.0
     assert found["peak_memory_bytes"] == 2**50
 
 
@@ -120,3 +125,16 @@ def test_memory_of_a_volume_is_that_of_its_slices_and_less_when_recomputed_or_fr
     assert found["half"] < 0.8 * found["plain"]
     assert found["recompute"] < 0.6 * found["plain"]
     assert found["frozen"] < 0.05 * found["plain"]
+
+
+def test_a_prediction_without_a_finished_case_has_no_energy_and_says_why(journey, tmp_path, monkeypatch):
+    monkeypatch.setattr("anymc3d.cohort.meter_of", lambda _: Played())
+    cases = [replace(case, images={"image": str(tmp_path / "gone.nii.gz")}) for case in _cases(journey)[:2]]
+    predict_cohort(load(journey.plugin), cases, tmp_path / "out", quiet=True)
+    found = json.loads((tmp_path / "out" / "cost.json").read_text())
+    assert (found["cases"], found["energy_joules"], found["predict_seconds_per_volume"]) == (0, None, None)
+    assert found["energy_note"].startswith("not measured")
+
+
+def _cases(journey):
+    return read_manifest(journey.data / "manifest.csv").cases

@@ -9,6 +9,7 @@ import torch
 
 from anymc3d.cli.main import main
 from anymc3d.config import TrainSettings
+from anymc3d.errors import ManifestError
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
@@ -54,6 +55,7 @@ NARROW = {
     "rsna2024-efficientnet": lambda k, c, g: rsna2024_efficientnet(k, c, g, encoder=encoder()),
     "deepcntd": deepcntd,
 }
+RATES = ("train.lora_lr=0.0001", "train.head_lr=0.001")
 ON_MASKS = ("rsna2023-efficientnet", "rsna2024-efficientnet", "deepcntd")
 
 
@@ -72,8 +74,10 @@ def masked(tmp_path_factory):
 
 
 def train(folder, run, name, decoder, *overrides, **settings):
+    if name == "deepcntd" and decoder == "own":
+        settings["classes"] = list(LABELS)
     (folder / f"{run}.yaml").write_text(masked_task(decoder, **settings))
-    words = (f"method={name}", "method.weights=random", "train.lora_lr=0.0001", "train.head_lr=0.001", *overrides)
+    words = (f"method={name}", "method.weights=random", *RATES, *overrides)
     return load_plugin(fit(read_task(folder / f"{run}.yaml", words), folder / run, device="cpu", quiet=True))
 
 
@@ -122,7 +126,7 @@ def test_C1_a_run_stopped_in_a_step_ends_bit_identical(masked, monkeypatch, name
 REFUSED = [
     (
         ["method=rsna2022", "segmentation=own"],
-        "method rsna2022 learns from no masks; those that do: anymc3d, rsna2023-coat",
+        "method rsna2022 learns from no masks; with segmentation: own do rsna2023-coat",
     ),
     (["segmentation=own"], "segmentation: own is for networks such as method: rsna2023-coat; anymc3d has nnunet, eomt"),
     (["method=rsna2023-coat", "segmentation=eomt-2d"], "eomt-2d is AnyMC3D's; method rsna2023-coat has its own"),
@@ -132,7 +136,11 @@ REFUSED = [
         ["method=rsna2023-coat", "segmentation=own", "labels.kind=multiclass", "labels.classes=['0', '1', '2']"],
         "a multiclass task has no such class; use ordinal",
     ),
-    (["method=deepcntd", "method.weights=random", "segmentation=own"], "none of 10 has one"),
+    (["method=deepcntd", "segmentation=own"], "must be named in this order, those that nobody looked for too"),
+    (
+        ["method=deepcntd", "method.weights=random", "segmentation.decoder=own", "segmentation.classes=[3]"],
+        "none of 10 has one",
+    ),
 ]
 
 
@@ -204,7 +212,7 @@ def test_a_lesson_answers_as_the_classifier_does_also_where_views_are_missing(na
 def test_the_answers_of_views_share_the_weight_of_their_case():
     own = classifier("rsna2022", ("a", "b"))
     answers = learn(own, {"a": packed((4, 0, 4)), "b": packed((5, 3, 0))}, Encoding()).answers
-    assert answers.logits.shape[0] == 4 + 4 + 5 + 3
+    assert answers.logits.shape[0] == 4 + 4 + 5 + 3, "every slice of every view"
     weights = torch.zeros(3).index_add(0, answers.case, answers.weight)
     assert weights.tolist() == pytest.approx([1, 1, 1])
 
@@ -213,12 +221,38 @@ def test_2024_trains_the_mean_of_its_views_and_each_of_them_by_a_tenth():
     own = classifier("rsna2024-efficientnet", ("a", "b"))
     batch = {"a": packed((4, 0)), "b": packed((5, 3))}
     lesson = learn(own, batch, Encoding())
-    assert lesson.answers.case.tolist() == [0, 1, 0, 0, 1]
-    assert lesson.answers.weight.tolist() == pytest.approx([1, 1, 0.05, 0.05, 0.1])
-    torch.testing.assert_close(lesson.answers.logits[:2], lesson.logits)
-    torch.testing.assert_close(lesson.answers.logits[2:4].mean(dim=0), lesson.logits[0])
+    answers = lesson.answers
+    assert answers.case.tolist() == [0, 1, 0, 0, 1]
+    assert answers.weight.tolist() == pytest.approx([1, 1, 0.05, 0.05, 0.1])
+    torch.testing.assert_close(answers.logits[:2], lesson.logits)
+    torch.testing.assert_close(answers.logits[[2, 3]].mean(dim=0), lesson.logits[0])
     single = learn(classifier("rsna2024-efficientnet"), {"image": packed((4, 2))}, Encoding()).answers
     assert single.weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["rsna2023-efficientnet", "deepcntd"])
+def test_without_masks_the_mean_of_the_views_is_trained_as_it_answers(name):
+    own = classifier(name, ("a", "b"))
+    lesson = learn(own, {"a": packed((4, 0, 4)), "b": packed((5, 3, 0))}, Encoding())
+    assert lesson.answers.case.tolist() == [0, 1, 2] and lesson.answers.weight.tolist() == [1, 1, 1]
+    torch.testing.assert_close(lesson.answers.logits, lesson.logits)
+
+
+def test_a_case_with_a_mask_in_one_view_is_trained_on_its_triplets_there_and_on_the_answer_of_the_other():
+    own = classifier("rsna2023-efficientnet", ("a", "b"), num_structures=1)
+    mask = MaskTarget(torch.ones(6, 20, 24, dtype=torch.uint8), (1,))
+    batch = {"a": packed((6, 3), (mask, None)), "b": packed((3, 3), (None, None))}
+    lesson = learn(own, batch, Encoding())
+    assert lesson.answers.case.tolist() == [0, 0, 0, 1], "two triplets and the other view; the case without a mask"
+    assert lesson.answers.weight.tolist() == pytest.approx([0.25, 0.25, 0.5, 1])
+    torch.testing.assert_close(lesson.answers.logits[3], lesson.logits[1])
+    alone = own.networks["b"](*own_volume(own, "b", batch["b"]))
+    torch.testing.assert_close(lesson.answers.logits[2], alone[0])
+
+
+def own_volume(own, view, packed_slices):
+    ((_, volume, mask),) = own.volumes(view, packed_slices)
+    return volume, mask
 
 
 def test_the_loss_of_a_cases_masks_is_the_mean_over_its_views():
@@ -254,3 +288,19 @@ def test_a_batch_without_a_known_label_costs_nothing():
     answers = Answers.of_cases(torch.randn(2, 2, requires_grad=True))
     found = loss_of_answers(LOSS, answers, torch.full((2, 1), float("nan")))
     assert (found.count, found.total.item()) == (0, 0.0)
+
+
+def test_a_structure_that_nobody_looked_for_keeps_its_place(masked, tmp_path, capsys):
+    """DeepCNTD draws twelve things in a fixed order: labels 1 and 2 stand for two that no mask_classes names."""
+    for name in ("scans", "masks"):
+        (tmp_path / name).symlink_to(masked / name)
+    header, *rows = (masked / "manifest.csv").read_text().splitlines()
+    looked = [f"{row},{'' if row.endswith(',') else '3 7'}" for row in rows]
+    (tmp_path / "manifest.csv").write_text("\n".join([f"{header},mask_classes", *looked]) + "\n")
+    (tmp_path / "task.yaml").write_text(masked_task("own", classes=[1, 2, 3, 7]))
+    words = ("method=deepcntd", "method.weights=random", "train.epochs=1", *RATES)
+    plugin = load_plugin(fit(read_task(tmp_path / "task.yaml", words), tmp_path / "run", device="cpu", quiet=True))
+    assert plugin.card.segmentation.classes == (1, 2, 3, 7)
+    (tmp_path / "manifest.csv").write_text((masked / "manifest.csv").read_text())
+    with pytest.raises(ManifestError, match="no training mask holds label 1"):
+        fit(read_task(tmp_path / "task.yaml", words), tmp_path / "other", device="cpu", quiet=True)

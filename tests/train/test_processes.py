@@ -181,3 +181,24 @@ def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, tmp_pa
     process = start(tmp_path / "task.yaml", tmp_path / "run", "data.fractions=[0.6,0.4,0.0]")
     assert process.wait(200) != 0
     assert [name for name in bad if f"'{name}'" in said(tmp_path / "run")] == bad
+
+
+SUMMING = """
+import torch, torch.distributed as dist
+from torch import nn
+from anymc3d.train.processes import join, leave
+processes = join(torch.device("cpu"))
+both, one, none = (nn.Parameter(torch.ones(2)) for _ in range(3))
+both.grad = torch.full((2,), 1.0 + processes.rank)
+one.grad = torch.full((2,), 5.0) if processes.rank else None
+processes.sum_gradients([both, one, none])
+print(both.grad.tolist(), one.grad.tolist(), none.grad, flush=True)
+leave()
+"""
+
+
+def test_a_parameter_without_a_gradient_anywhere_keeps_none_so_that_the_optimiser_leaves_it_alone():
+    """In one process it would be skipped; with zeros AdamW would let it decay."""
+    for process in without_torchrun(["-c", SUMMING], subprocess.PIPE):
+        out, error = process.communicate(timeout=120)
+        assert out.strip() == "[3.0, 3.0] [5.0, 5.0] None", error

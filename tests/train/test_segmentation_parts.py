@@ -12,10 +12,11 @@ from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.vit import ViTConfig, random_vit
+from anymc3d.models.zoo.objective import Branch
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.draws import Visit
 from anymc3d.train.processes import Processes
-from anymc3d.train.segmentation import MaskSource, Segmentation, dice_of, mean_dice
+from anymc3d.train.segmentation import MaskSource, Segmentation, dice_of, masked_positions, mean_dice
 
 ENCODING = Encoding(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 VIEWS = {"a": ViewSettings(size=(28, 28, 3)), "b": ViewSettings(size=(14, 28, 4))}
@@ -118,13 +119,24 @@ def test_the_loss_of_a_case_is_the_mean_over_its_views(parts):
 
 def test_the_factor_makes_the_step_the_mean_over_labels_plus_lambda_times_the_mean_over_masked_cases():
     targets = np.array([[0.0, 1.0], [1.0, np.nan], [np.nan, 1.0]])
+    decoders = dict.fromkeys(VIEWS, torch.nn.Identity())
     batches = [
         ([Visit(0), Visit(1)], loader().load([Visit(0), Visit(1)], 0)),
         ([Visit(2)], loader().load([Visit(2)], 0)),
     ]
-    assert Segmentation(0.5, 2, 0).factor(batches, targets, Processes()) == 0.5 * 4 / 2
+    assert Segmentation(0.5, 2, 0).factor(batches, targets, decoders, Processes()) == 0.5 * 4 / 2
     none = [([Visit(1)], loader().load([Visit(1)], 0))]
-    assert Segmentation(0.5, 2, 0).factor(none, targets, Processes()) == 0.0
+    assert Segmentation(0.5, 2, 0).factor(none, targets, decoders, Processes()) == 0.0
+
+
+def test_masks_that_a_branch_learns_nothing_from_are_not_counted():
+    class Deaf(Branch):
+        def learns_from(self, target):
+            return False
+
+    batch = loader().load([Visit(0)], 0)
+    decoders = {view: Deaf(2) if view == "a" else torch.nn.Identity() for view in VIEWS}
+    assert masked_positions(batch, decoders) == {"a": [], "b": [0]}
 
 
 def test_dice_is_counted_where_there_is_something_and_averaged_over_structures():

@@ -162,3 +162,34 @@ def test_old_run_folders_go_on_as_they_were(masked):
     task = read_task(masked / "plain.yaml")
     start = SimpleNamespace(record=lambda task: {})
     assert _identity(task, load_study(task), start)["settings"]["segmentation"] == "none"
+
+
+def test_a_run_whose_masks_have_changed_is_not_resumed(masked, tmp_path, monkeypatch, capsys):
+    """Stopped in its first epoch; then one mask is emptied under its old name, and then left out of the manifest."""
+    spoilt(masked, tmp_path, lambda labels, affine: (labels, affine))
+    (tmp_path / "task.yaml").write_text(masked_task("nnunet"))
+    words = ["train", str(tmp_path / "task.yaml"), "-o", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
+    words.append("data.fractions=[0.7,0.3,0.0]")
+    with monkeypatch.context() as patch:
+        patch.setattr("anymc3d.train.loop.SAVE_EVERY_S", -1.0)
+        patch.setattr("anymc3d.train.loop.validate", _stop)
+        assert main(words) == 75
+    image = nib.load(tmp_path / "masks/case01.nii.gz")
+    kept = (tmp_path / "masks/case01.nii.gz").read_bytes()
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), tmp_path / "masks/case01.nii.gz")
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "scans or masks of this run have changed since it began" in capsys.readouterr().err
+    (tmp_path / "masks/case01.nii.gz").write_bytes(kept)
+    manifest = (tmp_path / "manifest.csv").read_text()
+    (tmp_path / "manifest.csv").write_text(manifest.replace("masks/case01.nii.gz", ""))
+    assert main(words) == 2
+    assert "was made by a training run with other settings: cases was" in capsys.readouterr().err
+    (tmp_path / "manifest.csv").write_text(manifest)
+    assert main(words) == 0
+    (tmp_path / "manifest.csv").write_text(manifest.replace("masks/case01.nii.gz", ""))
+    assert main(words) == 2, "also when it is finished"
+
+
+def _stop(*_):
+    raise KeyboardInterrupt

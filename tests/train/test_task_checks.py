@@ -5,6 +5,7 @@ import pytest
 from anymc3d.errors import AnyMC3DError, ManifestError, TaskFileError
 from anymc3d.task_file import read_task
 from anymc3d.train.fit import fit
+from anymc3d.train.task_checks import unused
 
 TASK = """\
 format: 1
@@ -67,3 +68,21 @@ def test_three_windows_leave_no_channel_for_neighbours(task):
             "views.image.normalise=window",
             "views.image.windows=[[0, 1], [0, 2], [0, 3]]",
         )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], []),
+        (["segmentation.lr=0.1", "segmentation.weight=2"], ["segmentation.weight", "segmentation.lr"]),
+        (["segmentation.decoder=nnunet", "segmentation.lr=0.1"], []),
+        (["method=deepcntd", "segmentation.decoder=own", "segmentation.lr=0.1"], ["segmentation.lr"]),
+        (["method=rsna2023-coat", "segmentation.decoder=own", "segmentation.lr=0.1"], []),
+        (
+            ["method=rsna2023-coat", "segmentation.decoder=own", "segmentation.queries=9", "fusion=mean"],
+            ["fusion", "segmentation.queries"],
+        ),
+    ],
+)
+def test_settings_that_say_nothing_are_named(task, overrides, expected):
+    assert unused(task(*overrides)) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from anymc3d.errors import AnyMC3DError, ProblemsError
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.task_file import task_to_dict
 from anymc3d.train.start import find_start
-from anymc3d.train.study import Study, check_splits, load_study
+from anymc3d.train.study import Study, cases_hash, check_splits, load_study
 
 DATA, JOBS = "data", "jobs"
 
@@ -37,14 +36,6 @@ class Cohort:
         cases = [self.study.manifest.cases[index] for index in self.chosen]
         splits = [self.study.splits[index] for index in self.chosen]
         write_manifest(self.path, self.study.manifest, {"split": splits}, cases=cases)
-
-    @property
-    def cases_hash(self) -> str:
-        lines = [
-            f"{case.id}|{case.patient}|{self.study.splits[index]}|{self.study.targets[index].tolist()}"
-            for index, case in ((index, self.study.manifest.cases[index]) for index in self.chosen)
-        ]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def prepare_jobs(plan: Plan, out: Path) -> tuple[list[Cohort], list[Job]]:
@@ -82,7 +73,9 @@ def _jobs(plan: Plan, task: str, cohort: Cohort, out: Path) -> Iterator[Job]:
                 train_cases=cohort.train_cases,
                 folder=out / JOBS / f"{task}_{method}_n{cohort.train_cases}_seed{seed}",
                 manifest=cohort.path,
-                cases_hash=cohort.cases_hash,
+                cases_hash=cases_hash(
+                    cohort.study, cohort.chosen, masks=any(trial.task.segmentation.is_on for trial in trials)
+                ),
                 trials=tuple(trials),
                 severity=plan.settings.severity.get(task),
             )

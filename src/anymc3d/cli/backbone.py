@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.errors import BackboneError
+from anymc3d.errors import BackboneError, UnknownLayoutError
 
 if TYPE_CHECKING:
     from anymc3d.models.backbones import BackboneCard
@@ -94,12 +94,17 @@ def _get(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _import(args: argparse.Namespace) -> dict[str, Any]:
-    from anymc3d.cli.backbone_networks import import_network_file
+    from anymc3d.cli.backbone_networks import import_network_file, known_networks
     from anymc3d.models.backbones import BACKBONES
     from anymc3d.models.imports import import_backbone
 
     network = None if args.name in BACKBONES else import_network_file(args.path, args.name)
-    return network or _stored(import_backbone(args.path, args.name))
+    if network is not None:
+        return network
+    try:
+        return _stored(import_backbone(args.path, args.name))
+    except UnknownLayoutError as error:
+        raise BackboneError(f"{error}; {known_networks()}") from None
 
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:

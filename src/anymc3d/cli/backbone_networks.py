@@ -58,6 +58,14 @@ def import_network_file(path: Path, name: str | None) -> dict[str, Any] | None:
     }
 
 
+def known_networks() -> str:
+    """Which published weights of networks are taken besides, in half a sentence."""
+    from anymc3d.models.zoo.published_table import PUBLISHED
+
+    titles = ", ".join(f"{published.title} ({name})" for name, published in PUBLISHED.items())
+    return f"nor weights of a network to compare with: {titles}"
+
+
 def network_verdicts(target: str | None) -> list[dict[str, Any]]:
     """The verdict on one stored network (none if it has another name), or on all of them."""
     from anymc3d.models.zoo.network_store import stored_network_names, verify_network

@@ -40,18 +40,20 @@ class EnergyMeter:
 
     def __init__(self, counters: Sequence[Counter], note: str) -> None:
         self.counters, self.note = tuple(counters), note
+        self._joules = 0.0
         self._last = self._readings()
 
-    def take(self) -> float | None:
-        """Joules since the last call, or since the meter was made; None where there is nothing to read.
-
-        Counters of processors start again after some minutes under load: call it more often than that.
-        """
+    def read(self) -> None:
+        """Look at the counters; a processor's may start again after some minutes, so do it in every step of work."""
         before, self._last = self._last, self._readings()
-        if not self._last or not before:
-            return None
-        steps = zip(self.counters, before, self._last, strict=True)
-        return sum(new - old if new >= old else new - old + (counter.wraps_at or 0.0) for counter, old, new in steps)
+        for counter, old, new in zip(self.counters, before, self._last, strict=True) if self._last else ():
+            self._joules += new - old if new >= old else new - old + (counter.wraps_at or 0.0)
+
+    def take(self) -> float | None:
+        """Joules since the last call, or since the meter was made; None where there is nothing to read."""
+        self.read()
+        joules, self._joules = self._joules, 0.0
+        return joules if self.counters else None
 
     def _readings(self) -> tuple[float, ...]:
         try:

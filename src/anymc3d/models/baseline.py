@@ -139,8 +139,9 @@ class BaselineClassifier(nn.Module):
             if LONE_VALUE not in str(error):
                 raise
             raise UsageError(
-                f"{self.entry.name}: batch norm needs two values of a channel or more in training, and a batch of "
-                f"{len(volume)} of {_by(volume)} gives one; take train.batch_size=2 or more, or larger volumes"
+                f"{self.entry.name}: batch norm needs two values of a channel or more in training, and a call with "
+                f"{len(volume)} of {_by(volume)} gives one; take larger slices or more of them (views.{view}.size), "
+                "the same number of slices for all cases, or a larger train.batch_size"
             ) from None
 
     def volumes(self, view: str, packed: PackedSlices) -> Iterator[tuple[list[int], Tensor, Tensor]]:

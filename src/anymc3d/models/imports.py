@@ -76,4 +76,4 @@ def read_brought(path: Path) -> tuple[BackboneConfig, dict[str, Tensor], str]:
         try:
             return *read_weights(converted), describe_unused(read_names(converted))
         except BackboneError as error:
-            raise BackboneError(str(error).replace(str(converted), str(path))) from error
+            raise type(error)(str(error).replace(str(converted), str(path))) from error

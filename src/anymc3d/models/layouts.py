@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from anymc3d.errors import BackboneError
+from anymc3d.errors import BackboneError, UnknownLayoutError
 from anymc3d.models import layouts_dino, layouts_siglip
 from anymc3d.models.backbone_protocol import BackboneConfig
+from anymc3d.models.fingerprint import layout_fingerprint
 from anymc3d.models.layout_rules import Layout, check_complete, rename, some
 from anymc3d.models.layouts_davit import DAVIT_LAYOUTS
 from anymc3d.models.layouts_dino import DINO_LAYOUTS, LOST_SOMETHING
@@ -53,7 +54,10 @@ def canonical_state(raw: Mapping[str, Tensor]) -> tuple[BackboneConfig, dict[str
     layout = find_layout(raw)
     if layout is None:
         known = ", ".join(layout.name for layout in LAYOUTS)
-        raise BackboneError(f"not a known layout of backbone weights (known: {known}); it holds {some(sorted(raw))}")
+        raise UnknownLayoutError(
+            f"not a known layout of backbone weights (known: {known}); it holds {some(sorted(raw))}, structure "
+            f"{layout_fingerprint(raw)}"
+        )
     config, tensors = layout.finish(*rename(raw, layout), layout.name)
     check_complete(tensors, config, layout.name)
     return config, tensors

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import Encoding, PackedSlices
-from anymc3d.models.zoo.objective import Answers, Lesson, Teaching, joined
+from anymc3d.models.decoders.interface import MaskTarget
+from anymc3d.models.zoo.objective import Answers, Branch, Lesson, Teaching, joined
 
 
 def teaches_itself(classifier: object) -> bool:
@@ -26,32 +27,39 @@ def teaches_itself(classifier: object) -> bool:
 
 
 def learn(classifier: BaselineClassifier, batch: Mapping[str, PackedSlices], encoding: Encoding) -> Lesson:
-    """What the networks of all views learn from a batch.
+    """What the networks of all views learn from a batch; every case has answers whose weights add up to 1.
 
-    The answers of a case's views share its weight; where the recipe gives views a weight of their own, the mean of
-    their answers is trained and each of them beside it. The loss of a case's masks is the mean over its views.
+    A case of which no view has answers of its own is trained on the mean of its views, which is the answer. Of others
+    each view has an equal share, with its own answers or with its logits. Where the recipe gives views a weight, their
+    logits are trained by it besides. The loss of a case's masks is the mean over its views.
 
     Raises:
         PluginError: a case has no slice in any view.
         UsageError: batch norm met one value alone.
     """
     there = classifier.views_there(batch)
-    shares = 1 / there.sum(dim=1)
-    parts, by_case, total = [], defaultdict(list), None
+    parts, whole, by_case = [], [], defaultdict(list)
     for column, view in enumerate(classifier.views):
         present = there[:, column].nonzero().flatten().tolist()
-        if not present:
-            continue
-        for positions, lesson in _of_view(classifier, view, batch[view], encoding, present):
-            parts.append(lesson.answers.moved(positions, shares[positions].tolist()))
+        for positions, lesson in _of_view(classifier, view, batch[view], encoding, present) if present else ():
+            parts.append(lesson.answers.moved(positions))
+            rest = sorted(set(range(len(positions))) - set(lesson.answers.case.tolist()))
+            whole.append((Answers.of_cases(lesson.logits).moved(positions), {positions[case] for case in rest}))
             for case, loss in lesson.mask_losses.items():
                 by_case[positions[case]].append(loss)
-            index = torch.tensor(positions, device=lesson.logits.device)
-            total = lesson.logits.new_zeros(len(there), lesson.logits.shape[1]) if total is None else total
-            total = total.index_add(0, index, lesson.logits)
-    mean = total * shares.to(total.device).unsqueeze(1)
+    views = joined([answers for answers, _ in whole])
+    mean = views.logits.new_zeros(len(there), views.logits.shape[1]).index_add(0, views.case, views.logits)
+    mean = mean / there.sum(dim=1, keepdim=True).to(mean.device)
+    own = joined(parts)
+    plain = sorted(set(range(len(there))) - set(own.case.tolist()))
+    shares = 1 / there.sum(dim=1)
+    lacking = [answers.only([case for case in cases if case not in plain]) for answers, cases in whole]
+    answers = joined([own.weighted(shares), joined(lacking).weighted(shares), Answers.of_cases(mean).only(plain)])
+    weight = classifier.entry.recipe.view_weight
+    if weight is not None and len(classifier.views) > 1:
+        answers = joined([answers, views.weighted(weight * shares)])
     losses = {case: torch.stack(found).mean() for case, found in by_case.items()}
-    return Lesson(_graded(classifier, mean), _trained(classifier, mean, joined(parts)), losses)
+    return Lesson(_graded(classifier, mean), replace(answers, logits=_graded(classifier, answers.logits)), losses)
 
 
 def _of_view(
@@ -63,7 +71,7 @@ def _of_view(
     for cases, volume, real in classifier.volumes(view, packed):
         positions = [present[case] for case in cases]
         targets = [packed.masks[position] if packed.masks else None for position in positions]
-        masks = [target if target is not None and target.annotated else None for target in targets]
+        masks = [target if _is_learned(target, branch) else None for target in targets]
         with classifier.computing(view, volume, encoding.dtype):
             lesson = classifier.networks[view].lesson(volume, real, masks, branch)
         answers = replace(lesson.answers, logits=lesson.answers.logits.float())
@@ -72,13 +80,8 @@ def _of_view(
     return found
 
 
-def _trained(classifier: BaselineClassifier, mean: Tensor, answers: Answers) -> Answers:
-    """What is compared with the labels: the answers of the views, or their mean and each view beside it."""
-    weight = classifier.entry.recipe.view_weight
-    if weight is not None:
-        beside = replace(answers, weight=weight * answers.weight)
-        answers = Answers.of_cases(mean) if len(classifier.views) == 1 else joined([Answers.of_cases(mean), beside])
-    return replace(answers, logits=_graded(classifier, answers.logits))
+def _is_learned(target: MaskTarget | None, branch: Branch | None) -> bool:
+    return target is not None and branch is not None and branch.learns_from(target)
 
 
 def _graded(classifier: BaselineClassifier, logits: Tensor) -> Tensor:

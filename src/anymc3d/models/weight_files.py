@@ -67,7 +67,7 @@ def read_weights(path: Path) -> tuple[BackboneConfig, dict[str, Tensor]]:
         if path.is_dir() and (path / "config.json").is_file():
             check_settings(_read_settings(path / "config.json"), config)
     except BackboneError as error:
-        raise BackboneError(f"{file}: {error}") from error
+        raise type(error)(f"{file}: {error}") from error
     return config, tensors
 
 

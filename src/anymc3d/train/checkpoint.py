@@ -48,6 +48,8 @@ class TrainingState:
     best_score: float | None = None
     best_loss: float = math.inf
     """Validation loss of the best epoch; of epochs with the same score the one with the lower loss is kept."""
+    step_seconds: float = 0.0
+    """Spent on the steps of all finished epochs, without their validation."""
     seconds: float = 0.0
     """Spent on the running epoch when the state was saved."""
     peak_memory: int = 0

@@ -14,24 +14,25 @@ from anymc3d.train.run_folder import RunFolder
 
 
 def parameter_counts(parts: Parts) -> dict[str, int]:
-    """Numbers that are trained, and all that answering needs, the frozen backbone's among them."""
+    """Numbers that are trained, and all that answering needs: the frozen backbone's, and none of a decoder."""
     own = list(parts.classifier.parameters())
     frozen = [] if parts.backbone is None else list(parts.backbone.parameters())
+    decoder = sum(p.numel() for p in parts.classifier.decoder.parameters())
     return {
         "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
-        "total_parameters": sum(p.numel() for p in (*own, *frozen)),
+        "total_parameters": sum(p.numel() for p in (*own, *frozen)) - decoder,
     }
 
 
 def training_cost(parts: Parts, state: TrainingState) -> dict[str, Any]:
-    """What the run has cost so far. Seconds are of training and validation together, without reading the scans first;
-    a volume counts once for every epoch in which it was trained."""
+    """What the run has cost so far, without reading the scans first. ``train_seconds`` are of training and validation,
+    those per volume of training alone; a volume counts once for every epoch in which it was trained."""
     seconds = sum(row["seconds"] for row in state.history)
     volumes = state.epoch * len(parts.train)
     return {
         **parameter_counts(parts),
         "train_seconds": round(seconds, 2),
-        "train_seconds_per_volume": round(seconds / volumes, 4) if volumes else None,
+        "train_seconds_per_volume": round(state.step_seconds / volumes, 4) if volumes else None,
         "peak_memory_bytes": state.peak_memory,
         "memory_per_volume_bytes": state.memory_per_volume,
         **device_facts(parts.device),

@@ -6,6 +6,7 @@ The order of work is the order of the functions: cases, scans, parts, epochs, re
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from anymc3d import home
+from anymc3d import atomic, home
 from anymc3d.config import TaskSettings
 from anymc3d.cost.energy import ELSEWHERE, EnergyMeter, meter_of
 from anymc3d.cost.memory import forget_peak
@@ -25,7 +26,7 @@ from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters, prepare_all
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.device import choose_device, choose_dtype
-from anymc3d.errors import ManifestError
+from anymc3d.errors import ManifestError, RunFolderError
 from anymc3d.folders import claim, locked
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier, build_classifier
@@ -47,7 +48,7 @@ from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.segmentation import MaskSource, Segmentation, with_structures
 from anymc3d.train.start import Start, find_start, with_recipe
-from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
+from anymc3d.train.study import Study, cases_hash, leave_out, load_study, undefined_figures
 from anymc3d.train.task_checks import check_task, unused
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def fit(
         cache = Cache(home.cache_folder())
         wanted = study.indices("train") + study.indices("val")
         prepared = _prepare(study, wanted, task, cache, segmenters, processes, quiet)
+        processes.on_first(partial(_check_inputs, folder, prepared))
         study = leave_out(study, [i for i, case in prepared.items() if case.excluded], task.labels)
         if task.segmentation.is_on:
             task = with_structures(task, study, prepared)
@@ -120,15 +122,11 @@ def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, objec
     if not task.segmentation.is_on:
         settings["segmentation"] = "none"  # as runs before there were decoders have it
     settings["backbone"] = start.record(task)
-    cases = "\n".join(
-        f"{case.id}|{case.patient}|{split}|{row.tolist()}"
-        for case, split, row in zip(study.manifest.cases, study.splits, study.targets, strict=True)
-        if split != "test"
-    )
+    seen = [index for index, split in enumerate(study.splits) if split != "test"]
     return {
         "kind": "train",
         "settings": settings,
-        "cases": hashlib.sha256(cases.encode()).hexdigest(),
+        "cases": cases_hash(study, seen, masks=task.segmentation.is_on),
         "preprocessing_version": CODE_VERSION,
     }
 
@@ -142,6 +140,24 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start) ->
     write_manifest(folder.manifest, study.shown, {"split": study.splits})
     _write_task(folder, task)
     return False
+
+
+def _check_inputs(folder: RunFolder, prepared: Mapping[int, PreparedCase]) -> None:
+    """Note what the scans and masks of a run hold, or check that they are what they were when it began.
+
+    Raises:
+        RunFolderError: they have changed.
+    """
+    lines = [f"{index}|{sorted(prepared[index].hashes.items())}" for index in sorted(prepared)]
+    found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    wanted = json.dumps({"sha256": found})
+    if not folder.inputs.exists():
+        atomic.write_text(folder.inputs, wanted)
+    elif folder.inputs.read_text(encoding="utf-8", errors="replace") != wanted:
+        raise RunFolderError(
+            f"{folder.path}: scans or masks of this run have changed since it began; put the old ones back to resume "
+            "it, or choose another output folder"
+        )
 
 
 def _write_task(folder: RunFolder, task: TaskSettings) -> None:

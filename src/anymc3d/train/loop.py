@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -106,6 +106,7 @@ def run_epochs(
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
             started = time.monotonic() - state.seconds
             _train_epoch(parts, state, best, stop, started)
+            state.step_seconds += time.monotonic() - started
             logits, val_loss, dice = validate(parts)
             score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
             if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):
@@ -213,7 +214,7 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     total, count, mask_total, mask_count, factor, seen = 0.0, 0, 0.0, 0, 0.0, []
     if parts.segmentation is not None:
         loaded = list(loaded)
-        factor = parts.segmentation.factor(loaded, parts.train.targets, parts.processes)
+        factor = parts.segmentation.factor(loaded, parts.train.targets, parts.classifier.decoder, parts.processes)
     for batch_visits, batch in loaded:
         indices = [visit.case for visit in batch_visits]
         targets = torch.from_numpy(parts.train.targets[indices]).to(batch_device(batch))
@@ -247,6 +248,7 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
             f"{'train.lora_lr and train.head_lr' if parts.backbone is not None else 'train.lr'}"
         )
     parts.optimizer.step()
+    parts.meter.read()
     state.loss_total, state.loss_count, state.step = state.loss_total + total, state.loss_count + count, state.step + 1
     state.mask_loss_total, state.mask_loss_count = (
         state.mask_loss_total + mask_total,
@@ -290,7 +292,13 @@ class Validation(NamedTuple):
 
 
 def validate(parts: Parts) -> Validation:
-    """Answer the validation cases, over all processes."""
+    """Answer the validation cases, over all processes.
+
+    A network of the zoo, whose last layers are computed in the format of training too, answers in float32 as its plugin
+    does: rounded logits tie, and ties decide between epochs.
+    """
+    if parts.backbone is None:
+        parts = replace(parts, encoding=replace(parts.encoding, dtype=torch.float32))
     processes, val = parts.processes, parts.val
     mine = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
     parts.classifier.eval()
@@ -299,6 +307,7 @@ def validate(parts: Parts) -> Validation:
     with torch.no_grad():
         for batch_visits, batch in val.loader.steps([step for step in mine if step], epoch=0):
             logits, maps = _maps(parts, batch)
+            parts.meter.read()
             dice += maps
             rows += zip([visit.case for visit in batch_visits], logits.cpu().tolist(), strict=True)
     gathered = dict(row for part in processes.gather(rows) for row in part)
@@ -312,7 +321,7 @@ def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
     """Logits (B, K), and the Dice of every mask of the batch; the networks of the zoo draw no maps."""
     if parts.segmentation is None or parts.backbone is None:
         return parts.classifier(parts.backbone, batch, parts.encoding).logits, []
-    wanted = masked_positions(batch)
+    wanted = masked_positions(batch, parts.classifier.decoder)
     answer, maps = classify_and_decode(parts.classifier, parts.backbone, batch, parts.encoding, wanted)
     found = []
     for (view, i), output in maps.items():

@@ -38,14 +38,20 @@ class Processes:
         return self.rank == 0
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in one message. A parameter without gradient counts as 0."""
+        """Add up the gradients of all processes, in one message.
+
+        A parameter without a gradient counts as 0; one without in every process gets none, so that the optimiser leaves
+        it alone as it does in one process.
+        """
         if self.world_size == 1:
             return
         wanted = [p for p in parameters if p.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted])
+        there = torch.tensor([p.grad is not None for p in wanted], device=wanted[0].device).to(wanted[0].dtype)
+        flat = torch.cat([there, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted)])
         dist.all_reduce(flat)
-        for parameter, part in zip(wanted, flat.split([p.numel() for p in wanted]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        anywhere, *parts = flat.split([len(wanted), *(p.numel() for p in wanted)])
+        for parameter, part, is_there in zip(wanted, parts, (anywhere > 0).tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) if is_there else None
 
     def gather(self, value: Any) -> list[Any]:
         """Return the value of every process, in the order of the ranks, to every process."""

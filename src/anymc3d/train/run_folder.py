@@ -49,6 +49,10 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def inputs(self) -> Path:
+        return self.path / "inputs.json"
+
+    @property
     def cost(self) -> Path:
         return self.path / "cost.json"
 

@@ -24,6 +24,8 @@ from anymc3d.errors import ManifestError
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.decoders.interface import MaskTarget, Schedule
 from anymc3d.models.decoders.run import classify_and_decode
+from anymc3d.models.decoders.table import OWN
+from anymc3d.models.zoo.objective import Branch
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.losses import LossSum
 from anymc3d.train.processes import Processes
@@ -47,7 +49,7 @@ def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, Pre
             "fill the manifest's column 'mask', or use segmentation: none"
         )
         raise ManifestError(str(study.manifest.path), [problem])
-    absent = [label for label in wanted if label not in found]
+    absent = [label for label in wanted if label not in found and _was_looked_for(label, task, study)]
     problems = [
         f"segmentation.classes: no training mask holds label {label} on the slices of its view; they hold {found}"
         for label in absent
@@ -57,6 +59,16 @@ def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, Pre
     if problems:
         raise ManifestError(str(study.manifest.path), problems)
     return replace(task, segmentation=replace(task.segmentation, classes=wanted))
+
+
+def _was_looked_for(label: int, task: TaskSettings, study: Study) -> bool:
+    """Whether a training mask should have shown a label. A network that draws what its authors drew may leave out a
+    structure that no case's ``mask_classes`` names; every other decoder would learn nothing of it."""
+    if task.segmentation.decoder != OWN:
+        return True
+    cases = [study.manifest.cases[index] for index in study.indices("train")]
+    annotated = [annotated_labels(case) for case in cases if case.masks]
+    return any(labels is None or label in labels for labels in annotated)
 
 
 class MaskSource:
@@ -91,13 +103,17 @@ class Segmentation:
     seed: int
 
     def factor(
-        self, batches: Iterable[tuple[Sequence[Visit], Batch]], targets: NDArray[Any], processes: Processes
+        self,
+        batches: Iterable[tuple[Sequence[Visit], Batch]],
+        targets: NDArray[Any],
+        decoders: Mapping[str, nn.Module],
+        processes: Processes,
     ) -> float:
         """What a case's loss counts beside a label's when all sums of a step are divided by its number of labels."""
         labels, cases = 0, 0
         for visits, batch in batches:
             labels += int((~np.isnan(targets[[visit.case for visit in visits]])).sum())
-            cases += len(_cases_with_masks(batch))
+            cases += len({case for found in masked_positions(batch, decoders).values() for case in found})
         labels_all, cases_all = processes.sum(labels, cases)
         return self.weight * labels_all / cases_all if cases_all else 0.0
 
@@ -113,7 +129,7 @@ class Segmentation:
         progress: float,
     ) -> tuple[Tensor, LossSum]:
         """Logits (B, K), and the loss over the cases of a batch that have a mask."""
-        wanted = masked_positions(batch)
+        wanted = masked_positions(batch, classifier.decoder)
         schedules = {
             (view, i): Schedule(progress, generator(self.seed, "segmentation", epoch, *visits[i].key, view))
             for view, positions in wanted.items()
@@ -131,16 +147,21 @@ class Segmentation:
         return answer.logits, LossSum(total, len(losses))
 
 
-def masked_positions(batch: Batch) -> dict[str, list[int]]:
-    """View -> positions of the cases that have slices and a mask of something that was looked for."""
+def masked_positions(batch: Batch, decoders: Mapping[str, nn.Module]) -> dict[str, list[int]]:
+    """View -> positions of the cases that have slices and a mask that its decoder learns from.
+
+    AnyMC3D's decoders learn from every mask in which something was looked for; the branches of other networks say.
+    """
+
+    def is_learned(view: str, mask: MaskTarget | None) -> bool:
+        if mask is None or not mask.annotated:
+            return False
+        return not isinstance(decoders[view], Branch) or decoders[view].learns_from(mask)
+
     return {
-        view: [i for i, mask in enumerate(packed.masks) if mask is not None and mask.annotated and packed.counts[i]]
+        view: [i for i, mask in enumerate(packed.masks) if packed.counts[i] and is_learned(view, mask)]
         for view, packed in batch.items()
     }
-
-
-def _cases_with_masks(batch: Batch) -> set[int]:
-    return {i for positions in masked_positions(batch).values() for i in positions}
 
 
 def dice_of(probabilities: Tensor, target: MaskTarget) -> dict[int, float]:

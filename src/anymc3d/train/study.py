@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -52,6 +54,21 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
     study = Study(manifest, tuple(splits), targets, shown)
     check_splits(study, task.labels)
     return study
+
+
+def cases_hash(study: Study, positions: Iterable[int], *, masks: bool) -> str:
+    """Sha256 over ids, patients, splits and labels of some cases, and over what masks they have where they are learned
+    from: their names and the structures that were looked for. What the files hold is not in it."""
+
+    def line(index: int) -> str:
+        case = study.manifest.cases[index]
+        known = f"{case.id}|{case.patient}|{study.splits[index]}|{study.targets[index].tolist()}"
+        if not masks:
+            return known
+        names = {column: Path(reference).name for column, reference in sorted(case.masks.items())}
+        return f"{known}|{names}|{case.mask_classes}"
+
+    return hashlib.sha256("\n".join(map(line, positions)).encode()).hexdigest()
 
 
 def check_studies(tasks: Mapping[str, TaskSettings], what: str) -> None:

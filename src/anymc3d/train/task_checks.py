@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anymc3d.config import MethodSettings, RoiSettings, TaskSettings, TrainSettings
+from anymc3d.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
@@ -47,8 +47,9 @@ def _check_baseline(task: TaskSettings) -> None:
     for name, view in task.views.items():
         if view.num_channels not in entry.channels:
             known = " or ".join(str(count) for count in entry.channels)
+            channels = "channel" if entry.channels == (1,) else "channels"
             raise UsageError(
-                f"views.{name}.windows: method {entry.name} takes {known} channels, got {view.num_channels} windows; "
+                f"views.{name}.windows: method {entry.name} takes {known} {channels}, got {view.num_channels} windows; "
                 "take one window, or another method"
             )
     if task.segmentation.is_on:
@@ -61,12 +62,19 @@ def _check_own_masks(task: TaskSettings) -> None:
     if ZOO[name].branch is None:
         able = ", ".join(entry.name for entry in ZOO.values() if entry.branch is not None)
         raise UsageError(
-            f"segmentation: method {name} learns from no masks; those that do: anymc3d, {able}; or segmentation: none"
+            f"segmentation: method {name} learns from no masks; with segmentation: own do {able}, anymc3d with "
+            f"{', '.join(DECODERS)}; or take segmentation: none"
         )
     if masks.decoder != OWN:
         raise UsageError(f"segmentation: {masks.decoder} is AnyMC3D's; method {name} has its own, segmentation: own")
     if masks.keep:
         raise UsageError(f"segmentation.keep: method {name} draws no maps that could be kept; leave it false")
+    if ZOO[name].recipe.structures and not masks.classes:
+        raise UsageError(
+            f"segmentation.classes: method {name} draws what its authors drew, so the labels must be named in this "
+            f"order, those that nobody looked for too (and the manifest's mask_classes must leave them out): "
+            f"{', '.join(ZOO[name].recipe.structures)}"
+        )
     if ZOO[name].recipe.hides and task.labels.kind == "multiclass":
         raise UsageError(
             f"segmentation: own trains method {name} on parts of a volume, whose label is 'nothing there' where they "
@@ -94,14 +102,19 @@ def _check_on_backbone(task: TaskSettings) -> None:
 
 
 def unused(task: TaskSettings) -> list[str]:
-    """Settings off their default that say nothing to the task's network; for the log."""
+    """Settings off their default that say nothing to the task's method; for the log."""
+    masks, plain_masks = task.segmentation, SegmentationSettings()
+    of_masks = [] if masks.is_on else ["classes", "weight", "queries", "lr", "keep"]
+    found = [f"segmentation.{key}" for key in of_masks if getattr(masks, key) != getattr(plain_masks, key)]
     if not is_baseline(task.method):
-        return []
-    found = ["fusion"] if task.fusion != TaskSettings.fusion else []
+        return found
+    if masks.is_on and masks.lr is not None and ZOO[task.method.name].recipe.structures:
+        found.append("segmentation.lr")
+    found += ["fusion"] if task.fusion != TaskSettings.fusion else []
     plain, usual = task.train, TrainSettings()
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
-    found += [] if task.segmentation.queries is None else ["segmentation.queries"]
+    found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
     found += [f"method.{key}" for key in ("rank", "alpha") if getattr(task.method, key) != getattr(MethodSettings, key)]
     return found + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
 

@@ -6,7 +6,7 @@ import torch
 
 from anymc3d.errors import UsageError
 from anymc3d.models.decoders.interface import MaskTarget
-from anymc3d.models.zoo.deepcntd import ANATOMY, HAEMORRHAGES, NUM_DRAWN, DeepCNTD, dice_and_bce
+from anymc3d.models.zoo.deepcntd import ANATOMY, HAEMORRHAGES, STRUCTURES, DeepCNTD, dice_and_bce
 from anymc3d.models.zoo.entry import count_parameters
 from anymc3d.models.zoo.table import ZOO
 
@@ -51,7 +51,7 @@ def test_loss_of_masks_is_dice_and_cross_entropy_by_their_formulas():
 def test_more_structures_than_it_draws_are_refused():
     with pytest.raises(UsageError, match=r"draws 12 structures.*the masks have 13.*segmentation\.classes"):
         ZOO["deepcntd"].build_branch(tiny(), 13)
-    assert NUM_DRAWN == sum({**HAEMORRHAGES, **ANATOMY}.values()) == 12
+    assert len(STRUCTURES) == sum({**HAEMORRHAGES, **ANATOMY}.values()) == 12
 
 
 def test_the_answer_depends_on_what_both_networks_draw():

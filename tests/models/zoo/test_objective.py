@@ -12,9 +12,10 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.zoo import rsna2022 as winner
 from anymc3d.models.zoo.coat import CoaTLite
 from anymc3d.models.zoo.mask_branch import FeaturePyramidBranch, UNetBranch, multilabel_dice_loss
-from anymc3d.models.zoo.objective import Answers, joined, largest_slice, visible_share
+from anymc3d.models.zoo.objective import Answers, Branch, joined, largest_slice, visible_share
 from anymc3d.models.zoo.rsna2022 import CHANNELS, rsna2022, rsna2022_patient, shuffled
 from anymc3d.models.zoo.rsna2023 import rsna2023_efficientnet
+from anymc3d.models.zoo.rsna2024 import Pointer
 from anymc3d.models.zoo.table import ZOO
 
 
@@ -42,20 +43,32 @@ def test_parts_of_a_case_weigh_the_same_and_one_together():
     assert torch.equal(answers.logits, logits[real])
     some = joined([answers.only([1]), Answers.of_cases(logits[:, 0], 0.5).only([0])])
     assert (some.case.tolist(), some.weight.tolist()) == ([1, 0], [1, 0.5])
-    placed = answers.moved([5, 2], [0.5, 1.0])
-    assert placed.case.tolist() == [5, 5, 5, 2]
-    assert placed.weight.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1])
+    halved = answers.weighted(torch.tensor([0.5, 1.0]))
+    assert halved.weight.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1])
+    assert halved.moved([5, 2]).case.tolist() == [5, 5, 5, 2]
+    assert Answers.none(logits[:, 0]).logits.shape == (0, 2)
 
 
-def test_the_visible_part_is_the_area_beside_the_largest_one_of_what_was_looked_for():
+def test_the_visible_part_is_the_area_of_all_structures_beside_the_largest_one():
     labels = drawn(2, 8, 0, 4)
-    labels[2, 3] = 2
     assert visible_share(MaskTarget(labels, (1,))).tolist() == [0.25, 1, 0, 0.5]
+    labels[2, 3] = 2
     assert visible_share(MaskTarget(labels, (1, 2))).tolist() == [0.25, 1, 0.625, 0.5]
-    assert visible_share(MaskTarget(labels, (3,))) is None
-    assert largest_slice(MaskTarget(labels, (2,))) == 2
+    assert largest_slice(MaskTarget(labels, (1, 2))) == 1
     assert largest_slice(MaskTarget(drawn(3, 7, 7), (1,))) == 1, "the first of equal ones"
-    assert largest_slice(MaskTarget(labels, (3,))) is None
+
+
+def test_the_region_is_known_where_all_structures_were_looked_for_and_one_is_there():
+    branch = Branch(2)
+    assert branch.knows_region(MaskTarget(drawn(0, 3), (1, 2)))
+    assert not branch.knows_region(MaskTarget(drawn(0, 3), (1,))), "the other one may be anywhere"
+    assert not branch.knows_region(MaskTarget(drawn(0, 0), (1, 2)))
+    assert branch.learns_from(MaskTarget(drawn(0, 0), (1,))) and not branch.learns_from(MaskTarget(drawn(3), ()))
+    drawing = UNetBranch([8, 8], 2)
+    assert drawing.learns_from(MaskTarget(drawn(0, 3), (1,)))
+    assert not drawing.learns_from(MaskTarget(drawn(0, 3), (2,))), "nothing of it is there"
+    pointer = Pointer(4, 2)
+    assert [pointer.learns_from(MaskTarget(drawn(0, 3), seen)) for seen in ((1, 2), (1,))] == [True, False]
 
 
 def test_2022_trains_every_slice_on_the_label_of_its_volume():
@@ -75,7 +88,7 @@ def test_2022_of_the_patient_trains_the_slices_and_the_answer_one_to_one():
     lesson = network.lesson(volume, real, [None, None], None)
     torch.testing.assert_close(lesson.answers.logits[-2:], network(volume, real))
     weights = torch.zeros(2).index_add(0, lesson.answers.case, lesson.answers.weight)
-    assert weights.tolist() == pytest.approx([2, 2])
+    assert weights.tolist() == pytest.approx([1, 1]) and lesson.answers.weight[-2:].tolist() == [0.5, 0.5]
     assert lesson.answers.case.tolist() == [0] * 5 + [1] * 3 + [0, 1]
     assert not torch.allclose(lesson.answers.logits[:5].mean(dim=0), lesson.answers.logits[-2])
 
@@ -105,23 +118,33 @@ def test_2023_trains_triplets_as_far_as_they_show_the_region_and_other_cases_on_
     volume, real = batch(7, 4, 6)
     seen = torch.zeros(7, 20, 24, dtype=torch.uint8)
     seen[1, :2], seen[4, :8], seen[6, :4] = 1, 1, 1  # middles of the triplets: slices 1, 4 and, repeated, 6
-    masks = [MaskTarget(seen, (1,)), None, MaskTarget(torch.zeros(6, 20, 24, dtype=torch.uint8), (1,))]
+    empty = MaskTarget(torch.zeros(6, 20, 24, dtype=torch.uint8), (1,))
+    masks = [MaskTarget(seen, (1,)), None, empty]
     lesson = network.lesson(volume, real, masks, branch)
     of_groups, groups = network.group_logits(volume, real)
-    assert lesson.answers.case.tolist() == [0, 0, 0, 1, 2]
-    assert lesson.answers.visible.tolist() == [0.25, 1, 0.5, 1, 1]
-    torch.testing.assert_close(lesson.answers.logits[:3], of_groups[0][groups[0]])
-    torch.testing.assert_close(lesson.answers.logits[3:], network(volume, real)[1:])
-    assert set(lesson.mask_losses) == {0, 2}
-    assert lesson.mask_losses[2].item() == 0, "an empty mask says nothing"
+    assert lesson.answers.case.tolist() == [0, 0, 0], "the others are trained on their answer"
+    assert lesson.answers.visible.tolist() == [0.25, 1, 0.5]
+    torch.testing.assert_close(lesson.answers.logits, of_groups[0][groups[0]])
+    torch.testing.assert_close(lesson.logits, network(volume, real))
+    assert not branch.learns_from(empty)
+
+
+def test_2023_does_not_call_a_part_empty_that_may_hold_what_nobody_looked_for():
+    network = rsna2023_efficientnet(2, 1, encoder=tiny_efficientnet()).eval()
+    branch = ZOO["rsna2023-efficientnet"].build_branch(network, 2)
+    seen = torch.zeros(6, 20, 24, dtype=torch.uint8)
+    seen[1, :2] = 1
+    lesson = network.lesson(*batch(6), [MaskTarget(seen, (1,))], branch)
+    assert len(lesson.answers.logits) == 0, "structure 2 may be on any triplet"
+    assert set(lesson.mask_losses) == {0}, "what was looked for is drawn all the same"
 
 
 def test_2023_without_a_branch_is_trained_on_its_answer_alone():
     network = rsna2023_efficientnet(2, 1, encoder=tiny_efficientnet()).eval()
     volume, real = batch(7, 4)
-    lesson = network.lesson(volume, real, [MaskTarget(torch.ones(7, 20, 24), (1,)), None], None)
-    assert torch.equal(lesson.answers.logits, network(volume, real))
-    assert lesson.answers.weight.tolist() == [1, 1] and not lesson.mask_losses
+    lesson = network.lesson(volume, real, [None, None], None)
+    assert torch.equal(lesson.logits, network(volume, real))
+    assert len(lesson.answers.logits) == 0 and not lesson.mask_losses
 
 
 def test_2023_compares_drawings_on_the_middle_slices_of_each_case_alone():
@@ -146,23 +169,22 @@ def test_2024_points_at_the_slice_with_most_of_the_region():
     masks = [None, MaskTarget(drawn(1, 5, 2), (1,))]
     lesson = network.lesson(volume, real, masks, branch)
     states, _ = network._states(volume, real)
-    scores = (states[1, :3].tanh() @ branch[1].weight[0]).detach().double().numpy()
+    scores = (states[1, :3].tanh() @ branch.score.weight[0]).detach().double().numpy()
     expected = -math.log(np.exp(scores)[1] / np.exp(scores).sum())
     assert lesson.mask_losses.keys() == {1}
     assert lesson.mask_losses[1].item() == pytest.approx(expected, abs=1e-6)
-    empty = network.lesson(volume, real, [MaskTarget(drawn(0, 0, 0, 0, 0), (1,)), None], branch)
-    assert empty.mask_losses[0].item() == 0
-    assert torch.equal(lesson.answers.logits, network(volume, real))
+    assert len(lesson.answers.logits) == 0
+    assert torch.equal(lesson.logits, network(volume, real))
 
 
 def test_the_scores_of_2024_that_point_are_not_those_that_pool():
     network = quick_convnext(2, 1, torch.Generator().manual_seed(0))
     branch = ZOO["rsna2024-convnext"].build_branch(network, 1)
-    assert branch[1].weight is not network.fusion.score.weight
+    assert branch.score.weight is not network.fusion.score.weight
     volume, real = batch(5, size=(40, 64))
     network.lesson(volume, real, [MaskTarget(drawn(0, 3, 0, 0, 0), (1,))], branch).mask_losses[0].backward()
     assert network.fusion.score.weight.grad is None
-    assert branch[1].weight.grad.abs().sum() > 0 and network.fusion.lstm.weight_hh_l0.grad.abs().sum() > 0
+    assert branch.score.weight.grad.abs().sum() > 0 and network.fusion.lstm.weight_hh_l0.grad.abs().sum() > 0
 
 
 def test_multilabel_dice_is_its_formula_over_all_slices_together():

@@ -19,7 +19,7 @@ from anymc3d.errors import UsageError
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.zoo.densenet import DenseNet
 from anymc3d.models.zoo.entry import SCRATCH, ZooEntry
-from anymc3d.models.zoo.objective import Answers, Lesson
+from anymc3d.models.zoo.objective import Answers, Branch, Lesson
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Sizes, check_whole, crop_or_pad
 
@@ -27,7 +27,11 @@ HAEMORRHAGES: Mapping[str, int] = MappingProxyType({"haemorrhage": 5})
 """Parenchymal, subarachnoid, intraventricular, subdural, epidural."""
 ANATOMY: Mapping[str, int] = MappingProxyType({"left": 1, "tentorium": 2, "structures": 4})
 """The left hemisphere; above and below the tentorium; four remaining structures (their number is our choice)."""
-NUM_DRAWN = sum(HAEMORRHAGES.values()) + sum(ANATOMY.values())
+STRUCTURES = (
+    *(f"{kind} haemorrhage" for kind in ("parenchymal", "subarachnoid", "intraventricular", "subdural", "epidural")),
+    *("left hemisphere", "above the tentorium", "below the tentorium", *(f"structure {i}" for i in range(1, 5))),
+)
+"""What the networks draw, in order."""
 SMOOTH = 1e-5
 WIDTHS = (32, 64, 128, 256)
 STEP = (1, 2, 2)
@@ -95,6 +99,8 @@ class DeepCNTD(nn.Module):
     """Volume (B, C, S, H, W) -> logits (B, K): the volume, both networks' logits and last maps, into a DenseNet."""
 
     sizes = Sizes(rule="pad", least=(32, 32, 32))
+    heads = ("classifier.class_layers.",)
+    """Beginnings of the names of what gives the logits; the rest of ``classifier`` does not depend on their number."""
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class DeepCNTD(nn.Module):
         self.in_channels = in_channels
         self.haemorrhages = UNet(in_channels, HAEMORRHAGES, widths, DenseUnit)
         self.anatomy = UNet(in_channels, ANATOMY, widths, PlainBlock)
-        joined = in_channels + NUM_DRAWN + 2 * widths[0]
+        joined = in_channels + len(STRUCTURES) + 2 * widths[0]
         self.classifier = DenseNet(num_logits, joined, depths=depths, growth=growth, stem=stem)
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
@@ -118,17 +124,16 @@ class DeepCNTD(nn.Module):
         return self._classify_and_draw(volume, slice_mask)[0]
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
         """See :class:`anymc3d.models.zoo.objective.Teaching`. The task's structures are those of the two networks, in
         the order of ``HAEMORRHAGES`` and ``ANATOMY``; what padded a volume is background."""
         logits, drawn = self._classify_and_draw(volume, slice_mask)
-        known = {} if branch is None else {case: mask for case, mask in enumerate(masks) if mask is not None}
-        losses = {case: dice_and_bce(drawn[case], mask) for case, mask in known.items()}
-        return Lesson(logits, Answers.of_cases(logits), losses)
+        losses = {case: dice_and_bce(drawn[case], mask) for case, mask in enumerate(masks) if mask is not None}
+        return Lesson(logits, Answers.none(logits), losses)
 
     def _classify_and_draw(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, K), and those of all structures (B, ``NUM_DRAWN``, S, H, W) on the padded volume."""
+        """Logits (B, K), and those of all structures (B, ``STRUCTURES``, S, H, W) on the padded volume."""
         check_whole(volume, slice_mask, self.in_channels)
         volume = self.sizes.fit(volume)
         parts, drawn = [volume], []
@@ -140,7 +145,7 @@ class DeepCNTD(nn.Module):
         return self.classifier(torch.cat(parts, dim=1), whole), torch.cat(drawn, dim=1)
 
 
-class Drawing(nn.Module):
+class Drawing(Branch):
     """Says that masks are learned; the two networks are there without it.
 
     Raises:
@@ -148,11 +153,11 @@ class Drawing(nn.Module):
     """
 
     def __init__(self, num_structures: int) -> None:
-        super().__init__()
-        if num_structures > NUM_DRAWN:
+        super().__init__(num_structures)
+        if num_structures > len(STRUCTURES):
             raise UsageError(
-                f"deepcntd draws {NUM_DRAWN} structures (five kinds of haemorrhage, left hemisphere, above and below "
-                f"the tentorium, four others), the masks have {num_structures}; name those in segmentation.classes"
+                f"deepcntd draws {len(STRUCTURES)} structures ({', '.join(STRUCTURES)}), the masks have "
+                f"{num_structures}; name those in segmentation.classes"
             )
 
 
@@ -184,7 +189,7 @@ ENTRIES = (
         citation="Yoo et al. 2025, A non-contrast head CT foundation model for comprehensive neuro-trauma triage, "
         "MICCAI, arXiv 2502.21106",
         sizes=DeepCNTD.sizes,
-        recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}),
+        recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}, structures=STRUCTURES),
         branch=lambda _, structures: Drawing(structures),
         notes="in the spirit of the original, never a copy: all sizes are chosen, and the two segmentation networks, "
         "pretrained on masks there, start from random values and learn at a tenth of the rate, from masks beside the "

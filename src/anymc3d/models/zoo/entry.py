@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anymc3d.errors import UsageError
+from anymc3d.models.zoo.objective import Branch
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Sizes
 
 Builder = Callable[[int, int, torch.Generator], nn.Module]
 """(number of logits K, channels C, generator of initial values) -> the network."""
 
-BranchBuilder = Callable[[nn.Module, int], nn.Module]
+BranchBuilder = Callable[[nn.Module, int], Branch]
 """(the network, number of structures) -> the part that learns from masks beside it."""
 
 SCRATCH = "from scratch"
@@ -71,7 +72,7 @@ class ZooEntry:
         with _drawing_from(seed):
             return self.builder(num_logits, in_channels, torch.Generator().manual_seed(seed))
 
-    def build_branch(self, network: nn.Module, num_structures: int, *, seed: int = 0) -> nn.Module:
+    def build_branch(self, network: nn.Module, num_structures: int, *, seed: int = 0) -> Branch:
         """What learns from masks beside a network of this entry, with initial values that depend on ``seed`` alone.
 
         Raises:

@@ -15,12 +15,21 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from anymc3d.models.decoders.interface import MaskTarget
+from anymc3d.models.zoo.objective import Branch
 
 EPS = 1e-7
 Size = tuple[int, int]
 
 
-class UNetBranch(nn.Module):
+class _DrawingBranch(Branch):
+    """Learns from the structures that are on a slice."""
+
+    def learns_from(self, target: MaskTarget) -> bool:
+        annotated = torch.tensor(target.annotated, device=target.labels.device)
+        return bool(torch.isin(target.labels, annotated).any())
+
+
+class UNetBranch(_DrawingBranch):
     """Beside EfficientNetV2-S: the decoder of segmentation_models_pytorch, with its widths.
 
     Each step enlarges by nearest neighbours, joins the encoder's maps of that size, and convolves twice; the last step
@@ -35,7 +44,7 @@ class UNetBranch(nn.Module):
     def __init__(
         self, encoder_widths: Sequence[int], num_structures: int, *, widths: Sequence[int] = (256, 128, 64, 32, 16)
     ) -> None:
-        super().__init__()
+        super().__init__(num_structures)
         skips = [*encoder_widths[-2::-1], 0]
         used = widths[len(widths) - len(skips) :]
         ins = [encoder_widths[-1], *used[:-1]]
@@ -54,7 +63,7 @@ class UNetBranch(nn.Module):
         return self.score(maps)
 
 
-class FeaturePyramidBranch(nn.Module):
+class FeaturePyramidBranch(_DrawingBranch):
     """Beside CoaT-Lite: steps of 384, 192 and 96 channels; the maps before each of them, brought to 32 channels and the
     finest size, are joined with the last.
 
@@ -70,7 +79,7 @@ class FeaturePyramidBranch(nn.Module):
         widths: Sequence[int] = (384, 192, 96),
         side: int = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(num_structures)
         skips = encoder_widths[-2::-1]
         used = widths[len(widths) - len(skips) :]
         levels = [encoder_widths[-1], *used]

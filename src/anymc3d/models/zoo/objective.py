@@ -1,13 +1,14 @@
 """What a network is trained on where its authors ask for more than the label of the whole volume.
 
-A :class:`Lesson` is what one batch gives: answers that are each compared with the label of their case, and the losses
-of the masks. Networks that make one are :class:`Teaching`; all others are trained on their logits alone.
+A :class:`Lesson` is what one batch gives: beside the logits of every case, answers of parts of a volume that are each
+compared with the label of their case, and the losses of the masks. Networks that make one are :class:`Teaching`; all
+others are trained on their logits alone. What is there for the masks alone is a :class:`Branch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -37,6 +38,11 @@ class Answers:
         return cls(logits, torch.arange(len(logits), device=logits.device), weight * whole, whole)
 
     @classmethod
+    def none(cls, logits: Tensor) -> Answers:
+        """No answer of a batch with these logits."""
+        return cls.of_cases(logits).only([])
+
+    @classmethod
     def of_parts(cls, logits: Tensor, real: Tensor, visible: Tensor | None = None) -> Answers:
         """Answers (B, T, K) of the parts of each case; ``real`` (B, T) says which are there. All parts of a case weigh
         the same, 1 together. ``visible``: (B, T), None = all of the region in each."""
@@ -49,11 +55,13 @@ class Answers:
         chosen = torch.isin(self.case, torch.tensor(list(cases), dtype=torch.long, device=self.case.device))
         return Answers(self.logits[chosen], self.case[chosen], self.weight[chosen], self.visible[chosen])
 
-    def moved(self, positions: Sequence[int], shares: Sequence[float]) -> Answers:
-        """The same, case i at ``positions[i]`` of a larger batch and with ``shares[i]`` of its weight."""
-        place = torch.tensor(list(positions), device=self.case.device)
-        share = torch.tensor(list(shares), device=self.case.device)
-        return Answers(self.logits, place[self.case], self.weight * share[self.case], self.visible)
+    def moved(self, positions: Sequence[int]) -> Answers:
+        """The same, case i at ``positions[i]`` of a larger batch."""
+        return replace(self, case=torch.tensor(list(positions), device=self.case.device)[self.case])
+
+    def weighted(self, factors: Tensor) -> Answers:
+        """The same, the answers of case i with ``factors[i]`` of their weight."""
+        return replace(self, weight=self.weight * factors.to(self.weight.device)[self.case])
 
 
 def joined(parts: Sequence[Answers]) -> Answers:
@@ -67,8 +75,9 @@ class Lesson:
     """What a network learns from one batch."""
 
     logits: Tensor
-    """(B, K): what the network answers."""
+    """(B, K): what the network answers. A case without answers of its own is trained on this."""
     answers: Answers
+    """Of the cases that are trained on more than that."""
     mask_losses: Mapping[int, Tensor] = field(default_factory=dict)
     """Position of a case -> the loss of its mask, of the cases that have one."""
 
@@ -78,27 +87,34 @@ class Teaching(Protocol):
     """A network of the zoo with an objective of its own."""
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
-        """Volume (B, C, S, H, W), real slices (B, S), and of each case the structures on its slices, where known.
-
-        ``branch``: the part that is there for the masks alone; None: nothing is learned from them.
-        """
+        """Volume (B, C, S, H, W), real slices (B, S), and of each case the structures on its slices, where the branch
+        learns from them. Without ``branch`` there are none."""
 
 
-def region(target: MaskTarget) -> Tensor:
-    """(S, H, W), bool: where one of the structures is that were looked for."""
-    return torch.isin(target.labels, torch.tensor(target.annotated, device=target.labels.device))
+class Branch(nn.Module):
+    """What a network has for its masks alone."""
+
+    def __init__(self, num_structures: int) -> None:
+        super().__init__()
+        self.num_structures = num_structures
+
+    def learns_from(self, target: MaskTarget) -> bool:
+        """Whether a mask has something to say; others cost nothing, and are not counted."""
+        return bool(target.annotated)
+
+    def knows_region(self, target: MaskTarget) -> bool:
+        """Whether all structures were looked for and one is there: otherwise nobody knows where the region is."""
+        return len(target.annotated) == self.num_structures and bool((target.labels > 0).any())
 
 
-def visible_share(target: MaskTarget) -> Tensor | None:
-    """(S,): the area of the region on each slice, as a part of the largest one; None where it is on no slice."""
-    areas = region(target).sum(dim=(1, 2)).float()
-    largest = areas.max()
-    return areas / largest if largest else None
+def visible_share(target: MaskTarget) -> Tensor:
+    """(S,): the area of all structures on each slice, as a part of the largest one; there must be one."""
+    areas = (target.labels > 0).sum(dim=(1, 2)).float()
+    return areas / areas.max()
 
 
-def largest_slice(target: MaskTarget) -> int | None:
-    """The slice with most of the region, the first of equal ones; None where the region is on no slice."""
-    areas = region(target).sum(dim=(1, 2))
-    return int(areas.argmax()) if areas.any() else None
+def largest_slice(target: MaskTarget) -> int:
+    """The slice with most of all structures, the first of equal ones."""
+    return int((target.labels > 0).sum(dim=(1, 2)).argmax())

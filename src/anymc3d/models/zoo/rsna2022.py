@@ -19,7 +19,7 @@ from anymc3d.models.recurrent_fusion import read
 from anymc3d.models.zoo.convnext import ConvNeXt
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
-from anymc3d.models.zoo.objective import Answers, Lesson, joined
+from anymc3d.models.zoo.objective import Answers, Branch, Lesson, joined
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import Places, SliceRNN, equally_spaced, mean_over_slices, mlp_head
 from anymc3d.models.zoo.volumes import Sizes
@@ -55,7 +55,7 @@ class RegionRNN(SliceRNN):
         return shuffled(places) if self.training else places
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
         """See :class:`anymc3d.models.zoo.objective.Teaching`; masks are not used."""
         logits, real = self.group_logits(volume, slice_mask)
@@ -91,13 +91,15 @@ class PatientRNN(SliceRNN):
         return self._of_patient(states, mask)
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
         """See :class:`anymc3d.models.zoo.objective.Teaching`; masks are not used."""
         states, mask = self._states(volume, slice_mask)
         slices, _ = pad_cases(self.head(states[mask]), tuple(mask.sum(dim=1).tolist()))
         patient = self._of_patient(states, mask)
-        return Lesson(patient, joined([Answers.of_parts(slices, mask), Answers.of_cases(patient)]))
+        halves = patient.new_full((len(patient),), 0.5)
+        own = joined([Answers.of_parts(slices, mask), Answers.of_cases(patient)])
+        return Lesson(patient, own.weighted(halves))
 
     def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         """States of the first LSTM (B, T, 2 * hidden) and which slices are real (B, T)."""

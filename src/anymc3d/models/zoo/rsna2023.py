@@ -19,7 +19,7 @@ from anymc3d.models.zoo.coat import CoaTLite
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.mask_branch import FeaturePyramidBranch, UNetBranch, multilabel_dice_loss
-from anymc3d.models.zoo.objective import Answers, Lesson, joined, visible_share
+from anymc3d.models.zoo.objective import Answers, Branch, Lesson, visible_share
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import AS_THEY_ARE, Places, SliceRNN, triplets
 from anymc3d.models.zoo.volumes import Sizes
@@ -32,21 +32,22 @@ class TripletRNN(SliceRNN):
     """The winner's classifier; its encoder also gives the pyramid of its feature maps."""
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
         """See :class:`anymc3d.models.zoo.objective.Teaching`.
 
-        A case without a mask, or with nothing of the region on the slices that are read, is trained on its own answer.
+        A case whose region is known and on a slice that is read is trained on its triplets, others on their answer.
         """
         images, places = self.images(volume, slice_mask)
         if branch is None:
             answer = self.pool(*self.read(self.encoder(images), places))
-            return Lesson(answer, Answers.of_cases(answer))
+            return Lesson(answer, Answers.none(answer))
         pyramid = self.encoder.pyramid(images)
         logits, real = self.read(self.encoder.pool(pyramid[-1]), places)
-        answer = self.pool(logits, real)
         known = {case: _at(mask, middles(places[case])) for case, mask in enumerate(masks) if mask is not None}
-        return Lesson(answer, _answers(logits, real, answer, known), _mask_losses(branch, pyramid, places, known))
+        seen = {case: visible_share(mask) for case, mask in known.items() if branch.knows_region(mask)}
+        losses = _mask_losses(branch, pyramid, places, known)
+        return Lesson(self.pool(logits, real), _of_triplets(logits, real, seen), losses)
 
 
 def middles(places: Places) -> list[int]:
@@ -59,20 +60,16 @@ def _at(mask: MaskTarget, places: Sequence[int]) -> MaskTarget:
     return MaskTarget(mask.labels[list(places)], mask.annotated)
 
 
-def _answers(logits: Tensor, real: Tensor, answer: Tensor, known: Mapping[int, MaskTarget]) -> Answers:
-    """Of a case whose region is seen the triplets, each as far as it shows the region; of others the case's answer."""
-    visible, seen = torch.ones(real.shape, device=logits.device), set()
-    for case, mask in known.items():
-        share = visible_share(mask)
-        if share is not None:
-            visible[case, : len(share)] = share
-            seen.add(case)
-    rest = [case for case in range(len(real)) if case not in seen]
-    return joined([Answers.of_parts(logits, real, visible).only(sorted(seen)), Answers.of_cases(answer).only(rest)])
+def _of_triplets(logits: Tensor, real: Tensor, seen: Mapping[int, Tensor]) -> Answers:
+    """The triplets (B, T, K) of the cases in ``seen``, each as far as it shows the region."""
+    visible = torch.ones(real.shape, device=logits.device)
+    for case, share in seen.items():
+        visible[case, : len(share)] = share
+    return Answers.of_parts(logits, real, visible).only(list(seen))
 
 
 def _mask_losses(
-    branch: nn.Module, pyramid: Sequence[Tensor], places: Sequence[Places], known: Mapping[int, MaskTarget]
+    branch: Branch, pyramid: Sequence[Tensor], places: Sequence[Places], known: Mapping[int, MaskTarget]
 ) -> dict[int, Tensor]:
     """The branch draws on the triplets of the cases with a mask, and is compared on their middle slices."""
     counts = [len(images) for images in places]
@@ -116,7 +113,8 @@ CITATION = "RSNA 2023 Abdominal Trauma Detection, first place, github.com/Nischa
 NOTES = (
     "triplets of at most 96 equally spaced slices, or three windows where there are three; values as they are, without "
     "ImageNet's mean; with masks (segmentation: own) labels of triplets follow the visible part of the region and a "
-    "U-Net beside it learns to draw, without masks the largest triplet is trained; not here: the segmentation stage, "
+    "U-Net beside it learns to draw, without masks the largest triplet is trained; one region for all labels, where "
+    "the winner has an organ for each; not here: the segmentation stage, "
     "whose part a region of interest takes, and ensembles"
 )
 

@@ -6,7 +6,7 @@ Written from the write-up; no complete code with a licence is published.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from anymc3d.models.recurrent_fusion import LSTMAttention
 from anymc3d.models.zoo.convnext import SMALL_DEPTHS, ConvNeXt
 from anymc3d.models.zoo.efficientnet import EfficientNet
 from anymc3d.models.zoo.entry import ZooEntry
-from anymc3d.models.zoo.objective import Answers, Lesson, largest_slice
+from anymc3d.models.zoo.objective import Answers, Branch, Lesson, largest_slice
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.slice_rnn import IMAGENET
 from anymc3d.models.zoo.volumes import Sizes, check_volume, packed
@@ -55,16 +55,18 @@ class SliceAttention(nn.Module):
         return self._answer(states, mask)
 
     def lesson(
-        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: nn.Module | None
+        self, volume: Tensor, slice_mask: Tensor, masks: Sequence[MaskTarget | None], branch: Branch | None
     ) -> Lesson:
-        """See :class:`anymc3d.models.zoo.objective.Teaching`. ``branch``: states (B, S, D) to scores (B, S, 1), which
-        learn to point at the slice with most of the region; a mask without any of it says nothing."""
+        """See :class:`anymc3d.models.zoo.objective.Teaching`: the branch learns to point at the slice with most of the
+        region."""
         states, mask = self._states(volume, slice_mask)
         logits = self._answer(states, mask)
         if branch is None:
-            return Lesson(logits, Answers.of_cases(logits))
-        scores = branch(states).squeeze(-1).masked_fill(~mask, -math.inf)
-        return Lesson(logits, Answers.of_cases(logits), _pointing_losses(scores, masks))
+            return Lesson(logits, Answers.none(logits))
+        scores = branch(states).masked_fill(~mask, -math.inf)
+        true = {case: largest_slice(target) for case, target in enumerate(masks) if target is not None}
+        losses = {case: -scores[case].log_softmax(dim=0)[place] for case, place in true.items()}
+        return Lesson(logits, Answers.none(logits), losses)
 
     def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         check_volume(volume, slice_mask, self.in_channels)
@@ -76,19 +78,18 @@ class SliceAttention(nn.Module):
         return self.head(self.fusion.attend(states, mask).embedding)
 
 
-def _pointing_losses(scores: Tensor, masks: Sequence[MaskTarget | None]) -> Mapping[int, Tensor]:
-    """Cross-entropy of the scores (B, S) against the true slice, of the cases with a mask."""
-    losses = {}
-    for case, target in enumerate(masks):
-        if target is not None:
-            true = largest_slice(target)
-            losses[case] = scores.new_zeros(()) if true is None else -scores[case].log_softmax(dim=0)[true]
-    return losses
+class Pointer(Branch):
+    """The auxiliary attention: states (B, S, D) to scores (B, S) of its own, apart from those that pool."""
 
+    def __init__(self, width: int, num_structures: int) -> None:
+        super().__init__(num_structures)
+        self.score = nn.Linear(width, 1, bias=False)
 
-def pointer(network: SliceAttention, num_structures: int) -> nn.Sequential:
-    """The auxiliary attention: scores of its own, apart from those that pool."""
-    return nn.Sequential(nn.Tanh(), nn.Linear(network.fusion.out_dim, 1, bias=False))
+    def forward(self, states: Tensor) -> Tensor:
+        return self.score(states.tanh()).squeeze(-1)
+
+    def learns_from(self, target: MaskTarget) -> bool:
+        return self.knows_region(target)
 
 
 def rsna2024_convnext(
@@ -128,7 +129,7 @@ ENTRIES = (
         citation=CITATION,
         sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
         recipe=RECIPE,
-        branch=pointer,
+        branch=lambda network, structures: Pointer(network.fusion.out_dim, structures),
         notes=NOTES,
     ),
     ZooEntry(
@@ -140,7 +141,7 @@ ENTRIES = (
         licence="Apache-2.0 (weights); the winner's code is not published, written from the write-up",
         citation=CITATION,
         recipe=RECIPE,
-        branch=pointer,
+        branch=lambda network, structures: Pointer(network.fusion.out_dim, structures),
         notes=NOTES,
     ),
 )

@@ -7,7 +7,7 @@ whole, but for what no published file can fill, and what is not given keeps its 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from anymc3d.models.zoo.table import zoo_entry
 
 RANDOM = "random"
 """``method.weights`` of a network that is trained from random values on purpose."""
-HEADS = ("fc", "head", "linear", "class_layers", "classifier")
-"""First words of the layers that give the logits; those for another number of labels are left out."""
+HEADS = ("fc.", "head.", "head2.", "linear.", "class_layers.", "classifier.")
+"""Beginnings of the names of layers that give the logits, where a network does not say its own (``heads``); those for
+another number of labels are left out."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,32 @@ def _from_file(entry: ZooEntry, file: Path) -> LoadedNetworkWeights:
         raw = read_safetensors(file)
     except BackboneError as error:
         raise BackboneError(f"{file}: {error}; import other files with 'anymc3d backbone import FILE'") from None
+    raw = _of_one_network(raw, file)
     own = entry.empty(2).state_dict() if 1 in entry.channels else entry.empty(2, in_channels=3).state_dict()
     if not {name for name in raw if name in own}:
         published = recognise(raw, file.name)
         if published is not None:
             return _of_published(entry, convert(raw, published).tensors, published, str(file))
-    return LoadedNetworkWeights(raw, network_fingerprint(raw), str(file))
+    try:
+        return LoadedNetworkWeights(raw, network_fingerprint(raw), str(file))
+    except BackboneError as error:
+        raise BackboneError(f"{file}: {error}") from None
+
+
+def _of_one_network(raw: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors without torch's counters of steps; of a plugin of a network those of its only view.
+
+    Raises:
+        BackboneError: it is a plugin of several views.
+    """
+    kept = {name: tensor for name, tensor in raw.items() if not name.endswith("num_batches_tracked")}
+    views = {name.split(".")[1] for name in kept if name.startswith("network.") and name.count(".") > 1}
+    if len(views) > 1:
+        raise BackboneError(
+            f"{file}: a plugin of {len(views)} views ({', '.join(sorted(views))}), which has no one network"
+        )
+    prefix = f"network.{next(iter(views))}." if views else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
 
 
 def _of_published(
@@ -130,10 +151,10 @@ def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> 
             network's checkpoint, and both fingerprints are told.
     """
     own = {name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
-    odd = _odd_heads(weights.tensors, own)
-    given = {name: tensor for name, tensor in weights.tensors.items() if _part(name) not in odd}
+    odd = _odd_heads(weights.tensors, own, getattr(network, "heads", HEADS))
+    given = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(odd)}
     parts = {_part(name) for name in given}
-    needed = [name for name in own if _part(name) in parts and name not in weights.fresh]
+    needed = [n for n in own if _part(n) in parts and n not in weights.fresh and not n.startswith(odd)]
     wrong = [f"unexpected {name}" for name in given if name not in own]
     wrong += [f"missing {name}" for name in needed if name not in given]
     wrong += [
@@ -149,17 +170,15 @@ def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> 
     with torch.no_grad():
         for name, tensor in given.items():
             own[name].copy_(tensor)
-    return sorted({_part(name) for name in own} - parts) + sorted(weights.fresh)
+    fresh = {_part(name) for name in own} - parts | {head.rstrip(".") for head in odd}
+    return sorted(fresh) + sorted(weights.fresh)
 
 
 def _part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _odd_heads(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> set[str]:
-    """The heads among the parts that are for another number of labels."""
-    return {
-        _part(name)
-        for name, tensor in tensors.items()
-        if _part(name) in HEADS and name in own and own[name].shape != tensor.shape
-    }
+def _odd_heads(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: Sequence[str]) -> tuple[str, ...]:
+    """Of the heads those that are for another number of labels."""
+    other = [name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape]
+    return tuple(head for head in heads if any(name.startswith(head) for name in other))
