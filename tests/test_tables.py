@@ -99,3 +99,18 @@ def test_A16_a_folder_or_a_missing_file_is_a_clean_error(tmp_path):
         read_table(tmp_path)
     with pytest.raises(ProblemsError, match="no such file"):
         read_table(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"PK\x03\x04rest", ".xlsx"),
+        (b"\xd0\xcf\x11\xe0rest", ".xls"),
+        (b"\x1f\x8brest", "gzip"),
+        (b"PAR1rest", "Parquet"),
+    ],
+)
+def test_A16_files_that_people_take_for_tables_are_called_by_their_name(tmp_path, start, what):
+    (tmp_path / "table.csv").write_bytes(start)
+    with pytest.raises(ProblemsError, match=rf"expected a CSV file, got .*{what}.*; save or unpack it as CSV"):
+        read_table(tmp_path / "table.csv")

@@ -26,6 +26,15 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 
 
+_NOT_TEXT = {
+    b"PK\x03\x04": "a zip archive, as Excel's .xlsx is",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a Parquet file",
+}
+"""First bytes of files that people take for tables."""
+
+
 @dataclass(frozen=True)
 class Table:
     """The cells of a table as text, with the faults found on the way."""
@@ -99,6 +108,11 @@ def _unreadable(path: Path) -> str | None:
         return f"{path}: no such file"
     if not path.is_file():
         return f"{path}: expected a CSV file, got something that is not a regular file"
+    with path.open("rb") as file:
+        start = file.read(4)
+    for magic, what in _NOT_TEXT.items():
+        if start.startswith(magic):
+            return f"{path}: expected a CSV file, got {what}; save or unpack it as CSV (UTF-8)"
     size = path.stat().st_size
     if size > MAX_TABLE_BYTES:
         return f"{path}: {size} bytes, the limit for a table is {MAX_TABLE_BYTES}"

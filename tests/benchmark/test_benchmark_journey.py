@@ -137,6 +137,11 @@ def test_a_stop_ends_with_75_and_the_table_has_what_was_done(finished, tmp_path,
     done = {(row["method"], row["seed"]) for row in rows_of(tmp_path) if row["metric"] == "brier"}
     assert {("query", "0"), ("query", "1"), ("frozen", "0")} <= done
     assert ("frozen", "1") not in done
+    waiting = [(row["method"], row["seed"]) for row in rows_of(tmp_path) if row["metric"] == "waiting"]
+    assert waiting == [("frozen", "1")]
+    capsys.readouterr()
+    main(["benchmark", "table", str(tmp_path / "out")])
+    assert "| frozen |" in capsys.readouterr().out
     assert run(tmp_path, "--quiet") == 0
     assert without_cost(rows_of(tmp_path)) == without_cost(rows_of(finished))
 
@@ -156,6 +161,18 @@ def test_a_failed_job_has_its_row_and_the_others_go_on(finished, tmp_path, capsy
     table = capsys.readouterr().out
     assert "| wild | - |" in table
     assert failed["reason"] in table
+
+
+def test_files_that_cannot_be_written_and_folders_of_other_benchmarks_are_one_line(finished, tmp_path, capsys):
+    copied(finished, tmp_path, "scans", "manifest.csv", "task.yaml", "out")
+    (tmp_path / "file").write_text("")
+    for words in (["table"], ["figure", "--layout", "figure8"]):
+        command = ["benchmark", words[0], str(tmp_path / "out"), *words[1:], "-o", str(tmp_path / "file" / "x.png")]
+        assert main(command) == 2
+        assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "bench.yaml").write_text(BENCH.replace("name: ", "name: other-"))
+    assert run(tmp_path, "--check") == 2
+    assert "is the folder of benchmark" in capsys.readouterr().err
 
 
 def test_another_setting_of_a_finished_method_is_refused(finished, tmp_path, capsys):

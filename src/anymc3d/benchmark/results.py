@@ -25,6 +25,9 @@ RESULTS = "results.csv"
 MEAN, SD, AVERAGED = "mean", "sd", "averaged"
 """In the column ``seed``: over all seeds of a method. ``averaged``: of the mean over seeds of each case's score."""
 
+FAILED, WAITING = "failed", "waiting"
+"""In the column ``metric``: of a job without figures, because it failed or was not run yet."""
+
 FIGURE_COLUMNS = (
     *("label", "metric", "group", "split", "operating_point", "value"),
     *("ci_low", "ci_high", "ci_method", "n", "n_positive", "reason"),
@@ -55,9 +58,10 @@ def write_results(path: Path, jobs: Sequence[Job], outcomes: Mapping[str, Outcom
     done = [_done(job) for job in jobs if _state(job, outcomes) == "done"]
     rows: list[Row] = [row for one in done for row in _own_rows(one)]
     rows += [_failed_row(job, outcomes[job.name].message) for job in jobs if _state(job, outcomes) == "failed"]
+    rows += [_row_without_figure(job) | {"metric": WAITING} for job in jobs if _state(job, outcomes) == "waiting"]
     for frame, members in _cells(done):
         rows += [frame | row for row in paired_rows(_by_method(members, reference), reference)]
-    rows += _over_seeds(done, [row for row in rows if row["metric"] != "failed"], jobs, reference)
+    rows += _over_seeds(done, [row for row in rows if row["metric"] not in (FAILED, WAITING)], jobs, reference)
     write_table(path, COLUMNS, rows)
 
 
@@ -91,8 +95,12 @@ def _own_rows(one: Done) -> Iterator[Row]:
 
 
 def _failed_row(job: Job, message: str) -> Row:
+    return _row_without_figure(job) | {"metric": FAILED, "reason": message}
+
+
+def _row_without_figure(job: Job) -> Row:
     frame = {"task": job.task, "method": job.method, "seed": str(job.seed), "train_cases": job.train_cases}
-    return frame | describe_system(job.trials[0].task) | {"metric": "failed", "reason": message}
+    return frame | describe_system(job.trials[0].task)
 
 
 def _cells(done: Sequence[Done]) -> Iterator[tuple[Row, list[Done]]]:

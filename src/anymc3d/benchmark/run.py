@@ -9,11 +9,11 @@ from pathlib import Path
 
 from anymc3d import atomic
 from anymc3d.benchmark.backends import BACKENDS, BackendOptions
-from anymc3d.benchmark.jobs import Job, Outcome, RunOptions, job_state
+from anymc3d.benchmark.jobs import Job, Outcome, RunOptions, job_state, read_json
 from anymc3d.benchmark.plan import Plan
 from anymc3d.benchmark.prepare import JOBS, data_set_rows, prepare_jobs
 from anymc3d.benchmark.results import RESULTS, write_results
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import RunFolderError, UsageError, did_you_mean
 from anymc3d.folders import claim, locked
 from anymc3d.tables import write_table
 
@@ -80,6 +80,19 @@ def run_benchmark(
         finally:
             _write(plan, jobs, outcomes, out)
     return BenchmarkRun(outcomes, out / RESULTS, len(done))
+
+
+def check_folder(plan: Plan, out: Path) -> None:
+    """Check that ``out`` is new, or of this benchmark; nothing is written.
+
+    Raises:
+        RunFolderError: it is of another one.
+    """
+    record = out / RECORD
+    if record.exists():
+        other = read_json(record).get("name")
+        if other != plan.settings.name:
+            raise RunFolderError(f"{out}: is the folder of benchmark {other!r}, not of {plan.settings.name!r}")
 
 
 def _write(plan: Plan, jobs: list[Job], outcomes: Mapping[str, Outcome], out: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,11 @@ def _run_plan(args: argparse.Namespace) -> int:
 def _check(plan: Any, args: argparse.Namespace) -> int:
     from anymc3d.benchmark.jobs import job_state
     from anymc3d.benchmark.prepare import prepare_jobs
+    from anymc3d.benchmark.run import check_folder
     from anymc3d.cli.main import print_json
 
     _, jobs = prepare_jobs(plan, args.out)
+    check_folder(plan, args.out)
     states = [{"job": job.name, "trials": len(job.trials), "state": job_state(job).state} for job in jobs]
     if args.json:
         print_json(states)
@@ -155,7 +158,8 @@ def _table(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        atomic.write_text(args.out, text)
+        with _written(args.out):
+            atomic.write_text(args.out, text)
     return 0
 
 
@@ -165,10 +169,20 @@ def _figure(args: argparse.Namespace) -> int:
 
     if args.out is None:
         raise UsageError("anymc3d benchmark figure: expected -o FILE.png")
-    draw_figure(read_results(_folder(args)), args.layout, args.out)
+    with _written(args.out):
+        draw_figure(read_results(_folder(args)), args.layout, args.out)
     if not args.quiet:
         print(args.out)
     return 0
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """A file that cannot be written is wrong use."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another -o") from None
 
 
 def _folder(args: argparse.Namespace) -> Path:
