@@ -121,6 +121,19 @@ def test_B12_splits_and_patients(tmp_path):
     assert manifest_checks(tmp_path, ["a,a.nii"], "case,image") == {"patient-column-missing"}
 
 
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [("P1 p1", True), ("007 7", True), ("pat-01 pat-1", True), ("10 1", False), ("p1 p2", False), ("100 10", False)],
+)
+def test_B12_patients_that_are_written_two_ways(tmp_path, ids, told):
+    lines = [
+        f"{case},{patient},a.nii,{split}"
+        for case, patient, split in zip("ab", ids.split(), ("train", "val"), strict=True)
+    ]
+    found = manifest_checks(tmp_path, [*lines, "c,zz,a.nii,test"], "case,patient,image,split")
+    assert found == ({"patient-written-two-ways"} if told else set())
+
+
 def test_G3_a_patient_in_two_splits_is_told_without_its_id(tmp_path):
     manifest, problems = manifest_of(
         tmp_path, ["a,Jane Doe,a.nii,train", "b,Jane Doe,a.nii,val"], "case,patient,image,split"

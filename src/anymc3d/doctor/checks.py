@@ -117,6 +117,12 @@ CHECKS: Mapping[str, Check] = {
     "split-lacks-part": Check("error", "no cases to train or to select on", _SPLIT, "B14"),
     "split-without-test": Check("note", "no test cases", "keep some cases unseen, or test on another data set"),
     "patient-in-two-splits": Check("error", "a patient is in two splits", _SPLIT, "B12"),
+    "patient-written-two-ways": Check(
+        "warning",
+        "patients differ in letter case or leading zeros alone",
+        "write one patient one way, or their scans may be in two splits",
+        "B12",
+    ),
     "patient-column-missing": Check(
         "note", "no column says who the patient is", "add a 'patient' column unless each case is another patient", "B12"
     ),

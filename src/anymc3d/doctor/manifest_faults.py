@@ -30,6 +30,7 @@ def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding
     by_row = {case.row: case for case in manifest.cases}
     findings = [one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None]
     findings += _duplicate_ids(manifest.cases)
+    findings += _alike_patients(manifest)
     return findings + _patients(manifest.cases) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
 
 
@@ -83,6 +84,20 @@ def _patients(cases: Sequence[Case]) -> list[Finding]:
         if len(splits) > 1:
             findings.append(found("patient-in-two-splits", f"one patient is in {', '.join(splits)}", group))
     return findings
+
+
+def _alike_patients(manifest: Manifest) -> list[Finding]:
+    """Patients that a person would call one: ``P1`` and ``p1``, ``007`` and ``7``."""
+    if "patient" not in manifest.columns:
+        return []
+    members: dict[str, list[Case]] = defaultdict(list)
+    for case in manifest.cases:
+        members[re.sub(r"(?<!\d)0+(?=\d)", "", case.patient.casefold())].append(case)
+    return [
+        found("patient-written-two-ways", f"{len({case.patient for case in group})} ids that look like one", group)
+        for group in members.values()
+        if len({case.patient for case in group}) > 1
+    ]
 
 
 def _splits(manifest: Manifest) -> list[Finding]:
