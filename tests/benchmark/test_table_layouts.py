@@ -48,6 +48,20 @@ def test_the_main_table_has_every_cost_that_was_measured(results):
     assert (line(told, "frozen")["training kJ"], line(told, "query")["training kJ"]) == ("65.4", EMPTY)
 
 
+def test_a_cost_is_the_mean_over_tasks_and_a_subset_that_waits_hides_nothing(results):
+    """Kidney took twice as long; the largest subset of liver was not run yet."""
+    rows = [row | ({"train_seconds_per_volume": "0.62"} if row["task"] == "kidney" else {}) for row in results.rows]
+    waiting = next(row for row in rows if row["task"] == "liver" and row["method"] == "frozen")
+    rows.append(
+        dict.fromkeys(waiting, "")
+        | {"task": "liver", "method": "frozen", "seed": "0", "train_cases": "900", "metric": "waiting"}
+    )
+    grid = make_table(replace(results, rows=rows), "main")
+    row = line(grid, "frozen")
+    assert row["training s / volume"] == f"{(0.31 + 0.62) / 2:.2f}"
+    assert row["liver"].startswith("0.910") and any("liver: 400 training cases" in note for note in grid.notes)
+
+
 def test_results_of_a_version_with_fewer_costs_are_read(folder, tmp_path):
     rows = read_table(folder / "results.csv")
     old = [name for name in rows[0] if name != "memory_per_volume_bytes"]

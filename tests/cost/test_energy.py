@@ -149,3 +149,9 @@ def test_a_graphics_card_that_does_not_tell_gives_a_reason(graphics_card):
 def test_without_the_library_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "pip install '.[energy]'" in energy.meter_of(CUDA).note
+
+
+def test_a_card_whose_counter_falls_has_no_number_any_more(graphics_card):
+    meter = graphics_card(90_000, 90_000, 5_000, 9_000)
+    assert meter.take() is None and meter.note == "not measured: the counter started again"
+    assert meter.take() is None

@@ -77,3 +77,15 @@ def test_a_device_is_named_with_the_kind_of_memory_that_is_counted():
     found = memory.device_facts(CPU)
     assert found["memory_kind"] == memory.RESIDENT
     assert found["device"]
+
+
+def test_forgetting_the_peak_of_a_card_that_was_not_used_yet_asks_it_nothing(monkeypatch):
+    """Asked before it is initialised, torch's allocator raises; nothing was allocated there."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    memory.forget_peak(torch.device("cuda"))
+    assert asked == []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    memory.forget_peak(torch.device("cuda"))
+    assert asked == [torch.device("cuda")]

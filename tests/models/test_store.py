@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from weight_layouts import Tensors, hugging_face_dinov2_v4, official_dinov3
+from weight_layouts import Tensors, hugging_face_clip, hugging_face_dinov2_v4, official_dinov3
 
 from anymc3d.errors import BackboneError
 from anymc3d.models import backbones
-from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, TINY_DINOV2, TINY_DINOV3, TINY_VIT
+from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.imports import import_backbone
 from anymc3d.models.store import (
@@ -318,3 +318,47 @@ def test_records_of_before_are_read(home: Path, tmp_path: Path) -> None:
     content = {key: value for key, value in json.loads(record.read_text()).items() if key != "normalisation"}
     record.write_text(json.dumps(content))
     assert find_backbone("old").card.mean == IMAGENET_MEAN
+
+
+def clip_folder(folder: Path, act: str | None, *, pickled: bool = False) -> Path:
+    """OpenAI's CLIP, or one with the plain GELU, as Hugging Face keeps it."""
+    folder.mkdir()
+    raw = hugging_face_clip(dict(random_vit(TINY_CLIP).state_dict()))
+    if pickled:
+        torch.save(raw, folder / "pytorch_model.bin")
+    else:
+        save_file({name: value.contiguous() for name, value in raw.items()}, folder / "model.safetensors")
+    if act is not None:
+        vision = {"model_type": "clip_vision_model", "hidden_act": act, "hidden_size": 128}
+        (folder / "config.json").write_text(json.dumps({"model_type": "clip", "vision_config": vision}))
+    return folder
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_clip_is_taken_where_its_settings_say_that_its_gelu_is_the_quick_one(tmp_path: Path, pickled: bool) -> None:
+    right = clip_folder(tmp_path / "openai", "quick_gelu", pickled=pickled)
+    assert import_backbone(right, "openai").name == "openai"
+    assert find_backbone("openai").card.family == "clip"
+    laion = clip_folder(tmp_path / "laion", "gelu", pickled=pickled)
+    with pytest.raises(BackboneError, match="hidden_act is 'gelu' instead of 'quick_gelu'"):
+        import_backbone(laion, "laion")
+    for path in (laion / next(laion.iterdir()).name, clip_folder(tmp_path / "bare", None, pickled=pickled)):
+        if path.suffix == ".json":
+            path = laion / ("pytorch_model.bin" if pickled else "model.safetensors")
+        with pytest.raises(BackboneError, match="which GELU it was trained with"):
+            import_backbone(path, "unknown")
+
+
+def test_a_mean_that_comes_later_is_added_and_another_one_is_refused(tmp_path: Path) -> None:
+    import_backbone(folder_with(tmp_path, "first", TINY_DINOV2, None), "mine")
+    import_backbone(folder_with(tmp_path, "second", TINY_DINOV2, [0.5307] * 3), "mine")
+    assert find_backbone("mine").card.mean == (0.5307,) * 3
+    with pytest.raises(BackboneError, match="with another mean and standard deviation"):
+        import_backbone(folder_with(tmp_path, "third", TINY_DINOV2, [0.4] * 3), "mine")
+
+
+def test_timms_folders_say_the_mean_in_their_config(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "timm", TINY_VIT, None)
+    settings = {"architecture": "vit", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert find_backbone(str(folder)).card.mean == (0.5,) * 3

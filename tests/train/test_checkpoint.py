@@ -1,9 +1,12 @@
 """Checkpoints: whole or refused, the one before kept, progress to the last bit."""
 
+import json
 import logging
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from anymc3d.errors import RunFolderError
 from anymc3d.train.checkpoint import (
@@ -92,3 +95,15 @@ def test_an_optimizer_goes_on_as_if_never_stopped():
     load_optimizer_tensors(optimizer, {"model.task_query": torch.zeros(1), **state})
     steps(resumed, optimizer, 5, 10)
     assert torch.equal(resumed, whole)
+
+
+def test_what_a_run_of_an_earlier_version_spent_is_not_known(tmp_path):
+    """Its checkpoints say neither seconds of steps nor energy; a sum that began in the middle would be wrong."""
+    save_checkpoint(tmp_path, {"x": torch.zeros(1)}, TrainingState(epoch=9, step_seconds=5.0, energy_joules=3.0))
+    assert load_checkpoint(tmp_path)[1].step_seconds == 5.0
+    with safe_open(str(tmp_path / LATEST), framework="pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = {k: v for k, v in json.loads(header["state"]).items() if k not in ("step_seconds", "energy_joules")}
+    save_file(tensors, str(tmp_path / LATEST), metadata=header | {"state": json.dumps(state)})
+    found = load_checkpoint(tmp_path)[1]
+    assert (found.epoch, found.step_seconds, found.energy_joules) == (9, None, None)

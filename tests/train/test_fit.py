@@ -19,6 +19,7 @@ from anymc3d.tables import read_table
 from anymc3d.task_file import read_task
 from anymc3d.tensor_hash import tensors_hash
 from anymc3d.train.fit import fit
+from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import load_study
 
 
@@ -194,3 +195,11 @@ def test_G4_a_plugin_holds_no_id_path_host_or_user(journey):
     for secret in (*ids, str(journey.data), "scans/", socket.gethostname(), getpass.getuser() + "@"):
         assert secret not in content
     assert json.loads((journey.run / "run.json").read_text())["settings"]["data"]["manifest"] == ""
+
+
+def test_the_settings_of_a_run_are_written_as_before_null_meant_the_methods_own(journey):
+    """Folders of quick runs, folds and members made before are known again."""
+    task = read_task(journey.task)
+    assert task.segmentation.weight is None
+    assert settings_of_run(task)["segmentation"]["weight"] == 1.0
+    assert settings_of_run(task)["data"]["manifest"] == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,8 @@ NARROW = {
     "deepcntd": deepcntd,
 }
 RATES = ("train.lora_lr=0.0001", "train.head_lr=0.001")
+FIVE = [*LABELS, 21, 22, 23]
+"""Of the five kinds of haemorrhage two are there; nobody looked for the others."""
 ON_MASKS = ("rsna2023-efficientnet", "rsna2024-efficientnet", "deepcntd")
 
 
@@ -69,13 +73,20 @@ def narrow(monkeypatch):
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
-    write_masked_scans(folder)
+    add_mask_classes(write_masked_scans(folder))
     return folder
+
+
+def add_mask_classes(manifest):
+    """Say of every mask that both labels of the block were looked for."""
+    header, *rows = manifest.read_text().splitlines()
+    looked = [f"{row},{'' if row.endswith(',') else '3 7'}" for row in rows]
+    manifest.write_text("\n".join([f"{header},mask_classes", *looked]) + "\n")
 
 
 def train(folder, run, name, decoder, *overrides, **settings):
     if name == "deepcntd" and decoder == "own":
-        settings["classes"] = list(LABELS)
+        settings["classes"] = FIVE
     (folder / f"{run}.yaml").write_text(masked_task(decoder, **settings))
     words = (f"method={name}", "method.weights=random", *RATES, *overrides)
     return load_plugin(fit(read_task(folder / f"{run}.yaml", words), folder / run, device="cpu", quiet=True))
@@ -90,7 +101,7 @@ def test_masks_are_learned_beside_the_labels_and_nothing_of_it_is_in_the_plugin(
     assert plugin.card.segmentation.decoder == "own" and not plugin.card.decodes
     weights = {"rsna2023-efficientnet": 0.3, "rsna2024-efficientnet": 0.1, "deepcntd": 1.0}
     assert read_task(masked / name / "task.yaml").segmentation.weight == weights[name]
-    assert plugin.card.segmentation.classes == LABELS
+    assert plugin.card.segmentation.classes == (tuple(FIVE) if name == "deepcntd" else LABELS)
     assert {key.split(".")[0] for key in plugin.tensors} == {"network"}
     assert set(plugin.tensors) == set(train(masked, f"{name}-plain", name, "none", "train.epochs=1").tensors)
     words = ["predict", "-p", str(masked / name / "plugin.safetensors"), "-o", str(masked / name / "out"), "--quiet"]
@@ -136,9 +147,13 @@ REFUSED = [
         ["method=rsna2023-coat", "segmentation=own", "labels.kind=multiclass", "labels.classes=['0', '1', '2']"],
         "a multiclass task has no such class; use ordinal",
     ),
-    (["method=deepcntd", "segmentation=own"], "must be named in this order, those that nobody looked for too"),
+    (["method=deepcntd", "segmentation=own"], "name the labels of these in this order, those that nobody looked for"),
     (
-        ["method=deepcntd", "method.weights=random", "segmentation.decoder=own", "segmentation.classes=[3]"],
+        ["method=deepcntd", "segmentation.decoder=own", "segmentation.classes=[6,7,8]"],
+        "structure 4; 5, 8 or 12 of them, got 3",
+    ),
+    (
+        ["method=deepcntd", "method.weights=random", "segmentation.decoder=own", "segmentation.classes=[1,2,3,4,5]"],
         "none of 10 has one",
     ),
 ]
@@ -291,16 +306,37 @@ def test_a_batch_without_a_known_label_costs_nothing():
 
 
 def test_a_structure_that_nobody_looked_for_keeps_its_place(masked, tmp_path, capsys):
-    """DeepCNTD draws twelve things in a fixed order: labels 1 and 2 stand for two that no mask_classes names."""
-    for name in ("scans", "masks"):
-        (tmp_path / name).symlink_to(masked / name)
-    header, *rows = (masked / "manifest.csv").read_text().splitlines()
-    looked = [f"{row},{'' if row.endswith(',') else '3 7'}" for row in rows]
-    (tmp_path / "manifest.csv").write_text("\n".join([f"{header},mask_classes", *looked]) + "\n")
-    (tmp_path / "task.yaml").write_text(masked_task("own", classes=[1, 2, 3, 7]))
-    words = ("method=deepcntd", "method.weights=random", "train.epochs=1", *RATES)
-    plugin = load_plugin(fit(read_task(tmp_path / "task.yaml", words), tmp_path / "run", device="cpu", quiet=True))
-    assert plugin.card.segmentation.classes == (1, 2, 3, 7)
-    (tmp_path / "manifest.csv").write_text((masked / "manifest.csv").read_text())
+    """DeepCNTD draws in a fixed order: labels 1, 2 and 9 stand for what no ``mask_classes`` names. Networks that draw
+    what they find would learn nothing of them, and so would they where everything was looked for."""
+    write_masked_scans(tmp_path)
+    words = ("method.weights=random", "train.epochs=1", *RATES)
+
+    def trained(run, method, classes):
+        (tmp_path / "task.yaml").write_text(masked_task("own", classes=classes))
+        task = read_task(tmp_path / "task.yaml", (f"method={method}", *words))
+        return load_plugin(fit(task, tmp_path / run, device="cpu", quiet=True))
+
     with pytest.raises(ManifestError, match="no training mask holds label 1"):
-        fit(read_task(tmp_path / "task.yaml", words), tmp_path / "other", device="cpu", quiet=True)
+        trained("looked-for", "deepcntd", [1, 2, 3, 7, 9])
+    add_mask_classes(tmp_path / "manifest.csv")
+    assert trained("run", "deepcntd", [1, 2, 3, 7, 9]).card.segmentation.classes == (1, 2, 3, 7, 9)
+    with pytest.raises(ManifestError, match="no training mask holds label 1"):
+        trained("other", "rsna2024-efficientnet", [1, 3, 7])
+
+
+def test_a_region_that_no_mask_shows_whole_is_refused(tmp_path):
+    """Each case was looked at for one of the two structures: nobody knows where all of the region is."""
+    write_masked_scans(tmp_path)
+    for index in range(1, 20, 2):
+        path = tmp_path / f"masks/case{index:02d}.nii.gz"
+        if path.exists():
+            image = nib.load(path)
+            labels = np.where(np.asanyarray(image.dataobj) > 0, LABELS[index // 2 % 2], 0).astype(np.uint8)
+            nib.save(nib.Nifti1Image(labels, image.affine), path)
+    header, *rows = (tmp_path / "manifest.csv").read_text().splitlines()
+    ones = [f"{row},{'' if row.endswith(',') else LABELS[i // 2 % 2]}" for i, row in enumerate(rows)]
+    (tmp_path / "manifest.csv").write_text("\n".join([f"{header},mask_classes", *ones]) + "\n")
+    (tmp_path / "task.yaml").write_text(masked_task("own", classes=list(LABELS)))
+    words = ("method=rsna2024-efficientnet", "method.weights=random", *RATES)
+    with pytest.raises(ManifestError, match=r"in which all of \[3, 7\] were looked for"):
+        fit(read_task(tmp_path / "task.yaml", words), tmp_path / "run", device="cpu", quiet=True)

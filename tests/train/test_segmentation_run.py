@@ -184,7 +184,7 @@ def test_a_run_whose_masks_have_changed_is_not_resumed(masked, tmp_path, monkeyp
     manifest = (tmp_path / "manifest.csv").read_text()
     (tmp_path / "manifest.csv").write_text(manifest.replace("masks/case01.nii.gz", ""))
     assert main(words) == 2
-    assert "was made by a training run with other settings: cases was" in capsys.readouterr().err
+    assert "masks of this run have changed since it began" in capsys.readouterr().err
     (tmp_path / "manifest.csv").write_text(manifest)
     assert main(words) == 0
     (tmp_path / "manifest.csv").write_text(manifest.replace("masks/case01.nii.gz", ""))

@@ -46,6 +46,8 @@ class Job:
     """Over ids, patients, splits and labels of the manifest's cases."""
     trials: tuple[Trial, ...]
     severity: str | None = None
+    masks_hash: str | None = None
+    """Over which masks the cases have, where the method learns from them."""
 
     @property
     def name(self) -> str:
@@ -56,6 +58,11 @@ class Job:
         tasks = [replace(trial.task, data=replace(trial.task.data, manifest="")) for trial in self.trials]
         settings = {f"trial {index + 1}": off_default(task) for index, task in enumerate(tasks)}
         found = {"kind": "benchmark job", "cases": self.cases_hash, **settings}
+        if self.masks_hash is not None:
+            found["masks"] = self.masks_hash
+        objective = max(_objective(task.method.name) for task in tasks)
+        if objective > 1:
+            found["objective"] = objective
         return found if self.severity is None else found | {"severity": self.severity}
 
     def fingerprint(self) -> str:
@@ -85,6 +92,12 @@ class Outcome:
     state: State
     message: str = ""
     exit_code: int = 0
+
+
+def _objective(method: str) -> int:
+    from anymc3d.models.zoo.table import ZOO
+
+    return ZOO[method].recipe.objective if method in ZOO else 1
 
 
 def off_default(settings: Any) -> Any:

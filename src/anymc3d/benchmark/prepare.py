@@ -17,7 +17,7 @@ from anymc3d.errors import AnyMC3DError, ProblemsError
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.task_file import task_to_dict
 from anymc3d.train.start import find_start
-from anymc3d.train.study import Study, cases_hash, check_splits, load_study
+from anymc3d.train.study import Study, cases_hash, check_splits, load_study, masks_hash
 
 DATA, JOBS = "data", "jobs"
 
@@ -73,9 +73,10 @@ def _jobs(plan: Plan, task: str, cohort: Cohort, out: Path) -> Iterator[Job]:
                 train_cases=cohort.train_cases,
                 folder=out / JOBS / f"{task}_{method}_n{cohort.train_cases}_seed{seed}",
                 manifest=cohort.path,
-                cases_hash=cases_hash(
-                    cohort.study, cohort.chosen, masks=any(trial.task.segmentation.is_on for trial in trials)
-                ),
+                cases_hash=cases_hash(cohort.study, cohort.chosen),
+                masks_hash=masks_hash(cohort.study, cohort.chosen)
+                if any(trial.task.segmentation.is_on for trial in trials)
+                else None,
                 trials=tuple(trials),
                 severity=plan.settings.severity.get(task),
             )

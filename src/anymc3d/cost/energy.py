@@ -47,6 +47,9 @@ class EnergyMeter:
         """Look at the counters; a processor's may start again after some minutes, so do it in every step of work."""
         before, self._last = self._last, self._readings()
         for counter, old, new in zip(self.counters, before, self._last, strict=True) if self._last else ():
+            if new < old and counter.wraps_at is None:
+                self.counters, self.note, self._last = (), f"{NOT}: the counter started again", ()
+                return
             self._joules += new - old if new >= old else new - old + (counter.wraps_at or 0.0)
 
     def take(self) -> float | None:

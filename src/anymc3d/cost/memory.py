@@ -38,7 +38,8 @@ def peak_memory(device: torch.device) -> int:
 def forget_peak(device: torch.device) -> None:
     """Count the peak from here on, so that what ran before in this process is not in it (Linux and graphics cards)."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        if torch.cuda.is_initialized():  # before, nothing was allocated, and asking would raise
+            torch.cuda.reset_peak_memory_stats(device)
         return
     _give_back_what_is_free()
     try:
@@ -58,9 +59,9 @@ def _give_back_what_is_free() -> None:
 class KeptForBackward:
     """Counts the bytes that autograd keeps for the backward pass while it is entered, each storage once.
 
-    That is what grows with the volumes of a batch. The same on every device, unlike the memory of a process, which
-    holds back what was freed. ``parameters`` are there anyhow; what has the shape of one with two axes or more is taken
-    for a copy of it, adapted by LoRA or in another precision, which a whole batch shares.
+    That is what grows with the volumes of a batch; unlike the memory of a process it does not hold what was freed. An
+    estimate: ``parameters`` are there anyhow, and what has the shape of one with two axes or more is taken for a copy
+    of it, adapted by LoRA or in another precision, which a whole batch shares.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:

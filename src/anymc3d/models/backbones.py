@@ -22,6 +22,12 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 NORMALISATION = {"siglip": (HALF, HALF), "clip": (CLIP_MEAN, CLIP_STD)}
 """Family -> mean and standard deviation that its weights expect; every other one was trained with ImageNet's."""
 
+
+def family_normalisation(family: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation that the weights of a family expect where nobody says otherwise."""
+    return NORMALISATION.get(family, (IMAGENET_MEAN, IMAGENET_STD))
+
+
 Origin = Literal["hub", "imgfocus", "random", "local"]
 
 
@@ -206,7 +212,7 @@ def _medsiglip() -> BackboneCard:
 
 
 def _tiny(name: str, config: BackboneConfig) -> BackboneCard:
-    mean, std = NORMALISATION.get(architecture(config).family(config), (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = family_normalisation(architecture(config).family(config))
     return BackboneCard(
         name=name,
         title=f"{name} (random weights, for tests only)",

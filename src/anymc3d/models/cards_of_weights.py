@@ -5,7 +5,7 @@ from __future__ import annotations
 from anymc3d.errors import BackboneError
 from anymc3d.models.architectures import architecture
 from anymc3d.models.backbone_protocol import BackboneConfig
-from anymc3d.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, BackboneCard
+from anymc3d.models.backbones import BACKBONES, BackboneCard, family_normalisation
 from anymc3d.models.weight_files import Normalisation
 
 
@@ -68,7 +68,7 @@ def _agrees(entry: BackboneCard, normalisation: Normalisation) -> bool:
 def _card_like(name: str, config: BackboneConfig, normalisation: Normalisation | None = None) -> BackboneCard:
     """A card for weights that the table does not know; without a word of what they expect, their family's mean."""
     family = architecture(config).family(config)
-    mean, std = normalisation or NORMALISATION.get(family, (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = normalisation or family_normalisation(family)
     return BackboneCard(
         name=name,
         title=f"{name}, unpublished weights in {family} architecture ({config})",

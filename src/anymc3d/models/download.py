@@ -68,7 +68,7 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
         found = download(address, file, max_bytes=_most_bytes(entry), progress=progress)
         if sha256 is not None and found != sha256.lower():
             raise BackboneError(f"{address}: expected sha256 {sha256.lower()}, got {found}; nothing was kept")
-        config, tensors, _left_out = read_brought(file)
+        config, tensors, _left_out = read_brought(file, known=True)
         return save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
 
 

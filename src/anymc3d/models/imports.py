@@ -15,6 +15,7 @@ from anymc3d.models.layouts import describe_unused
 from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import Record, save_backbone
 from anymc3d.models.weight_files import (
+    check_beside,
     is_pickle,
     read_names,
     read_normalisation,
@@ -54,8 +55,8 @@ def _nameless(config: BackboneConfig) -> str:
     return f"several backbones have this architecture ({', '.join(alike)}); say which this is with --name"
 
 
-def read_brought(path: Path) -> tuple[BackboneConfig, dict[str, Tensor], str]:
-    """Read weights in any known form.
+def read_brought(path: Path, *, known: bool = False) -> tuple[BackboneConfig, dict[str, Tensor], str]:
+    """Read weights in any known form; ``known`` as in :func:`anymc3d.models.weight_files.read_weights`.
 
     Returns:
         The configuration, the tensors of the forward path, and in words what else the file holds.
@@ -69,11 +70,14 @@ def read_brought(path: Path) -> tuple[BackboneConfig, dict[str, Tensor], str]:
         return *read_wheel(path.read_bytes()), ""
     file = weights_file(path)
     if not is_pickle(file):
-        return *read_weights(path), describe_unused(read_names(file))
+        return *read_weights(path, known=known), describe_unused(read_names(file))
     with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
         converted = Path(folder) / "model.safetensors"
         convert_pth(file, converted)
+        names = read_names(converted)
         try:
-            return *read_weights(converted), describe_unused(read_names(converted))
+            config, tensors = read_weights(converted, known=True)
+            check_beside(path, names, config, known=known)
         except BackboneError as error:
             raise type(error)(str(error).replace(str(converted), str(path))) from error
+        return config, tensors, describe_unused(names)

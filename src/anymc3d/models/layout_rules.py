@@ -57,6 +57,8 @@ class Layout:
     rules: tuple[Rule, ...]
     finish: Callable[[dict[str, Tensor], Thirds, str], tuple[BackboneConfig, dict[str, Tensor]]]
     """Renamed tensors, thirds and the layout's name -> the configuration and the tensors of the forward path."""
+    needs_settings: bool = False
+    """Whether the tensors leave open what the network computes, and a ``config.json`` must say it."""
 
     def rule(self, name: str) -> tuple[Rule, re.Match[str]] | None:
         """The rule that knows this tensor."""

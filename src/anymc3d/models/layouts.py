@@ -63,6 +63,12 @@ def canonical_state(raw: Mapping[str, Tensor]) -> tuple[BackboneConfig, dict[str
     return config, tensors
 
 
+def needs_settings(names: Collection[str]) -> bool:
+    """Whether a file of these names leaves open what its ``config.json`` says."""
+    layout = find_layout(names)
+    return layout is not None and layout.needs_settings
+
+
 def unused_tensors(names: Collection[str]) -> list[str]:
     """The tensors of a file that are known and not part of the forward path, such as a language encoder's."""
     layout = find_layout(names)

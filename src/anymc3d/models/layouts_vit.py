@@ -71,9 +71,9 @@ def finish_clip(whole: dict[str, Tensor], thirds: Thirds, layout: str) -> tuple[
     Raises:
         BackboneError: the tensors are not those of CLIP's image tower.
     """
-    for name, axes in (("cls_token", 3), ("pos_embed", 3)):
+    for name in ("cls_token", "pos_embed"):
         if name in whole:
-            whole[name] = whole[name].reshape((1,) * (axes - whole[name].ndim) + tuple(whole[name].shape))
+            whole[name] = whole[name].reshape((1,) * (3 - whole[name].ndim) + tuple(whole[name].shape))
     return finish_dino(whole, thirds, layout)
 
 
@@ -94,12 +94,15 @@ VIT_LAYOUTS: tuple[Layout, ...] = (
         (*_plain("vit."), Rule("classifier.{leaf}", None), Rule("decoder.{rest}", None)),
         finish_dino,
     ),
-    Layout("Hugging Face CLIP image tower", ("embeddings.class_embedding",), _clip(""), finish_clip),
+    Layout(
+        "Hugging Face CLIP image tower", ("embeddings.class_embedding",), _clip(""), finish_clip, needs_settings=True
+    ),
     Layout(
         "Hugging Face CLIP",
         ("vision_model.embeddings.class_embedding",),
         (*_clip("vision_model."), *_BESIDE_CLIP),
         finish_clip,
+        needs_settings=True,
     ),
 )
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import Encoding, PackedSlices
-from anymc3d.models.decoders.interface import MaskTarget
-from anymc3d.models.zoo.objective import Answers, Branch, Lesson, Teaching, joined
+from anymc3d.models.zoo.objective import Answers, Lesson, Teaching, is_learned, joined
 
 
 def teaches_itself(classifier: object) -> bool:
@@ -71,17 +70,13 @@ def _of_view(
     for cases, volume, real in classifier.volumes(view, packed):
         positions = [present[case] for case in cases]
         targets = [packed.masks[position] if packed.masks else None for position in positions]
-        masks = [target if _is_learned(target, branch) else None for target in targets]
+        masks = [target if branch is not None and is_learned(target, branch) else None for target in targets]
         with classifier.computing(view, volume, encoding.dtype):
             lesson = classifier.networks[view].lesson(volume, real, masks, branch)
         answers = replace(lesson.answers, logits=lesson.answers.logits.float())
         losses = {case: loss.float() for case, loss in lesson.mask_losses.items()}
         found.append((positions, Lesson(lesson.logits.float(), answers, losses)))
     return found
-
-
-def _is_learned(target: MaskTarget | None, branch: Branch | None) -> bool:
-    return target is not None and branch is not None and branch.learns_from(target)
 
 
 def _graded(classifier: BaselineClassifier, logits: Tensor) -> Tensor:

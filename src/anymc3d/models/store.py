@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -148,14 +148,22 @@ def save_backbone(
             f"choose another --name, or remove {folder_of(name)} first"
         )
         raise BackboneError(msg)
+    kept = None if name in BACKBONES else normalisation
+    if before is not None and kept is not None and before.normalisation not in (None, kept):
+        raise BackboneError(
+            f"the store holds these weights as {name} with another mean and standard deviation "
+            f"({before.normalisation}, now {kept}); choose another --name, or remove {folder_of(name)} first"
+        )
     if before is not None and _is_as_precise(before, tensors):
+        if kept is not None and before.normalisation is None:
+            before = replace(before, normalisation=kept)
+            write_json(folder_of(name) / "record.json", asdict(before))
         return before
     folder = folder_of(name)
     try:
         with replacing(folder / "model.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
         digest = file_sha256(folder / "model.safetensors")
-        kept = None if name in BACKBONES else normalisation
         record = Record(
             name=name, fingerprint=found, file_sha256=digest, origin=origin, licence=entry.licence, normalisation=kept
         )

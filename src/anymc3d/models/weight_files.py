@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbone_protocol import BackboneConfig
-from anymc3d.models.layouts import canonical_state, check_settings, unused_tensors
+from anymc3d.models.layouts import canonical_state, check_settings, needs_settings, unused_tensors
 from anymc3d.models.onnx_weights import read_backbone_tensors
 from anymc3d.models.pth import PICKLE_SUFFIXES
 
@@ -51,41 +51,67 @@ def weights_file(path: Path) -> Path:
     return found[0]
 
 
-def read_weights(path: Path) -> tuple[BackboneConfig, dict[str, Tensor]]:
+def read_weights(path: Path, *, known: bool = False) -> tuple[BackboneConfig, dict[str, Tensor]]:
     """Read a ``.safetensors`` file, or a folder that holds one, in any known layout.
 
     A ``config.json`` beside it (Hugging Face) must describe the same network.
 
+    Args:
+        known: what network it is was told by whoever published the file, so that it needs no ``config.json``.
+
     Raises:
-        BackboneError: it cannot be read, is a pickle, or is not a known DINO layout.
+        BackboneError: it cannot be read, is a pickle, or is not a known layout.
     """
     file = weights_file(path)
     if is_pickle(file):
         raise BackboneError(f"{file} is a pickle and is never opened here; convert it: anymc3d backbone import {file}")
     try:
-        config, tensors = canonical_state(read_safetensors(file, leave_out=unused_tensors))
-        if path.is_dir() and (path / "config.json").is_file():
-            check_settings(_read_settings(path / "config.json"), config)
+        raw = read_safetensors(file, leave_out=unused_tensors)
+        config, tensors = canonical_state(raw)
+        check_beside(path, raw, config, known=known)
     except BackboneError as error:
         raise type(error)(f"{file}: {error}") from error
     return config, tensors
 
 
-def read_normalisation(path: Path) -> Normalisation | None:
-    """Mean and standard deviation that a Hugging Face folder's ``preprocessor_config.json`` says its weights expect.
+def check_beside(path: Path, names: Collection[str], config: BackboneConfig, *, known: bool) -> None:
+    """Check that a ``config.json`` in a folder of weights describes this network, and is there where it must be.
 
-    None: there is no such file, or it says nothing of them.
+    Raises:
+        BackboneError: it describes another one, or is missing although the tensors do not say all.
+    """
+    settings = path / "config.json"
+    if path.is_dir() and settings.is_file():
+        check_settings(_read_settings(settings), config)
+    elif not known and needs_settings(names):
+        raise BackboneError(
+            "a CLIP does not say itself which GELU it was trained with; give its Hugging Face folder with config.json"
+        )
+
+
+_NORMALISATIONS = (
+    ("preprocessor_config.json", "", ("image_mean", "image_std")),
+    ("config.json", "pretrained_cfg", ("mean", "std")),
+)
+"""(file, section of it, keys)."""
+
+
+def read_normalisation(path: Path) -> Normalisation | None:
+    """Mean and standard deviation that a folder says its weights expect: Hugging Face's, or timm's.
+
+    None: it says nothing of them.
 
     Raises:
         BackboneError: the file cannot be read, or does not hold three numbers each.
     """
-    file = path / "preprocessor_config.json"
-    if not path.is_dir() or not file.is_file():
+    if not path.is_dir():
         return None
-    settings = _read_settings(file)
-    if settings.get("do_normalize") is False or "image_mean" not in settings or "image_std" not in settings:
-        return None
-    return as_normalisation(settings["image_mean"], settings["image_std"], file.name)
+    for name, section, keys in _NORMALISATIONS:
+        settings = _read_settings(path / name) if (path / name).is_file() else {}
+        found = settings.get(section) if section else settings
+        if isinstance(found, dict) and found.get("do_normalize") is not False and all(key in found for key in keys):
+            return as_normalisation(*(found[key] for key in keys), name)
+    return None
 
 
 def as_normalisation(mean: object, std: object, where: str) -> Normalisation:

@@ -48,12 +48,12 @@ class TrainingState:
     best_score: float | None = None
     best_loss: float = math.inf
     """Validation loss of the best epoch; of epochs with the same score the one with the lower loss is kept."""
-    step_seconds: float = 0.0
-    """Spent on the steps of all finished epochs, without their validation."""
+    step_seconds: float | None = 0.0
+    """Spent on the steps of all finished epochs, without their validation; None: not known of the first ones."""
     seconds: float = 0.0
     """Spent on the running epoch when the state was saved."""
     peak_memory: int = 0
-    """Most bytes in any process that worked on this run."""
+    """Most bytes in the process that writes the files, of all that worked on this run one after the other."""
     memory_per_volume: int | None = None
     """Bytes that a volume of the first batch made autograd keep for the backward pass."""
     energy_joules: float | None = 0.0
@@ -117,7 +117,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], TrainingState]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if header["sha256"] != tensors_hash(tensors):
         raise ValueError("its content does not match its hash")
-    return tensors, TrainingState(**json.loads(header["state"]))
+    state = json.loads(header["state"])
+    if state.get("epoch") or state.get("step"):
+        # A version that did not measure these yet: what the run has spent before is not known.
+        state = {"step_seconds": None, "energy_joules": None} | state
+    return tensors, TrainingState(**state)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

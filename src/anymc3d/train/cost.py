@@ -32,7 +32,9 @@ def training_cost(parts: Parts, state: TrainingState) -> dict[str, Any]:
     return {
         **parameter_counts(parts),
         "train_seconds": round(seconds, 2),
-        "train_seconds_per_volume": round(state.step_seconds / volumes, 4) if volumes else None,
+        "train_seconds_per_volume": None
+        if state.step_seconds is None or not volumes
+        else round(state.step_seconds / volumes, 4),
         "peak_memory_bytes": state.peak_memory,
         "memory_per_volume_bytes": state.memory_per_volume,
         **device_facts(parts.device),

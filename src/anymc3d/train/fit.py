@@ -6,7 +6,6 @@ The order of work is the order of the functions: cases, scans, parts, epochs, re
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -35,7 +34,7 @@ from anymc3d.models.decoders.table import check_backbone
 from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
-from anymc3d.task_file import task_to_dict, write_task
+from anymc3d.task_file import write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, clear_leftovers, load_checkpoint
@@ -45,10 +44,10 @@ from anymc3d.train.losses import make_loss
 from anymc3d.train.memory import enough_memory
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.processes import Processes, join
-from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.run_folder import RunFolder, read_inputs
 from anymc3d.train.segmentation import MaskSource, Segmentation, with_structures
-from anymc3d.train.start import Start, find_start, with_recipe
-from anymc3d.train.study import Study, cases_hash, leave_out, load_study, undefined_figures
+from anymc3d.train.start import Start, find_start, settings_of_run, with_recipe
+from anymc3d.train.study import Study, cases_hash, leave_out, load_study, masks_hash, undefined_figures
 from anymc3d.train.task_checks import check_task, unused
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def fit(
         cache = Cache(home.cache_folder())
         wanted = study.indices("train") + study.indices("val")
         prepared = _prepare(study, wanted, task, cache, segmenters, processes, quiet)
-        processes.on_first(partial(_check_inputs, folder, prepared))
+        processes.on_first(partial(_check_inputs, folder, {"scans or masks": _content(study, prepared)}))
         study = leave_out(study, [i for i, case in prepared.items() if case.excluded], task.labels)
         if task.segmentation.is_on:
             task = with_structures(task, study, prepared)
@@ -118,7 +117,7 @@ def _tell(task: TaskSettings, study: Study) -> None:
 
 def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, object]:
     """What must be equal for a second command to be the same run."""
-    settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    settings = settings_of_run(task)
     if not task.segmentation.is_on:
         settings["segmentation"] = "none"  # as runs before there were decoders have it
     settings["backbone"] = start.record(task)
@@ -126,7 +125,7 @@ def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, objec
     return {
         "kind": "train",
         "settings": settings,
-        "cases": cases_hash(study, seen, masks=task.segmentation.is_on),
+        "cases": cases_hash(study, seen),
         "preprocessing_version": CODE_VERSION,
     }
 
@@ -135,6 +134,8 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start) ->
     """Claim the folder, write the inputs of the run into it, and say whether the run is finished already."""
     claim(folder.record, _identity(task, study, start), "a training run")
     clear_leftovers(folder.checkpoints)
+    if task.segmentation.is_on:
+        _check_inputs(folder, {"masks": masks_hash(study)})
     if folder.plugin.exists():
         return True
     write_manifest(folder.manifest, study.shown, {"split": study.splits})
@@ -142,22 +143,26 @@ def _begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start) ->
     return False
 
 
-def _check_inputs(folder: RunFolder, prepared: Mapping[int, PreparedCase]) -> None:
-    """Note what the scans and masks of a run hold, or check that they are what they were when it began.
+def _content(study: Study, prepared: Mapping[int, PreparedCase]) -> str:
+    """Sha256 over what the scans and masks of a run hold."""
+    lines = [f"{study.manifest.cases[index].id}|{sorted(case.hashes.items())}" for index, case in prepared.items()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _check_inputs(folder: RunFolder, inputs: Mapping[str, str]) -> None:
+    """Note hashes of what a run learns from, or check that they are what they were when it began.
 
     Raises:
-        RunFolderError: they have changed.
+        RunFolderError: they are not.
     """
-    lines = [f"{index}|{sorted(prepared[index].hashes.items())}" for index in sorted(prepared)]
-    found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    wanted = json.dumps({"sha256": found})
-    if not folder.inputs.exists():
-        atomic.write_text(folder.inputs, wanted)
-    elif folder.inputs.read_text(encoding="utf-8", errors="replace") != wanted:
+    found = read_inputs(folder.inputs)
+    if any(found.get(name, value) != value for name, value in inputs.items()):
         raise RunFolderError(
-            f"{folder.path}: scans or masks of this run have changed since it began; put the old ones back to resume "
-            "it, or choose another output folder"
+            f"{folder.path}: {' and '.join(inputs)} of this run have changed since it began; put the old ones back to "
+            "resume it, or choose another output folder"
         )
+    if found.keys() != {*found, *inputs}:
+        atomic.write_json(folder.inputs, {**found, **inputs})
 
 
 def _write_task(folder: RunFolder, task: TaskSettings) -> None:

@@ -35,11 +35,11 @@ from anymc3d.plugins import load_plugin
 from anymc3d.plugins.recalibrate import read_pooled
 from anymc3d.predict import Predictor
 from anymc3d.tables import write_table
-from anymc3d.task_file import task_to_dict
 from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.sister_calibration import any_rare, calibrate_sisters, pooled_warnings
+from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import check_studies
 from anymc3d.train.task_checks import check_task
 
@@ -190,7 +190,7 @@ def _begin(
 ) -> None:
     """Claim the folder and write one manifest per fold."""
     cases = "\n".join(f"{case.id}|{case.patient}|{[fold.splits[i] for fold in planned]}" for i, case in enumerate(pool))
-    settings = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    settings = settings_of_run(task)
     identity = {
         "kind": "folds",
         "settings": settings,

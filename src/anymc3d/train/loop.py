@@ -106,7 +106,7 @@ def run_epochs(
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
             started = time.monotonic() - state.seconds
             _train_epoch(parts, state, best, stop, started)
-            state.step_seconds += time.monotonic() - started
+            state.step_seconds = added(state.step_seconds, time.monotonic() - started)
             logits, val_loss, dice = validate(parts)
             score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
             if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):

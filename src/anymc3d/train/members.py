@@ -34,13 +34,13 @@ from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 from anymc3d.plugins.recalibrate import scored_cases
 from anymc3d.tables import read_table, write_table
-from anymc3d.task_file import task_to_dict
 from anymc3d.train.fit import fit
 from anymc3d.train.folds import fold_of_each, read_pool
 from anymc3d.train.processes import join
 from anymc3d.train.result import validation_rows
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.sister_calibration import calibrate_sisters, pooled_warnings
+from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import check_studies
 from anymc3d.train.task_checks import check_task
 
@@ -143,7 +143,7 @@ def _num_parts(task: TaskSettings, pool: Sequence[Case]) -> int:
 
 def _begin(out: Path, task: TaskSettings, manifest: Manifest, pool: Sequence[Case], planned: Sequence[_Member]) -> None:
     """Claim the folder and write one manifest per member."""
-    settings = task_to_dict(replace(task, data=replace(task.data, manifest=""), calibration="none"))
+    settings = settings_of_run(replace(task, calibration="none"))
     # Of the weights each member's own record holds the fingerprint, which a path has no say in.
     settings.pop("backbone")
     cases = "\n".join(f"{case.id}|{case.patient}|{case.fold}" for case in pool)

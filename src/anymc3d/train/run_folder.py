@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from anymc3d.errors import RunFolderError
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,20 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+
+def read_inputs(path: Path) -> dict[str, str]:
+    """``inputs.json``: what -> sha256; empty where a run has none yet.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path}: damaged; remove it if the scans and masks of this run are what they were")
+    return found

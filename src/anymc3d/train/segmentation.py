@@ -25,7 +25,8 @@ from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.decoders.interface import MaskTarget, Schedule
 from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.models.decoders.table import OWN
-from anymc3d.models.zoo.objective import Branch
+from anymc3d.models.zoo.objective import is_learned
+from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.losses import LossSum
 from anymc3d.train.processes import Processes
@@ -56,6 +57,13 @@ def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, Pre
     ]
     if not wanted:
         problems = ["segmentation: every training mask is empty on the slices of its view; check the masks"]
+    if task.segmentation.decoder == OWN and not zoo_entry(task.method.name).recipe.structures:
+        known = [annotated_labels(study.manifest.cases[i]) for i in study.indices("train") if prepared[i].mask_labels]
+        if not any(labels is None or labels.issuperset(wanted) for labels in known):
+            problems.append(
+                f"segmentation: own needs a training mask in which all of {list(wanted)} were looked for, to know "
+                "where the region is; every mask_classes leaves some out: name fewer in segmentation.classes"
+            )
     if problems:
         raise ManifestError(str(study.manifest.path), problems)
     return replace(task, segmentation=replace(task.segmentation, classes=wanted))
@@ -64,7 +72,7 @@ def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, Pre
 def _was_looked_for(label: int, task: TaskSettings, study: Study) -> bool:
     """Whether a training mask should have shown a label. A network that draws what its authors drew may leave out a
     structure that no case's ``mask_classes`` names; every other decoder would learn nothing of it."""
-    if task.segmentation.decoder != OWN:
+    if task.segmentation.decoder != OWN or not zoo_entry(task.method.name).recipe.structures:
         return True
     cases = [study.manifest.cases[index] for index in study.indices("train")]
     annotated = [annotated_labels(case) for case in cases if case.masks]
@@ -148,18 +156,9 @@ class Segmentation:
 
 
 def masked_positions(batch: Batch, decoders: Mapping[str, nn.Module]) -> dict[str, list[int]]:
-    """View -> positions of the cases that have slices and a mask that its decoder learns from.
-
-    AnyMC3D's decoders learn from every mask in which something was looked for; the branches of other networks say.
-    """
-
-    def is_learned(view: str, mask: MaskTarget | None) -> bool:
-        if mask is None or not mask.annotated:
-            return False
-        return not isinstance(decoders[view], Branch) or decoders[view].learns_from(mask)
-
+    """View -> positions of the cases that have slices and a mask that its decoder learns from."""
     return {
-        view: [i for i, mask in enumerate(packed.masks) if packed.counts[i] and is_learned(view, mask)]
+        view: [i for i, mask in enumerate(packed.masks) if packed.counts[i] and is_learned(mask, decoders[view])]
         for view, packed in batch.items()
     }
 

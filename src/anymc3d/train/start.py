@@ -10,12 +10,14 @@ from torch import Tensor
 
 from anymc3d.config import TaskSettings
 from anymc3d.errors import BackboneError
+from anymc3d.models.backbones import family_normalisation
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import is_baseline
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.zoo.entry import SCRATCH
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
+from anymc3d.task_file import task_to_dict
 from anymc3d.train.losses import loss_name
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,10 @@ class Start:
     def record(self, task: TaskSettings) -> dict[str, Any]:
         """What must be equal for a second command to be the same run."""
         if self.backbone is not None:
-            return {"fingerprint": self.backbone.fingerprint, "positions": task.backbone.positions}
-        return {"start_weights": self.fingerprint}
+            known = {"fingerprint": self.backbone.fingerprint, "positions": task.backbone.positions}
+            return known | _own_normalisation(self.backbone)
+        objective = zoo_entry(task.method.name).recipe.objective
+        return {"start_weights": self.fingerprint} | ({"objective": objective} if objective > 1 else {})
 
     @property
     def fingerprint(self) -> str:
@@ -59,6 +63,13 @@ class Start:
             fresh = start_from(network, self.weights, name)
         rest = f"; initial values: {', '.join(fresh)}" if fresh else ""
         logger.info("%s starts from %s (%s)%s", name, self.weights.source, self.weights.fingerprint, rest)
+
+
+def _own_normalisation(backbone: LoadedBackbone) -> dict[str, Any]:
+    """Mean and standard deviation where they are not those of the backbone's family: the weights do not say them."""
+    card = backbone.card
+    usual = family_normalisation(card.family)
+    return {} if (card.mean, card.std) == usual else {"mean": list(card.mean), "std": list(card.std)}
 
 
 def find_start(task: TaskSettings) -> Start:
@@ -85,6 +96,14 @@ def _from_backbone(task: TaskSettings) -> LoadedNetworkWeights:
         raise BackboneError(f"{message}method.weights=random") from None
     tensors: dict[str, Tensor] = {f"encoder.{name}": tensor for name, tensor in loaded.module.state_dict().items()}
     return LoadedNetworkWeights(tensors, loaded.fingerprint, loaded.source, fresh=UNUSED)
+
+
+def settings_of_run(task: TaskSettings) -> dict[str, Any]:
+    """The settings that must be equal for a second command to be the same run, wherever its manifest lies by now."""
+    plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    if plain["segmentation"]["weight"] is None:
+        plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
+    return plain
 
 
 def with_recipe(task: TaskSettings) -> TaskSettings:

@@ -56,19 +56,24 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
     return study
 
 
-def cases_hash(study: Study, positions: Iterable[int], *, masks: bool) -> str:
-    """Sha256 over ids, patients, splits and labels of some cases, and over what masks they have where they are learned
-    from: their names and the structures that were looked for. What the files hold is not in it."""
+def cases_hash(study: Study, positions: Iterable[int]) -> str:
+    """Sha256 over ids, patients, splits and labels of some cases."""
+    cases = ((study.manifest.cases[index], index) for index in positions)
+    lines = [f"{case.id}|{case.patient}|{study.splits[index]}|{study.targets[index].tolist()}" for case, index in cases]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def line(index: int) -> str:
-        case = study.manifest.cases[index]
-        known = f"{case.id}|{case.patient}|{study.splits[index]}|{study.targets[index].tolist()}"
-        if not masks:
-            return known
+
+def masks_hash(study: Study, positions: Iterable[int] | None = None) -> str:
+    """Sha256 over which masks cases have, by their names, and which structures were looked for in them.
+
+    ``positions``: None = all cases that are trained or selected on. What the files hold is not in it.
+    """
+    wanted = [*study.indices("train"), *study.indices("val")] if positions is None else positions
+    lines = []
+    for case in (study.manifest.cases[index] for index in wanted):
         names = {column: Path(reference).name for column, reference in sorted(case.masks.items())}
-        return f"{known}|{names}|{case.mask_classes}"
-
-    return hashlib.sha256("\n".join(map(line, positions)).encode()).hexdigest()
+        lines.append(f"{case.id}|{names}|{case.mask_classes}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def check_studies(tasks: Mapping[str, TaskSettings], what: str) -> None:

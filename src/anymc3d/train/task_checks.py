@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anymc3d.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
@@ -69,17 +71,22 @@ def _check_own_masks(task: TaskSettings) -> None:
         raise UsageError(f"segmentation: {masks.decoder} is AnyMC3D's; method {name} has its own, segmentation: own")
     if masks.keep:
         raise UsageError(f"segmentation.keep: method {name} draws no maps that could be kept; leave it false")
-    if ZOO[name].recipe.structures and not masks.classes:
+    structures = ZOO[name].recipe.structures
+    if structures and len(masks.classes) not in ZOO[name].recipe.whole:
         raise UsageError(
-            f"segmentation.classes: method {name} draws what its authors drew, so the labels must be named in this "
-            f"order, those that nobody looked for too (and the manifest's mask_classes must leave them out): "
-            f"{', '.join(ZOO[name].recipe.structures)}"
+            f"segmentation.classes: method {name} draws what its authors drew; name the labels of these in this order, "
+            f"those that nobody looked for too (the manifest's mask_classes must leave them out): "
+            f"{', '.join(structures)}; {_counts(ZOO[name].recipe.whole)} of them, got {len(masks.classes)}"
         )
     if ZOO[name].recipe.hides and task.labels.kind == "multiclass":
         raise UsageError(
             f"segmentation: own trains method {name} on parts of a volume, whose label is 'nothing there' where they "
             "do not show the region, and a multiclass task has no such class; use ordinal or yes/no labels"
         )
+
+
+def _counts(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"
 
 
 def _check_on_backbone(task: TaskSettings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from anymc3d.benchmark.printed import AVERAGES
@@ -14,29 +14,21 @@ GIGA = 1e9
 
 
 class Cost(NamedTuple):
-    """A column of the results and how one of its cells is shown."""
+    """A column of the results, what its figures are divided by, and their digits."""
 
     key: str
-    text: Callable[[str], str]
-
-
-def _scaled(divisor: float, digits: int) -> Callable[[str], str]:
-    def text(cell: str) -> str:
-        value = number(cell)
-        return shown(None if value is None else value / divisor, digits)
-
-    return text
+    unit: float = 1.0
+    digits: int = 2
 
 
 COSTS: dict[str, Cost] = {
-    "trainable": Cost("trainable_parameters", millions),
-    "total": Cost("total_parameters", millions),
-    "training s / volume": Cost("train_seconds_per_volume", _scaled(1, 2)),
-    "prediction s / volume": Cost("predict_seconds_per_volume", _scaled(1, 2)),
-    "training memory GB": Cost("peak_memory_bytes", _scaled(GIGA, 2)),
-    "GB / volume": Cost("memory_per_volume_bytes", _scaled(GIGA, 2)),
-    "training kJ": Cost("energy_joules", _scaled(1e3, 1)),
+    "training s / volume": Cost("train_seconds_per_volume"),
+    "prediction s / volume": Cost("predict_seconds_per_volume"),
+    "training memory GB": Cost("peak_memory_bytes", GIGA),
+    "GB / volume": Cost("memory_per_volume_bytes", GIGA),
+    "training kJ": Cost("energy_joules", 1e3, 1),
 }
+"""Means over the jobs of a method."""
 OPTIONAL = ("training kJ",)
 """Columns that most devices cannot fill; they are there when one cell is."""
 
@@ -48,22 +40,23 @@ def main_table(results: Results) -> Grid:
     ranks = {task: rank(values[task]) for task in tasks}
     columns = ["method", *tasks, *(["mean AUROC", "mean rank"] if len(tasks) > 1 else ["rank"])]
     columns += [*(f"{task}: minus {results.reference} (p, Holm)" for task in tasks if results.reference)]
-    costs = [(name, shape) for name, shape in COSTS.items() if name not in OPTIONAL or _told(results, shape.key)]
-    columns += [name for name, _ in costs]
+    costs = {name: cost for name, cost in COSTS.items() if name not in OPTIONAL or _told(results, cost.key)}
+    columns += ["trainable", "total", *costs]
     rows = []
     for index, method in enumerate(methods):
         own = [values[task][index] for task in tasks]
         summary = [shown(mean(own))] if len(tasks) > 1 else []
         summary.append(shown(mean(ranks[task][index] for task in tasks), 1))
         pairs = [_difference(results, task, method) for task in tasks if results.reference]
-        cost = results.describe(method)
+        counts = results.describe(method)
         rows.append(
             [
                 method,
                 *(shown_entry(results.headline(task, method)) for task in tasks),
                 *summary,
                 *pairs,
-                *(shape.text(cost.get(shape.key, "")) for _, shape in costs),
+                *(millions(counts[f"{kind}_parameters"]) for kind in ("trainable", "total")),
+                *(_mean_cost(results, method, cost) for cost in costs.values()),
             ]
         )
     printed = [_printed_row(columns, name, text) for name, text in _averages() if len(tasks) > 1]
@@ -80,7 +73,12 @@ def rank(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _told(results: Results, key: str) -> bool:
-    return any(results.describe(method).get(key) for method in results.methods)
+    return any(results.cost(method, key) is not None for method in results.methods)
+
+
+def _mean_cost(results: Results, method: str, cost: Cost) -> str:
+    value = results.cost(method, cost.key)
+    return shown(None if value is None else value / cost.unit, cost.digits)
 
 
 def _value(results: Results, task: str, method: str) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anymc3d.benchmark.cost import COST_COLUMNS
-from anymc3d.benchmark.results import AVERAGED, COLUMNS, MEAN, RESULTS, SD
+from anymc3d.benchmark.results import AVERAGED, COLUMNS, MEAN, RESULTS, SD, WAITING
 from anymc3d.benchmark.tables.grid import EMPTY
 from anymc3d.errors import UsageError
 from anymc3d.tables import read_table
@@ -53,7 +53,8 @@ class Results:
 
     def sizes(self, task: str) -> list[int]:
         """The numbers of training cases that a task was run with, ascending."""
-        return sorted({int(row["train_cases"]) for row in self.rows if row["task"] == task})
+        run = (row for row in self.rows if row["task"] == task and row["metric"] != WAITING)
+        return sorted({int(row["train_cases"]) for row in run})
 
     def headline(self, task: str, method: str, train_cases: int | None = None) -> Entry | None:
         """AUROC of the test cases over all labels: mean over seeds where there are several; None: not finished.
@@ -83,6 +84,18 @@ class Results:
         """Columns of a method that are the same on every task (system, backbone, fusion), and its parameter counts."""
         rows = [row for row in self.rows if row["method"] == method]
         return next((row for row in rows if row["trainable_parameters"]), rows[0])
+
+    def cost(self, method: str, key: str) -> float | None:
+        """The mean of a cost over a method's jobs with the most training cases of each task; None: one did not tell."""
+        jobs = {
+            (row["task"], row["seed"]): row[key]
+            for row in self.rows
+            if row["method"] == method
+            and row["trainable_parameters"]
+            and row["seed"] not in (MEAN, SD, AVERAGED)
+            and int(row["train_cases"]) == self.sizes(row["task"])[-1]
+        }
+        return mean(number(cell) for cell in jobs.values()) if jobs else None
 
     def where(self, test: Callable[[Row], bool]) -> list[str]:
         """The methods whose description passes ``test``, in the order of the plan."""

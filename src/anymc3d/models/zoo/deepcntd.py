@@ -32,6 +32,10 @@ STRUCTURES = (
     *("left hemisphere", "above the tentorium", "below the tentorium", *(f"structure {i}" for i in range(1, 5))),
 )
 """What the networks draw, in order."""
+HEAD_OF_STRUCTURE = tuple(
+    number for number, count in enumerate((*HAEMORRHAGES.values(), *ANATOMY.values()), start=1) for _ in range(count)
+)
+"""Which head draws each: structures of one head exclude each other, those of two may lie in one place."""
 SMOOTH = 1e-5
 WIDTHS = (32, 64, 128, 256)
 STEP = (1, 2, 2)
@@ -164,14 +168,20 @@ class Drawing(Branch):
 def dice_and_bce(logits: Tensor, target: MaskTarget) -> Tensor:
     """The mean over the annotated structures of 1 - Dice and binary cross-entropy of one case.
 
+    A voxel has one label, and a bleed lies in a hemisphere that lies above the tentorium: what a head draws is compared
+    on the voxels alone that no other head's label has taken.
+
     Args:
         logits: (structures, S, H, W) on a padded volume.
         target: labels on the volume before it was padded.
     """
     labels = crop_or_pad(target.labels[None, None], tuple(logits.shape[-3:]))[0, 0]
+    heads = torch.tensor([0, *HEAD_OF_STRUCTURE], device=labels.device)[labels.long()]
     losses = []
     for structure in target.annotated:
-        truth, own = (labels == structure).float(), logits[structure - 1].float()
+        own_head = HEAD_OF_STRUCTURE[structure - 1]
+        free = (heads == 0) | (heads == own_head)
+        truth, own = (labels == structure)[free].float(), logits[structure - 1][free].float()
         drawn = own.sigmoid()
         dice = (2 * (drawn * truth).sum() + SMOOTH) / (drawn.sum() + truth.sum() + SMOOTH)
         losses.append(1 - dice + binary_cross_entropy_with_logits(own, truth))
@@ -189,7 +199,7 @@ ENTRIES = (
         citation="Yoo et al. 2025, A non-contrast head CT foundation model for comprehensive neuro-trauma triage, "
         "MICCAI, arXiv 2502.21106",
         sizes=DeepCNTD.sizes,
-        recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}, structures=STRUCTURES),
+        recipe=Recipe(slow={"haemorrhages.": 0.1, "anatomy.": 0.1}, structures=STRUCTURES, whole=(5, 8, 12)),
         branch=lambda _, structures: Drawing(structures),
         notes="in the spirit of the original, never a copy: all sizes are chosen, and the two segmentation networks, "
         "pretrained on masks there, start from random values and learn at a tenth of the rate, from masks beside the "

@@ -109,6 +109,13 @@ class Branch(nn.Module):
         return len(target.annotated) == self.num_structures and bool((target.labels > 0).any())
 
 
+def is_learned(target: MaskTarget | None, decoder: nn.Module) -> bool:
+    """Whether a decoder or branch learns from a mask. AnyMC3D's decoders do where anything was looked for."""
+    if target is None or not target.annotated:
+        return False
+    return not isinstance(decoder, Branch) or decoder.learns_from(target)
+
+
 def visible_share(target: MaskTarget) -> Tensor:
     """(S,): the area of all structures on each slice, as a part of the largest one; there must be one."""
     areas = (target.labels > 0).sum(dim=(1, 2)).float()

@@ -29,8 +29,12 @@ class Recipe:
     """Beginning of the names of a part's parameters (``encoder.``) -> factor on their learning rate."""
     mask_weight: float = 1.0
     """Of the loss of the masks beside that of the labels, with ``segmentation: own``."""
+    objective: int = 1
+    """Raise it when what is trained on changes: a run that began with another one is not gone on with."""
     structures: tuple[str, ...] = ()
     """What the network draws, where that is fixed: ``segmentation.classes`` names the labels in this order."""
+    whole: tuple[int, ...] = ()
+    """How many of the structures may be named: those of whole heads."""
     hides: bool = False
     """With masks: parts of a volume that do not show the region are trained on "nothing there"."""
     view_weight: float | None = None

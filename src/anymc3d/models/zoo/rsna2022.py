@@ -147,7 +147,7 @@ def rsna2022_patient(num_logits: int, *, encoder: ConvNeXt | None = None, hidden
 
 
 CITATION = "RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha), Kaggle discussion 362607"
-RECIPE = Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy")
+RECIPE = Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy", objective=2)
 NOTES = (
     "without the predicted mask as a sixth channel: crop to the region instead; not here: its segmentation stage, "
     "whose part a region of interest takes, and mix-up; training needs two slices in a batch; weight decay: the "

@@ -114,8 +114,9 @@ NOTES = (
     "triplets of at most 96 equally spaced slices, or three windows where there are three; values as they are, without "
     "ImageNet's mean; with masks (segmentation: own) labels of triplets follow the visible part of the region and a "
     "U-Net beside it learns to draw, without masks the largest triplet is trained; one region for all labels, where "
-    "the winner has an organ for each; not here: the segmentation stage, "
-    "whose part a region of interest takes, and ensembles"
+    "the winner has an organ for each; not here: the segmentation stage, whose part a region of interest takes, LSTM "
+    "blocks on the mask branch's deep maps, as many negatives as positives in each epoch (train.sampling: balanced "
+    "does so), and ensembles"
 )
 
 ENTRIES = (

@@ -108,7 +108,7 @@ def rsna2024_efficientnet(
     return SliceAttention(encoder, num_logits, in_channels, multiple=1, generator=generator)
 
 
-RECIPE = Recipe(lr=1e-4, mask_weight=0.1, view_weight=0.1)
+RECIPE = Recipe(lr=1e-4, mask_weight=0.1, view_weight=0.1, objective=2)
 CITATION = "RSNA 2024 Lumbar Spine Degenerative Classification, first place (wadakoki), Kaggle write-up"
 NOTES = (
     "every slice of the view is one image (the winner has five around a predicted centre: crop to the region); "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from anymc3d.config import TaskSettings
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import RunFolderError
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.task_file import task_to_dict
 from anymc3d.train.quick.features import FEATURE_VERSION, PRECISION
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.run_folder import RunFolder
+from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import Study
 
 KIND = "quick"
@@ -83,7 +83,7 @@ def refuse_other_runs(folder: RunFolder) -> None:
 
 def identity(task: TaskSettings, study: Study, backbone: LoadedBackbone, settings: QuickSettings) -> dict[str, Any]:
     """What must be equal for a second command to be the same run. Test labels are no part of it."""
-    plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    plain = settings_of_run(task)
     plain["backbone"] = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions}
     cases = "\n".join(
         f"{case.id}|{case.patient}|{split}|{case.fold}|{row.tolist()}"
