@@ -97,7 +97,8 @@ def predict_cohort(
                 rows += entry["rows"]
                 if not _has_failed(entry) and entry["seconds"] is not None:
                     spent.append(entry)
-        _write_cost(out / COST, predictor.device, spent, meter.note)
+        if computed or not (out / COST).exists():
+            _write_cost(out / COST, predictor.device, spent, meter.note)
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
     return CohortResult(rows, computed, len(cases) - computed)
 
