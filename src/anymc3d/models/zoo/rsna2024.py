@@ -63,7 +63,7 @@ class SliceAttention(nn.Module):
         logits = self._answer(states, mask)
         if branch is None:
             return Lesson(logits, Answers.none(logits))
-        scores = branch(states).masked_fill(~mask, -math.inf)
+        scores = branch(states).float().masked_fill(~mask, -math.inf)
         true = {case: largest_slice(target) for case, target in enumerate(masks) if target is not None}
         losses = {case: -scores[case].log_softmax(dim=0)[place] for case, place in true.items()}
         return Lesson(logits, Answers.none(logits), losses)
