@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tiny_scans import TASK, write_scans
+
+settings.register_profile("anymc3d", deadline=None)  # a busy machine is no fault of an example
+settings.load_profile("anymc3d")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -175,7 +175,7 @@ tasks = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tasks, st.booleans(), st.text(max_size=200))
 def test_what_is_written_is_read_back(tmp_path_factory, task, complete, reason):
     path = tmp_path_factory.mktemp("task") / "task.yaml"

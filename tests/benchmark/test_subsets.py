@@ -22,7 +22,7 @@ def cohorts(draw):
     return patients, np.array(labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cohorts(), st.integers(0, 3), st.data())
 def test_patients_stay_whole_and_order_does_not_matter(cohort, seed, data):
     patients, targets = cohort

@@ -189,3 +189,12 @@ def test_a_table_goes_to_a_file_when_asked(folder, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with (tmp_path / "t.csv").open(newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)][: len(METHODS)] == list(METHODS)
+
+
+@pytest.mark.parametrize(("column", "cell"), [("value", "0,93"), ("ci_low", "nan"), ("train_cases", "400.0")])
+def test_what_a_spreadsheet_made_of_a_number_is_one_line(tmp_path, column, cell):
+    write_small_results(tmp_path)
+    rows = read_table(tmp_path / "results.csv")
+    write_table(tmp_path / "results.csv", list(rows[0]), [rows[0], rows[1] | {column: cell}])
+    with pytest.raises(UsageError, match=rf"results\.csv, line 3: {column} '{cell}' is not a (whole )?number"):
+        read_results(tmp_path)

@@ -158,7 +158,7 @@ def plain_frames(heights: list[float]) -> list[Frame]:
     return [Frame((0.0, 0.0, z), STRAIGHT, (1.0, 1.0), None, None, None, "", {}) for z in heights]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     turn=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
     spacing=st.tuples(*[st.floats(0.2, 6)] * 3),

@@ -111,13 +111,13 @@ def test_a_summary_is_json_and_ordered() -> None:
 
 
 @given(st.integers(1000, 2**32 - 1), st.sampled_from(sorted(KINDS)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_B10_a_scan_of_the_same_kind_raises_no_alarm(seed: int, kind: str) -> None:
     assert mismatch(scan(KINDS[kind](seed)), TRAINING[kind], MODALITY[kind]) is None
 
 
 @given(st.integers(1000, 2**32 - 1), st.floats(0.2, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_B10_a_brighter_mr_scan_raises_no_alarm(seed: int, scale: float) -> None:
     assert mismatch(scan(mr(seed) * scale), TRAINING["MR"], "MR") is None
 

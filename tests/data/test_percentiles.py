@@ -32,7 +32,7 @@ def same(voxels: np.ndarray, percents) -> bool:
     voxels=arrays.arrays(np.float32, SHAPES, elements=FLOATS) | arrays.arrays(np.float32, SHAPES, elements=FEW_VALUES),
     percents=st.lists(st.floats(0, 100) | st.sampled_from([0.0, 0.1, 0.5, 50.0, 99.5, 100.0]), min_size=1, max_size=4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_values_and_percents_give_what_numpy_gives(voxels, percents):
     assert same(voxels, percents)
 

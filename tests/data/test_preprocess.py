@@ -132,7 +132,7 @@ def test_each_plane_shows_the_right_axes_in_the_right_order(plane: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_bright_point_is_where_the_prepared_affine_says(seed: int) -> None:
     generator = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(generator.normal(size=(3, 3)))
@@ -191,7 +191,7 @@ def test_zscores_have_mean_0_and_standard_deviation_1() -> None:
 
 
 @given(st.floats(0.01, 1000), st.floats(-5000, 5000), st.sampled_from(["percentile", "zscore"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_unit_of_an_mr_scan_does_not_matter(scale: float, shift: float, kind: str) -> None:
     view = ViewSettings(size=(14, 14, 5), normalise=kind)
     one = prepare_view(volume(), view).slices.astype(np.float64)
@@ -263,7 +263,7 @@ def test_a_few_bright_voxels_survive_percentiles() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(VIEWS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_B9_slices_are_always_finite_and_in_range(seed: int, name: str) -> None:
     generator = np.random.default_rng(seed)
     shape = generator.integers(1, 12, size=3)

@@ -78,7 +78,7 @@ def test_only_the_chosen_labels_count_and_an_absent_one_is_noted(tmp_path: Path)
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_B1_the_crop_is_the_same_for_every_storage(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     generator = np.random.default_rng(seed)
     folder = tmp_path_factory.mktemp("storage")
@@ -184,7 +184,7 @@ def test_only_the_largest_part_counts_when_asked() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_margin_is_right_to_half_a_voxel_and_no_voxel_of_the_organ_is_lost(seed: int) -> None:
     generator = np.random.default_rng(seed)
     shape, spacing = generator.integers(3, 20, size=3), generator.uniform(0.3, 5, size=3)

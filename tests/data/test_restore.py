@@ -91,7 +91,7 @@ def test_what_was_cropped_away_is_filled_and_what_was_padded_is_gone(plane: str)
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_planted_blob_comes_back_within_half_a_voxel(seed: int) -> None:
     """Random oblique and mirrored affines, planes, sizes, crops and pads."""
     generator = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_a_planted_blob_comes_back_within_half_a_voxel(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_resampling_back_agrees_with_itk(seed: int) -> None:
     """Prepared slices as coarse as the scan or coarser: plain trilinear interpolation between the two affines."""
     generator = np.random.default_rng(seed)
@@ -179,7 +179,7 @@ def test_a_flat_map_stays_flat() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_mask_is_cut_exactly_as_the_image_is(seed: int) -> None:
     """Where whole voxels are kept, labels are those of the same voxels; all storages give the same slices."""
     generator = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_B12_patients_stay_whole_and_labels_are_stratified():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["0", "1", ""])), min_size=12, max_size=40),
     folds=st.integers(2, 4),

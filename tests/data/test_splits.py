@@ -24,7 +24,7 @@ label = st.sampled_from([0.0, 1.0, float("nan")])
 rows = st.lists(st.tuples(st.integers(0, 40), label, label), min_size=1, max_size=120)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows, st.integers(0, 10**6), st.sampled_from([FRACTIONS, (0.5, 0.5, 0.0), (0.6, 0.2, 0.2)]))
 def test_B12_no_patient_is_ever_in_two_splits_whatever_the_manifest(table, seed, fractions):
     patients = [f"p{row[0]}" for row in table]
@@ -34,7 +34,7 @@ def test_B12_no_patient_is_ever_in_two_splits_whatever_the_manifest(table, seed,
     assert "train" in splits
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(table, rng):
     shuffled = list(enumerate(table))
@@ -44,7 +44,7 @@ def test_the_order_of_the_rows_does_not_matter(table, rng):
     assert [expected[i] for i, _ in shuffled] == got
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(3, 30), min_size=2, max_size=5), st.integers(0, 99))
 def test_every_split_has_every_class_that_three_patients_have(sizes, seed):
     classes = [float(index) for index, size in enumerate(sizes) for _ in range(size)]

@@ -79,7 +79,7 @@ def test_B1_all_48_storages_are_one_volume_in_ras(order: tuple[int, int, int], s
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_B1_an_oblique_scan_turns_as_nibabel_turns_it(seed: int) -> None:
     generator = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(generator.normal(size=(3, 3)))
@@ -102,7 +102,7 @@ def test_permuted_axes_keep_their_world_positions() -> None:
 
 
 @given(st.tuples(*[st.floats(1, 16)] * 3), st.tuples(*[st.integers(1, 12)] * 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_crop_and_pad_move_no_voxel(extent: tuple[float, float, float], shape: tuple[int, int, int]) -> None:
     one = Volume(voxels=np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1, affine=AFFINE)
     framed = crop_or_pad(one, extent, fill=0)
@@ -168,7 +168,7 @@ def test_a_larger_grid_holds_what_itk_samples_at_its_world_positions(shape: tupl
 
 
 @given(st.tuples(*[st.integers(1, 20)] * 3), st.tuples(*[st.integers(1, 20)] * 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_resizing_keeps_the_extent_and_the_corners(old: tuple[int, int, int], new: tuple[int, int, int]) -> None:
     one = volume(old)
     other = resize(one, new)
@@ -192,7 +192,7 @@ def test_a_linear_ramp_keeps_its_world_values_away_from_the_edge() -> None:
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_weights_are_means_of_near_voxels(old: int, new: int, antialias: bool) -> None:
     weights = resize_weights(old, new, antialias)
     assert (weights >= 0).all()

@@ -34,7 +34,7 @@ def test_parameters_of_both_heads_are_counted():
     assert sum(p.numel() for p in head_named("ordinal", 1024, 5).parameters()) == 1024 + 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cuts=st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=6),
     scores=st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=5),

@@ -59,7 +59,7 @@ def test_F3_hostile_bytes_are_a_clean_error(content: bytes) -> None:
         read_backbone_tensors(content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60), st.integers(0, 10_000), st.integers(0, 60))
 def test_F3_damaged_models_never_crash(noise: bytes, place: int, removed: int) -> None:
     small = {

@@ -45,7 +45,7 @@ planes = st.sampled_from(["axial", "coronal", "sagittal"])
 patches = st.sampled_from([14, 16])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes, spacings, planes, patches)
 def test_sizes_are_whole_patches_within_the_limits(shape, spacing, plane, patch):
     height, width, num_slices = size_of(shape, spacing, patch=patch, plane=plane)
@@ -55,7 +55,7 @@ def test_sizes_are_whole_patches_within_the_limits(shape, spacing, plane, patch)
     assert 1 <= num_slices <= MAX_SLICES
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes, spacings, planes, patches, st.floats(1, 3))
 def test_larger_scans_never_get_smaller_sizes(shape, spacing, plane, patch, factor):
     small = size_of(shape, spacing, patch=patch, plane=plane)
@@ -63,7 +63,7 @@ def test_larger_scans_never_get_smaller_sizes(shape, spacing, plane, patch, fact
     assert all(one <= other for one, other in zip(small, large, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(shapes, min_size=1, max_size=9), st.randoms(), planes)
 def test_the_order_of_the_rows_changes_nothing(rows, random, plane):
     shuffled = list(rows)
@@ -71,7 +71,7 @@ def test_the_order_of_the_rows_changes_nothing(rows, random, plane):
     assert size_of(rows, plane=plane) == size_of(shuffled, plane=plane)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(98, 440), st.floats(98, 440))
 def test_within_the_limits_the_median_loses_no_resolution(first, second):
     height, width, _ = size_of((first, second, 30.0))

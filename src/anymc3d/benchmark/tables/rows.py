@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ from anymc3d.tables import read_table
 
 Row = Mapping[str, str]
 MACRO = "macro"
+_COUNTS = ("train_cases",)
+_NUMBERS = (
+    *("value", "ci_low", "ci_high", "n", "n_positive"),
+    *("trainable_parameters", "total_parameters", "train_seconds", "train_seconds_per_volume"),
+    *("predict_seconds_per_volume", "peak_memory_bytes", "memory_per_volume_bytes", "energy_joules"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def read_results(folder: Path) -> Results:
     """The results of a benchmark's folder.
 
     Raises:
-        UsageError: there are none yet, or the table is another one.
+        UsageError: there are none yet, the table is another one, or a cell of a number is none.
     """
     path = folder / RESULTS
     if not path.is_file():
@@ -116,8 +123,27 @@ def read_results(folder: Path) -> Results:
     if missing or not rows:
         what = f"lacks the columns {', '.join(missing[:4])}" if missing else "is empty: no job has finished"
         raise UsageError(f"{path}: {what}")
+    _check_numbers(path, rows)
     data_sets = folder / "datasets.csv"
     return Results(rows, read_table(data_sets) if data_sets.is_file() else ())
+
+
+def _check_numbers(path: Path, rows: Sequence[Row]) -> None:
+    """Refuse what a spreadsheet made of a number, before a table shows half of it."""
+    for line, row in enumerate(rows, start=2):
+        for column in _COUNTS:
+            if not row[column].isdecimal():
+                raise UsageError(f"{path}, line {line}: {column} {row[column]!r} is not a whole number")
+        for column in _NUMBERS:
+            if row[column] != "" and not _is_finite(row[column]):
+                raise UsageError(f"{path}, line {line}: {column} {row[column]!r} is not a number")
+
+
+def _is_finite(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def number(cell: str) -> float | None:
