@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 from small_results import METHODS, write_small_results
 
-from anymc3d.benchmark.figures import FIGURES, draw_figure
+from anymc3d.benchmark.figures import FIGURES, draw_figure, look_of
 from anymc3d.benchmark.tables.grid import EMPTY, FORMATS, Grid, render
 from anymc3d.benchmark.tables.main import rank
 from anymc3d.benchmark.tables.rows import read_results
@@ -198,3 +198,7 @@ def test_what_a_spreadsheet_made_of_a_number_is_one_line(tmp_path, column, cell)
     write_table(tmp_path / "results.csv", list(rows[0]), [rows[0], rows[1] | {column: cell}])
     with pytest.raises(UsageError, match=rf"results\.csv, line 3: {column} '{cell}' is not a (whole )?number"):
         read_results(tmp_path)
+
+
+def test_no_two_methods_of_a_figure_look_the_same():
+    assert len({look_of(index) for index in range(60)}) == 60

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6100", "#56B4E9", "#333F4C", "#B84A00")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
+"""One more than colours, so that no two of 72 methods look the same."""
 DPI = 130
+
+
+def look_of(index: int) -> tuple[str, str]:
+    """The mark and the colour of the ``index``-th method of a figure."""
+    return MARKS[index % len(MARKS)], COLOURS[index % len(COLOURS)]
 
 
 def draw_decoders(results: Results, figure: Figure) -> None:
@@ -66,8 +72,8 @@ def draw_parameters(results: Results, figure: Figure) -> None:
     known = [dot for dot in dots(results) if dot.millions is not None and dot.auroc is not None]
     own = [dot for dot in known if not dot.is_printed]
     for index, dot in enumerate(own):
-        colour = COLOURS[index % len(COLOURS)]
-        axes.plot(dot.millions, dot.auroc, MARKS[index % len(MARKS)], color=colour, ms=7, ls="none", label=dot.name)
+        mark, colour = look_of(index)
+        axes.plot(dot.millions, dot.auroc, mark, color=colour, ms=7, ls="none", label=dot.name)
     for dot in known:
         if dot.is_printed:
             axes.plot(dot.millions, dot.auroc, "o", mfc="none", mec="0.45", ms=7)
@@ -129,7 +135,7 @@ def _curve(axes: Any, results: Results, task: str, method: str, index: int) -> N
     if not found:
         return
     x, y = [entry.train_cases for entry in found], [entry.value for entry in found]
-    mark, colour = MARKS[index % len(MARKS)], COLOURS[index % len(COLOURS)]
+    mark, colour = look_of(index)
     axes.plot(x, y, marker=mark, color=colour, label=method)
     bounds = [_bounds(entry) for entry in found]
     if all(bound is not None for bound in bounds):
