@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import html.parser
 import io
+import itertools
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.stats import rankdata
 from small_results import METHODS, write_small_results
 
-from anymc3d.benchmark.figures import FIGURES, draw_figure, look_of
+from anymc3d.benchmark.figures import FIGURES, draw_figure, draw_parameters, look_of
 from anymc3d.benchmark.tables.grid import EMPTY, FORMATS, Grid, render
 from anymc3d.benchmark.tables.main import rank
 from anymc3d.benchmark.tables.rows import read_results
@@ -202,3 +205,16 @@ def test_what_a_spreadsheet_made_of_a_number_is_one_line(tmp_path, column, cell)
 
 def test_no_two_methods_of_a_figure_look_the_same():
     assert len({look_of(index) for index in range(60)}) == 60
+
+
+def test_no_name_covers_another_or_a_dot(results):
+    figure = Figure(figsize=(8.5, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw_parameters(results, figure)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = [text.get_window_extent() for text in axes.texts]
+    dots = [axes.transData.transform(line.get_xydata())[0] for line in axes.lines]
+    assert len(names) == 6
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(names, 2))
+    assert not any(name.contains(*dot) for name in names for dot in dots)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymc3d import atomic
 from anymc3d.benchmark import printed
-from anymc3d.benchmark.tables.parameters import dots
+from anymc3d.benchmark.tables.parameters import Dot, dots
 from anymc3d.benchmark.tables.rows import Entry, Results, number
 from anymc3d.errors import UsageError, did_you_mean
 
@@ -19,6 +19,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6100", "#56B4E9", "#3
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
 """One more than colours, so that no two of 72 methods look the same."""
 DPI = 130
+
+
+NAME_PLACES = (((0, 8), "center"), ((0, -15), "center"), ((8, -3), "left"), ((-8, -3), "right"), ((0, 20), "center"))
+"""Where a name may stand: points from its dot, and the alignment."""
 
 
 def look_of(index: int) -> tuple[str, str]:
@@ -77,7 +81,6 @@ def draw_parameters(results: Results, figure: Figure) -> None:
     for dot in known:
         if dot.is_printed:
             axes.plot(dot.millions, dot.auroc, "o", mfc="none", mec="0.45", ms=7)
-    _name_apart(axes, [dot for dot in known if dot.is_printed])
     axes.set_xscale("log")
     axes.set(xlabel="trainable parameters, millions", ylabel="AUROC")
     tasks = ", ".join(results.tasks)
@@ -85,21 +88,37 @@ def draw_parameters(results: Results, figure: Figure) -> None:
     axes.margins(0.14, 0.14)
     if own:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.draw_without_rendering()  # names are placed on the finished layout
+    _name_apart(axes, known)
 
 
-def _name_apart(axes: Any, found: list[Any]) -> None:
-    """Names beside their dots, above and below by turns, so that neighbours do not cover each other."""
-    for index, dot in enumerate(sorted(found, key=lambda dot: (dot.millions, dot.auroc))):
-        above = index % 2 == 0
-        axes.annotate(
+def _name_apart(axes: Any, found: Sequence[Dot]) -> None:
+    """Names beside the printed dots, each at the first place where it covers no dot and no other name."""
+    from matplotlib.transforms import Bbox
+
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (_pixel(axes, dot) for dot in found)]
+    for dot in (dot for dot in found if dot.is_printed):
+        name = axes.annotate(
             dot.name,
             (dot.millions, dot.auroc),
             textcoords="offset points",
-            xytext=(0, 8 if above else -15),
+            xytext=NAME_PLACES[0][0],
             ha="center",
             fontsize=7.5,
             color="0.35",
+            in_layout=False,
         )
+        for offset, side in NAME_PLACES:
+            name.set(position=offset, ha=side)
+            box = name.get_window_extent()
+            if not box.count_overlaps(taken):
+                break
+        taken.append(box)
+
+
+def _pixel(axes: Any, dot: Dot) -> tuple[float, float]:
+    x, y = axes.transData.transform((dot.millions, dot.auroc))
+    return float(x), float(y)
 
 
 def draw_label_efficiency(results: Results, figure: Figure) -> None:
