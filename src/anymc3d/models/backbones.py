@@ -104,23 +104,28 @@ def _dinov3(size: str) -> BackboneCard:
     )
 
 
+def _trained_at_224(size: str, patch: int) -> ViTConfig:
+    """A ViT without DINOv2's layer scale; its position table is that of 224 x 224 pixels."""
+    embed_dim, depth, num_heads = _SIZES[size]
+    return ViTConfig(
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        patch_size=patch,
+        grid=224 // patch,
+        layer_scale=False,
+    )
+
+
 def _plain(
     name: str, title: str, size: str, source: str, *, patch: int = 16, licence: str = "Apache-2.0"
 ) -> BackboneCard:
     """A ViT without the additions of DINOv2, trained at 224 pixels."""
-    embed_dim, depth, num_heads = _SIZES[size]
     return BackboneCard(
         name=name,
         title=f"{title} ViT-{_LETTERS[size]}/{patch}",
         family="vit",
-        config=ViTConfig(
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            patch_size=patch,
-            grid=224 // patch,
-            layer_scale=False,
-        ),
+        config=_trained_at_224(size, patch),
         licence=licence,
         source=source,
         origin="hub",
@@ -129,21 +134,11 @@ def _plain(
 
 
 def _clip(size: str, patch: int) -> BackboneCard:
-    embed_dim, depth, num_heads = _SIZES[size]
     return BackboneCard(
         name=f"clip-{size}-{patch}",
         title=f"CLIP ViT-{_LETTERS[size]}/{patch}",
         family="clip",
-        config=ViTConfig(
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            patch_size=patch,
-            grid=224 // patch,
-            norm_eps=1e-5,
-            layer_scale=False,
-            clip=True,
-        ),
+        config=replace(_trained_at_224(size, patch), norm_eps=1e-5, clip=True),
         licence="MIT (its authors' repository)",
         source=f"openai/clip-vit-{size}-patch{patch}",
         file="pytorch_model.bin",
