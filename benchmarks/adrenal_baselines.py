@@ -19,18 +19,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.readers import read_volume
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.command import evaluate_predictions
 from anymc3d.evaluate.metrics import auroc
 from anymc3d.evaluate.operating_points import choose
-from anymc3d.evaluation import evaluate_predictions
+from anymc3d.files.tables import write_table
 from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import random_vit
-from anymc3d.tables import write_table
+from anymc3d.settings.config import ViewSettings
 
 PLANES = ("axial", "coronal", "sagittal")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)

@@ -24,7 +24,6 @@ def make(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from anymc3d.config import LabelSettings, MethodSettings, ViewSettings
     from anymc3d.data.preprocess import CODE_VERSION
     from anymc3d.models.backbones import card
     from anymc3d.models.classifier import VolumeClassifier
@@ -33,6 +32,7 @@ def make(folder: Path) -> None:
     from anymc3d.plugins import load_plugin, save_plugin
     from anymc3d.plugins.card import BackboneRecord, PluginCard
     from anymc3d.plugins.ensemble import make_ensemble
+    from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
 
     network = random_vit(card("dinov2-small").config)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "vit.safetensors")
@@ -73,7 +73,7 @@ def predict(folder: Path, what: str, chunk_size: int) -> None:
     import torch
 
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
 
     torch.set_num_threads(1)
     started = time.perf_counter()

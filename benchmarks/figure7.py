@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from anymc3d.demo.dataset import make_dataset
 from anymc3d.evaluate.delong import delong_paired_test
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 DECODERS = ("none", "nnunet", "eomt-2d", "eomt-3d")
 SEEDS = (0, 1, 2)

@@ -16,12 +16,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anymc3d import atomic
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.explain.methods import METHODS
 from anymc3d.explain.picture import overlay, plane_of
-from anymc3d.tables import read_table
+from anymc3d.files import atomic
+from anymc3d.files.tables import read_table
 
 PLANES = {"axial": 2, "coronal": 1}
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 DECODERS = ("nnunet", "eomt-2d", "eomt-3d")
 SPLITS = {"train": 32, "val": 8, "test": 20}

@@ -42,7 +42,7 @@ from speed_contestants import (
 from torch import Tensor
 
 from anymc3d.models.classifier import compute_weights
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.models.tensor_hash import tensors_hash
 
 WORKS = (Work(98, 24, 1), Work(98, 24, 2), Work(224, 12, 1), Work(224, 12, 2))
 CHUNK, SMALL_CHUNK, PLAIN_CHUNK = 64, 16, 4

@@ -53,7 +53,7 @@ class Journey:
 @pytest.fixture(scope="session")
 def journey(tmp_path_factory, home):
     """Twenty tiny scans, trained for two epochs on a tiny random backbone."""
-    from anymc3d.task_file import read_task
+    from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 
     data = tmp_path_factory.mktemp("journey")

@@ -12,65 +12,28 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {
-        "errors",
-        "types",
-        "version",
-        "config",
-        "atomic",
-        "home",
-        "folders",
-        "strict_yaml",
-        "settings_dict",
-        "tables",
-        "windows",
-    },
-    {"task_text", "task_file", "tensor_hash", "device", "data", "models", "evaluate", "pseudonyms", "page"},
-    {
-        "cost",
-        "plugins",
-        "size_leak",
-        "evaluation",
-        "segmenters",
-    },
-    {
-        "train",
-        "plan",
-        "predict",
-        "cohort",
-        "doctor",
-        "explain",
-        "segmentations",
-        "adapters",
-        "recipes",
-        "vlm3d",
-        "pandx",
-    },
+    {"errors", "types", "version"},
+    {"files", "settings"},
+    {"data", "models", "page"},
+    {"cost", "evaluate"},
+    {"plugins", "segmenters"},
+    {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
     {"report", "benchmark"},
     {"demo"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
-NO_TORCH = {
-    "errors",
-    "types",
-    "version",
-    "config",
-    "atomic",
-    "home",
-    "folders",
-    "tables",
-    "strict_yaml",
-    "task_file",
-    "windows",
-}
+NO_TORCH = {"errors", "types", "version", "files", "settings"}
 APART = {
     "data": {"models", "evaluate", "train"},
     "models": {"data", "evaluate", "train"},
     "evaluate": {"data", "models"},
 }
-"""Packages of one layer that must not know each other."""
+READS_TABLES = "evaluate/command.py"
+"""The one file of ``evaluate`` that knows ``data``: it opens the manifest. The rest takes arrays."""
+
+"""Packages that must not know each other."""
 
 
 def unit(path: Path) -> str:
@@ -120,16 +83,21 @@ def test_imports_go_down(path):
         if module.startswith("anymc3d."):
             other = module.split(".")[1]
             assert layer_of(other) <= layer_of(own), f"{path.name} imports {module}, which is above it"
-            assert other not in APART.get(own, set()), f"{own} and {other} must not know each other"
+            apart = set() if path.relative_to(SOURCE).as_posix() == READS_TABLES else APART.get(own, set())
+            assert other not in apart, f"{own} and {other} must not know each other"
 
 
 @pytest.mark.parametrize("name", sorted(NO_TORCH))
 def test_settings_and_tables_know_no_torch(name):
-    assert not {module.split(".")[0] for module, _ in imports(SOURCE / f"{name}.py")} & {"torch", "safetensors"}
+    whole = SOURCE / name
+    files = sorted(whole.rglob("*.py")) if whole.is_dir() else [SOURCE / f"{name}.py"]
+    found = {module.split(".")[0] for path in files for module, _ in imports(path)}
+    assert not found & {"torch", "safetensors"}
 
 
 def test_what_help_needs_imports_no_torch():
-    code = "import sys, anymc3d.cli.main, anymc3d.task_file, anymc3d.config; print('torch' in sys.modules)"
+    modules = "anymc3d.cli.main, anymc3d.settings.task_file, anymc3d.settings.config"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

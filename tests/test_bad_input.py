@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def no_backbone(monkeypatch):
     def loaded(*_args, **_kwargs):
         raise AssertionError("a backbone was loaded")
 
-    for name in ("train.start.find_backbone", "predict.find_backbone", "predict.find_by_fingerprint"):
+    for name in ("train.start.find_backbone", "predict.predictor.find_backbone", "predict.predictor.find_by_fingerprint"):
         monkeypatch.setattr(f"anymc3d.{name}", loaded)
 
 
@@ -235,7 +235,7 @@ def test_out_of_memory_while_training_is_one_line_that_names_what_needs_less(jou
 
 def test_C12_prediction_halves_its_chunk_where_memory_ends_and_answers_the_same(journey, tmp_path, monkeypatch, caplog):
     from anymc3d.models.vit import VisionTransformer
-    from anymc3d.predict import load
+    from anymc3d.predict.predictor import load
 
     caplog.set_level("WARNING")
     calm = load(journey.plugin, device="cpu").predict(journey.scans[0])

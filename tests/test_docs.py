@@ -16,7 +16,7 @@ from typing import get_args, get_origin, get_type_hints
 import pytest
 
 from anymc3d.cli.main import COMMANDS, parse
-from anymc3d.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings, ViewSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -149,8 +149,8 @@ def test_every_name_of_the_tables_is_described():
     from anymc3d.data.augment_recipes import AUGMENTATIONS
     from anymc3d.evaluate.task_calibration import CHOICES
     from anymc3d.models.fusion import FUSIONS
+    from anymc3d.settings.windows import WINDOWS
     from anymc3d.train.losses import LOSSES
-    from anymc3d.windows import WINDOWS
 
     text = doc("task-file.md")
     for name in (*FUSIONS, *LOSSES, *AUGMENTATIONS, *CHOICES, *WINDOWS):

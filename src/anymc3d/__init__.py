@@ -13,18 +13,18 @@ from anymc3d.version import __version__
 
 if TYPE_CHECKING:
     from anymc3d.plugins import Plugin, load_plugin
-    from anymc3d.predict import Prediction, Predictor, load
-    from anymc3d.task_file import read_task
+    from anymc3d.predict.predictor import Prediction, Predictor, load
+    from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 
 _PUBLIC = {
     "Plugin": "anymc3d.plugins",
-    "Prediction": "anymc3d.predict",
-    "Predictor": "anymc3d.predict",
+    "Prediction": "anymc3d.predict.predictor",
+    "Predictor": "anymc3d.predict.predictor",
     "fit": "anymc3d.train.fit",
-    "load": "anymc3d.predict",
+    "load": "anymc3d.predict.predictor",
     "load_plugin": "anymc3d.plugins",
-    "read_task": "anymc3d.task_file",
+    "read_task": "anymc3d.settings.task_file",
 }
 
 __all__ = ["Plugin", "Prediction", "Predictor", "__version__", "fit", "load", "load_plugin", "read_task"]

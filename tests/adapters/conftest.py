@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from anymc3d.adapters import Adapted, AdaptOptions, adapt, write_adapted
-from anymc3d.config import ViewSettings
 from anymc3d.data.dataset import CaseScans
 from anymc3d.data.manifest import Manifest, read_manifest
+from anymc3d.settings.config import ViewSettings
 
 VIEW_SIZE = (28, 28, 4)
 

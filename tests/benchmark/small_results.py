@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anymc3d.benchmark.results import COLUMNS
-from anymc3d.tables import write_table
+from anymc3d.files.tables import write_table
 
 METHODS = {
     "query": ("anymc3d", "dinov3-large", "query", "none", 1_197_058),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from anymc3d import atomic
 from anymc3d.benchmark import backends
 from anymc3d.benchmark import jobs as jobs_module
 from anymc3d.benchmark.backends import BackendOptions, run_local, run_ray, run_slurm
 from anymc3d.benchmark.jobs import RECORD, RESULT, Job, Outcome, RunOptions, job_state, run_job
 from anymc3d.benchmark.plan import Trial
 from anymc3d.errors import UsageError
-from anymc3d.task_file import read_task
+from anymc3d.files import atomic
+from anymc3d.settings.task_file import read_task
 from tiny_scans import TASK
 
 

@@ -23,7 +23,7 @@ from anymc3d.benchmark.tables.rows import read_results
 from anymc3d.benchmark.tables.table import LAYOUTS, make_table
 from anymc3d.cli.main import main
 from anymc3d.errors import UsageError
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 
 @pytest.fixture(scope="module")

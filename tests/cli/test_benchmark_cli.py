@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.task_file import read_task
+from anymc3d.settings.task_file import read_task
 
 
 @pytest.fixture

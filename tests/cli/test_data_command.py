@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from anymc3d import home
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
+from anymc3d.files import home
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adapters"))
 from public_layouts import make_class_folders, write_nifti

@@ -7,7 +7,7 @@ import pytest
 
 from anymc3d.cli.main import main
 from anymc3d.evaluate import outputs
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 TASK = """\
 format: 1
@@ -22,7 +22,7 @@ views:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Pictures have their own tests and take most of the time."""
-    monkeypatch.setattr("anymc3d.evaluation.draw_curves", lambda path, curves, subtitle: None)
+    monkeypatch.setattr("anymc3d.evaluate.command.draw_curves", lambda path, curves, subtitle: None)
 
 
 def study(folder, *, label="tumour", words=("0", "1")):

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_size import USERS
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import RunFolderError
+from anymc3d.settings.config import ViewSettings
 
 VIEW = ViewSettings(size=(14, 14, 4))
 KEY = cache_key("abc", VIEW)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_size import USERS, cache_state, parse_size, trim_cache
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.errors import UsageError
+from anymc3d.settings.config import ViewSettings
 
 VIEW = ViewSettings(size=(14, 14, 4))
 HOUR = 3600.0

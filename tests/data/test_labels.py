@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.labels import canonical, encode, guess_labels, label_problems, natural_order, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.errors import ManifestError
+from anymc3d.settings.config import LabelSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("no", "yes"))
 

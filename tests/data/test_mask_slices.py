@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymc3d.config import ViewSettings
 from anymc3d.data import dataset
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans, prepare_all
 from anymc3d.errors import ManifestError, ScanError
+from anymc3d.settings.config import ViewSettings
 
 VIEWS = {"image": ViewSettings(size=(12, 16, 6), plane="axial", field_of_view=(12.0, 16.0, 12.0))}
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_makers import AFFINE, anatomy, gz, nifti_bytes, npy_bytes, setting, write
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.preprocess import AXES, CODE_VERSION, NORMALISERS, prepare_view, slice_plane
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError
+from anymc3d.settings.config import ViewSettings
 
 VOXELS = anatomy((20, 18, 11))
 GOLDEN = {1: "11137e925f557c61bb7634f9af5d21339710e536852781463e601254c31c1b4d"}

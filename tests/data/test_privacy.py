@@ -344,8 +344,8 @@ def test_every_bad_scan_has_a_reason_and_its_case_id(printed, place):
 
 
 def test_G3_with_a_key_no_case_id_is_in_any_file_of_a_run(place, printed):
-    from anymc3d.pseudonyms import load_pseudonyms
-    from anymc3d.tables import read_table
+    from anymc3d.data.pseudonyms import load_pseudonyms
+    from anymc3d.files.tables import read_table
 
     names = load_pseudonyms(place.data / "key")
     ids = [line.partition(",")[0] for line in (place.data / "good.csv").read_text().splitlines()[1:]]

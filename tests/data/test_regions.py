@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_makers import gz, nifti_bytes, write
 
-from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans, CaseSet, prepare_all
@@ -24,6 +23,7 @@ from anymc3d.data.restore import prepare_mask, to_scan_grid
 from anymc3d.data.totalsegmentator import TASK_ORGANS, TOTAL, organ_labels
 from anymc3d.data.volume import Box, Volume
 from anymc3d.errors import ExcludedError, ManifestError, ScanError, UsageError
+from anymc3d.settings.config import RoiSettings, ViewSettings
 
 AFFINE = np.array([[0.8, 0, 0, -10.0], [0, 1.25, 0, 5.0], [0, 0, 3.0, 40.0], [0, 0, 0, 1.0]])
 SHAPE = (30, 24, 12)

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_makers import AFFINE, anatomy
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.preprocess import AXES, PreparedView, prepare_view
 from anymc3d.data.readers import read_volume
 from anymc3d.data.restore import prepare_mask, resample, to_scan_grid
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError
+from anymc3d.settings.config import ViewSettings
 
 ALL_STORAGES = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 VOXELS = anatomy((20, 18, 11))

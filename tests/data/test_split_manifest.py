@@ -14,7 +14,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.split_manifest import fold_column, site_column, split_column, write_with_column
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.tables import write_table
+from anymc3d.files.tables import write_table
 
 
 def manifest_of(rows: list[dict[str, str]]) -> Manifest:

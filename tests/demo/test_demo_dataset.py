@@ -12,7 +12,7 @@ from anymc3d.demo.dataset import MANIFEST_NAME, demo_views, make_dataset
 from anymc3d.demo.preview import preview
 from anymc3d.demo.rules import RULES, TOGETHER, measure, simple_rules
 from anymc3d.errors import RunFolderError, UsageError
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 
 TINY = {"num_train": 4, "num_val": 4, "num_test": 4, "spacing_mm": 5.0}
 

@@ -4,7 +4,7 @@ import json
 
 from anymc3d.cli.main import main
 from anymc3d.demo.journey import run_demo, summary
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 
 
 def small(out, **options):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.data.manifest import inspect_manifest
@@ -20,6 +19,7 @@ from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.scans import Scan, of_column
 from anymc3d.doctor.voxel_faults import voxel_faults
+from anymc3d.settings.config import LabelSettings
 
 NOTHING = Labels(None, np.full((1000, 1), np.nan))
 BINARY = LabelSettings(columns=("label",), kind="binary", classes=("0", "1"))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.metrics import compute
 from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
 from anymc3d.evaluate.summary import markdown, severity_table
+from anymc3d.settings.config import LabelSettings
 
 SEVERITY = StudySettings(severity=("grade",), sampling=Sampling(num_resamples=200))
 GROUPS = ("grade=0 vs 1", "grade=0 vs 2", "grade=0 vs 1+2")

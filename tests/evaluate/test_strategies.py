@@ -5,10 +5,10 @@ import pytest
 from scipy import special
 from sklearn.metrics import f1_score, roc_auc_score
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.strategies import METRICS, STRATEGIES, compare_strategies
 from anymc3d.evaluate.strategy_picture import draw_strategies
+from anymc3d.settings.config import LabelSettings
 
 LABELS = LabelSettings(columns=("a", "b", "c"), kind="multilabel")
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.labels import encode
 from anymc3d.errors import ManifestError, ProblemsError, UsageError
@@ -13,6 +12,7 @@ from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
 from anymc3d.evaluate.study_rows import COLUMNS
 from anymc3d.evaluate.targets import encode_targets
+from anymc3d.settings.config import LabelSettings
 
 QUICK = StudySettings(sampling=Sampling(num_resamples=200))
 BINARY = ["tumour"]

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import UsageError
 from anymc3d.evaluate import metrics
 from anymc3d.evaluate.calibration import SLOPE_CEILING, SLOPE_FLOOR, Calibration
@@ -19,6 +18,7 @@ from anymc3d.evaluate.task_calibration import (
     choose_points,
     fit_task,
 )
+from anymc3d.settings.config import LabelSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 MULTILABEL = LabelSettings(columns=("a", "b", "c"), kind="multilabel")
@@ -246,7 +246,7 @@ class TestFit:
 def test_every_choice_of_the_task_file_is_one_that_can_be_made():
     import typing
 
-    from anymc3d.config import TaskSettings
+    from anymc3d.settings.config import TaskSettings
 
     keys = typing.get_args(typing.get_type_hints(TaskSettings)["calibration"])
     assert set(keys) == set(CHOICES)

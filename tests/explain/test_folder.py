@@ -16,8 +16,8 @@ from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm
 from anymc3d.explain.heat import Heat
 from anymc3d.explain.scores import shuffled
-from anymc3d.predict import load
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
+from anymc3d.predict.predictor import load
 
 SETTINGS = ExplainSettings(methods=("attention",), pictures=False)
 
@@ -103,7 +103,9 @@ def test_a_broken_scan_has_its_record_and_the_others_go_on(journey, tmp_path, ca
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_loaded(journey, tmp_path, capsys, monkeypatch, extra, message):
-    monkeypatch.setattr("anymc3d.predict.Predictor.__init__", lambda *_, **__: pytest.fail("the backbone was loaded"))
+    monkeypatch.setattr(
+        "anymc3d.predict.predictor.Predictor.__init__", lambda *_, **__: pytest.fail("the backbone was loaded")
+    )
     words = ["explain", "-p", str(journey.plugin), "-i", str(journey.scans[0]), "-o", str(tmp_path / "out")]
     assert main([*words, *extra]) == 2
     error = capsys.readouterr().err

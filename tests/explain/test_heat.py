@@ -13,7 +13,7 @@ from anymc3d.explain.methods import METHODS
 from anymc3d.explain.patch_maps import MapRequest
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
-from anymc3d.predict import load, study_case
+from anymc3d.predict.predictor import load, study_case
 
 ATTENTION = tuple(name for name, method in METHODS.items() if method.attention)
 
@@ -96,7 +96,7 @@ def test_a_flat_map_is_0_and_says_so():
 
 @pytest.fixture(scope="module")
 def three_planes(journey, tmp_path_factory):
-    from anymc3d.task_file import read_task
+    from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 
     folder = tmp_path_factory.mktemp("planes")

@@ -13,7 +13,7 @@ from anymc3d.cli.inputs import read_inputs
 from anymc3d.evaluate.localisation import localise
 from anymc3d.explain.heat import explain_case
 from anymc3d.explain.methods import METHODS
-from anymc3d.predict import load
+from anymc3d.predict.predictor import load
 
 ANCHOR, SHARPNESS, LOUDNESS = 20.0, 10.0, 10.0
 PATCH = 14

@@ -8,7 +8,7 @@ import torch
 from anymc3d.errors import PluginError
 from anymc3d.models.classifier import PackedSlices, VolumeClassifier, neighbour_index, to_backbone_input
 from anymc3d.models.fusion import FUSIONS
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.models.tensor_hash import tensors_hash
 
 
 def classifier_for(backbone, views=("image",), **options):

@@ -13,7 +13,7 @@ from anymc3d.models.architectures import empty_backbone, random_backbone
 from anymc3d.models.backbones import TINY_DAVIT, TINY_SIGLIP, card
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.lora import LoRA, target_modules
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.models.tensor_hash import tensors_hash
 
 
 def count(module: nn.Module) -> int:

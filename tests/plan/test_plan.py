@@ -9,7 +9,7 @@ import pytest
 
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.plan import plan_task
-from anymc3d.task_file import read_task, write_task
+from anymc3d.settings.task_file import read_task, write_task
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data beside the repository")

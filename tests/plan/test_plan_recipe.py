@@ -15,7 +15,7 @@ from anymc3d.plan.from_recipe import size_lines
 from anymc3d.plan.measure import Measured
 from anymc3d.plan.rules import Grids
 from anymc3d.recipes.table import RECIPES
-from anymc3d.task_file import read_task, write_task
+from anymc3d.settings.task_file import read_task, write_task
 
 NUM_CASES = 24
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.plan.intensity import choose_intensity
 from anymc3d.plan.rules import (
@@ -18,7 +17,8 @@ from anymc3d.plan.rules import (
     total_memory,
 )
 from anymc3d.plan.size import MAX_PATCHES, MAX_SLICES, choose_size
-from anymc3d.size_leak import SizeLeak
+from anymc3d.plan.size_leak import SizeLeak
+from anymc3d.settings.config import LabelSettings
 
 CT = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)
 MR = IntensityProfile(0, 0, 2, 10, 100, 200, 400, 600, 900, 500)

@@ -8,19 +8,19 @@ import pytest
 from scipy import special
 
 from anymc3d.cli.main import main
-from anymc3d.config import LabelSettings
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate import metrics, outputs
 from anymc3d.evaluate.calibration import Calibration
+from anymc3d.files.tables import read_table, write_table
+from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 from anymc3d.plugins.file import HEADER_KEY
 from anymc3d.plugins.recalibrate import choose_cases, read_scored, recalibrate
-from anymc3d.predict import load
-from anymc3d.settings_dict import to_plain
-from anymc3d.tables import read_table, write_table
-from anymc3d.task_file import read_task
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.predict.predictor import load
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.plain import to_plain
+from anymc3d.settings.task_file import read_task
 
 
 def site(folder, *, n=60, label="block", splits=None, positives=None, plugin_name=None, other_label=None):

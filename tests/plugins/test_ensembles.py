@@ -10,19 +10,19 @@ import torch
 from scipy import special
 
 import anymc3d
-from anymc3d.cohort import predict_cohort
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import PluginError, ProblemsError, UsageError
 from anymc3d.evaluate.calibration import Calibration
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
+from anymc3d.files.tables import read_table
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import VisionTransformer
 from anymc3d.plugins import load_plugin, plugin_bytes, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 from anymc3d.plugins.peft import export_peft
-from anymc3d.predict import load
-from anymc3d.tables import read_table
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import load
 
 
 def variant(journey, path, *, seed, calibrated=True, **card):

@@ -18,7 +18,7 @@ from anymc3d.models.vit import empty_vit, random_vit
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.file import HEADER_KEY
 from anymc3d.plugins.peft import export_peft, import_peft
-from anymc3d.settings_dict import to_plain
+from anymc3d.settings.plain import to_plain
 
 
 @pytest.fixture

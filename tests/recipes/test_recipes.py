@@ -15,7 +15,7 @@ from anymc3d.models.vit import empty_vit
 from anymc3d.recipes.recipe import PAPER
 from anymc3d.recipes.settings import recipe_labels, recipe_task
 from anymc3d.recipes.table import RECIPES, find_recipe, listing, recipe_facts
-from anymc3d.task_file import read_task, write_task
+from anymc3d.settings.task_file import read_task, write_task
 from anymc3d.types import Modality
 
 ALL = list(RECIPES.values())

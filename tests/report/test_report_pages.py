@@ -19,14 +19,14 @@ from PIL import Image
 
 from anymc3d.cli.main import main
 from anymc3d.explain.picture import plane_of
+from anymc3d.files.tables import read_table
 from anymc3d.page.document import Markup, document, table
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.predict import load, study_case
+from anymc3d.predict.predictor import load, study_case
 from anymc3d.report.planes import still
 from anymc3d.report.study import from_plugin, threshold_of
 from anymc3d.report.study_page import study_page
 from anymc3d.report.volumes import Reduced, encode, scan_sheet
-from anymc3d.tables import read_table
 
 VOID = {"meta", "img", "input", "link", "br", "hr", "path", "rect", "line", "circle"}
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.config import NetworkSettings, RoiSettings, ViewSettings
 from anymc3d.data.readers import read_volume
 from anymc3d.data.segmentation import KeptSegmenter
 from anymc3d.data.volume import Volume, to_ras
@@ -24,6 +23,7 @@ from anymc3d.segmenters.build import CONFORMED, build_segmenters
 from anymc3d.segmenters.network import NetworkSegmenter, network_grid, to_labels
 from anymc3d.segmenters.program import ProgramSegmenter
 from anymc3d.segmenters.store import PREFIX, keep_model, portable, with_stored_models
+from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
 
 AFFINE = np.diag([2.0, 1.5, 3.0, 1.0])
 SHAPE = (16, 20, 10)

@@ -111,8 +111,8 @@ def run_command(request):
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.environ["ANYMC3D_HOME"] = request["home"]
-    from anymc3d import atomic
     from anymc3d.cli.main import main
+    from anymc3d.files import atomic
     from anymc3d.train import log, loop
 
     # Drawing would be most of a tiny run's time; what matters here is that the picture is written, and when.
@@ -137,7 +137,7 @@ def serve():
 
     import anymc3d.cli.predict
     import anymc3d.cli.train
-    import anymc3d.cohort
+    import anymc3d.predict.cohort
     import anymc3d.train.folds  # noqa: F401 - the point is to have it all imported
 
     torch.set_num_threads(1)

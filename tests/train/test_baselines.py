@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anymc3d.cli.main import main
-from anymc3d.config import LabelSettings, MethodSettings, TrainSettings, ViewSettings
 from anymc3d.errors import BackboneError, PluginError
+from anymc3d.files.tables import read_table
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import build_classifier
 from anymc3d.models.classifier import Encoding, PackedSlices
@@ -28,9 +28,9 @@ from anymc3d.models.zoo.table import ZOO
 from anymc3d.models.zoo.volumes import Sizes
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
-from anymc3d.predict import Predictor, load
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.predictor import Predictor, load
+from anymc3d.settings.config import LabelSettings, MethodSettings, TrainSettings, ViewSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.train import loop
 from anymc3d.train.draws import batches, num_steps, visits
 from anymc3d.train.fit import fit

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from anymc3d.cohort import predict_cohort
 from anymc3d.cost.energy import EnergyMeter
 from anymc3d.data.manifest import read_manifest
+from anymc3d.files.tables import read_table
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import load
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import load
+from anymc3d.settings.task_file import read_task
 from anymc3d.train import loop
 from anymc3d.train.fit import fit
 
@@ -61,7 +61,7 @@ class Played(EnergyMeter):
 
 def test_energy_is_added_up_over_epochs_and_over_predicted_cases(journey, tmp_path, monkeypatch):
     monkeypatch.setattr("anymc3d.train.fit.meter_of", lambda _: Played())
-    monkeypatch.setattr("anymc3d.cohort.meter_of", lambda _: Played())
+    monkeypatch.setattr("anymc3d.predict.cohort.meter_of", lambda _: Played())
     fit(read_task(journey.task, ["train.epochs=2"]), tmp_path / "run", device="cpu", quiet=True)
     found = json.loads((tmp_path / "run" / "cost.json").read_text())
     assert (found["energy_joules"], found["energy_note"]) == (5.0, Played().note)
@@ -128,7 +128,7 @@ def test_memory_of_a_volume_is_that_of_its_slices_and_less_when_recomputed_or_fr
 
 
 def test_a_prediction_without_a_finished_case_has_no_energy_and_says_why(journey, tmp_path, monkeypatch):
-    monkeypatch.setattr("anymc3d.cohort.meter_of", lambda _: Played())
+    monkeypatch.setattr("anymc3d.predict.cohort.meter_of", lambda _: Played())
     cases = [replace(case, images={"image": str(tmp_path / "gone.nii.gz")}) for case in _cases(journey)[:2]]
     predict_cohort(load(journey.plugin), cases, tmp_path / "out", quiet=True)
     found = json.loads((tmp_path / "out" / "cost.json").read_text())

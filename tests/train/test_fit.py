@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from anymc3d.errors import ManifestError, RunFolderError, TrainingDivergedError
+from anymc3d.files.tables import read_table
 from anymc3d.models.store import find_backbone
+from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.plugins import load_plugin
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import load_study
@@ -139,7 +139,7 @@ def test_training_stops_after_so_many_epochs_without_a_rise(journey, tmp_path, p
 
 def test_only_the_selection_metric_keeps_training_going():
     """A loss that falls while AUROC stands still keeps the better tensors, but is no reason to go on."""
-    from anymc3d.config import TrainSettings
+    from anymc3d.settings.config import TrainSettings
     from anymc3d.train.checkpoint import TrainingState
     from anymc3d.train.loop import _out_of_patience
 

@@ -6,10 +6,10 @@ import pytest
 
 from anymc3d.cli.main import main
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import load
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.predictor import load
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.folds import fit_folds
 
 

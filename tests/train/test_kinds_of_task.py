@@ -6,15 +6,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymc3d.cohort import predict_cohort
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import ManifestError, TaskFileError
 from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.files.tables import read_table
 from anymc3d.plan import plan_task
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import load
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import load
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 
 SPLITS = ["train"] * 3 + ["val", "test"]

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from anymc3d.cli.main import main
+from anymc3d.files.tables import read_table
 from anymc3d.models.store import find_backbone
+from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import Predictor
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 
 EXPECTED_STD = {"davit": 0.229, "siglip": 0.5, "vit": 0.229, "clip": 0.26862954}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from anymc3d.cli.main import main
-from anymc3d.config import TrainSettings
 from anymc3d.errors import ManifestError
+from anymc3d.files.tables import read_table
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
@@ -25,8 +25,8 @@ from anymc3d.models.zoo.rsna2023 import rsna2023_efficientnet
 from anymc3d.models.zoo.rsna2024 import rsna2024_efficientnet
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.plugins import load_plugin
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.train import loop
 from anymc3d.train.fit import fit
 from anymc3d.train.losses import Loss, loss_of_answers

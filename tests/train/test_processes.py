@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from anymc3d.errors import UsageError
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
-from anymc3d.tables import read_table
 from anymc3d.train.processes import Processes
 
 EPOCHS = "train.epochs=6"
@@ -71,7 +71,7 @@ def test_one_process_is_a_group_of_its_own():
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(journey, pair, tmp_path):
-    from anymc3d.task_file import read_task
+    from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 
     fit(read_task(journey.task, [EPOCHS, "train.batch_size=4"]), tmp_path / "one", device="cpu", quiet=True)

@@ -12,12 +12,12 @@ import pytest
 
 import anymc3d
 from anymc3d.cli.main import main
-from anymc3d.config import RoiSettings
 from anymc3d.data.manifest import read_manifest
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import Predictor
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.config import RoiSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from tiny_scans import TASK, write_scans
 

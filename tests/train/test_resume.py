@@ -11,9 +11,9 @@ from killing import Nursery
 
 from anymc3d.cli.main import main
 from anymc3d.errors import RunFolderError
-from anymc3d.folders import locked
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.files.folders import locked
+from anymc3d.files.tables import read_table
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.checkpoint import LATEST, load_checkpoint
 from anymc3d.train.fit import fit
 
@@ -205,11 +205,11 @@ def test_D2_a_killed_prediction_goes_on_and_gives_the_same_table(journey, nurser
     killed = [*command, "-o", str(tmp_path / "killed")]
     rng = np.random.default_rng(2)
     for number in range(4):
-        moment = ("call", "anymc3d.predict:answer", int(rng.integers(1, 5)))
+        moment = ("call", "anymc3d.predict.predictor:answer", int(rng.integers(1, 5)))
         assert nursery.run(killed, home, where, moment=moment) == KILLED, number
     assert nursery.run(killed, home, where, moment=("torn", "predictions.csv", 1)) == KILLED
     stopped = [*killed[:-1], str(tmp_path / "stopped")]
-    moment = ("call", "anymc3d.predict:answer", 7)
+    moment = ("call", "anymc3d.predict.predictor:answer", 7)
     assert nursery.run(stopped, home, where, moment=moment, sent=signal.SIGTERM) == 75
     for words_again, folder in ((killed, "killed"), (stopped, "stopped")):
         assert nursery.run(words_again, home, where) == 0, said(tmp_path)

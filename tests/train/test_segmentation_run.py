@@ -11,9 +11,9 @@ import torch
 from killing import Nursery
 
 from anymc3d.cli.main import main
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from masked_scans import LABELS, masked_task, write_masked_scans
 

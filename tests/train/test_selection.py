@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
+from anymc3d.settings.config import LabelSettings
 from anymc3d.train.selection import score_validation
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))

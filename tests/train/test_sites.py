@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 SITES = ("north", "south")
 

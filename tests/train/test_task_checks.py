@@ -3,7 +3,7 @@
 import pytest
 
 from anymc3d.errors import AnyMC3DError, ManifestError, TaskFileError
-from anymc3d.task_file import read_task
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.task_checks import unused
 

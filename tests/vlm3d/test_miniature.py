@@ -7,7 +7,7 @@ from anymc3d.cli.main import main
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.errors import UsageError
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.miniature import RARE, write_miniature
 from anymc3d.vlm3d.scores import read_truth

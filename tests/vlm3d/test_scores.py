@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from anymc3d.cli.main import main
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.tables import write_table
+from anymc3d.files.tables import write_table
 from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.results import exam_key, read_results, results_document
 from anymc3d.vlm3d.scores import align, challenge_metrics, crg_record, read_truth

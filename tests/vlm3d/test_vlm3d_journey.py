@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from anymc3d.cli.main import main
 from anymc3d.errors import PluginError
+from anymc3d.files.tables import read_table
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.predict import load
-from anymc3d.tables import read_table
+from anymc3d.predict.predictor import load
 from anymc3d.vlm3d.container import requirements, write_container
 from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.miniature import write_miniature
@@ -160,7 +160,7 @@ def test_D3_kept_work_is_not_done_again(ensemble, mini, answered, tmp_path, monk
         tmp_path / "w",
     )
     assert vlm3d(*words, "--quiet") == 0
-    monkeypatch.setattr("anymc3d.predict.Predictor.predict_case", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("anymc3d.predict.predictor.Predictor.predict_case", lambda *_: pytest.fail("computed again"))
     (tmp_path / "r.json").unlink()
     assert vlm3d(*words, "--quiet") == 0
     assert (tmp_path / "r.json").read_bytes() == answered.read_bytes()

@@ -19,13 +19,13 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d import atomic
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import AdaptOptions
 from anymc3d.data.readers import read_volume
 from anymc3d.data.scan_file import sha256_of
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError, UsageError, did_you_mean
+from anymc3d.files import atomic
 
 RELEASES = ("auto", "first", "v2")
 AIR, SOFT_TISSUE = (-1100.0, -700.0), (-200.0, 200.0)

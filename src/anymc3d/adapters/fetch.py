@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.adapters.public_sets import PUBLIC_SETS, PublicFile, PublicSet, md5_of
 from anymc3d.errors import BackboneError, UsageError, did_you_mean
+from anymc3d.files import atomic
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes in all."""

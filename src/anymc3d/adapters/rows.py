@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.adapters.findings import Findings
 from anymc3d.data.case import PER_VIEW, RESERVED, is_family, is_metadata
 from anymc3d.data.labels import MAX_NUMERIC_CLASSES
 from anymc3d.data.manifest import PATIENT_ALIASES, inspect_manifest
 from anymc3d.data.splits import check_no_leak
 from anymc3d.errors import ManifestError
-from anymc3d.tables import write_table
+from anymc3d.files import atomic
+from anymc3d.files.tables import write_table
 
 Row = dict[str, str]
 """Manifest column to cell; scans and masks are absolute paths until they are written."""

@@ -11,7 +11,7 @@ from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import free_column
 from anymc3d.data.case import default_id
 from anymc3d.data.manifest import PATIENT_ALIASES
-from anymc3d.tables import MAX_TABLE_BYTES, parse_table
+from anymc3d.files.tables import MAX_TABLE_BYTES, parse_table
 
 ID_COLUMNS = ("case", "case_id", "image", "id", "name", "scan", "filename", "file", "VolumeName", "identifier")
 """How the column that names the scan may be called, in a label table of a person's own; letter case does not matter."""

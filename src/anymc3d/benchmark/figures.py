@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d import atomic
 from anymc3d.benchmark import printed
 from anymc3d.benchmark.tables.parameters import Dot, dots
 from anymc3d.benchmark.tables.rows import Entry, Results, number
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from anymc3d import atomic
 from anymc3d.benchmark.plan import Trial
 from anymc3d.errors import AnyMC3DError, InterruptedRunError, RunFolderError
-from anymc3d.folders import claim, differing, locked
-from anymc3d.settings_dict import to_plain
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, differing, locked
+from anymc3d.settings.plain import to_plain
 
 logger = logging.getLogger(__name__)
 
@@ -194,10 +194,10 @@ def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
 
     For figures by grade the validation cases too: their threshold, one for all grades, is chosen there.
     """
-    from anymc3d.cohort import predict_cohort
     from anymc3d.data.manifest import read_manifest
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.cohort import predict_cohort
+    from anymc3d.predict.predictor import Predictor
 
     wanted = ("test",) if job.severity is None else ("val", "test")
     cases = [case for case in read_manifest(job.manifest, check_scans=False).cases if case.split in wanted]
@@ -210,8 +210,8 @@ def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
 
 
 def _evaluate(job: Job, chosen: int) -> None:
+    from anymc3d.evaluate.command import evaluate_predictions
     from anymc3d.evaluate.study import StudySettings
-    from anymc3d.evaluation import evaluate_predictions
 
     by_grade = StudySettings(severity=(job.severity,), operating_points=GRADE_POINTS) if job.severity else None
     evaluate_predictions(

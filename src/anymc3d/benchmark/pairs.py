@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
+from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.comparison import compare_with
 from anymc3d.evaluate.delong import delong_interval
 from anymc3d.evaluate.intervals import Interval
@@ -19,8 +19,8 @@ from anymc3d.evaluate.metrics import auroc
 from anymc3d.evaluate.predictions import read_predictions
 from anymc3d.evaluate.study_rows import ALL, row_of
 from anymc3d.evaluate.targets import encode_targets
-from anymc3d.evaluation import read_labels
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
+from anymc3d.settings.config import LabelSettings
 
 _FIGURES = (
     *("metric", "label", "group", "split", "operating_point", "value"),

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anymc3d.config import TaskSettings, require
 from anymc3d.errors import AnyMC3DError, ProblemsError, UsageError, did_you_mean
-from anymc3d.settings_dict import from_plain
-from anymc3d.strict_yaml import load_yaml
-from anymc3d.task_file import is_path, read_task
+from anymc3d.settings.config import TaskSettings, require
+from anymc3d.settings.plain import from_plain
+from anymc3d.settings.strict_yaml import load_yaml
+from anymc3d.settings.task_file import is_path, read_task
 from anymc3d.train.task_checks import check_task
 
 FORMAT_VERSION = 1

@@ -11,11 +11,11 @@ import numpy as np
 from anymc3d.benchmark.jobs import Job
 from anymc3d.benchmark.plan import ALL, Plan, Trial
 from anymc3d.benchmark.subsets import choose_cases
-from anymc3d.config import TaskSettings
 from anymc3d.data.manifest import write_manifest
 from anymc3d.errors import AnyMC3DError, ProblemsError
 from anymc3d.models.build import ON_BACKBONE
-from anymc3d.task_file import task_to_dict
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.task_file import task_to_dict
 from anymc3d.train.start import find_start
 from anymc3d.train.study import Study, cases_hash, check_splits, load_study, masks_hash
 

@@ -17,9 +17,9 @@ import numpy as np
 from anymc3d.benchmark.cost import COST_COLUMNS, read_cost
 from anymc3d.benchmark.jobs import FIGURES, PREDICTIONS, RESULT, Job, Outcome, read_json
 from anymc3d.benchmark.pairs import Scored, averaged, paired_rows, read_scores
-from anymc3d.config import TaskSettings
+from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.build import ON_BACKBONE
-from anymc3d.tables import read_table, write_table
+from anymc3d.settings.config import TaskSettings
 
 RESULTS = "results.csv"
 MEAN, SD, AVERAGED = "mean", "sd", "averaged"

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.benchmark.backends import BACKENDS, BackendOptions
 from anymc3d.benchmark.jobs import Job, Outcome, RunOptions, job_state, read_json
 from anymc3d.benchmark.plan import Plan
 from anymc3d.benchmark.prepare import JOBS, data_set_rows, prepare_jobs
 from anymc3d.benchmark.results import RESULTS, write_results
 from anymc3d.errors import RunFolderError, UsageError, did_you_mean
-from anymc3d.folders import claim, locked
-from anymc3d.tables import write_table
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import write_table
 
 logger = logging.getLogger(__name__)
 

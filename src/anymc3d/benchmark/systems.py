@@ -8,7 +8,6 @@ from functools import cache
 import torch
 from torch import nn
 
-from anymc3d.config import MethodSettings
 from anymc3d.models.architectures import empty_backbone
 from anymc3d.models.backbones import BACKBONES, BackboneCard
 from anymc3d.models.decoders.table import DECODERS
@@ -20,6 +19,7 @@ from anymc3d.models.zoo.entry import count_parameters, without_memory
 from anymc3d.models.zoo.table import methods_table
 from anymc3d.pandx.network import METHOD
 from anymc3d.recipes.recipe import PAPER
+from anymc3d.settings.config import MethodSettings
 
 Record = dict[str, str | int]
 

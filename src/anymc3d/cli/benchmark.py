@@ -149,10 +149,10 @@ def _report(done: Any, args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace) -> int:
-    from anymc3d import atomic
     from anymc3d.benchmark.tables.grid import render
     from anymc3d.benchmark.tables.rows import read_results
     from anymc3d.benchmark.tables.table import make_table
+    from anymc3d.files import atomic
 
     text = render(make_table(read_results(_folder(args)), args.layout), args.format)
     if args.out is None:
@@ -193,7 +193,7 @@ def _folder(args: argparse.Namespace) -> Path:
 
 def _parameters(texts: list[str]) -> dict[str, Any]:
     """``key=value`` with values as YAML reads them."""
-    from anymc3d.strict_yaml import load_yaml
+    from anymc3d.settings.strict_yaml import load_yaml
 
     found = {}
     for text in texts:

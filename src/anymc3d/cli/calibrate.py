@@ -132,7 +132,7 @@ def _lines(out: Path, new: Recalibrated) -> list[str]:
 def _compare(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> list[Score]:
     from anymc3d.evaluate.strategies import COLUMNS, HOW, compare_strategies
     from anymc3d.evaluate.strategy_picture import draw_strategies
-    from anymc3d.tables import write_table
+    from anymc3d.files.tables import write_table
 
     fitting, scoring = cases.of_split("val"), cases.of_split("test")
     for name, part in (("val", fitting), ("test", scoring)):

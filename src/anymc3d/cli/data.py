@@ -267,9 +267,9 @@ def _parts(manifest: Manifest, column: NewColumn, labels: tuple[str, ...]) -> li
 
 
 def _cache(args: argparse.Namespace) -> int:
-    from anymc3d import home
     from anymc3d.cli.main import print_json
     from anymc3d.data.cache_size import cache_state, parse_size, trim_cache
+    from anymc3d.files import home
 
     folder = home.cache_folder()
     limit = 0 if args.clear else None if args.limit is None else parse_size(args.limit)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.errors import UsageError
-from anymc3d.home import home_folder
+from anymc3d.files.home import home_folder
 from anymc3d.version import __version__
 
 PAGE, DATA = "doctor.html", "doctor.json"
@@ -79,13 +79,13 @@ def _run_data_set(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.out}: expected a folder, got a file; choose another name with -o")
     from tqdm import tqdm
 
-    from anymc3d import atomic
     from anymc3d.cli.main import print_json
     from anymc3d.doctor.examine import examine
     from anymc3d.doctor.page import to_html
     from anymc3d.doctor.report import make_report, to_json
     from anymc3d.doctor.text import to_text
-    from anymc3d.task_file import read_task
+    from anymc3d.files import atomic
+    from anymc3d.settings.task_file import read_task
 
     labels = [name.strip() for name in (args.labels or "").split(",") if name.strip()]
     task = read_task(args.task) if args.task else None
@@ -131,7 +131,7 @@ def check_installation() -> list[dict[str, Any]]:
 def _torch() -> dict[str, Any]:
     import torch
 
-    from anymc3d.device import choose_dtype
+    from anymc3d.cost.device import choose_dtype
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; undefined metrics are no failure, each has its reason in the table."""
     settings = _settings(args)
-    from anymc3d.evaluation import evaluate_predictions
+    from anymc3d.evaluate.command import evaluate_predictions
 
     study = evaluate_predictions(
         args.predictions,
@@ -98,8 +98,8 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 
 def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
+    from anymc3d.evaluate.command import METRICS
     from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, severity_table
-    from anymc3d.evaluation import METRICS
 
     for warning in study.warnings:
         print(f"warning: {warning}", file=sys.stderr)

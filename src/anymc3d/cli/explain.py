@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.explain.heat import check_has_attention, chosen_methods, label_index
     from anymc3d.explain.methods import check_method
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
 
     dicom = _dicom(args)
     pseudonyms = chosen_pseudonyms(args, [args.out])

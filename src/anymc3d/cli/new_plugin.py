@@ -22,7 +22,7 @@ def write_new(
     Raises:
         UsageError: ``path`` is one of ``inputs``, or holds something else and ``overwrite`` is False.
     """
-    from anymc3d import atomic
+    from anymc3d.files import atomic
     from anymc3d.plugins import load_plugin, plugin_bytes
 
     if path.suffix != ".safetensors":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.errors import UsageError
-from anymc3d.windows import parse_windows
+from anymc3d.settings.windows import parse_windows
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from anymc3d.cli.main import print_json
-    from anymc3d.task_file import task_to_dict, write_task
+    from anymc3d.settings.task_file import task_to_dict, write_task
 
     with tqdm(
         desc="reading headers", unit="scan", disable=True if args.quiet or args.json else None, leave=False
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace, bar: tqdm) -> Plan:
     from anymc3d.plan import plan_recipe, plan_task
     from anymc3d.recipes.table import find_recipe
-    from anymc3d.task_file import is_path
+    from anymc3d.settings.task_file import is_path
 
     backbone = str(Path(args.backbone).absolute()) if args.backbone and is_path(args.backbone) else args.backbone
     windows = () if args.windows is None else parse_windows(args.windows)

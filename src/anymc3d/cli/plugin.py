@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
-    from anymc3d.settings_dict import to_plain
+    from anymc3d.settings.plain import to_plain
 
     plugin = load_plugin(args.plugin)
     if args.json:
@@ -155,7 +155,7 @@ def _number(text: object) -> str:
 def _verify(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
 
     plugin = load_plugin(args.plugin)
     Predictor([plugin], backbone=args.backbone, device="cpu")

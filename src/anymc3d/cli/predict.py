@@ -12,8 +12,8 @@ from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseu
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
-    from anymc3d.cohort import CohortResult
     from anymc3d.plugins import Plugin
+    from anymc3d.predict.cohort import CohortResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
     if args.chunk_size < 1:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     from anymc3d.cli.main import print_json
-    from anymc3d.cohort import predict_cohort
+    from anymc3d.data.pseudonyms import write_map
+    from anymc3d.maps.case_maps import check_decodes
+    from anymc3d.maps.folder import segment_cohort
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
-    from anymc3d.pseudonyms import write_map
-    from anymc3d.segmentations.folder import segment_cohort
-    from anymc3d.segmentations.maps import check_decodes
+    from anymc3d.predict.cohort import predict_cohort
+    from anymc3d.predict.predictor import Predictor
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortResult) -> None:
-    from anymc3d.cohort import TABLE as PREDICTIONS
-    from anymc3d.segmentations.folder import TABLE as SEGMENTATIONS
+    from anymc3d.maps.folder import TABLE as SEGMENTATIONS
+    from anymc3d.predict.cohort import TABLE as PREDICTIONS
 
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
     print(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")

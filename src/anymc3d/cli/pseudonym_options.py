@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
-    from anymc3d.pseudonyms import Pseudonyms
+    from anymc3d.data.pseudonyms import Pseudonyms
 
 
 def add_pseudonymize(parser: argparse.ArgumentParser, help_text: str) -> None:
@@ -39,7 +39,7 @@ def chosen_pseudonyms(args: argparse.Namespace, apart_from: Sequence[Path]) -> P
         if wanted_map is not None:
             raise UsageError("--pseudonym-map: only together with --pseudonymize KEYFILE")
         return None
-    from anymc3d.pseudonyms import load_pseudonyms, refuse_inside
+    from anymc3d.data.pseudonyms import load_pseudonyms, refuse_inside
 
     if wanted_map is not None:
         refuse_inside(wanted_map, apart_from, "--pseudonym-map: the map")

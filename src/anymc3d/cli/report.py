@@ -13,7 +13,7 @@ from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
-    from anymc3d.pseudonyms import Pseudonyms
+    from anymc3d.data.pseudonyms import Pseudonyms
     from anymc3d.report.heated import Heater
     from anymc3d.report.run import FiguresFacts
     from anymc3d.report.study import StudyFacts
@@ -111,7 +111,7 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
     from anymc3d.explain.heat import check_has_attention, default_method
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
     from anymc3d.report.study import from_folder, from_plugin, renamed
 
     plugin = load_plugin(args.plugin) if args.plugin else None
@@ -151,7 +151,7 @@ def _heater(args: argparse.Namespace, kind: str) -> Heater:
     from anymc3d.explain.heat import default_method
     from anymc3d.explain.methods import check_method
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
     from anymc3d.report.heated import Heater
     from anymc3d.report.run import plugin_of_run
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 
 if TYPE_CHECKING:
-    from anymc3d.config import TaskSettings
+    from anymc3d.settings.config import TaskSettings
     from anymc3d.train.folds import FoldRuns
 
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
     from anymc3d.errors import UsageError
-    from anymc3d.task_file import read_task
+    from anymc3d.settings.task_file import read_task
     from anymc3d.train.processes import is_first, leave
 
     if args.folds is None and args.repeats != 1:
@@ -73,7 +73,7 @@ def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], N
 
 def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
-    from anymc3d.tables import read_table
+    from anymc3d.files.tables import read_table
 
     rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["group"] == "all"]
     for warning in done.warnings:

@@ -115,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> int:
-    from anymc3d import atomic
     from anymc3d.cli.main import print_json
+    from anymc3d.files import atomic
     from anymc3d.vlm3d.recipe import recipe_text
 
     if args.out is not None:
@@ -147,7 +147,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
-    from anymc3d.tables import read_table
+    from anymc3d.files.tables import read_table
 
     _warn(done.warnings)
     rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["label"] == "macro"]
@@ -183,7 +183,7 @@ def _predict(args: argparse.Namespace) -> int:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict import Predictor
+    from anymc3d.predict.predictor import Predictor
     from anymc3d.vlm3d.labels import check_labels
     from anymc3d.vlm3d.submission import find_exams, predict_folder
 
@@ -212,8 +212,8 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from anymc3d import atomic
     from anymc3d.cli.main import print_json
+    from anymc3d.files import atomic
     from anymc3d.vlm3d.results import read_results
     from anymc3d.vlm3d.scores import align, challenge_metrics, read_truth
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from anymc3d.config import require
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.settings.config import require
 
 
 @dataclass(frozen=True, kw_only=True)

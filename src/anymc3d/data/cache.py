@@ -15,13 +15,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from anymc3d.atomic import write_bytes
-from anymc3d.config import ViewSettings
 from anymc3d.data.cache_entry import DamagedEntryError, encode, read_entry
 from anymc3d.data.cache_size import hold
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.data.volume import Millimetres
 from anymc3d.errors import RunFolderError
+from anymc3d.files.atomic import write_bytes
+from anymc3d.settings.config import ViewSettings
 
 _LOG = logging.getLogger(__name__)
 

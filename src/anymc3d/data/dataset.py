@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from anymc3d import atomic
-from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
@@ -26,6 +24,8 @@ from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region, regio
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError, ScanError
+from anymc3d.files import atomic
+from anymc3d.settings.config import RoiSettings, ViewSettings
 
 logger = logging.getLogger(__name__)
 

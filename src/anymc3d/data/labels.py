@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, label_column_problems
 from anymc3d.errors import ManifestError
+from anymc3d.settings.config import LabelSettings
 
 MAX_NUMERIC_CLASSES = 20
 MAX_CLASSES = 100

@@ -18,7 +18,7 @@ from anymc3d.data.case import PER_VIEW, RESERVED, Case, is_family, is_metadata
 from anymc3d.data.manifest_rows import RowReader
 from anymc3d.data.medmnist import inspect_npz
 from anymc3d.errors import ManifestError, did_you_mean
-from anymc3d.tables import parse_table, write_table
+from anymc3d.files.tables import parse_table, write_table
 
 PATIENT_ALIASES = ("patient_id", "patientid", "subject", "subject_id", "subjectid", "participant_id")
 """Left as metadata these would let one patient stand in two splits, so they must be renamed to ``patient``."""

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from anymc3d.atomic import write_bytes
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import read_on_grid
@@ -27,6 +26,7 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import prepare_mask
 from anymc3d.data.volume import Affine, ScanHeader
 from anymc3d.errors import RunFolderError, ScanError
+from anymc3d.files.atomic import write_bytes
 
 MASK_CODE_VERSION = 1
 """Part of every key. Raise it whenever a cut mask can change."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.percentiles import percentiles
 from anymc3d.data.volume import (
     Affine,
@@ -31,6 +30,7 @@ from anymc3d.data.volume import (
     whole,
 )
 from anymc3d.errors import ScanError
+from anymc3d.settings.config import ViewSettings
 from anymc3d.types import Plane
 
 CODE_VERSION = 1

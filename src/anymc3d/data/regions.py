@@ -17,13 +17,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import RoiSettings
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.readers import content_hash
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.totalsegmentator import check_organs, organ_labels, organs_hash, read_organs
 from anymc3d.data.volume import Box, Millimetres, Volume
 from anymc3d.errors import ExcludedError, ScanError, UsageError, did_you_mean
+from anymc3d.settings.config import RoiSettings
 
 REGION_VERSION = 1
 """Part of every cache key of a view with a region. Raise it whenever a box can change."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from anymc3d.atomic import write_bytes
 from anymc3d.data.volume import Volume
 from anymc3d.errors import RunFolderError
+from anymc3d.files.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anymc3d.cohort import TABLE, predict_cohort
-from anymc3d.config import TaskSettings
 from anymc3d.data.manifest import read_manifest
 from anymc3d.demo.dataset import LABEL, demo_views, make_dataset
 from anymc3d.demo.preview import preview
 from anymc3d.demo.rules import simple_rules
 from anymc3d.demo.showing import show
 from anymc3d.demo.slices import draw_slice_weights
-from anymc3d.evaluation import evaluate_predictions
+from anymc3d.evaluate.command import evaluate_predictions
 from anymc3d.models.download import get_backbone
 from anymc3d.plan import plan_task
-from anymc3d.predict import load
-from anymc3d.task_file import write_task
+from anymc3d.predict.cohort import TABLE, predict_cohort
+from anymc3d.predict.predictor import load
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.task_file import write_task
 from anymc3d.train.fit import fit
 
 BACKBONE = "dinov2-small-imgfocus"

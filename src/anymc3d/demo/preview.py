@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from anymc3d import atomic
-from anymc3d.config import require
 from anymc3d.demo.dataset import LABEL
-from anymc3d.tables import read_table
+from anymc3d.files import atomic
+from anymc3d.files.tables import read_table
+from anymc3d.settings.config import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anymc3d.config import require
 from anymc3d.demo.dataset import LABEL
 from anymc3d.evaluate.metrics import auroc
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
+from anymc3d.settings.config import require
 
 RULES = (
     "lesion volume",

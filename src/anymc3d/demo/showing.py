@@ -10,7 +10,7 @@ from anymc3d.demo.dataset import LABEL
 from anymc3d.explain.folder import SCORE_TABLE, ExplainSettings, explain_cohort, file_name
 from anymc3d.explain.heat import FUSED
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import Predictor
+from anymc3d.predict.predictor import Predictor
 from anymc3d.report.place import write_report
 from anymc3d.report.run import of_run
 from anymc3d.report.run_page import run_page

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d import atomic
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
 from anymc3d.demo.dataset import LABEL
-from anymc3d.predict import Prediction, Predictor
+from anymc3d.files import atomic
+from anymc3d.predict.predictor import Prediction, Predictor
 
 CASES_PER_KIND = 2
 

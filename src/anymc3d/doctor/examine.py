@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import TaskSettings
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, inspect_manifest
 from anymc3d.doctor.checks import Finding, in_order
@@ -22,6 +21,7 @@ from anymc3d.doctor.orientation import flip_faults
 from anymc3d.doctor.scans import of_column, with_voxels
 from anymc3d.doctor.voxel_faults import voxel_faults
 from anymc3d.doctor.workers import Limits, Progress, measure_all
+from anymc3d.settings.config import TaskSettings
 
 Facts = Mapping[tuple[int, str], ScanFacts]
 """By case index and manifest column."""

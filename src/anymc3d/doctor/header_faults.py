@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import Grid
 from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import AXIS_NAMES, Scan, ras_grid, with_grids
-from anymc3d.size_leak import find_size_leak
+from anymc3d.plan.size_leak import find_size_leak
+from anymc3d.settings.config import LabelSettings
 
 LEAST_TO_COMPARE = 8
 """Fewer scans say nothing of what is usual."""

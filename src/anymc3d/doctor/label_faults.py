@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import SPLITS, Case, is_metadata
 from anymc3d.data.labels import (
     MAX_CLASSES,
@@ -24,6 +23,7 @@ from anymc3d.data.labels import (
 from anymc3d.data.manifest import Manifest
 from anymc3d.doctor.checks import Finding, found
 from anymc3d.errors import ManifestError
+from anymc3d.settings.config import LabelSettings
 
 RARE = 10
 """A class with fewer cases."""

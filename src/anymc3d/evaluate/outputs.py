@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anymc3d.config import ONE_OF_CLASSES
 from anymc3d.evaluate.metrics import one_vs_rest
+from anymc3d.settings.config import ONE_OF_CLASSES
 from anymc3d.types import LabelKind
 
 

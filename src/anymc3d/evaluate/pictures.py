@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anymc3d import atomic
 from anymc3d.evaluate.curves import Curve
+from anymc3d.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

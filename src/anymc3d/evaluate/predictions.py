@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import ProblemsError, UsageError
 from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.evaluate.targets import settings_of
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import LabelSettings
 
 PARTS = ("logit", "probability", "decision")
 STATUSES = ("ok", "warn", "error")

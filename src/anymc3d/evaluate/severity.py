@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import ManifestError, UsageError, did_you_mean
 from anymc3d.evaluate.predictions import PluginPredictions, shown_few
 from anymc3d.evaluate.targets import YES_NO
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import LabelSettings
 
 MAX_GRADES = 10
 _WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import UsageError
 from anymc3d.evaluate import weighted
 from anymc3d.evaluate.intervals import Interval, Statistic, bootstrap, percentile_interval
 from anymc3d.evaluate.task_calibration import answer, choose_points, fit_task
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import LabelSettings
 
 STRATEGIES: Mapping[str, str | None] = {"none": None, "F1": "f1", "CRG": "crg", "F1+CRG": "f1_crg"}
 """Name in the figure -> criterion of the operating point; None: uncalibrated, decided at 0.5."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d import atomic
 from anymc3d.evaluate.pictures import COLOURS
 from anymc3d.evaluate.strategies import METRICS, STRATEGIES, Score
+from anymc3d.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate.comparison import compare
 from anymc3d.evaluate.measures import (
@@ -30,6 +29,7 @@ from anymc3d.evaluate.study_points import Points, choose_points, label_cases
 from anymc3d.evaluate.study_rows import ALL, Row, failed_row, failures, row_of, threshold_rows
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import LabelSettings
 
 MAX_GROUP_VALUES = 20
 _SEEN = {"train": "which the weights were fitted on", "val": "which the epoch was chosen on"}

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.errors import ManifestError, UsageError, did_you_mean
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import LabelSettings
 
 YES_NO = ("0", "1")
 _SHOWN = 8

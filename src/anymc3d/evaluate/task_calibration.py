@@ -20,7 +20,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from anymc3d.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import (
@@ -34,6 +33,7 @@ from anymc3d.evaluate.calibration import (
 )
 from anymc3d.evaluate.operating_points import OperatingPoint, choose
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.types import LabelKind
 
 Method = Literal["platt", "temperature", "isotonic"]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d import atomic
 from anymc3d.data.case import Case
 from anymc3d.data.dicom.references import SourceSeries, source_series
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.explain.heat import Heat
+from anymc3d.files import atomic
 from anymc3d.version import __version__
 
 if TYPE_CHECKING:

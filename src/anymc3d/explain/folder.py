@@ -19,7 +19,6 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from anymc3d import atomic
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
@@ -29,10 +28,11 @@ from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.heat import Explanation, Heat, explain_case
 from anymc3d.explain.picture import draw_heat, grey_window
 from anymc3d.explain.scores import SCORES, score_case
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import write_table
 from anymc3d.plugins.card import PluginCard
-from anymc3d.predict import Predictor, fault_of
-from anymc3d.tables import write_table
+from anymc3d.predict.predictor import Predictor, fault_of
 from anymc3d.version import __version__
 
 RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"

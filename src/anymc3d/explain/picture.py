@@ -9,9 +9,9 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from anymc3d import atomic
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.explain.heat import Heat
+from anymc3d.files import atomic
 from anymc3d.plugins.card import PluginCard
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from anymc3d.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 from anymc3d.errors import PluginError, did_you_mean
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.zoo.table import ELSEWHERE, ZOO, zoo_entry
+from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 
 Classifier = VolumeClassifier | BaselineClassifier
 """Both are called with (backbone or None, batch, encoding) and have ``tensors()`` and ``load_tensors()``."""

@@ -52,4 +52,4 @@ class OrdinalHead(nn.Module):
 
 
 HEADS: dict[str, Callable[[int, int, torch.Generator], nn.Module]] = {"linear": LinearHead, "ordinal": OrdinalHead}
-"""By name of :attr:`anymc3d.config.LabelSettings.head`."""
+"""By name of :attr:`anymc3d.settings.config.LabelSettings.head`."""

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
-from anymc3d.home import home_folder
+from anymc3d.files.atomic import replacing, write_json
+from anymc3d.files.home import home_folder
 from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
 from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
 from anymc3d.models.backbones import BACKBONES, BackboneCard

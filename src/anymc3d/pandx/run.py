@@ -17,7 +17,6 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d import atomic
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.readers import content_hash, read_volume
@@ -27,11 +26,12 @@ from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate.lesions import LesionResult, lesion_average_precision, match_lesions
 from anymc3d.evaluate.outputs import prediction_cells, prediction_columns
 from anymc3d.explain.folder import file_name
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import write_table
 from anymc3d.pandx.candidates import CandidateRule, find_candidates
 from anymc3d.pandx.geometry import COARSE_MM, MARGIN_MM, coarse, region_about
 from anymc3d.pandx.nnunet import PROGRAM, Model, find_map, read_mask, read_probability, run_model
-from anymc3d.tables import write_table
 
 LESION = 1
 """Label of PDAC in PANORAMA's masks, and its channel in the second network's softmax."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anymc3d.data.volume import Volume
-from anymc3d.windows import Pair, window, window_names
+from anymc3d.settings.windows import Pair, window, window_names
 
 LUNG_HU = (-900.0, -500.0)
 """Aerated lung; foam of a couch and the air around the patient are below."""

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import LabelSettings, ViewSettings
 from anymc3d.data.case import is_family, view_of
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.preprocess import AXES
@@ -26,7 +25,8 @@ from anymc3d.plan.rules import choose_memory, choose_plane, patch_size_of, total
 from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason
 from anymc3d.recipes.recipe import Recipe
 from anymc3d.recipes.settings import recipe_labels, recipe_task
-from anymc3d.windows import Pair, window_names
+from anymc3d.settings.config import LabelSettings, ViewSettings
+from anymc3d.settings.windows import Pair, window_names
 
 UNLIKE = 2.0
 """A median grid so many times larger or smaller than the recipe's size is told."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from anymc3d.data.intensity import IntensityProfile, guess_modality
 from anymc3d.plan.body import Tissues, choose_ct_windows
+from anymc3d.settings.windows import Pair, window_names
 from anymc3d.types import Modality
-from anymc3d.windows import Pair, window_names
 
 _MASK_VALUES = 64
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import io_orientation
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case, split_npz_reference
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.labels import guess_labels, label_problems
@@ -25,6 +24,7 @@ from anymc3d.errors import ManifestError, ScanError
 from anymc3d.plan.body import Tissues, tissues
 from anymc3d.plan.region import mask_extents
 from anymc3d.plan.rules import Grids
+from anymc3d.settings.config import LabelSettings
 
 NUM_SAMPLED = 20
 MAX_SAMPLED_VOXELS = 300_000_000

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.preprocess import AXES, slice_plane
-from anymc3d.size_leak import SizeLeak
+from anymc3d.plan.size_leak import SizeLeak
+from anymc3d.settings.config import LabelSettings
 from anymc3d.types import Plane
 
 SIMILAR_EXTENTS = 0.10

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from anymc3d.config import BackboneSettings, DataSettings, TaskSettings, TrainSettings
 from anymc3d.data.labels import encode
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.splits import assign_splits
@@ -19,8 +18,9 @@ from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
+from anymc3d.settings.config import BackboneSettings, DataSettings, TaskSettings, TrainSettings
+from anymc3d.settings.windows import Pair
 from anymc3d.types import Plane
-from anymc3d.windows import Pair
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from anymc3d.config import LabelSettings, RoiSettings, ViewSettings
 from anymc3d.data.case import view_of
 from anymc3d.data.labels import encode
 from anymc3d.data.preprocess import AXES
@@ -15,7 +14,8 @@ from anymc3d.plan.measure import DataSet, Measured
 from anymc3d.plan.region import check_masks, propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
-from anymc3d.size_leak import SizeLeak, find_size_leak
+from anymc3d.plan.size_leak import SizeLeak, find_size_leak
+from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings
 from anymc3d.types import Plane
 
 ROOM = 1.1

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anymc3d.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
-from anymc3d.folders import differing
-from anymc3d.settings_dict import from_plain, to_plain
+from anymc3d.files.folders import differing
+from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
+from anymc3d.settings.plain import from_plain, to_plain
 from anymc3d.types import Modality
 
 PLUGIN_FORMAT = 1

@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from anymc3d import atomic
 from anymc3d.errors import PluginError
+from anymc3d.files import atomic
 from anymc3d.models.build import Classifier, build_classifier
+from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.plugins.card import PluginCard, card_to_json, read_card
-from anymc3d.tensor_hash import tensors_hash
 
 HEADER_KEY = "anymc3d"
 MAX_FILE_BYTES = 256 * 1024 * 1024

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anymc3d import atomic
 from anymc3d.errors import PluginError
+from anymc3d.files import atomic
 from anymc3d.plugins import Plugin, PluginCard, card_to_json, read_card, to_half
 from anymc3d.plugins.file import HEADER_KEY
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.metrics import RANKING_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.predictions import read_predictions, shown_few
@@ -29,11 +30,10 @@ from anymc3d.evaluate.task_calibration import (
     takes_pooled,
 )
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.evaluation import read_labels
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
-from anymc3d.pseudonyms import Pseudonyms
-from anymc3d.tables import read_table
+from anymc3d.settings.config import LabelSettings
 
 PREDICT_RECORD = "predict.json"
 """What ``anymc3d predict`` leaves beside its table: which plugin made it."""
@@ -120,7 +120,7 @@ def read_pooled(labels: LabelSettings, predictions: Path, manifest: Path, *, rep
 def scored_cases(
     labels: LabelSettings, rows: Sequence[Mapping[str, str]], listed: Sequence[Mapping[str, str]], *, plugin: str = ""
 ) -> ScoredCases:
-    """Rows of ``predictions.csv`` and of the manifest (:func:`anymc3d.evaluation.read_labels`) -> cases with both.
+    """Rows of ``predictions.csv`` and of the manifest (``evaluate.command.read_labels``) -> cases with both.
 
     Raises:
         UsageError, ProblemsError: tables that do not fit the labels or each other.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.recipes.recipe import Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.windows import window
+from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.windows import window
 
 RATIC = "RATIC (RSNA 2023 abdominal trauma): Kaggle competition rsna-2023-abdominal-trauma-detection"
 RATIC_TERMS = "competition terms, non-commercial; not to be redistributed"

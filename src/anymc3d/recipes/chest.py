@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.recipes.recipe import PAPER, Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.windows import window
+from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.windows import window
 
 CT_RATE_LABELS = (
     "Medical material",

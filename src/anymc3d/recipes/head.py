@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anymc3d.config import ViewSettings
 from anymc3d.recipes.recipe import PAPER, Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.windows import window
+from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.windows import window
 
 T12 = Recipe(
     id="T12",

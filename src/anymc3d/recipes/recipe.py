@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from anymc3d.config import LabelSettings, RoiSettings, ViewSettings, require
+from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings, require
 from anymc3d.types import LabelKind, Modality
 
 PAPER = (

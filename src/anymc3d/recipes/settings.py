@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anymc3d.config import BackboneSettings, DataSettings, LabelSettings, TaskSettings, TrainSettings, ViewSettings
 from anymc3d.errors import UsageError
 from anymc3d.recipes.recipe import Recipe
-from anymc3d.windows import window_names
+from anymc3d.settings.config import (
+    BackboneSettings,
+    DataSettings,
+    LabelSettings,
+    TaskSettings,
+    TrainSettings,
+    ViewSettings,
+)
+from anymc3d.settings.windows import window_names
 
 TABLE_3 = "paper, Table 3"
 

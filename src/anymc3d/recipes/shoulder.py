@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from anymc3d.config import ViewSettings
 from anymc3d.recipes.recipe import PAPER, Counts, Recipe, RecipeLabels
+from anymc3d.settings.config import ViewSettings
 
 PRIVATE = "private data of the paper's authors: the recipe runs on a manifest of your own"
 BY_SUBJECT = "by subject: the totals exceed the subjects of supplement B2, so the units are studies or shoulders"

@@ -7,7 +7,7 @@ from typing import Any
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.recipes import abdomen, chest, head, shoulder
 from anymc3d.recipes.recipe import Recipe
-from anymc3d.settings_dict import to_plain
+from anymc3d.settings.plain import to_plain
 
 RECIPES: dict[str, Recipe] = {
     recipe.id: recipe

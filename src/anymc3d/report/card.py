@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anymc3d.config import ViewSettings
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import PluginCard
 from anymc3d.report.figures import metric_tables
+from anymc3d.settings.config import ViewSettings
 
 
 def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_figures: bool = True) -> str:

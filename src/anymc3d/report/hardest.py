@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
 from anymc3d.errors import AnyMC3DError, ScanError, UsageError
@@ -15,6 +14,7 @@ from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.report.heated import Heater
 from anymc3d.report.planes import middle_planes, over_scan
+from anymc3d.settings.config import LabelSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from anymc3d.data.volume import Volume
 from anymc3d.errors import UsageError
 from anymc3d.explain.heat import FUSED, Heat, explain_case
 from anymc3d.explain.methods import check_method
-from anymc3d.predict import Predictor
+from anymc3d.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.errors import UsageError
+from anymc3d.files import atomic
 
 KINDS = ("run", "evaluation", "case")
 _RECORDS = {"run": "run.json", "evaluation": "evaluation.json", "case": "explain.json"}

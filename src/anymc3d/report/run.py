@@ -10,24 +10,24 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import inspect_manifest
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import UsageError
+from anymc3d.evaluate.command import CURVES, METRICS, RECORD, draw, read_labels
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.predictions import read_predictions
 from anymc3d.evaluate.study import StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS
 from anymc3d.evaluate.targets import encode_targets
-from anymc3d.evaluation import CURVES, METRICS, RECORD, draw, read_labels
+from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
-from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
 from anymc3d.report.heated import Heater
 from anymc3d.report.place import read_record
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.run_folder import RunFolder
 
 Row = Mapping[str, object]

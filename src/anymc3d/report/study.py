@@ -22,7 +22,7 @@ from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
-from anymc3d.predict import Predictor
+from anymc3d.predict.predictor import Predictor
 
 DIRECTIONS = {"axial": "from feet to head", "coronal": "from back to front", "sagittal": "from left to right"}
 """How slices are counted, after the scan was brought to RAS."""

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anymc3d import home
-from anymc3d.config import NetworkSettings, RoiSettings, ViewSettings
 from anymc3d.data.dataset import Segmenters
 from anymc3d.data.regions import ROI_SOURCES, check_roi
 from anymc3d.data.segmentation import KeptSegmenter, Segmenter
 from anymc3d.errors import ScanError, UsageError
+from anymc3d.files import home
 from anymc3d.models.meshnet import read_meshnet
 from anymc3d.segmenters.network import NetworkSegmenter, Run
 from anymc3d.segmenters.program import ProgramSegmenter, find_program
 from anymc3d.segmenters.store import PREFIX, keep_model, stored_model
+from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
 
 CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
 """What brain MeshNets were trained on: 256 voxels of 1 mm a side in FreeSurfer's orientation, intensities 0 to 1

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import NetworkSettings
 from anymc3d.data.percentiles import percentiles
 from anymc3d.data.restore import resample
 from anymc3d.data.volume import Affine, Volume
 from anymc3d.errors import ScanError
+from anymc3d.settings.config import NetworkSettings
 
 NETWORK_VERSION = 1
 """Part of every identity. Raise it whenever labels can change."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from anymc3d import atomic, home
-from anymc3d.config import RoiSettings, ViewSettings
 from anymc3d.errors import UsageError
+from anymc3d.files import atomic, home
 from anymc3d.models.meshnet import MAX_BYTES, weights_beside
+from anymc3d.settings.config import RoiSettings, ViewSettings
 
 PREFIX = "sha256:"
 _ENDINGS = {"meshnet": ".json", "onnx": ".onnx"}

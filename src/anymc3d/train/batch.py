@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.config import ViewSettings
 from anymc3d.data import augment
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
+from anymc3d.settings.config import ViewSettings
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.segmentation import MaskSource
 

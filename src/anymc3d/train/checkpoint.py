@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anymc3d import atomic
 from anymc3d.errors import RunFolderError
-from anymc3d.tensor_hash import tensors_hash
+from anymc3d.files import atomic
+from anymc3d.models.tensor_hash import tensors_hash
 
 logger = logging.getLogger(__name__)
 

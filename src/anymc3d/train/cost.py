@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anymc3d import atomic
 from anymc3d.cost.energy import energy_facts
 from anymc3d.cost.memory import device_facts
+from anymc3d.files import atomic
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.loop import Parts
 from anymc3d.train.run_folder import RunFolder

@@ -1,4 +1,4 @@
-"""``fit``: a task and a run folder in, a plugin out. The training twin of ``anymc3d.predict``.
+"""``fit``: a task and a run folder in, a plugin out. The training twin of ``anymc3d.predict.predictor``.
 
 The order of work is the order of the functions: cases, scans, parts, epochs, result.
 """
@@ -16,25 +16,25 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from anymc3d import atomic, home
-from anymc3d.config import TaskSettings
+from anymc3d.cost.device import choose_device, choose_dtype
 from anymc3d.cost.energy import ELSEWHERE, EnergyMeter, meter_of
 from anymc3d.cost.memory import forget_peak
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters, prepare_all
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
-from anymc3d.device import choose_device, choose_dtype
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, RunFolderError
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic, home
+from anymc3d.files.folders import claim, locked
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier, build_classifier
 from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.table import check_backbone
-from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
-from anymc3d.task_file import write_task
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.task_file import write_task
 from anymc3d.train import log, result
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, clear_leftovers, load_checkpoint

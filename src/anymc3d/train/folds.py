@@ -19,22 +19,22 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.cohort import predict_cohort
-from anymc3d.config import TaskSettings
+from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
 from anymc3d.data.labels import encode, natural_order
 from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
-from anymc3d.device import choose_device
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
-from anymc3d.folders import claim, locked
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import write_table
 from anymc3d.plugins import load_plugin
 from anymc3d.plugins.recalibrate import read_pooled
-from anymc3d.predict import Predictor
-from anymc3d.tables import write_table
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder

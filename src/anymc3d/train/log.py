@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from anymc3d import atomic
 from anymc3d.data.dataset import PreparedCase
-from anymc3d.tables import write_table
+from anymc3d.files import atomic
+from anymc3d.files.tables import write_table
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.study import Study

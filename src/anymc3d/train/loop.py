@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.cost.energy import EnergyMeter, added
 from anymc3d.cost.memory import KeptForBackward, peak_memory
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.run import classify_and_decode
+from anymc3d.settings.config import LabelSettings, TrainSettings
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import (

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.zoo.objective import Answers
+from anymc3d.settings.config import LabelSettings, TrainSettings
 
 
 class LossSum(NamedTuple):

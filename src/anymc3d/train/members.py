@@ -18,22 +18,22 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d import atomic
-from anymc3d.config import TaskSettings
+from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, write_manifest
-from anymc3d.device import choose_device
 from anymc3d.errors import UsageError
+from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.outputs import prediction_columns
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
-from anymc3d.evaluation import read_labels
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import read_table, write_table
 from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 from anymc3d.plugins.recalibrate import scored_cases
-from anymc3d.tables import read_table, write_table
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.folds import fold_of_each, read_pool
 from anymc3d.train.processes import join

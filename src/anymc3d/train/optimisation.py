@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from anymc3d.config import TrainSettings
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier
 from anymc3d.models.zoo.recipe import Recipe
+from anymc3d.settings.config import TrainSettings
 
 
 def build_optimizer(

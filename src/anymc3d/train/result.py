@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.config import MethodSettings, TaskSettings
 from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
@@ -25,13 +24,14 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
+from anymc3d.files.tables import write_table
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM
 from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.segmenters.store import portable
-from anymc3d.tables import write_table
+from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.train.cost import parameter_counts
 from anymc3d.train.loop import Parts, validate
 from anymc3d.train.losses import Loss

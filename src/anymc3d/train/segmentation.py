@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anymc3d.config import TaskSettings
 from anymc3d.data.dataset import CaseSet, PreparedCase
 from anymc3d.data.mask_slices import annotated_labels
 from anymc3d.errors import ManifestError
@@ -27,6 +26,7 @@ from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.models.decoders.table import OWN
 from anymc3d.models.zoo.objective import is_learned
 from anymc3d.models.zoo.table import zoo_entry
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.losses import LossSum
 from anymc3d.train.processes import Processes

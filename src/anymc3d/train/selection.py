@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d.config import LabelSettings
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import macro_auroc
+from anymc3d.settings.config import LabelSettings
 
 
 @dataclass(frozen=True)

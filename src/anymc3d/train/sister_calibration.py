@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.evaluate.calibration import MIN_OUTCOMES
 from anymc3d.evaluate.task_calibration import POOLED, Choice, takes_pooled
+from anymc3d.files import atomic
+from anymc3d.files.tables import write_table
 from anymc3d.plugins import load_plugin, plugin_bytes
 from anymc3d.plugins.recalibrate import Recalibrated, ScoredCases, read_scored, recalibrate
-from anymc3d.tables import write_table
 from anymc3d.train.run_folder import RunFolder
 
 COLUMNS = ("member", "label", "method", "criterion", "source", "n", "n_positive", "threshold", "slope", "note")

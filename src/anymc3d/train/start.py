@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from anymc3d.config import TaskSettings
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbones import family_normalisation
 from anymc3d.models.baseline import BaselineClassifier
@@ -17,7 +16,8 @@ from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.zoo.entry import SCRATCH
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
-from anymc3d.task_file import task_to_dict
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.task_file import task_to_dict
 from anymc3d.train.losses import loss_name
 
 logger = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.config import LabelSettings, TaskSettings
 from anymc3d.data.labels import absent_classes, encode, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import ManifestError
-from anymc3d.pseudonyms import Pseudonyms
+from anymc3d.settings.config import LabelSettings, TaskSettings
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anymc3d.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
@@ -12,6 +11,7 @@ from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
 from anymc3d.models.zoo.table import ZOO, zoo_entry
+from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
 from anymc3d.train.losses import check_loss
 from anymc3d.train.start import with_recipe
 

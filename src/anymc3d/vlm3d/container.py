@@ -11,13 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.errors import PluginError, UsageError
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.models.weight_files import file_sha256, weights_file
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import Predictor
+from anymc3d.predict.predictor import Predictor
 from anymc3d.version import __version__
 from anymc3d.vlm3d.labels import check_labels
 

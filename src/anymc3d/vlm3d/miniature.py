@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.errors import UsageError
-from anymc3d.tables import write_table
+from anymc3d.files.tables import write_table
 from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.scores import EXAM_COLUMN
 

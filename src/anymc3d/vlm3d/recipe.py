@@ -7,8 +7,8 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from anymc3d.config import TaskSettings
-from anymc3d.task_file import read_task
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.vlm3d.labels import check_labels
 
 _RESOURCE = files("anymc3d.vlm3d") / "recipe.yaml"

@@ -19,7 +19,7 @@ from anymc3d.errors import ManifestError, UsageError, did_you_mean
 from anymc3d.evaluate.metrics import auroc
 from anymc3d.evaluate.predictions import shown_few
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.tables import parse_table
+from anymc3d.files.tables import parse_table
 from anymc3d.vlm3d.labels import LABELS
 
 EXAM_COLUMN = "AccessionNo"

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anymc3d import atomic
-from anymc3d.cohort import predict_cohort
 from anymc3d.errors import UsageError
-from anymc3d.predict import Predictor, study_case
+from anymc3d.files import atomic
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import Predictor, study_case
 from anymc3d.vlm3d.labels import LABELS, check_labels
 from anymc3d.vlm3d.results import exam_key, results_document
 

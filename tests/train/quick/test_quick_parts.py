@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from anymc3d.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
 from anymc3d.data.case import Case
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
 from anymc3d.train.quick import verdict
 from anymc3d.train.quick.crossval import Pool, choose, make_pool, nested
 from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, make_curve

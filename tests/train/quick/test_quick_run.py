@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymc3d import home
 from anymc3d.cli.main import main
-from anymc3d.config import ViewSettings
 from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError
+from anymc3d.files import home
+from anymc3d.files.tables import read_table
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
-from anymc3d.predict import load
-from anymc3d.tables import read_table
-from anymc3d.task_file import read_task
+from anymc3d.predict.predictor import load
+from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.quick import run as quick_run
 from anymc3d.train.quick.features import FeatureCache, feature_key

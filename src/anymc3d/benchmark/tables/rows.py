@@ -11,7 +11,7 @@ from anymc3d.benchmark.cost import COST_COLUMNS
 from anymc3d.benchmark.results import AVERAGED, COLUMNS, MEAN, RESULTS, SD, WAITING
 from anymc3d.benchmark.tables.grid import EMPTY
 from anymc3d.errors import UsageError
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 
 Row = Mapping[str, str]
 MACRO = "macro"

@@ -15,9 +15,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anymc3d.atomic import replacing, write_json
 from anymc3d.errors import BackboneError, did_you_mean
-from anymc3d.home import home_folder
+from anymc3d.files.atomic import replacing, write_json
+from anymc3d.files.home import home_folder
 from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import NAME_PATTERN
 from anymc3d.models.weight_files import file_sha256, is_pickle, read_safetensors, weights_file

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.data.case import Case
 from anymc3d.data.labels import natural_order
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import Metric, macro_auroc
+from anymc3d.settings.config import LabelSettings
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]

@@ -25,15 +25,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from tqdm import tqdm
 
-from anymc3d import home
-from anymc3d.atomic import write_bytes
-from anymc3d.config import ViewSettings
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters
 from anymc3d.errors import InterruptedRunError, RunFolderError
+from anymc3d.files import home
+from anymc3d.files.atomic import write_bytes
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone
+from anymc3d.settings.config import ViewSettings
 from anymc3d.train.stopping import StopRequest
 
 logger = logging.getLogger(__name__)

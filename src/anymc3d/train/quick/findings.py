@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymc3d.config import TaskSettings
 from anymc3d.data.case import Case
 from anymc3d.models.store import LoadedBackbone
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.quick.crossval import Nested, Pool
 from anymc3d.train.quick.curve import Curve
 from anymc3d.train.quick.settings import QuickSettings

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anymc3d import atomic
-from anymc3d.config import TaskSettings
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import RunFolderError
+from anymc3d.files import atomic
 from anymc3d.models.store import LoadedBackbone
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.quick.features import FEATURE_VERSION, PRECISION
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.run_folder import RunFolder

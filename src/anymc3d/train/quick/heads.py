@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.config import LabelSettings, TrainSettings
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import QueryFusion
 from anymc3d.models.heads import OrdinalHead
+from anymc3d.settings.config import LabelSettings, TrainSettings
 from anymc3d.train.losses import Loss, make_loss
 from anymc3d.train.quick.settings import Candidate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anymc3d import atomic
+from anymc3d.files import atomic
 from anymc3d.train.quick.curve import Curve, Estimate
 
 _BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d import atomic
-from anymc3d.config import TaskSettings
 from anymc3d.data.dataset import PreparedCase
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import answer
+from anymc3d.files import atomic
+from anymc3d.files.tables import write_table
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.plugins import save_plugin, to_half
-from anymc3d.tables import write_table
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.losses import make_loss
 from anymc3d.train.quick import trivial, verdict
 from anymc3d.train.quick.curve import Estimate, estimate, macro_draws

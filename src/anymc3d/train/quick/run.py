@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from anymc3d import home
-from anymc3d.config import MethodSettings, TaskSettings
+from anymc3d.cost.device import choose_device
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import PreparedCase, prepare_all
 from anymc3d.data.manifest import write_manifest
-from anymc3d.device import choose_device
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.folders import claim, locked
+from anymc3d.files import home
+from anymc3d.files.folders import claim, locked
 from anymc3d.models.build import is_baseline
 from anymc3d.models.store import find_backbone
-from anymc3d.pseudonyms import Pseudonyms
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
-from anymc3d.task_file import write_task
+from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.settings.task_file import write_task
 from anymc3d.train.log import write_regions
 from anymc3d.train.quick import results
 from anymc3d.train.quick.crossval import (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anymc3d.config import TaskSettings
 from anymc3d.errors import UsageError
+from anymc3d.settings.config import TaskSettings
 
 FUSIONS = ("mean", "max", "median", "query")
 """The fusions that can be trained on cached features in seconds; the others have parameters by the hundred thousand."""

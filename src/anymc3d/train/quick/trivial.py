@@ -13,9 +13,9 @@ from dataclasses import asdict, fields
 import numpy as np
 import torch
 
-from anymc3d.config import ViewSettings
 from anymc3d.data.dataset import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.settings.config import ViewSettings
 from anymc3d.train.quick.features import CaseFeatures
 from anymc3d.train.quick.heads import Tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings

@@ -3,8 +3,8 @@
 import pytest
 
 from anymc3d.errors import TaskFileError, UsageError
-from anymc3d.task_file import format_task, read_task, task_to_dict
-from anymc3d.windows import WINDOWS, parse_windows, window, window_names
+from anymc3d.settings.task_file import format_task, read_task, task_to_dict
+from anymc3d.settings.windows import WINDOWS, parse_windows, window, window_names
 
 TASK = """\
 name: t

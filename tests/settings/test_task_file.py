@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anymc3d.config import (
+from anymc3d.errors import TaskFileError
+from anymc3d.settings.config import (
     BackboneSettings,
     DataSettings,
     LabelSettings,
@@ -16,8 +17,7 @@ from anymc3d.config import (
     TrainSettings,
     ViewSettings,
 )
-from anymc3d.errors import TaskFileError
-from anymc3d.task_file import format_task, read_task, task_from_dict, task_to_dict, write_task
+from anymc3d.settings.task_file import format_task, read_task, task_from_dict, task_to_dict, write_task
 
 MINIMAL = """\
 format: 1

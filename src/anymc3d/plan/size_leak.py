@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.config import LabelSettings
 from anymc3d.evaluate.delong import delong_interval
 from anymc3d.evaluate.metrics import auroc
+from anymc3d.settings.config import LabelSettings
 
 LEAK_AUROC = 0.6
 LEAK_LOWER_BOUND = 0.55

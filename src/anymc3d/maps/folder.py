@@ -20,19 +20,19 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from tqdm import tqdm
 
-from anymc3d import atomic
-from anymc3d.cohort import read_journal
 from anymc3d.data.case import Case, view_of
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels, check_annotated
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
-from anymc3d.folders import locked
-from anymc3d.predict import CASE_FAULTS, Predictor, fault_of
-from anymc3d.pseudonyms import Pseudonyms
-from anymc3d.segmentations.maps import Drawn, segment_case, structures
-from anymc3d.tables import write_table
+from anymc3d.files import atomic
+from anymc3d.files.folders import locked
+from anymc3d.files.tables import write_table
+from anymc3d.maps.case_maps import Drawn, segment_case, structures
+from anymc3d.predict.cohort import read_journal
+from anymc3d.predict.predictor import CASE_FAULTS, Predictor, fault_of
 
 FOLDER, TABLE, JOURNAL = "segmentations", "segmentations.csv", "journal.jsonl"
 COLUMNS = ("case", "image", "label", "status", "message", "volume_ml", "true_volume_ml", "dice")

@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from anymc3d.errors import RunFolderError
-from anymc3d.folders import claim, locked
+from anymc3d.files.folders import claim, locked
 
 
 def hold(folder, ready, release):

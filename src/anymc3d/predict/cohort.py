@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from anymc3d import atomic
 from anymc3d.cost.energy import added, energy_facts, meter_of
 from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ScanError
 from anymc3d.evaluate import outputs
-from anymc3d.folders import claim, locked
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin
-from anymc3d.predict import Predictor
-from anymc3d.pseudonyms import Pseudonyms
-from anymc3d.tables import write_table
+from anymc3d.predict.predictor import Predictor
 from anymc3d.version import __version__
 
 logger = logging.getLogger(__name__)

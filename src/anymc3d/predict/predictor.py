@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from anymc3d.config import ViewSettings
+from anymc3d.cost.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.data.case import Case, default_id
 from anymc3d.data.dataset import CaseScans, PreparedCase
 from anymc3d.data.intensity import mismatch
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
-from anymc3d.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.task_calibration import answer
@@ -31,6 +30,7 @@ from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerpr
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.segmenters.build import build_segmenters
+from anymc3d.settings.config import ViewSettings
 from anymc3d.types import Status
 
 logger = logging.getLogger(__name__)

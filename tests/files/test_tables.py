@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anymc3d.errors import ProblemsError
-from anymc3d.tables import parse_table, read_table, write_table
+from anymc3d.files.tables import parse_table, read_table, write_table
 
 # U+FFFD is the mark of a character that was lost before; reading refuses it.
 letters = st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters="\ufffd")

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anymc3d import atomic
-from anymc3d.config import MethodSettings, TaskSettings, ViewSettings
 from anymc3d.errors import TaskFileError, UsageError
-from anymc3d.settings_dict import from_plain, to_plain
-from anymc3d.strict_yaml import MAX_YAML_BYTES, load_yaml
-from anymc3d.task_text import SHORTHANDS, task_text
-from anymc3d.windows import window_names, with_numbers
+from anymc3d.files import atomic
+from anymc3d.settings.config import MethodSettings, TaskSettings, ViewSettings
+from anymc3d.settings.plain import from_plain, to_plain
+from anymc3d.settings.strict_yaml import MAX_YAML_BYTES, load_yaml
+from anymc3d.settings.task_text import SHORTHANDS, task_text
+from anymc3d.settings.windows import window_names, with_numbers
 
 ROI_FILES = ("model", "program")
 """Keys of a region that name files."""

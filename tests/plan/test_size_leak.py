@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anymc3d.config import LabelSettings
-from anymc3d.size_leak import find_size_leak
+from anymc3d.plan.size_leak import find_size_leak
+from anymc3d.settings.config import LabelSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 

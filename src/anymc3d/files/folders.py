@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from anymc3d import atomic
 from anymc3d.errors import RunFolderError
+from anymc3d.files import atomic
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d import atomic
-from anymc3d.config import LabelSettings
 from anymc3d.data.manifest import inspect_manifest
+from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
@@ -23,10 +22,11 @@ from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
 from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
-from anymc3d.folders import claim, locked
-from anymc3d.pseudonyms import Pseudonyms
-from anymc3d.tables import read_table, write_table
-from anymc3d.task_file import read_task
+from anymc3d.files import atomic
+from anymc3d.files.folders import claim, locked
+from anymc3d.files.tables import read_table, write_table
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.task_file import read_task
 
 RECORD, METRICS, CURVES, SUMMARY = "evaluation.json", "metrics.csv", "curves.csv", "table.md"
 PICTURES: Mapping[str, tuple[str, str]] = {

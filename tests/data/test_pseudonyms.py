@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from anymc3d.data.pseudonyms import Pseudonyms, load_pseudonyms, write_map
 from anymc3d.errors import UsageError
-from anymc3d.pseudonyms import Pseudonyms, load_pseudonyms, write_map
-from anymc3d.tables import read_table
+from anymc3d.files.tables import read_table
 
 
 def test_G3_pseudonyms_are_the_keyed_hash_of_rfc_2104():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anymc3d.data.case import Case
 from anymc3d.errors import UsageError
-from anymc3d.tables import read_table, write_table
+from anymc3d.files.tables import read_table, write_table
 
 MAP_COLUMNS = ("case", "pseudonym")
 _KEY = re.compile(rb"[0-9a-f]{64}\n?")

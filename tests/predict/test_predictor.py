@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import anymc3d
-from anymc3d.cohort import predict_cohort, read_journal
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import PluginError, RunFolderError, ScanError, UsageError
+from anymc3d.files.tables import read_table
 from anymc3d.models.vit import VisionTransformer
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.predict import Predictor, load
-from anymc3d.tables import read_table
+from anymc3d.predict.cohort import predict_cohort, read_journal
+from anymc3d.predict.predictor import Predictor, load
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_plugin_of_other_preprocessing_code_is_refused(journey):
 
 
 def test_predicting_never_changes_the_backbone(journey, predictor):
-    from anymc3d.tensor_hash import tensors_hash
+    from anymc3d.models.tensor_hash import tensors_hash
 
     (resident,) = predictor.residents
     before = tensors_hash(resident.backbone.module.state_dict())

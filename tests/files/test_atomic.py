@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from anymc3d import atomic
+from anymc3d.files import atomic
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):

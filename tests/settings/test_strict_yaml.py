@@ -5,7 +5,7 @@ import time
 import pytest
 
 from anymc3d.errors import UsageError
-from anymc3d.strict_yaml import load_yaml
+from anymc3d.settings.strict_yaml import load_yaml
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from anymc3d.data.volume import Affine
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.run import classify_and_decode
-from anymc3d.predict import Predictor, Resident
+from anymc3d.predict.predictor import Predictor, Resident
 
 Shape = tuple[int, int, int]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from anymc3d.config import TaskSettings
+from anymc3d.settings.config import TaskSettings
 
 SHORTHANDS = {"backbone": "name", "method": "name", "segmentation": "decoder"}
 """Sections for which ``key: TEXT`` stands for ``key: {name: TEXT}``, and which of their keys it is."""

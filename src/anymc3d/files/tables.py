@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anymc3d import atomic
 from anymc3d.errors import ProblemsError
+from anymc3d.files import atomic
 
 MAX_TABLE_BYTES = 512 * 2**20
 """A million rows of 500 characters; more is refused before it is read."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from anymc3d.errors import UsageError
-from anymc3d.home import cache_folder, home_folder
+from anymc3d.files.home import cache_folder, home_folder
 
 
 def test_the_variable_wins_then_the_cache_folder_then_the_home(monkeypatch):
