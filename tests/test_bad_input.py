@@ -15,8 +15,9 @@ def no_backbone(monkeypatch):
     def loaded(*_args, **_kwargs):
         raise AssertionError("a backbone was loaded")
 
-    for name in ("train.start.find_backbone", "predict.predictor.find_backbone", "predict.predictor.find_by_fingerprint"):
+    for name in ("train.start.find_backbone", "predict.predictor.find_backbone"):
         monkeypatch.setattr(f"anymc3d.{name}", loaded)
+    monkeypatch.setattr("anymc3d.predict.predictor.find_by_fingerprint", loaded)
 
 
 def write(path, rows):
