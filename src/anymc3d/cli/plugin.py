@@ -104,7 +104,7 @@ def _members(card: PluginCard) -> list[str]:
 def _method(card: PluginCard) -> list[str]:
     cards = [member.card for member in card.members] or [card]
     methods = dict.fromkeys(
-        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}, fusion {one.fusion}"
+        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}{_last_blocks(one)}, fusion {one.fusion}"
         if one.backbone
         else f"{one.method.name}, started from {one.training.get('start_weights', 'unknown weights')}"
         for one in cards
@@ -118,6 +118,13 @@ def _method(card: PluginCard) -> list[str]:
         return lines
     split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
     return [*lines, f"cases: {split}; split by patient"]
+
+
+def _last_blocks(card: PluginCard) -> str:
+    """Of a plugin that leaves a trunk as it is: where it adapts, and the trunk's fingerprint."""
+    if card.method.blocks is None or card.backbone is None:
+        return ""
+    return f", in the last {card.method.blocks} blocks (trunk {card.backbone.trunk})"
 
 
 def _decisions(card: PluginCard) -> list[str]:

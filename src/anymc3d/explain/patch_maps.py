@@ -130,7 +130,8 @@ def _view_maps(
     for chunk in classifier.chunks(view, packed, size):
         images = to_backbone_input(chunk, patch, encoding)
         chunk_gradients = {label: g[start : start + len(images)] for label, g in gradients.items()}
-        for key, weight in _chunk_weights(backbone, weights, images, encoding, request, chunk_gradients).items():
+        found = _chunk_weights(backbone, weights, images, encoding, request, chunk_gradients, classifier.options)
+        for key, weight in found.items():
             parts.setdefault(key, []).append(weight.view(-1, rows, columns).cpu())
         start += len(images)
     return {key: torch.cat(grids) for key, grids in parts.items()}
@@ -153,19 +154,20 @@ def _chunk_weights(
     encoding: Encoding,
     request: MapRequest,
     gradients: Mapping[int, Tensor],
+    options: Mapping[str, int],
 ) -> dict[tuple[str, int | None], Tensor]:
-    """Of one chunk of slices: (method, label) -> (S, patches)."""
+    """Of one chunk of slices: (method, label) -> (S, patches). ``options``: of the classifier's calls."""
     layers = request.layers(backbone.config.depth)
     if not layers:
         return cam_weights(backbone, weights, images, encoding, gradients)
     # The images carry the graph: with a frozen backbone no weight does.
     images = images.detach().requires_grad_(bool(gradients))
-    options = {"attention_blocks": layers, "class_token_only": True}
+    asked = {"attention_blocks": layers, "class_token_only": True, **options}
     with (
         torch.set_grad_enabled(bool(gradients)),
         torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32),
     ):
-        encoded = functional_call(backbone, dict(weights), (images,), options)
+        encoded = functional_call(backbone, dict(weights), (images,), asked)
     prefix = backbone.num_prefix_tokens
     attention = {layer: encoded.attention[layer].detach() for layer in layers}
 

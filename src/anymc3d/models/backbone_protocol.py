@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.seam import TrunkTokens
+
 
 class BackboneConfig(Protocol):
     """Everything that decides the forward pass, apart from the weights: a frozen dataclass that prints in words."""
@@ -45,7 +47,12 @@ class BackboneOutput(NamedTuple):
 
 
 class Backbone(Protocol):
-    """A frozen 2D network: images (B, 3, H, W) -> tokens."""
+    """A frozen 2D network: images (B, 3, H, W) -> tokens.
+
+    Where it has ``block_paths``, the call also takes ``seam`` (a block whose input is rounded to float16, see
+    ``anymc3d.models.seam``), ``stop`` (a block before which to stop: :class:`TrunkTokens` come back, unrounded), and such
+    tokens in place of images.
+    """
 
     config: Any
     """A :class:`BackboneConfig`."""
@@ -59,8 +66,17 @@ class Backbone(Protocol):
     @property
     def num_prefix_tokens(self) -> int: ...
 
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """Paths of the blocks that tokens pass one after the other, and between which the network can be cut; none
+        where it cannot."""
+
+    @property
+    def closing_paths(self) -> tuple[str, ...]:
+        """Paths of what stands behind the last block, where there are ``block_paths``."""
+
     def __call__(
-        self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
+        self, start: Tensor | TrunkTokens, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
     ) -> BackboneOutput:
         """Encode normalised images whose sides are multiples of the patch size.
 

@@ -64,6 +64,7 @@ def build_classifier(
     Raises:
         PluginError: no such method.
         UsageError: the network cannot take these views.
+        BackboneError: ``method.blocks`` is not for this backbone.
     """
     if is_baseline(method):
         return BaselineClassifier(
@@ -86,6 +87,7 @@ def build_classifier(
         decoders=_decoders(segmentation, backbone, tuple(views), seed),
         rank=lora_rank(method),
         alpha=method.alpha,
+        blocks=method.blocks,
         seed=seed,
     )
 

@@ -22,6 +22,7 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
+from anymc3d.models.seam import first_adapted
 from anymc3d.models.strict_load import copy_into
 
 
@@ -73,7 +74,11 @@ class VolumeClassifier(nn.Module):
         fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
         decoders: view -> segmentation decoder, trained beside the classifier; they read it and never change it.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
+        blocks: LoRA is in the last so many blocks alone, see ``anymc3d.models.seam``; None = in the whole backbone.
         seed: of all initial values.
+
+    Raises:
+        BackboneError: the backbone has fewer blocks, or none that it can be cut between.
     """
 
     least_batch = 1
@@ -91,6 +96,7 @@ class VolumeClassifier(nn.Module):
         decoders: Mapping[str, nn.Module] | None = None,
         rank: int | None = 8,
         alpha: float = 16.0,
+        blocks: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -98,9 +104,11 @@ class VolumeClassifier(nn.Module):
         width = backbone.embed_dim
         self.views = tuple(views)
         self.neighbours = frozenset(neighbours)
+        self.seam = None if rank is None else first_adapted(backbone, blocks)
         self.lora = nn.ModuleDict()
         if rank is not None:
-            self.lora.update({v: LoRA(backbone, rank=rank, alpha=alpha, generator=generator) for v in self.views})
+            options = {"rank": rank, "alpha": alpha, "generator": generator, "blocks": blocks}
+            self.lora.update({view: LoRA(backbone, **options) for view in self.views})
         self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, width, generator) for v in self.views})
         fused_width = self.slice_fusion[self.views[0]].out_dim
         self.view_fusion = QueryFusion(fused_width, generator) if len(self.views) > 1 else None
@@ -149,13 +157,19 @@ class VolumeClassifier(nn.Module):
         def embed(chunk: Tensor) -> Tensor:
             images = to_backbone_input(chunk, backbone.patch_size, encoding)
             with torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
-                tokens = functional_call(backbone, weights, (images,), {"class_token_only": True}).tokens
+                options = {"class_token_only": True, **self.options}
+                tokens = functional_call(backbone, weights, (images,), options).tokens
             return tokens[:, 0].float()
 
         chunks = self.chunks(view, packed, encoding.chunk_size)
         if encoding.recompute and torch.is_grad_enabled():
             return torch.cat([checkpoint(embed, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([embed(chunk) for chunk in chunks])
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What every call of the backbone for this classifier says besides: where the seam lies, if there is one."""
+        return {} if self.seam is None else {"seam": self.seam}
 
     def adapted_weights(self, backbone: nn.Module, view: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """Parameter name -> weight of the backbone as this view sees it, for ``torch.func.functional_call``."""

@@ -226,6 +226,15 @@ class DaViT(CastWeights):
     def num_prefix_tokens(self) -> int:
         return self.config.num_prefix_tokens
 
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """None: each stage has another grid and width, so no one set of tokens is passed from block to block."""
+        return ()
+
+    @property
+    def closing_paths(self) -> tuple[str, ...]:
+        return ()
+
     @overload
     def forward(
         self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False

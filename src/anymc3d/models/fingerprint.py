@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anymc3d.errors import BackboneError
 
@@ -32,6 +32,12 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{shape}\n".encode())
         digest.update(values.numpy().astype("<f2", copy=False).data)
     return PREFIX + digest.hexdigest()
+
+
+def trunk_fingerprint(backbone: nn.Module, seam: int) -> str:
+    """The identity of what a backbone computes before block ``seam``: :func:`fingerprint` of the tensors used there."""
+    later = tuple(f"{path}." for path in (*backbone.block_paths[seam:], *backbone.closing_paths))
+    return fingerprint({name: t for name, t in backbone.state_dict().items() if not name.startswith(later)})
 
 
 def layout_fingerprint(tensors: Mapping[str, Tensor]) -> str:

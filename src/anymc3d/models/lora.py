@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from anymc3d.errors import PluginError
 from anymc3d.models.low_rank import LowRankWeight
+from anymc3d.models.seam import check_blocks
 
 TARGET_NAMES = frozenset({"qkv", "proj", "q_proj", "k_proj", "v_proj", "out_proj"})
 """Last names of the adapted modules: patch embedding, q, k, v and the attention output; never the MLP or a norm."""
@@ -81,6 +82,10 @@ class LoRA(nn.Module):
         alpha: the delta is scaled by alpha / rank (paper: 16 / 8 = 2).
         generator: source of the initial A (Kaiming-uniform, a = sqrt 5); B starts at 0, so W' = W at the start.
         targets: which modules, see :func:`target_modules`.
+        blocks: only those inside the last so many blocks; None = all, the patch embedding too.
+
+    Raises:
+        BackboneError: the network has fewer blocks, or none that it can be cut between.
     """
 
     def __init__(
@@ -91,10 +96,15 @@ class LoRA(nn.Module):
         alpha: float,
         generator: torch.Generator,
         targets: Collection[str] | None = None,
+        blocks: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = alpha / rank
         modules = target_modules(network, targets)
+        if blocks is not None:
+            check_blocks(network, blocks)
+            last = tuple(f"{path}." for path in network.block_paths[-blocks:])
+            modules = {path: module for path, module in modules.items() if path.startswith(last)}
         self.paths = tuple(modules)
         self.a = nn.ParameterList()
         self.b = nn.ParameterList()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from anymc3d.models.backbone_protocol import BackboneOutput
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
 from anymc3d.models.remembered import Remembered
+from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
 from anymc3d.models.vit import REMEMBERED_SIZES, attend
 
 
@@ -207,26 +208,60 @@ class SiglipVision(CastWeights):
     def num_prefix_tokens(self) -> int:
         return self.config.num_prefix_tokens
 
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """Paths of the layers, in order; the pooling head behind them is part of every tail."""
+        return tuple(f"encoder.layers.{index}" for index in range(self.config.layers))
+
+    @property
+    def closing_paths(self) -> tuple[str, ...]:
+        """The norm of the patch tokens and the pooling head."""
+        return ("post_layernorm", "head")
+
+    @overload
     def forward(
-        self, images: Tensor, *, attention_blocks: Collection[int] = (), class_token_only: bool = False
-    ) -> BackboneOutput:
-        """Encode normalised images (B, 3, H, W); see :class:`anymc3d.models.backbone_protocol.Backbone`.
+        self,
+        start: Tensor | TrunkTokens,
+        *,
+        attention_blocks: Collection[int] = (),
+        class_token_only: bool = False,
+        seam: int | None = None,
+    ) -> BackboneOutput: ...
+
+    @overload
+    def forward(self, start: Tensor | TrunkTokens, *, stop: int) -> TrunkTokens: ...
+
+    def forward(
+        self,
+        start: Tensor | TrunkTokens,
+        *,
+        attention_blocks: Collection[int] = (),
+        class_token_only: bool = False,
+        seam: int | None = None,
+        stop: int | None = None,
+    ) -> BackboneOutput | TrunkTokens:
+        """Encode normalised images (B, 3, H, W), or go on from tokens of the trunk, which here are the patches alone;
+        see :class:`anymc3d.models.backbone_protocol.Backbone`.
 
         The block after the last layer is the pooling head; its map has the probe's attention in the first row.
 
         Raises:
             UsageError: H or W is not a multiple of the patch size, or a block does not exist.
         """
-        rows, columns = check_images(images, self.patch_size)
         unknown = sorted(set(attention_blocks) - set(range(self.config.depth)))
         if unknown:
             raise UsageError(f"attention blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
-        tokens = self.embeddings(images, rows, columns)
+        tokens, first, grid = start if isinstance(start, TrunkTokens) else self._before_layers(start)
+        tokens = tokens.float() if tokens.dtype == SEAM_DTYPE else tokens
         attention: dict[int, Tensor] = {}
-        for index, layer in enumerate(self.encoder.layers):
-            tokens, probabilities = layer(tokens, index in attention_blocks)
+        for index in range(first, self.config.layers if stop is None else stop):
+            if index == seam:
+                tokens = rounded(tokens)
+            tokens, probabilities = self.encoder.layers[index](tokens, index in attention_blocks)
             if probabilities is not None:
                 attention[index] = probabilities
+        if stop is not None:
+            return TrunkTokens(tokens, stop, grid)
         tokens = self.post_layernorm(tokens)
         pooled, probabilities = self.head(tokens, self.config.layers in attention_blocks)
         if probabilities is not None:
@@ -234,6 +269,10 @@ class SiglipVision(CastWeights):
         return BackboneOutput(
             pooled if class_token_only else torch.cat([pooled.to(tokens.dtype), tokens], dim=1), attention
         )
+
+    def _before_layers(self, images: Tensor) -> TrunkTokens:
+        rows, columns = check_images(images, self.patch_size)
+        return TrunkTokens(self.embeddings(images, rows, columns), 0, (rows, columns))
 
 
 def split_heads(tokens: Tensor, num_heads: int) -> Tensor:

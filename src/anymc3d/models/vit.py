@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from anymc3d.errors import UsageError
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
 from anymc3d.models.remembered import Remembered
+from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
 from anymc3d.models.vit_positions import PositionRule, resize_positions, rope_rotation, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -252,43 +253,76 @@ class VisionTransformer(CastWeights):
     def num_prefix_tokens(self) -> int:
         return self.config.num_prefix_tokens
 
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """Paths of the blocks, in order."""
+        return tuple(f"blocks.{index}" for index in range(self.config.depth))
+
+    @property
+    def closing_paths(self) -> tuple[str, ...]:
+        """The final norm."""
+        return ("norm",)
+
+    @overload
     def forward(
         self,
-        images: Tensor,
+        start: Tensor | TrunkTokens,
         *,
         attention_blocks: Collection[int] = (),
         input_blocks: Collection[int] = (),
         class_token_only: bool = False,
-    ) -> ViTOutput:
-        """Encode normalised images.
+        seam: int | None = None,
+    ) -> ViTOutput: ...
+
+    @overload
+    def forward(self, start: Tensor | TrunkTokens, *, stop: int) -> TrunkTokens: ...
+
+    def forward(
+        self,
+        start: Tensor | TrunkTokens,
+        *,
+        attention_blocks: Collection[int] = (),
+        input_blocks: Collection[int] = (),
+        class_token_only: bool = False,
+        seam: int | None = None,
+        stop: int | None = None,
+    ) -> ViTOutput | TrunkTokens:
+        """Encode normalised images, or go on from tokens of the trunk.
 
         Args:
-            images: (B, 3, H, W), already normalised with the backbone's mean and standard deviation.
+            start: (B, 3, H, W), already normalised with the backbone's mean and standard deviation; or what a call with
+                ``stop`` gave, in any precision.
             attention_blocks: blocks (from 0) whose attention maps are returned; those blocks compute the softmax
                 explicitly, with the same tokens and with gradients with respect to the maps.
             input_blocks: blocks whose input is returned, for what reads the image without being read by it.
             class_token_only: return tokens (B, 1, D): the same class token, but what the last block would compute for
                 the other tokens is left out (its attention map, where asked for, is whole).
+            seam: a block whose input is rounded to float16.
+            stop: return the tokens as they go into this block instead.
 
         Raises:
             UsageError: H or W is not a multiple of the patch size, or a block does not exist.
         """
-        rows, columns = check_images(images, self.patch_size)
         unknown = sorted({*attention_blocks, *input_blocks} - set(range(self.config.depth)))
         if unknown:
             raise UsageError(f"blocks are 0 to {self.config.depth - 1} in this backbone, got {unknown}")
-        tokens = self.ln_pre(self._embed(images, rows, columns))
+        tokens, first, (rows, columns) = start if isinstance(start, TrunkTokens) else self._before_blocks(start)
+        tokens = tokens.float() if tokens.dtype == SEAM_DTYPE else tokens
         rotation = self.rotation(rows, columns, tokens.device)
         attention: dict[int, Tensor] = {}
         inputs: dict[int, Tensor] = {}
-        for index, block in enumerate(self.blocks):
+        for index in range(first, self.config.depth if stop is None else stop):
+            if index == seam:
+                tokens = rounded(tokens)
             if index in input_blocks:
                 inputs[index] = tokens
             keep_map = index in attention_blocks
             narrow = class_token_only and not keep_map and index == self.config.depth - 1
-            tokens, probabilities = block(tokens, rotation, keep_map, 1 if narrow else tokens.shape[1])
+            tokens, probabilities = self.blocks[index](tokens, rotation, keep_map, 1 if narrow else tokens.shape[1])
             if probabilities is not None:
                 attention[index] = probabilities
+        if stop is not None:
+            return TrunkTokens(tokens, stop, (rows, columns))
         return ViTOutput(self.norm(tokens[:, :1] if class_token_only else tokens), attention, inputs)
 
     def rotation(self, rows: int, columns: int, device: torch.device) -> Rotation | None:
@@ -296,6 +330,10 @@ class VisionTransformer(CastWeights):
         if self.config.positions != "rope":
             return None
         return rope_rotation(rows, columns, self.config.head_dim, device)
+
+    def _before_blocks(self, images: Tensor) -> TrunkTokens:
+        rows, columns = check_images(images, self.patch_size)
+        return TrunkTokens(self.ln_pre(self._embed(images, rows, columns)), 0, (rows, columns))
 
     def _embed(self, images: Tensor, rows: int, columns: int) -> Tensor:
         """(B, 3, H, W) -> (B, T, D): patches and class token with their positions, registers without."""

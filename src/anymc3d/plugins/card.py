@@ -23,8 +23,9 @@ from anymc3d.types import Modality
 PLUGIN_FORMAT = 1
 KINDS = ("plugin", "ensemble", "baseline")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
-_FREE_OF_BACKBONE = ("name", "licence")
-"""What may differ between records of one backbone: the fingerprint decides, the name is for people."""
+_FREE_OF_BACKBONE = ("name", "licence", "trunk")
+"""What may differ between records of one backbone: the fingerprint decides, the name is for people, and members may
+adapt different numbers of blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class BackboneRecord:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
+    trunk: str | None = None
+    """Fingerprint of the part before the last ``method.blocks`` blocks, which the plugin leaves as it is; None where it
+    adapts the whole backbone, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ One folder per view, ``OUT/<view>/adapter_config.json`` and ``adapter_model.safe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,17 @@ def _config(card: PluginCard, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": paths,
+        **({} if card.method.blocks is None else _layers(paths)),
         "inference_mode": True,
     }
+
+
+def _layers(paths: Sequence[str]) -> dict[str, Any]:
+    """Which layers are adapted, of paths such as ``blocks.10.attn.qkv``: the name of their list and their numbers."""
+    parts = [path.split(".") for path in paths]
+    places = [next(place for place, part in enumerate(split) if part.isdigit()) for split in parts]
+    numbers = sorted({int(split[place]) for split, place in zip(parts, places, strict=True)})
+    return {"layers_to_transform": numbers, "layers_pattern": parts[0][places[0] - 1]}
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:

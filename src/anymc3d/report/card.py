@@ -35,7 +35,8 @@ def _method(card: PluginCard) -> Iterator[tuple[str, str]]:
     if card.backbone is None:
         yield "Method", f"{card.method.name}, a network that holds all its weights"
         return
-    yield "Method", f"{card.method.name}, rank {card.method.rank}, fusion {card.fusion}"
+    last = "" if card.method.blocks is None else f" in the last {card.method.blocks} blocks"
+    yield "Method", f"{card.method.name}, rank {card.method.rank}{last}, fusion {card.fusion}"
     yield "Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"
 
 

@@ -250,6 +250,9 @@ class MethodSettings:
     name: str = "anymc3d"
     rank: int = 8
     alpha: float = 16.0
+    blocks: int | None = None
+    """LoRA in the last so many blocks of the backbone alone; what lies before them is then the same for every plugin,
+    and computed once for all. Null = in all blocks and the patch embedding, as in the paper."""
     weights: str | None = None
     """Of a network: what it starts from. Null = what its entry says, from the local store; ``random`` = random values
     on purpose; otherwise a file."""
@@ -257,6 +260,15 @@ class MethodSettings:
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 256, f"method.rank: expected 1 to 256, got {self.rank}")
         require(self.alpha > 0, f"method.alpha: expected a positive number, got {self.alpha}")
+        require(
+            self.blocks is None or self.blocks >= 1,
+            f"method.blocks: expected 1 or more, or null (all blocks and the patch embedding), got {self.blocks}; "
+            "for a backbone that is not adapted at all use method: frozen",
+        )
+        require(
+            self.blocks is None or self.name != "frozen",
+            f"method.blocks: method frozen adapts no block, got {self.blocks}; use method: anymc3d, or leave it out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

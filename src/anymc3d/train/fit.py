@@ -31,6 +31,7 @@ from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier, build_classifier
 from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.table import check_backbone
+from anymc3d.models.seam import check_blocks
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import TaskSettings
@@ -83,6 +84,8 @@ def fit(
         start = processes.together(lambda: find_start(task))
         if task.segmentation.is_on and start.backbone is not None:
             check_backbone(start.backbone.module, start.backbone.card.name)
+        if task.method.blocks is not None and start.backbone is not None:
+            check_blocks(start.backbone.module, task.method.blocks)
         if processes.on_first(lambda: _begin(folder, task, study, start)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin

@@ -25,6 +25,8 @@ from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.files.tables import write_table
+from anymc3d.models.fingerprint import trunk_fingerprint
+from anymc3d.models.seam import first_adapted
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM
@@ -165,6 +167,7 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
 def _backbone_record(task: TaskSettings, backbone: LoadedBackbone | None) -> BackboneRecord | None:
     if backbone is None:
         return None
+    seam = first_adapted(backbone.module, task.method.blocks)
     return BackboneRecord(
         name=backbone.card.name,
         fingerprint=backbone.fingerprint,
@@ -174,6 +177,7 @@ def _backbone_record(task: TaskSettings, backbone: LoadedBackbone | None) -> Bac
         mean=backbone.card.mean,
         std=backbone.card.std,
         licence=backbone.card.licence,
+        trunk=None if seam is None else trunk_fingerprint(backbone.module, seam),
     )
 
 

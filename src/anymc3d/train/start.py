@@ -103,6 +103,8 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
     if plain["segmentation"]["weight"] is None:
         plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
+    if plain["method"]["blocks"] is None:
+        del plain["method"]["blocks"]  # as runs before there was a choice have it
     return plain
 
 

@@ -122,7 +122,11 @@ def unused(task: TaskSettings) -> list[str]:
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
     found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
-    found += [f"method.{key}" for key in ("rank", "alpha") if getattr(task.method, key) != getattr(MethodSettings, key)]
+    found += [
+        f"method.{key}"
+        for key in ("rank", "alpha", "blocks")
+        if getattr(task.method, key) != getattr(MethodSettings, key)
+    ]
     return found + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
 
 

@@ -69,7 +69,7 @@ def _encode(
     def embed(chunk: Tensor) -> ViTOutput:
         images = to_backbone_input(chunk, backbone.patch_size, encoding)
         with _autocast(images.device, encoding):
-            return functional_call(backbone, weights, (images,), {"input_blocks": tuple(blocks)})
+            return functional_call(backbone, weights, (images,), {"input_blocks": tuple(blocks), **classifier.options})
 
     chunks = classifier.chunks(view, packed, encoding.chunk_size)
     if encoding.recompute and torch.is_grad_enabled():
