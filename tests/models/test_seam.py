@@ -1,4 +1,4 @@
-"""Adapting the last blocks alone: the trunk is left as it is, the seam is one rounding, and every way over it agrees."""
+"""Adapting the last blocks alone: the trunk stays as it is, the seam is one rounding, every way over it agrees."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""``method.blocks``: a plugin that adapts the last blocks alone trains, predicts, explains and is exported like any other."""
+"""``method.blocks``: a plugin that adapts the last blocks alone does all that any other does."""
 
 from __future__ import annotations
 

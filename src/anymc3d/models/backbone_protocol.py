@@ -50,8 +50,8 @@ class Backbone(Protocol):
     """A frozen 2D network: images (B, 3, H, W) -> tokens.
 
     Where it has ``block_paths``, the call also takes ``seam`` (a block whose input is rounded to float16, see
-    ``anymc3d.models.seam``), ``stop`` (a block before which to stop: :class:`TrunkTokens` come back, unrounded), and such
-    tokens in place of images.
+    ``anymc3d.models.seam``), ``stop`` (a block before which to stop: :class:`TrunkTokens` come back, unrounded), and
+    such tokens in place of images.
     """
 
     config: Any

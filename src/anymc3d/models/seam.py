@@ -47,8 +47,8 @@ def check_blocks(backbone: nn.Module, blocks: int) -> None:
     paths: Sequence[str] = backbone.block_paths
     if not paths:
         raise BackboneError(
-            f"method.blocks: {backbone.config} has no blocks that pass on one set of tokens, so its last {blocks} cannot "
-            "be adapted alone; leave method.blocks out (null: the whole backbone), or take a ViT or SigLIP backbone"
+            f"method.blocks: {backbone.config} has no blocks that pass on one set of tokens, so its last {blocks} "
+            "cannot be adapted alone; leave method.blocks out (null: the whole backbone), or take a ViT or SigLIP"
         )
     if blocks > len(paths):
         raise BackboneError(
