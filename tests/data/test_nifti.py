@@ -130,8 +130,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "single_voxel.nii": (nifti_bytes(VOXELS[:1, :1, :1]), "error"),
     "beyond_float32.nii": (nifti_bytes(with_value(1e300, np.float64)), "error"),
     "absurd_values.nii": (nifti_bytes(with_value(3e38)), "warn"),
-    "slope_nan.nii": (patched(scl_slope=1.0, scl_inter=np.nan), "error"),
-    "slope_inf.nii": (patched(scl_slope=np.inf, scl_inter=0.0), "error"),
+    "intercept_nan.nii": (patched(scl_slope=1.0, scl_inter=np.nan), "error"),
+    "slope_inf.nii": (patched(scl_slope=np.inf, scl_inter=0.0), "ok"),
+    "slope_nan_and_intercept_nan.nii": (patched(scl_slope=np.nan, scl_inter=np.nan), "ok"),
+    "slope_nan_with_intercept.nii": (patched(scl_slope=np.nan, scl_inter=-1024.0), "warn"),
     "slope_makes_constant.nii": (patched(scl_slope=1e-30, scl_inter=5.0), "error"),
     "slope_overflows.nii": (patched(scl_slope=3e38, scl_inter=0.0), "error"),
     "slope_zero.nii": (patched(scl_slope=0.0, scl_inter=0.0), "ok"),
@@ -149,9 +151,15 @@ FILES: dict[str, tuple[bytes, str]] = {
     "quaternion_no_rotation.nii": (nifti_bytes(VOXELS, codes=(1, 0), patch=setting(quatern_b=3.0)), "error"),
     "quaternion_nan.nii": (nifti_bytes(VOXELS, codes=(1, 0), patch=setting(quatern_b=np.nan)), "error"),
     "qoffset_inf.nii": (nifti_bytes(VOXELS, codes=(1, 0), patch=setting(qoffset_x=np.inf)), "error"),
-    "sform_zero.nii": (patched(srow_x=0, srow_y=0, srow_z=0), "error"),
-    "sform_flat.nii": (patched(srow_z=[0, 1.1, 0, 0]), "error"),
-    "sform_nan.nii": (patched(srow_x=[np.nan, 0, 0, 0]), "error"),
+    "quaternion_no_rotation_beside_an_sform.nii": (patched(quatern_b=3.0), "warn"),
+    "quaternion_nan_beside_an_sform.nii": (patched(quatern_c=np.nan), "warn"),
+    "sform_zero.nii": (patched(srow_x=0, srow_y=0, srow_z=0), "warn"),
+    "sform_flat.nii": (patched(srow_z=[0, 1.1, 0, 0]), "warn"),
+    "sform_nan.nii": (patched(srow_x=[np.nan, 0, 0, 0]), "warn"),
+    "sform_far_too_small.nii": (patched(srow_x=[1e-9, 0, 0, 0]), "warn"),
+    "sform_zero_alone.nii": (nifti_bytes(VOXELS, codes=(0, 1), patch=setting(srow_x=0, srow_y=0, srow_z=0)), "error"),
+    "sform_zero_and_no_rotation.nii": (patched(srow_x=0, srow_y=0, srow_z=0, quatern_b=3.0), "error"),
+    "sform_zero_and_pixdim_zero.nii": (patched(srow_x=0, srow_y=0, srow_z=0, pixdim_2=0), "error"),
     "sheared.nii": (nifti_bytes(VOXELS, SHEARED), "warn"),
     "units_micron.nii": (nifti_bytes(VOXELS, SCALE @ AFFINE, patch=setting(xyzt_units=3)), "warn"),
     "units_metre.nii": (nifti_bytes(VOXELS, np.linalg.inv(SCALE) @ AFFINE, patch=setting(xyzt_units=1)), "warn"),
@@ -276,6 +284,34 @@ def test_B8_the_warning_names_both_forms_and_the_one_in_use(tmp_path: Path) -> N
     (warning,) = volume.warnings
     assert "sform (RAS" in warning and "qform (LAS" in warning and "the sform is used" in warning
     assert volume.orientation == "RAS"
+
+
+@pytest.mark.parametrize("name", ["sform_zero.nii", "sform_flat.nii", "sform_nan.nii", "sform_far_too_small.nii"])
+def test_B8_a_useless_sform_leaves_the_qform(tmp_path: Path, name: str) -> None:
+    volume, whole = read_volume(write(tmp_path, name, FILES[name][0])), read_volume(write(tmp_path, "a.nii", PLAIN))
+    (warning,) = volume.warnings
+    assert "sform" in warning and warning.endswith("the qform is used")
+    np.testing.assert_allclose(volume.affine, whole.affine, atol=1e-5)
+    assert np.array_equal(volume.voxels, whole.voxels)
+
+
+def test_B8_itk_too_reads_the_qform_beside_an_sform_of_zeros(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.nii", FILES["sform_zero.nii"][0])
+    volume, image = read_volume(path), sitk.ReadImage(str(path))
+    for index in ((0, 0, 0), (11, 9, 7)):
+        right, anterior, superior = (volume.affine @ [*index, 1])[:3]
+        assert image.TransformIndexToPhysicalPoint(index) == pytest.approx((-right, -anterior, superior), abs=1e-3)
+
+
+@pytest.mark.parametrize("slope", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["i2", "u1", "f4"])
+def test_B6_a_slope_that_is_no_number_is_none_as_nibabel_reads_it(tmp_path: Path, slope: float, dtype: str) -> None:
+    voxels = (np.abs(VOXELS) % 200).astype(dtype)
+    scaled = nifti_bytes(voxels, patch=setting(scl_slope=slope, scl_inter=np.nan))
+    path = write(tmp_path, "a.nii", scaled)
+    volume = read_volume(path)
+    assert np.array_equal(volume.voxels, voxels.astype(np.float32)) and volume.warnings == ()
+    assert np.array_equal(volume.voxels, nibabel.load(path).get_fdata(dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", ["units_micron.nii", "units_metre.nii"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from scan_makers import SHAPE, anatomy, gz, nifti_bytes, npy_bytes, write
 
 from anymc3d.data import readers
@@ -15,14 +17,38 @@ from anymc3d.errors import ScanError
 PLAIN = nifti_bytes(anatomy())
 
 
-@pytest.mark.parametrize(
-    "name", ["scan.dcm", "scan", "scan.nhdr", "scan.mhd", "scan.hdr", "scan.img", "scan.zip", ".nii2"]
-)
+@pytest.mark.parametrize("name", ["scan.xyz", "scan", "scan.raw", "scan.dcm", ".nii2", "scan.nii.part"])
 def test_a_format_that_is_not_read_lists_those_that_are(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path, name, PLAIN)
+    path = write(tmp_path, name, b"what nobody knows" * 40)
     for function in (read_volume, read_header, content_hash):
         with pytest.raises(ScanError, match=r"read are: \.nii\.gz, \.nii, \.npy, \.npz"):
             function(path)
+
+
+@pytest.mark.parametrize("name", ["scan", "T1", "sub-01_T1w.", "scan.nii2", "scan.7"])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_nifti_may_be_called_as_it_likes(tmp_path: Path, name: str, version: int, packed: bool) -> None:
+    content = nifti_bytes(anatomy(), version=version, order=">" if packed else "<")
+    path = write(tmp_path, name, gz(content) if packed else content)
+    known = read_volume(write(tmp_path, "known.nii", content))
+    volume = read_volume(path)
+    assert (volume.voxels == known.voxels).all() and (volume.affine == known.affine).all() and not volume.warnings
+    assert read_header(path).shape == SHAPE and len(content_hash(path)) == 64
+
+
+@pytest.mark.parametrize(("ending", "function"), [(".npy", npy_bytes), (".mha", None), (".nrrd", None)])
+def test_other_formats_are_told_by_their_beginning_and_read_when_named_so(tmp_path: Path, ending, function) -> None:
+    if function is None:
+        sitk.WriteImage(sitk.GetImageFromArray(anatomy()), str(tmp_path / f"a{ending}"))
+        content = (tmp_path / f"a{ending}").read_bytes()
+    else:
+        content = function(anatomy())
+    with pytest.raises(ScanError, match="by its first bytes") as caught:
+        read_volume(write(tmp_path, "scan", content))
+    (advised,) = re.findall(r"a (\.\w+) file; name it so", str(caught.value))
+    spacing = (1, 1, 1) if ending == ".npy" else None
+    assert read_volume(write(tmp_path, f"scan{advised}", content), spacing=spacing).voxels.size == anatomy().size
 
 
 def test_an_empty_folder_holds_no_scan(tmp_path: Path) -> None:
@@ -37,9 +63,16 @@ def test_A16_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
         read_volume(tmp_path / "scan.nii.gz")
 
 
-def test_one_dicom_file_asks_for_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="give the folder that holds the whole series"):
-        read_volume(write(tmp_path, "scan.dcm", PLAIN))
+@pytest.mark.parametrize("name", ["scan.dcm", "IM0001"])
+def test_one_dicom_file_asks_for_its_folder_which_is_read(tmp_path: Path, name: str) -> None:
+    from dicom_makers import content, make_series, truth
+
+    series = make_series()
+    path = write(series.write(tmp_path / "scan"), name, content(series.slices.pop()))
+    (tmp_path / "scan" / "PHI_FILE_007.dcm").unlink()
+    with pytest.raises(ScanError, match="one DICOM file; give the folder that holds the whole series"):
+        read_volume(path)
+    assert (read_volume(path.parent).voxels == truth()).all()
 
 
 def test_only_a_dicom_folder_takes_a_series(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from anymc3d.adapters.dicom_folders import is_dicom_folder, modality_of
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, patient_of
 from anymc3d.adapters.side_tables import listing
-from anymc3d.data.case import SCAN_SUFFIXES, default_id
+from anymc3d.data.case import LISTED_SUFFIXES, default_id
 from anymc3d.data.labels import MISSING_WORDS
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
@@ -32,7 +32,8 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 _MAX_DEPTH = 6
-_FORMATS = tuple(suffix for suffix in SCAN_SUFFIXES if suffix not in (".npz", ".npy"))
+_BESIDE = (".img.gz", ".img", ".raw.gz", ".raw", ".zraw")
+"""The other halves of pairs."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,10 @@ def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]
     """Scan files and DICOM folders; a folder of DICOM files is one scan, whatever lies deeper in it."""
     for path in listing(folder):
         if path.is_file():
-            if path.name.lower().endswith(_FORMATS):
+            if path.name.lower().endswith(LISTED_SUFFIXES):
                 yield path
+            elif _is_other_half(path):
+                continue
             elif path.suffix.lower() in (".dcm", ".ima"):
                 findings.error("a DICOM file lies where a folder per series is expected", path.name)
             else:
@@ -111,6 +114,13 @@ def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]
             yield path
         elif depth < _MAX_DEPTH:
             yield from _scans_below(path, findings, depth + 1)
+
+
+def _is_other_half(path: Path) -> bool:
+    """Whether a file holds the voxels of a header beside it, which is the scan."""
+    ending = next((end for end in _BESIDE if path.name.lower().endswith(end)), None)
+    stem = path.name[: -len(ending)] if ending else ""
+    return ending is not None and any((path.parent / f"{stem}{suffix}").is_file() for suffix in LISTED_SUFFIXES)
 
 
 def _ids(scans: list[_Scan], findings: Findings) -> list[str]:

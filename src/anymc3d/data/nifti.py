@@ -1,4 +1,4 @@
-"""Reading NIfTI files (.nii and .nii.gz, NIfTI-1 and -2) so that a damaged file never becomes a volume.
+"""Reading NIfTI (-1 and -2, one file or a ``.hdr``/``.img`` pair) so that a damaged file never becomes a volume.
 
 The usual readers accept damaged files: nibabel does not reach the gzip checksum, ITK fills what is missing with
 zeros. Here the header is checked first, then exactly the bytes it promises are read, then the rest of the stream to
@@ -7,25 +7,17 @@ its checksum; no more is decoded than the header's size and 1 MB.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from anymc3d.data.nifti_header import NiftiHeader, header_size, parse_header
 from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import GZIP_MAGIC, ByteSource, GzipSource, PlainSource, open_regular, scan_error
+from anymc3d.data.scan_file import ByteSource, open_regular, partner_of, scan_error
+from anymc3d.data.stored_voxels import SLACK, check_size, extra_warning, size_of, source_of, take, voxel_bytes
 from anymc3d.data.volume import ScanHeader, Volume
 
-_SLACK = 1_000_000
-_DEFLATE_RATIO = 1040
-"""No deflate stream expands more than 1032-fold; a header that promises more promises what is not there."""
-_LARGE = 1 << 30
-_LARGE_RATIO = 200
-"""A gigabyte of real voxels does not shrink 200-fold; what does is empty or made to fill the memory."""
+HEADER_NAMES, IMAGE_NAMES = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 
 
 def read_nifti(path: Path) -> Volume:
@@ -34,21 +26,7 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         ScanError: the file is damaged, is not one 3D scan, or holds NaN, infinity or a single value.
     """
-    with _opened(path) as (source, header):
-        buffer = np.empty(header.num_bytes, dtype=np.uint8)
-        filled = source.fill(memoryview(buffer))
-        if filled < header.num_bytes:
-            what = f"the header promises {header.num_bytes} bytes of voxels, the file holds {filled}: truncated"
-            raise scan_error(path, f"{what}; get it again from its source")
-        extra = source.drain(_SLACK)
-    warnings = header.warnings
-    if extra > _SLACK:
-        raise scan_error(path, f"more than {_SLACK} bytes follow the {header.num_bytes} the header promises: damaged")
-    if extra:
-        warnings = (*warnings, f"{extra} bytes follow the voxels that the header describes: they are ignored")
-    raw = buffer.view(header.dtype).reshape(header.shape, order="F")
-    voxels, voxel_warnings = to_float32(raw, path, slope=header.slope, intercept=header.intercept)
-    return Volume(voxels=voxels, affine=header.affine, warnings=(*warnings, *voxel_warnings))
+    return _read(path, path)
 
 
 def read_nifti_header(path: Path) -> ScanHeader:
@@ -57,46 +35,67 @@ def read_nifti_header(path: Path) -> ScanHeader:
     Raises:
         ScanError: the header is damaged, or promises more than the file can hold.
     """
-    with _opened(path) as (_, header):
+    return _read_header(path, path)
+
+
+def read_pair(path: Path) -> Volume:
+    """Read one 3D scan that is a pair; ``path`` is its ``.hdr`` or its ``.img``, each of which may be gzip.
+
+    Raises:
+        ScanError: as :func:`read_nifti`; one of the two is missing, or the header is Analyze 7.5.
+    """
+    return _read(*pair_of(path))
+
+
+def read_pair_header(path: Path) -> ScanHeader:
+    """Read and check the header of a pair.
+
+    Raises:
+        ScanError: as :func:`read_nifti_header` and :func:`read_pair`.
+    """
+    return _read_header(*pair_of(path))
+
+
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """The header and the voxels of a pair, of which ``path`` is one; the other lies beside it under the same name.
+
+    Raises:
+        ScanError: there is no other, or two that could be it.
+    """
+    if path.name.lower().endswith(HEADER_NAMES):
+        return path, partner_of(path, HEADER_NAMES, IMAGE_NAMES)
+    return partner_of(path, IMAGE_NAMES, HEADER_NAMES), path
+
+
+def _read(head: Path, body: Path) -> Volume:
+    with _opened(head, body) as (source, header):
+        buffer, extra = voxel_bytes(source, header.num_bytes, body)
+    raw = buffer.view(header.dtype).reshape(header.shape, order="F")
+    voxels, voxel_warnings = to_float32(raw, body, slope=header.slope, intercept=header.intercept)
+    warnings = (*header.warnings, *extra_warning(extra), *voxel_warnings)
+    return Volume(voxels=voxels, affine=header.affine, warnings=warnings)
+
+
+def _read_header(head: Path, body: Path) -> ScanHeader:
+    with _opened(head, body) as (_, header):
         return ScanHeader(header.shape, header.affine, header.dtype.newbyteorder("=").name, header.warnings)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[ByteSource, NiftiHeader]]:
-    """The file's bytes from its first voxel on, and its header, which fits the file's size."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        source = _source(file, path, compressed)
-        first = _take(source, 4, path)
-        length, order = header_size(first, path)
-        header = parse_header(first + _take(source, length - 4, path), order, path)
-        _check_size(header, size, compressed, path)
-        _take(source, header.offset - length, path)
+def _opened(head: Path, body: Path) -> Iterator[tuple[ByteSource, NiftiHeader]]:
+    """The bytes from the first voxel on, and the header, which fits the size of the file with the voxels."""
+    with ExitStack() as stack:
+        file = stack.enter_context(open_regular(head))
+        source, compressed = source_of(file, head)
+        first = take(source, 4, head)
+        length, order = header_size(first, head)
+        header = parse_header(first + take(source, length - 4, head), order, head, paired=head != body)
+        taken = length
+        if head != body:
+            if source.drain(SLACK) > SLACK:
+                raise scan_error(head, f"more than {SLACK} bytes follow the header: damaged; get the pair again")
+            file = stack.enter_context(open_regular(body))
+            (source, compressed), taken = source_of(file, body), 0
+        check_size(header.offset + header.num_bytes, size_of(file), compressed, body)
+        take(source, header.offset - taken, body)
         yield source, header
-
-
-def _source(file: BinaryIO, path: Path, compressed: bool) -> ByteSource:
-    return GzipSource(file, path) if compressed else PlainSource(file)
-
-
-def _take(source: ByteSource, count: int, path: Path) -> bytes:
-    block = bytearray(count)
-    filled = source.fill(memoryview(block))
-    if filled < count:
-        raise scan_error(path, "the file ends inside its header: empty or truncated; get it again from its source")
-    return bytes(block)
-
-
-def _check_size(header: NiftiHeader, size: int, compressed: bool, path: Path) -> None:
-    """The header's arithmetic against the file's size, before anything is allocated."""
-    expected = header.offset + header.num_bytes
-    most = size * _DEFLATE_RATIO if compressed else size
-    if expected > most:
-        kind = "compressed file" if compressed else "file"
-        what = f"the header promises {expected} bytes, the {kind} has {size} and cannot hold them: truncated or damaged"
-        raise scan_error(path, f"{what}; get it again from its source")
-    if compressed and expected > _LARGE and expected > size * _LARGE_RATIO:
-        what = f"{size} compressed bytes would become {expected}: empty or a decompression bomb"
-        raise scan_error(path, f"{what}; save it uncompressed as .nii if it is right")

@@ -1,8 +1,9 @@
 """NIfTI-1 and NIfTI-2 headers: every field that matters is checked before a byte of voxels is read.
 
-The rules where readers disagree: the sform wins over the qform, and the qform over bare pixel sizes; units are
-converted to millimetres; a header without orientation codes is taken as stored in RAS. Each of these, where the
-header is ambiguous, leaves a warning. Source of the fields: nifti1.h and nifti2.h of the NIfTI data format group.
+The rules where readers disagree: the sform wins over the qform, and the qform over bare pixel sizes; a form that is no
+geometry does not count beside one that is; units are converted to millimetres; a header without orientation codes is
+taken as stored in RAS; a slope that is 0, NaN or infinite means that there is none. Each of these, where the header is
+ambiguous, leaves a warning. Source of the fields: nifti1.h and nifti2.h of the NIfTI data format group.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ VOXEL_CEILING = 2**31
 HEADER_SIZES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _SINGLE_FILE_MAGIC = {348: b"n+1\0", 540: b"n+2\0"}
 _LINE_ENDS = {b"\r\n\x1a\n", b"\0\0\0\0"}  # of NIfTI-2, zeros where a writer left them out
-_PAIR_MAGIC = (b"ni1", b"ni2")
+_PAIR_MAGIC = {348: b"ni1\0", 540: b"ni2\0"}
 _TYPES = {
     2: "u1",
     4: "i2",
@@ -54,13 +55,13 @@ _SHEAR_DEGREES = 0.1
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """The checked header of a single-file NIfTI."""
+    """The checked header of a NIfTI, of one file or of a pair."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     """The stored type with its byte order."""
     offset: int
-    """Where the voxels begin, in bytes."""
+    """Where the voxels begin, in bytes; of a pair in its second file."""
     slope: float
     intercept: float
     affine: Affine
@@ -86,39 +87,55 @@ def header_size(first_bytes: bytes, reference: str | Path) -> tuple[int, str]:
     raise scan_error(reference, what)
 
 
-def parse_header(block: bytes, order: str, reference: str | Path) -> NiftiHeader:
-    """Check a header of 348 or 540 bytes.
+def is_single_file(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a NIfTI that holds its own voxels."""
+    places = {348: 344, 540: 4}  # of the mark
+    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")} & set(places)  # type: ignore[arg-type]
+    return any(start[places[size] :].startswith(_SINGLE_FILE_MAGIC[size]) for size in sizes)
+
+
+def parse_header(block: bytes, order: str, reference: str | Path, *, paired: bool = False) -> NiftiHeader:
+    """Check a header of 348 or 540 bytes; ``paired``: its voxels are in a file of their own (``.hdr`` and ``.img``).
 
     Raises:
-        ScanError: it is not a single-file NIfTI, contradicts itself, or describes what is not one 3D scan.
+        ScanError: it is no NIfTI of that kind, contradicts itself, or describes what is not one 3D scan.
     """
     fields = HEADER_SIZES[len(block)](block, endianness=order, check=False)
     with np.errstate(all="ignore"):  # whatever is not finite is looked for, and named, below
-        return _checked(fields, order, reference)
+        return _checked(fields, order, reference, paired)
 
 
-def _checked(fields: Any, order: str, reference: str | Path) -> NiftiHeader:
+def _checked(fields: Any, order: str, reference: str | Path, paired: bool) -> NiftiHeader:
     size = len(fields.binaryblock)
-    _check_magic(fields["magic"].tobytes().ljust(4, b"\0"), size, reference)
+    _check_magic(fields["magic"].tobytes().ljust(4, b"\0"), size, reference, paired)
     if size == 540 and fields["eol_check"].tobytes() not in _LINE_ENDS:
         raise scan_error(reference, "line ends were changed on the way (a transfer as text?); get the file again")
     shape = _shape([int(n) for n in fields["dim"]], reference)
-    offset = float(fields["vox_offset"])
-    if not (math.isfinite(offset) and offset == int(offset) and offset >= size + 4):
-        raise scan_error(reference, f"expected voxels from byte {size + 4} on, the header says {offset:g}")
+    offset, first = float(fields["vox_offset"]), 0 if paired else size + 4
+    if not (math.isfinite(offset) and offset == int(offset) and offset >= first):
+        what = f"expected voxels from byte {first} on, the header says {offset:g}"
+        raise scan_error(reference, f"{what}; save it again as .nii.gz with the program that wrote it")
     slope, intercept, scale_warnings = _scaling(float(fields["scl_slope"]), float(fields["scl_inter"]), reference)
     affine, warnings = _geometry(fields, shape, reference)
     dtype = _dtype(int(fields["datatype"]), int(fields["bitpix"]), reference).newbyteorder(order)
     return NiftiHeader(shape, dtype, int(offset), slope, intercept, affine, (*warnings, *scale_warnings))
 
 
-def _check_magic(magic: bytes, size: int, reference: str | Path) -> None:
-    if magic.startswith(_PAIR_MAGIC):
-        raise scan_error(reference, "a NIfTI pair (.hdr and .img) is not read; save it as one .nii or .nii.gz file")
-    expected = _SINGLE_FILE_MAGIC[size]
-    if magic != expected:
-        what = f"expected the NIfTI mark {expected!r}, got {magic!r}: Analyze or damaged; convert it to .nii.gz"
-        raise scan_error(reference, what)
+def _check_magic(magic: bytes, size: int, reference: str | Path, paired: bool) -> None:
+    alone, pair = _SINGLE_FILE_MAGIC[size], _PAIR_MAGIC[size]
+    if magic == (pair if paired else alone):
+        return
+    if magic == pair:
+        raise scan_error(
+            reference, "the header of a NIfTI pair: name its two files .hdr and .img, and give one of them"
+        )
+    if magic == alone:
+        raise scan_error(reference, "a NIfTI that holds its own voxels: name it .nii, or .nii.gz if it is compressed")
+    if paired:
+        what = "an Analyze 7.5 header, which does not say where left and right are"
+        raise scan_error(reference, f"{what}; find out how it was stored, and save it as .nii.gz with an orientation")
+    what = f"expected the NIfTI mark {alone!r}, got {magic!r}: Analyze or damaged; convert it to .nii.gz"
+    raise scan_error(reference, what)
 
 
 def _shape(dims: list[int], reference: str | Path) -> tuple[int, int, int]:
@@ -151,11 +168,12 @@ def _dtype(code: int, bits: int, reference: str | Path) -> np.dtype[Any]:
 
 
 def _scaling(slope: float, intercept: float, reference: str | Path) -> tuple[float, float, tuple[str, ...]]:
-    if slope == 0:
-        ignored = f"the intensity slope is 0, so by the NIfTI rule the intercept {intercept:g} was not applied"
-        return 1.0, 0.0, () if intercept == 0 else (ignored,)
-    if not (math.isfinite(slope) and math.isfinite(intercept)):
-        what = f"expected a finite intensity slope and intercept, the header says {slope} and {intercept}"
+    if slope == 0 or not math.isfinite(slope):
+        shown = "0" if slope == 0 else f"{slope}, which is no number"
+        ignored = f"the intensity slope is {shown}, so by the NIfTI rule the intercept {intercept:g} was not applied"
+        return 1.0, 0.0, (ignored,) if math.isfinite(intercept) and intercept != 0 else ()
+    if not math.isfinite(intercept):
+        what = f"expected a finite intensity intercept beside the slope {slope:g}, the header says {intercept}"
         raise scan_error(reference, f"{what}; save the file again")
     return slope, intercept, ()
 
@@ -164,27 +182,32 @@ def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -
     warnings: list[str] = []
     scale = _unit_scale(int(fields["xyzt_units"]) & 7, warnings)
     pixdim = np.asarray(fields["pixdim"], dtype=np.float64)
-    sizes_ok = bool(np.isfinite(pixdim[1:4]).all() and (pixdim[1:4] > 0).all())
-    sform = np.eye(4)
-    sform[:3] = [np.asarray(fields[row], dtype=np.float64) for row in ("srow_x", "srow_y", "srow_z")]
+    sizes = pixdim[1:4] if np.isfinite(pixdim[1:4]).all() and (pixdim[1:4] > 0).all() else None
     has_sform, has_qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
-    if not sizes_ok:
+    if sizes is None:
         what = f"the header's pixel sizes are {pixdim[1:4].tolist()}"
         if not has_sform:
             raise scan_error(reference, f"expected sizes above 0, {what}; repair the header")
         warnings.append(f"{what}; the spacing of the sform is used")
-    qform = _qform(fields, pixdim, reference) if has_qform and sizes_ok else None
-    if has_sform:
+    sform = _sform(fields) if has_sform else None
+    qform = _qform(fields, pixdim) if has_qform and sizes is not None else None
+    s_fault, q_fault = (_fault_of(form, name, scale) for form, name in ((sform, "sform"), (qform, "qform")))
+    if sform is not None and s_fault is None:
         affine = sform
-        _check_affine(affine, "sform", reference)
-        _compare(affine, qform, pixdim[1:4] if sizes_ok else None, shape, warnings)
-    elif qform is not None:
+        if q_fault:
+            warnings.append(f"{q_fault}: the sform is used")
+        _compare(affine, None if q_fault else qform, sizes, shape, warnings)
+    elif qform is not None and q_fault is None:
         affine = qform
+        warnings += [f"{s_fault}: the qform is used"] if s_fault else []
+    elif s_fault or q_fault:
+        raise scan_error(reference, f"{s_fault or q_fault}; repair the header")
     else:
         affine = np.diag([*pixdim[1:4], 1.0])
         warnings.append("the header gives no orientation (qform and sform codes are 0): taken as stored in RAS")
     affine[:3] *= scale
-    _check_spacing(affine, reference)
+    if fault := spacing_fault(affine):
+        raise scan_error(reference, f"{fault}; check its unit and pixel sizes")
     warn_of_shear(affine, warnings)
     return affine, warnings
 
@@ -197,12 +220,22 @@ def _unit_scale(code: int, warnings: list[str]) -> float:
     return _UNITS_MM.get(code, 1.0)
 
 
-def _qform(fields: Any, pixdim: np.ndarray, reference: str | Path) -> Affine:
-    """Rotation from the quaternion (b, c, d), the third axis mirrored where pixdim[0] is negative."""
+def _sform(fields: Any) -> Affine:
+    affine = np.eye(4)
+    affine[:3] = [np.asarray(fields[row], dtype=np.float64) for row in ("srow_x", "srow_y", "srow_z")]
+    return affine
+
+
+def _qform(fields: Any, pixdim: np.ndarray) -> Affine:
+    """Rotation from the quaternion (b, c, d), the third axis mirrored where pixdim[0] is negative; NaN where it is no
+    rotation."""
     b, c, d = (float(fields[name]) for name in ("quatern_b", "quatern_c", "quatern_d"))
     rest = 1.0 - (b * b + c * c + d * d)
+    affine = np.eye(4)
+    affine[:3, 3] = [float(fields[f"qoffset_{axis}"]) for axis in "xyz"]
     if not rest >= -1e-5:
-        raise scan_error(reference, f"the qform's quaternion ({b:g}, {c:g}, {d:g}) is no rotation; repair the header")
+        affine[:3, :3] = np.nan
+        return affine
     a = math.sqrt(max(rest, 0.0))
     norm = math.sqrt(a * a + b * b + c * c + d * d)
     a, b, c, d = a / norm, b / norm, c / norm, d / norm
@@ -211,26 +244,36 @@ def _qform(fields: Any, pixdim: np.ndarray, reference: str | Path) -> Affine:
         [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
         [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
     ]
-    affine = np.eye(4)
     affine[:3, :3] = np.asarray(rotation) * [pixdim[1], pixdim[2], -pixdim[3] if pixdim[0] < 0 else pixdim[3]]
-    affine[:3, 3] = [float(fields[f"qoffset_{axis}"]) for axis in "xyz"]
-    _check_affine(affine, "qform", reference)
     return affine
 
 
-def _check_affine(affine: Affine, name: str, reference: str | Path) -> None:
+def _fault_of(affine: Affine | None, name: str, scale: float) -> str | None:
+    """Why a form is no geometry, in words; None where it is one, or is not given."""
+    if affine is None:
+        return None
+    if not affine[:3].any():
+        return f"the {name} is all zero"
+    if not is_geometry(affine):
+        return f"the {name} is no usable geometry {affine[:3].tolist()}"
+    fault = spacing_fault(affine @ np.diag([scale, scale, scale, 1.0]))
+    return f"{fault} in its {name}" if fault else None
+
+
+def is_geometry(affine: Affine) -> bool:
+    """Whether an affine is finite and its three axes span the space."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     # The determinant of the unit columns: 1 for a rotation, 0 where axes fall together.
-    if not np.isfinite(affine).all() or min(lengths) == 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
-        raise scan_error(reference, f"the {name} is no usable geometry {affine[:3].tolist()}; repair the header")
+    return bool(np.isfinite(affine).all() and min(lengths) > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) >= 0.1)
 
 
-def _check_spacing(affine: Affine, reference: str | Path) -> None:
+def spacing_fault(affine: Affine) -> str | None:
+    """What is wrong with the millimetres between voxels, in words; None where they are a scanner's."""
     low, high = PLAUSIBLE_SPACING_MM
     spacing = spacing_of(affine)
-    if not all(low <= step <= high for step in spacing):
-        what = f"expected a spacing of {low:g} to {high:g} mm, the header gives {list(spacing)} mm"
-        raise scan_error(reference, f"{what}; check its unit and pixel sizes")
+    if all(low <= step <= high for step in spacing):
+        return None
+    return f"expected a spacing of {low:g} to {high:g} mm, the header gives {list(spacing)} mm"
 
 
 def _compare(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
 from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_header
-from anymc3d.data.itk_formats import read_mha, read_mha_header, read_nrrd, read_nrrd_header
-from anymc3d.data.nifti import read_nifti, read_nifti_header
-from anymc3d.data.scan_file import open_regular, scan_error, sha256_of
+from anymc3d.data.freesurfer import read_mgh, read_mgh_header
+from anymc3d.data.itk_formats import mha_files, nrrd_files, read_mha, read_mha_header, read_nrrd, read_nrrd_header
+from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
+from anymc3d.data.recognise import kind_of
+from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
 from anymc3d.errors import ScanError
 
@@ -45,14 +47,24 @@ NIFTI = ScanFormat(
     lambda reference, _: read_nifti_header(Path(reference)),
     lambda reference, _: sha256_of(Path(reference)),
 )
+NIFTI_PAIR = ScanFormat(
+    lambda reference, _: read_pair(Path(reference)),
+    lambda reference, _: read_pair_header(Path(reference)),
+    lambda reference, _: sha256_of(*pair_of(Path(reference))),
+)
 MHA = ScanFormat(
     lambda reference, _: read_mha(Path(reference)),
     lambda reference, _: read_mha_header(Path(reference)),
-    lambda reference, _: sha256_of(Path(reference)),
+    lambda reference, _: sha256_of(*mha_files(Path(reference))),
 )
 NRRD = ScanFormat(
     lambda reference, _: read_nrrd(Path(reference)),
     lambda reference, _: read_nrrd_header(Path(reference)),
+    lambda reference, _: sha256_of(*nrrd_files(Path(reference))),
+)
+FREESURFER = ScanFormat(
+    lambda reference, _: read_mgh(Path(reference)),
+    lambda reference, _: read_mgh_header(Path(reference)),
     lambda reference, _: sha256_of(Path(reference)),
 )
 NPY = ScanFormat(
@@ -80,11 +92,15 @@ FORMATS: dict[str, ScanFormat] = {
     ".nii": NIFTI,
     ".npy": NPY,
     ".npz": NPZ,
-    ".mha": MHA,
-    ".nrrd": NRRD,
+    **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz"), NIFTI_PAIR),
+    **dict.fromkeys((".mha", ".mhd"), MHA),
+    **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
+    **dict.fromkeys((".mgz", ".mgh", ".mgh.gz"), FREESURFER),
     DICOM_FOLDER: DICOM,
 }
 """By the end of the file's name, whatever its case; the last is for every folder."""
+_VOXELS_ALONE = {".zraw": ".mhd", ".raw": ".mhd or .nhdr", ".raw.gz": ".nhdr", ".bin": ".mhd or .nhdr"}
+"""Ending of a file that holds voxels alone -> that of the header to give in its place."""
 
 
 def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> Volume:
@@ -138,11 +154,24 @@ def _by_name(reference: str | Path) -> ScanFormat:
     for suffix, scan_format in FORMATS.items():
         if suffix.startswith(".") and name.lower().endswith(suffix):
             return scan_format
-    with open_regular(Path(reference)):
-        what = f"this format is not read (read are: {', '.join(FORMATS)}); convert it to .nii.gz"
-        if name.lower().endswith((".dcm", ".dicom", ".ima")):
-            what = f"one DICOM file; give the folder that holds the whole series (read are: {', '.join(FORMATS)})"
-        raise scan_error(reference, what)
+    return _by_content(reference)
+
+
+def _by_content(reference: str | Path) -> ScanFormat:
+    """The format of a file whose name says nothing: a NIfTI may be called as it likes, others need their ending."""
+    kind = kind_of(Path(reference))
+    if kind == "nifti":
+        return NIFTI
+    read = f"(read are: {', '.join(FORMATS)})"
+    if kind == "dicom":
+        raise scan_error(reference, f"one DICOM file; give the folder that holds the whole series {read}")
+    name = str(reference).lower()
+    what = f"this format is not read {read}; convert it to .nii.gz"
+    if kind:
+        what = f"by its first bytes a {kind} file; name it so {read}"
+    elif header := next((heads for ending, heads in _VOXELS_ALONE.items() if name.endswith(ending)), ""):
+        what = f"voxels without a header; give the header that lies beside them, {header} {read}"
+    raise scan_error(reference, what)
 
 
 def _is_folder(reference: str | Path) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -75,13 +75,58 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def sha256_of(path: Path) -> str:
-    """Sha256 (hex) of a file's bytes, read in blocks."""
-    with open_regular(path) as file:
-        digest = hashlib.sha256()
-        while block := file.read(BLOCK):
-            digest.update(block)
+def sha256_of(*paths: Path) -> str:
+    """Sha256 (hex) of a file's bytes, read in blocks; of several files that are one scan, of their sizes and bytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open_regular(path) as file:
+            if len(paths) > 1:
+                digest.update(f"{os.fstat(file.fileno()).st_size}\n".encode())
+            while block := file.read(BLOCK):
+                digest.update(block)
     return digest.hexdigest()
+
+
+def partner_of(path: Path, own: Sequence[str], other: Sequence[str]) -> Path:
+    """The file beside ``path`` with the same name but for its ending: one of ``other`` in place of one of ``own``.
+
+    Raises:
+        ScanError: there is none, or more than one.
+    """
+    ending = max((end for end in own if path.name.lower().endswith(end)), key=len)
+    stem = path.name[: -len(ending)]
+    there = {}
+    for name in (stem + spelt for end in other for spelt in (end, end.upper())):
+        if os.path.lexists(path.parent / name):
+            there[os.lstat(path.parent / name).st_ino] = path.parent / name
+    if len(there) != 1:
+        found = "is not beside it" if not there else f"could be any of {len(there)} files beside it"
+        what = f"the other half of the pair ({' or '.join(other)}) {found}"
+        raise scan_error(path, f"{what}; a pair is two files of one name in one folder")
+    return next(iter(there.values()))
+
+
+def detached_file(header: Path, field: str, name: str) -> Path:
+    """The file that a header names, in ``field``, as the place of its voxels: a plain name, in the header's own folder.
+
+    Raises:
+        ScanError: the name leads elsewhere, also through a symbolic link.
+    """
+    name = name.removeprefix("./")
+    place = header.parent / name
+    if not name or name in (".", "..") or not set("/\\\0%").isdisjoint(name):
+        what = f"{field}: expected the plain name of a file of voxels in the header's own folder, got another text"
+        raise scan_error(header, f"{what}; put the two side by side, and the bare file name into the header")
+    # A person who links the header (as git-annex does) links its voxels too; otherwise a link is another way out.
+    if not header.is_symlink() and not place.resolve().is_relative_to(header.parent.resolve()):
+        raise scan_error(
+            header, f"{field}: the file of voxels is a link that leads out of the header's folder; copy the file"
+        )
+    if not os.path.lexists(place):
+        raise scan_error(
+            header, f"{field}: the file of voxels that the header names is not beside it; put the two side by side"
+        )
+    return place
 
 
 @lru_cache(maxsize=1)
