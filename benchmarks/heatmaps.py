@@ -11,19 +11,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import to_ras
 from anymc3d.explain.methods import METHODS
-from anymc3d.explain.picture import overlay, plane_of
-from anymc3d.files import atomic
 from anymc3d.files.tables import read_table
+from anymc3d.pictures.colours import HEAT_NOTE
+from anymc3d.pictures.planes import CONVENTION, PLANES, Plane
+from anymc3d.pictures.scan import write_png
+from anymc3d.pictures.sheet import sheet
+from anymc3d.pictures.tiles import Tile, draw_plane, scale_for
 
-PLANES = {"axial": 2, "coronal": 1}
+SHOWN = ("axial", "coronal")
+LONGEST_PIXELS = 170
 
 
 def main() -> None:
@@ -36,35 +37,41 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     rows = {row["case"]: row for row in read_table(args.manifest)}
-    lines = [(case, plane) for case in args.cases for plane in PLANES]
-    figure = Figure(figsize=(2.0 * (1 + len(METHODS)), 2.1 * len(lines) + 0.5), layout="constrained", facecolor="black")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(lines), 1 + len(METHODS), squeeze=False)
-    for line, (case, plane) in zip(axes, lines, strict=True):
-        draw_line(line, args, rows[case], PLANES[plane])
-    for axis, title in zip(axes[0], ["scan and true mask", *METHODS], strict=True):
-        axis.set_title(title, color="white", fontsize=10)
-    with atomic.replacing(args.out) as temporary:
-        figure.savefig(temporary, format="png", dpi=90, facecolor="black")
+    scale = _scale(args, rows[args.cases[0]])
+    lines = [
+        draw_line(args, rows[case], PLANES[plane], scale, is_first=i == 0 and plane == SHOWN[0])
+        for i, case in enumerate(args.cases)
+        for plane in SHOWN
+    ]
+    names = [case if plane == SHOWN[0] else "" for case in args.cases for plane in SHOWN]
+    caption = f"{HEAT_NOTE} The true mask is outlined in the first column. {CONVENTION}"
+    write_png(args.out, sheet(lines, mm_per_pixel=scale, row_names=names, caption=caption, heat_bar=True))
 
 
-def draw_line(line: np.ndarray, args: argparse.Namespace, row: dict[str, str], across: int) -> None:
+def _scale(args: argparse.Namespace, row: dict[str, str]) -> float:
+    scan = to_ras(read_volume(str(args.manifest.parent / row["image"])))
+    return scale_for([PLANES[plane].size_mm(scan.extent_mm) for plane in SHOWN], LONGEST_PIXELS)
+
+
+def draw_line(
+    args: argparse.Namespace, row: dict[str, str], plane: Plane, scale: float, *, is_first: bool
+) -> list[Tile]:
     """One case in one plane, through the centre of its mask: the scan, then every method."""
     folder = args.manifest.parent
     scan = to_ras(read_volume(str(folder / row["image"])))
     mask = to_ras(read_volume(str(folder / row["mask"]))).voxels > 0
-    index = int(np.argwhere(mask)[:, across].mean().round())
-    grey = np.percentile(scan.voxels, (0.5, 99.9))
-    for axis, method in zip(line, [None, *METHODS], strict=True):
-        axis.imshow(plane_of(scan.voxels, across, index), origin="lower", cmap="gray", vmin=grey[0], vmax=grey[1])
-        axis.set_axis_off()
-        if method is None:
-            outline = plane_of(mask.astype(np.float32), across, index)
-            axis.contour(outline, levels=[0.5], colors="tab:orange", linewidths=1.0)
-            axis.text(1, 1, row["case"], color="white", fontsize=8, va="bottom")
-        else:
-            heat = nib.load(args.heat / row["case"] / f"{args.label}.{args.view}.{method}.nii.gz")
-            overlay(axis, plane_of(nib.as_closest_canonical(heat).get_fdata(dtype=np.float32), across, index))
+    index = int(np.argwhere(mask)[:, plane.across].mean().round())
+    low, high = (float(v) for v in np.percentile(scan.voxels, (0.5, 99.9)))
+    tiles = []
+    for method in (None, *METHODS):
+        heat = None
+        if method is not None:
+            path = args.heat / row["case"] / f"{args.label}.{args.view}.{method}.nii.gz"
+            heat = to_ras(read_volume(str(path))).voxels
+        outline = mask if method is None else None
+        drawn = draw_plane(scan, plane, index, grey=(low, high), mm_per_pixel=scale, heat=heat, outline=outline)
+        tiles.append(Tile(drawn, plane, (method or "scan and true mask") if is_first else ""))
+    return tiles
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"errors", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
-    {"cost", "evaluate"},
+    {"cost", "evaluate", "pictures"},
     {"plugins", "segmenters"},
     {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
     {"report", "benchmark"},

@@ -18,15 +18,13 @@ import pytest
 from PIL import Image
 
 from anymc3d.cli.main import main
-from anymc3d.explain.picture import plane_of
 from anymc3d.files.tables import read_table
 from anymc3d.page.document import Markup, document, table
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.predict.predictor import load, study_case
-from anymc3d.report.planes import still
 from anymc3d.report.study import from_plugin, threshold_of
 from anymc3d.report.study_page import study_page
-from anymc3d.report.volumes import Reduced, encode, scan_sheet
+from anymc3d.report.volumes import encode, scan_sheet
 
 VOID = {"meta", "img", "input", "link", "br", "hr", "path", "rect", "line", "circle"}
 
@@ -137,9 +135,10 @@ def test_a_study_holds_the_voxels_of_the_scan_and_its_heat(facts):
     text = study_page(facts)
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text).group(1))
     scan = facts.scans["image"]
-    low, high = np.percentile(scan.voxels, (0.5, 99.5))
-    expected = np.clip(np.round((scan.voxels - low) * 255 / (high - low)), 0, 255)
-    assert np.array_equal(voxels_of(data["scan"]), expected.astype(np.uint8))
+    values = np.array(data["values"])
+    shown = values[voxels_of(data["scan"])]
+    assert np.abs(shown - np.clip(scan.voxels, values[0], values[-1])).max() <= np.diff(values).max() / 2 + 1e-4
+    assert data["grey"] == pytest.approx(np.percentile(scan.voxels, (0.5, 99.5)), abs=1e-4)
     heat = facts.maps[0].values
     assert np.array_equal(voxels_of(data["maps"][0]), np.round(heat * 255).astype(np.uint8))
     assert heat[tuple(data["maps"][0]["peak"])] == heat.max()
@@ -168,22 +167,10 @@ def test_every_voxel_is_found_again_on_its_sheet(shape):
 def test_a_large_scan_fits_its_budget_and_is_marked_as_lossy(facts):
     noise = np.random.default_rng(0).normal(size=(120, 120, 110)).astype(np.float32)
     volume = replace(facts.scans["image"], voxels=noise)
-    sheet, reduced = scan_sheet(volume, -2, 2, budget=200_000)
+    sheet, reduced = scan_sheet(volume, np.linspace(-2, 2, 256), budget=200_000)
     assert len(base64.b64decode(sheet.url.partition(",")[2])) <= 200_000
     assert not sheet.lossless and max(sheet.shape) < 120
     assert reduced.extent_mm == pytest.approx(volume.extent_mm)
-
-
-def test_pictures_stand_as_radiologists_look():
-    """The patient's right on the left, head and nose up: as the pictures of ``explain``."""
-    grey = np.zeros((9, 9, 9), dtype=np.uint8)
-    grey[8, 7, 6] = 255  # right, front, above the middle
-    scan = Reduced(grey, (9.0, 9.0, 9.0), (9, 9, 9))
-    for plane, index, place in (("axial", 6, (1, 0)), ("coronal", 7, (2, 0)), ("sagittal", 8, (2, 7))):
-        picture = still(plane, scan, index, None, 9)
-        assert np.argwhere(picture[:, :, 0] == 255).tolist() == [list(place)]
-        across = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
-        assert np.array_equal(picture[::-1, :, 0], plane_of(grey, across, index))
 
 
 def test_several_classes_and_labels_have_a_list_and_no_threshold_where_the_largest_decides(facts):
@@ -245,7 +232,7 @@ def test_an_explain_folder_gives_the_same_numbers_with_and_without_its_scan(jour
     assert f"{facts.probabilities['block']:.3f}" in bare.text
     assert main(["report", folder, "-p", plugin, "-i", scan, "-o", str(out), "--quiet"]) == 0
     whole = check_page(out.read_text())
-    assert len(whole.all("img")) == 3
+    assert len(whole.all("img")) == 4  # three planes and the colour bar
     direct = check_page(study_page(facts))
     answer = re.search(r"Probabilities and decisions.*?Warnings", direct.text).group()
     assert answer in whole.text
@@ -385,5 +372,7 @@ def test_a_real_browser_runs_the_sliders(study_file, tmp_path):
     dom = done.stdout
     assert 'data-viewer="ready"' in dom
     assert dom.count("<canvas") == 3
-    assert re.search(r'<canvas[^>]* aria-label="axial plane, slice \d+ of 8, with the heat of block"', dom)
+    assert re.search(
+        r'<canvas[^>]* aria-label="axial plane, slice \d+ of 8, [IS] [\d.]+ mm, with the heatmap of block"', dom
+    )
     assert not re.search(r'<div class="controls" hidden', dom)

@@ -9,44 +9,51 @@ import numpy as np
 
 from anymc3d.data.case import Case
 from anymc3d.data.dataset import CaseScans
+from anymc3d.data.preprocess import PreparedView
+from anymc3d.data.volume import Volume, to_ras
 from anymc3d.demo.dataset import LABEL
-from anymc3d.files import atomic
+from anymc3d.pictures.planes import CONVENTION, PLANES
+from anymc3d.pictures.scan import write_png
+from anymc3d.pictures.sheet import sheet
+from anymc3d.pictures.tiles import Tile, draw_plane, scale_for
 from anymc3d.predict.predictor import Prediction, Predictor
 
 CASES_PER_KIND = 2
+LONGEST_PIXELS = 150
 
 
 def draw_slice_weights(predictor: Predictor, cases: Sequence[Case], path: Path) -> Path:
     """Draw the first test cases of each kind, one row a case, slices from bottom to top, and return ``path``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     test = [case for case in cases if case.split == "test"]
     chosen = [case for kind in ("1", "0") for case in [c for c in test if c.cells[LABEL] == kind][:CASES_PER_KIND]]
     (plugin,) = predictor.plugins
     (view, settings), *_ = plugin.card.preprocessing.items()
-    columns = settings.size[2] or 8
-    figure = Figure(figsize=(1.25 * columns, 1.5 * len(chosen)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(chosen), columns, squeeze=False)
-    for row, case in zip(axes, chosen, strict=True):
+    rows, names, scale = [], [], 1.0
+    for case in chosen:
         (prediction,) = predictor.predict_case(case)
         prepared = CaseScans(case).prepare({view: settings}).views[view]
-        weights = prediction.slice_weights[view]
-        for index, axis in enumerate(row):
-            axis.imshow(np.rot90(prepared.slices[index, 0].astype(np.float32)), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            axis.set_title(f"{weights[index]:.2f}", fontsize=8, pad=2)
-            strong = weights[index] >= 0.9 * max(weights)
-            for spine in axis.spines.values():
-                spine.set(color="#D55E00" if strong else "0.8", linewidth=2.5 if strong else 0.5)
-        row[0].set_ylabel(_caption(case, prediction), fontsize=8)
-    figure.suptitle(f"Slice weights of the query, view {view}; the strongest slices are framed", fontsize=10)
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        tiles, scale = _tiles(prepared, prediction.slice_weights[view])
+        rows.append(tiles)
+        names.append(_caption(case, prediction))
+    title = f"Weight of each slice in the answer, view {view}"
+    what = "The number above a slice is the weight that the learned query gives it; the strongest are framed."
+    caption = f"{what} {CONVENTION}"
+    write_png(path, sheet(rows, mm_per_pixel=scale, title=title, caption=caption, row_names=names))
     return path
+
+
+def _tiles(prepared: PreparedView, weights: Sequence[float]) -> tuple[list[Tile], float]:
+    """The slices of one view as the plugin sees them, in the scan's own order, and their millimetres per pixel."""
+    stored = prepared.slices[:, 0].astype(np.float32).transpose(1, 2, 0)
+    ras, plane = to_ras(Volume(voxels=stored, affine=prepared.affine)), PLANES[prepared.plane]
+    scale = scale_for([plane.size_mm(ras.extent_mm)], LONGEST_PIXELS)
+    tiles = []
+    for index, weight in enumerate(weights):
+        pixels = draw_plane(ras, plane, index, grey=(0.0, 1.0), mm_per_pixel=scale)
+        tiles.append(Tile(pixels, plane, f"{weight:.2f}", framed=weight >= 0.9 * max(weights)))
+    return tiles, scale
 
 
 def _caption(case: Case, prediction: Prediction) -> str:
     truth = "ring" if case.cells[LABEL] == "1" else "solid"
-    return f"{case.id}\ntruth: {truth}\np(ring) = {prediction.probabilities[LABEL]:.2f}"
+    return f"{case.id}\ntruth: {truth}\np(ring) {prediction.probabilities[LABEL]:.2f}"

@@ -25,12 +25,15 @@ from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import PluginError, ScanError
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
+from anymc3d.explain.grey import grey_of
 from anymc3d.explain.heat import Explanation, Heat, explain_case
-from anymc3d.explain.picture import draw_heat, grey_window
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
 from anymc3d.files.tables import write_table
+from anymc3d.page.document import RESEARCH_ONLY
+from anymc3d.pictures.colours import Colour
+from anymc3d.pictures.scan import heat_sheet, write_png
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.predictor import Predictor, fault_of
 from anymc3d.version import __version__
@@ -115,6 +118,17 @@ def file_name(text: str) -> str:
 def heat_stem(heat: Heat) -> str:
     """``<label>.<view>.<method>``."""
     return f"{file_name(heat.label)}.{heat.view}.{heat.method}"
+
+
+def picture_of(heat: Heat, found: Explanation, card: PluginCard) -> Colour:
+    """The heatmap's three planes, with the case, its probability and the method in the title."""
+    prediction, scan = found.prediction, found.scans[heat.column]
+    probability = f"probability {prediction.probabilities[heat.label]:.2f}"
+    kind = "" if prediction.calibrated else " (not calibrated)"
+    title = f"{prediction.case} · {heat.label}: {probability}{kind} · {heat.method}, {heat.view}"
+    low, high, how = grey_of(card, heat.column, scan)
+    caption = f"{how[0].upper()}{how[1:]}. {RESEARCH_ONLY}"
+    return heat_sheet(scan, (heat.values, heat.affine), grey=(low, high), title=title, caption=caption)
 
 
 def write_nifti(path: Path, heat: Heat) -> None:
@@ -235,14 +249,7 @@ def _write(
         files += dicom.write(folder, stem, heat)
     if settings.pictures:
         files.append(f"{stem}.png")
-        prediction = found.prediction
-        kind = "" if prediction.calibrated else ", not calibrated"
-        title = (
-            f"{heat.label}: probability {prediction.probabilities[heat.label]:.2f}{kind} · {heat.method}, {heat.view}"
-        )
-        scan = found.scans[heat.column]
-        low, high, _ = grey_window(card, heat.column, scan)
-        draw_heat(folder / f"{stem}.png", heat, scan, title, (low, high))
+        write_png(folder / files[-1], picture_of(heat, found, card))
     return {
         "label": heat.label,
         "view": heat.view,

@@ -70,11 +70,13 @@ def study_page(facts: StudyFacts) -> str:
 
 
 def _verdict(facts: StudyFacts) -> str:
-    decided = [name for name in facts.labels if facts.decisions[name]]
+    decided = [f"{name} ({facts.probabilities[name]:.2f})" for name in facts.labels if facts.decisions[name]]
     if facts.card is not None and facts.card.labels.one_of_classes:
         text = f"Decided: {', '.join(decided)}"
     else:
-        text = f"Positive: {', '.join(decided)}" if decided else "No label is positive"
+        highest = max(facts.labels, key=lambda name: facts.probabilities[name])
+        none = f"No label is positive (highest: {highest}, {facts.probabilities[highest]:.2f})"
+        text = f"Positive: {', '.join(decided)}" if decided else none
     tone = "note" if facts.status == "ok" else "warning"
     state = "no warnings" if facts.status == "ok" else "with warnings, see below"
     return f'<p class="verdict {tone}">{escape(text)} ({state})</p>'

@@ -1,19 +1,27 @@
-"""Three planes with heat over them: still pictures that the page's script turns into sliders."""
+"""Three planes with a heatmap over them: still pictures that the page's script turns into sliders with a crosshair."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 from anymc3d.data.volume import Volume
-from anymc3d.explain.picture import OPACITY, PLANES, grey_window
+from anymc3d.explain.grey import grey_of
 from anymc3d.page.document import data_url, paragraph
-from anymc3d.report.planes import SIDES, Peak, palette, peak_of, size_mm, still
+from anymc3d.pictures.colours import FULL_FROM, HEAT_NOTE, OPACITY, TRANSPARENT_BELOW, blend, palette
+from anymc3d.pictures.places import AxisPlaces, places_of
+from anymc3d.pictures.planes import CONVENTION, PLANES, Plane
+from anymc3d.pictures.sheet import scale_bar_mm
+from anymc3d.pictures.tiles import scale_for
+from anymc3d.report.levels import Levels, levels_of, table_of, windows_of
+from anymc3d.report.planes import Peak, peak_of, still
 from anymc3d.report.study import StudyFacts
-from anymc3d.report.volumes import Reduced, Sheet, grey_values, heat_sheets, jpeg, scan_sheet
+from anymc3d.report.viewer_controls import controls
+from anymc3d.report.volumes import HEAT_LEVELS, Reduced, Sheet, grey_values, heat_sheets, jpeg, png, scan_sheet
 
 STILL_PIXELS = 320
 _MAX_MAPS = 40
@@ -26,16 +34,26 @@ def viewer(facts: StudyFacts) -> str:
     """
     maps = facts.maps[:_MAX_MAPS]
     scan = facts.scans[maps[0].column]
-    low, high, how = grey_window(facts.card, maps[0].column, scan)
-    sheet, reduced = scan_sheet(scan, low, high)
+    low, high, how = grey_of(facts.card, maps[0].column, scan)
+    is_ct = "CT" in (scan.modality, None if facts.card is None else facts.card.modality)
+    levels = levels_of(scan, (low, high), is_ct=is_ct)
+    sheet, reduced = scan_sheet(scan, levels)
     volumes = [Volume(voxels=heat.values, affine=heat.affine) for heat in maps]
     sheets = heat_sheets(volumes)
-    peaks = [peak_of(volume, reduced) for volume in volumes]
+    peaks = [peak_of(volume, scan) for volume in volumes]
     first = next((i for i, heat in enumerate(maps) if heat.label == facts.first_label), 0)
+    windows, places = windows_of((low, high), is_ct=is_ct), places_of(scan)
     data = {
         "scan": sheet.record(),
         "extent": reduced.extent_mm,
+        "planes": {name: plane.record() for name, plane in PLANES.items()},
+        "slices": [axis.record() for axis in places],
+        "values": [round(float(level), 4) for level in levels],
+        "grey": (low, high),
+        "windows": list(windows.values()),
         "opacity": OPACITY,
+        "clear": TRANSPARENT_BELOW,
+        "full": FULL_FROM,
         "palette": base64.b64encode(palette().tobytes()).decode(),
         "maps": [
             {**own.record(), "label": heat.label, "peak": peak.index}
@@ -43,22 +61,14 @@ def viewer(facts: StudyFacts) -> str:
         ],
         "first": first,
     }
-    heat_grey = grey_values(volumes[first], 0.0, 1.0, 128).grey
-    planes = "\n".join(_plane(name, reduced, heat_grey, peaks[first], maps[first].label) for name in PLANES)
-    flat = [heat.label for heat, peak in zip(maps, peaks, strict=True) if peak.is_flat]
-    notes = [
-        paragraph(f"The map of {', '.join(flat)} is flat: no place stands out.") if flat else "",
-        paragraph(
-            "Heat is where the classifier looked, not where disease is. The patient's right is on the left of axial "
-            "and coronal pictures. Each map is scaled by itself: full colour is its own highest value."
-        ),
-        paragraph(said(reduced, sheet, sheets[0], how), "quiet"),
-    ]
+    grey_map = grey_values(volumes[first], HEAT_LEVELS, 128).grey
+    shown = _planes(reduced, grey_map, peaks[first], table_of(levels, (low, high)), places, maps[first].label)
+    names = [(heat.label, facts.probabilities[heat.label]) for heat in maps]
     return "\n".join(
         [
-            f'<div id="viewer">{_controls(facts, [heat.label for heat in maps], first)}',
-            f'<div class="planes">{planes}</div></div>',
-            *notes,
+            f'<div id="viewer" class="viewer">{controls(names, first, list(windows), (low, high), levels)}',
+            f'<div class="planes">{shown}</div>{_scales(reduced)}</div>',
+            *_notes(facts, peaks, said(reduced, sheet, sheets[0], how)),
             f'<script type="application/json" id="viewer-data">{_json_in_html(data)}</script>',
         ]
     )
@@ -69,6 +79,19 @@ def _json_in_html(data: dict[str, object]) -> str:
     return json.dumps(data).replace("<", "\\u003c")
 
 
+def _notes(facts: StudyFacts, peaks: Sequence[Peak], shown: str) -> list[str]:
+    flat = [heat.label for heat, peak in zip(facts.maps, peaks, strict=False) if peak.is_flat]
+    return [
+        paragraph(f"The map of {', '.join(flat)} is flat: no place stands out.") if flat else "",
+        paragraph(
+            f"{HEAT_NOTE} {CONVENTION} All planes have one scale. Each map is scaled by itself: 1 is its own highest "
+            f"value, and below {TRANSPARENT_BELOW:g} nothing is laid over the scan. A click moves the crosshair, the "
+            "wheel turns slices."
+        ),
+        paragraph(shown, "quiet"),
+    ]
+
+
 def said(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
     """What the page shows less of than the files hold."""
     before, after = (" × ".join(map(str, shape)) for shape in (reduced.shape_before, sheet.shape))
@@ -76,49 +99,54 @@ def said(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
     kind = "8 bit" if sheet.lossless else "8 bit, compressed with losses (JPEG)"
     finer = " × ".join(map(str, heat.shape))
     return (
-        f"Shown here, not for reading the scan: {smaller}, {kind}, {how}, axes turned to the patient's nearest; "
-        f"the heat on {finer} points, which the NIfTI of 'anymc3d explain' holds in full."
+        f"Shown here, not for reading the scan: {smaller}, {kind}, {how} at first, axes turned to the patient's "
+        f"nearest; slices are counted as in the file. The heatmap is shown on {finer} points; the NIfTI of "
+        "'anymc3d explain' holds all of it."
     )
 
 
-def _controls(facts: StudyFacts, labels: list[str], first: int) -> str:
-    chooser = ""
-    if len(labels) > 1:
-        options = "".join(
-            f'<option value="{i}"{" selected" if i == first else ""}>{escape(name)}: '
-            f"{facts.probabilities[name]:.2f}</option>"
-            for i, name in enumerate(labels)
-        )
-        chooser = f'<p class="control"><label for="map">Heat of label</label><select id="map">{options}</select></p>'
-    start = round(OPACITY * 100)
+def _scales(scan: Reduced) -> str:
+    """One ruler for all planes, and the heatmap's colours."""
+    sizes = [plane.size_mm(scan.extent_mm) for plane in PLANES.values()]
+    longest, total = max(max(size) for size in sizes), sum(width for width, _ in sizes)
+    length = scale_bar_mm(max(width for width, _ in sizes))
+    ramp = blend(np.zeros((1, 128)), np.linspace(0, 1, 128)[None])
+    bar = data_url(png(ramp), "png")
     return (
-        f'<div class="controls" hidden>{chooser}<p class="control"><label for="opacity">Opacity of the heat</label>'
-        f'<input type="range" id="opacity" min="0" max="100" step="5" value="{start}">'
-        f'<output id="opacity-value" for="opacity">{start} %</output></p>'
-        '<p class="control"><button type="button" id="to-peak">Go to the highest heat</button></p></div>'
+        f'<p class="scales"><span><span class="ruler" style="--share:{length / total:.5f};--part:'
+        f'{length / longest:.5f}" aria-hidden="true"></span>{length} mm</span>'
+        f'<span>heatmap 0<img src="{bar}" alt="Colours of the heatmap from low to high">1</span></p>'
     )
 
 
-def _plane(name: str, scan: Reduced, heat: np.ndarray, peak: Peak, label: str) -> str:
-    across = PLANES[name]
-    count, index = scan.grey.shape[across], peak.index[across]
-    picture = data_url(jpeg(still(name, scan, index, heat, STILL_PIXELS)), "jpeg")
-    width, height = size_mm(name, scan.extent_mm)
-    left, right, top, bottom = SIDES[name]
-    alt = f"{name} plane, slice {index + 1} of {count}, with the heat of {label}"
-    longest = max(width, height)
-    frame = f"aspect-ratio:{width:.4g}/{height:.4g};max-width:{26 * width / longest:.1f}rem"
-    # A slab of few slices has no room for the letters of its upper and lower edge.
-    upright = (("top", top), ("bottom", bottom)) if height > width / 4 else ()
+def _planes(
+    scan: Reduced, heat: np.ndarray, peak: Peak, table: Levels, slices: Sequence[AxisPlaces], label: str
+) -> str:
+    sizes = {name: plane.size_mm(scan.extent_mm) for name, plane in PLANES.items()}
+    scale = scale_for(list(sizes.values()), STILL_PIXELS)
+    total, longest = sum(width for width, _ in sizes.values()), max(max(size) for size in sizes.values())
+    shown = []
+    for name, plane in PLANES.items():
+        index, own = peak.index[plane.across], slices[plane.across]
+        pixels = still(plane, scan, (index + 0.5) / own.count, heat, table=table, mm_per_pixel=scale)
+        width = sizes[name][0]
+        style = f"--share:{width / total:.5f};--part:{width / longest:.5f}"
+        shown.append(_figure(plane, data_url(jpeg(pixels), "jpeg"), style, index, own, label))
+    return "\n".join(shown)
+
+
+def _figure(plane: Plane, picture: str, style: str, index: int, slices: AxisPlaces, label: str) -> str:
+    name, where = plane.name, slices.text(index)
     sides = "".join(
-        f'<span class="side {edge}" aria-hidden="true">{letter}</span>'
-        for edge, letter in (("left", left), ("right", right), *upright)
+        f'<span class="{edge}" aria-hidden="true">{letter}</span>'
+        for edge, letter in zip(("left", "right", "top", "bottom"), plane.sides, strict=True)
     )
+    alt = f"{name} plane, slice {where}, with the heatmap of {label}"
     return (
-        f'<figure class="plane" data-plane="{name}"><figcaption>{name.capitalize()}</figcaption>'
-        f'<div class="picture" style="{frame}"><img src="{picture}" alt="{escape(alt)}">'
+        f'<figure class="plane" data-plane="{name}" style="{style}"><figcaption>{name.capitalize()}</figcaption>'
+        f'<div class="frame"><div class="picture"><img src="{picture}" alt="{escape(alt)}"></div>'
         f"{sides}</div>"
         f'<p class="control"><label for="{name}-slice">Slice</label>'
-        f'<input type="range" id="{name}-slice" min="1" max="{count}" value="{index + 1}" disabled>'
-        f'<output for="{name}-slice">{index + 1} of {count}</output></p></figure>'
+        f'<input type="range" id="{name}-slice" min="1" max="{slices.count}" value="{index + 1}" disabled>'
+        f'<output for="{name}-slice">{where}</output></p></figure>'
     )

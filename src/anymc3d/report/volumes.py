@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.volume import Volume, resize, to_ras
 from anymc3d.page.document import data_url
+from anymc3d.report.levels import Levels
 
 MAX_PIXELS = 256
 """Of a scan's longest axis in a report."""
@@ -28,6 +29,7 @@ _JPEG_QUALITY = 80
 _SHRINK = 0.85
 
 Grey = NDArray[np.uint8]
+HEAT_LEVELS: Levels = np.linspace(0.0, 1.0, 256)
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,20 @@ def capped(shape: Sequence[int], most: float) -> tuple[int, int, int]:
     return x, y, z
 
 
-def grey_values(volume: Volume, low: float, high: float, most: float = MAX_PIXELS) -> Reduced:
-    """Reduce a volume of any orientation: to RAS, no axis above ``most``, ``low`` to 0 and ``high`` to 255."""
+def grey_values(volume: Volume, levels: Levels, most: float = MAX_PIXELS) -> Reduced:
+    """Reduce a volume of any orientation: to RAS, no axis above ``most``, every voxel to the nearest of 256 levels."""
     ras = to_ras(volume)
     small = resize(ras, capped(ras.shape, most))
-    scaled = (np.nan_to_num(small.voxels) - low) * (255 / max(high - low, 1e-9))
+    nearest = np.interp(np.nan_to_num(small.voxels), levels, np.arange(256)).round()
     x, y, z = ras.shape
-    return Reduced(np.clip(np.round(scaled), 0, 255).astype(np.uint8), ras.extent_mm, (x, y, z))
+    return Reduced(nearest.astype(np.uint8), ras.extent_mm, (x, y, z))
 
 
-def scan_sheet(volume: Volume, low: float, high: float, budget: int = SCAN_BYTES) -> tuple[Sheet, Reduced]:
+def scan_sheet(volume: Volume, levels: Levels, budget: int = SCAN_BYTES) -> tuple[Sheet, Reduced]:
     """Return a scan's sheet, lossless where that is small, otherwise JPEG, and smaller still until it fits."""
     most = float(MAX_PIXELS)
     while True:
-        reduced = grey_values(volume, low, high, most)
+        reduced = grey_values(volume, levels, most)
         if reduced.grey.size <= 4 * _LOSSLESS_BYTES:
             content, sheet = encode(reduced.grey, lossless=True)
             if len(content) <= min(_LOSSLESS_BYTES, budget):
@@ -91,7 +93,7 @@ def heat_sheets(maps: Sequence[Volume], budget: int = HEAT_BYTES) -> list[Sheet]
     """Return a lossless sheet of every map (values in [0, 1]), all of one fineness, together within the budget."""
     most = float(MAX_HEAT)
     while True:
-        done = [encode(grey_values(one, 0.0, 1.0, most).grey, lossless=True) for one in maps]
+        done = [encode(grey_values(one, HEAT_LEVELS, most).grey, lossless=True) for one in maps]
         if sum(len(content) for content, _ in done) <= budget or most < 8:
             return [sheet for _, sheet in done]
         most *= _SHRINK
