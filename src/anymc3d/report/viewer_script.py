@@ -5,7 +5,8 @@ VIEWER_STYLE = """
 .plane, .ruler { --wide: min(calc((100cqw - 16rem) * var(--share)), calc(26rem * var(--part))); }
 @container (max-width: 44rem) { .plane, .ruler { --wide: calc((100cqw - 5rem) * var(--part)); } }
 .planes { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-.plane { background: var(--card); border: 1px solid var(--line); border-radius: .25rem; padding: .6rem; width: max(calc(var(--wide) + 4.2rem), 9rem); }
+.plane { background: var(--card); border: 1px solid var(--line); border-radius: .25rem; padding: .6rem;
+  width: max(calc(var(--wide) + 4.2rem), 9rem); }
 .frame { background: #000; color: #fff; display: grid; align-content: center; justify-content: center;
   grid-template: 1.4rem auto 1.4rem / 1.4rem auto 1.4rem; min-height: 6rem; margin: .3rem 0; }
 .frame span { place-self: center; font-size: .8rem; font-weight: 600; line-height: 1; }
@@ -164,7 +165,8 @@ VIEWER_SCRIPT = """
 
     function cross(context, view) {
       const { width, height } = view.canvas, [right, up] = view.plane.axes;
-      const x = (view.plane.mirrored ? 1 - at(right) : at(right)) * width, y = (1 - at(up)) * height, gap = Math.min(12, height / 5);
+      const x = (view.plane.mirrored ? 1 - at(right) : at(right)) * width, y = (1 - at(up)) * height;
+      const gap = Math.min(12, height / 5);
       context.strokeStyle = "rgb(0 255 255 / .6)";
       context.lineWidth = 2;
       context.beginPath();
