@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -438,3 +439,134 @@ def test_folders_a_rule_that_finds_no_patient_is_an_error(problems, classes):
 def test_manifests_written_elsewhere_lead_back_to_the_scans(written, classes):
     _, manifest = written("folders", classes)
     assert read_manifest(manifest.path).cases[0].images["image"].startswith(str(manifest.path.parent))
+
+
+def distinct(path, seed):
+    return write_nifti(path, np.random.default_rng(seed).normal(size=(6, 6, 4)).astype("f4"))
+
+
+@pytest.fixture
+def split_classes(tmp_path):
+    """<split>/<class>/<scan>: 8 / 4 / 4 scans of each class."""
+    folder = tmp_path / "data"
+    for number, (split, count) in enumerate((("train", 8), ("val", 4), ("test", 4))):
+        for label in ("healthy", "lesion"):
+            for k in range(count):
+                distinct(
+                    folder / split / label / f"{split}_{label}_{k}.nii.gz", zlib.crc32(f"{number}{label}{k}".encode())
+                )
+    return folder
+
+
+def table_of(manifest):
+    return sorted((case.id, case.patient, case.cells["label"], case.split) for case in manifest.cases)
+
+
+@pytest.mark.parametrize("stranger", ["_CodeSignature", "masks", "docs", "labels", ".ipynb_checkpoints", "__MACOSX"])
+def test_B14_folders_one_without_a_scan_beside_the_splits_changes_nothing(written, warnings, split_classes, stranger):
+    before = table_of(written("folders", split_classes)[1])
+    (split_classes / stranger / "deeper").mkdir(parents=True)
+    (split_classes / stranger / "notes.txt").write_text("x")
+    (split_classes / stranger / "deeper" / "._train_lesion_0.nii.gz").write_bytes(b"x")
+    _, manifest = written("folders", split_classes)
+    assert table_of(manifest) == before
+    assert [sum(row[2] == name for row in before) for name in ("healthy", "lesion")] == [16, 16]
+    assert [sum(row[3] == name for row in before) for name in ("train", "val", "test")] == [16, 8, 8]
+
+
+@pytest.mark.parametrize("stranger", ["masks", "external", "internal_test", "healthy"])
+def test_B14_folders_a_stranger_with_scans_beside_the_splits_is_an_error(problems, split_classes, stranger):
+    distinct(split_classes / stranger / "a" / "x.nii.gz", 1)
+    (problem,) = problems("folders", split_classes)
+    assert (
+        problem.endswith(f"move or rename them: {stranger}")
+        and "test, train and val are called like a split" in problem
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train_Set", "VALIDATION", "test-data"), ("training", "dev", "Testing"), ("01_train", "02_val", "03_test")],
+)
+def test_folders_splits_in_other_spellings(written, split_classes, names):
+    before = table_of(written("folders", split_classes)[1])
+    for old, new in zip(("train", "val", "test"), names, strict=True):
+        (split_classes / old).rename(split_classes / new)
+    assert table_of(written("folders", split_classes)[1]) == before
+
+
+def test_B12_folders_splits_inside_classes_are_splits_not_patients(written, tmp_path):
+    for split in ("train", "val", "test"):
+        for label in ("healthy", "lesion"):
+            for k in range(2):
+                distinct(
+                    tmp_path / "c" / label / split / f"{label}_{split}_{k}.nii.gz",
+                    zlib.crc32(f"{split}{label}{k}".encode()),
+                )
+    _, manifest = written("folders", tmp_path / "c")
+    assert {(case.cells["label"], case.split) for case in manifest.cases} == {
+        (label, split) for label in ("healthy", "lesion") for split in ("train", "val", "test")
+    }
+    assert len({case.patient for case in manifest.cases}) == 12
+
+
+def test_folders_parts_of_another_layout_are_no_classes(problems, warnings, tmp_path):
+    for number, name in enumerate(("imagesTr", "labelsTr")):
+        distinct(tmp_path / "c" / name / "x.nii.gz", number)
+    assert any("not like a class" in one for one in problems("folders", tmp_path / "c"))
+    for number, name in enumerate(("a/p1.nii.gz", "a/p1_seg.nii.gz", "b/p2.nii.gz", "b/p2-mask.nii.gz")):
+        distinct(tmp_path / "d" / name, number)
+    assert "p1_seg.nii.gz" in warnings("folders", tmp_path / "d") and "called like a mask" in warnings(
+        "folders", tmp_path / "d"
+    )
+
+
+# ------------------------------------------------------------------- ids of side tables in another spelling
+
+
+@pytest.mark.parametrize("form", ["{0}", "{0}.0", "00{0}", "P{0}", "SUB-{0:04d}"])
+def test_B12_bids_ids_that_went_through_a_spreadsheet_find_their_folders(written, warnings, tmp_path, form):
+    folder = make_bids(tmp_path / "bids")
+    before = written("bids", folder)[1].cases
+    rows = [{"participant_id": form.format(n), "group": "AC"[n % 2]} for n in range(1, 5)]
+    write_csv(folder / "participants.tsv", rows, "\t")
+    after = written("bids", folder)[1].cases
+    assert [(c.id, c.patient, c.cells["group"]) for c in after] == [(c.id, c.patient, c.cells["group"]) for c in before]
+    assert "differ from the scans' names in zeros, signs or letter case alone" in warnings("bids", folder)
+
+
+def test_bids_ids_that_could_be_two_folders_are_not_guessed(problems, tmp_path):
+    folder = make_bids(tmp_path / "bids")
+    distinct(folder / "sub-001" / "anat" / "sub-001_T1w.nii.gz", 1)
+    write_csv(folder / "participants.tsv", [{"participant_id": str(n)} for n in range(1, 5)], "\t")
+    assert any("a participant has no folder: sub-1" in one for one in problems("bids", folder))
+
+
+@pytest.mark.parametrize("column", ["Case ID", "file-name", "IMAGE", "scan.id"])
+def test_nnunet_a_label_table_in_other_spellings(written, warnings, nnunet, column):
+    rows = [{column: f"pat-{n}_{n % 2}", "grade": n % 3, "Patient ID": f"PAT{n:02d}"} for n in range(6)]
+    write_csv(nnunet / "classes.csv", rows)
+    _, manifest = written("nnunet", nnunet, labels=nnunet / "classes.csv")
+    assert [case.cells["grade"] for case in manifest.cases] == [str(n % 3) for n in range(6)]
+    assert [case.patient for case in manifest.cases] == [f"PAT{n:02d}" for n in range(6)]
+
+
+def test_a_label_table_with_two_columns_for_one_is_an_error(problems, nnunet):
+    write_csv(nnunet / "classes.csv", [{"case": "PAT00_0", "subject": "1", "MRN": "2", "Split": "a", "split": "b"}])
+    found = "\n".join(problems("nnunet", nnunet, labels=nnunet / "classes.csv"))
+    assert "several columns may name the patient" in found and "two columns would be one column" in found
+
+
+def test_nnunet_the_decathlon_s_own_layout_is_named(problems, written, tmp_path):
+    folder = tmp_path / "Task99"
+    training = []
+    for k in range(6):
+        distinct(folder / "imagesTr" / f"thing_{k:03d}.nii.gz", k)
+        (folder / "imagesTr" / f"._thing_{k:03d}.nii.gz").write_bytes(b"x")
+        write_nifti(folder / "labelsTr" / f"thing_{k:03d}.nii.gz", np.ones((6, 6, 4), np.uint8))
+        training.append({"image": f"./imagesTr/thing_{k:03d}.nii.gz", "label": f"./labelsTr/thing_{k:03d}.nii.gz"})
+    header = {"name": "Thing", "modality": {"0": "CT"}, "numTraining": 6, "training": training, "test": []}
+    (folder / "dataset.json").write_text(json.dumps(header))
+    (problem,) = problems("nnunet", folder)
+    assert problem.endswith(f"anymc3d data adapt monai {folder / 'dataset.json'}") and "Decathlon" in problem
+    assert len(written("monai", folder / "dataset.json")[1].cases) == 6

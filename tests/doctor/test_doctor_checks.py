@@ -131,6 +131,9 @@ def test_B12_patients_that_are_written_two_ways(tmp_path, ids, told):
         for case, patient, split in zip("ab", ids.split(), ("train", "val"), strict=True)
     ]
     found = manifest_checks(tmp_path, [*lines, "c,zz,a.nii,test"], "case,patient,image,split")
+    assert found == ({"patient-written-two-ways", "patient-in-two-splits"} if told else set())
+    one_split = [line.replace(",val", ",train") for line in lines] + ["d,yy,a.nii,val"]
+    found = manifest_checks(tmp_path, [*one_split, "c,zz,a.nii,test"], "case,patient,image,split")
     assert found == ({"patient-written-two-ways"} if told else set())
 
 

@@ -501,3 +501,15 @@ def test_I7_the_same_tables_give_the_same_rows_in_any_order_of_cases():
     values = {tuple(r[c] for c in COLUMNS[:6]): r["value"] for r in rows}
     backwards = evaluate_rows(table[::-1], manifest[::-1], settings=QUICK)
     assert {tuple(r[c] for c in COLUMNS[:6]): r["value"] for r in backwards} == values
+
+
+def test_B14_ids_that_a_spreadsheet_rewrote_are_refused_not_left_out():
+    """Half of the cases would have been evaluated, and nobody told."""
+    manifest = [{"case": f"{k:03d}", "patient": f"{k:03d}", "y": str(k % 2)} for k in range(20)]
+    predictions = [
+        {"case": row["case"] if k < 10 else str(k), "status": "ok", "message": ""}
+        | {"logit.y": "0.5", "probability.y": "0.6", "decision.y": "1"}
+        for k, row in enumerate(manifest)
+    ]
+    with pytest.raises(UsageError, match=r"10 cases of the predictions differ .*'10' for '010'"):
+        evaluate_study(predictions, manifest)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, Row, free_column
-from anymc3d.adapters.side_tables import cleaned, keyed, label_columns, listing, read_labels, read_rows
+from anymc3d.adapters.side_tables import by_case, cleaned, keyed, label_columns, listing, read_labels, read_rows
 from anymc3d.data.case import default_id
 
 _SUFFIX = re.compile(r".*_([A-Za-z0-9]+)\.nii(\.gz)?")
@@ -31,14 +31,17 @@ def adapt_bids(folder: Path, options: AdaptOptions) -> Adapted:
         findings.error("no folder sub-… here; give the folder that holds them (not derivatives)")
     if findings.has_errors:
         return adapted
+    people = by_case(people, [path.name for path in subjects], "ids of participants.tsv", findings)
     with_scan = set()
     for subject in subjects:
         for session, scans in _sessions(subject, options):
             for row in _rows(subject.name, session, scans, options, findings):
                 with_scan.add(subject.name)
                 facts = {**people.get(subject.name, {}), **_session_facts(subject, session, findings)}
-                adapted.rows.append({**row, **facts, **side.get(row["case"], {})})
+                adapted.rows.append({**row, **facts})
         options.progress(1)
+    side = by_case(side, [row["case"] for row in adapted.rows], "ids of the label table", findings)
+    adapted.rows = [{**row, **side.get(row["case"], {})} for row in adapted.rows]
     _compare(subjects, people, with_scan, options, findings)
     if people:
         adapted.rows = [row for row in adapted.rows if f"sub-{row['patient']}" in people]

@@ -1,4 +1,6 @@
-"""One folder per class: ``<class>/<scan>``, or ``<split>/<class>/<scan>``; the folder's name is the label.
+"""One folder per class: ``<class>/<scan>``, ``<split>/<class>/<scan>`` or ``<class>/<split>/<scan>``.
+
+The class folder's name is the label. Folders without a scan are left out before it is decided which folder is what.
 
 A scan is a file of a format that is read, or a folder of DICOM files. A folder between class and scan files is taken
 as the patient, and ``--patient`` finds the patient in the scan's path.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from anymc3d.data.case import LISTED_SUFFIXES, default_id
 from anymc3d.data.labels import MISSING_WORDS
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
+from anymc3d.files.spelling import bare
 
 SPLIT_NAMES = {
     "train": "train",
@@ -31,6 +34,14 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+_SPLIT_ENDS = ("set", "sets", "data", "split", "images", "cases")
+"""``train_set`` and ``Train-Data`` are ``train``."""
+_NO_CLASSES = (
+    "mask masks seg segs segmentation segmentations label labels annotation annotations roi rois images imagestr"
+    " imagests imagesval labelstr labelsts derivatives"
+)
+"""Folders of other layouts: their name says what lies in them, not which class it is of."""
+_MASK_NAME = re.compile(r".*[_.-](mask|seg|segmentation|label|labelmap|roi)", re.IGNORECASE)
 _MAX_DEPTH = 6
 _BESIDE = (".img.gz", ".img", ".raw.gz", ".raw", ".zraw")
 """The other halves of pairs."""
@@ -57,9 +68,15 @@ def adapt_class_folders(folder: Path, options: AdaptOptions) -> Adapted:
         scans = [scan for scan in scans if re.search(options.match, scan.inner)]
         findings.warn_if(left, f"--match {options.match!r} is not found in a scan's path: left out")
     classes = sorted({scan.label for scan in scans})
+    if findings.has_errors and not scans:
+        return adapted
     if len(classes) < 2:
         findings.error(f"expected at least two class folders with scans, found {classes}")
         return adapted
+    findings.warn_if(
+        [scan.inner for scan in scans if _MASK_NAME.fullmatch(default_id(scan.path.name))],
+        "a scan is called like a mask and would be a case of its own; leave it out with --match",
+    )
     bad = [name for name in classes if name.lower() in MISSING_WORDS]
     findings.error_if(bad, "a class folder is called like a missing value; rename it")
     ids = _ids(scans, findings)
@@ -79,30 +96,71 @@ def adapt_class_folders(folder: Path, options: AdaptOptions) -> Adapted:
 
 def _scans(folder: Path, findings: Findings) -> Iterator[_Scan]:
     tops = [path for path in listing(folder) if path.is_dir()]
-    splits = {path: SPLIT_NAMES.get(path.name.lower()) for path in tops}
-    if tops and all(splits.values()):
-        places = [(one, split) for path, split in splits.items() for one in listing(path) if one.is_dir()]
-    else:
-        found = [path.name for path, split in splits.items() if split]
-        findings.warn_if(found, "a class folder is called like a split; splits need all folders to be splits")
-        places = [(path, None) for path in tops]
     findings.warn_if((p.name for p in listing(folder) if p.is_file()), "a file beside the class folders: left out")
-    for place, split in places:
-        number = 0
+    full = [path for path in tops if _holds_scans(path)]
+    findings.warn_if([path.name for path in tops if path not in full], "a class folder holds no scan")
+    for place, label, split in _places(full, findings):
         for path in _scans_below(place, findings, 0):
             inner = path.relative_to(place)
             patient = inner.parts[0] if len(inner.parts) > 1 else default_id(path.name)
-            number += 1
-            yield _Scan(path, place.name, split, str(inner), patient)
-        if not number:
-            findings.warn("a class folder holds no scan", place.name)
+            yield _Scan(path, label, split, str(inner), patient)
+
+
+def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, str | None]]:
+    """(folder with scans, label, split) of every class, whichever way splits and classes lie in each other."""
+    strangers = [path.name for path in tops if split_of(path.name) is None]
+    named = [path.name for path in tops if split_of(path.name) is not None]
+    if named and strangers:
+        findings.error(
+            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} called like a split; folders beside that are none hold"
+            " scans, so it is unknown which are classes; move or rename them",
+            strangers,
+        )
+        return []
+    inner = {path: [one for one in listing(path) if one.is_dir() and _holds_scans(one)] for path in tops}
+    if named:
+        loose = [path.name for path in tops if any(_is_scan(one) for one in listing(path))]
+        findings.warn_if(loose, "scans beside the class folders of a split: left out")
+        places = [(one, one.name, split_of(path.name)) for path in tops for one in inner[path]]
+    elif tops and all(inner[path] and all(split_of(one.name) for one in inner[path]) for path in tops):
+        places = [(one, path.name, split_of(one.name)) for path in tops for one in inner[path]]
+    else:
+        places = [(path, path.name, None) for path in tops]
+    odd = sorted({label for _, label, _ in places if bare(label) in _NO_CLASSES.split()})
+    findings.error_if(
+        odd,
+        "a folder with scans is called like a part of another layout, not like a class; move it away, or see the other"
+        " layouts of 'anymc3d data list'",
+    )
+    return places
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder is called like, in whatever spelling; None where it is none."""
+    text = bare(name).strip("0123456789")
+    ends = [text.removesuffix(end) for end in _SPLIT_ENDS if text.endswith(end)]
+    return next((SPLIT_NAMES[one] for one in (text, *ends) if one in SPLIT_NAMES), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _holds_scans(folder: Path) -> bool:
+    """Whether there is anything below that is a scan, or that would be told as one in the wrong place."""
+    seen = Findings()
+    return next(_scans_below(folder, seen, 0), None) is not None or seen.has_errors
+
+
+def _is_scan(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(LISTED_SUFFIXES)
 
 
 def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
     """Scan files and DICOM folders; a folder of DICOM files is one scan, whatever lies deeper in it."""
     for path in listing(folder):
         if path.is_file():
-            if path.name.lower().endswith(LISTED_SUFFIXES):
+            if _is_scan(path):
                 yield path
             elif _is_other_half(path):
                 continue

@@ -12,14 +12,13 @@ from typing import Any
 
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, Row, free_column, patient_of
-from anymc3d.adapters.side_tables import is_there, label_columns, listing, read_json, read_labels
+from anymc3d.adapters.side_tables import by_case, is_there, label_columns, listing, read_json, read_labels
 from anymc3d.data.case import SCAN_SUFFIXES, default_id
-from anymc3d.data.manifest import PATIENT_ALIASES
+from anymc3d.data.patients import names_patient
 
 LISTS = {"training": "train", "train": "train", "validation": "val", "val": "val", "testing": "test", "test": "test"}
 """List of the file to split of the manifest."""
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "images"), ("label", "labels", "class")
-_PATIENT_KEYS = ("patient", *PATIENT_ALIASES)
 _SHOWN_CHARACTERS = 200
 
 
@@ -38,12 +37,15 @@ def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
     for entry, place, given in _entries(content, file.name, findings):
         row = _row(entry, place, file.parent, options, adapted)
         if row is not None:
-            adapted.rows.append({**row, **given, **side.get(row["case"], {})})
+            adapted.rows.append({**row, **given})
+    side = by_case(side, [row["case"] for row in adapted.rows], "ids of the label table", findings)
+    adapted.rows = [{**row, **side.get(row["case"], {})} for row in adapted.rows]
     adapted.labels = (*adapted.labels, *label_columns(side.values()))
     _settle_splits(adapted)
     adapted.labels = tuple(dict.fromkeys(adapted.labels))
     if not adapted.rows and not findings.has_errors:
-        findings.error(f"{file.name}: no entry in any of the lists {', '.join(LISTS)}")
+        nnunet = f"; for nnU-Net: anymc3d data adapt nnunet {file.parent}" if "channel_names" in content else ""
+        findings.error(f"{file.name}: no entry in any of the lists {', '.join(LISTS)}{nnunet}")
     if not adapted.labels:
         findings.warn("no entry has a class label: give a table with --labels, or add columns to the manifest")
     return adapted
@@ -96,7 +98,11 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         (findings.warn if options.partial else findings.error)("an image is not here", f"{place}: {absent[0]}")
         return None
     case = default_id(images[0].name)
-    given = next((entry[key] for key in _PATIENT_KEYS if entry.get(key) is not None), None)
+    told = {key: value for key, value in entry.items() if names_patient(key) and value is not None}
+    if len(told) > 1 and "patient" not in told and len({_class(value) for value in told.values()}) > 1:
+        findings.error(f"several keys may name the patient ({', '.join(told)}); call one of them 'patient'", place)
+        return None
+    given = told.get("patient", next(iter(told.values()), None))
     if not _is_name(given):
         findings.error("a patient is neither a text nor a whole number", f"{place}: {str(given)[:_SHOWN_CHARACTERS]}")
         return None
@@ -113,7 +119,7 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         masks = {f"mask.c{number}": masks["mask"] for number in range(len(images))}
     classes = {column: cell for column, cell in labels.items() if column != "mask"}
     adapted.labels = (*adapted.labels, *(column for column in classes if column not in adapted.labels))
-    skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *_PATIENT_KEYS, "fold"}
+    skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *told, "fold"}
     rest = {
         free_column(key): str(value)
         for key, value in entry.items()

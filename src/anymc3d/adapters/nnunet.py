@@ -14,7 +14,7 @@ from typing import Any
 
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, Row, patient_of
-from anymc3d.adapters.side_tables import label_columns, listing, read_json, read_labels
+from anymc3d.adapters.side_tables import by_case, label_columns, listing, read_json, read_labels
 from anymc3d.data.case import SCAN_SUFFIXES
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -38,8 +38,9 @@ def adapt_nnunet(folder: Path, options: AdaptOptions) -> Adapted:
         return adapted
     train = _cases(folder / "imagesTr", ending, channels, findings)
     test = _cases(folder / "imagesTs", ending, channels, findings)
+    labels = by_case(labels, [*train, *test], "ids of the label table", findings)
     if not train:
-        findings.error(f"no image in imagesTr called <case>_0000{ending}")
+        findings.error(f"no image in imagesTr called <case>_0000{ending}{_other_layout(folder, header)}")
         return adapted
     _check_counts(header, train, folder, ending, findings)
     folds = _folds(folder, train, findings)
@@ -55,6 +56,16 @@ def adapt_nnunet(folder: Path, options: AdaptOptions) -> Adapted:
             adapted.rows.append({**row, **split, **fold, **labels.get(name, {})})
     _tell(adapted, labels, chosen, test, options)
     return adapted
+
+
+def _other_layout(folder: Path, header: Mapping[str, Any]) -> str:
+    """The Decathlon's folders have nnU-Net's names, and its list of cases."""
+    if not isinstance(header.get("training"), list):
+        return ""
+    return (
+        "; this is the layout of the Medical Segmentation Decathlon, whose dataset.json lists its cases: "
+        f"anymc3d data adapt monai {folder / 'dataset.json'}"
+    )
 
 
 def _channels(header: Mapping[str, Any], findings: Findings) -> dict[str, str]:

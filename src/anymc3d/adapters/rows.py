@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymc3d.adapters.findings import Findings
-from anymc3d.data.case import PER_VIEW, RESERVED, is_family, is_metadata
+from anymc3d.data.case import PER_VIEW, RESERVED, Case, is_family, is_metadata
 from anymc3d.data.labels import MAX_NUMERIC_CLASSES
-from anymc3d.data.manifest import PATIENT_ALIASES, inspect_manifest
+from anymc3d.data.manifest import inspect_manifest
+from anymc3d.data.patients import names_patient, patients_of
 from anymc3d.data.splits import check_no_leak
 from anymc3d.errors import ManifestError
 from anymc3d.files import atomic
@@ -90,7 +91,7 @@ def write_adapted(adapted: Adapted, out: Path, what: str) -> None:
     with atomic.replacing(out.absolute()) as temporary:
         write_table(temporary, adapted.columns, rows)
         manifest, problems = inspect_manifest(temporary, labels=adapted.labels)
-        problems += _fold_leaks([(case.patient, case.fold) for case in manifest.cases if case.fold])
+        problems += _fold_leaks([case for case in manifest.cases if case.fold])
         if problems:
             raise ManifestError(what, problems)
 
@@ -116,7 +117,7 @@ def counts(rows: Sequence[Mapping[str, str]], labels: Sequence[str]) -> list[str
 
 def free_column(name: str) -> str:
     """``name``, or ``name_`` where the manifest keeps that name for itself."""
-    taken = name.lower() in PATIENT_ALIASES or name.lower().partition(".")[0] in (*RESERVED, *PER_VIEW)
+    taken = names_patient(name) or name.lower().partition(".")[0] in (*RESERVED, *PER_VIEW)
     return f"{name}_" if taken else name
 
 
@@ -160,9 +161,9 @@ def _resolved(reference: str) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def _fold_leaks(pairs: Sequence[tuple[str, str]]) -> list[str]:
+def _fold_leaks(cases: Sequence[Case]) -> list[str]:
     try:
-        check_no_leak([patient for patient, _ in pairs], [fold for _, fold in pairs])
+        check_no_leak(patients_of(cases), [case.fold or "" for case in cases])
     except ManifestError as error:
         return [problem.replace("splits", "folds") for problem in error.problems]
     return []

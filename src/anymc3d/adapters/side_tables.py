@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import free_column
 from anymc3d.data.case import default_id
-from anymc3d.data.manifest import PATIENT_ALIASES
+from anymc3d.data.patients import patient_columns
+from anymc3d.files.spelling import bare, matches
 from anymc3d.files.tables import MAX_TABLE_BYTES, parse_table
 
-ID_COLUMNS = ("case", "case_id", "image", "id", "name", "scan", "filename", "file", "VolumeName", "identifier")
-"""How the column that names the scan may be called, in a label table of a person's own; letter case does not matter."""
+ID_COLUMNS = (
+    *("case", "caseid", "casename", "image", "imageid", "imagename", "id", "name", "scan", "scanid", "scanname"),
+    *("filename", "file", "volume", "volumename", "identifier"),
+)
+"""How the column that names the scan may be called, in a label table of a person's own; the first that is there counts,
+and letter case, blanks and signs between the words do not matter."""
 _KEPT = ("patient", "split", "fold")
 MISSING_CELLS = frozenset(("", "n/a", "na", "nan", "none", "null"))
 """What other programs write for a missing value; an empty cell here."""
@@ -50,16 +56,29 @@ def read_labels(path: Path, findings: Findings) -> dict[str, dict[str, str]]:
     rows = read_rows(path, findings)
     if not rows:
         return {}
-    names = {column.lower(): column for column in rows[0]}
-    key = next((names[name.lower()] for name in ID_COLUMNS if name.lower() in names), None)
+    names = {bare(column): column for column in reversed(rows[0])}
+    key = next((names[name] for name in ID_COLUMNS if name in names), None)
     if key is None:
         findings.error(f"{path.name}: no column names the scan; call it 'case' (columns are {list(rows[0])})")
         return {}
+    columns = _manifest_columns([column for column in rows[0] if column != key], path.name, findings)
     for row in rows:
         row[key] = default_id(row[key]) if row[key] else ""
     by_id = keyed(rows, key, path.name, findings)
-    columns = {column: _manifest_column(column, rows[0]) for column in rows[0] if column != key}
     return {name: {columns[c]: v for c, v in row.items() if c in columns} for name, row in by_id.items()}
+
+
+def by_case(
+    table: Mapping[str, dict[str, str]], cases: Iterable[str], what: str, findings: Findings
+) -> dict[str, dict[str, str]]:
+    """The rows of ``table`` under the ids of ``cases``, where a spreadsheet or a join wrote them another way.
+
+    Only where one id of the table and one case are alike (``1`` and ``001``); each such pair is told.
+    """
+    found = matches(table, cases)
+    pairs = [f"{mine} is {theirs}" for mine, theirs in found.items()]
+    findings.warn_if(pairs, f"{what} differ from the scans' names in zeros, signs or letter case alone; taken as")
+    return {found.get(name, name): row for name, row in table.items()}
 
 
 def label_columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
@@ -67,11 +86,19 @@ def label_columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for row in rows for column in row if column not in _KEPT))
 
 
-def _manifest_column(column: str, known: Iterable[str]) -> str:
-    """A person's own table may say patients and splits; an alias of ``patient`` becomes it."""
-    if column in _KEPT:
-        return column
-    return "patient" if column.lower() in PATIENT_ALIASES and "patient" not in known else free_column(column)
+def _manifest_columns(columns: Sequence[str], where: str, findings: Findings) -> dict[str, str]:
+    """A person's own table may say patients and splits, under other spellings too; the rest keeps its name."""
+    named = {column: column.lower() for column in columns if column.lower() in _KEPT}
+    patients = [column for column in patient_columns(columns) if column not in named]
+    if "patient" not in named.values() and patients:
+        named[patients[0]] = "patient"
+        if len(patients) > 1:
+            findings.error(f"{where}: several columns may name the patient; call one of them 'patient'", patients)
+    named |= {column: free_column(column) for column in columns if column not in named}
+    count = Counter(named.values())
+    twice = [column for column in columns if count[named[column]] > 1]
+    findings.error_if(twice, f"{where}: two columns would be one column of the manifest; rename one")
+    return {column: named[column] for column in columns}
 
 
 def read_json(path: Path, findings: Findings) -> Any:

@@ -12,6 +12,7 @@ from anymc3d.benchmark.jobs import Job
 from anymc3d.benchmark.plan import ALL, Plan, Trial
 from anymc3d.benchmark.subsets import choose_cases
 from anymc3d.data.manifest import write_manifest
+from anymc3d.data.patients import patients_of
 from anymc3d.errors import AnyMC3DError, ProblemsError
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.settings.config import TaskSettings
@@ -105,7 +106,7 @@ def _cohorts(plan: Plan, task: str, out: Path) -> Iterator[Cohort]:
 def _subset(study: Study, positions: list[int], wanted: int | float | str, seed: int) -> list[int]:
     if wanted == ALL:
         return positions
-    patients = [study.manifest.cases[index].patient for index in positions]
+    patients = patients_of([study.manifest.cases[index] for index in positions])
     return [positions[index] for index in choose_cases(patients, study.targets[positions], wanted, seed=seed)]
 
 

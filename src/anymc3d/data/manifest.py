@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,9 @@ from pathlib import Path
 from anymc3d.data.case import PER_VIEW, RESERVED, Case, is_family, is_metadata
 from anymc3d.data.manifest_rows import RowReader
 from anymc3d.data.medmnist import inspect_npz
+from anymc3d.data.patients import patient_columns, patients_in_two_splits
 from anymc3d.errors import ManifestError, did_you_mean
 from anymc3d.files.tables import parse_table, write_table
-
-PATIENT_ALIASES = ("patient_id", "patientid", "subject", "subject_id", "subjectid", "participant_id")
-"""Left as metadata these would let one patient stand in two splits, so they must be renamed to ``patient``."""
 
 _VIEW_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -117,26 +114,6 @@ def write_manifest(
     write_table(path, columns, rows)
 
 
-def patients_in_two_splits(cases: Iterable[Case]) -> list[str]:
-    """One line per patient whose cases stand in more than one split: such a split measures memory, not skill."""
-    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for case in cases:
-        if case.split is not None:
-            rows[case.patient][case.split].append(case.row)
-    problems = []
-    for patient, by_split in rows.items():
-        if len(by_split) > 1:
-            first = min(row for numbers in by_split.values() for row in numbers)
-            where = "; ".join(f"{split}: {_row_list(numbers)}" for split, numbers in by_split.items())
-            problems.append(f"row {first}: patient {patient!r} is in {len(by_split)} splits ({where}); keep it in one")
-    return problems
-
-
-def _row_list(numbers: Sequence[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:5])
-    return f"rows {shown}" + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-
-
 def _row_order(problem: str) -> tuple[int, str]:
     found = re.match(r"row (\d+)", problem)
     return (int(found.group(1)) if found else 0, problem)
@@ -149,16 +126,24 @@ def _column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]
         problems.append(f"row 1: no column 'image' (or 'image.<view>') with the scans; columns are {list(columns)}")
     for column in columns:
         family, dot, view = column.partition(".")
-        if family.lower() in (*RESERVED, *PER_VIEW) and family != family.lower():
+        reserved = PER_VIEW if dot else (*RESERVED, *PER_VIEW)
+        if family.lower() in reserved and family != family.lower():
             problems.append(f"row 1: column {column!r}: reserved columns are lower case, write {column.lower()!r}")
         elif dot and family in PER_VIEW and not _VIEW_NAME.fullmatch(view):
             problems.append(f"row 1: column {column!r}: a view's name is letters, digits, - and _ only")
-        elif column.lower() in PATIENT_ALIASES and "patient" not in columns:
-            problems.append(
-                f"row 1: column {column!r} seems to name the patient: rename it 'patient', so that no patient is in"
-                " two splits (or add a 'patient' column)"
-            )
-    return problems + label_column_problems(columns, labels)
+    return problems + _unnamed_patients(columns) + label_column_problems(columns, labels)
+
+
+def _unnamed_patients(columns: Sequence[str]) -> list[str]:
+    """Left as metadata such a column would let one patient stand in two splits."""
+    if "patient" in columns:
+        return []
+    return [
+        f"row 1: column {column!r} seems to name the patient: rename it 'patient', so that no patient is in two splits"
+        " (or add a 'patient' column)"
+        for column in patient_columns(columns)
+        if column.lower() != "patient"
+    ]
 
 
 def label_column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from anymc3d.data.case import Case, is_metadata
 from anymc3d.data.labels import MAX_CLASSES
 from anymc3d.data.manifest import Manifest, label_column_problems, write_manifest
+from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError, UsageError
 
@@ -51,10 +52,9 @@ def split_column(
     if keep_test and fractions[2]:
         raise UsageError("--keep-test: the test part is given, so the third fraction must be 0, such as 0.9,0.1,0")
     pool = [case for case, kept in zip(cases, held, strict=True) if not kept]
-    patients = [case.patient for case in pool]
-    dealt = iter(make_splits(patients, strata(manifest, pool, labels), fractions=fractions, seed=seed))
+    dealt = iter(make_splits(patients_of(pool), strata(manifest, pool, labels), fractions=fractions, seed=seed))
     values = tuple("test" if kept else next(dealt) for kept in held)
-    check_no_leak([case.patient for case in cases], values)
+    check_no_leak(patients_of(cases), values)
     return NewColumn("split", values)
 
 
@@ -66,7 +66,7 @@ def fold_column(manifest: Manifest, labels: Sequence[str], *, folds: int, seed: 
         ManifestError: a label column cannot be stratified on.
     """
     pool = _pool_without_folds(manifest)
-    numbers = make_folds([case.patient for case in pool], strata(manifest, pool, labels), folds=folds, seed=seed)
+    numbers = make_folds(patients_of(pool), strata(manifest, pool, labels), folds=folds, seed=seed)
     return _folds(manifest, pool, [str(number) for number in numbers])
 
 
@@ -88,7 +88,7 @@ def site_column(manifest: Manifest, labels: Sequence[str], *, column: str) -> Ne
     sites = [case.cells[column] for case in pool]
     if len(set(sites)) < 2:
         raise ManifestError(str(manifest.path), [f"column {column!r} has one value {sites[0]!r}; nothing to leave out"])
-    check_no_leak([case.patient for case in pool], sites)
+    check_no_leak(patients_of(pool), sites)
     return _folds(manifest, pool, sites, _poor_sites(pool, sites, labels))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anymc3d.data.case import SPLITS, Case
+from anymc3d.data.patients import patients_of
 from anymc3d.errors import ManifestError, UsageError
 
 
@@ -33,11 +34,11 @@ def assign_splits(
     """
     given = [case.split for case in cases if case.split is not None]
     if not given:
-        return make_splits([case.patient for case in cases], targets, fractions=fractions, seed=seed)
+        return make_splits(patients_of(cases), targets, fractions=fractions, seed=seed)
     problems = [f"row {case.row}: split is empty, other rows have one" for case in cases if case.split is None]
     if problems:
         raise ManifestError("splits", problems)
-    check_no_leak([case.patient for case in cases], given)
+    check_no_leak(patients_of(cases), given)
     return given
 
 

@@ -119,8 +119,14 @@ CHECKS: Mapping[str, Check] = {
     "patient-in-two-splits": Check("error", "a patient is in two splits", _SPLIT, "B12"),
     "patient-written-two-ways": Check(
         "warning",
-        "patients differ in letter case or leading zeros alone",
+        "patients differ only in letter case, zeros, '.0', '-' or a prefix such as 'sub-'",
         "write one patient one way, or their scans may be in two splits",
+        "B12",
+    ),
+    "patients-unnamed": Check(
+        "warning",
+        "a column may say who the patient is",
+        "if it does, rename it 'patient', or the scans of one patient may be in two splits",
         "B12",
     ),
     "patient-column-missing": Check(

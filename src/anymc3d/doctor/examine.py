@@ -18,6 +18,7 @@ from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.mask_faults import mask_faults
 from anymc3d.doctor.orientation import flip_faults
+from anymc3d.doctor.patient_faults import unnamed_patients
 from anymc3d.doctor.scans import of_column, with_voxels
 from anymc3d.doctor.voxel_faults import voxel_faults
 from anymc3d.doctor.workers import Limits, Progress, measure_all
@@ -72,7 +73,7 @@ def examine(
     manifest, problems = inspect_manifest(manifest_path, labels=asked)
     findings = manifest_faults(manifest, problems)
     known, label_findings = read_labels(manifest, asked, task.labels if task else None)
-    findings += label_findings + told_by_site(manifest, known)
+    findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
     scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:

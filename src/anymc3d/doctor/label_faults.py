@@ -194,7 +194,7 @@ def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
     from scipy.stats import chi2_contingency
 
     own = labels.settings.columns if labels.settings else ()
-    sites = [name for name in manifest.columns if is_metadata(name) and name not in own and _is_site(name)]
+    sites = [name for name in manifest.columns if is_metadata(name) and name not in own and is_site(name)]
     findings = []
     for site in sites:
         cells = np.array([case.cells.get(site, "") for case in manifest.cases])
@@ -214,5 +214,6 @@ def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
     return findings
 
 
-def _is_site(column: str) -> bool:
+def is_site(column: str) -> bool:
+    """Whether a column is about where and how a scan was taken, by its name."""
     return _SITE_WORDS.search(re.sub(r"[^a-z]+", " ", column.lower())) is not None

@@ -6,13 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from anymc3d.data.case import SPLITS, Case, view_of
+from anymc3d.data.case import Case, view_of
 from anymc3d.data.manifest import Manifest
 from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.patient_faults import patients_written_or_split
 
 _ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
 _NOT_FOUND = re.compile(r"(?P<column>(?:image|mask)\S*) .*: (?P<why>there is no folder|not found in) ", re.DOTALL)
-_SAID_BELOW = re.compile(r"patient .* is in \d+ splits|case .* is also row \d+", re.DOTALL)
+_SAID_BELOW = re.compile(r"patients? .* (?:is )?in \d+ splits|case .* is also row \d+", re.DOTALL)
 """Once for all its rows, and without the patient's id."""
 _RULES: tuple[tuple[str, str], ...] = (
     (r"no label column|column .* is reserved and cannot be a label", "label-column"),
@@ -30,8 +31,9 @@ def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding
     by_row = {case.row: case for case in manifest.cases}
     findings = [one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None]
     findings += _duplicate_ids(manifest.cases)
-    findings += _alike_patients(manifest)
-    return findings + _patients(manifest.cases) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
+    return (
+        findings + patients_written_or_split(manifest) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
+    )
 
 
 def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Finding | None:
@@ -70,33 +72,6 @@ def _duplicate_ids(cases: Sequence[Case]) -> list[Finding]:
             members[case.id].append(case)
     return [
         found("id-duplicate", f"{len(group)} rows have one id", group) for group in members.values() if len(group) > 1
-    ]
-
-
-def _patients(cases: Sequence[Case]) -> list[Finding]:
-    members: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        if case.split is not None:
-            members[case.patient].append(case)
-    findings = []
-    for group in members.values():
-        splits = sorted({case.split or "" for case in group}, key=SPLITS.index)
-        if len(splits) > 1:
-            findings.append(found("patient-in-two-splits", f"one patient is in {', '.join(splits)}", group))
-    return findings
-
-
-def _alike_patients(manifest: Manifest) -> list[Finding]:
-    """Patients that a person would call one: ``P1`` and ``p1``, ``007`` and ``7``."""
-    if "patient" not in manifest.columns:
-        return []
-    members: dict[str, list[Case]] = defaultdict(list)
-    for case in manifest.cases:
-        members[re.sub(r"(?<!\d)0+(?=\d)", "", case.patient.casefold())].append(case)
-    return [
-        found("patient-written-two-ways", f"{len({case.patient for case in group})} ids that look like one", group)
-        for group in members.values()
-        if len({case.patient for case in group}) > 1
     ]
 
 

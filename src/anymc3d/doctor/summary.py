@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS
+from anymc3d.data.patients import patients_of
 from anymc3d.doctor.examine import Examination
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP
 from anymc3d.doctor.label_faults import outcomes
@@ -54,7 +55,7 @@ def summarise(seen: Examination) -> Summary:
     grids = [ras_grid(facts.grid) for facts in seen.scans.values() if facts.grid is not None]
     return Summary(
         num_cases=len(cases),
-        num_patients=len({case.patient for case in cases}),
+        num_patients=len(set(filter(None, patients_of(cases)))) + sum(not case.patient for case in cases),
         num_scans=len(seen.scans),
         num_read=sum(facts.error is None for facts in seen.scans.values()),
         num_masks=len(seen.masks),

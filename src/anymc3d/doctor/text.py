@@ -20,7 +20,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"{printable(report.manifest)}: {report.verdict}"
     yield ""
     yield (
-        f"  {summary.num_cases} cases of {summary.num_patients} patients, {summary.num_read} of {summary.num_scans} "
+        f"  {_counted(summary.num_cases, 'case')} of {_counted(summary.num_patients, 'patient')}, "
+        f"{summary.num_read} of {summary.num_scans} "
         + ("scans readable" + (f", {summary.num_masks} masks" if summary.num_masks else ""))
     )
     if summary.splits and set(summary.splits) != {"none"}:
@@ -40,6 +41,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from (f"not seen: {limit}" for limit in report.limits)
     yield RESEARCH_ONLY
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _finding(one: Finding) -> Iterator[str]:

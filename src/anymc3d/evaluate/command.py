@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from anymc3d.data.manifest import inspect_manifest
+from anymc3d.data.patients import patients_of
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
@@ -110,7 +112,11 @@ def read_labels(path: Path, pseudonyms: Pseudonyms | None = None) -> list[dict[s
     if problems:
         raise ManifestError(str(path), problems)
     rows = []
-    for case in manifest.cases if pseudonyms is None else pseudonyms.rename(manifest.cases):
+    # One patient in two spellings is one in every interval.
+    cases = [
+        replace(case, patient=name) for case, name in zip(manifest.cases, patients_of(manifest.cases), strict=True)
+    ]
+    for case in cases if pseudonyms is None else pseudonyms.rename(cases):
         row = {**case.cells, "case": case.id, "patient": case.patient}
         rows.append(row if case.split is None else {**row, "split": case.split})
     return rows

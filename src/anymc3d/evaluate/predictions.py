@@ -12,6 +12,7 @@ from anymc3d.errors import ProblemsError, UsageError
 from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.evaluate.targets import settings_of
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.files.spelling import matches
 from anymc3d.settings.config import LabelSettings
 
 PARTS = ("logit", "probability", "decision")
@@ -101,7 +102,16 @@ def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
-    if not set(predicted) & set(case_ids):
+    """Ids that a spreadsheet or a join rewrote would silently leave their cases out."""
+    known, listed = set(case_ids), set(predicted)
+    rewritten = matches(listed - known, known - listed)
+    if rewritten:
+        pairs = ", ".join(f"{mine!r} for {theirs!r}" for mine, theirs in sorted(rewritten.items())[:3])
+        msg = (
+            f"{len(rewritten)} cases of the predictions differ from the manifest's in zeros, signs or letter case alone"
+        )
+        raise UsageError(f"{msg}: {pairs}; take the tables as they were written, not through a spreadsheet")
+    if not listed & known:
         msg = f"no case of the predictions is in the manifest: predictions have {shown_few(predicted)}"
         raise UsageError(f"{msg}; the manifest has {shown_few(case_ids)}")
 

@@ -23,6 +23,7 @@ from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
 from anymc3d.data.labels import encode, natural_order
 from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
+from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate import outputs
@@ -130,7 +131,7 @@ def read_pool(task: TaskSettings) -> tuple[Manifest, list[Case], np.ndarray]:
 def _plan(
     task: TaskSettings, out: Path, pool: Sequence[Case], targets: np.ndarray, folds: int, repeats: int
 ) -> Iterator[Fold]:
-    patients = [case.patient for case in pool]
+    patients = patients_of(pool)
     train, val, _ = task.data.fractions
     fractions = (train / (train + val), val / (train + val), 0.0)
     for repeat in range(repeats):
@@ -161,7 +162,7 @@ def fold_of_each(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: in
     Raises:
         ManifestError, UsageError: the ``fold`` column has gaps or another number of folds, or splits a patient.
     """
-    patients = [case.patient for case in pool]
+    patients = patients_of(pool)
     given = [case.fold for case in pool if case.fold]
     if not given:
         numbers = make_folds(patients, targets, folds=folds, seed=seed)

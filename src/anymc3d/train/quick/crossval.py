@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
 from anymc3d.data.labels import natural_order
+from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError
 from anymc3d.evaluate import outputs
@@ -74,7 +75,7 @@ def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, 
     Raises:
         ManifestError: only some rows have a fold, a patient is in two, or an outcome has too few patients.
     """
-    patients = [case.patient for case in cases]
+    patients = patients_of(cases)
     given = [case.fold for case in cases if case.fold]
     if not given:
         _check_outcomes(patients, targets, labels, folds)
