@@ -112,8 +112,8 @@ def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, s
     named = [path.name for path in tops if split_of(path.name) is not None]
     if named and strangers:
         findings.error(
-            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} called like a split; folders beside that are none hold"
-            " scans, so it is unknown which are classes; move or rename them",
+            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} called like a split; folders beside that are none"
+            " hold scans, so it is unknown which are classes; move or rename them",
             strangers,
         )
         return []
