@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from anymc3d.models.architectures import empty_backbone, random_backbone, with_p
 from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
 from anymc3d.models.backbones import BACKBONES, BackboneCard
 from anymc3d.models.cards_of_weights import local_card, named_card
-from anymc3d.models.fingerprint import fingerprint
+from anymc3d.models.fingerprint import fingerprint, trunk_fingerprint
 from anymc3d.models.vit_positions import PositionRule
 from anymc3d.models.weight_files import Normalisation, as_normalisation, file_sha256, read_normalisation, read_weights
 
@@ -42,6 +42,13 @@ class LoadedBackbone:
     fingerprint: str
     source: str
     """The file the weights were read from; for messages, not for records that leave the machine."""
+    _trunks: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def trunk(self, seam: int) -> str:
+        """The fingerprint of what it computes before block ``seam``, computed once."""
+        if seam not in self._trunks:
+            self._trunks[seam] = trunk_fingerprint(self.module, seam)
+        return self._trunks[seam]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,6 @@ from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.files.tables import write_table
-from anymc3d.models.fingerprint import trunk_fingerprint
 from anymc3d.models.seam import first_adapted
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.models.zoo.table import zoo_entry
@@ -177,7 +176,7 @@ def _backbone_record(task: TaskSettings, backbone: LoadedBackbone | None) -> Bac
         mean=backbone.card.mean,
         std=backbone.card.std,
         licence=backbone.card.licence,
-        trunk=None if seam is None else trunk_fingerprint(backbone.module, seam),
+        trunk=None if seam is None else backbone.trunk(seam),
     )
 
 

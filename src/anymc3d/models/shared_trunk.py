@@ -1,0 +1,123 @@
+"""Several plugins over the same slices: each part of the backbone that they have in common is computed once.
+
+Chunk by chunk: the trunk runs to the lowest seam, the plugins whose seam that is finish from there, and it runs on to
+the next one. Plugins of different backbones share what is the same in both, which is told by fingerprint. Frozen
+plugins leave everything as it is, so one of them answers for all. A plugin that adapts the whole backbone starts from
+the images. Every plugin gets what it would get alone; memory is that of one chunk and one set of adapted weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, compute_weights, to_backbone_input
+from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """One view of one classifier, on its backbone.
+
+    ``trunk``: block -> fingerprint of what the backbone computes before it, asked for in every chunk where backbones
+    are several.
+    """
+
+    classifier: VolumeClassifier
+    view: str
+    backbone: nn.Module
+    trunk: Callable[[int], str]
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.view not in self.classifier.lora
+
+    @property
+    def seam(self) -> int | None:
+        """The block up to which others may compute for it; None = it needs the images."""
+        if not self.is_frozen:
+            return self.classifier.seam
+        # The last block of a frozen one is left to it: it needs no more of it than the class token.
+        return len(self.backbone.block_paths) - 1 if self.backbone.block_paths else None
+
+    def class_tokens(self, start: Tensor | TrunkTokens, encoding: Encoding) -> Tensor:
+        """(S, D) in float32, from images or from the trunk, whose tokens are not rounded yet."""
+        if isinstance(start, TrunkTokens) and not self.is_frozen:
+            start = start._replace(tokens=start.tokens.to(SEAM_DTYPE))
+        weights = self.classifier.adapted_weights(self.backbone, self.view, encoding.dtype)
+        return _call(self.backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
+
+
+def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encoding) -> list[Tensor]:
+    """Class tokens (sum(S), D) in float32 of the same slices, for each of ``tails`` in order.
+
+    All must take one channel or the slices beside it (2.5D) alike.
+    """
+    if packed.slices.shape[0] == 0:
+        return [packed.slices.new_zeros((0, tail.backbone.embed_dim), dtype=torch.float32) for tail in tails]
+    first = tails[0]
+    found: list[list[Tensor]] = [[] for _ in tails]
+    for chunk in first.classifier.chunks(first.view, packed, encoding.chunk_size):
+        images = to_backbone_input(chunk, first.backbone.patch_size, encoding)
+        for number, tokens in _of_chunk(images, tails, encoding).items():
+            found[number].append(tokens)
+    return [torch.cat(parts) for parts in found]
+
+
+def _of_chunk(images: Tensor, tails: Sequence[Tail], encoding: Encoding) -> dict[int, Tensor]:
+    """Number of the tail -> class tokens of one chunk."""
+    numbered = dict(enumerate(tails))
+    found = _finished({number: tail for number, tail in numbered.items() if tail.seam is None}, images, encoding)
+    return found | _onwards(
+        {number: tail for number, tail in numbered.items() if tail.seam is not None}, images, encoding
+    )
+
+
+def _onwards(waiting: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
+    """From ``start``, where all of ``waiting`` are, to the end of each."""
+    if not waiting:
+        return {}
+    seam = min(tail.seam for tail in waiting.values() if tail.seam is not None)
+    found: dict[int, Tensor] = {}
+    for group in _with_one_trunk(waiting, seam):
+        backbone = next(iter(group.values())).backbone
+        reached = _call(backbone, compute_weights(backbone, {}, encoding.dtype), start, encoding, stop=seam)
+        found |= _finished({n: tail for n, tail in group.items() if tail.seam == seam}, reached, encoding)
+        found |= _onwards({n: tail for n, tail in group.items() if tail.seam != seam}, reached, encoding)
+    return found
+
+
+def _with_one_trunk(tails: dict[int, Tail], seam: int) -> list[dict[int, Tail]]:
+    """Groups of tails whose backbones compute the same before block ``seam``."""
+    modules = {id(tail.backbone) for tail in tails.values()}
+    groups: dict[Hashable, dict[int, Tail]] = {}
+    for number, tail in tails.items():
+        groups.setdefault(tail.trunk(seam) if len(modules) > 1 else None, {})[number] = tail
+    return list(groups.values())
+
+
+def _finished(tails: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
+    """The answers of tails that need nothing more in common; frozen ones on one backbone have one."""
+    found: dict[int, Tensor] = {}
+    of_frozen: dict[int, Tensor] = {}
+    for number, tail in tails.items():
+        if not tail.is_frozen:
+            found[number] = tail.class_tokens(start, encoding)
+            continue
+        if id(tail.backbone) not in of_frozen:
+            of_frozen[id(tail.backbone)] = tail.class_tokens(start, encoding)
+        found[number] = of_frozen[id(tail.backbone)]
+    return found
+
+
+def _call(
+    backbone: nn.Module, weights: dict[str, Tensor], start: Tensor | TrunkTokens, encoding: Encoding, **options: Any
+) -> Any:
+    device = start.tokens.device if isinstance(start, TrunkTokens) else start.device
+    with torch.autocast(device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
+        return functional_call(backbone, weights, (start,), options)
