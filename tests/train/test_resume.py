@@ -173,6 +173,32 @@ def test_C5_a_failed_save_stops_the_run(journey, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
+TOKEN_MOMENTS = [
+    ("torn", "????????????????*.safetensors", 18),
+    ("call", "anymc3d.train.loop:_step", 3),
+    ("renamed", "????????????????*.safetensors", 2),
+    ("call", "anymc3d.data.array_store:_checksum", 5),
+    ("call", "anymc3d.train.result:validate", 1),
+]
+"""The first 16 such files are the prepared scans; trunk tokens follow."""
+
+
+def test_C1_a_run_on_trunk_tokens_killed_in_every_part_ends_bit_identical(journey, nursery, tmp_path):
+    command = [*words(journey, "")[:2], *OVERRIDES, "method.blocks=1", "train.copies=2", "augmentation=flips"]
+    assert nursery.run([*command, "-o", str(tmp_path / "calm")], tmp_path / "calm home", tmp_path / "said") == 0
+    killed = [*command, "-o", str(tmp_path / "killed")]
+    for moment in TOKEN_MOMENTS:
+        status = nursery.run(killed, tmp_path / "home", tmp_path / "said", moment=moment, every_step=True)
+        assert status == KILLED, f"{moment}: {said(tmp_path)}"
+    assert nursery.run(killed, tmp_path / "home", tmp_path / "said") == 0, said(tmp_path)
+    assert_same_run(tmp_path / "killed", tmp_path / "calm")
+    tokens = [
+        sorted(path.name for path in (tmp_path / home / "tokens").glob("*.safetensors"))
+        for home in ("home", "calm home")
+    ]
+    assert tokens[0] == tokens[1]
+
+
 FOLD_MOMENTS = [
     ("torn", "folds.json", 1),
     ("call", "anymc3d.train.loop:_step", 2),

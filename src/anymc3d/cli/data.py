@@ -29,9 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where to put it")
     _add_adapt(actions.add_parser("adapt", help="a manifest from a folder of a public layout"))
     _add_split(actions.add_parser("split", help="a split or fold column for a manifest, by patient"))
-    cache = actions.add_parser("cache", help="size of the cache of prepared scans, and keeping it small")
+    cache = actions.add_parser(
+        "cache", help="size of what is kept to save time (prepared scans, features, trunk tokens), and keeping it small"
+    )
     bound = cache.add_mutually_exclusive_group()
-    bound.add_argument("--limit", metavar="SIZE", help="remove what was used longest ago until this is left, as 20GB")
+    bound.add_argument(
+        "--limit", metavar="SIZE", help="of each kind: remove what was used longest ago until this is left, as 20GB"
+    )
     bound.add_argument("--clear", action="store_true", help="remove everything that no running process uses")
     for action in actions.choices.values():
         action.add_argument("--json", action="store_true", help="machine-readable output")
@@ -271,25 +275,34 @@ def _cache(args: argparse.Namespace) -> int:
     from anymc3d.data.cache_size import cache_state, parse_size, trim_cache
     from anymc3d.files import home
 
-    folder = home.cache_folder()
     limit = 0 if args.clear else None if args.limit is None else parse_size(args.limit)
-    removed = None if limit is None else trim_cache(folder, limit_bytes=limit)
-    state = cache_state(folder) if removed is None else removed.left
-    if args.json:
+    folders = {"prepared": home.cache_folder(), "features": home.feature_folder(), "tokens": home.token_folder()}
+    found: dict[str, dict[str, Any]] = {}
+    for name, folder in folders.items():
+        removed = None if limit is None else trim_cache(folder, limit_bytes=limit)
+        state = cache_state(folder) if removed is None else removed.left
         gone = {"num_removed": removed.num_removed, "bytes_removed": removed.bytes_removed} if removed else {}
-        print_json({**dataclasses.asdict(state), "folder": str(folder), **gone})
+        found[name] = {**dataclasses.asdict(state), "folder": str(folder), **gone}
+    if args.json:
+        print_json({**found["prepared"], "features": found["features"], "tokens": found["tokens"]})
         return 0
-    if removed is not None:
-        print(f"removed {removed.num_removed} entries, {_size(removed.bytes_removed)}; what was used longest ago first")
-    print(f"{folder}: {state.num_entries} entries, {_size(state.num_bytes)}")
-    if state.num_processes:
-        print(
-            f"in use by {state.num_processes} running processes: {state.num_in_use} entries,"
-            f" {_size(state.bytes_in_use)}; these are never removed"
-        )
-    if limit and state.num_bytes > limit:
-        print(f"more than {args.limit} is left because running processes use it")
+    for state in found.values():
+        _print_cache(state, limit, args.limit)
     return 0
+
+
+def _print_cache(state: Mapping[str, Any], limit: int | None, told: str | None) -> None:
+    if state.get("num_removed") or (limit is not None and state["num_entries"]):
+        freed = _size(state["bytes_removed"])
+        print(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
+    print(f"{state['folder']}: {state['num_entries']} entries, {_size(state['num_bytes'])}")
+    if state["num_processes"]:
+        print(
+            f"in use by {state['num_processes']} running processes: {state['num_in_use']} entries,"
+            f" {_size(state['bytes_in_use'])}; these are never removed"
+        )
+    if limit and state["num_bytes"] > limit:
+        print(f"more than {told} is left because running processes use it")
 
 
 def _size(number: int) -> str:

@@ -17,8 +17,9 @@ from torch import Tensor
 from anymc3d.data import augment_intensity, augment_spatial
 from anymc3d.data.augment_recipes import AUGMENTATIONS, Chance, Recipe, recipe
 from anymc3d.errors import UsageError
+from anymc3d.settings.config import ViewSettings
 
-__all__ = ["AUGMENTATIONS", "AugmentationParameters", "Chance", "Recipe", "apply", "draw", "recipe"]
+__all__ = ["AUGMENTATIONS", "AugmentationParameters", "Chance", "Recipe", "apply", "draw", "recipe", "value_range"]
 
 Triple = tuple[float, float, float]
 
@@ -80,6 +81,11 @@ def draw(recipe: Recipe, *, generator: torch.Generator, shape: tuple[int, int, i
         gamma=dice.number(recipe.gamma),
         flip=(dice.happens(recipe.flip), dice.happens(recipe.flip), dice.happens(recipe.flip)),
     )
+
+
+def value_range(view: ViewSettings) -> tuple[float, float] | None:
+    """The range that the prepared intensities of a view stay in; None for z-scores, which must not be clipped."""
+    return None if view.normalise == "zscore" else (0.0, 1.0)
 
 
 _ROLLS_PER_DRAW = 64

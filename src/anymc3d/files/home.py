@@ -1,4 +1,4 @@
-"""Where this program keeps what outlives one command: backbones and prepared scans."""
+"""Where this program keeps what outlives one command: backbones, prepared scans, and tokens made of them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def home_folder() -> Path:
         return Path.home() / ".cache" / "anymc3d"
     except RuntimeError:
         raise UsageError(f"this user has no home folder: set {HOME_VARIABLE} to a folder for what is kept") from None
+
+
+def feature_folder() -> Path:
+    """Features of frozen backbones; safe to delete at any time."""
+    return home_folder() / "features"
+
+
+def token_folder() -> Path:
+    """Trunk tokens of training slices; safe to delete at any time."""
+    return home_folder() / "tokens"
 
 
 def cache_folder() -> Path:

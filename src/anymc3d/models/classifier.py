@@ -8,9 +8,9 @@ The backbone is passed to every call and never owned, so the module's parameters
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
-from anymc3d.models.seam import first_adapted
+from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, first_adapted
 from anymc3d.models.strict_load import copy_into
 
 
@@ -30,12 +30,14 @@ class PackedSlices(NamedTuple):
     """The real slices of one view of all cases of a batch, one after the other.
 
     ``slices`` (sum(S), C, H, W); ``counts`` (B,) how many belong to each case, 0 where the case lacks this view;
-    ``masks`` (B,) their truth, where there are decoders to train (none otherwise).
+    ``masks`` (B,) their truth, where there are decoders to train (none otherwise). ``trunk``: what the backbone made of
+    the slices before the classifier's seam, where it is known; then ``slices`` is empty, (0, C, H, W).
     """
 
     slices: Tensor
     counts: tuple[int, ...]
     masks: tuple[MaskTarget | None, ...] = ()
+    trunk: TrunkTokens | None = None
 
 
 class ClassifierOutput(NamedTuple):
@@ -148,23 +150,31 @@ class VolumeClassifier(nn.Module):
         return ClassifierOutput(self.head(pooled.embedding), slice_weights, pooled.weights)
 
     def encode(self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding) -> Tensor:
-        """Slices (sum(S), C, H, W) of one view -> class tokens (sum(S), D) in float32, in chunks."""
-        slices = packed.slices
-        if slices.shape[0] == 0:
-            return slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
+        """Slices (sum(S), C, H, W) of one view, or their trunk tokens -> class tokens (sum(S), D) in float32, in
+        chunks."""
+        if sum(packed.counts) == 0:
+            return packed.slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
         weights = self.adapted_weights(backbone, view, encoding.dtype)
 
-        def embed(chunk: Tensor) -> Tensor:
-            images = to_backbone_input(chunk, backbone.patch_size, encoding)
-            with torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
-                options = {"class_token_only": True, **self.options}
-                tokens = functional_call(backbone, weights, (images,), options).tokens
-            return tokens[:, 0].float()
+        def embed(start: Tensor | TrunkTokens) -> Tensor:
+            return run_backbone(backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
 
-        chunks = self.chunks(view, packed, encoding.chunk_size)
+        starts = self.starts(backbone, view, packed, encoding)
         if encoding.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(embed, chunk, use_reentrant=False) for chunk in chunks])
-        return torch.cat([embed(chunk) for chunk in chunks])
+            return torch.cat([checkpoint(embed, start, use_reentrant=False) for start in starts])
+        return torch.cat([embed(start) for start in starts])
+
+    def starts(
+        self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding
+    ) -> Iterator[Tensor | TrunkTokens]:
+        """What the adapted part begins with, chunk by chunk: images (S, 3, H, W), or with a seam the tokens there."""
+        if packed.trunk is not None:
+            for tokens in packed.trunk.tokens.split(encoding.chunk_size):
+                yield packed.trunk._replace(tokens=tokens)
+            return
+        for chunk in self.chunks(view, packed, encoding.chunk_size):
+            images = to_backbone_input(chunk, backbone.patch_size, encoding)
+            yield images if self.seam is None else trunk_of(backbone, images, self.seam, encoding)
 
     @property
     def options(self) -> dict[str, int]:
@@ -234,6 +244,22 @@ def to_backbone_input(slices: Tensor, patch_size: int, encoding: Encoding) -> Te
         images = nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (encoding.mean, encoding.std))
     return (images.expand(-1, 3, -1, -1) - mean) / std
+
+
+def run_backbone(
+    backbone: nn.Module, weights: dict[str, Tensor], start: Tensor | TrunkTokens, encoding: Encoding, **options: Any
+) -> Any:
+    """One call of the backbone with these weights in place of its own, in the precision of ``encoding``."""
+    device = start.tokens.device if isinstance(start, TrunkTokens) else start.device
+    with torch.autocast(device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
+        return functional_call(backbone, weights, (start,), options)
+
+
+@torch.no_grad()
+def trunk_of(backbone: nn.Module, start: Tensor | TrunkTokens, seam: int, encoding: Encoding) -> TrunkTokens:
+    """The tokens that go into block ``seam``, from images or from tokens before it, rounded to float16."""
+    reached = run_backbone(backbone, compute_weights(backbone, {}, encoding.dtype), start, encoding, stop=seam)
+    return reached._replace(tokens=reached.tokens.to(SEAM_DTYPE))
 
 
 def compute_weights(backbone: nn.Module, adapted: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

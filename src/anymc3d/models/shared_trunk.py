@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, compute_weights, to_backbone_input
+from anymc3d.models.classifier import (
+    Encoding,
+    PackedSlices,
+    VolumeClassifier,
+    compute_weights,
+    run_backbone,
+    to_backbone_input,
+)
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens
 
 
@@ -50,7 +55,7 @@ class Tail:
         if isinstance(start, TrunkTokens) and not self.is_frozen:
             start = start._replace(tokens=start.tokens.to(SEAM_DTYPE))
         weights = self.classifier.adapted_weights(self.backbone, self.view, encoding.dtype)
-        return _call(self.backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
+        return run_backbone(self.backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
 
 
 def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encoding) -> list[Tensor]:
@@ -86,7 +91,7 @@ def _onwards(waiting: dict[int, Tail], start: Tensor | TrunkTokens, encoding: En
     found: dict[int, Tensor] = {}
     for group in _with_one_trunk(waiting, seam):
         backbone = next(iter(group.values())).backbone
-        reached = _call(backbone, compute_weights(backbone, {}, encoding.dtype), start, encoding, stop=seam)
+        reached = run_backbone(backbone, compute_weights(backbone, {}, encoding.dtype), start, encoding, stop=seam)
         found |= _finished({n: tail for n, tail in group.items() if tail.seam == seam}, reached, encoding)
         found |= _onwards({n: tail for n, tail in group.items() if tail.seam != seam}, reached, encoding)
     return found
@@ -113,11 +118,3 @@ def _finished(tails: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Enc
             of_frozen[id(tail.backbone)] = tail.class_tokens(start, encoding)
         found[number] = of_frozen[id(tail.backbone)]
     return found
-
-
-def _call(
-    backbone: nn.Module, weights: dict[str, Tensor], start: Tensor | TrunkTokens, encoding: Encoding, **options: Any
-) -> Any:
-    device = start.tokens.device if isinstance(start, TrunkTokens) else start.device
-    with torch.autocast(device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
-        return functional_call(backbone, weights, (start,), options)

@@ -324,6 +324,11 @@ class TrainSettings:
     class (of several labels: on average each outcome of each label) is equally likely."""
     view_dropout: float = 0.0
     """Probability with which each view of a training case is left out, never all of them."""
+    copies: int | None = None
+    """With ``method.blocks``: augmented copies of each training scan whose trunk tokens are computed once and used in
+    many epochs. 0 = every epoch draws and computes anew. Null = 8; 0 where a decoder learns from masks."""
+    token_cache_gb: float = 20.0
+    """Gigabytes of trunk tokens kept on this machine; what does not fit is computed again, to the same result."""
     chunk_size: int = 64
     """Slices the backbone takes at once; changes memory, never the result."""
     recompute: bool = False
@@ -357,6 +362,8 @@ class TrainSettings:
             require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
             require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+        require(self.copies is None or self.copies >= 0, f"train.copies: expected 0 or more, got {self.copies}")
+        require(self.token_cache_gb >= 0, f"train.token_cache_gb: expected 0 or more, got {self.token_cache_gb}")
         require(self.lr is None or self.lr > 0, f"train.lr: expected a number above 0, got {self.lr}")
         decay = self.weight_decay
         require(decay is None or decay >= 0, f"train.weight_decay: expected 0 or more, got {decay}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +14,14 @@ from torch import Tensor
 from anymc3d.data import augment
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
+from anymc3d.models.seam import TrunkTokens
 from anymc3d.settings.config import ViewSettings
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.segmentation import MaskSource
+from anymc3d.train.trunk_tokens import Piece, TrunkPass
+
+DrawnCase = tuple[Mapping[str, Tensor | Piece | None], Mapping[str, MaskTarget]]
+"""View -> slices, or what tokens are made of; and view -> mask."""
 
 
 class SliceSource(Protocol):
@@ -24,22 +30,25 @@ class SliceSource(Protocol):
     def load(self, index: int) -> Mapping[str, np.ndarray | None]: ...
 
 
-def pack(cases: Sequence[Mapping[str, Tensor | None]], views: Mapping[str, ViewSettings]) -> dict[str, PackedSlices]:
-    """Concatenate the real slices of several cases, view by view."""
+def pack(
+    cases: Sequence[Mapping[str, Tensor | TrunkTokens | None]], views: Mapping[str, ViewSettings]
+) -> dict[str, PackedSlices]:
+    """Concatenate the real slices of several cases, view by view, or their trunk tokens."""
     batch = {}
     for name, view in views.items():
-        tensors = [case[name] for case in cases]
+        parts = [case[name] for case in cases]
+        tensors = [part.tokens if isinstance(part, TrunkTokens) else part for part in parts]
         counts = tuple(0 if t is None else t.shape[0] for t in tensors)
         there = [t for t in tensors if t is not None]
         height, width, _ = view.size
-        slices = torch.cat(there) if there else torch.zeros(0, view.num_channels, height, width)
-        batch[name] = PackedSlices(slices, counts)
+        nothing = torch.zeros(0, view.num_channels, height, width)
+        trunk = next((part for part in parts if isinstance(part, TrunkTokens)), None)
+        if trunk is not None:
+            nothing = nothing.to(trunk.tokens.device)
+            batch[name] = PackedSlices(nothing, counts, trunk=trunk._replace(tokens=torch.cat(there)))
+        else:
+            batch[name] = PackedSlices(torch.cat(there) if there else nothing, counts)
     return batch
-
-
-def value_range(view: ViewSettings) -> tuple[float, float] | None:
-    """The range prepared intensities stay in; None for z-scores, which must not be clipped."""
-    return None if view.normalise == "zscore" else (0.0, 1.0)
 
 
 def kept_views(views: Sequence[str], dropout: float, draws: torch.Generator) -> list[str]:
@@ -54,7 +63,8 @@ class BatchLoader:
     """Loads, augments and packs the steps of an epoch, one step ahead of the computation.
 
     ``augmentation``: entry of the augmentation table. ``view_dropout``: probability of leaving out each view of a
-    case. ``masks``: where the batches hold them. All draws depend on (seed, epoch, visit, view) alone.
+    case. ``masks``: where the batches hold them. ``trunk``: how slices become tokens, where tokens of augmented copies
+    stand for slices. All draws depend on (seed, epoch, visit, view) alone.
     """
 
     def __init__(
@@ -66,17 +76,34 @@ class BatchLoader:
         augmentation: str = "none",
         view_dropout: float = 0.0,
         masks: MaskSource | None = None,
+        trunk: TrunkPass | None = None,
         seed: int = 0,
     ) -> None:
-        self.masks = masks
+        self.masks, self.trunk = masks, trunk
         self.source, self.views, self.device, self.seed = source, dict(views), device, seed
         self.recipe = augment.recipe(augmentation)
         self.view_dropout = view_dropout
 
+    def in_float32(self) -> BatchLoader:
+        """The same batches, with trunk tokens computed in float32 where there are such."""
+        if self.trunk is None:
+            return self
+        other = copy(self)
+        other.trunk = self.trunk.in_float32()
+        return other
+
     def load(self, visits: Sequence[Visit], epoch: int) -> dict[str, PackedSlices]:
         """One batch: the visited cases as they are drawn in ``epoch``."""
-        drawn = [self._case(visit, epoch) for visit in visits]
-        batch = pack([slices for slices, _ in drawn], self.views)
+        return self._batch(self._draw(visits, epoch))
+
+    def _draw(self, visits: Sequence[Visit], epoch: int) -> list[DrawnCase]:
+        return [self._case(visit, epoch) for visit in visits]
+
+    def _batch(self, drawn: Sequence[DrawnCase]) -> dict[str, PackedSlices]:
+        """Runs the trunk over what has no tokens yet; so it is called where the model is trained."""
+        batch = pack(
+            [{name: self._filled(name, part) for name, part in parts.items()} for parts, _ in drawn], self.views
+        )
         if self.masks is None:
             return batch
         return {n: packed._replace(masks=tuple(masks.get(n) for _, masks in drawn)) for n, packed in batch.items()}
@@ -86,22 +113,28 @@ class BatchLoader:
     ) -> Iterator[tuple[Sequence[Visit], dict[str, PackedSlices]]]:
         """Yield (visits, batch) for every step, preparing the next one in a thread meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(self.load, steps[0], epoch) if steps else None
+            ahead = pool.submit(self._draw, steps[0], epoch) if steps else None
             for number, visits in enumerate(steps):
-                batch = ahead.result()
+                drawn = ahead.result()
                 if number + 1 < len(steps):
-                    ahead = pool.submit(self.load, steps[number + 1], epoch)
-                yield visits, batch
+                    ahead = pool.submit(self._draw, steps[number + 1], epoch)
+                yield visits, self._batch(drawn)
 
-    def _case(self, visit: Visit, epoch: int) -> tuple[dict[str, Tensor | None], dict[str, MaskTarget]]:
+    def _filled(self, name: str, part: Tensor | Piece | None) -> Tensor | TrunkTokens | None:
+        return self.trunk.tokens(name, part) if isinstance(part, Piece) and self.trunk is not None else part
+
+    def _case(self, visit: Visit, epoch: int) -> DrawnCase:
         loaded = self.source.load(visit.case)
         there = [name for name in self.views if loaded[name] is not None]
         kept = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
         masks = {} if self.masks is None else self.masks.load(visit.case)
         annotated = () if self.masks is None else self.masks.annotated(visit.case)
-        slices: dict[str, Tensor | None] = dict.fromkeys(self.views)
+        slices: dict[str, Tensor | Piece | None] = dict.fromkeys(self.views)
         targets = {}
         for name in kept:
+            if self.trunk is not None:
+                slices[name] = self.trunk.piece(name, loaded[name], visit, epoch, self.device)
+                continue
             slices[name], mask = self._view(name, loaded[name], masks.get(name), visit, epoch)
             if mask is not None:
                 targets[name] = MaskTarget(mask, annotated)
@@ -114,7 +147,7 @@ class BatchLoader:
         tensor = torch.from_numpy(slices).to(self.device).float()
         draws = generator(self.seed, "augmentation", epoch, *visit.key, name)
         parameters = augment.draw(self.recipe, generator=draws, shape=tuple(tensor.shape))
-        bounds = value_range(self.views[name])
+        bounds = augment.value_range(self.views[name])
         if mask is None:
             return augment.apply(parameters, tensor, value_range=bounds), None
         return augment.apply(parameters, tensor, mask=torch.from_numpy(mask).to(self.device), value_range=bounds)

@@ -50,6 +50,7 @@ from anymc3d.train.segmentation import MaskSource, Segmentation, with_structures
 from anymc3d.train.start import Start, find_start, settings_of_run, with_recipe
 from anymc3d.train.study import Study, cases_hash, leave_out, load_study, masks_hash, undefined_figures
 from anymc3d.train.task_checks import check_task, unused
+from anymc3d.train.trunk_tokens import TrunkPass, trunk_pass
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +214,9 @@ class Scans:
     cache: Cache
     segmenters: Segmenters
 
-    def of(self, split: str, task: TaskSettings, device: torch.device, *, training: bool) -> LabelledSet:
+    def of(
+        self, split: str, task: TaskSettings, device: torch.device, trunk: TrunkPass | None, *, training: bool
+    ) -> LabelledSet:
         """The cases of one split as the loop takes them; augmented and with views left out where they are trained."""
         chosen = self.study.indices(split)
         cases = [self.study.manifest.cases[i] for i in chosen]
@@ -225,6 +228,7 @@ class Scans:
             augmentation=task.augmentation if training else "none",
             view_dropout=task.train.view_dropout if training else 0.0,
             masks=MaskSource(source, task.segmentation.classes) if task.segmentation.is_on else None,
+            trunk=trunk if training or trunk is None else trunk.plain(),
             seed=task.train.seed,
         )
         return LabelledSet([case.id for case in cases], loader, self.study.targets[chosen])
@@ -261,18 +265,20 @@ def _parts(
     device = next(classifier.parameters()).device
     study, backbone = scans.study, start.backbone
     normalisation = {} if backbone is None else {"mean": backbone.card.mean, "std": backbone.card.std}
+    encoding = Encoding(
+        **normalisation,
+        chunk_size=task.train.chunk_size,
+        dtype=choose_dtype(task.train.precision, device),
+        recompute=task.train.recompute,
+    )
+    trunk = trunk_pass(task, classifier, backbone, encoding)
     return Parts(
         backbone=None if backbone is None else backbone.module,
         classifier=classifier,
         optimizer=build_optimizer(classifier, task.train, task.segmentation.lr),
-        encoding=Encoding(
-            **normalisation,
-            chunk_size=task.train.chunk_size,
-            dtype=choose_dtype(task.train.precision, device),
-            recompute=task.train.recompute,
-        ),
-        train=scans.of("train", task, device, training=True),
-        val=scans.of("val", task, device, training=False),
+        encoding=encoding,
+        train=scans.of("train", task, device, trunk, training=True),
+        val=scans.of("val", task, device, trunk, training=False),
         labels=task.labels,
         loss=make_loss(task.train, task.labels, study.targets[study.indices("train")]),
         settings=task.train,

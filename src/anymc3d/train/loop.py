@@ -65,6 +65,10 @@ class LabelledSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def in_float32(self) -> LabelledSet:
+        """The same cases for a backbone that computes in float32: with trunk tokens of that precision."""
+        return replace(self, loader=self.loader.in_float32())
+
 
 @dataclass
 class Parts:

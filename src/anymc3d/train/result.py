@@ -60,7 +60,8 @@ def finish(
     kept = stored(best, whole=start.backbone is None)
     parts.classifier.load_tensors({name: tensor.float() for name, tensor in kept.items()})
     exact = replace(parts.encoding, dtype=torch.float32)
-    reference = replace(parts, encoding=exact, processes=Processes(), segmentation=None)
+    val = parts.val.in_float32()
+    reference = replace(parts, encoding=exact, val=val, processes=Processes(), segmentation=None)
     logits = validate(reference).logits
     raw = outputs.raw_logits(logits, task.labels.kind)
     points, calibration = decide_how(task, parts.val.targets, raw)

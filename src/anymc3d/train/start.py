@@ -19,6 +19,7 @@ from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_networ
 from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import task_to_dict
 from anymc3d.train.losses import loss_name
+from anymc3d.train.trunk_tokens import COPIES
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,16 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     if plain["segmentation"]["weight"] is None:
         plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
     if plain["method"]["blocks"] is None:
-        del plain["method"]["blocks"]  # as runs before there was a choice have it
+        del plain["method"]["blocks"], plain["train"]["copies"]  # as runs before there was a choice have it
+    del plain["train"]["token_cache_gb"]  # changes no result
     return plain
+
+
+def _copies(task: TaskSettings) -> int | None:
+    """``train.copies`` with its null filled in, where there is a trunk."""
+    if task.train.copies is not None or task.method.blocks is None:
+        return task.train.copies
+    return 0 if task.segmentation.is_on else COPIES
 
 
 def with_recipe(task: TaskSettings) -> TaskSettings:
@@ -113,7 +122,8 @@ def with_recipe(task: TaskSettings) -> TaskSettings:
     train, masks = task.train, task.segmentation
     if not is_baseline(task.method):
         masks = replace(masks, weight=MASK_WEIGHT if masks.is_on and masks.weight is None else masks.weight)
-        return replace(task, train=replace(train, loss=loss_name(train)), segmentation=masks)
+        train = replace(train, loss=loss_name(train), copies=_copies(task))
+        return replace(task, train=train, segmentation=masks)
     recipe = zoo_entry(task.method.name).recipe
     masks = replace(masks, weight=recipe.mask_weight if masks.is_on and masks.weight is None else masks.weight)
     filled = replace(

@@ -102,6 +102,16 @@ def _check_on_backbone(task: TaskSettings) -> None:
                 key, "train.lora_weight_decay and train.head_weight_decay"
             )
             raise UsageError(f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {own}")
+    if task.train.copies is not None and task.method.blocks is None:
+        raise UsageError(
+            f"train.copies: goes with method.blocks, which leaves a trunk whose tokens can be kept, got "
+            f"{task.train.copies}; set method.blocks, or leave train.copies out"
+        )
+    if task.train.copies and task.segmentation.is_on:
+        raise UsageError(
+            f"train.copies: a decoder (segmentation: {task.segmentation.decoder}) needs the slices and not only their "
+            f"tokens, got {task.train.copies}; use train.copies: 0, or segmentation: none"
+        )
     if task.method.weights is not None:
         raise UsageError(
             f"method.weights: {task.method.name} trains on a backbone, got {task.method.weights!r}; set backbone"
@@ -120,6 +130,7 @@ def unused(task: TaskSettings) -> list[str]:
     found += ["fusion"] if task.fusion != TaskSettings.fusion else []
     plain, usual = task.train, TrainSettings()
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
+    of_backbone += ("copies", "token_cache_gb")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
     found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
     found += [

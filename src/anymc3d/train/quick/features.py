@@ -73,7 +73,7 @@ class FeatureCache:
         Raises:
             RunFolderError: the folder cannot be made.
         """
-        self.folder = home.home_folder() / "features" if folder is None else folder
+        self.folder = home.feature_folder() if folder is None else folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.chmod(0o700)

@@ -83,7 +83,7 @@ def fit_quick(
         )
     if task.segmentation.is_on:
         raise UsageError("--quick learns from class tokens, without masks; leave out --quick, or set segmentation=none")
-    task = replace(task, method=MethodSettings(name="frozen"))
+    task = replace(task, method=MethodSettings(name="frozen"), train=replace(task.train, copies=None))
     check_task(task)
     grid = candidates(task, settings)
     if os.environ.get("WORLD_SIZE", "1") != "1":
