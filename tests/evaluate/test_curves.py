@@ -5,8 +5,9 @@ import pytest
 import sklearn.metrics as sk
 from sklearn.calibration import calibration_curve
 
+from anymc3d.evaluate.command import places_of
 from anymc3d.evaluate.curves import precision_recall_curve, reliability_curve, roc_curve
-from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
 
 SAMPLING = Sampling(num_resamples=200)
@@ -79,7 +80,7 @@ def test_pictures_are_png_of_a_readable_size(tmp_path, kind, num_labels):
     make = {"roc": roc_curve, "pr": precision_recall_curve, "reliability": reliability_curve}[kind]
     curve = make(targets, probabilities, patients, SAMPLING)
     drawn = [
-        Drawn(f"label {i}", plugin, curve, "AUROC 0.75 (0.66 to 0.82)", 0.4)
+        Drawn(f"label {i}", plugin, curve, "AUROC 0.75 (0.66 to 0.82)", 10, 4)
         for i in range(num_labels)
         for plugin in ("one", "two")
     ]
@@ -90,3 +91,17 @@ def test_pictures_are_png_of_a_readable_size(tmp_path, kind, num_labels):
     assert int.from_bytes(content[16:20]) >= 800
     draw_curves(tmp_path / "other.png", drawn[:1], subtitle="test split")
     assert (tmp_path / "other.png").read_bytes() != content
+
+
+def test_an_operating_point_lies_on_its_curve():
+    """Its place, counted from decisions, is a point of the curve that was traced from scores."""
+    rng = np.random.default_rng(3)
+    targets, scores = (rng.random(60) < 0.4).astype(float), rng.normal(size=60)
+    decisions = {"youden": (scores >= 0.2).astype(float), "f1": "no case of it"}
+    own = LabelCases("x", np.arange(60), targets, scores, scores, decisions)
+    patients = [str(i) for i in range(60)]
+    for kind, trace in (("roc", roc_curve), ("pr", precision_recall_curve)):
+        curve, places = trace(targets, scores, patients, SAMPLING), places_of(kind, own)
+        assert list(places) == ["youden"]
+        assert np.abs(np.stack([curve.x, curve.y], 1) - places["youden"]).sum(axis=1).min() < 1e-12
+    assert places_of("reliability", own) == {}

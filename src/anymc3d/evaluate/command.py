@@ -132,7 +132,23 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
                     patients = list(study.patients[cases.rows])
                     legend = f"{_SHORT[metric]} {figure(index[(metric, cases.label, plugin.plugin)], digits=2)}"
                     curve = _curve(kind, cases, patients, sampling)
-                    yield Drawn(cases.label, plugin.plugin, curve, legend, float(cases.targets.mean()))
+                    numbers = cases.targets.size, int(cases.targets.sum())
+                    yield Drawn(cases.label, plugin.plugin, curve, legend, *numbers, places_of(kind, cases))
+
+
+def places_of(kind: str, cases: LabelCases) -> dict[str, tuple[float, float]]:
+    """Where the operating points lie on a curve: operating point -> (x, y); the targets hold both outcomes."""
+    found = {}
+    for name, decided in cases.decisions.items():
+        if kind == "reliability" or isinstance(decided, str):
+            continue
+        hits, alarms = (float(decided[cases.targets == outcome].sum()) for outcome in (1, 0))
+        sensitivity = hits / float((cases.targets == 1).sum())
+        if kind == "roc":
+            found[name] = alarms / float((cases.targets == 0).sum()), sensitivity
+        elif hits + alarms:
+            found[name] = sensitivity, hits / (hits + alarms)
+    return found
 
 
 def _heatmap_rows(study: Study, path: Path, sampling: Sampling) -> Iterator[Row]:

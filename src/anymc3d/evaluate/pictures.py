@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _DPI = 150
 _COLUMNS = 3
 _TITLE_LETTERS = 34
@@ -35,7 +36,15 @@ class Drawn:
     plugin: str
     curve: Curve
     legend: str
-    prevalence: float
+    n: int
+    n_positive: int
+    points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Operating point -> where it lies on the curve; the reliability curve has none."""
+
+    @property
+    def prevalence(self) -> float:
+        """Share of positives."""
+        return self.n_positive / self.n
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,9 @@ class _Kind:
 _KINDS: Mapping[str, _Kind] = {
     "roc": _Kind("ROC", "1 - specificity", "sensitivity", "lower right"),
     "pr": _Kind("Precision-recall", "recall (sensitivity)", "precision (PPV)", "best"),
-    "reliability": _Kind("Reliability", "mean predicted probability", "share of positives", "upper left"),
+    "reliability": _Kind(
+        "Reliability", "mean predicted probability (dot area: number of cases)", "share of positives", "upper left"
+    ),
 }
 
 
@@ -84,8 +95,8 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index % len(STYLES)]
         name = f"{drawn.plugin}\n{drawn.legend}" if len(plugins) > 1 else drawn.legend
         _draw_one(axis, drawn.curve, colour, style, name)
-    label = curves[0].label
-    axis.set_title(label if len(label) <= _TITLE_LETTERS else label[: _TITLE_LETTERS - 1] + "…", fontsize=font + 1)
+        _draw_points(axis, drawn, colour)
+    axis.set_title(_title(curves), fontsize=font + 1)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.set_xlabel(kind.x, fontsize=font)
     axis.set_ylabel(kind.y, fontsize=font)
@@ -93,6 +104,21 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
     axis.grid(color="#E5E5E5", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.legend(loc=kind.legend_place, fontsize=font - 1, framealpha=0.9)
+
+
+def _title(curves: Sequence[Drawn]) -> str:
+    """The label and how many cases it has; the number of each plugin where they differ."""
+    label = curves[0].label
+    name = label if len(label) <= _TITLE_LETTERS else label[: _TITLE_LETTERS - 1] + "…"
+    numbers = dict.fromkeys(f"n = {drawn.n}, {drawn.n_positive} positive" for drawn in curves)
+    return f"{name}\n{' / '.join(numbers)}"
+
+
+def _draw_points(axis: Axes, drawn: Drawn, colour: str) -> None:
+    """The operating points, each with its own sign and name."""
+    for marker, (name, (x, y)) in zip(MARKERS, drawn.points.items(), strict=False):
+        style = {"markerfacecolor": "white", "markeredgewidth": 1.8, "markersize": 8, "zorder": 4, "clip_on": False}
+        axis.plot(x, y, marker, color=colour, label=f"at {name}", **style)
 
 
 def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> None:

@@ -58,9 +58,12 @@ def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     if defined:
         right.plot(*zip(*defined, strict=True), marker=".", color="#009E73")
     best = rows[-1]["best_epoch"]
-    right.axvline(best, color="0.5", linestyle=":", label=f"chosen: epoch {best}")
-    right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(None, 1.0))
-    right.legend(frameon=False, loc="lower right")
+    right.axvline(best, color="0.5", linestyle=":", zorder=0)
+    right.set_title(f"chosen: epoch {best}", fontsize=10)
+    # From chance, or below it where an epoch was there: a step of 0.015 must not look like a cliff.
+    lowest = min([value for _, value in defined] + [0.5])
+    right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(max(0.0, lowest - 0.02), 1.005))
+    right.grid(color="#E5E5E5", linewidth=0.7)
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
     with atomic.replacing(folder.curves) as temporary:
