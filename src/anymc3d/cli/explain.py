@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.inputs import add_case_options, add_input, cases_of
+from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dicom-threshold", type=float, metavar="HEAT", help="of the segmentation: heat from 0 to 1 (0.5)"
     )
     add_case_options(parser)
+    add_strict(parser)
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add_pseudonymize(parser, "name the folders by keyed pseudonyms in place of the case ids")
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         pictures=not args.no_pictures,
         faithfulness=args.faithfulness,
         dicom=dicom,
+        strict=args.strict,
     )
     result = explain_cohort(predictor, cases, args.out, settings, quiet=args.quiet)
     if args.json:

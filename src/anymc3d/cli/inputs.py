@@ -29,6 +29,11 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strict``."""
+    parser.add_argument("--strict", action="store_true", help="an answer with a warning is an error (exit code 3)")
+
+
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Add what else may be said of the scans: series, gaps, region, split."""
     parser.add_argument(

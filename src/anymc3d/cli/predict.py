@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.inputs import add_case_options, add_input, cases_of
+from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.errors import UsageError
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call (default: 64)"
     )
     add_case_options(parser)
+    add_strict(parser)
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
     parser.add_argument(
@@ -65,7 +66,13 @@ def run(args: argparse.Namespace) -> int:
     if args.segmentation:
         check_decodes(predictor)
     result = predict_cohort(
-        predictor, cases, args.out, precision=args.precision, pseudonyms=pseudonyms, quiet=args.quiet
+        predictor,
+        cases,
+        args.out,
+        precision=args.precision,
+        pseudonyms=pseudonyms,
+        strict=args.strict,
+        quiet=args.quiet,
     )
     exit_code = result.exit_code
     if args.segmentation:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.in_memory import content_hash_of
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.manifest import Case
 from anymc3d.data.mask_slices import Labels, annotated_labels, check_annotated, cut_mask, get_or_make, mask_key
@@ -35,12 +36,14 @@ Segmenters = Mapping[RoiSettings, Segmenter]
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """What is remembered of a scan besides its slices: intensities in raw units, spacing in mm (RAS), warnings."""
+    """What is remembered of a scan besides its slices: intensities in raw units, spacing in mm (RAS), warnings, and the
+    modality that its header says, if it says one."""
 
     intensities: IntensityProfile
     spacing: tuple[float, float, float]
     shape: tuple[int, int, int]
     warnings: tuple[str, ...]
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class PreparedCase:
 def scan_facts(volume: Volume) -> ScanFacts:
     """Measure one scan."""
     x, y, z = volume.shape
-    return ScanFacts(profile(volume), tuple(float(s) for s in volume.spacing), (x, y, z), volume.warnings)
+    spacing = tuple(float(s) for s in volume.spacing)
+    return ScanFacts(profile(volume), spacing, (x, y, z), volume.warnings, volume.modality)
 
 
 class CaseScans:
@@ -81,6 +85,7 @@ class CaseScans:
         cache: where prepared slices are kept, or None.
         hashes: column -> content hash where already known; saves reading the file.
         segmenters: for views whose region a program or network draws.
+        volumes: column -> scan that is in memory; the case's reference for it is not looked at.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class CaseScans:
         cache: Cache | None = None,
         hashes: Mapping[str, str] | None = None,
         segmenters: Segmenters | None = None,
+        volumes: Mapping[str, Volume] | None = None,
     ) -> None:
         self.case = case
         self._known, self._segmenters = dict(hashes or {}), segmenters or {}
@@ -96,6 +102,8 @@ class CaseScans:
             column: _Scan(column, reference, case.spacing, case.series(column), cache, self._known.get(column))
             for column, reference in case.images.items()
         }
+        for column, volume in (volumes or {}).items():
+            self._scans[column].hold(volume)
 
     def prepare(self, views: Mapping[str, ViewSettings]) -> PreparedCase:
         """Prepare all views.
@@ -198,7 +206,7 @@ class CaseScans:
         """The same case had its scans looked like ``volumes`` (image column -> scan); nothing of it is cached."""
         other = CaseScans(self.case, hashes=self.hashes(), segmenters=self._segmenters)
         for column, volume in volumes.items():
-            other._scans[column]._volume = volume
+            other._scans[column].hold(volume)
         return other
 
     def header(self, column: str) -> ScanHeader:
@@ -207,8 +215,7 @@ class CaseScans:
         Raises:
             ScanError: the scan cannot be read.
         """
-        scan = self._scans[column]
-        return read_header(scan.reference, spacing=scan.spacing, series=scan.series)
+        return self._scans[column].header()
 
     def hashes(self, views: Iterable[ViewSettings] = ()) -> dict[str, str]:
         """Image column -> SHA-256 of the scan's content; also of the mask columns that the regions of views need.
@@ -250,14 +257,26 @@ class _Scan:
         known_hash: str | None,
     ) -> None:
         self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
-        self._hash, self._volume = known_hash, None
+        self._hash, self._volume, self._is_held = known_hash, None, False
+
+    def hold(self, volume: Volume) -> None:
+        """Take a volume that is in memory for the scan; nothing is read then."""
+        self._volume, self._is_held = volume, True
 
     @property
     def hash(self) -> str:
         if self._hash is None:
             with _named(self.column):
-                self._hash = content_hash(self.reference, series=self.series)
+                held = self._volume if self._is_held else None
+                self._hash = content_hash(self.reference, series=self.series) if held is None else content_hash_of(held)
         return self._hash
+
+    def header(self) -> ScanHeader:
+        """As it is stored; of a volume in memory as it is there."""
+        if self._is_held:
+            held = self.volume()
+            return ScanHeader(held.shape, held.affine, held.voxels.dtype.name, held.warnings)
+        return read_header(self.reference, spacing=self.spacing, series=self.series)
 
     def volume(self) -> Volume:
         if self._volume is None:
@@ -291,6 +310,7 @@ class _Scan:
                 tuple(stored["spacing"]),
                 tuple(stored["shape"]),
                 tuple(stored["warnings"]),
+                stored["modality"],
             )
         except FileNotFoundError:
             pass

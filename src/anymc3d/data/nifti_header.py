@@ -212,6 +212,17 @@ def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -
     return affine, warnings
 
 
+def geometry_of(fields: Any, shape: tuple[int, int, int], reference: str | Path) -> tuple[Affine, tuple[str, ...]]:
+    """RAS affine and warnings of a header's fields, as :func:`parse_header` finds them.
+
+    Raises:
+        ScanError: the header has no usable geometry.
+    """
+    with np.errstate(all="ignore"):
+        affine, warnings = _geometry(fields, shape, reference)
+    return affine, tuple(warnings)
+
+
 def _unit_scale(code: int, warnings: list[str]) -> float:
     if code in _UNIT_NAMES:
         warnings.append(f"the header's unit is {_UNIT_NAMES[code]}: converted to millimetres")

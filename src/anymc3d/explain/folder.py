@@ -35,6 +35,7 @@ from anymc3d.page.document import RESEARCH_ONLY
 from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet, write_png
 from anymc3d.plugins.card import PluginCard
+from anymc3d.predict.cohort import STRICT
 from anymc3d.predict.predictor import Predictor, fault_of
 from anymc3d.version import __version__
 
@@ -54,10 +55,12 @@ class ExplainSettings:
     """Also deletion, insertion and shuffled weights: some twenty predictions for every map."""
     dicom: DicomSettings | None = None
     """Also DICOM objects that lie over the source series."""
+    strict: bool = False
+    """A case with a warning is an error and has no heatmaps."""
 
     def identity(self) -> dict[str, Any]:
-        """What a folder is told apart by; without DICOM the same as before there was any."""
-        return {name: value for name, value in asdict(self).items() if name != "dicom" or value is not None}
+        """What a folder is told apart by; without DICOM and strictness the same as before there was any."""
+        return {name: value for name, value in asdict(self).items() if name not in ("dicom", "strict") or value}
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,12 @@ class ExplainResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 3 some cases failed, 4 all failed."""
-        failed = sum(record["status"] == "error" for record in self.records)
-        if failed == 0:
+        """0 all well, 3 some cases failed (or were refused because of warnings), 4 all failed."""
+        failed = [record for record in self.records if record["status"] == "error"]
+        if not failed:
             return 0
-        return 4 if failed == len(self.records) else 3
+        refused = any(record["message"].startswith(STRICT) for record in failed)
+        return 4 if len(failed) == len(self.records) and not refused else 3
 
 
 def explain_cohort(
@@ -190,6 +194,8 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         found = explain_case(
             predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
         )
+        if settings.strict and found.prediction.status == "warn":
+            raise ScanError(f"{STRICT}: {found.prediction.message}")
         scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
         heatmaps = [
             _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
@@ -207,6 +213,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "case": case.id,
         "status": prediction.status,
         "message": prediction.message,
+        "unlike_training": list(prediction.unlike_training),
         "plugin": prediction.plugin,
         "probabilities": dict(prediction.probabilities),
         "calibrated": prediction.calibrated,

@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
 
+STRICT = "refused because of warnings (--strict)"
+"""What the message of a refused answer begins with."""
+
 Row = dict[str, str]
 
 
@@ -47,15 +50,25 @@ class CohortResult:
     rows: list[Row]
     computed: int
     reused: int
+    refused: int = 0
+    """Rows that have an answer, and an error of its warnings in its place."""
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 3 some cases failed, 4 all failed."""
+        """0 all well, 3 some cases failed (or had their answers refused), 4 all failed."""
         failed = {row["case"] for row in self.rows if row["status"] == "error"}
         cases = {row["case"] for row in self.rows}
         if not failed:
             return 0
-        return 4 if failed == cases else 3
+        return 4 if failed == cases and not self.refused else 3
+
+
+def refused_row(row: Row) -> Row:
+    """With ``--strict``: a row with warnings as the row of a failed case, which has no answer."""
+    if row["status"] != "warn":
+        return row
+    named = {name: row[name] for name in ("case", "plugin") if name in row}
+    return {**named, "status": "error", "message": f"{STRICT}: {row['message']}"}
 
 
 def predict_cohort(
@@ -65,9 +78,13 @@ def predict_cohort(
     *,
     precision: str = "fp32",
     pseudonyms: Pseudonyms | None = None,
+    strict: bool = False,
     quiet: bool = False,
 ) -> CohortResult:
     """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
+
+    ``strict``: the table has an error in place of every answer that has a warning. The journal keeps the answers: the
+    same run without it writes them.
 
     Raises:
         RunFolderError: ``out`` belongs to other plugins or settings, or another process works in it.
@@ -99,8 +116,10 @@ def predict_cohort(
                     spent.append(entry)
         if computed or not (out / COST).exists():
             _write_cost(out / COST, predictor.device, spent, meter.note)
+        refused = sum(row["status"] == "warn" for row in rows) if strict else 0
+        rows = [refused_row(row) for row in rows] if strict else rows
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
-    return CohortResult(rows, computed, len(cases) - computed)
+    return CohortResult(rows, computed, len(cases) - computed, refused)
 
 
 def _write_cost(path: Path, device: torch.device, spent: Sequence[Mapping[str, float | None]], note: str) -> None:

@@ -10,17 +10,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from anymc3d.cost.device import choose_device, choose_dtype, ran_out_of_memory
 from anymc3d.data.case import Case, default_id
 from anymc3d.data.dataset import CaseScans, PreparedCase
-from anymc3d.data.intensity import mismatch
+from anymc3d.data.in_memory import is_path
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
+from anymc3d.data.volume import Millimetres, Volume
 from anymc3d.errors import AnyMC3DError, PluginError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.task_calibration import answer
@@ -29,6 +31,8 @@ from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
+from anymc3d.predict.given import IN_MEMORY, Scan, volumes_and_references
+from anymc3d.predict.likeness import unlike_training
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.settings.config import ViewSettings
 from anymc3d.types import Status
@@ -62,6 +66,8 @@ class Prediction:
     """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline
     has none."""
     view_weights: Mapping[str, float] = field(default_factory=dict)
+    unlike_training: tuple[str, ...] = ()
+    """Of the warnings those that say that the scan is unlike the training scans: the answer is not to be used."""
 
     def row(self) -> dict[str, str]:
         """The cells of ``predictions.csv``; an error row has empty label cells."""
@@ -154,24 +160,35 @@ class Predictor:
 
     def predict(
         self,
-        scan: str | Path | None = None,
+        scan: Scan | None = None,
         *,
-        views: Mapping[str, str | Path] | None = None,
+        views: Mapping[str, Scan] | None = None,
         case: str | None = None,
-        spacing: tuple[float, float, float] | None = None,
+        spacing: Millimetres | None = None,
+        affine: ArrayLike | None = None,
         series: str | None = None,
         mask: str | Path | None = None,
         center: tuple[float, float, float] | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict one study: one scan, or ``views`` = view -> scan. One plugin gives one prediction, several a list.
 
-        ``mask`` and ``center`` (RAS, mm) are for plugins whose views show an organ or a point, as in the manifest.
+        A scan is a path, or in memory: a NumPy array or torch tensor with its ``spacing`` (mm along its axes, which are
+        then right, anterior, superior) or its ``affine`` (4, 4, to RAS mm), an image of nibabel or SimpleITK, or a
+        ``Volume``. ``mask`` and ``center`` (RAS, mm) are for plugins whose views show an organ or a point, as in the
+        manifest.
 
         Raises:
+            UsageError: what was given is no scan, or an array without spacing and affine.
             ScanError: the scan cannot be read or used (:meth:`predict_case` gives a prediction with status error).
         """
-        study = study_case(scan, views, case=case, spacing=spacing, series=series, mask=mask, center=center)
-        scans = self.scans(study)
+        if mask is not None and not is_path(mask):
+            raise UsageError(f"mask: expected the path of a file, got {type(mask).__name__}; save it beside the scan")
+        volumes, references = volumes_and_references(scan, views, spacing, affine)
+        at_hand = references.pop("", None)
+        study = study_case(
+            at_hand, references or None, case=case, spacing=spacing, series=series, mask=mask, center=center
+        )
+        scans = self.scans(study, volumes)
         predictions = [self.predict_scans(resident, study, scans) for resident in self.residents]
         return predictions[0] if len(predictions) == 1 else predictions
 
@@ -180,9 +197,13 @@ class Predictor:
         scans = self.scans(case)
         return [self._guarded(resident, case, scans) for resident in self.residents]
 
-    def scans(self, case: Case) -> CaseScans:
-        """The scans of a case, each read at most once, as the plugins take them."""
-        return CaseScans(self._fitted(case), segmenters=self._segmenters)
+    def scans(self, case: Case, volumes: Mapping[str, Volume] | None = None) -> CaseScans:
+        """The scans of a case, each read at most once, as the plugins take them; ``volumes``: those in memory, by
+        image column."""
+        fitted = self._fitted(case)
+        if volumes and set(fitted.images) != set(case.images):
+            volumes = dict.fromkeys(fitted.images, volumes["image"])
+        return CaseScans(fitted, segmenters=self._segmenters, volumes=volumes)
 
     def _fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""
@@ -247,7 +268,8 @@ class Predictor:
             raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case.id!r}")
         found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
         names = card.labels.output_names
-        warnings = [*prepared.warnings, *_missing_views(prepared), *_misfits(resident.plugin, prepared)]
+        unlike = unlike_training(card, prepared.scans)
+        warnings = [*prepared.warnings, *_missing_views(prepared), *unlike]
         return Prediction(
             case=case.id,
             plugin=card.name,
@@ -264,6 +286,7 @@ class Predictor:
                 if batch[name].counts[0] and name in runs[0][1].slice_weights
             },
             view_weights=_view_weights(card, runs),
+            unlike_training=unlike,
         )
 
     def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:
@@ -312,7 +335,7 @@ def study_case(
     if (scan is None) == (not views):
         raise UsageError("expected one scan, or views of one study, and not both")
     images = {"image": str(scan)} if scan is not None else {f"image.{name}": str(path) for name, path in views.items()}
-    name = case or default_id(next(iter(images.values())))
+    name = case or default_id(next((path for path in images.values() if path != IN_MEMORY), IN_MEMORY))
     return Case(
         id=name,
         patient=name,
@@ -393,13 +416,3 @@ def _missing_views(prepared: PreparedCase) -> list[str]:
     missing = [name for name, view in prepared.views.items() if view is None]
     there = [name for name, view in prepared.views.items() if view is not None]
     return [f"view {name} is missing: predicted from {', '.join(there)} alone" for name in missing]
-
-
-def _misfits(plugin: Plugin, prepared: PreparedCase) -> list[str]:
-    """Warnings where a scan's intensities are unlike those of the training scans (RELIABILITY B10)."""
-    found: list[str | None] = []
-    for column, facts in prepared.scans.items():
-        summary: Any = plugin.card.intensities.get(column)
-        if summary is not None:
-            found.append(mismatch(facts.intensities, summary, plugin.card.modality))
-    return [text for text in found if text is not None]

@@ -49,6 +49,8 @@ class StudyFacts:
     plugin_hash: str = ""
     pictures: tuple[tuple[str, bytes], ...] = ()
     """(what it shows, PNG) where the scan itself is not at hand."""
+    unlike_training: tuple[str, ...] = ()
+    """Why the answer is not to be used: in what the scan is unlike the training scans."""
     others: tuple[Heat, ...] = ()
     """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
 
@@ -109,6 +111,7 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
         case=case.id,
         status=prediction.status,
         message=prediction.message,
+        unlike_training=prediction.unlike_training,
         plugin=prediction.plugin,
         probabilities=prediction.probabilities,
         decisions=prediction.decisions,
@@ -155,6 +158,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         case=record["case"],
         status=record["status"],
         message=record["message"],
+        unlike_training=tuple(str(text) for text in record.get("unlike_training") or ()),
         plugin=record["plugin"],
         probabilities=record["probabilities"],
         decisions=record["decisions"],

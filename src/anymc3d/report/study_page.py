@@ -33,6 +33,7 @@ NOT_CALIBRATED = (
     "The probabilities are not calibrated: 0.9 does not mean that nine of ten such cases are positive. Read them "
     "against the operating point alone."
 )
+NOT_TO_BE_USED = "Do not use: unlike the training scans"
 _MAX_PICTURES = 12
 _WIDTH, _HEIGHT, _TOP = 320, 110, 18
 
@@ -70,6 +71,9 @@ def study_page(facts: StudyFacts) -> str:
 
 
 def _verdict(facts: StudyFacts) -> str:
+    if facts.unlike_training:
+        # Before anything of the answer: "no label is positive" would read as a finding.
+        return f'<p class="verdict warning">{escape(NOT_TO_BE_USED)} ({escape("; ".join(facts.unlike_training))})</p>'
     decided = [f"{name} ({facts.probabilities[name]:.2f})" for name in facts.labels if facts.decisions[name]]
     if facts.card is not None and facts.card.labels.one_of_classes:
         text = f"Decided: {', '.join(decided)}"

@@ -17,9 +17,9 @@ from anymc3d.data.dicom.rules import Rule, parse_rule
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.nifti_header import VOXEL_CEILING
 from anymc3d.data.scan_file import scan_error
-from anymc3d.types import Modality
 
 _SHOWN_SERIES = 20
+_SCANS = ("CT", "MR", "PT")
 _KNOWN_MODALITIES = ("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SC")
 
 
@@ -51,7 +51,8 @@ class ChosenSeries:
     frames: tuple[ChosenFrame, ...]
     copies: tuple[tuple[DicomFile, DicomFile], ...]
     """(kept, left out) where two files have one SOP instance UID; their pixels must be equal."""
-    modality: Modality
+    modality: str
+    """``CT``, ``MR``, ``PT`` or ``other``, as the headers say."""
     warnings: tuple[str, ...]
 
     @property
@@ -131,7 +132,7 @@ def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inve
         warnings.append(f"{len(copies)} files are copies of others (same SOPInstanceUID): left out")
     warnings += _rescale_warnings(frames, files[0].modality, folder)
     warnings += _mixture_warnings(files)
-    modality: Modality = "CT" if files[0].modality == "CT" else "MR" if files[0].modality == "MR" else "other"
+    modality = files[0].modality if files[0].modality in _SCANS else "other"
     return ChosenSeries(frames, copies, modality, tuple(warnings))
 
 
