@@ -17,7 +17,7 @@ def no_backbone(monkeypatch):
 
     for name in ("train.start.find_backbone", "predict.predictor.find_backbone"):
         monkeypatch.setattr(f"anymc3d.{name}", loaded)
-    monkeypatch.setattr("anymc3d.predict.predictor.find_by_fingerprint", loaded)
+    monkeypatch.setattr("anymc3d.predict.resident.find_by_fingerprint", loaded)
 
 
 def write(path, rows):

@@ -13,7 +13,8 @@ from anymc3d.version import __version__
 
 if TYPE_CHECKING:
     from anymc3d.plugins import Plugin, load_plugin
-    from anymc3d.predict.predictor import Prediction, Predictor, load
+    from anymc3d.predict.prediction import Prediction
+    from anymc3d.predict.predictor import Predictor, load
     from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 

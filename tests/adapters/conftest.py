@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anymc3d.adapters import Adapted, AdaptOptions, adapt, write_adapted
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.settings.config import ViewSettings
 

@@ -203,7 +203,7 @@ def test_facts_of_scans_count_as_used_when_they_are_read(tmp_path):
     from scan_makers import anatomy, nifti_bytes
 
     from anymc3d.data.case import Case
-    from anymc3d.data.dataset import CaseScans
+    from anymc3d.data.case_scans import CaseScans
 
     (tmp_path / "a.nii").write_bytes(nifti_bytes(anatomy()))
     case = Case("a", "a", {"image": str(tmp_path / "a.nii")}, {}, {}, None, None, None, None, 2)

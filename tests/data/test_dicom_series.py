@@ -12,7 +12,7 @@ import pytest
 from pydicom.sequence import Sequence as Items
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.dicom.rules import parse_rule
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.readers import content_hash, read_header, read_volume

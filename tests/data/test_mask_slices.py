@@ -4,10 +4,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymc3d.data import dataset
+from anymc3d.data import case_scans
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans, prepare_all
+from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.dataset import prepare_all
 from anymc3d.errors import ManifestError, ScanError
 from anymc3d.settings.config import ViewSettings
 
@@ -47,8 +48,8 @@ def test_a_kept_mask_is_not_read_again_and_a_damaged_one_is_made_again(tmp_path,
     first = CaseScans(case, cache).masks(VIEWS)["image"]
     assert first.dtype == np.int16 and first.max() == 300
     made = []
-    real = dataset.cut_mask
-    monkeypatch.setattr(dataset, "cut_mask", lambda *given: made.append(1) or real(*given))
+    real = case_scans.cut_mask
+    monkeypatch.setattr(case_scans, "cut_mask", lambda *given: made.append(1) or real(*given))
     assert np.array_equal(CaseScans(case, cache).masks(VIEWS)["image"], first) and not made
     (entry,) = (tmp_path / "cache").glob("*.mask.safetensors")
     entry.write_bytes(entry.read_bytes()[:-1] + b"\x01")

@@ -16,7 +16,8 @@ from scan_makers import gz, nifti_bytes, write
 
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans, CaseSet, prepare_all
+from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.dataset import CaseSet, prepare_all
 from anymc3d.data.mask_grid import grid_difference, read_on_grid
 from anymc3d.data.regions import ROI_SOURCES, box_about, check_roi, cut_shares, region_of_labels
 from anymc3d.data.restore import prepare_mask, to_scan_grid

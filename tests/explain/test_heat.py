@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from anymc3d.cli.inputs import read_inputs
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.errors import UsageError
 from anymc3d.explain.heat import FUSED, explain_case, mean_maps, unit
 from anymc3d.explain.methods import METHODS
 from anymc3d.explain.patch_maps import MapRequest
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
-from anymc3d.predict.predictor import load, study_case
+from anymc3d.predict.predictor import load
+from anymc3d.predict.study import study_case
 
 ATTENTION = tuple(name for name, method in METHODS.items() if method.attention)
 

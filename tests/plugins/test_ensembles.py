@@ -101,9 +101,9 @@ def test_the_file_has_every_members_tensors_and_card_bit_for_bit(members, ensemb
 
 def test_each_scan_is_read_and_prepared_once_on_one_backbone(journey, ensemble, monkeypatch):
     reads, prepared, made = [], [], []
-    read, prepare = anymc3d.data.dataset.read_volume, anymc3d.data.dataset.prepare_view
-    monkeypatch.setattr("anymc3d.data.dataset.read_volume", lambda *a, **k: reads.append(a) or read(*a, **k))
-    monkeypatch.setattr("anymc3d.data.dataset.prepare_view", lambda *a: prepared.append(a) or prepare(*a))
+    read, prepare = anymc3d.data.scan.read_volume, anymc3d.data.scan.prepare_view
+    monkeypatch.setattr("anymc3d.data.scan.read_volume", lambda *a, **k: reads.append(a) or read(*a, **k))
+    monkeypatch.setattr("anymc3d.data.scan.prepare_view", lambda *a: prepared.append(a) or prepare(*a))
     build = VisionTransformer.__init__
     monkeypatch.setattr(VisionTransformer, "__init__", lambda self, config: made.append(self) or build(self, config))
     load(ensemble, device="cpu").predict(journey.scans[0])

@@ -135,8 +135,8 @@ def test_D7_rows_come_in_the_order_of_the_inputs(journey, predictor, tmp_path):
 
 def test_several_plugins_share_one_backbone_and_one_read(journey, second, monkeypatch, tmp_path):
     reads = []
-    original = anymc3d.data.dataset.read_volume
-    monkeypatch.setattr("anymc3d.data.dataset.read_volume", lambda *a, **k: reads.append(a[0]) or original(*a, **k))
+    original = anymc3d.data.scan.read_volume
+    monkeypatch.setattr("anymc3d.data.scan.read_volume", lambda *a, **k: reads.append(a[0]) or original(*a, **k))
     made = []
     build = VisionTransformer.__init__
     monkeypatch.setattr(VisionTransformer, "__init__", lambda self, config: made.append(self) or build(self, config))

@@ -18,7 +18,8 @@ import pytest
 from anymc3d.cli.main import main
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.page.style import STYLE
-from anymc3d.predict.predictor import load, study_case
+from anymc3d.predict.predictor import load
+from anymc3d.predict.study import study_case
 from anymc3d.recipes.chest import CT_RATE_LABELS
 from anymc3d.report.study import _on_other_scans, from_plugin
 from anymc3d.report.study_page import study_page

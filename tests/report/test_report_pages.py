@@ -21,7 +21,8 @@ from anymc3d.cli.main import main
 from anymc3d.files.tables import read_table
 from anymc3d.page.document import Markup, document, table
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.predict.predictor import load, study_case
+from anymc3d.predict.predictor import load
+from anymc3d.predict.study import study_case
 from anymc3d.report.study import from_plugin, threshold_of
 from anymc3d.report.study_page import study_page
 from anymc3d.report.volumes import encode, scan_sheet

@@ -60,7 +60,7 @@ class Played(EnergyMeter):
 
 
 def test_energy_is_added_up_over_epochs_and_over_predicted_cases(journey, tmp_path, monkeypatch):
-    monkeypatch.setattr("anymc3d.train.fit.meter_of", lambda _: Played())
+    monkeypatch.setattr("anymc3d.train.parts.meter_of", lambda _: Played())
     monkeypatch.setattr("anymc3d.predict.cohort.meter_of", lambda _: Played())
     fit(read_task(journey.task, ["train.epochs=2"]), tmp_path / "run", device="cpu", quiet=True)
     found = json.loads((tmp_path / "run" / "cost.json").read_text())

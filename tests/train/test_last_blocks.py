@@ -84,7 +84,7 @@ def test_a_peft_folder_names_the_layers_and_comes_back_bit_for_bit(trained, tmp_
     ],
 )
 def test_blocks_that_a_backbone_lacks_are_said_before_a_scan_is_read(journey, tmp_path, monkeypatch, words, message):
-    monkeypatch.setattr("anymc3d.train.fit.prepare_all", lambda *_, **__: pytest.fail("scans were read"))
+    monkeypatch.setattr("anymc3d.train.scans.prepare_all", lambda *_, **__: pytest.fail("scans were read"))
     with pytest.raises(BackboneError, match=message):
         fit(read_task(journey.task, words), tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run" / "task.yaml").exists()

@@ -77,7 +77,7 @@ def read_inputs(
     """
     from anymc3d.data.dicom.rules import with_gaps
     from anymc3d.data.manifest import read_manifest
-    from anymc3d.predict.predictor import study_case
+    from anymc3d.predict.study import study_case
 
     manifests = [text for text in inputs if text.lower().endswith(_TABLES)]
     if manifests and len(inputs) > 1:

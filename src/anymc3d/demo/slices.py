@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.demo.dataset import LABEL
@@ -16,7 +16,8 @@ from anymc3d.pictures.planes import CONVENTION, PLANES
 from anymc3d.pictures.scan import write_png
 from anymc3d.pictures.sheet import sheet
 from anymc3d.pictures.tiles import Tile, draw_plane, scale_for
-from anymc3d.predict.predictor import Prediction, Predictor
+from anymc3d.predict.prediction import Prediction
+from anymc3d.predict.predictor import Predictor
 
 CASES_PER_KIND = 2
 LONGEST_PIXELS = 150

@@ -36,7 +36,8 @@ from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet, write_png
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.cohort import STRICT
-from anymc3d.predict.predictor import Predictor, fault_of
+from anymc3d.predict.faults import fault_of
+from anymc3d.predict.predictor import Predictor
 from anymc3d.version import __version__
 
 RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"

@@ -24,7 +24,9 @@ from anymc3d.explain.methods import DEFAULTS, METHODS, check_backbone, check_met
 from anymc3d.explain.patch_maps import MapKey, MapRequest, patch_maps
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.plugins.card import PluginCard
-from anymc3d.predict.predictor import Prediction, Predictor, Resident
+from anymc3d.predict.prediction import Prediction
+from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.resident import Resident
 
 FUSED = "fused"
 """The view name of the map over all views."""

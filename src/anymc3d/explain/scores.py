@@ -23,7 +23,8 @@ from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.evaluate.localisation import Localisation, area_under, localise, rank_correlation
 from anymc3d.explain.heat import FUSED, Explanation, Heat, explain_case
-from anymc3d.predict.predictor import Predictor, Resident
+from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.resident import Resident
 
 BLUR_MM = 10.0
 STEPS = 10

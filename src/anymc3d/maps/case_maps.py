@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.restore import to_scan_grid
 from anymc3d.data.volume import Affine
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.classifier import Encoding
 from anymc3d.models.decoders.run import classify_and_decode
-from anymc3d.predict.predictor import Predictor, Resident
+from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.resident import Resident
 
 Shape = tuple[int, int, int]
 
@@ -141,7 +142,7 @@ def _probabilities(
                     found[name].append(classifier.decoder[name].probabilities(output, size).float().cpu().numpy())
         return {name: np.mean(members, axis=0) for name, members in found.items()}
 
-    maps = predictor.within_memory(resident, case, run)
+    maps = resident.within_memory(case.id, run)
     if not all(np.isfinite(values).all() for values in maps.values()):
         # No comparison holds with NaN, so such voxels would quietly be background.
         raise PluginError(f"the decoder of {resident.plugin.card.name!r} gave values that are not finite")

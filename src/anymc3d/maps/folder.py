@@ -32,7 +32,8 @@ from anymc3d.files.folders import locked
 from anymc3d.files.tables import write_table
 from anymc3d.maps.case_maps import Drawn, segment_case, structures
 from anymc3d.predict.cohort import read_journal
-from anymc3d.predict.predictor import CASE_FAULTS, Predictor, fault_of
+from anymc3d.predict.faults import CASE_FAULTS, fault_of
+from anymc3d.predict.predictor import Predictor
 
 FOLDER, TABLE, JOURNAL = "segmentations", "segmentations.csv", "journal.jsonl"
 COLUMNS = ("case", "image", "label", "status", "message", "volume_ml", "true_volume_ml", "dice")

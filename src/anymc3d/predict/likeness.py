@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anymc3d.data.dataset import ScanFacts
 from anymc3d.data.intensity import mismatch
+from anymc3d.data.scan import ScanFacts
 from anymc3d.plugins.card import PluginCard
 
 COMPARED = ("CT", "MR", "PT")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.errors import AnyMC3DError, ScanError, UsageError
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats

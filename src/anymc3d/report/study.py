@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseScans
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import slice_plane
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume, to_ras

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anymc3d.data.dataset import Segmenters
+from anymc3d.data.case_scans import Segmenters
 from anymc3d.data.regions import ROI_SOURCES, check_roi
 from anymc3d.data.segmentation import KeptSegmenter, Segmenter
 from anymc3d.errors import ScanError, UsageError

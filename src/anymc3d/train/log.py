@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.train.checkpoint import TrainingState

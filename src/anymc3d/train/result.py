@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash

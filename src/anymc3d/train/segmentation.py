@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anymc3d.data.dataset import CaseSet, PreparedCase
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.dataset import CaseSet
 from anymc3d.data.mask_slices import annotated_labels
 from anymc3d.errors import ManifestError
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier

@@ -18,7 +18,8 @@ from typing import Any
 from anymc3d.errors import UsageError
 from anymc3d.files import atomic
 from anymc3d.predict.cohort import predict_cohort
-from anymc3d.predict.predictor import Predictor, study_case
+from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.study import study_case
 from anymc3d.vlm3d.labels import LABELS, check_labels
 from anymc3d.vlm3d.results import exam_key, results_document
 

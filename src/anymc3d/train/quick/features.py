@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.dataset import CaseSet, PreparedCase, Segmenters
+from anymc3d.data.case_scans import PreparedCase, Segmenters
+from anymc3d.data.dataset import CaseSet
 from anymc3d.errors import InterruptedRunError, RunFolderError
 from anymc3d.files import home
 from anymc3d.files.atomic import write_bytes

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import answer

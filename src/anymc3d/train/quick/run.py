@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from anymc3d.cost.device import choose_device
 from anymc3d.data.cache import Cache
-from anymc3d.data.dataset import PreparedCase, prepare_all
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.dataset import prepare_all
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, UsageError

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 import numpy as np
 import torch
 
-from anymc3d.data.dataset import PreparedCase
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.settings.config import ViewSettings
 from anymc3d.train.quick.features import CaseFeatures

@@ -1,0 +1,138 @@
+"""One scan of a case: decoded at most once, and only when the cache lacks something that is made of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.in_memory import content_hash_of
+from anymc3d.data.intensity import IntensityProfile, profile
+from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.data.regions import Beside, find_region, region_key
+from anymc3d.data.volume import ScanHeader, Volume, to_ras
+from anymc3d.errors import ExcludedError, ScanError
+from anymc3d.files import atomic
+from anymc3d.settings.config import ViewSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is remembered of a scan besides its slices: intensities in raw units, spacing in mm (RAS), warnings, and the
+    modality that its header says, if it says one."""
+
+    intensities: IntensityProfile
+    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    warnings: tuple[str, ...]
+    modality: str | None = None
+
+
+def scan_facts(volume: Volume) -> ScanFacts:
+    """Measure one scan."""
+    x, y, z = volume.shape
+    spacing = tuple(float(s) for s in volume.spacing)
+    return ScanFacts(profile(volume), spacing, (x, y, z), volume.warnings, volume.modality)
+
+
+class Scan:
+    """One scan, decoded at most once and only when the cache lacks something."""
+
+    def __init__(
+        self,
+        column: str,
+        reference: str,
+        spacing: tuple[float, float, float] | None,
+        series: str | None,
+        cache: Cache | None,
+        known_hash: str | None,
+    ) -> None:
+        self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
+        self._hash, self._volume, self._is_held = known_hash, None, False
+
+    def hold(self, volume: Volume) -> None:
+        """Take a volume that is in memory for the scan; nothing is read then."""
+        self._volume, self._is_held = volume, True
+
+    @property
+    def hash(self) -> str:
+        if self._hash is None:
+            with named(self.column):
+                held = self._volume if self._is_held else None
+                self._hash = content_hash(self.reference, series=self.series) if held is None else content_hash_of(held)
+        return self._hash
+
+    def header(self) -> ScanHeader:
+        """As it is stored; of a volume in memory as it is there."""
+        if self._is_held:
+            held = self.volume()
+            return ScanHeader(held.shape, held.affine, held.voxels.dtype.name, held.warnings)
+        return read_header(self.reference, spacing=self.spacing, series=self.series)
+
+    def volume(self) -> Volume:
+        if self._volume is None:
+            with named(self.column):
+                self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
+        return self._volume
+
+    def view(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
+        """``beside``: of a view with a region."""
+        if self.cache is None:
+            return self._prepare(view, beside)
+        return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
+
+    def _prepare(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
+        if view.roi is None or beside is None:
+            return prepare_view(self.volume(), view)
+        scan = to_ras(self.volume())
+        with named(f"region of {self.column}"):
+            region = find_region(scan, self.hash, view.roi, beside)
+        return replace(prepare_view(scan, view, region.box), notes=region.notes)
+
+    def facts(self) -> ScanFacts:
+        if self.cache is None:
+            return scan_facts(self.volume())
+        path = self.cache.folder / f"{self.key(None)}.facts.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            self.cache.used(path)
+            return ScanFacts(
+                IntensityProfile(**stored["intensities"]),
+                tuple(stored["spacing"]),
+                tuple(stored["shape"]),
+                tuple(stored["warnings"]),
+                stored["modality"],
+            )
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s: damaged cache entry (%s); measured again", path.name, error)
+        facts = scan_facts(self.volume())
+        atomic.write_json(path, asdict(facts))
+        return facts
+
+    def key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
+        """Of the cache entry of a view, or of the scan itself."""
+        region = None
+        if view is not None and view.roi is not None and beside is not None:
+            with named(f"region of {self.column}"):
+                region = region_key(view.roi, beside)
+        return cache_key(f"{self.hash}|{self.spacing}", view, CODE_VERSION, region=region)
+
+
+@contextmanager
+def named(column: str) -> Iterator[None]:
+    """Errors name the scan by its manifest column: together with the case id that is enough, and its path may tell who
+    the patient is."""
+    try:
+        yield
+    except ExcludedError as error:
+        raise ExcludedError(f"{column}: {error.what}") from error
+    except ScanError as error:
+        raise ScanError(f"{column}: {error.what}") from error

@@ -1,0 +1,45 @@
+"""The answer to one case: the record that is also a row of ``predictions.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anymc3d.evaluate import outputs
+from anymc3d.types import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One plugin's answer for one case; ``row()`` is its row in ``predictions.csv``."""
+
+    case: str
+    plugin: str
+    status: Status
+    message: str = ""
+    """Warnings, or why there is no answer."""
+    labels: tuple[str, ...] = ()
+    logits: Mapping[str, float] = field(default_factory=dict)
+    """Label -> raw logit (binary: the log-odds z1 - z0); of an ensemble the mean calibrated logit."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    calibrated: bool = False
+    """Whether the probabilities were fitted to outcomes; uncalibrated they are only a squashed logit."""
+    decisions: Mapping[str, int] = field(default_factory=dict)
+    slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline
+    has none."""
+    view_weights: Mapping[str, float] = field(default_factory=dict)
+    unlike_training: tuple[str, ...] = ()
+    """Of the warnings those that say that the scan is unlike the training scans: the answer is not to be used."""
+
+    def row(self) -> dict[str, str]:
+        """The cells of ``predictions.csv``; an error row has empty label cells."""
+        cells = {"case": self.case, "plugin": self.plugin, "status": self.status, "message": self.message}
+        if self.status == "error":
+            return cells
+        values = [
+            np.array([part[name] for name in self.labels]) for part in (self.logits, self.probabilities, self.decisions)
+        ]
+        return cells | outputs.prediction_cells(self.labels, *values)

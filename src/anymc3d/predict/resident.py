@@ -1,0 +1,140 @@
+"""Plugins in memory: the classifiers of each on one backbone per fingerprint, and how slices go through them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from anymc3d.cost.device import ran_out_of_memory
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.preprocess import CODE_VERSION, PreparedView
+from anymc3d.errors import PluginError, UsageError
+from anymc3d.models.build import Classifier
+from anymc3d.models.classifier import Encoding, PackedSlices
+from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
+from anymc3d.plugins import Plugin
+from anymc3d.plugins.card import PluginCard
+from anymc3d.settings.config import ViewSettings
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone.
+
+    ``encoding`` says how slices go through the backbone; a baseline has none.
+    """
+
+    plugin: Plugin
+    members: tuple[tuple[PluginCard, Classifier], ...]
+    backbone: LoadedBackbone | None
+    encoding: Encoding
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The backbone as classifiers are called with it."""
+        return None if self.backbone is None else self.backbone.module
+
+    def within_memory(self, case: str, run: Callable[[Encoding], Result]) -> Result:
+        """What ``run`` gives with the plugin's encoding. Where the slices of a call do not fit in memory, half as many
+        are tried: that changes memory and time, not the answer."""
+        encoding = self.encoding
+        while True:
+            try:
+                return run(encoding)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error) or encoding.chunk_size == 1 or self.network is None:
+                    raise
+            fewer = encoding.chunk_size // 2
+            text = "case %r: not enough memory for %d slices at once, tried again with %d (--chunk-size)"
+            logger.warning(text, case, encoding.chunk_size, fewer)
+            encoding = replace(encoding, chunk_size=fewer)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+
+
+def residents_of(
+    plugins: Sequence[Plugin], *, backbone: str | None, device: torch.device, encoding: Encoding
+) -> list[Resident]:
+    """Every plugin on its backbone, which those of one fingerprint share.
+
+    Raises:
+        UsageError, PluginError, BackboneError: one cannot be used, or its backbone is not at hand.
+    """
+    if not plugins:
+        raise UsageError("expected at least one plugin, got none")
+    _check_names(plugins)
+    _check_backbone(plugins, backbone)
+    loaded: dict[tuple[str, str], LoadedBackbone] = {}
+    return [_resident(plugin, loaded, backbone, device, encoding) for plugin in plugins]
+
+
+def _resident(
+    plugin: Plugin,
+    loaded: dict[tuple[str, str], LoadedBackbone],
+    given: str | None,
+    device: torch.device,
+    encoding: Encoding,
+) -> Resident:
+    """The plugin on its backbone, which ``loaded`` keeps for the next one."""
+    record, shared = plugin.card.backbone, None
+    if record is not None:
+        key = (record.fingerprint, record.positions)
+        if key not in loaded:
+            loaded[key] = _backbone_of(plugin, given)
+            loaded[key].module.to(device)
+        shared = loaded[key]
+        encoding = replace(encoding, mean=record.mean, std=record.std)
+    network = (None, None) if shared is None else (shared.module, shared.fingerprint)
+    members = tuple((member.card, member.build(*network).to(device)) for member in plugin.members)
+    return Resident(plugin, members, shared, encoding)
+
+
+def packed(views: Mapping[str, ViewSettings], prepared: PreparedCase, device: torch.device) -> dict[str, PackedSlices]:
+    """The prepared slices of one case as a classifier takes them; a view it lacks has no slices."""
+    return {name: _packed(prepared.views[name], view, device) for name, view in views.items()}
+
+
+def _packed(prepared: PreparedView | None, view: ViewSettings, device: torch.device) -> PackedSlices:
+    if prepared is None:
+        height, width, _ = view.size
+        return PackedSlices(torch.zeros(0, view.num_channels, height, width, device=device), (0,))
+    slices = torch.from_numpy(prepared.slices).to(device)
+    return PackedSlices(slices, (slices.shape[0],))
+
+
+def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:
+    record = plugin.card.backbone
+    if record is None:
+        raise PluginError(f"plugin {plugin.card.name!r} has no backbone")
+    if given is not None:
+        return find_backbone(given, position_rule=record.positions)
+    return find_by_fingerprint(record.fingerprint, hint_name=record.name, position_rule=record.positions)
+
+
+def _check_backbone(plugins: Sequence[Plugin], given: str | None) -> None:
+    """Refuse a backbone for plugins that have none."""
+    if given is not None and all(plugin.card.holds_network for plugin in plugins):
+        names = ", ".join(repr(plugin.card.name) for plugin in plugins)
+        raise UsageError(f"--backbone: {names} holds all its weights and takes no backbone; leave the option out")
+
+
+def _check_names(plugins: Sequence[Plugin]) -> None:
+    names = [plugin.card.name for plugin in plugins]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"expected plugins of different names, but {', '.join(map(repr, twice))} came twice")
+    for plugin in plugins:
+        if plugin.card.code_version != CODE_VERSION:
+            raise PluginError(
+                f"plugin {plugin.card.name!r} was trained with preprocessing version {plugin.card.code_version}, "
+                f"this program has version {CODE_VERSION}; use the program it was trained with, or train it again"
+            )

@@ -1,0 +1,25 @@
+"""Where a run takes place: its folder, its device, and the processes that share the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from anymc3d.train.processes import Processes
+from anymc3d.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every step of a run needs to know besides its task."""
+
+    folder: RunFolder
+    device: torch.device
+    processes: Processes
+    quiet: bool = False
+
+    @property
+    def hides_bars(self) -> bool | None:
+        """As ``disable`` of a progress bar: one process shows them, on a terminal, unless it was asked to be quiet."""
+        return True if self.quiet or not self.processes.is_first else None
