@@ -15,7 +15,7 @@ def no_backbone(monkeypatch):
     def loaded(*_args, **_kwargs):
         raise AssertionError("a backbone was loaded")
 
-    for name in ("train.start.find_backbone", "predict.predictor.find_backbone"):
+    for name in ("train.start.find_backbone", "predict.resident.find_backbone"):
         monkeypatch.setattr(f"anymc3d.{name}", loaded)
     monkeypatch.setattr("anymc3d.predict.resident.find_by_fingerprint", loaded)
 
