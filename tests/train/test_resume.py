@@ -32,7 +32,7 @@ MOMENTS = [
     ("torn", "*.facts.json", (1, 3)),
     ("torn", "????????????????*.safetensors", (2, 4)),
     ("renamed", "????????????????*.safetensors", (1, 2)),
-    ("call", "anymc3d.train.fit:_parts", 1),
+    ("call", "anymc3d.train.fit:make_parts", 1),
     ("call", "anymc3d.train.loop:_step", (2, 4)),
     ("torn", "previous.safetensors", (1, 2)),
     ("torn", "latest.safetensors", (2, 3)),
@@ -126,7 +126,7 @@ def test_C1_killed_from_outside_at_random_times_it_ends_bit_identical(journey, n
 
 STOPS = [
     ("call", "anymc3d.data.dataset:prepare_view", 3),
-    ("call", "anymc3d.train.fit:_parts", 1),
+    ("call", "anymc3d.train.fit:make_parts", 1),
     ("call", "anymc3d.train.loop:_step", 3),
     ("call", "anymc3d.train.loop:validate", 1),
     ("call", "anymc3d.train.result:decide_how", 1),
