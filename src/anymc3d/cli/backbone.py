@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands of ``anymc3d backbone`` to its parser."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="all known backbones, and which are stored here")
-    get = actions.add_parser("get", help="fetch weights into the store (the only command that downloads)")
+    get = actions.add_parser("get", help="download weights into the store")
     get.add_argument("name", metavar="NAME", help="of a backbone in `anymc3d backbone list`")
     get.add_argument("--sha256", metavar="HEX", help="refuse a downloaded file that has another hash")
     get.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="key=value",
-        help="for slurm or ray, by its own names: timeout_min=120, slurm_partition=gpu; may be given often",
+        help="for slurm or ray, by its own names: timeout_min=120, slurm_partition=gpu; can be repeated",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--layout", default="main", metavar="NAME", help="of a table or figure (default: main)")

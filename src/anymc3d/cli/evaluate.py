@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="as 'anymc3d predict' writes it")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with the labels; no scan is opened")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
-    parser.add_argument("--groups", metavar="COL[,COL…]", help="also figures per value of these manifest columns")
+    parser.add_argument("--groups", metavar="COL[,COL…]", help="also results per value of these manifest columns")
     parser.add_argument(
         "--operating-points",
         metavar="P[,P…]",
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="task.yaml",
-        help="what the label cells mean, where they are not 0 and 1; may be given often",
+        help="what the label cells mean, where they are not 0 and 1; can be repeated",
     )
     parser.add_argument(
         "--heatmaps",
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     add_pseudonymize(parser, "the predictions were made with this option and key")
-    parser.add_argument("--overwrite", action="store_true", help="replace the figures of other inputs in OUT")
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of other inputs in OUT")
+    parser.add_argument("--json", action="store_true", help="print all results as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
@@ -109,10 +109,10 @@ def _report(study: Study, args: argparse.Namespace) -> None:
         print(main_table(study, brief=True))
         if study.severity_groups:
             print(f"\n{severity_table(study)}\n{SEVERITY_NOTE}")
-        figures = [row for row in study.rows if row["value"] is not None]
-        bounded = sum(row["ci_low"] is not None for row in figures)
+        results = [row for row in study.rows if row["value"] is not None]
+        bounded = sum(row["ci_low"] is not None for row in results)
         print(
-            f"{args.out / METRICS}: {len(figures)} figures, {bounded} with intervals; pictures and table.md beside it"
+            f"{args.out / METRICS}: {len(results)} results, {bounded} with intervals; pictures and table.md beside it"
         )
         print(NOTICE)
 

@@ -26,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         metavar="M",
-        help="attention, rollout, grad-rollout, grad-rollout-last or all; may be given often "
+        help="attention, rollout, grad-rollout, grad-rollout-last or all; can be repeated "
         f"({DEFAULT_METHOD}; of a DaViT backbone grad-cam, its only one)",
     )
     parser.add_argument("--label", action="append", metavar="LABEL", help="only these of the plugin's labels")
-    parser.add_argument("--discard", type=float, default=0.0, metavar="SHARE", help="of the smallest weights (0)")
+    parser.add_argument(
+        "--discard", type=float, default=0.0, metavar="SHARE", help="share of the smallest weights that are set to zero"
+    )
     parser.add_argument(
         "--faithfulness",
         action="store_true",
@@ -46,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(linked, the default); patient: with name, id and dates of the series too, so that an archive files them",
     )
     parser.add_argument(
-        "--dicom-threshold", type=float, metavar="HEAT", help="of the segmentation: heat from 0 to 1 (0.5)"
+        "--dicom-threshold",
+        type=float,
+        metavar="HEAT",
+        help="of the segmentation: heatmap value from 0 to 1 (default: 0.5)",
     )
     add_case_options(parser)
     add_strict(parser)

@@ -14,85 +14,89 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
 
+from anymc3d.cli.examples import EXAMPLES
+from anymc3d.cli.parser import Parser, add_common, examples_text
 from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
 from anymc3d.version import __version__
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("anymc3d.cli.demo", "the whole main job on data it makes itself"),
-    "doctor": ("anymc3d.cli.doctor", "check the installation, or find every fault of a data set before training"),
-    "plan": ("anymc3d.cli.plan", "measure a data set and write a task file with a reason for each choice"),
-    "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
-    "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
-    "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
-    "explain": ("anymc3d.cli.explain", "heatmaps of where a classifier looked, on the scan's own grid"),
-    "report": ("anymc3d.cli.report", "one self-contained HTML file of a study, a training run or an evaluation"),
-    "calibrate": (
-        "anymc3d.cli.calibrate",
-        "fit operating points and probabilities on labelled cases, not weights",
-    ),
-    "ensemble": ("anymc3d.cli.ensemble", "one artefact out of several plugins of one task"),
-    "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
-    "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
-    "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
-    "data": ("anymc3d.cli.data", "manifests from public layouts, splits and folds, and the cache of prepared scans"),
-    "pandx": ("anymc3d.cli.pandx", "PanDx for pancreatic cancer: nnU-Net draws, this makes scores of it"),
-    "vlm3d": ("anymc3d.cli.vlm3d", "the VLM3D challenge: train an ensemble, results.json, its metrics, its container"),
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "start": {
+        "demo": ("anymc3d.cli.demo", "the whole main job on data it makes itself"),
+        "doctor": ("anymc3d.cli.doctor", "check the installation, or find every fault of a data set before training"),
+        "data": ("anymc3d.cli.data", "manifests from folders and public layouts, splits and folds, the cache"),
+        "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
+    },
+    "the main job": {
+        "plan": ("anymc3d.cli.plan", "measure a data set and write a task file with a reason for each choice"),
+        "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
+        "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),
+        "evaluate": ("anymc3d.cli.evaluate", "metrics with confidence intervals from tables alone"),
+    },
+    "look": {
+        "explain": ("anymc3d.cli.explain", "heatmaps of where a classifier looked, on the scan's own grid"),
+        "report": ("anymc3d.cli.report", "one HTML file of a study, a training run or an evaluation"),
+    },
+    "plugins (trained model files)": {
+        "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
+        "calibrate": ("anymc3d.cli.calibrate", "fit operating points and probabilities on labelled cases"),
+        "ensemble": ("anymc3d.cli.ensemble", "one file out of several plugins of one task"),
+    },
+    "compare, and challenges": {
+        "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
+        "vlm3d": ("anymc3d.cli.vlm3d", "the VLM3D challenge: train, results.json, metrics, container"),
+        "pandx": ("anymc3d.cli.pandx", "PanDx for pancreatic cancer, around nnU-Net"),
+    },
+    "this program": {
+        "completion": ("anymc3d.cli.completion", "the script that completes words in your shell"),
+    },
 }
+COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+"""Command -> the module that parses and runs it, and what it does in one line."""
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 75
 
 
-class Parser(argparse.ArgumentParser):
-    """Usage errors as one line with a suggestion, exit code 2."""
+def overview() -> str:
+    """``anymc3d --help``; imports no command."""
+    lines = [
+        "usage: anymc3d COMMAND …",
+        "",
+        "From a folder of 3D scans and a CSV of labels to a classifier you can trust. Research use only.",
+    ]
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<12}{summary}" for name, (_, summary) in group.items())]
+    lines += ["", "anymc3d help COMMAND   what a command takes, with examples", "anymc3d version", ""]
+    return "\n".join([*lines, examples_text(EXAMPLES[""])])
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
 
-
-def overview() -> Parser:
-    """The parser of ``anymc3d --help`` and ``--version``; imports no command."""
-    parser = Parser(
-        prog="anymc3d",
-        description="From a folder of 3D scans and a CSV of labels to a classifier you can trust. Research use only.",
-    )
-    parser.add_argument("--version", action="version", version=f"anymc3d {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (_, summary) in COMMANDS.items():
-        subparsers.add_parser(name, help=summary)
+def parser_of(command: str) -> Parser:
+    """A command's parser, with its examples and the options that all commands have."""
+    module, summary = COMMANDS[command]
+    parser = Parser(prog=f"anymc3d {command}", description=summary[0].upper() + summary[1:] + ".")
+    importlib.import_module(module).add_arguments(parser)
+    add_common(parser)
+    parser.epilog = examples_text(EXAMPLES[command])
+    for name, action in parser.actions().items():
+        action.epilog = examples_text(EXAMPLES[f"{command} {name}"])
     return parser
 
 
 def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words after ``command``; options and positional words may come in any order."""
-    module, summary = COMMANDS[command]
-    parser = Parser(prog=f"anymc3d {command}", description=summary[0].upper() + summary[1:] + ".")
-    importlib.import_module(module).add_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
-    has_actions = any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
-    return parser.parse_args(words) if has_actions else parser.parse_intermixed_args(words)
+    """Parse the words after ``command``."""
+    return parser_of(command).read(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one clear line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not words or words[0].startswith("-"):
-            overview().parse_args(words)
-            overview().print_help()
-            return 2
-        command = words[0]
-        if command not in COMMANDS:
-            raise UsageError(f"anymc3d: unknown command {command!r}{did_you_mean(command, COMMANDS)}")
-        parsed = parse(command, words[1:])
-        logging.basicConfig(
-            level=logging.WARNING if getattr(parsed, "quiet", False) else logging.INFO,
-            format="%(message)s",
-            stream=sys.stderr,
-        )
-        with stoppable():
+        command, words = _command_of(words)
+        if command is None:
+            return int(words[0])
+        parsed = parse(command, words)
+        with logged(parsed), stoppable():
             return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,6 +115,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERNAL_ERROR
+
+
+def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
+    """The command and its words; None and the exit code where help or the version was all that was asked for."""
+    if not words:
+        print(overview())
+        return None, ["2"]
+    if words[0] in ("--version", "version"):
+        print(f"anymc3d {__version__}")
+        return None, ["0"]
+    if words[0] in ("-h", "--help") or words == ["help"]:
+        print(overview())
+        return None, ["0"]
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    if words[0] not in COMMANDS:
+        near = did_you_mean(words[0], [*COMMANDS, "help", "version"])
+        raise UsageError(f"anymc3d: unknown command {words[0]!r}{near}")
+    return words[0], words[1:]
+
+
+@contextmanager
+def logged(parsed: argparse.Namespace) -> Iterator[None]:
+    """This program's own log on stderr: warnings alone with ``--quiet``, every detail with ``--verbose``."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    own = logging.getLogger("anymc3d")
+    before = own.level
+    own.setLevel(logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        own.setLevel(before)
 
 
 @contextmanager

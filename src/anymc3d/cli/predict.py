@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="may be given often")
+    parser.add_argument(
+        "-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="a trained model file; can be repeated"
+    )
     add_input(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")

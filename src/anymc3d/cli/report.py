@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("-p", "--plugin", metavar="PLUGIN", help="one plugin or ensemble")
     study.add_argument("-i", "--input", nargs="+", action="extend", metavar="SCAN", help="as in 'anymc3d predict'")
     study.add_argument("--case", metavar="ID", help="which case of a manifest")
-    study.add_argument("--method", metavar="M", help=f"as in 'anymc3d explain', or all of a folder ({DEFAULT_METHOD})")
+    study.add_argument(
+        "--method", metavar="M", help=f"as in 'anymc3d explain', or all of a folder (default: {DEFAULT_METHOD})"
+    )
     study.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     study.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add_case_options(parser)
@@ -42,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures.add_argument("--predictions", type=Path, metavar="P.csv", help="of an evaluation, for its worst cases")
     figures.add_argument("--manifest", type=Path, metavar="M.csv", help="of an evaluation, for its worst cases")
     figures.add_argument("--task", type=Path, metavar="task.yaml", help="of an evaluation whose cells are not 0 and 1")
-    figures.add_argument("--groups", metavar="COL[,COL…]", help="of a run: also figures per value of these columns")
+    figures.add_argument("--groups", metavar="COL[,COL…]", help="of a run: also results per value of these columns")
     figures.add_argument(
-        "--worst", type=int, default=DEFAULT_WORST, metavar="N", help=f"most confident errors ({DEFAULT_WORST})"
+        "--worst", type=int, default=DEFAULT_WORST, metavar="N", help="how many of the most confident errors"
     )
     figures.add_argument(
         "--heat",

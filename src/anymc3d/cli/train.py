@@ -8,18 +8,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.parser import Parser
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.setting_hints import setting_hint
 
 if TYPE_CHECKING:
     from anymc3d.settings.config import TaskSettings
     from anymc3d.train.folds import FoldRuns
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add this command's arguments."""
+    parser.hint = setting_hint
     parser.add_argument("task", type=Path, metavar="task.yaml", help="the task file (see 'anymc3d plan')")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example train.epochs=3 backbone=FOLDER")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN", help="the run folder; made if need be")
+    parser.add_argument("--backbone", metavar="NAME", help="the same as backbone=NAME: a name, folder or file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--folds", type=int, metavar="N", help="train N folds; RUN/oof.csv has every case predicted once"
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.slices is not None and not args.quick:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
     slices = _slices(args.slices)
-    task = read_task(args.task, args.overrides)
+    task = read_task(args.task, [*args.overrides, *([] if args.backbone is None else [f"backbone={args.backbone}"])])
     try:
         if args.quick:
             report = _train_quick(task, slices, args)
@@ -111,7 +115,7 @@ def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
     print(f"plugin: {plugin_path}")
     for row in headline:
         print(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
-    print("The epoch and the operating point were chosen on these cases: take figures to report from a test split.")
+    print("The epoch and the operating point were chosen on these cases: take results to report from a test split.")
 
 
 def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespace) -> Callable[[], None]:

@@ -6,31 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from anymc3d.cli.main import Parser
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
     from anymc3d.train.members import MemberRuns
 
 RESEARCH = "Research use only. Not a medical device."
-
-
-class _AnyOrder(Parser):
-    """Options and positional words in any order, behind a sub-command too."""
-
-    _is_sorting = False
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As of the base; the two passes that sort the words come here again."""
-        if self._is_sorting:
-            return super().parse_known_args(args, namespace)
-        self._is_sorting = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._is_sorting = False
 
 
 class _Action(NamedTuple):
@@ -43,7 +26,7 @@ class _Action(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS), parser_class=_AnyOrder)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
     for name, action in ACTIONS.items():
         own = actions.add_parser(name, help=action.summary)
         action.add_arguments(own)
@@ -167,7 +150,7 @@ def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
             print(f"what was calibrated on what: {done.calibration}")
         for row in rows:
             print(f"members out of fold, mean AUROC of the labels: {_with_interval(row)}")
-        print("The epochs were chosen on these cases: take figures to report from a test split.")
+        print("The epochs were chosen on these cases: take results to report from a test split.")
         print(RESEARCH)
 
 
