@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"errors", "types", "version"},
+    {"errors", "printable", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
     {"cost", "evaluate", "pictures"},
@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
-NO_TORCH = {"errors", "types", "version", "files", "settings"}
+NO_TORCH = {"errors", "printable", "types", "version", "files", "settings"}
 APART = {
     "data": {"models", "evaluate", "train"},
     "models": {"data", "evaluate", "train"},

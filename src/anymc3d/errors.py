@@ -11,11 +11,25 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from anymc3d.printable import printable
+
+_LONGEST_WORD = 100
+"""Longer words are compared with no known one: a file may hold one of many millions of letters."""
+
+_MOST_KNOWN = 60
+"""Known words that a message lists."""
+
 
 class AnyMC3DError(Exception):
-    """Base of all errors a user can meet; wrong use unless a subclass says otherwise."""
+    """Base of all errors a user can meet; wrong use unless a subclass says otherwise.
+
+    A message names files, keys and texts that others wrote: whatever does not print is shown by its code.
+    """
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in arguments))
 
 
 class UsageError(AnyMC3DError):
@@ -26,9 +40,11 @@ class ProblemsError(AnyMC3DError):
     """Several problems found in one pass; they are all reported, never just the first."""
 
     def __init__(self, what: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(map(printable, problems))
         noun = "problem" if len(self.problems) == 1 else "problems"
-        super().__init__("\n".join([f"{what}: {len(self.problems)} {noun}", *(f"  - {p}" for p in self.problems)]))
+        lines = [f"{printable(what)}: {len(self.problems)} {noun}", *(f"  - {one}" for one in self.problems)]
+        # Past the base class: only here a line end is one of ours.
+        Exception.__init__(self, "\n".join(lines))
 
 
 class ManifestError(ProblemsError):
@@ -47,7 +63,7 @@ class ScanError(AnyMC3DError):
 
     def __init__(self, message: str, *, what: str | None = None) -> None:
         super().__init__(message)
-        self.what = message if what is None else what
+        self.what = printable(message if what is None else what)
 
 
 class ExcludedError(ScanError):
@@ -85,5 +101,6 @@ class InterruptedRunError(AnyMC3DError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the nearest known word, or ``" (known: a, b)"`` when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+    near = [] if len(word) > _LONGEST_WORD else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    more = f" and {len(known) - _MOST_KNOWN} more" if len(known) > _MOST_KNOWN else ""
+    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known[:_MOST_KNOWN])}{more})"

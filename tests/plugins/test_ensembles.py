@@ -176,7 +176,7 @@ class TestRefusals:
         other = replace(
             plugin.card,
             preprocessing={"image": view},
-            backbone=replace(plugin.card.backbone, fingerprint="sha256:other"),
+            backbone=replace(plugin.card.backbone, fingerprint="sha256:" + "0" * 64),
         )
         save_plugin(tmp_path / "other.safetensors", other, plugin.tensors)
         with pytest.raises(ProblemsError) as caught:

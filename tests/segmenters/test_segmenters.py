@@ -19,7 +19,7 @@ from anymc3d.data.segmentation import KeptSegmenter
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.models.meshnet import read_meshnet
-from anymc3d.segmenters.build import CONFORMED, build_segmenters
+from anymc3d.segmenters.build import CONFORMED, build_segmenters, check_programs
 from anymc3d.segmenters.network import NetworkSegmenter, network_grid, to_labels
 from anymc3d.segmenters.program import ProgramSegmenter
 from anymc3d.segmenters.store import PREFIX, keep_model, portable, with_stored_models
@@ -294,12 +294,13 @@ def stand_in(folder: Path, trouble: str = "") -> Path:
 
 
 def test_the_program_is_called_and_its_organs_come_back_as_labels(tmp_path: Path, scan: Volume) -> None:
-    roi = RoiSettings(source="totalsegmentator", organs=("liver", "spleen"), program=str(stand_in(tmp_path)), fast=True)
-    (segmenter,) = build_segmenters([ViewSettings(size=(14, 14, None), roi=roi)]).values()
+    roi = RoiSettings(source="totalsegmentator", organs=("liver", "spleen"), program="x", fast=True)
+    program = stand_in(tmp_path)
+    (segmenter,) = build_segmenters([ViewSettings(size=(14, 14, None), roi=roi)], given=[program]).values()
     expected = np.zeros(SHAPE, np.int32)
     expected[BLOB] = 5
     assert np.array_equal(segmenter.labels(scan, "hash"), expected)
-    slow = ProgramSegmenter(roi.program, roi.organs, False, 60)
+    slow = ProgramSegmenter(str(program), roi.organs, False, 60)
     assert segmenter.identity != slow.identity
 
 
@@ -324,8 +325,11 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     roi = RoiSettings(source="totalsegmentator", organs=("liver",), program="NoSuchProgram")
     view = ViewSettings(size=(14, 14, None), roi=roi)
     with pytest.raises(UsageError, match="no program 'NoSuchProgram' was found; give its path, or put its output"):
-        build_segmenters([view])
-    assert build_segmenters([view], program_needed=False) == {}
+        build_segmenters([view], given=["NoSuchProgram"])
+    assert build_segmenters([view]) == {}
+    with pytest.raises(UsageError, match=r"no file can have a program run; .* --segmenter TotalSegmentator"):
+        check_programs([view], ["net.onnx"])
+    check_programs([view], ["NoSuchProgram"])
 
 
 @pytest.mark.real_data

@@ -80,6 +80,8 @@ class RunOptions:
 
     device: str = "auto"
     quiet: bool = True
+    segmenters: tuple[str, ...] = ()
+    """Files of networks that draw regions, or the program that does, as the person at the keyboard named them."""
     threads: int | None = None
     """Of torch in a process of its own; None: torch's own choice."""
 
@@ -172,7 +174,8 @@ def _work(job: Job, options: RunOptions) -> None:
     plugins = []
     for index, trial in enumerate(job.trials):
         logger.info("%s%s", job.name, f", trial {index + 1} of {len(job.trials)}" if len(job.trials) > 1 else "")
-        plugins.append(fit(trial.task, job.trial_folder(index), device=options.device, quiet=options.quiet))
+        run = job.trial_folder(index)
+        plugins.append(fit(trial.task, run, device=options.device, segmenters=options.segmenters, quiet=options.quiet))
     chosen, scores = choose_trial([job.trial_folder(index) for index in range(len(job.trials))])
     failed = _predict(job, plugins[chosen], options)
     _evaluate(job, chosen)
@@ -204,7 +207,7 @@ def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
     loaded = load_plugin(plugin)
     # A network of the zoo holds all its weights and takes no backbone.
     backbone = None if loaded.card.backbone is None else job.trials[0].task.backbone.name
-    predictor = Predictor([loaded], backbone=backbone, device=options.device)
+    predictor = Predictor([loaded], backbone=backbone, device=options.device, segmenters=options.segmenters)
     result = predict_cohort(predictor, cases, job.folder / PREDICTIONS, quiet=options.quiet)
     return sum(row["status"] == "error" for row in result.rows)
 

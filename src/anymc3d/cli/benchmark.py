@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for slurm or ray, by its own names: timeout_min=120, slurm_partition=gpu; can be repeated",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--segmenter", action="append", default=[], metavar="FILE", help="as of 'anymc3d train'; for all jobs"
+    )
     parser.add_argument("--layout", default="main", metavar="NAME", help="of a table or figure (default: main)")
     parser.add_argument("--format", default="md", metavar="NAME", help="of a table: md, csv, html, latex (default: md)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -99,9 +102,11 @@ def _run_plan(args: argparse.Namespace) -> int:
     from anymc3d.benchmark.backends import BackendOptions
     from anymc3d.benchmark.jobs import RunOptions
     from anymc3d.benchmark.run import run_benchmark
+    from anymc3d.settings.task_file import programs_named
 
     where = BackendOptions(jobs=args.jobs, folder=args.out, parameters=_parameters(args.scheduler))
-    options = RunOptions(device=args.device, quiet=args.quiet)
+    drawn_by = (*args.segmenter, *programs_named(args.words[1:]))
+    options = RunOptions(device=args.device, quiet=args.quiet, segmenters=drawn_by)
     done = run_benchmark(plan, args.out, backend=args.backend, options=options, backend_options=where)
     _report(done, args)
     return done.exit_code

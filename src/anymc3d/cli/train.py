@@ -34,6 +34,13 @@ def add_arguments(parser: Parser) -> None:
         "--quick", action="store_true", help="first answer in minutes: frozen features, cross-validated, with a verdict"
     )
     parser.add_argument("--slices", metavar="N|all", help="with --quick: at most N slices per view (default: by work)")
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the network that draws a region, or the TotalSegmentator program: it runs only if you name it here",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -41,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
     from anymc3d.errors import UsageError
-    from anymc3d.settings.task_file import read_task
+    from anymc3d.settings.task_file import programs_named, read_task
     from anymc3d.train.processes import is_first, leave
 
     if args.folds is None and args.repeats != 1:
@@ -56,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
     slices = _slices(args.slices)
     task = read_task(args.task, [*args.overrides, *([] if args.backbone is None else [f"backbone={args.backbone}"])])
+    args.segmenter += programs_named(args.overrides)
     try:
         if args.quick:
             report = _train_quick(task, slices, args)
@@ -71,7 +79,15 @@ def run(args: argparse.Namespace) -> int:
 def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
     from anymc3d.train.folds import fit_folds
 
-    done = fit_folds(task, args.out, folds=args.folds, repeats=args.repeats, device=args.device, quiet=args.quiet)
+    done = fit_folds(
+        task,
+        args.out,
+        folds=args.folds,
+        repeats=args.repeats,
+        device=args.device,
+        segmenters=args.segmenter,
+        quiet=args.quiet,
+    )
     return lambda: _report_folds(done, args)
 
 
@@ -99,7 +115,9 @@ def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], No
     from anymc3d.train.fit import fit
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
-    plugin_path = fit(task, args.out, device=args.device, pseudonyms=pseudonyms, quiet=args.quiet)
+    plugin_path = fit(
+        task, args.out, device=args.device, pseudonyms=pseudonyms, segmenters=args.segmenter, quiet=args.quiet
+    )
     return lambda: _report_plugin(plugin_path, args)
 
 
@@ -127,6 +145,7 @@ def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespac
         args.out,
         settings=QuickSettings(slices=slices),
         device=args.device,
+        segmenters=args.segmenter,
         quiet=args.quiet,
         pseudonyms=chosen_pseudonyms(args, [args.out]),
     )

@@ -114,7 +114,8 @@ def _mask_key(roi: RoiSettings, beside: Beside) -> str:
 def _mask_of(roi: RoiSettings, beside: Beside) -> str:
     if beside.mask is None:
         what = f"the view's region comes from a segmentation (roi.source: {roi.source}), and this case has none"
-        raise ScanError(f"{what}; fill the manifest's 'mask' column, or give --mask FILE with a single scan")
+        drawn = ", or name the program that draws it: --segmenter TotalSegmentator" if roi.organs else ""
+        raise ScanError(f"{what}; fill the manifest's 'mask' column, or give --mask FILE with a single scan{drawn}")
     return beside.mask
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.metrics import check_pair
-from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.operating_points import MAX_LOGIT, OperatingPoint
 from anymc3d.evaluate.weighted import Floats
+from anymc3d.settings.limits import Between, Count, Length
 
 Kind = Literal["none", "platt", "temperature", "isotonic"]
 
@@ -26,6 +28,7 @@ SLOPE_CEILING = 1e3
 MIN_OUTCOMES = 10
 """Positives, and negatives, below which a slope is not fitted on a label's own cases."""
 _PROBABILITY_MARGIN = 1e-6
+Logit = Annotated[float, Between(-MAX_LOGIT, MAX_LOGIT)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +40,41 @@ class Calibration:
     """
 
     kind: Kind
-    slope: float = 1.0
-    threshold: float = 0.0
-    knots: tuple[tuple[float, float], ...] = ()
-    n: int = 0
-    n_positive: int = 0
-    note: str = ""
+    slope: Annotated[float, Between(SLOPE_FLOOR, SLOPE_CEILING)] = 1.0
+    threshold: Logit = 0.0
+    knots: Annotated[tuple[tuple[Logit, Logit], ...], Length(10_000)] = ()
+    n: Count = 0
+    n_positive: Count = 0
+    note: Annotated[str, Length(2000)] = ""
     """What was done instead of an ordinary fit, and why; "" when nothing was."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise UsageError(f"calibration: expected one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         numbers = np.array([self.slope, self.threshold, *(value for knot in self.knots for value in knot)])
-        if not np.isfinite(numbers).all() or self.slope < SLOPE_FLOOR:
-            msg = f"calibration: expected finite numbers and a slope of at least {SLOPE_FLOOR}, got slope {self.slope}"
-            raise UsageError(msg)
+        if not np.isfinite(numbers).all() or not SLOPE_FLOOR <= self.slope <= SLOPE_CEILING:
+            raise UsageError(
+                f"calibration: expected finite numbers and a slope of at least {SLOPE_FLOOR} and at most "
+                f"{SLOPE_CEILING:g}, got slope {self.slope}"
+            )
+        if self.threshold != 0 and self.kind != "platt":
+            raise UsageError(f"calibration: a threshold belongs to platt, got {self.threshold} with {self.kind}")
+        if self.slope != 1 and self.kind not in ("platt", "temperature"):
+            raise UsageError(
+                f"calibration: a slope belongs to platt and temperature, got {self.slope} with {self.kind}"
+            )
+        self._check_knots()
+
+    def _check_knots(self) -> None:
+        """A higher raw logit never gets a lower calibrated one."""
         if (self.kind == "isotonic") != bool(self.knots):
             raise UsageError(f"calibration: knots belong to isotonic, got {len(self.knots)} with kind {self.kind!r}")
+        for (x, y), (next_x, next_y) in pairwise(self.knots):
+            if not (x < next_x and y <= next_y):
+                raise UsageError(
+                    f"calibration: expected knots that rise in the raw logit and never fall in the calibrated one, "
+                    f"got ({x}, {y}) before ({next_x}, {next_y})"
+                )
 
     @property
     def intercept(self) -> float:

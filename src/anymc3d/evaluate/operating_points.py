@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,21 +19,29 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate import weighted
 from anymc3d.evaluate.metrics import check_pair
 from anymc3d.evaluate.weighted import Confusion, Floats
+from anymc3d.settings.limits import Between, Count, Label
 
 _TIE = 1e-12
+MAX_LOGIT = 1e12
+"""Far beyond what any network gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
     """A threshold and where it comes from; ``value`` is what the criterion reached on the source split."""
 
-    name: str
-    criterion: str
-    threshold: float
-    value: float
-    source_split: str
-    n: int
-    n_positive: int
+    name: Label
+    criterion: Label
+    threshold: Annotated[float, Between(-MAX_LOGIT, MAX_LOGIT)]
+    value: Annotated[float, Between(-MAX_LOGIT, MAX_LOGIT)]
+    source_split: Label
+    n: Count
+    n_positive: Count
+
+    def __post_init__(self) -> None:
+        criterion_name(self.criterion)
+        if not math.isfinite(self.threshold):
+            raise UsageError(f"operating point {self.name!r}: expected a finite threshold, got {self.threshold}")
 
     def decide(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Return True where the score is at or above the threshold."""
@@ -54,7 +62,7 @@ class OperatingPoint:
         if set(record) != expected:
             raise UsageError(f"operating point: expected the keys {sorted(expected)}, got {sorted(record)}")
         try:
-            point = cls(
+            return cls(
                 name=str(record["name"]),
                 criterion=criterion_name(str(record["criterion"])),
                 threshold=float(record["threshold"]),
@@ -65,9 +73,6 @@ class OperatingPoint:
             )
         except (TypeError, ValueError) as error:
             raise UsageError(f"operating point: a value is not of its kind ({error})") from error
-        if not math.isfinite(point.threshold):
-            raise UsageError(f"operating point {point.name!r}: expected a finite threshold, got {point.threshold}")
-        return point
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 
@@ -33,7 +33,8 @@ from anymc3d.evaluate.calibration import (
 )
 from anymc3d.evaluate.operating_points import OperatingPoint, choose
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.settings.config import ONE_OF_CLASSES, LabelSettings
+from anymc3d.settings.config import MAX_LABELS, ONE_OF_CLASSES, Column, LabelSettings
+from anymc3d.settings.limits import Count, Form, Label, Length
 from anymc3d.types import LabelKind
 
 Method = Literal["platt", "temperature", "isotonic"]
@@ -82,14 +83,14 @@ class TaskCalibration:
     """How the raw logits of one task become calibrated logits, and what that was fitted on."""
 
     method: Method
-    criterion: str
+    criterion: Label
     """What the operating points were chosen for; "" for a multi-class task, which has none."""
-    split: str
+    split: Label
     """Where it was fitted: ``val`` as a rule, ``all`` for a manifest without splits."""
-    cases: int
-    maps: Mapping[str, Calibration]
+    cases: Count
+    maps: Annotated[Mapping[Column, Calibration], Length(MAX_LABELS)]
     """Label -> its map, in the order of the labels; a multi-class task has one, under the name of its column."""
-    fitted_on: str = ""
+    fitted_on: Annotated[str, Form(r"([0-9a-f]{64})?", "64 hexadecimal digits")] = ""
     """Hash of the plugin whose raw logits were fitted; "" when it was fitted at the end of training."""
 
     def __post_init__(self) -> None:

@@ -211,7 +211,8 @@ def _with_region_program(
     there = shutil.which(SEGMENTATION_PROGRAM) is not None
     told = f"recipe {recipe.id} crops to {', '.join(recipe.roi.organs)}: not every case has a mask, and no program"
     told += f" {SEGMENTATION_PROGRAM} on the search path; install it, add masks, or set roi: null for scans cut already"
-    return with_program, [] if there else [told]
+    named = f"recipe {recipe.id}: a program runs only if you name it: anymc3d train --segmenter {SEGMENTATION_PROGRAM}"
+    return with_program, [named] if there else [told]
 
 
 def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured: Mapping[str, Measured]) -> list[str]:

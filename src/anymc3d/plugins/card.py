@@ -8,21 +8,48 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
-from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
+from anymc3d.plugins.card_schema import IntensitySummary, MetricRow, Note, SplitRecord
+from anymc3d.printable import shown
+from anymc3d.settings.config import (
+    Column,
+    Entry,
+    LabelSettings,
+    MethodSettings,
+    RoiSettings,
+    SegmentationSettings,
+    ViewSettings,
+    check_view_names,
+)
+from anymc3d.settings.limits import As, Between, Fact, Form, Label, Length
 from anymc3d.settings.plain import from_plain, to_plain
+from anymc3d.settings.task_file import is_path
 from anymc3d.types import Modality
 
 PLUGIN_FORMAT = 1
 KINDS = ("plugin", "ensemble", "baseline")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
+MAX_CARD_CHARACTERS = 16 * 2**20
+MAX_MEMBERS = 128
+_MAX_DEPTH = 24
+"""Levels of a header: a member's card in an ensemble's, and its deepest record."""
+_MAX_DIGITS = 18
+_PROGRAM = "TotalSegmentator"
+"""What a card may call the program that draws a region; nothing of that name is looked for."""
+_MODEL = re.compile(r"sha256:[0-9a-f]{64}")
+_FINGERPRINT = Form(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")
+_DIGEST = Form(r"[0-9a-f]{64}", "64 hexadecimal digits")
+_Mean = Annotated[float, Between(-10, 10)]
+_Std = Annotated[float, Between(1e-3, 10)]
 _FREE_OF_BACKBONE = ("name", "licence", "trunk")
 """What may differ between records of one backbone: the fingerprint decides, the name is for people, and members may
 adapt different numbers of blocks."""
@@ -32,60 +59,70 @@ adapt different numbers of blocks."""
 class BackboneRecord:
     """Which frozen network a plugin belongs to. ``fingerprint`` decides; the name is for people."""
 
-    name: str
-    fingerprint: str
-    positions: str
-    embed_dim: int
-    patch_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    licence: str
-    trunk: str | None = None
+    name: Label
+    fingerprint: Annotated[str, _FINGERPRINT]
+    positions: Literal["official", "hf"]
+    embed_dim: Annotated[int, Between(1, 16_384)]
+    patch_size: Annotated[int, Between(1, 256)]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
+    licence: Note
+    trunk: Annotated[str, _FINGERPRINT] | None = None
     """Fingerprint of the part before the last ``method.blocks`` blocks, which the plugin leaves as it is; None where it
     adapts the whole backbone, or nothing."""
+
+    def __post_init__(self) -> None:
+        if is_path(self.name) or "\\" in self.name or ":" in self.name:
+            raise UsageError(f"name: expected a name, got {shown(self.name)!r}, which looks like a path or an address")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginCard:
-    """The header of a plugin file."""
+    """The header of a plugin file: one line per key, with its bounds; the same on writing as on reading.
 
-    name: str
+    Nothing in it names a file, program or address of the machine it is read on. A new key has a default, so that
+    plugins written before stay readable; what it holds is a frozen dataclass, or plain data that follow one
+    (:mod:`anymc3d.plugins.card_schema`).
+    """
+
+    name: Label
     labels: LabelSettings
     modality: Modality
-    preprocessing: Mapping[str, ViewSettings]
+    preprocessing: Annotated[Mapping[str, ViewSettings], Length(16)]
     """View -> how its slices are made."""
     backbone: BackboneRecord | None
     """None of a baseline, and of an ensemble of baselines."""
     method: MethodSettings
-    fusion: str
-    code_version: int
+    fusion: Entry
+    code_version: Annotated[int, Between(0, 10**6)]
     """Of the preprocessing code; another version would prepare other slices."""
     segmentation: SegmentationSettings | None = None
     """How it learned from masks, with its structures' labels; None = it did not. ``keep``: the decoder is here."""
-    intensities: Mapping[str, Any] = field(default_factory=dict)
+    intensities: Annotated[Mapping[str, Any], As(Mapping[Column, IntensitySummary])] = field(default_factory=dict)
     """Image column -> summary of the training scans' intensity profiles, in raw units."""
-    operating_points: tuple[Mapping[str, Any], ...] = ()
+    operating_points: Annotated[tuple[Mapping[str, Any], ...], As(tuple[OperatingPoint, ...])] = ()
     """One per label: name, criterion, threshold on the raw logit, the split it was chosen on and its counts."""
     calibration: TaskCalibration | None = None
     """Of the raw logits; of an ensemble: of the mean of its members' calibrated logits, None = taken as it is."""
-    metrics: tuple[Mapping[str, Any], ...] = ()
+    metrics: Annotated[tuple[Mapping[str, Any], ...], As(tuple[MetricRow, ...])] = ()
     """Rows of ``metrics.csv`` on the validation split."""
-    split: Mapping[str, Any] = field(default_factory=dict)
+    split: Annotated[Mapping[str, Any], As(SplitRecord)] = field(default_factory=dict)
     """Numbers of cases and patients per split, and the salted hash of the training split."""
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe, and the software it ran on."""
-    tensors_sha256: str = ""
+    training: Annotated[Mapping[str, Any], As(Mapping[Entry, Fact])] = field(default_factory=dict)
+    """The recipe, and the software it ran on. For people: nothing is computed from it."""
+    tensors_sha256: Annotated[str, Form(r"([0-9a-f]{64})?", "64 hexadecimal digits")] = ""
     """Of the tensors as stored; written when the file is."""
-    licence: str = "unspecified"
-    intended_use: str = INTENDED_USE
-    kind: str = "plugin"
-    members: tuple[Member, ...] = ()
+    licence: Note = "unspecified"
+    intended_use: Note = INTENDED_USE
+    """The maker's words; what this program says of use stands beside them, see ``INTENDED_USE``."""
+    kind: Literal["plugin", "ensemble", "baseline"] = "plugin"
+    members: Annotated[tuple[Member, ...], Length(MAX_MEMBERS)] = ()
     """Of an ensemble, in the order of its tensors."""
     format_version: int = PLUGIN_FORMAT
 
     def __post_init__(self) -> None:
-        if not self.preprocessing:
-            raise UsageError("preprocessing: expected at least one view, got none")
+        check_view_names(self.preprocessing)
+        _check_references(self.preprocessing, self.method)
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")
         if self.kind != "ensemble" and (self.backbone is None) != (self.kind == "baseline"):
@@ -158,7 +195,33 @@ class Member:
     """One plugin of an ensemble: its whole card and the hash its file had."""
 
     card: PluginCard
-    hash: str
+    hash: Annotated[str, _DIGEST]
+
+
+def _check_references(views: Mapping[str, ViewSettings], method: MethodSettings) -> None:
+    """A card names nothing on the machine it is read on: no program, no path, no address.
+
+    Raises:
+        UsageError: it does.
+    """
+    for name, view in views.items():
+        if view.roi is not None:
+            _check_region(f"preprocessing.{name}.roi", view.roi)
+    if method.weights not in (None, "random"):
+        raise UsageError(f"method.weights: expected null or random in a plugin, got {shown(method.weights)!r}")
+
+
+def _check_region(place: str, roi: RoiSettings) -> None:
+    if roi.program not in (None, _PROGRAM):
+        raise UsageError(
+            f"{place}.program: expected null or {_PROGRAM} in a plugin, got {shown(roi.program)!r}; no file that is "
+            "only data may name a program (give it with --segmenter)"
+        )
+    if roi.model is not None and not _MODEL.fullmatch(roi.model):
+        raise UsageError(
+            f"{place}.model: expected sha256: and 64 digits in a plugin, got {shown(roi.model)!r}; no path and no "
+            "address (give the network's file with --segmenter)"
+        )
 
 
 def member_differences(card: PluginCard, other: PluginCard) -> list[str]:
@@ -182,27 +245,35 @@ def _common(card: PluginCard) -> dict[str, Any]:
 
 
 def card_to_json(card: PluginCard) -> str:
-    """The header text; keys keep their order, because the views have one. NaN and infinity are refused."""
-    return json.dumps(to_plain(card), allow_nan=False)
+    """The header text; keys keep their order, because the views have one.
+
+    Raises:
+        PluginError: the card holds what :func:`read_card` would refuse.
+    """
+    problems: list[str] = []
+    try:
+        plain = json.loads(json.dumps(to_plain(card), allow_nan=False))
+    except ValueError as error:
+        raise PluginError(f"plugin {shown(card.name)!r} cannot be written: its card holds no JSON ({error})") from None
+    checked = from_plain(PluginCard, plain, problems)
+    if problems:
+        raise PluginError(f"plugin {shown(card.name)!r} cannot be written: {'; '.join(problems[:6])}")
+    return json.dumps(to_plain(checked), allow_nan=False)
 
 
 def read_card(text: str, where: str) -> PluginCard:
-    """Parse a header; every key must be known and of the right type.
+    """Parse a header; every key must be known, of the right type and within its bounds.
 
     Raises:
         PluginError: the header is damaged, of a newer format, or of another kind.
     """
-    try:
-        raw = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise PluginError(f"{where}: expected JSON in the header, got something else ({error})") from None
-    if not isinstance(raw, dict):
-        raise PluginError(f"{where}: expected a JSON object in the header, got {type(raw).__name__}")
+    raw = _parse(text, where)
     version = raw.get("format_version")
     if version != PLUGIN_FORMAT:
-        raise PluginError(f"{where}: this version reads plugins of format {PLUGIN_FORMAT}, got {version!r}")
+        raise PluginError(f"{where}: this version reads plugins of format {PLUGIN_FORMAT}, got {shown(repr(version))}")
     if raw.get("kind") not in KINDS:
-        raise PluginError(f"{where}: expected kind {' or '.join(map(repr, KINDS))}, got {raw.get('kind')!r}")
+        kind = shown(repr(raw.get("kind")))
+        raise PluginError(f"{where}: expected kind {' or '.join(map(repr, KINDS))}, got {kind}")
     problems: list[str] = []
     card = from_plain(PluginCard, raw, problems)
     if problems:
@@ -210,8 +281,52 @@ def read_card(text: str, where: str) -> PluginCard:
     return card
 
 
+def _parse(text: str, where: str) -> dict[str, Any]:
+    if len(text) > MAX_CARD_CHARACTERS:
+        what = f"expected at most {MAX_CARD_CHARACTERS} characters in the header, got {len(text)}"
+        raise PluginError(f"{where}: {what}: not a plugin")
+    try:
+        raw = json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
+        )
+        _check_depth(raw)
+    except (ValueError, RecursionError) as error:
+        raise PluginError(f"{where}: expected JSON in the header, got something else ({error})") from None
+    if not isinstance(raw, dict):
+        raise PluginError(f"{where}: expected a JSON object in the header, got {type(raw).__name__}")
+    return raw
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text, 40)} is too large for a number")
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _check_depth(value: Any) -> None:
+    """Nesting is bounded before anything walks it."""
+    waiting = [(value, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        waiting += [(part, depth + 1) for part in inner if isinstance(part, dict | list)]

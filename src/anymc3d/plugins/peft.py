@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anymc3d.errors import PluginError
+from anymc3d.errors import PluginError, UsageError
 from anymc3d.files import atomic
+from anymc3d.files.inside import inside
 from anymc3d.plugins import Plugin, PluginCard, card_to_json, read_card, to_half
 from anymc3d.plugins.file import HEADER_KEY
 
@@ -48,12 +49,12 @@ def export_peft(plugin: Plugin, out: Path) -> list[Path]:
     for view in plugin.card.views:
         prefix = f"lora.{view}."
         mine = {name.removeprefix(prefix): tensor for name, tensor in lora.items() if name.startswith(prefix)}
-        folder = out / view
-        atomic.write_json(folder / CONFIG, _config(plugin.card, mine))
-        _save(folder / WEIGHTS, {_peft_name(name): tensor for name, tensor in mine.items()}, {"format": "pt"})
+        folder = inside(out, view)
+        atomic.write_json(inside(out, view, CONFIG), _config(plugin.card, mine))
+        _save(inside(out, view, WEIGHTS), {_peft_name(name): tensor for name, tensor in mine.items()}, {"format": "pt"})
         folders.append(folder)
     rest = {name: tensor for name, tensor in tensors.items() if name not in lora}
-    _save(out / REST, rest, {HEADER_KEY: card_to_json(plugin.card)})
+    _save(inside(out, REST), rest, {HEADER_KEY: card_to_json(plugin.card)})
     return folders
 
 
@@ -63,14 +64,14 @@ def import_peft(folder: Path) -> tuple[PluginCard, dict[str, Tensor]]:
     Raises:
         PluginError: a file is missing or damaged, or a tensor is none of LoRA's.
     """
-    header, tensors = _load(folder / REST)
+    header, tensors = _load(folder, REST)
     if HEADER_KEY not in header:
         raise PluginError(
             f"{folder / REST}: expected the header key {HEADER_KEY!r}; was this folder made by an export?"
         )
     card = read_card(header[HEADER_KEY], str(folder / REST))
     for view in card.views:
-        _, weights = _load(folder / view / WEIGHTS)
+        _, weights = _load(folder, view, WEIGHTS)
         tensors |= {f"lora.{view}.{_own_name(name)}": tensor for name, tensor in weights.items()}
     return card, tensors
 
@@ -115,7 +116,11 @@ def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> 
         save_file(dict(tensors), str(temporary), metadata=header)
 
 
-def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _load(folder: Path, *names: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        path = inside(folder, *names)
+    except UsageError as error:
+        raise PluginError(str(error)) from None
     if not path.is_file():
         raise PluginError(f"{path}: expected a file of a PEFT export, found nothing")
     try:

@@ -60,7 +60,7 @@ class Predictor:
         segmenters: Sequence[str | Path] = (),
     ) -> None:
         views = [view for plugin in plugins for view in plugin.card.preprocessing.values()]
-        self._segmenters = build_segmenters(views, given=segmenters, program_needed=False)
+        self._segmenters = build_segmenters(views, given=segmenters)
         self.device = choose_device(device)
         encoding = Encoding(chunk_size=chunk_size, dtype=choose_dtype(precision, self.device))
         self.residents = residents_of(plugins, backbone=backbone, device=self.device, encoding=encoding)

@@ -16,9 +16,10 @@ from anymc3d.data.segmentation import KeptSegmenter, Segmenter
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.files import home
 from anymc3d.models.meshnet import read_meshnet
+from anymc3d.printable import shown
 from anymc3d.segmenters.network import NetworkSegmenter, Run
 from anymc3d.segmenters.program import ProgramSegmenter, find_program
-from anymc3d.segmenters.store import PREFIX, keep_model, stored_model
+from anymc3d.segmenters.store import PREFIX, PROGRAM, keep_model, stored_model
 from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
 
 CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
@@ -26,22 +27,22 @@ CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_m
 without the brightest outliers."""
 
 
-def build_segmenters(
-    views: Iterable[ViewSettings], *, given: Sequence[str | Path] = (), program_needed: bool = True
-) -> Segmenters:
+def build_segmenters(views: Iterable[ViewSettings], *, given: Sequence[str | Path] = ()) -> Segmenters:
     """The segmenters that the regions of some views need, their results kept under the home folder.
+
+    A program is started only where the person at the keyboard named it (``given``): what a task file or a plugin says
+    of one is never looked for, and without it each case needs its mask (:func:`check_programs` says so of a task).
 
     Args:
         views: models are named by hash, see :func:`anymc3d.segmenters.store.with_stored_models`.
         given: files of models, which go into the store, or the TotalSegmentator program.
-        program_needed: a program that is not there is an error; otherwise each case then needs its mask.
 
     Raises:
         UsageError: a model or program is not there or cannot be used.
     """
     program = None
     for path in map(str, given):
-        if path.lower().endswith((".json", ".onnx")):
+        if _is_model(path):
             keep_model(Path(path).expanduser())
         else:
             program = path
@@ -49,15 +50,35 @@ def build_segmenters(
     for roi in {view.roi: None for view in views if view.roi is not None}:
         check_roi(roi)
         if ROI_SOURCES[roi.source].needs_segmenter:
-            segmenter = _build(roi, program, program_needed)
+            segmenter = _build(roi, program)
             if segmenter is not None:
                 found[roi] = KeptSegmenter(segmenter, home.home_folder() / "segmentations")
     return found
 
 
-def _build(roi: RoiSettings, program: str | None, program_needed: bool) -> Segmenter | None:
+def check_programs(views: Iterable[ViewSettings], given: Sequence[str | Path]) -> None:
+    """Refuse to train where views ask for a program that nobody named, before anything is read or written.
+
+    Raises:
+        UsageError: naming the program and what to do.
+    """
+    program = next((str(path) for path in given if not _is_model(path)), None)
+    asking = next((view.roi.program for view in views if view.roi is not None and view.roi.program), None)
+    if program is None and asking is not None:
+        raise UsageError(
+            f"roi.program: the task names a program ({shown(asking)!r}), and no file can have a program run; if you "
+            f"want it to, name it yourself: --segmenter {PROGRAM} (or its path; in Python: segmenters=[...]); or leave "
+            "program out and put its output into the manifest's mask column"
+        )
+
+
+def _is_model(path: str | Path) -> bool:
+    return str(path).lower().endswith((".json", ".onnx"))
+
+
+def _build(roi: RoiSettings, program: str | None) -> Segmenter | None:
     if roi.source == "totalsegmentator":
-        return _program(roi, program, program_needed)
+        return _program(roi, program)
     contents = stored_model(roi)
     digest = (roi.model or "").removeprefix(PREFIX)
     if roi.source == "meshnet":
@@ -65,15 +86,14 @@ def _build(roi: RoiSettings, program: str | None, program_needed: bool) -> Segme
     return NetworkSegmenter(_onnx(contents[0]), _required(roi.network), digest)
 
 
-def _program(roi: RoiSettings, program: str | None, needed: bool) -> Segmenter | None:
-    wanted = program or roi.program
-    if wanted is None:
+def _program(roi: RoiSettings, program: str | None) -> Segmenter | None:
+    if program is None:
         return None
-    path = find_program(wanted)
-    if path is None and (needed or program is not None):
-        what = f"roi.program: no program {wanted!r} was found"
+    path = find_program(program)
+    if path is None:
+        what = f"--segmenter: no program {program!r} was found"
         raise UsageError(f"{what}; give its path, or put its output into the manifest's mask column")
-    return None if path is None else ProgramSegmenter(path, roi.organs, roi.fast, roi.timeout_s)
+    return ProgramSegmenter(path, roi.organs, roi.fast, roi.timeout_s)
 
 
 def _required(settings: NetworkSettings | None) -> NetworkSettings:

@@ -16,6 +16,8 @@ from anymc3d.models.meshnet import MAX_BYTES, weights_beside
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 PREFIX = "sha256:"
+PROGRAM = "TotalSegmentator"
+"""What a plugin calls the program that drew its region; whoever uses the plugin says where theirs is."""
 _ENDINGS = {"meshnet": ".json", "onnx": ".onnx"}
 _MAX_ONNX_BYTES = 2 << 30
 
@@ -35,10 +37,10 @@ def with_stored_models(views: Mapping[str, ViewSettings]) -> dict[str, ViewSetti
 
 
 def portable(view: ViewSettings) -> ViewSettings:
-    """A view as a plugin records it: a program by its name, without the path it has on this machine."""
+    """A view as a plugin records it: that a program drew the region, without what it is called on this machine."""
     if view.roi is None or view.roi.program is None:
         return view
-    return replace(view, roi=replace(view.roi, program=Path(view.roi.program).name))
+    return replace(view, roi=replace(view.roi, program=PROGRAM))
 
 
 def keep_model(path: Path) -> str:

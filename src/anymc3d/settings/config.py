@@ -6,16 +6,58 @@ built. Values that name an entry of a table (fusion, augmentation, method) are c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from anymc3d.errors import UsageError
+from anymc3d.settings.limits import Between, Label, Length, Millimetre, Seed, Share
 from anymc3d.types import LabelKind, Modality
 
 FORMAT_VERSION = 1
 ONE_OF_CLASSES: tuple[LabelKind, ...] = ("multiclass", "ordinal")
 """The kinds of label of which a case has exactly one of several: probabilities add up to 1, the largest decides."""
+
+MAX_VIEWS = 16
+MAX_PIXELS = 2**27
+"""Of one view of one scan: 512 slices of 512 x 512."""
+MAX_LABELS = 1000
+MAX_STRUCTURES = 512
+
+VIEW_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
+Entry = Annotated[str, Length(100)]
+"""A name of one of this program's tables."""
+Column = Annotated[str, Length(200)]
+"""Of a manifest."""
+Reference = Annotated[str, Length(4096)]
+"""A name, or a path or file of the person who wrote it."""
+VoxelSide = Annotated[float, Between(0.01, 1000)]
+"""Millimetres."""
+Voxels = Annotated[int, Between(1, 2048)]
+"""Along one axis of a network's grid."""
+MaskLabel = Annotated[int, Between(0, 2**31 - 1)]
+Pixels = Annotated[int, Between(1, 4096)]
+Slices = Annotated[int, Between(1, 8192)]
+Percent = Annotated[float, Between(0, 100)]
+Rate = Annotated[float, Between(0, 1e30)]
+_RESERVED_VIEWS = frozenset({"fused"})
+"""Names that stand for something else beside the views: the heatmap over all of them."""
+
+
+def check_view_names(names: Iterable[str]) -> None:
+    """Check the names of views, which stand in names of tensors, files and folders.
+
+    Raises:
+        UsageError: too many, or a name that is not letters, digits, - and _.
+    """
+    names = list(names)
+    require(len(names) > 0, "views: expected at least one view, got none")
+    require(len(names) <= MAX_VIEWS, f"views: expected at most {MAX_VIEWS}, got {len(names)}")
+    bad = [name for name in names if not re.fullmatch(VIEW_NAME, name)]
+    require(not bad, f"views: names are letters (a-z), digits, - and _ only, at most 40, got {bad[:3]}")
+    taken = _RESERVED_VIEWS.intersection(names)
+    require(not taken, f"views: {', '.join(taken)} is the name of something else; choose another")
 
 
 def require(condition: bool, message: str) -> None:
@@ -28,11 +70,11 @@ def require(condition: bool, message: str) -> None:
 class LabelSettings:
     """Which manifest columns are the targets and how their cells are read. An empty cell is a missing label."""
 
-    columns: tuple[str, ...]
+    columns: Annotated[tuple[Column, ...], Length(MAX_LABELS)]
     """One column (binary, multi-class or ordinal), or several binary columns (multi-label)."""
     kind: LabelKind
     """``ordinal``: classes with an order, such as grades; one score and the cut points between neighbouring grades."""
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[Label, ...], Length(MAX_LABELS)] = ()
     """Multi-class: the cell texts in logit order. Ordinal: from the lowest grade up. Binary: (negative, positive)."""
 
     def __post_init__(self) -> None:
@@ -79,11 +121,11 @@ class LabelSettings:
 class DataSettings:
     """Where the cases are and how they are split when the manifest has no ``split`` column."""
 
-    manifest: str
+    manifest: Reference
     modality: Modality = "other"
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    fractions: tuple[Share, Share, Share] = (0.7, 0.1, 0.2)
     """Train, val, test; by patient, stratified on the labels. Ignored when the manifest has a ``split`` column."""
-    split_seed: int = 0
+    split_seed: Seed = 0
 
     def __post_init__(self) -> None:
         total = sum(self.fractions)
@@ -107,11 +149,11 @@ class NetworkSettings:
     window: tuple[float, float] | None = None
     orientation: str = "RAS"
     """Where the network's three axes point, such as ``RAS`` or ``LIA``."""
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[VoxelSide, VoxelSide, VoxelSide] | None = None
     """Along the network's axes; null = the scan's own."""
-    grid: tuple[int, int, int] | None = None
+    grid: tuple[Voxels, Voxels, Voxels] | None = None
     """Voxels along the network's axes, about the scan's centre; null = as many as the scan has."""
-    multiple_of: int = 1
+    multiple_of: Voxels = 1
     """Each axis is padded up to a multiple of this, as networks that halve their input need."""
     threshold: float | None = None
     """For a network with one score (K = 1): from which score on a voxel is label 1."""
@@ -136,13 +178,13 @@ class RoiSettings:
 
     source: Literal["mask", "point", "totalsegmentator", "onnx", "meshnet"]
     """An entry of ``anymc3d.data.regions.ROI_SOURCES``: who says where the region is."""
-    classes: tuple[int, ...] = ()
+    classes: Annotated[tuple[MaskLabel, ...], Length(MAX_STRUCTURES)] = ()
     """Labels of the segmentation that make the region; none = every label above 0."""
-    organs: tuple[str, ...] = ()
+    organs: Annotated[tuple[Entry, ...], Length(MAX_STRUCTURES)] = ()
     """With TotalSegmentator: names of its classes, in place of labels."""
-    margin_mm: tuple[float, float, float] = (10.0, 10.0, 10.0)
+    margin_mm: tuple[Millimetre, Millimetre, Millimetre] = (10.0, 10.0, 10.0)
     """Kept around the box of a segmentation on either side, along x, y, z; never beyond the scan."""
-    size_mm: tuple[float, float, float] | None = None
+    size_mm: tuple[Millimetre, Millimetre, Millimetre] | None = None
     """Of the box about a point, along x, y, z."""
     component: Literal["all", "largest"] = "all"
     """``largest``: of the segmentation's connected parts only the largest counts."""
@@ -150,17 +192,17 @@ class RoiSettings:
     """Without one voxel of the region: the case fails, the whole scan is taken, or the case is left out."""
     on_cut: Literal["keep", "fail", "exclude"] = "keep"
     """When the region is cut by the border of the scan."""
-    cut_share: float = 0.2
+    cut_share: Share = 0.2
     """It counts as cut where its area on an outermost slice is at least so large a part of its largest area."""
-    model: str | None = None
+    model: Reference | None = None
     """Of a network: its file, or ``sha256:`` and the hash of one in the local store."""
     network: NetworkSettings | None = None
     """Of a network: its input and output; needed for ONNX."""
-    program: str | None = None
+    program: Reference | None = None
     """The TotalSegmentator program, a path or a name on the search path; null = its output is in the mask column."""
     fast: bool = False
     """TotalSegmentator's faster, coarser model."""
-    timeout_s: int = 3600
+    timeout_s: Annotated[int, Between(1, 7 * 24 * 3600)] = 3600
     """For one scan of the program."""
 
     def __post_init__(self) -> None:
@@ -188,18 +230,18 @@ class RoiSettings:
 class ViewSettings:
     """How one view is cut out of a scan. Sizes are (in-plane x, in-plane y, slices), as in the paper's Table 3."""
 
-    size: tuple[int, int, int | None]
+    size: tuple[Pixels, Pixels, Slices | None]
     """Pixels in-plane and number of slices; a null third entry keeps each scan's own number of slices."""
-    image: str = "image"
+    image: Column = "image"
     """The manifest column that holds this view's scan; several views may be planes of one image."""
     plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
     """The slice plane; auto = the acquisition plane (largest spacing, ties axial)."""
-    field_of_view: tuple[float, float, float] | None = None
+    field_of_view: tuple[Millimetre, Millimetre, Millimetre] | None = None
     """Millimetres, in the order of ``size``: crop or pad about the centre before resizing; null = the whole scan."""
     normalise: Literal["window", "zscore", "percentile"] = "percentile"
-    windows: tuple[tuple[float, float], ...] = ()
+    windows: Annotated[tuple[tuple[float, float], ...], Length(3)] = ()
     """(low, high) pairs mapped to [0, 1]; one pair, or three that become the channels."""
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: tuple[Percent, Percent] = (0.5, 99.5)
     input: Literal["replicate", "neighbours"] = "replicate"
     """How one channel becomes the backbone's three: the slice three times, or (2.5D) the slice before, itself and the
     one after, where the first and last slice stand in for the neighbour they lack."""
@@ -237,7 +279,7 @@ class ViewSettings:
 class BackboneSettings:
     """The frozen 2D network: a name of ``anymc3d backbone list``, or a folder or file of weights."""
 
-    name: str = "dinov2-small"
+    name: Reference = "dinov2-small"
     positions: Literal["official", "hf"] = "official"
     """How learned positions are resized: the official code's rule, or Hugging Face's. Part of the plugin's record."""
 
@@ -247,13 +289,13 @@ class MethodSettings:
     """``anymc3d``: LoRA on the backbone; ``frozen``: no LoRA, the query (or other fusion) and head alone. Any other
     name is a network of ``anymc3d benchmark --list-methods``, which holds its own weights and takes no backbone."""
 
-    name: str = "anymc3d"
-    rank: int = 8
-    alpha: float = 16.0
-    blocks: int | None = None
+    name: Entry = "anymc3d"
+    rank: Annotated[int, Between(1, 256)] = 8
+    alpha: Annotated[float, Between(0, 1e9)] = 16.0
+    blocks: Annotated[int, Between(0, 1000)] | None = None
     """LoRA in the last so many blocks of the backbone alone; what lies before them is then the same for every plugin,
     and computed once for all. Null = in all blocks and the patch embedding, as in the paper."""
-    weights: str | None = None
+    weights: Reference | None = None
     """Of a network: what it starts from. Null = what its entry says, from the local store; ``random`` = random values
     on purpose; otherwise a file."""
 
@@ -279,16 +321,16 @@ class SegmentationSettings:
     alone.
     """
 
-    decoder: str = "none"
+    decoder: Entry = "none"
     """An entry of ``anymc3d.models.decoders.table.DECODERS``; ``own``: what the authors of a network (``method``) train
     on masks; or ``none``."""
-    classes: tuple[int, ...] = ()
+    classes: Annotated[tuple[MaskLabel, ...], Length(MAX_STRUCTURES)] = ()
     """Labels of the masks that are structures, in order; others are background. None = all found in training."""
-    weight: float | None = None
+    weight: Rate | None = None
     """Lambda: of the segmentation loss beside that of the labels. Null = 1, or with ``own`` that of the authors."""
-    queries: int | None = None
+    queries: Annotated[int, Between(1, 1024)] | None = None
     """Of ``eomt-2d`` and ``eomt-3d``; null = four per structure, at least 16."""
-    lr: float | None = None
+    lr: Rate | None = None
     """Of the decoder; null = ``train.head_lr``, with ``own`` that of the network. EoMT's authors train with 2e-4."""
     keep: bool = False
     """Whether the plugin holds the decoder, for ``anymc3d predict --segmentation``."""
@@ -314,48 +356,48 @@ class SegmentationSettings:
 class TrainSettings:
     """The paper's recipe (METHODS 1.7): AdamW in two groups, cosine to 0, best checkpoint by validation AUROC."""
 
-    epochs: int = 100
-    batch_size: int = 2
+    epochs: Annotated[int, Between(1, 10**9)] = 100
+    batch_size: Annotated[int, Between(1, 4096)] = 2
     """Volumes a process computes at once."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Between(1, 4096)] = 1
     """Batches whose gradients are added up to one optimiser step: the step of a batch so many times as large."""
     sampling: Literal["natural", "balanced"] = "natural"
     """``natural``: every training case once an epoch. ``balanced``: as many draws, with replacement, in which every
     class (of several labels: on average each outcome of each label) is equally likely."""
-    view_dropout: float = 0.0
+    view_dropout: Share = 0.0
     """Probability with which each view of a training case is left out, never all of them."""
-    copies: int | None = None
+    copies: Annotated[int, Between(0, 100_000)] | None = None
     """With ``method.blocks``: augmented copies of each training scan whose trunk tokens are computed once and used in
     many epochs. 0 = every epoch draws and computes anew. Null = 8; 0 where a decoder learns from masks."""
-    token_cache_gb: float = 20.0
+    token_cache_gb: Rate = 20.0
     """Gigabytes of trunk tokens kept on this machine; what does not fit is computed again, to the same result."""
-    chunk_size: int = 64
+    chunk_size: Annotated[int, Between(1, 100_000)] = 64
     """Slices the backbone takes at once; changes memory, never the result."""
     recompute: bool = False
     """Recompute each chunk's activations in the backward pass: less memory, about a third more time."""
-    loss: str | None = None
+    loss: Entry | None = None
     """``focal``, ``cross-entropy``, or ``weighted-bce``: positives weigh negatives / positives in training. Null = the
     method's own: focal, unless its recipe says otherwise."""
-    focal_gamma: float = 2.0
-    focal_alpha: float = 0.25
+    focal_gamma: Annotated[float, Between(0, 100)] = 2.0
+    focal_alpha: Annotated[float, Between(0, 100)] = 0.25
     focal_alpha_mode: Literal["constant", "balanced"] = "constant"
     """``constant``: alpha is one factor for all, as printed in the paper. ``balanced`` (yes/no labels only): positives
     weigh alpha and negatives 1 - alpha, so alpha above 0.5 favours positives."""
-    lora_lr: float = 1e-4
-    lora_weight_decay: float = 1e-5
-    head_lr: float = 1e-3
-    head_weight_decay: float = 1e-4
-    lr: float | None = None
+    lora_lr: Rate = 1e-4
+    lora_weight_decay: Rate = 1e-5
+    head_lr: Rate = 1e-3
+    head_weight_decay: Rate = 1e-4
+    lr: Rate | None = None
     """Learning rate of a network (``method``); null = its own recipe's. AnyMC3D has lora_lr and head_lr."""
-    weight_decay: float | None = None
+    weight_decay: Rate | None = None
     """Of a network; null = its own recipe's."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    clip_norm: float = 1.0
+    clip_norm: Rate = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
-    patience: int | None = None
+    patience: Annotated[int, Between(0, 100_000)] | None = None
     """Stop after so many epochs without a better validation metric; null = train all epochs."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "chunk_size", "clip_norm"):
@@ -380,16 +422,16 @@ class TrainSettings:
 class TaskSettings:
     """One task file."""
 
-    name: str
+    name: Label
     labels: LabelSettings
     data: DataSettings
-    views: Mapping[str, ViewSettings]
+    views: Annotated[Mapping[str, ViewSettings], Length(MAX_VIEWS)]
     """A single view is called ``image``."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
-    fusion: str = "query"
+    fusion: Entry = "query"
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
-    augmentation: str = "flips"
+    augmentation: Entry = "flips"
     train: TrainSettings = field(default_factory=TrainSettings)
     calibration: Literal["none", "f1", "crg", "f1_crg", "youden", "temperature", "isotonic"] = "none"
     """Fitted on validation when training ends: Platt through the operating point of a criterion, or another map."""
@@ -405,10 +447,8 @@ class TaskSettings:
             f"calibration: a {self.labels.kind} task is decided by the largest probability, takes none or temperature, "
             f"got {self.calibration}",
         )
-        require(len(self.views) > 0, "views: expected at least one view, got none")
+        check_view_names(self.views)
         if len(self.views) == 1:
             require(self.train.view_dropout == 0, "train.view_dropout: needs at least two views, this task has one")
             (only,) = self.views
             require(only == "image", f"views: the view of a single-view task is called 'image', got {only!r}")
-        bad = [name for name in self.views if not name.replace("_", "a").replace("-", "a").isalnum()]
-        require(not bad, f"views: names are letters, digits, - and _ only, got {bad}")

@@ -115,6 +115,14 @@ def is_path(backbone: str) -> bool:
     return "/" in backbone or backbone.startswith((".", "~")) or backbone.endswith(WEIGHT_SUFFIXES)
 
 
+def programs_named(overrides: Sequence[str]) -> list[str]:
+    """The programs that overrides of the command line name, such as ``views.image.roi.program=TotalSegmentator``: the
+    person at the keyboard named them, which no file can do."""
+    pairs = [override.partition("=") for override in overrides]
+    named = [load_yaml(text) for dotted, _, text in pairs if dotted.strip().endswith(".roi.program")]
+    return [name for name in named if isinstance(name, str)]
+
+
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise UsageError("no such file; `anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one")

@@ -6,6 +6,7 @@ The order of work is the order of the calls in :func:`fit`: cases, start, scans,
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.files.folders import locked
 from anymc3d.models.decoders.table import check_backbone
 from anymc3d.models.seam import check_blocks
-from anymc3d.segmenters.build import build_segmenters
+from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train import log, result
@@ -47,19 +48,22 @@ def fit(
     *,
     device: str = "auto",
     pseudonyms: Pseudonyms | None = None,
+    segmenters: Sequence[str | Path] = (),
     quiet: bool = False,
 ) -> Path:
     """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
 
     With ``pseudonyms`` nothing in ``run_dir`` tells which cases they were; splits and weights are the same as without.
+    ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
 
     Raises:
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the state is saved.
     """
     check_task(task)
+    check_programs(task.views.values(), segmenters)
     task = with_recipe(replace(task, views=with_stored_models(task.views)))
-    segmenters, where = build_segmenters(task.views.values()), choose_device(device)
+    drawn_by, where = build_segmenters(task.views.values(), given=segmenters), choose_device(device)
     run = Run(RunFolder(Path(run_dir)), where, join(where), quiet)
     folder, processes = run.folder, run.processes
     with ExitStack() as held:
@@ -77,7 +81,7 @@ def fit(
         if processes.on_first(lambda: begin(folder, task, study, start)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
-        scans = read_scans(task, study, segmenters, run)
+        scans = read_scans(task, study, drawn_by, run)
         if task.segmentation.is_on:
             task = with_structures(task, scans.study, scans.prepared)
             processes.on_first(partial(write_task_of_run, folder, task))

@@ -35,6 +35,7 @@ from anymc3d.plugins import load_plugin
 from anymc3d.plugins.recalibrate import read_pooled
 from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
+from anymc3d.segmenters.build import check_programs
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.processes import Processes, join
@@ -83,6 +84,7 @@ def fit_folds(
     folds: int = 5,
     repeats: int = 1,
     device: str = "auto",
+    segmenters: Sequence[str | Path] = (),
     quiet: bool = False,
 ) -> FoldRuns:
     """Train ``folds`` plugins in ``run_dir/fold_0`` … (repeated: ``repeat_0/fold_0`` …) and predict every case once.
@@ -94,6 +96,7 @@ def fit_folds(
         AnyMC3DError: as :func:`anymc3d.train.fit.fit`; the faults of all folds are found before the first is trained.
     """
     check_task(task)
+    check_programs(task.views.values(), segmenters)
     if folds < 2 or repeats < 1:
         raise UsageError(f"expected at least 2 folds and 1 repeat, got {folds} and {repeats}")
     out = Path(run_dir)
@@ -108,8 +111,8 @@ def fit_folds(
         rows = []
         for fold in planned:
             logger.info("repeat %d, fold %s: %d cases held out", fold.repeat, fold.name, len(fold.held_out))
-            plugin = fit(fold.task, fold.folder, device=device, quiet=quiet)
-            rows += _predict(fold, plugin, device, processes, quiet)
+            plugin = fit(fold.task, fold.folder, device=device, segmenters=segmenters, quiet=quiet)
+            rows += _predict(fold, plugin, device, segmenters, processes, quiet)
         processes.on_first(lambda: _write_results(out, task, pool, planned, rows, repeats))
         pooled, warnings = processes.on_first(lambda: _calibrate_rare(out, task, planned, repeats))
     plugins = tuple(RunFolder(fold.folder).plugin for fold in planned)
@@ -205,14 +208,15 @@ def _begin(
         write_manifest(Path(fold.task.data.manifest), manifest, {"split": fold.splits}, cases=pool)
 
 
-def _predict(fold: Fold, plugin: Path, device: str, processes: Processes, quiet: bool) -> list[Mapping[str, str]]:
+def _predict(
+    fold: Fold, plugin: Path, device: str, segmenters: Sequence[str | Path], processes: Processes, quiet: bool
+) -> list[Mapping[str, str]]:
     """The held-out cases as rows of predictions, with ``plugin`` naming the repeat."""
 
     def held_out_rows() -> list[Mapping[str, str]]:
-        programs = [view.roi.program for view in fold.task.views.values() if view.roi and view.roi.program]
         trained = load_plugin(plugin)
         backbone = None if trained.card.holds_network else fold.task.backbone.name
-        predictor = Predictor([trained], backbone=backbone, device=device, segmenters=programs)
+        predictor = Predictor([trained], backbone=backbone, device=device, segmenters=segmenters)
         found = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
         return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in found]
 

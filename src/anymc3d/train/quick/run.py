@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from anymc3d.files import home
 from anymc3d.files.folders import claim, locked
 from anymc3d.models.build import is_baseline
 from anymc3d.models.store import find_backbone
-from anymc3d.segmenters.build import build_segmenters
+from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.settings.task_file import write_task
@@ -64,6 +65,7 @@ def fit_quick(
     *,
     settings: QuickSettings | None = None,
     device: str = "auto",
+    segmenters: Sequence[str | Path] = (),
     quiet: bool = False,
     pseudonyms: Pseudonyms | None = None,
 ) -> Path:
@@ -86,6 +88,7 @@ def fit_quick(
         raise UsageError("--quick learns from class tokens, without masks; leave out --quick, or set segmentation=none")
     task = replace(task, method=MethodSettings(name="frozen"), train=replace(task.train, copies=None))
     check_task(task)
+    check_programs(task.views.values(), segmenters)
     grid = candidates(task, settings)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("--quick runs in one process; start it without torchrun")
@@ -100,7 +103,7 @@ def fit_quick(
         _begin(folder, plan)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
-            plan, prepared, features = _features(plan, folder, where, stop, log, quiet)
+            plan, prepared, features = _features(plan, folder, where, segmenters, stop, log, quiet)
         tokens = stack_tokens([_tokens(case) for case in features.cases], tuple(task.views))
         learner = HeadLearner(tokens, plan.pool.targets, task.labels, grid)
         findings = _find(plan, learner, _trivial_learner(plan, prepared, features.cases), log, quiet)
@@ -170,10 +173,16 @@ def _check_train_split(pool: Pool, is_train: np.ndarray, inner_folds: int) -> No
 
 
 def _features(
-    plan: Plan, folder: QuickFolder, device: torch.device, stop: StopRequest, log: StageLog, quiet: bool
+    plan: Plan,
+    folder: QuickFolder,
+    device: torch.device,
+    given: Sequence[str | Path],
+    stop: StopRequest,
+    log: StageLog,
+    quiet: bool,
 ) -> tuple[Plan, list[PreparedCase], Features]:
     slices = Cache(home.cache_folder())
-    segmenters = build_segmenters(plan.task.views.values())
+    segmenters = build_segmenters(plan.task.views.values(), given=given)
     hidden = True if quiet else None
     with tqdm(total=len(plan.rows), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
         prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update, segmenters=segmenters)

@@ -1,0 +1,49 @@
+"""The one place where text that others wrote is made safe to show.
+
+Names, licences, labels, notes, file names, header texts and answers of servers come from files and machines that are
+not ours. On a terminal an escape sequence clears the screen, a line end makes a line of its own, and a bidirectional
+mark puts letters in another order; in Markdown ``<`` and ``|`` are more than letters. What cannot be printed is shown
+by its code, such as ``\\x1b``. Doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST = 300
+"""Characters of one foreign text that a line shows."""
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control, format (bidirectional and zero-width marks too), half characters, private use, none,
+line and paragraph separators."""
+_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "\\`"})
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with every character that does not print, or moves others, as its code; those in ``keep`` stay."""
+    if text.isprintable():
+        return text
+    return "".join(_code(one) if unicodedata.category(one) in _HIDDEN and one not in keep else one for one in text)
+
+
+def shown(text: object, most: int = LONGEST) -> str:
+    """One foreign text on one line of a message or page, cut where it is very long."""
+    whole = text if isinstance(text, str) else str(text)
+    line = printable(whole[: most + 1])
+    return line if len(whole) <= most else f"{line[:most]}…"
+
+
+def quoted(text: object) -> str:
+    """A foreign text as a quotation: what somebody else says, not this program."""
+    return f'"{shown(text)}"'
+
+
+def markdown(text: object) -> str:
+    """A foreign text in a Markdown table or list: letters only, no HTML, no new cell, no code."""
+    return shown(text).translate(_MARKDOWN)
+
+
+def _code(letter: str) -> str:
+    number = ord(letter)
+    if letter in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[letter]
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -1,0 +1,154 @@
+"""Promise 9: a plugin from a stranger is data. What it names is never run, opened, fetched or written to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from anymc3d.cli.main import main
+from anymc3d.errors import PluginError
+from anymc3d.plugins import load_plugin
+from anymc3d.plugins.peft import import_peft
+from strangers import canary, forged, read_raw
+
+ORGAN = {"source": "totalsegmentator", "organs": ["liver"]}
+
+
+def with_region(**keys):
+    def change(card):
+        card["preprocessing"]["image"]["roi"] = ORGAN | keys
+
+    return change
+
+
+def commands(plugin: Path, journey, out: Path) -> dict[str, list[str]]:
+    """Every command that loads a plugin."""
+    scan, tables = str(journey.scans[0]), [str(journey.run / "predictions.val.csv"), str(journey.data / "manifest.csv")]
+    return {
+        "predict": ["predict", "-p", str(plugin), "-i", scan, "-o", str(out / "p"), "--quiet"],
+        "explain": ["explain", "-p", str(plugin), "-i", scan, "-o", str(out / "e"), "--quiet"],
+        "report": ["report", "-p", str(plugin), "-i", scan, "-o", str(out / "r.html")],
+        "show": ["plugin", "show", str(plugin)],
+        "verify": ["plugin", "verify", str(plugin)],
+        "export": ["plugin", "export", str(plugin), "-o", str(out / "peft")],
+        "calibrate": ["calibrate", "-p", str(plugin), *tables, "-o", str(out / "c.safetensors")],
+        "ensemble": ["ensemble", str(plugin), str(journey.plugin), "-o", str(out / "en.safetensors")],
+    }
+
+
+COMMANDS = ["predict", "explain", "report", "show", "verify", "export", "calibrate", "ensemble"]
+
+
+class TestPrograms:
+    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("named", ["./bin/segment.sh", "{folder}/segment.sh", "segment.sh", "~/segment.sh"])
+    def test_A11_F2_a_program_that_a_plugin_names_is_refused_and_never_started(
+        self, journey, tmp_path, monkeypatch, capsys, command, named
+    ):
+        program, told = canary(tmp_path / "bin", "segment.sh")
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("HOME", str(program.parent))
+        monkeypatch.chdir(tmp_path)
+        plugin = forged(
+            journey.plugin, tmp_path / "x.safetensors", with_region(program=named.format(folder=program.parent))
+        )
+        assert main(commands(plugin, journey, tmp_path / "out")[command]) == 2
+        assert not told.exists()
+        assert "preprocessing.image.roi.program: expected null or TotalSegmentator" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_A11_F2_the_known_name_starts_nothing_either_unless_the_user_says_so(
+        self, journey, tmp_path, monkeypatch, capsys, command
+    ):
+        program, told = canary(tmp_path / "bin", "TotalSegmentator")
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        plugin = forged(journey.plugin, tmp_path / "x.safetensors", with_region(program="TotalSegmentator"))
+        words = commands(plugin, journey, tmp_path / "out")[command]
+        main(words)
+        assert not told.exists()
+        if command == "predict":
+            text = (tmp_path / "out" / "p" / "predictions.csv").read_text()
+            assert "name the program that draws it: --segmenter TotalSegmentator" in text
+            main([*words[:-2], str(tmp_path / "named"), "--segmenter", "TotalSegmentator"])
+            assert told.exists(), "the person at the keyboard named it"
+
+    @pytest.mark.parametrize("flag", [[], ["--folds", "2"], ["--quick"]])
+    def test_A11_a_task_file_starts_no_program(self, journey, tmp_path, monkeypatch, capsys, flag):
+        program, told = canary(tmp_path / "bin", "TotalSegmentator")
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        for named in ("TotalSegmentator", str(program)):
+            region = f"roi: {{source: totalsegmentator, organs: [liver], program: {named}}}, normalise: percentile"
+            text = journey.task.read_text().replace("normalise: percentile", region)
+            task = journey.data / "stranger.yaml"
+            task.write_text(text)
+            assert main(["train", str(task), "-o", str(tmp_path / "run"), *flag]) == 2
+            assert "name it yourself: --segmenter TotalSegmentator" in capsys.readouterr().err
+            assert not told.exists()
+
+    @pytest.mark.parametrize("how", ["option", "override"])
+    def test_a_program_named_on_the_command_line_is_started(self, journey, tmp_path, monkeypatch, how):
+        program, told = canary(tmp_path / "bin", "TotalSegmentator")
+        region = "roi: {source: totalsegmentator, organs: [liver]}, normalise: percentile"
+        task = journey.data / "mine.yaml"
+        task.write_text(journey.task.read_text().replace("normalise: percentile", region))
+        words = {"option": ["--segmenter", str(program)], "override": [f"views.image.roi.program={program}"]}
+        main(["train", str(task), *words[how], "-o", str(tmp_path / "run"), "--quiet"])
+        assert told.exists()
+
+
+class TestPlaces:
+    """Keys that could name a path or an address."""
+
+    @pytest.mark.parametrize(
+        "place", ["/etc/passwd", "../up.onnx", "http://127.0.0.1:9/x", "~/x", "sha256:../../x", "//host/share/x.onnx"]
+    )
+    def test_F2_A8_a_card_that_names_one_is_refused(self, journey, tmp_path, place):
+        network = {"normalise": "unit"}
+        changes = {
+            "model": lambda card: card["preprocessing"]["image"].update(
+                roi={"source": "onnx", "model": place, "network": network}
+            ),
+            "weights": lambda card: card["method"].update(weights=place),
+            "backbone": lambda card: card["backbone"].update(name=place),
+            "view": lambda card: card.update(preprocessing={place: card["preprocessing"]["image"]}),
+        }
+        for key, change in changes.items():
+            path = forged(journey.plugin, tmp_path / f"{key}.safetensors", change)
+            with pytest.raises(PluginError) as caught:
+                load_plugin(path)
+            assert "\n" not in str(caught.value)
+            assert {"model": "roi.model", "weights": "method.weights", "backbone": "backbone.name", "view": "views"}[
+                key
+            ] in str(caught.value)
+
+    @pytest.mark.parametrize("view", ["../../victim", "a/b", "\x1b[2J", "a\nb", "..", "fused", "x" * 300, "", "é"])
+    def test_A8_names_of_views_lead_nowhere(self, journey, tmp_path, capsys, view):
+        def change(card):
+            card["preprocessing"][view] = card["preprocessing"]["image"]
+
+        path = forged(journey.plugin, tmp_path / "x" / "x.safetensors", change)
+        before = sorted(tmp_path.rglob("*"))
+        for command in COMMANDS:
+            assert main(commands(path, journey, tmp_path / "out" / "deep")[command]) == 2
+            shown = capsys.readouterr().err
+            assert shown.count("\n") == 1 and "\x1b" not in shown
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_A8_a_peft_folder_is_read_inside_itself_only(self, journey, tmp_path):
+        assert main(["plugin", "export", str(journey.plugin), "-o", str(tmp_path / "peft")]) == 0
+        weights = tmp_path / "peft" / "image" / "adapter_model.safetensors"
+        weights.rename(tmp_path / "elsewhere.safetensors")
+        weights.symlink_to(tmp_path / "elsewhere.safetensors")
+        with pytest.raises(PluginError, match="leads out of"):
+            import_peft(tmp_path / "peft")
+        rest = tmp_path / "peft" / "anymc3d.safetensors"
+        card, _ = read_raw(rest)
+        card["preprocessing"]["../../elsewhere"] = card["preprocessing"].pop("image")
+        import json
+
+        save_file(load_file(rest), rest, metadata={"anymc3d": json.dumps(card)})
+        with pytest.raises(PluginError, match="views: names are letters"):
+            import_peft(tmp_path / "peft")
