@@ -19,7 +19,7 @@ from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import Adapted, AdaptOptions, patient_of
 from anymc3d.adapters.side_tables import listing
 from anymc3d.data.case import LISTED_SUFFIXES, default_id
-from anymc3d.data.labels import MISSING_WORDS
+from anymc3d.data.label_words import MISSING_WORDS
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.files.spelling import bare

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from anymc3d.data.case import Case
+from anymc3d.data.label_words import MISSING_WORDS, doubtful, negative_first, stand_for_missing
 from anymc3d.data.manifest import Manifest, label_column_problems
 from anymc3d.errors import ManifestError
+from anymc3d.files.spelling import as_seen
 from anymc3d.settings.config import LabelSettings
 
 MAX_NUMERIC_CLASSES = 20
 MAX_CLASSES = 100
-POSITIVE_WORDS = frozenset(
-    ("yes", "y", "true", "t", "positive", "pos", "abnormal", "malignant", "diseased", "disease", "present", "cancer")
-)
-NEGATIVE_WORDS = frozenset(
-    ("no", "n", "false", "f", "negative", "neg", "normal", "benign", "healthy", "control", "absent", "none")
-)
-MISSING_WORDS = frozenset(["nan", "na", "n/a", "#n/a", "null", "nil", "?", ".", "-"])
-"""Other programs' missing values. Here a missing label is an empty cell, so these are refused, never made a class."""
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -93,6 +85,39 @@ def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSetti
     return _guess_one(cases, columns[0])
 
 
+def missing_codes(cases: Sequence[Case], column: str) -> dict[str, tuple[str, list[Case]]]:
+    """Of one column the values that stand for "not known": what to say of each, and the cases that have it."""
+    values = {value for value in _values(cases, column) if value.lower() not in MISSING_WORDS}
+    beside = stand_for_missing(natural_order(values)) if len(values) <= MAX_CLASSES else {}
+    found = {}
+    for value, others in beside.items():
+        group = [case for case in cases if canonical(case.cells[column]) == value]
+        cells = "1 cell is" if len(group) == 1 else f"{len(group)} cells are"
+        rows = ", ".join(str(case.row) for case in group[:5]) + (", …" if len(group) > 5 else "")
+        text = (
+            f"{cells} {value!r} beside {others} (rows {rows}): empty them if it means not known; if it is a class of its"
+            " own, give it a name that says so"
+        )
+        found[value] = (text, group)
+    return found
+
+
+def guesses(labels: LabelSettings) -> list[str]:
+    """What :func:`guess_labels` could not know of these classes and a person should check; one line each."""
+    column = labels.columns[0]
+    if labels.kind == "binary" and labels.classes != ("0", "1") and not negative_first(*labels.classes)[1]:
+        negative, positive = labels.classes
+        return [
+            f"{column}: that {positive!r} is positive and {negative!r} negative is a guess (the second in order); swap"
+            " labels.classes if it is the other way round"
+        ]
+    odd = doubtful(labels.classes) if labels.kind == "multiclass" else []
+    if odd:
+        shown = " and ".join(map(repr, odd))
+        return [f"{column}: {shown} became a class of its own; empty these cells if it means not known"]
+    return []
+
+
 def canonical(cell: str) -> str:
     """One spelling per value: ``1``, ``1.0`` and ``+1`` are the same class; other text is itself."""
     if not _NUMBER.fullmatch(cell):
@@ -133,12 +158,6 @@ def _encode(cases: Sequence[Case], settings: LabelSettings) -> tuple[np.ndarray,
     return targets, problems
 
 
-def _as_read(value: str) -> str:
-    """A label as a person sees it: without letter case, signs that are not seen, and other codes of one letter."""
-    seen = "".join(sign for sign in unicodedata.normalize("NFKC", value) if unicodedata.category(sign) != "Cf")
-    return seen.casefold()
-
-
 def _values(cases: Sequence[Case], column: str) -> set[str]:
     return {canonical(case.cells[column]) for case in cases if case.cells[column]}
 
@@ -149,8 +168,11 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
         for case in cases
         if case.cells[column].lower() in MISSING_WORDS
     ]
-    values = _values(cases, column)
-    folded = {_as_read(value) for value in values}
+    values = {value for value in _values(cases, column) if value.lower() not in MISSING_WORDS}
+    codes = missing_codes(cases, column)
+    problems += [f"row {group[0].row}: column {column!r}: {text}" for text, group in codes.values()]
+    values -= set(codes)
+    folded = {as_seen(value) for value in values}
     if not values:
         problems.append(f"column {column!r}: no row (outside the test split) has a label")
     elif len(values) == 1:
@@ -189,18 +211,7 @@ def _guess_one(cases: Sequence[Case], column: str) -> tuple[LabelSettings, list[
         return LabelSettings(columns=(column,), kind="multiclass", classes=tuple(values)), [reason]
     if values == ["0", "1"]:
         return LabelSettings(columns=(column,), kind="binary", classes=("0", "1")), ["only 0 and 1: 1 is positive"]
-    negative, positive, why = _guess_positive(*values)
-    reason = f"two values, {positive!r} is positive ({why}); swap the classes to change that"
-    return LabelSettings(columns=(column,), kind="binary", classes=(negative, positive)), [reason]
-
-
-def _guess_positive(first: str, second: str) -> tuple[str, str, str]:
-    """(negative, positive, why) of two values in natural order."""
-    votes = {
-        text: (text.casefold() in POSITIVE_WORDS) - (text.casefold() in NEGATIVE_WORDS) for text in (first, second)
-    }
-    if votes[first] > votes[second]:
-        return second, first, "by its name"
-    if votes[second] > votes[first]:
-        return first, second, "by its name"
-    return first, second, "the second in order, a guess: check it"
+    classes, is_told = negative_first(*values)
+    why = "by its name" if is_told else "the second in order, a guess: check it"
+    reason = f"two values, {classes[1]!r} is positive ({why}); swap the classes to change that"
+    return LabelSettings(columns=(column,), kind="binary", classes=classes), [reason]

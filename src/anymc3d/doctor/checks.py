@@ -135,7 +135,15 @@ CHECKS: Mapping[str, Check] = {
     "label-column": Check(
         "error", "a label column cannot be used", "name a column of the manifest with classes", "B14"
     ),
-    "label-word-for-missing": Check("error", "a word stands for a missing label", "empty the cell", "B14"),
+    "label-word-for-missing": Check(
+        "error",
+        "a word or number stands for a missing label",
+        "empty the cell; a class of its own needs a name that says so",
+        "B14",
+    ),
+    "label-guessed": Check(
+        "warning", "what a class means is a guess", "check labels.classes in the task file that plan writes", "B14"
+    ),
     "label-outside": Check("error", "a label is none of the classes", "mend the cell, or add the class", "B14"),
     "label-constant": Check("error", "all labels are the same", "add cases of another class", "B14"),
     "label-spelling": Check("error", "one class in several spellings", "spell each class one way", "B14"),

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS, Case, is_metadata
+from anymc3d.data.label_words import MISSING_WORDS
 from anymc3d.data.labels import (
     MAX_CLASSES,
     MAX_NUMERIC_CLASSES,
-    MISSING_WORDS,
     canonical,
     encode,
     guess_labels,
+    guesses,
+    missing_codes,
     natural_order,
 )
 from anymc3d.data.manifest import Manifest
@@ -65,6 +67,7 @@ def read_labels(
     if settings is None and usable and not any(one.check in _HOPELESS for one in findings):
         try:
             settings = guess_labels(cleaned, usable)[0]
+            findings += [Finding("label-guessed", text, column=settings.columns[0]) for text in guesses(settings)]
         except ManifestError as error:
             findings += [Finding("label-column", problem) for problem in error.problems]
     nothing = Labels(None, np.full((len(manifest.cases), 1), np.nan))
@@ -103,6 +106,12 @@ def _cell_faults(cases: Sequence[Case], column: str, classes: tuple[str, ...] | 
         text = f"{column} is empty in {len(empty)} of {len(cases)} cases"
         findings.append(found("label-missing", text, empty, column))
     bad = {case.row for case in words}
+    if classes is None:
+        codes = missing_codes([case for case in filled if case.row not in bad], column).values()
+        findings += [
+            found("label-word-for-missing", f"{column}: {text.partition(': ')[0]}", group, column) for text, group in codes
+        ]
+        bad |= {case.row for _, group in codes for case in group}
     if classes is not None:
         known = {canonical(name) for name in classes}
         outside = [case for case in filled if case.row not in bad and canonical(case.cells[column]) not in known]
