@@ -78,11 +78,13 @@ def test_B14_the_denied_or_healthy_name_is_negative(pair):
     assert negative_first(positive, negative) == ((negative, positive), True)
 
 
-@pytest.mark.parametrize(
-    "pair",
-    ["HGG|LGG", "left|right", "M|F", "male|female", "1|2", "grade 1|grade 2", "No. 1|No. 2", "MCI|AD", "active|passive"]
-    + ["in situ|invasive", "adenoma|carcinoma", "anterior|posterior", "luminal|basal"],
+UNTOLD = (
+    "HGG|LGG,left|right,M|F,male|female,1|2,grade 1|grade 2,No. 1|No. 2,MCI|AD,active|passive,in situ|invasive"
+    ",adenoma|carcinoma,anterior|posterior,luminal|basal"
 )
+
+
+@pytest.mark.parametrize("pair", UNTOLD.split(","))
 def test_names_that_say_nothing_stay_a_guess(pair):
     first, second = pair.split("|")
     assert negative_first(first, second) == ((first, second), False)
@@ -92,12 +94,18 @@ def test_a_negation_of_something_healthy_is_positive():
     assert [polarity(text) for text in ("not normal", "non-benign", "not injured", "abnormal")] == [1, 1, -1, 1]
 
 
+BESIDE_0_AND_1 = "-1 -4 -9 9 99 88 999 -999 5 777 unclear X NotDone ? unbekannt 不明"
+
+
 @pytest.mark.parametrize(
     ("values", "codes"),
     [
-        *((f"0 1 {code}", code) for code in "-1 -4 -9 9 99 88 999 -999 5 777 unclear X NotDone ? unbekannt 不明".split()),
+        *((f"0 1 {code}", code) for code in BESIDE_0_AND_1.split()),
         *((f"yes no {code}", code) for code in ("unknown", "maybe", "9", "-1", "missing", "U", "n.d.")),
-        *((f"{pair} {code}", code) for pair, code in (("ja nein", "unklar"), ("да нет", "неизвестно"), ("是 否", "未知"))),
+        *(
+            (f"{pair} {code}", code)
+            for pair, code in (("ja nein", "unklar"), ("да нет", "неизвестно"), ("是 否", "未知"))
+        ),
         ("1 2 9", "9"),
         ("0 1 2 3 99", "99"),
         ("0 1 8 9", "8 9"),
@@ -114,11 +122,13 @@ def test_B14_codes_for_not_known_are_no_class(values, codes):
     assert len(set(found.values())) == 1
 
 
-@pytest.mark.parametrize(
-    "values",
-    ["0 1 2", "1 2 3", "0 1", "yes no", "a b c", "0 1 2 3 4 5 6 7 8 9", "1 2 3 4 5", "-2 -1 0 1 2", "6 7 8 9 10"]
-    + ["0 I II", "0 1 1a", "benign malignant indeterminate", "mild moderate severe", "CN MCI AD", "yes no partial", "0 2 4"],
+HONEST = (
+    "0 1 2|1 2 3|0 1|yes no|a b c|0 1 2 3 4 5 6 7 8 9|1 2 3 4 5|-2 -1 0 1 2|6 7 8 9 10|0 I II|0 1 1a|0 2 4|CN MCI AD"
+    "|benign malignant indeterminate|mild moderate severe|yes no partial"
 )
+
+
+@pytest.mark.parametrize("values", HONEST.split("|"))
 def test_honest_classes_stay(values):
     assert stand_for_missing(values.split()) == {}
 

@@ -121,8 +121,11 @@ def _lines(out: Path, new: Recalibrated) -> list[str]:
     own = new.card.calibration
     assert own is not None, "recalibrate always fits one"
     through = f" through the operating point of {own.criterion}" if own.method == "platt" else ""
+    from anymc3d.settings.decision_text import what_is_positive
+
     which = "all rows" if new.split == "all" else f"the {new.split} rows"
     lines = [f"{out}: {own.method}{through}, fitted on {new.cases} cases ({which}); the weights are unchanged"]
+    lines.append(what_is_positive(new.card.labels))
     for (name, (positive, total)), threshold in zip(new.positives.items(), new.card.thresholds, strict=True):
         point = f", positive from raw logit {threshold:.4g}" if not new.card.labels.one_of_classes else ""
         lines.append(f"  {name}: {positive} of {total} positive{point}")

@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.cli.new_plugin import write_new
     from anymc3d.plugins import load_plugin
     from anymc3d.plugins.ensemble import make_ensemble, warnings_of
+    from anymc3d.settings.decision_text import what_is_positive
 
     plugins = [load_plugin(path) for path in args.plugins]
     card, tensors = make_ensemble(plugins, name=args.name, sources=[str(path) for path in args.plugins])
@@ -46,5 +47,6 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         state = "calibrated" if card.is_calibrated else "uncalibrated"
         print(f"{args.out}: {card.name}, an ensemble of {len(card.members)} {state} plugins")
+        print(what_is_positive(card.labels))
         print("Research use only. Not a medical device.")
     return 0

@@ -99,13 +99,14 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.evaluate.command import METRICS
-    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, severity_table
+    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, meanings, severity_table
 
     for warning in study.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if args.json:
         print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
     elif not args.quiet:
+        print("\n".join(meanings(study)))
         print(main_table(study, brief=True))
         if study.severity_groups:
             print(f"\n{severity_table(study)}\n{SEVERITY_NOTE}")

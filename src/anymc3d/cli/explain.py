@@ -116,6 +116,8 @@ def _print_summary(records: list[dict[str, Any]], out: Path) -> None:
                 else "peak at {:.0f}, {:.0f}, {:.0f} mm (RAS)".format(*heat["peak_mm"])
             )
             print(f"  {heat['files'][0]}  {place}")
+    for meaning in dict.fromkeys(record["decision_means"] for record in records if "decision_means" in record):
+        print(meaning)
     if (out / SCORE_TABLE).exists():
         print(f"{out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
     print("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")

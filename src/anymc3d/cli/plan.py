@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from anymc3d.cli.main import print_json
+    from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import task_to_dict, write_task
 
     with tqdm(
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     for line in plan.warnings:
         print(f"warning: {line}", file=sys.stderr)
     if not args.quiet:
+        print(what_is_positive(plan.settings.labels) + "\n")
         print(args.out.read_text(encoding="utf-8"), end="")
         print(f"\nwritten to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
     return 0

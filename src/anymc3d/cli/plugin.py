@@ -58,6 +58,8 @@ def _facts(plugin: Plugin, path: Path) -> dict[str, Any]:
 
 def describe(plugin: Plugin, path: Path) -> list[str]:
     """A plugin in about twenty lines for people."""
+    from anymc3d.settings.decision_text import what_is_positive
+
     card, facts = plugin.card, _facts(plugin, path)
     views = [
         f"  {name}: {view.plane}, {' x '.join(str(n) if n else 'all' for n in view.size)}, {view.normalise}"
@@ -76,6 +78,7 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         f"{facts['file_bytes']:,} bytes",
         f"hash: {facts['hash']}",
         f"labels: {', '.join(card.labels.output_names)} ({card.labels.kind}); modality {card.modality}",
+        what_is_positive(card.labels),
         "views (in-plane x, in-plane y, slices):",
         *views,
         *_backbone(card),

@@ -93,9 +93,12 @@ def run(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortResult) -> None:
     from anymc3d.maps.folder import TABLE as SEGMENTATIONS
     from anymc3d.predict.cohort import TABLE as PREDICTIONS
+    from anymc3d.settings.decision_text import what_is_positive
 
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
     print(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    for line in dict.fromkeys(what_is_positive(plugin.card.labels) for plugin in plugins):
+        print(line)
     for plugin in plugins:
         if not plugin.card.is_calibrated:
             print(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")

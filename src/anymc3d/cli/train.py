@@ -48,6 +48,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
     from anymc3d.errors import UsageError
+    from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import programs_named, read_task
     from anymc3d.train.processes import is_first, leave
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         leave()
     if is_first() and (args.json or not args.quiet):
         report()
+        if not args.json:
+            print(what_is_positive(task.labels))
     return 0
 
 

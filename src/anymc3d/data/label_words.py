@@ -1,7 +1,7 @@
 """What the names of classes say: which one is negative, and which stand for "not known".
 
-Of two names the negated one is the negative class (``not injured``, ``non-COVID``, ``ohne Befund``), then words such as
-``control`` and ``malignant`` decide; what is left is a guess. Words are compared without letter case, accents and signs.
+Of two names the negated one is the negative class (``not injured``, ``non-COVID``, ``ohne Befund``), then words as
+``control`` and ``malignant`` decide; what is left is a guess. Letter case, accents and other signs do not matter.
 """
 
 from __future__ import annotations
@@ -28,35 +28,71 @@ def _listed(*lines: str) -> frozenset[str]:
 
 
 _POSITIVE = _listed(
-    "yes|y|true|t|positive|pos|present|abnormal|malignant|diseased|disease|cancer|affected|detected|pathological|mutant",
-    "pathologic|mutated|mut|ja|j|oui|si|sim|da|tak|ano|igen|kyllä|evet|nai|hai|vrai|wahr|verdadero|verdadeiro|vero|prawda",
-    "waar|sann|doğru|positiv|positivo|positiva|positif|pozitiv|pozitivní|dodatni|krank|pathologisch|malade|enfermo|malato",
-    "doente|bösartig|maligne|maligno|да|д|истина|положительный|ναι|θετικό|是|有|真|阳性|陽性|恶性|悪性|异常|異常|はい|あり|예|네|있음",
-    "양성|نعم|כן",
+    "yes|y|true|t|positive|pos|present|abnormal|malignant|diseased|disease|cancer|affected|detected|pathological",
+    "mutant|pathologic|mutated|mut|ja|j|oui|si|sim|da|tak|ano|igen|kyllä|evet|nai|hai|vrai|wahr|verdadero",
+    "verdadeiro|vero|prawda|waar|sann|doğru|positiv|positivo|positiva|positif|pozitiv|pozitivní|dodatni|krank",
+    "pathologisch|malade|enfermo|malato|doente|bösartig|maligne|maligno|да|д|истина|положительный|ναι|θετικό|是",
+    "有|真|阳性|陽性|恶性|悪性|异常|異常|はい|あり|예|네|있음|양성|نعم|כן",
 )
 _NEGATIVE = _listed(
-    "no|n|false|f|negative|neg|normal|benign|healthy|control|controls|ctrl|ctl|absent|none|cn|nc|nl|hc|td|tdc|wt|wild",
-    "wildtype|wild type|wildtyp|unremarkable|intact|nein|non|não|nej|nee|nei|ne|nie|nem|ei|hayır|oxi|faux|falsch|falso",
-    "fałsz|onwaar|falskt|negativ|negativo|negativa|négatif|negativní|ujemny|gesund|kontrolle|kontroll|kontrolli|sain|témoin",
-    "sano|sana|saudável|controle|controllo|controlo|gezond|frisk|zdrowy|benigno|bénin|bénigne|gutartig|unauffällig|regular",
-    "typical|нет|н|ложь|норма|здоров|здоровый|отрицательный|контроль|όχι|αρνητικό|υγιής|否|无|無|没有|假|阴性|陰性|正常|健康|良性",
-    "いいえ|なし|아니오|아니요|없음|음성|정상|لا|לא",
+    "no|n|false|f|negative|neg|normal|benign|healthy|control|controls|ctrl|ctl|absent|none|cn|nc|nl|hc|td|tdc|wt",
+    "wild|wildtype|wild type|wildtyp|unremarkable|intact|nein|non|não|nej|nee|nei|ne|nie|nem|ei|hayır|oxi|faux",
+    "falsch|falso|fałsz|onwaar|falskt|negativ|negativo|negativa|négatif|negativní|ujemny|gesund|kontrolle",
+    "kontroll|kontrolli|sain|témoin|sano|sana|saudável|controle|controllo|controlo|gezond|frisk|zdrowy|benigno",
+    "bénin|bénigne|gutartig|unauffällig|regular|typical|нет|н|ложь|норма|здоров|здоровый|отрицательный|контроль",
+    "όχι|αρνητικό|υγιής|否|无|無|没有|假|阴性|陰性|正常|健康|良性|いいえ|なし|아니오|아니요|없음|음성|정상|لا|לא",
 )
 _BEFORE = _listed(
-    "not|no|non|without|w/o|lacks|lacking|lack of|absence of|free of|negative for|excluded|never|nicht|kein|keine|keinen",
-    "keiner|keinerlei|ohne|sans|pas|pas de|pas d'|aucun|aucune|sin|ningún|ninguna|não|sem|nenhum|nenhuma|senza|nessun|nessuna",
-    "geen|niet|zonder|nie|ingen|inte|ej|icke|utan|ikke|uden|uten|bez|brak|není|ei|nem|nincs|nélkül|не|нет|без|отсутствие",
-    "χωρίς|δεν|όχι|no evidence of|no sign of|no signs of|kein hinweis auf",
+    "not|no|non|without|w/o|lacks|lacking|lack of|absence of|free of|negative for|excluded|never|nicht|kein|keine",
+    "keinen|keiner|keinerlei|ohne|sans|pas|pas de|pas d'|aucun|aucune|sin|ningún|ninguna|não|sem|nenhum|nenhuma",
+    "senza|nessun|nessuna|geen|niet|zonder|nie|ingen|inte|ej|icke|utan|ikke|uden|uten|bez|brak|není|ei|nem|nincs",
+    "nélkül|не|нет|без|отсутствие|χωρίς|δεν|όχι|no evidence of|no sign of|no signs of|kein hinweis auf",
 )
 """Negations that are words of their own, before what they deny."""
 _BEHIND = _listed(
-    "free|negative|neg|absent|excluded|none|no|not detected|not seen|not present|not found|ruled out|frei|negativ|negativo",
-    "négatif|değil|yok|yoktur|nincs|отсутствует|なし|無し|없음",
+    "free|negative|neg|absent|excluded|none|no|not detected|not seen|not present|not found|ruled out|frei|negativ",
+    "negativo|négatif|değil|yok|yoktur|nincs|отсутствует|なし|無し|없음",
 )
-_GLUED_BEFORE = "non|un|in|im|a|an|ne|nie|не|без|非|无|無|未|不|没有|沒有|비|غير".split("|")
-_GLUED_BEHIND = "los|frei|free|less|siz|suz|sız|fri|loos|vrij|なし|無し|ない|ではない|없음".split("|")
+_GLUED_BEFORE = [
+    "non",
+    "un",
+    "in",
+    "im",
+    "a",
+    "an",
+    "ne",
+    "nie",
+    "не",
+    "без",
+    "非",
+    "无",
+    "無",
+    "未",
+    "不",
+    "没有",
+    "沒有",
+    "비",
+    "غير",
+]
+_GLUED_BEHIND = [
+    "los",
+    "frei",
+    "free",
+    "less",
+    "siz",
+    "suz",
+    "sız",
+    "fri",
+    "loos",
+    "vrij",
+    "なし",
+    "無し",
+    "ない",
+    "ではない",
+    "없음",
+]
 """Negations that are parts of a word; they count only where the rest is the other class."""
-_AFFIRMED = "有|具有|あり|有り|있음|with|mit|avec|con|com|met|med|var".split("|")
+_AFFIRMED = ["有", "具有", "あり", "有り", "있음", "with", "mit", "avec", "con", "com", "met", "med", "var"]
 """What stands beside the thing where it is not denied."""
 _SHORT_WORDS = _listed("mut|wt|cn|hc|ctl|pos|neg")
 _LETTERS = frozenset(("ny", "ft", "nj", "no", "ns", "np", "bm", "нд"))
@@ -64,25 +100,28 @@ _LETTERS = frozenset(("ny", "ft", "nj", "no", "ns", "np", "bm", "нд"))
 _LONG = 4
 """Shorter words inside a name say nothing: ``da``, ``ne`` and ``si`` are answers only alone."""
 _YES_NO = _listed(
-    "yes|no|y|n|true|false|t|f|ja|nein|j|oui|non|si|sim|não|da|ne|tak|nie|ano|igen|nem|kyllä|evet|hayır|nej|nee|nei|nai|oxi",
-    "vrai|faux|wahr|falsch|verdadero|falso|vero|verdadeiro|positive|negative|pos|neg|present|absent|positiv|negativ",
-    "да|нет|д|н|ναι|όχι|是|否|有|无|無|はい|いいえ|예|네|아니오|아니요|نعم|لا|כן|לא|阳性|阴性|陽性|陰性|양성|음성",
+    "yes|no|y|n|true|false|t|f|ja|nein|j|oui|non|si|sim|não|da|ne|tak|nie|ano|igen|nem|kyllä|evet|hayır|nej|nee",
+    "nei|nai|oxi|vrai|faux|wahr|falsch|verdadero|falso|vero|verdadeiro|positive|negative|pos|neg|present|absent",
+    "positiv|negativ|да|нет|д|н|ναι|όχι|是|否|有|无|無|はい|いいえ|예|네|아니오|아니요|نعم|لا|כן|לא|阳性|阴性",
+    "陽性|陰性|양성|음성",
 )
 _NOT_KNOWN = _listed(
-    "unknown|unk|ukn|not known|missing|not available|unavailable|not done|nd|n d|not applicable|not assessed|not evaluated",
-    "not evaluable|not reported|not recorded|not documented|not tested|not performed|not determined|undetermined|pending",
-    "unspecified|not specified|not stated|not given|no data|no information|no info|no answer|no result|tbd|refused|declined",
-    "don't know|dont know|do not know|blank|empty|undefined|unassigned|unlabeled|unlabelled|not labeled|not labelled|nan|na",
-    "n a|null|nil|not interpretable|not readable|unbekannt|fehlt|fehlend|keine angabe|keine angaben|k a|nicht bekannt",
-    "nicht verfügbar|nicht erhoben|nicht beurteilbar|inconnu|inconnue|manquant|non disponible|non renseigné|non connu",
-    "desconocido|desconocida|no sabe|no disponible|sin datos|faltante|sconosciuto|non noto|mancante|desconhecido|ignorado",
-    "sem dados|não informado|onbekend|okänd|okänt|ukjent|ukendt|saknas|nieznany|nieznane|brak danych|neznámý|neznámo",
-    "ismeretlen|tuntematon|bilinmiyor|неизвестно|нет данных|не известно|άγνωστο|不明|未知|不详|缺失|欠損|未検査|미상|모름",
+    "unknown|unk|ukn|not known|missing|not available|unavailable|not done|nd|n d|not applicable|not assessed",
+    "not evaluated|not evaluable|not reported|not recorded|not documented|not tested|not performed|not determined",
+    "undetermined|pending|unspecified|not specified|not stated|not given|no data|no information|no info|no answer",
+    "no result|tbd|refused|declined|don't know|dont know|do not know|blank|empty|undefined|unassigned|unlabeled",
+    "unlabelled|not labeled|not labelled|nan|na|n a|null|nil|not interpretable|not readable|unbekannt|fehlt",
+    "fehlend|keine angabe|keine angaben|k a|nicht bekannt|nicht verfügbar|nicht erhoben|nicht beurteilbar|inconnu",
+    "inconnue|manquant|non disponible|non renseigné|non connu|desconocido|desconocida|no sabe|no disponible",
+    "sin datos|faltante|sconosciuto|non noto|mancante|desconhecido|ignorado|sem dados|não informado|onbekend",
+    "okänd|okänt|ukjent|ukendt|saknas|nieznany|nieznane|brak danych|neznámý|neznámo|ismeretlen|tuntematon",
+    "bilinmiyor|неизвестно|нет данных|не известно|άγνωστο|不明|未知|不详|缺失|欠損|未検査|미상|모름",
 )
 _UNSURE = _listed(
-    "unclear|uncertain|unsure|not sure|indeterminate|equivocal|maybe|perhaps|possible|possibly|probable|borderline",
-    "questionable|suspected|doubtful|inconclusive|unklar|unsicher|fraglich|vielleicht|eventuell|incertain|douteux|peut-être",
-    "incierto|dudoso|dudosa|incerto|talvez|dubbio|forse|onzeker|misschien|osäker|kanske|niepewny|неясно|возможно|不确定|可疑|疑い",
+    "unclear|uncertain|unsure|not sure|indeterminate|equivocal|maybe|perhaps|possible|possibly|probable",
+    "borderline|questionable|suspected|doubtful|inconclusive|unklar|unsicher|fraglich|vielleicht|eventuell",
+    "incertain|douteux|peut-être|incierto|dudoso|dudosa|incerto|talvez|dubbio|forse|onzeker|misschien|osäker",
+    "kanske|niepewny|неясно|возможно|不确定|可疑|疑い",
 )
 """Beside yes and no these are no third class; beside names of diseases they may be one."""
 MISSING_WORDS = frozenset(
@@ -135,7 +174,7 @@ def _without_negation(words: str) -> str:
 
 
 def _is_denied(text: str, other: str) -> bool:
-    """Whether ``text`` is ``other`` with a negation inside the word: ``nonresponder``, ``无出血``, ``fieberfrei``."""
+    """Whether ``text`` is ``other`` with a negation inside the word: ``nonresponder``, ``fieberfrei``."""
     mine, theirs = (words_of(one).replace(" ", "") for one in (text, other))
     if mine == theirs:  # 'tumour -' beside 'tumour +'
         return text.strip()[-1:] in ("-", "\u2212") and other.strip()[-1:] == "+"
@@ -149,8 +188,8 @@ def _is_denied(text: str, other: str) -> bool:
 def stand_for_missing(values: Collection[str]) -> Mapping[str, str]:
     """Of the values of one label column those that mean "not known", each with the values beside it.
 
-    A text or a far number beside 0 and 1 or beside yes and no; a registry's number (-9, 99) beside 0, 1, 2 … or 1, 2, …; a
-    word such as ``unknown`` beside anything. Three honest classes are none. Numbers are in one spelling.
+    A text or a far number beside 0 and 1 or beside yes and no; a registry's number (-9, 99) beside 0, 1 … or 1, 2, …;
+    a word such as ``unknown`` beside anything. Three honest classes are none. Numbers are in one spelling.
     """
     numbers = {value: float(value) for value in values if _NUMBER.fullmatch(value)}
     texts = [value for value in values if value not in numbers]

@@ -93,13 +93,16 @@ def missing_codes(cases: Sequence[Case], column: str) -> dict[str, tuple[str, li
     for value, others in beside.items():
         group = [case for case in cases if canonical(case.cells[column]) == value]
         cells = "1 cell is" if len(group) == 1 else f"{len(group)} cells are"
-        rows = ", ".join(str(case.row) for case in group[:5]) + (", …" if len(group) > 5 else "")
-        text = (
-            f"{cells} {value!r} beside {others} (rows {rows}): empty them if it means not known; if it is a class of its"
-            " own, give it a name that says so"
-        )
-        found[value] = (text, group)
+        found[value] = (f"{cells} {value!r} beside {others}", group)
     return found
+
+
+def _told(column: str, what: str, group: Sequence[Case]) -> str:
+    rows = ", ".join(str(case.row) for case in group[:5]) + (", …" if len(group) > 5 else "")
+    return (
+        f"row {group[0].row}: column {column!r}: {what} (rows {rows}): empty them if it means not known; if it is a"
+        " class of its own, give it a name that says so"
+    )
 
 
 def guesses(labels: LabelSettings) -> list[str]:
@@ -170,7 +173,7 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
     ]
     values = {value for value in _values(cases, column) if value.lower() not in MISSING_WORDS}
     codes = missing_codes(cases, column)
-    problems += [f"row {group[0].row}: column {column!r}: {text}" for text, group in codes.values()]
+    problems += [_told(column, what, group) for what, group in codes.values()]
     values -= set(codes)
     folded = {as_seen(value) for value in values}
     if not values:

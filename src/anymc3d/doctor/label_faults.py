@@ -108,9 +108,7 @@ def _cell_faults(cases: Sequence[Case], column: str, classes: tuple[str, ...] | 
     bad = {case.row for case in words}
     if classes is None:
         codes = missing_codes([case for case in filled if case.row not in bad], column).values()
-        findings += [
-            found("label-word-for-missing", f"{column}: {text.partition(': ')[0]}", group, column) for text, group in codes
-        ]
+        findings += [found("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
         bad |= {case.row for _, group in codes for case in group}
     if classes is not None:
         known = {canonical(name) for name in classes}

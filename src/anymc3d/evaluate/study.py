@@ -57,6 +57,8 @@ class PluginStudy:
     labels: tuple[LabelCases, ...]
     points: Mapping[str, Mapping[str, OperatingPoint]]
     """Label -> criterion -> operating point."""
+    settings: LabelSettings | None = None
+    """What its labels mean; None where every case failed."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -
         rows += _severity_rows(table, evaluated, source, patients, settings, frame)
     chosen = {label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()}
     groups = [comparison.group for table in graded for comparison in table.comparisons]
-    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen), groups)
+    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings), groups)
 
 
 def _compared_rows(found: Sequence[_Found], cases: _Cases, sampling: Sampling) -> list[Row]:

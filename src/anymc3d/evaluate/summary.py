@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row
+from anymc3d.settings.decision_text import what_is_positive
 
 NOTICE = "Research use only. Not a medical device."
 SEVERITY_NOTE = (
@@ -29,7 +30,8 @@ def markdown(study: Study, *, level: float) -> str:
     """Return the whole document: main table, subgroups, comparisons, what is missing and how intervals were made."""
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
-    parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals.", main_table(study)]
+    parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals."]
+    parts += ["  \n".join(meanings(study)), main_table(study)]
     if study.severity_groups:
         parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
     groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]
@@ -51,6 +53,11 @@ def markdown(study: Study, *, level: float) -> str:
             f"Intervals: {'; '.join(_METHODS[name] for name in methods)}. See metrics.csv for each figure's own."
         )
     return "\n\n".join([*parts, NOTICE]) + "\n"
+
+
+def meanings(study: Study) -> list[str]:
+    """What a decision of 1 stands for, of every label, once."""
+    return list(dict.fromkeys(what_is_positive(one.settings) for one in study.plugins if one.settings is not None))
 
 
 def main_table(study: Study, *, brief: bool = False) -> str:

@@ -38,6 +38,7 @@ from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.cohort import STRICT
 from anymc3d.predict.faults import fault_of
 from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.version import __version__
 
 RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"
@@ -219,6 +220,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "probabilities": dict(prediction.probabilities),
         "calibrated": prediction.calibrated,
         "decisions": dict(prediction.decisions),
+        "decision_means": what_is_positive(predictor.plugins[0].card.labels),
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),

@@ -22,7 +22,7 @@ from anymc3d.plan.intensity import guess_majority
 from anymc3d.plan.measure import DataSet, Measured, Progress, read_data_set
 from anymc3d.plan.region import mask_of
 from anymc3d.plan.rules import choose_memory, choose_plane, patch_size_of, total_memory
-from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason
+from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason, with_warnings
 from anymc3d.recipes.recipe import Recipe
 from anymc3d.recipes.settings import recipe_labels, recipe_task
 from anymc3d.settings.config import LabelSettings, ViewSettings
@@ -95,7 +95,7 @@ def plan_recipe(
     reasons |= {"train.recompute": memory.reason} if memory.recompute else {}
     for key, view in views.items():
         reasons |= {f"views.{key}.windows": f"asked for: {window_names(view.windows) or 'numbers'}"} if windows else {}
-    return Plan(replace(settings, train=train), _with_warnings(reasons, warnings), tuple(warnings))
+    return Plan(replace(settings, train=train), with_warnings(reasons, warnings), tuple(warnings))
 
 
 def _read(
@@ -244,8 +244,3 @@ def size_lines(recipe: Recipe, name: str, view: ViewSettings, column: Measured) 
     want = " x ".join(map(str, view.size))
     kind = "smaller" if too_small.any() else "larger"
     return [f"recipe {recipe.id}: view {name} is {want}, the median scan is {have} voxels, far {kind} than expected"]
-
-
-def _with_warnings(reasons: Mapping[str, str], warnings: Sequence[str]) -> dict[str, str]:
-    """The warnings stand at the top of the task file, beside the name."""
-    return {**reasons, "name": "; ".join([reasons["name"], *(f"CHECK: {line}" for line in warnings)])}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from anymc3d.data.labels import encode
+from anymc3d.data.labels import encode, guesses
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
@@ -30,7 +30,7 @@ class Plan:
     settings: TaskSettings
     reasons: Mapping[str, str]
     warnings: tuple[str, ...] = ()
-    """Where the data contradict the recipe; one line each."""
+    """What a person should look at before training; one line each."""
 
 
 def plan_task(
@@ -87,7 +87,15 @@ def plan_task(
         backbone=BackboneSettings(name=backbone_name),
         train=TrainSettings(batch_size=memory.batch_size, chunk_size=memory.chunk_size, recompute=memory.recompute),
     )
-    return Plan(settings, reasons | _reasons(data, splits, columns[0].intensity, memory))
+    warnings = tuple(guesses(data.labels))
+    reasons |= _reasons(data, splits, columns[0].intensity, memory)
+    return Plan(settings, with_warnings(reasons, warnings), warnings)
+
+
+def with_warnings(reasons: Mapping[str, str], warnings: Sequence[str]) -> dict[str, str]:
+    """The warnings stand at the top of the task file, beside the name."""
+    told = [reasons.get("name", ""), *(f"CHECK: {line}" for line in warnings)]
+    return {**reasons, "name": "; ".join(filter(None, told))} if any(told) else dict(reasons)
 
 
 def _reasons(data: DataSet, splits: Sequence[str], intensity: IntensityChoice, memory: MemoryChoice) -> dict[str, str]:

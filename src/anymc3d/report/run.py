@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.predictions import read_predictions
 from anymc3d.evaluate.study import StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS
-from anymc3d.evaluate.targets import encode_targets
+from anymc3d.evaluate.targets import encode_targets, settings_of
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
@@ -27,6 +28,7 @@ from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
 from anymc3d.report.heated import Heater
 from anymc3d.report.place import read_record
 from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.run_folder import RunFolder
 
@@ -71,6 +73,8 @@ class FiguresFacts:
     plugin_hash: str = ""
     log: tuple[Mapping[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
+    """What a decision of 1 stands for."""
 
 
 def of_run(
@@ -119,6 +123,7 @@ def of_run(
         plugin_hash=plugin.hash,
         log=tuple(read_table(files.log_csv)),
         warnings=tuple(study.warnings),
+        meanings=(what_is_positive(card.labels),),
     )
 
 
@@ -168,7 +173,21 @@ def of_evaluation(
         curves=tuple(_read_curves(folder / CURVES)),
         hard=_hard_of_tables(record, predictions, manifest, task, worst, pseudonyms, heater),
         identity=identity,
+        meanings=tuple(_meanings(record, rows)),
     )
+
+
+def _meanings(record: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
+    """From the task files that the evaluation was given, else from the form of its labels."""
+    known = [
+        LabelSettings(columns=tuple(one["columns"]), kind=one["kind"], classes=tuple(one["classes"]))
+        for one in record.get("labels", [])
+    ]
+    names: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["metric"] == "auroc" and row["group"] == ALL and row["label"] != "macro":
+            names.setdefault(str(row["plugin"]), {})[str(row["label"])] = None
+    yield from dict.fromkeys(what_is_positive(settings_of(list(labels), known)) for labels in names.values())
 
 
 def _hard_of_tables(

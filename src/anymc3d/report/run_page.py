@@ -111,6 +111,8 @@ def _figures(facts: FiguresFacts) -> Iterator[str]:
             "Of the validation split, on which the best epoch and the operating point were chosen: they flatter the "
             "plugin. Figures to quote are those of 'anymc3d evaluate' on test cases."
         )
+    for line in facts.meanings:
+        yield paragraph(line)
     if facts.warnings:
         yield listing(facts.warnings)
     yield metric_tables(facts.rows)

@@ -23,6 +23,7 @@ from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.decision_text import what_is_positive
 
 DIRECTIONS = {"axial": "from feet to head", "coronal": "from back to front", "sagittal": "from left to right"}
 """How slices are counted, after the scan was brought to RAS."""
@@ -51,6 +52,8 @@ class StudyFacts:
     """(what it shows, PNG) where the scan itself is not at hand."""
     unlike_training: tuple[str, ...] = ()
     """Why the answer is not to be used: in what the scan is unlike the training scans."""
+    told_meaning: str = ""
+    """What the record of an explain folder says a decision of 1 stands for."""
     others: tuple[Heat, ...] = ()
     """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
 
@@ -63,6 +66,11 @@ class StudyFacts:
     def first_label(self) -> str:
         """The one shown first: a positive decision before others, then the largest probability."""
         return max(self.labels, key=lambda name: (self.decisions[name], self.probabilities[name]))
+
+    @property
+    def meaning(self) -> str:
+        """What a decision of 1 stands for, where that is known."""
+        return self.told_meaning if self.card is None else what_is_positive(self.card.labels)
 
     @property
     def identity(self) -> str:
@@ -163,6 +171,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         probabilities=record["probabilities"],
         decisions=record["decisions"],
         calibrated=record["calibrated"],
+        told_meaning=str(record.get("decision_means", "")),
         slice_weights=record["slice_weights"],
         view_weights=record["view_weights"],
         maps=_overall(heats, views),

@@ -88,6 +88,8 @@ def _verdict(facts: StudyFacts) -> str:
 
 def _answer(facts: StudyFacts) -> Iterator[str]:
     yield paragraph(CALIBRATED if facts.calibrated else NOT_CALIBRATED)
+    if facts.meaning:
+        yield paragraph(facts.meaning)
     chooses = facts.card is not None and facts.card.labels.one_of_classes
     words = ("not decided", Markup('<span class="yes">decided</span>'))
     words = words if chooses else ("negative", Markup('<span class="yes">positive</span>'))
