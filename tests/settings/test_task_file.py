@@ -59,7 +59,7 @@ def test_A12_every_fault_is_named_in_one_pass_with_its_place(tmp_path):
     found = faults(tmp_path / "task.yaml", text)
     for expected in (
         "train.epoch: unknown key, did you mean 'epochs'?",
-        "train.lora_lr: expected a number, got text 'fast'",
+        "train.lora_lr: expected a number or null, got text 'fast'",
         "train.batch_size: expected an integer, got 2.0",
         "train.recompute: expected true or false, got 1",
         "train.precision: expected one of auto, fp32, bf16, got text 'fp16', did you mean 'bf16'?",

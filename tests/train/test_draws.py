@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.train.draws import Visit, balanced_order, balancing_weights, batches, epoch_order, generator, visits
+from anymc3d.train.draws import (
+    Visit,
+    balanced_order,
+    balancing_weights,
+    batches,
+    epoch_order,
+    generator,
+    stratified_order,
+    visits,
+)
 
 
 def test_H2_the_same_purpose_draws_the_same_whatever_ran_before():
@@ -63,3 +72,28 @@ def test_a_case_drawn_again_is_another_visit_with_other_draws():
     assert visits([4, 2, 4, 4]) == [Visit(4), Visit(2), Visit(4, 1), Visit(4, 2)]
     drawn = {float(torch.rand(1, generator=generator(0, "a", 1, *visit.key, "v"))) for visit in visits([4, 2, 4, 4])}
     assert len(drawn) == 4
+
+
+@pytest.mark.parametrize(("positives", "width"), [(35, 2), (35, 4), (3, 2), (70, 8)])
+def test_stratified_steps_have_a_rarer_case_each_and_no_case_twice_before_all_came_once(positives, width):
+    targets = (np.arange(160) % 160 < positives).astype(float)[:, None]
+    order = stratified_order(targets, width, 0, 3)
+    assert len(order) == 160
+    share = max(1, round(width * positives / 160))
+    for step in np.array(order).reshape(-1, width):
+        assert targets[step, 0].sum() == share
+    for value in (0.0, 1.0):
+        drawn = [case for case in order if targets[case, 0] == value]
+        group = int((targets == value).sum())
+        for start in range(0, len(drawn), group):
+            assert len(set(drawn[start : start + group])) == len(drawn[start : start + group])
+    assert order == stratified_order(targets, width, 0, 3) != stratified_order(targets, width, 0, 4)
+
+
+def test_stratified_by_several_labels_or_classes_and_where_there_is_nothing_rare():
+    classes = np.array([0.0, 0, 0, 1, 2, 0, 0, 0])[:, None]
+    steps = np.array(stratified_order(classes, 2, 0, 0)).reshape(-1, 2)
+    assert all(classes[step, 0].any() for step in steps)
+    several = np.array([[0.0, np.nan], [0, 1], [0, 1], [1, 1], [0, 0], [0, 1]])
+    assert all({3, 4} & set(step) for step in np.array(stratified_order(several, 3, 0, 0)).reshape(-1, 3).tolist())
+    assert sorted(stratified_order(np.zeros((7, 1)), 2, 0, 0)) == list(range(7))

@@ -90,6 +90,22 @@ def test_two_processes_train_as_one_with_twice_the_batch(journey, pair, tmp_path
         assert float(a["logit.block"]) == pytest.approx(float(b["logit.block"]), abs=1e-2)
 
 
+def test_two_processes_start_from_one_frozen_solution(journey, tmp_path):
+    from anymc3d.settings.task_file import read_task
+    from anymc3d.train.fit import fit
+
+    frozen = ["train.start=frozen", "train.epochs=2", "train.sampling=stratified"]
+    assert start(journey.task, tmp_path / "pair", *frozen).wait(240) == 0, said(tmp_path / "pair")
+    fit(read_task(journey.task, [*frozen, "train.batch_size=4"]), tmp_path / "one", device="cpu", quiet=True)
+    ours, theirs = (read_table(tmp_path / name / "log.csv") for name in ("pair", "one"))
+    assert [row["epoch"] for row in ours] == ["0", "1", "2"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["best_epoch"] == b["best_epoch"]
+        assert float(a["val_loss"]) == pytest.approx(float(b["val_loss"]), rel=1e-3)
+    cards = [load_plugin(tmp_path / name / "plugin.safetensors").card for name in ("pair", "one")]
+    assert cards[0].training["frozen_start"] == cards[1].training["frozen_start"]
+
+
 @pytest.mark.timeout(600)
 def test_C3_stopped_together_they_resume_to_the_same_bits(journey, pair, tmp_path):
     run = tmp_path / "run"

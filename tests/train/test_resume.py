@@ -124,6 +124,34 @@ def test_C1_killed_from_outside_at_random_times_it_ends_bit_identical(journey, n
     assert_same_run(run, calm[0])
 
 
+FROZEN_START = ("train.start=frozen", "train.epochs=2", "train.sampling=stratified")
+FROZEN_MOMENTS = [
+    ("torn", "????????????????*.safetensors", 19),
+    ("call", "anymc3d.train.frozen_start:solve", 1),
+    ("call", "anymc3d.train.loop:validate", 1),
+    ("torn", "latest.safetensors", 1),
+    ("renamed", "latest.safetensors", 1),
+    ("call", "anymc3d.train.loop:_step", 2),
+    ("call", "anymc3d.train.loop:beats_start", 1),
+    ("torn", "latest.safetensors", 2),
+    ("call", "anymc3d.train.result:validate", 1),
+]
+"""The 16 prepared cases come first: the 19th such file is the third case's features."""
+
+
+def test_C1_a_run_from_the_frozen_start_killed_in_every_part_ends_bit_identical(journey, nursery, tmp_path):
+    """While its features are computed, while it is solved, while it is validated as epoch 0, and later."""
+    command = ["train", str(journey.task), *OVERRIDES[1:], *FROZEN_START, "-o"]
+    calm, run = tmp_path / "calm", tmp_path / "run"
+    assert nursery.run([*command, str(calm)], tmp_path / "calm_home", tmp_path / "said") == 0, said(tmp_path)
+    for moment in FROZEN_MOMENTS:
+        status = nursery.run([*command, str(run)], tmp_path / "home", tmp_path / "said", moment=moment, every_step=True)
+        assert status == KILLED, f"{moment}: {said(tmp_path)}"
+    assert nursery.run([*command, str(run)], tmp_path / "home", tmp_path / "said") == 0, said(tmp_path)
+    assert_same_run(run, calm)
+    assert [row["epoch"] for row in read_table(run / "log.csv")] == ["0", "1", "2"]
+
+
 STOPS = [
     ("call", "anymc3d.data.dataset:prepare_view", 3),
     ("call", "anymc3d.train.fit:make_parts", 1),

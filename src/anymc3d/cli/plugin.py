@@ -113,6 +113,7 @@ def _method(card: PluginCard) -> list[str]:
         for one in cards
     )
     lines = [f"method: {method}" for method in methods]
+    lines += [f"training: {how}" for how in dict.fromkeys(_start(one) for one in cards) if how]
     if card.segmentation is not None:
         what = "kept" if card.decodes else "not kept"
         labels = ", ".join(map(str, card.segmentation.classes))
@@ -128,6 +129,18 @@ def _last_blocks(card: PluginCard) -> str:
     if card.method.blocks is None or card.backbone is None:
         return ""
     return f", in the last {card.method.blocks} blocks (trunk {card.backbone.trunk})"
+
+
+def _start(card: PluginCard) -> str:
+    """What training started from, and which epoch was kept."""
+    training = card.training
+    if "start" not in training or card.backbone is None:
+        return ""
+    if training["start"] == "random":
+        return "from random values, as in the paper"
+    kept = training.get("best_epoch")
+    which = "which no epoch beat by more than noise" if kept == 0 else f"epoch {kept} kept"
+    return f"from the solution on frozen features, {which}"
 
 
 def _decisions(card: PluginCard) -> list[str]:

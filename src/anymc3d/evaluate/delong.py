@@ -87,16 +87,23 @@ class Placements:
 
 def placements(targets: Floats, scores: Floats) -> Placements:
     """Return areas and covariance for ``scores`` (num_scores, n); needs two cases of each outcome for a variance."""
-    is_positive = targets == 1
-    positive, negative = scores[:, is_positive], scores[:, ~is_positive]
-    num_positive, num_negative = positive.shape[1], negative.shape[1]
-    of_positive = np.stack([_share_below(x, y) for x, y in zip(positive, negative, strict=True)])
-    of_negative = np.stack([1 - _share_below(y, x) for x, y in zip(positive, negative, strict=True)])
+    of_positive, of_negative = placement_values(targets, scores)
+    num_positive, num_negative = of_positive.shape[1], of_negative.shape[1]
     areas = of_positive.mean(axis=1)
     if min(num_positive, num_negative) < 2:
         return Placements(areas, np.full((len(scores), len(scores)), np.nan))
     covariance = np.atleast_2d(np.cov(of_positive)) / num_positive + np.atleast_2d(np.cov(of_negative)) / num_negative
     return Placements(areas, covariance)
+
+
+def placement_values(targets: Floats, scores: Floats) -> tuple[Floats, Floats]:
+    """For ``scores`` (num_scores, n): of each positive the share of negatives below it (num_scores, positives), and of
+    each negative the share of positives above it (num_scores, negatives); ties one half."""
+    is_positive = targets == 1
+    positive, negative = scores[:, is_positive], scores[:, ~is_positive]
+    of_positive = np.stack([_share_below(x, y) for x, y in zip(positive, negative, strict=True)])
+    of_negative = np.stack([1 - _share_below(y, x) for x, y in zip(positive, negative, strict=True)])
+    return of_positive, of_negative
 
 
 def _share_below(values: Floats, others: Floats) -> Floats:

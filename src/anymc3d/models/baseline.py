@@ -200,6 +200,13 @@ class BaselineClassifier(nn.Module):
             named |= {f"ordinal.{name}": tensor for name, tensor in self.ordinal.named_parameters()}
         return named
 
+    scale = None
+    """A network is trained on what it sees; see ``VolumeClassifier.scale``."""
+
+    def plugin_tensors(self) -> dict[str, Tensor]:
+        """A copy of the tensors for a plugin file."""
+        return {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy a plugin's tensors in; names and shapes must match exactly.
 

@@ -22,6 +22,7 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
+from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, first_adapted
 from anymc3d.models.strict_load import copy_into
 
@@ -107,6 +108,9 @@ class VolumeClassifier(nn.Module):
         self.views = tuple(views)
         self.neighbours = frozenset(neighbours)
         self.seam = None if rank is None else first_adapted(backbone, blocks)
+        self.fusion_name = fusion
+        self.scale: Scale | None = None
+        """While a head is trained on standardised embeddings: their scale. A plugin's tensors are of raw ones."""
         self.lora = nn.ModuleDict()
         if rank is not None:
             options = {"rank": rank, "alpha": alpha, "generator": generator, "blocks": blocks}
@@ -134,7 +138,8 @@ class VolumeClassifier(nn.Module):
         """
         fused, present, slice_weights = [], [], {}
         for view in self.views:
-            padded, mask = pad_cases(embeddings[view], counts[view])
+            slices = embeddings[view] if self.scale is None else self.scale.standardised(embeddings[view])
+            padded, mask = pad_cases(slices, counts[view])
             here = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
             result = self.slice_fusion[view](padded, mask | ~here.unsqueeze(1))
@@ -208,6 +213,12 @@ class VolumeClassifier(nn.Module):
             named["task_query"] = self.view_fusion.query
         named |= {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
         return named | {f"decoder.{name}": tensor for name, tensor in self.decoder.named_parameters()}
+
+    def plugin_tensors(self) -> dict[str, Tensor]:
+        """A copy of the tensors for a plugin file, of raw embeddings whatever they are trained on."""
+        if self.scale is None:
+            return {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        return in_raw_units(self.tensors(), self.scale, self.fusion_name)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy a plugin's tensors in; names and shapes must match exactly.

@@ -64,7 +64,7 @@ def _training(facts: FiguresFacts) -> Iterator[str]:
     seconds = sum(float(row["seconds"]) for row in log if row.get("seconds"))
     yield tiles(
         [
-            ("epochs", str(len(log))),
+            ("epochs", str(sum(row["epoch"] != "0" for row in log))),
             ("best epoch", last.get("best_epoch", "")),
             ("chosen by", last.get("selection", "")),
             ("time", f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"),

@@ -354,16 +354,26 @@ class SegmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """The paper's recipe (METHODS 1.7): AdamW in two groups, cosine to 0, best checkpoint by validation AUROC."""
+    """AdamW in two groups, cosine to 0, best checkpoint by validation AUROC (supplement A3).
 
+    Keys that are null take their value from the start, see :data:`anymc3d.settings.starts.STARTS`.
+    """
+
+    start: Literal["random", "frozen"] = "random"
+    """``random``: query and head from small random values, the recipe of the paper. ``frozen``: from the solution on
+    frozen features, which competes as epoch 0: see :mod:`anymc3d.train.frozen_start`."""
+    standardise: bool | None = None
+    """Train query and head on embeddings of mean 0 and spread 1 over the training cases; the plugin holds the same in
+    raw units."""
     epochs: Annotated[int, Between(1, 10**9)] = 100
     batch_size: Annotated[int, Between(1, 4096)] = 2
     """Volumes a process computes at once."""
     accumulate: Annotated[int, Between(1, 4096)] = 1
     """Batches whose gradients are added up to one optimiser step: the step of a batch so many times as large."""
-    sampling: Literal["natural", "balanced"] = "natural"
+    sampling: Literal["natural", "balanced", "stratified"] = "natural"
     """``natural``: every training case once an epoch. ``balanced``: as many draws, with replacement, in which every
-    class (of several labels: on average each outcome of each label) is equally likely."""
+    class (of several labels: on average each outcome of each label) is equally likely. ``stratified``: every step has
+    at least one case with a rarer outcome."""
     view_dropout: Share = 0.0
     """Probability with which each view of a training case is left out, never all of them."""
     copies: Annotated[int, Between(0, 100_000)] | None = None
@@ -377,22 +387,27 @@ class TrainSettings:
     """Recompute each chunk's activations in the backward pass: less memory, about a third more time."""
     loss: Entry | None = None
     """``focal``, ``cross-entropy``, or ``weighted-bce``: positives weigh negatives / positives in training. Null = the
-    method's own: focal, unless its recipe says otherwise."""
+    start's, of a network what its recipe says."""
     focal_gamma: Annotated[float, Between(0, 100)] = 2.0
     focal_alpha: Annotated[float, Between(0, 100)] = 0.25
     focal_alpha_mode: Literal["constant", "balanced"] = "constant"
     """``constant``: alpha is one factor for all, as printed in the paper. ``balanced`` (yes/no labels only): positives
     weigh alpha and negatives 1 - alpha, so alpha above 0.5 favours positives."""
-    lora_lr: Rate = 1e-4
+    lora_lr: Rate | None = None
     lora_weight_decay: Rate = 1e-5
-    head_lr: Rate = 1e-3
+    head_lr: Rate | None = None
     head_weight_decay: Rate = 1e-4
     lr: Rate | None = None
     """Learning rate of a network (``method``); null = its own recipe's. AnyMC3D has lora_lr and head_lr."""
     weight_decay: Rate | None = None
     """Of a network; null = its own recipe's."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Share | None = None
+    """Share of all steps over which the learning rates rise from 0, before the schedule."""
     clip_norm: Rate = 1.0
+    clip: Literal["joint", "group"] | None = None
+    """``joint``: the norm is that of the gradient of LoRA, query and head together. ``group``: LoRA has its own, so the
+    head's gradient does not shorten its steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
     patience: Annotated[int, Between(0, 100_000)] | None = None
@@ -403,7 +418,9 @@ class TrainSettings:
         for name in ("epochs", "batch_size", "accumulate", "chunk_size", "clip_norm"):
             require(getattr(self, name) > 0, f"train.{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("lora_lr", "head_lr", "lora_weight_decay", "head_weight_decay", "focal_gamma"):
-            require(getattr(self, name) >= 0, f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+            value = getattr(self, name)
+            require(value is None or value >= 0, f"train.{name}: expected 0 or more, got {value}")
+        require(0 <= (self.warmup or 0) < 1, f"train.warmup: expected 0 to below 1, got {self.warmup}")
         require(self.copies is None or self.copies >= 0, f"train.copies: expected 0 or more, got {self.copies}")
         require(self.token_cache_gb >= 0, f"train.token_cache_gb: expected 0 or more, got {self.token_cache_gb}")
         require(self.lr is None or self.lr > 0, f"train.lr: expected a number above 0, got {self.lr}")

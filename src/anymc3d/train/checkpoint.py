@@ -48,6 +48,10 @@ class TrainingState:
     best_score: float | None = None
     best_loss: float = math.inf
     """Validation loss of the best epoch; of epochs with the same score the one with the lower loss is kept."""
+    start: dict[str, Any] | None = None
+    """How the start was solved, where training began from a solution; see ``anymc3d.train.frozen_start``."""
+    start_logits: list[list[float]] | None = None
+    """(n, K) of the validation cases at epoch 0, where the start competes."""
     step_seconds: float | None = 0.0
     """Spent on the steps of all finished epochs, without their validation; None: not known of the first ones."""
     seconds: float = 0.0

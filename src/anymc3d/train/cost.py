@@ -9,7 +9,7 @@ from anymc3d.cost.energy import energy_facts
 from anymc3d.cost.memory import device_facts
 from anymc3d.files import atomic
 from anymc3d.train.checkpoint import TrainingState
-from anymc3d.train.loop import Parts
+from anymc3d.train.loop_parts import Parts
 from anymc3d.train.run_folder import RunFolder
 
 

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,37 @@ def balancing_weights(targets: np.ndarray) -> np.ndarray:
         for value in np.unique(values[~np.isnan(values)]):
             inverse[values == value, column] = 1 / (values == value).sum()
     return np.nanmean(inverse, axis=1)
+
+
+def stratified_order(targets: np.ndarray, step_size: int, seed: int, epoch: int) -> list[int]:
+    """An epoch of as many visits as there are cases, in which every step of ``step_size`` cases has a rarer one.
+
+    Targets (n, L), NaN where missing. A case is rarer where one of its labels has another value than most cases. Every
+    step gets the rarer cases' share of all cases, at least one. Each group is gone through case by case, in a new order
+    when it is through, so that none comes twice before all have come once.
+    """
+    rarer = np.zeros(len(targets), dtype=bool)
+    for values in targets.T:
+        there = ~np.isnan(values)
+        found, counts = np.unique(values[there], return_counts=True)
+        if len(found) > 1:
+            rarer |= there & (values != found[counts.argmax()])
+    groups = [np.flatnonzero(rarer).tolist(), np.flatnonzero(~rarer).tolist()]
+    if not all(groups):
+        return epoch_order(len(targets), seed, epoch)
+    streams = [_rounds(group, seed, "stratified order", number, epoch) for number, group in enumerate(groups)]
+    order: list[int] = []
+    for start in range(0, len(targets), step_size):
+        width = min(step_size, len(targets) - start)
+        of_rarer = max(1, round(width * len(groups[0]) / len(targets)))
+        order += [next(streams[0]) for _ in range(of_rarer)] + [next(streams[1]) for _ in range(width - of_rarer)]
+    return order
+
+
+def _rounds(cases: Sequence[int], seed: int, *purpose: str | int) -> Iterator[int]:
+    """The cases again and again, each time in another order."""
+    for number in count():
+        yield from (cases[i] for i in torch.randperm(len(cases), generator=generator(seed, *purpose, number)).tolist())
 
 
 @contextmanager

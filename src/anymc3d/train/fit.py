@@ -6,7 +6,7 @@ The order of work is the order of the calls in :func:`fit`: cases, start, scans,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,8 +26,10 @@ from anymc3d.settings.config import TaskSettings
 from anymc3d.train import log, result
 from anymc3d.train.checkpoint import TrainingState, load_checkpoint
 from anymc3d.train.cost import write_cost
+from anymc3d.train.frozen_start import begin_frozen
 from anymc3d.train.identity import begin, write_task_of_run
-from anymc3d.train.loop import Parts, restore, run_epochs
+from anymc3d.train.loop import restore, run_epochs
+from anymc3d.train.loop_parts import Parts
 from anymc3d.train.memory import enough_memory
 from anymc3d.train.parts import make_parts
 from anymc3d.train.processes import join
@@ -76,8 +78,6 @@ def fit(
             check_backbone(start.backbone.module, start.backbone.card.name)
         if task.method.blocks is not None and start.backbone is not None:
             check_blocks(start.backbone.module, task.method.blocks)
-        if task.method.blocks is not None and start.backbone is not None:
-            check_blocks(start.backbone.module, task.method.blocks)
         if processes.on_first(lambda: begin(folder, task, study, start)):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
@@ -88,9 +88,9 @@ def fit(
         forget_peak(where)
         with enough_memory(task.train, where):
             parts = make_parts(task, scans, start, run)
-            best = _train(parts, folder)
+            state, best = _train(parts, folder, partial(begin_frozen, task, scans, start, parts, run))
             processes.on_first(
-                lambda: result.finish(folder, task, scans.study, start, best, scans.of_split("train"), parts)
+                lambda: result.finish(folder, task, scans.study, start, state, best, scans.of_split("train"), parts)
             )
     return folder.plugin
 
@@ -104,8 +104,10 @@ def _say_beforehand(task: TaskSettings, study: Study) -> None:
         logger.warning("settings that say nothing to method %s: %s", task.method.name, ", ".join(said))
 
 
-def _train(parts: Parts, folder: RunFolder) -> dict[str, torch.Tensor]:
-    """Start or resume, train to the end, and return the best tensors."""
+def _train(
+    parts: Parts, folder: RunFolder, begin: Callable[[TrainingState], None]
+) -> tuple[TrainingState, dict[str, torch.Tensor]]:
+    """Start or resume, train to the end, and return where it ended and the best tensors."""
     state, best = TrainingState(), {}
     found = load_checkpoint(folder.checkpoints)
     if found is not None:
@@ -114,7 +116,9 @@ def _train(parts: Parts, folder: RunFolder) -> dict[str, torch.Tensor]:
         logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
         # A kill between the checkpoint of an epoch and its line in the log must not cost the line.
         parts.processes.on_first(partial(_write_progress, folder, parts, state))
-    return run_epochs(parts, state, best, partial(_write_progress, folder, parts))
+    else:
+        begin(state)
+    return state, run_epochs(parts, state, best, partial(_write_progress, folder, parts))
 
 
 def _write_progress(folder: RunFolder, parts: Parts, state: TrainingState) -> None:

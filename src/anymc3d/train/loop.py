@@ -10,25 +10,20 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from anymc3d.cost.energy import EnergyMeter, added
+from anymc3d.cost.energy import added
 from anymc3d.cost.memory import KeptForBackward, peak_memory
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
-from anymc3d.models.build import Classifier
-from anymc3d.models.classifier import Encoding
-from anymc3d.models.decoders.run import classify_and_decode
-from anymc3d.settings.config import LabelSettings, TrainSettings
-from anymc3d.train.batch import BatchLoader
+from anymc3d.models.scale import Scale
+from anymc3d.settings.config import TrainSettings
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import (
     Visit,
@@ -38,61 +33,20 @@ from anymc3d.train.draws import (
     drawing,
     epoch_order,
     num_steps,
+    stratified_order,
     visits,
 )
-from anymc3d.train.losses import Loss
+from anymc3d.train.loop_parts import Parts
 from anymc3d.train.objective import Moment, batch_losses
-from anymc3d.train.optimisation import learning_rate_factor, set_learning_rate
-from anymc3d.train.processes import Processes
-from anymc3d.train.segmentation import Segmentation, dice_of, masked_positions, mean_dice
-from anymc3d.train.selection import score_validation
+from anymc3d.train.optimisation import clip_gradients, learning_rate_factor, set_learning_rate
+from anymc3d.train.selection import beats_start, score_validation
 from anymc3d.train.stopping import StopRequest, listening
+from anymc3d.train.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 300.0
 """Seconds between checkpoints inside an epoch; one is always written at an epoch's end."""
-
-
-@dataclass
-class LabelledSet:
-    """Cases of one split as the loop sees them: ids for messages, a loader, and targets (n, L) with NaN = missing."""
-
-    ids: Sequence[str]
-    loader: BatchLoader
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def in_float32(self) -> LabelledSet:
-        """The same cases for a backbone that computes in float32: with trunk tokens of that precision."""
-        return replace(self, loader=self.loader.in_float32())
-
-
-@dataclass
-class Parts:
-    """What the loop is handed."""
-
-    backbone: nn.Module | None
-    classifier: Classifier
-    optimizer: torch.optim.Optimizer
-    encoding: Encoding
-    train: LabelledSet
-    val: LabelledSet
-    labels: LabelSettings
-    loss: Loss
-    settings: TrainSettings
-    processes: Processes
-    checkpoints: Path
-    meter: EnergyMeter
-    segmentation: Segmentation | None = None
-    quiet: bool = False
-
-    @property
-    def device(self) -> torch.device:
-        """Where the classifier is."""
-        return next(self.classifier.parameters()).device
 
 
 def run_epochs(
@@ -107,32 +61,70 @@ def run_epochs(
         TrainingDivergedError: loss or gradient stopped being finite; names the cases.
     """
     with listening() as stop:
+        if parts.settings.start == "frozen" and not state.history:
+            best = _score_start(parts, state)
+            parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
             started = time.monotonic() - state.seconds
             _train_epoch(parts, state, best, stop, started)
             state.step_seconds = added(state.step_seconds, time.monotonic() - started)
-            logits, val_loss, dice = validate(parts)
-            score = score_validation(parts.val.targets, logits, parts.labels, val_loss)
-            if state.best_score is None or (score.value, -val_loss) > (state.best_score, -state.best_loss):
-                state.best_score, state.best_loss, state.best_epoch = score.value, val_loss, state.epoch + 1
-                best = {name: tensor.detach().clone() for name, tensor in parts.classifier.tensors().items()}
+            found = validate(parts)
+            if _is_best(parts, state, found):
+                best = parts.classifier.plugin_tensors()
             state.history.append(
-                {
-                    "epoch": state.epoch + 1,
+                _row(parts, state, found, state.epoch + 1, time.monotonic() - started)
+                | {
                     "train_loss": state.loss_total / max(state.loss_count, 1),
-                    "val_loss": val_loss,
-                    "val_auroc": score.auroc,
-                    "selection": score.rule,
-                    "best_epoch": state.best_epoch,
                     "lr_factor": _lr_factor(parts, state.epoch, 0),
-                    "seconds": round(time.monotonic() - started, 2),
-                    **_mask_figures(parts, state, dice),
                 }
             )
             state.epoch, state.step, state.loss_total, state.loss_count = state.epoch + 1, 0, 0.0, 0
             state.mask_loss_total, state.mask_loss_count, state.seconds = 0.0, 0, 0.0
             parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
     return best
+
+
+def _score_start(parts: Parts, state: TrainingState) -> dict[str, Tensor]:
+    """Validate what training starts from: epoch 0, which is the best until a later one beats it."""
+    started = time.monotonic() - state.seconds
+    found = validate(parts)
+    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
+    state.best_score, state.best_loss, state.best_epoch = score.value, found.loss, 0
+    state.start_logits = found.logits.tolist()
+    state.history.append(_row(parts, state, found, 0, time.monotonic() - started))
+    state.seconds = 0.0
+    return parts.classifier.plugin_tensors()
+
+
+def _is_best(parts: Parts, state: TrainingState, found: Validation) -> bool:
+    """Whether the epoch that ends is the best so far, and beats the start where that competes; the state notes it."""
+    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
+    competes = state.start_logits is not None
+    if competes and not beats_start(
+        found.logits, np.array(state.start_logits), parts.val.targets, parts.val.patients, parts.labels, parts.loss
+    ):
+        return False
+    is_first = state.best_score is None or (competes and state.best_epoch == 0)
+    if not is_first and (score.value, -found.loss) <= (state.best_score, -state.best_loss):
+        return False
+    state.best_score, state.best_loss, state.best_epoch = score.value, found.loss, state.epoch + 1
+    return True
+
+
+def _row(parts: Parts, state: TrainingState, found: Validation, epoch: int, seconds: float) -> dict[str, Any]:
+    """The log's row of an epoch; of the start without a training loss."""
+    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
+    return {
+        "epoch": epoch,
+        "train_loss": None,
+        "val_loss": found.loss,
+        "val_auroc": score.auroc,
+        "selection": score.rule,
+        "best_epoch": state.best_epoch,
+        "lr_factor": None,
+        "seconds": round(seconds, 2),
+        **_mask_figures(parts, state, found.dice),
+    }
 
 
 def _record(
@@ -190,6 +182,9 @@ def _epoch_visits(parts: Parts, epoch: int) -> list[Visit]:
     seed = parts.settings.seed
     if parts.settings.sampling == "balanced":
         return visits(balanced_order(balancing_weights(parts.train.targets), seed, epoch))
+    if parts.settings.sampling == "stratified":
+        width = _volumes_a_step(parts.settings) * parts.processes.world_size
+        return visits(stratified_order(parts.train.targets, width, seed, epoch))
     return visits(epoch_order(len(parts.train), seed, epoch))
 
 
@@ -243,7 +238,7 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad /= max(count, 1)
-    norm = _clip(parts.classifier, parts.settings.clip_norm, with_decoder=mask_count > 0)
+    norm = clip_gradients(parts.classifier, parts.settings, with_decoder=mask_count > 0)
     if not (math.isfinite(total + mask_total) and math.isfinite(norm)):
         cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
         raise TrainingDivergedError(
@@ -272,75 +267,14 @@ def _measured_once(parts: Parts, state: TrainingState, num_volumes: int) -> Iter
     state.memory_per_volume = kept.bytes // num_volumes
 
 
-def _clip(classifier: Classifier, most: float, *, with_decoder: bool) -> float:
-    """Shorten the gradients to ``most``, the decoder's by themselves: a large one must not slow the classifier down.
-
-    Without a mask in the step the decoder stands still, however the step is spread over processes.
-    """
-    decoder = list(classifier.decoder.parameters())
-    own = {id(parameter) for parameter in decoder}
-    norm = nn.utils.clip_grad_norm_([p for p in classifier.parameters() if id(p) not in own], most)
-    if not with_decoder:
-        for parameter in decoder:
-            parameter.grad = None
-        return float(norm)
-    return math.hypot(float(norm), float(nn.utils.clip_grad_norm_(decoder, most)))
-
-
-class Validation(NamedTuple):
-    """``logits`` (n, K) of the validation cases, their mean ``loss``, and the mean Dice where they have masks."""
-
-    logits: np.ndarray
-    loss: float
-    dice: float | None
-
-
-def validate(parts: Parts) -> Validation:
-    """Answer the validation cases, over all processes.
-
-    A network of the zoo, whose last layers are computed in the format of training too, answers in float32 as its plugin
-    does: rounded logits tie, and ties decide between epochs.
-    """
-    if parts.backbone is None:
-        parts = replace(parts, encoding=replace(parts.encoding, dtype=torch.float32))
-    processes, val = parts.processes, parts.val
-    mine = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
-    parts.classifier.eval()
-    rows: list[tuple[int, list[float]]] = []
-    dice: list[dict[int, float]] = []
-    with torch.no_grad():
-        for batch_visits, batch in val.loader.steps([step for step in mine if step], epoch=0):
-            logits, maps = _maps(parts, batch)
-            parts.meter.read()
-            dice += maps
-            rows += zip([visit.case for visit in batch_visits], logits.cpu().tolist(), strict=True)
-    gathered = dict(row for part in processes.gather(rows) for row in part)
-    logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
-    loss = parts.loss(logits, torch.from_numpy(val.targets))
-    found = mean_dice(one for part in processes.gather(dice) for one in part)
-    return Validation(logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1), found)
-
-
-def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
-    """Logits (B, K), and the Dice of every mask of the batch; the networks of the zoo draw no maps."""
-    if parts.segmentation is None or parts.backbone is None:
-        return parts.classifier(parts.backbone, batch, parts.encoding).logits, []
-    wanted = masked_positions(batch, parts.classifier.decoder)
-    answer, maps = classify_and_decode(parts.classifier, parts.backbone, batch, parts.encoding, wanted)
-    found = []
-    for (view, i), output in maps.items():
-        target = batch[view].masks[i]
-        probabilities = parts.classifier.decoder[view].probabilities(output, tuple(target.labels.shape[-2:]))
-        found.append(dice_of(probabilities, target))
-    return answer.logits, found
-
-
 def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
     """Write a checkpoint: current tensors, optimiser, best tensors, progress and what it cost."""
     state.peak_memory = max(state.peak_memory, peak_memory(parts.device))
     state.energy_joules = added(state.energy_joules, parts.meter.take())
     tensors = {f"model.{name}": tensor for name, tensor in parts.classifier.tensors().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    if parts.classifier.scale is not None:
+        tensors |= {"scale.mean": parts.classifier.scale.mean, "scale.spread": parts.classifier.scale.spread}
     save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state)
 
 
@@ -348,6 +282,8 @@ def restore(parts: Parts, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Put a checkpoint's tensors back into model and optimiser; returns the best ones."""
     model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     parts.classifier.load_tensors(model)
+    if "scale.mean" in tensors:
+        parts.classifier.scale = Scale(tensors["scale.mean"], tensors["scale.spread"]).to(parts.device)
     load_optimizer_tensors(parts.optimizer, tensors)
     return {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
 
@@ -376,15 +312,18 @@ def _progress(parts: Parts, epoch: int, step: int) -> float:
 
 def _lr_factor(parts: Parts, epoch: int, step: int) -> float:
     per_epoch = _steps_an_epoch(parts)
-    return learning_rate_factor(epoch * per_epoch + step, parts.settings.epochs * per_epoch, parts.settings.schedule)
+    settings = parts.settings
+    total = settings.epochs * per_epoch
+    return learning_rate_factor(epoch * per_epoch + step, total, settings.schedule, settings.warmup or 0.0)
 
 
 def _epoch_line(state: TrainingState, settings: TrainSettings) -> str:
     row = state.history[-1]
+    loss = "" if row["train_loss"] is None else f"loss {row['train_loss']:.4f}, "
     dice = "" if row.get("val_dice") is None else f", Dice {row['val_dice']:.3f}"
     auroc = "undefined" if row["val_auroc"] is None else f"{row['val_auroc']:.4f}"
     return (
-        f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
+        f"epoch {row['epoch']}/{settings.epochs}: {loss}validation loss {row['val_loss']:.4f}, "
         f"AUROC {auroc}{dice} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
     )
 

@@ -1,4 +1,4 @@
-"""The parameter groups and the optimiser of each method, and the learning rate over a run."""
+"""The parameter groups and the optimiser of each method, the learning rate over a run, and the length of a step."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.starts import filled
 
 
 def build_optimizer(
     classifier: Classifier, settings: TrainSettings, decoder_lr: float | None = None
 ) -> torch.optim.Optimizer:
-    """AnyMC3D: AdamW in the groups of the paper (supplement A3), LoRA (lr 1e-4, weight decay 1e-5), queries + head (lr
-    1e-3, weight decay 1e-4) and decoders (as the head, or with their own lr). A network of the zoo: what its recipe
-    says, at ``train.lr``; so is what learns from masks beside it, or with its own lr."""
+    """AnyMC3D: AdamW in the groups of the paper (supplement A3), LoRA, queries + head, and decoders (as the head, or
+    with their own lr); the rates are the start's, where they are not set (the paper: 1e-4 and 1e-3, weight decay 1e-5
+    and 1e-4). A network of the zoo: what its recipe says, at ``train.lr``; so is what learns from masks beside it, or
+    with its own lr."""
     if isinstance(classifier, BaselineClassifier):
         return _of_recipe(classifier, settings, decoder_lr)
+    settings = filled(settings)
     lora = [p for name, p in classifier.named_parameters() if name.startswith("lora.")]
     decoder = list(classifier.decoder.parameters())
     rest = [p for name, p in classifier.named_parameters() if not name.startswith(("lora.", "decoder."))]
@@ -62,14 +65,40 @@ def _factor(recipe: Recipe, name: str) -> float:
     return next((factor for start, factor in recipe.slow.items() if name.startswith(start)), 1.0)
 
 
-def learning_rate_factor(step: int, total_steps: int, schedule: str) -> float:
-    """Factor on the base learning rates at optimiser step ``step`` (from 0): 1, or a half cosine from 1 to 0."""
+def learning_rate_factor(step: int, total_steps: int, schedule: str, warmup: float = 0.0) -> float:
+    """Factor on the base learning rates at optimiser step ``step`` (from 0): 1, or a half cosine from 1 to 0.
+
+    Over the first ``warmup`` of all steps it rises in a line instead; the first step is no standstill, and the schedule
+    has what is left.
+    """
+    rising = round(warmup * total_steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
     if schedule == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0)))
+    return 0.5 * (1 + math.cos(math.pi * min((step - rising) / max(total_steps - rising, 1), 1.0)))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to ``factor`` times its base."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def clip_gradients(classifier: Classifier, settings: TrainSettings, *, with_decoder: bool) -> float:
+    """Shorten the gradients to ``clip_norm``, the decoder's by themselves: a large one must not slow the classifier
+    down. With ``clip: group`` LoRA's are by themselves too, so that the head's do not shorten its steps. Returns the
+    norm of all of them as it was.
+
+    Without a mask in the step the decoder stands still, however the step is spread over processes.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"lora": [], "rest": [], "decoder": []}
+    for name, parameter in classifier.named_parameters():
+        apart = name.partition(".")[0]
+        own = apart == "decoder" or (apart == "lora" and settings.clip == "group")
+        groups[apart if own else "rest"].append(parameter)
+    if not with_decoder:
+        for parameter in groups.pop("decoder"):
+            parameter.grad = None
+    norms = [float(nn.utils.clip_grad_norm_(group, settings.clip_norm)) for group in groups.values() if group]
+    return math.hypot(*norms)

@@ -8,7 +8,7 @@ from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier, build_classifier
 from anymc3d.models.classifier import Encoding
 from anymc3d.settings.config import TaskSettings
-from anymc3d.train.loop import Parts
+from anymc3d.train.loop_parts import Parts
 from anymc3d.train.losses import make_loss
 from anymc3d.train.optimisation import build_optimizer
 from anymc3d.train.run import Run

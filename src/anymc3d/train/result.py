@@ -33,13 +33,15 @@ from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.segmenters.store import portable
 from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.cost import parameter_counts
-from anymc3d.train.loop import Parts, validate
+from anymc3d.train.loop_parts import Parts
 from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.start import Start
 from anymc3d.train.study import Study
+from anymc3d.train.validation import validate
 from anymc3d.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -52,12 +54,14 @@ def finish(
     task: TaskSettings,
     study: Study,
     start: Start,
+    state: TrainingState,
     best: Mapping[str, Tensor],
     train_cases: Sequence[PreparedCase],
     parts: Parts,
 ) -> None:
     """Write predictions and metrics of the validation split, then the plugin; the plugin's presence means: finished."""
     kept = stored(best, whole=start.backbone is None)
+    parts.classifier.scale = None
     parts.classifier.load_tensors({name: tensor.float() for name, tensor in kept.items()})
     exact = replace(parts.encoding, dtype=torch.float32)
     val = parts.val.in_float32()
@@ -70,7 +74,7 @@ def finish(
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
     card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss)
-    card = replace(card, training={**card.training, **parameter_counts(parts)})
+    card = replace(card, training={**card.training, **how_it_went(state), **parameter_counts(parts)})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 
@@ -162,6 +166,11 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
     recipe = zoo_entry(task.method.name).recipe
     own = {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
     return asdict(task.train) | own | {"start_weights": start.fingerprint}
+
+
+def how_it_went(state: TrainingState) -> dict[str, Any]:
+    """Which epoch was kept (0 = the start), and how the start was solved where training began from a solution."""
+    return {"best_epoch": state.best_epoch} | ({"frozen_start": state.start} if state.start else {})
 
 
 def _backbone_record(task: TaskSettings, backbone: LoadedBackbone | None) -> BackboneRecord | None:

@@ -18,7 +18,7 @@ from anymc3d.settings.config import TaskSettings
 from anymc3d.train import log
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.identity import check_inputs, content_of
-from anymc3d.train.loop import LabelledSet
+from anymc3d.train.loop_parts import LabelledSet
 from anymc3d.train.run import Run
 from anymc3d.train.segmentation import MaskSource
 from anymc3d.train.study import Study, leave_out
@@ -55,7 +55,8 @@ class Scans:
             trunk=trunk if training or trunk is None else trunk.plain(),
             seed=task.train.seed,
         )
-        return LabelledSet([case.id for case in cases], loader, self.study.targets[chosen])
+        ids, patients = [case.id for case in cases], [case.patient for case in cases]
+        return LabelledSet(ids, loader, self.study.targets[chosen], patients)
 
 
 def read_scans(task: TaskSettings, study: Study, segmenters: Segmenters, run: Run) -> Scans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,9 +16,9 @@ from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.zoo.entry import SCRATCH
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
-from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.config import TaskSettings, TrainSettings
+from anymc3d.settings.starts import PAPER, filled
 from anymc3d.settings.task_file import task_to_dict
-from anymc3d.train.losses import loss_name
 from anymc3d.train.trunk_tokens import COPIES
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,22 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
     if plain["segmentation"]["weight"] is None:
         plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
+    plain["train"] = _as_before_there_were_starts(task)
     if plain["method"]["blocks"] is None:
         del plain["method"]["blocks"], plain["train"]["copies"]  # as runs before there was a choice have it
     del plain["train"]["token_cache_gb"]  # changes no result
+    return plain
+
+
+def _as_before_there_were_starts(task: TaskSettings) -> dict[str, Any]:
+    """Rates as numbers, and what is as in the paper's recipe without a word, as runs before there was a choice."""
+    own = filled(task.train, PAPER if is_baseline(task.method) else None)
+    plain, new = asdict(task.train), ("start", "standardise", "warmup", "clip")
+    plain |= {key: getattr(own, key) for key in ("lora_lr", "head_lr", *new)}
+    usual = filled(TrainSettings())
+    if all(plain[key] == getattr(usual, key) for key in new):
+        for key in new:
+            del plain[key]
     return plain
 
 
@@ -121,15 +134,18 @@ def with_recipe(task: TaskSettings) -> TaskSettings:
     """The task with every null of ``train`` and ``segmentation`` that the method's recipe answers filled in."""
     train, masks = task.train, task.segmentation
     if not is_baseline(task.method):
-        masks = replace(masks, weight=MASK_WEIGHT if masks.is_on and masks.weight is None else masks.weight)
-        train = replace(train, loss=loss_name(train), copies=_copies(task))
-        return replace(task, train=train, segmentation=masks)
+        if masks.is_on:
+            masks = replace(masks, weight=MASK_WEIGHT if masks.weight is None else masks.weight)
+            if train.start != PAPER and masks.lr is None:
+                # A decoder starts from random values whatever the head starts from: it keeps the paper's rate.
+                masks = replace(masks, lr=filled(train, PAPER).head_lr)
+        return replace(task, train=replace(filled(train), copies=_copies(task)), segmentation=masks)
     recipe = zoo_entry(task.method.name).recipe
     masks = replace(masks, weight=recipe.mask_weight if masks.is_on and masks.weight is None else masks.weight)
-    filled = replace(
+    own = replace(
         train,
         loss=recipe.loss if train.loss is None else train.loss,
         lr=recipe.lr if train.lr is None else train.lr,
         weight_decay=recipe.weight_decay if train.weight_decay is None else train.weight_decay,
     )
-    return replace(task, train=filled, segmentation=masks)
+    return replace(task, train=filled(own, PAPER), segmentation=masks)

@@ -10,9 +10,12 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.fusion import FUSIONS, MAX_SLICES
+from anymc3d.models.scale import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
+from anymc3d.settings.starts import PAPER, filled
 from anymc3d.train.losses import check_loss
+from anymc3d.train.quick.settings import FUSIONS as SOLVED
 from anymc3d.train.start import with_recipe
 
 
@@ -30,6 +33,8 @@ def check_task(task: TaskSettings) -> None:
         _check_baseline(task)
     else:
         _check_on_backbone(task)
+    if not baseline:
+        _check_start(task)
     if task.fusion not in FUSIONS:
         raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
     limit = None if baseline else MAX_SLICES.get(task.fusion)
@@ -118,6 +123,23 @@ def _check_on_backbone(task: TaskSettings) -> None:
         )
 
 
+def _check_start(task: TaskSettings) -> None:
+    """Whether this fusion can be solved on frozen features, and trained on standardised ones."""
+    train = filled(task.train)
+    if train.start == "frozen" and task.fusion in FUSIONS and task.fusion not in SOLVED:
+        raise UsageError(
+            f"train.start: frozen solves {', '.join(SOLVED)} on frozen features; fusion: {task.fusion} has too many "
+            "weights for that, take train.start=random"
+        )
+    if train.start == "frozen" and not train.standardise:
+        raise UsageError("train.standardise: train.start: frozen needs it; leave it out, or take train.start=random")
+    if train.standardise and task.fusion in FUSIONS and not has_standard_form(task.fusion):
+        raise UsageError(
+            f"train.standardise: fusion: {task.fusion} adds the slices to what a layer norm makes of them, so what is "
+            "learnt on standardised ones cannot be stored for raw ones; leave it out, or take fusion: query"
+        )
+
+
 def unused(task: TaskSettings) -> list[str]:
     """Settings off their default that say nothing to the task's method; for the log."""
     masks, plain_masks = task.segmentation, SegmentationSettings()
@@ -128,9 +150,9 @@ def unused(task: TaskSettings) -> list[str]:
     if masks.is_on and masks.lr is not None and ZOO[task.method.name].recipe.structures:
         found.append("segmentation.lr")
     found += ["fusion"] if task.fusion != TaskSettings.fusion else []
-    plain, usual = task.train, TrainSettings()
+    plain, usual = filled(task.train, PAPER), filled(TrainSettings())
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
-    of_backbone += ("copies", "token_cache_gb")
+    of_backbone += ("copies", "token_cache_gb", "start", "standardise", "clip")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
     found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
     found += [

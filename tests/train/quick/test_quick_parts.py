@@ -15,7 +15,7 @@ from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, V
 from anymc3d.train.quick import verdict
 from anymc3d.train.quick.crossval import Pool, choose, make_pool, nested
 from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, make_curve
-from anymc3d.train.quick.heads import HeadLearner, embed, in_raw_units, measure_scale, stack_tokens
+from anymc3d.train.quick.heads import HeadLearner, embed, measure_scale, stack_tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings, candidates
 from anymc3d.train.quick.slices import ALL, WORK, limit_slices
 
@@ -292,6 +292,8 @@ def test_embeddings_are_those_of_the_classifier(monkeypatch):
         expected = classifier.fuse(packed, counts).logits
         torch.testing.assert_close(classifier.head(embed(classifier, tokens)), expected)
         scale = measure_scale(tokens)
-        before = classifier.head(embed(classifier, scale.standardised(tokens)))
-        in_raw_units(classifier, scale)
+        before = classifier.head(embed(classifier, tokens.standardised(scale)))
+        classifier.scale = scale
+        torch.testing.assert_close(classifier.fuse(packed, counts).logits, before, atol=1e-5, rtol=1e-5)
+        classifier.load_tensors(classifier.plugin_tensors())
         torch.testing.assert_close(classifier.head(embed(classifier, tokens)), before, atol=1e-4, rtol=1e-4)

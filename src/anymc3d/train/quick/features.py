@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -143,8 +143,11 @@ def compute_features(
     stop: StopRequest,
     segmenters: Segmenters | None = None,
     quiet: bool = False,
+    keep: Callable[[CaseFeatures], CaseFeatures] = lambda features: features,
 ) -> Features:
     """Class tokens of every case: from the cache, otherwise computed and put there.
+
+    ``keep``: what is wanted of a case's features, where all of all cases would be too much for the memory.
 
     Raises:
         InterruptedRunError: a stop was asked for; what is computed is kept.
@@ -162,9 +165,14 @@ def compute_features(
                     "the same command goes on"
                 )
             loaded = source.load(index)
-            found.append({name: maker.features(name, loaded.get(name)) for name in views})
+            found.append(keep({name: maker.features(name, loaded.get(name)) for name in views}))
             bar.update()
     return Features(found, maker.computed, maker.reused)
+
+
+def class_tokens(cases: Sequence[CaseFeatures]) -> list[dict[str, np.ndarray | None]]:
+    """View -> class tokens (S, D) of every case."""
+    return [{name: None if found is None else found.tokens for name, found in case.items()} for case in cases]
 
 
 class _Maker:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import QueryFusion
-from anymc3d.models.heads import OrdinalHead
+from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.settings.config import LabelSettings, TrainSettings
 from anymc3d.train.losses import Loss, make_loss
 from anymc3d.train.quick.settings import Candidate
@@ -45,17 +45,9 @@ class Tokens:
         wanted = torch.as_tensor(index, dtype=torch.long)
         return Tokens({name: (tokens[wanted], mask[wanted]) for name, (tokens, mask) in self.views.items()})
 
-
-@dataclass(frozen=True)
-class Scale:
-    """Mean and spread (D,) of the embeddings of the training cases."""
-
-    mean: Tensor
-    spread: Tensor
-
-    def standardised(self, tokens: Tokens) -> Tokens:
-        """Tokens of mean 0 and spread 1 over the training cases."""
-        return Tokens({name: ((x - self.mean) / self.spread, mask) for name, (x, mask) in tokens.views.items()})
+    def standardised(self, scale: Scale) -> Tokens:
+        """Those of mean 0 and spread 1."""
+        return Tokens({name: (scale.standardised(x), mask) for name, (x, mask) in self.views.items()})
 
 
 def stack_tokens(cases: Sequence[Mapping[str, np.ndarray | None]], views: Sequence[str]) -> Tokens:
@@ -109,7 +101,7 @@ class HeadLearner:
     def path(self, train: np.ndarray, ask: np.ndarray) -> list[np.ndarray]:
         """Head logits (len(ask), K) of every candidate fitted on the cases ``train``, for the cases ``ask``."""
         scale = measure_scale(self.tokens.rows(train))
-        asked = scale.standardised(self.tokens.rows(ask))
+        asked = self.tokens.rows(ask).standardised(scale)
         found = []
         for _, classifier in self._fits(train, scale):
             with torch.inference_mode():
@@ -121,7 +113,7 @@ class HeadLearner:
         scale = measure_scale(self.tokens.rows(train))
         for number, (_, classifier) in enumerate(self._fits(train, scale)):
             if number == chosen:
-                return in_raw_units(classifier, scale)
+                return in_raw_units(classifier.tensors(), scale, classifier.fusion_name)
         raise IndexError(f"expected a candidate from 0 to {len(self.candidates) - 1}, got {chosen}")
 
     def new_classifier(self, fusion: str) -> VolumeClassifier:
@@ -140,7 +132,7 @@ class HeadLearner:
         return classifier
 
     def _fits(self, train: np.ndarray, scale: Scale) -> Iterator[tuple[Candidate, VolumeClassifier]]:
-        tokens, targets = scale.standardised(self.tokens.rows(train)), self.targets[train]
+        tokens, targets = self.tokens.rows(train).standardised(scale), self.targets[train]
         objective = _Objective(make_loss(LOSS, self.labels, targets), torch.from_numpy(targets))
         heads: dict[Candidate, dict[str, Tensor]] = {}
         pooled: dict[str, Tensor] = {}
@@ -231,24 +223,6 @@ def measure_scale(tokens: Tokens) -> Scale:
     spread = embeddings.std(dim=0, unbiased=False)
     mean, spread = embeddings.mean(dim=0), torch.where(spread > _FLAT, spread, torch.ones_like(spread))
     return Scale(mean.float(), spread.float())
-
-
-def in_raw_units(classifier: VolumeClassifier, scale: Scale) -> dict[str, Tensor]:
-    """The tensors of a classifier of standardised tokens, changed so that it gives the same logits for raw ones.
-
-    Weights of a pooling add up to 1, so standardising before or after it is the same; a query's score moves by one
-    constant for all slices, which a softmax does not see.
-    """
-    mean, spread = scale.mean.double(), scale.spread.double()
-    head, shift = classifier.head, classifier.head.weight.double() / spread @ mean
-    with torch.no_grad():
-        if isinstance(head, OrdinalHead):
-            head.cuts[0] += shift[0].float()
-        else:
-            head.bias -= shift.float()
-        for parameter in (head.weight, *_queries(classifier)):
-            parameter.copy_(parameter.double() / spread)
-    return {name: tensor.detach().clone() for name, tensor in classifier.tensors().items()}
 
 
 def _queries(classifier: VolumeClassifier) -> list[nn.Parameter]:

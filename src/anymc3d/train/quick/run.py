@@ -45,7 +45,7 @@ from anymc3d.train.quick.crossval import (
     purpose_seed,
 )
 from anymc3d.train.quick.curve import Curve, make_curve
-from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
+from anymc3d.train.quick.features import CaseFeatures, Features, class_tokens, compute_features
 from anymc3d.train.quick.findings import Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.heads import HeadLearner, stack_tokens
@@ -104,7 +104,7 @@ def fit_quick(
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
             plan, prepared, features = _features(plan, folder, where, segmenters, stop, log, quiet)
-        tokens = stack_tokens([_tokens(case) for case in features.cases], tuple(task.views))
+        tokens = stack_tokens(class_tokens(features.cases), tuple(task.views))
         learner = HeadLearner(tokens, plan.pool.targets, task.labels, grid)
         findings = _find(plan, learner, _trivial_learner(plan, prepared, features.cases), log, quiet)
         results.write(folder, plan, learner, findings, prepared)
@@ -211,10 +211,6 @@ def _check_views(plan: Plan, features: Features) -> None:
     empty = [name for name in plan.task.views if all(case[name] is None for case in features.cases)]
     if empty:
         raise ManifestError("views", [f"view {name!r}: no training or validation case has it" for name in empty])
-
-
-def _tokens(case: CaseFeatures) -> dict[str, Any]:
-    return {name: None if found is None else found.tokens for name, found in case.items()}
 
 
 def _trivial_learner(plan: Plan, prepared: list[PreparedCase], features: list[CaseFeatures]) -> HeadLearner | None:
