@@ -2,7 +2,7 @@
 
     python benchmarks/last_blocks/prepare.py ../shared/data/adrenalmnist3d/adrenalmnist3d_64.npz
 
-Rows called ``test`` in ``adrenal.csv`` are 300 of the official *training* cases, drawn with a seed and never trained on.
+Rows called ``test`` in ``adrenal.csv`` are 300 of the official *training* cases, drawn with a seed, never trained on.
 ``lesions/`` is the demo's generator (pip install '.[demo]').
 """
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from anymc3d.models import shared_trunk
 from anymc3d.models.architectures import random_backbone
 from anymc3d.models.backbones import TINY_CLIP, TINY_DAVIT, TINY_DINOV2, TINY_DINOV3, TINY_SIGLIP, TINY_VIT
 from anymc3d.models.classifier import PackedSlices, VolumeClassifier
 from anymc3d.models.fingerprint import trunk_fingerprint
+from anymc3d.models.mixed_batch import mixed_weights
 from anymc3d.models.shared_trunk import Tail, encode_together
 from anymc3d.models.vit import Block
 
@@ -40,8 +42,8 @@ def dinov2():
 
 def tail_on(backbone, blocks, seed, view="image", **options):
     """``blocks``: "frozen", None or a number."""
-    rank = {"rank": None} if blocks == "frozen" else {"blocks": blocks}
-    classifier = VolumeClassifier(backbone, views=["image", "other"], num_logits=2, seed=seed, **rank, **options)
+    options |= {"rank": None} if blocks == "frozen" else {"blocks": blocks}
+    classifier = VolumeClassifier(backbone, views=["image", "other"], num_logits=2, seed=seed, **options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in classifier.parameters():
@@ -91,6 +93,7 @@ def test_in_bfloat16_they_answer_as_alone_too(dinov2, encoding):
 
 def test_every_common_block_is_computed_once(dinov2, encoding, monkeypatch):
     """Twelve plugins of the last block, two of the last two, three frozen ones."""
+    monkeypatch.setattr(shared_trunk, "FEW_TOKENS", 0)
     calls = Counter()
     forward = Block.forward
     names = {id(block): index for index, block in enumerate(dinov2.blocks)}
@@ -102,6 +105,7 @@ def test_every_common_block_is_computed_once(dinov2, encoding, monkeypatch):
 
 
 def test_backbones_that_differ_behind_a_block_share_what_lies_before_it(dinov2, encoding, monkeypatch):
+    monkeypatch.setattr(shared_trunk, "FEW_TOKENS", 0)
     other = backbone_of("dinov2")
     with torch.no_grad():
         for parameter in other.blocks[3].parameters():
@@ -123,6 +127,28 @@ def test_backbones_that_differ_behind_a_block_share_what_lies_before_it(dinov2, 
         different.patch_embed.proj.bias.add_(0.1)
     with torch.no_grad():
         check([tail_on(dinov2, 2, 0), tail_on(different, 2, 1)], slices_for(dinov2), encoding)
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_several_plugins_in_one_call_answer_as_alone(network, encoding, monkeypatch, few):
+    """Ranks of 2, 8 and 16, scales of their own; chunks that hold two plugins and one, and a last smaller one."""
+    monkeypatch.setattr(shared_trunk, "FEW_TOKENS", few)
+    calls = []
+    mixed = shared_trunk.mixed_tokens
+    monkeypatch.setattr(shared_trunk, "mixed_tokens", lambda *args: calls.append(len(args[1])) or mixed(*args))
+    options = [{"rank": 2}, {"rank": 8, "alpha": 4.0}, {"rank": 16}]
+    for blocks in (None, 2) if network.block_paths else (None,):
+        tails = [tail_on(network, blocks, seed, **more) for seed, more in enumerate(options)]
+        for chunk_size in (64, 14, 5):
+            check(tails, slices_for(network), replace(encoding, chunk_size=chunk_size))
+    assert set(calls) == ({2, 3} if few else set())
+
+
+def test_a_weight_of_several_plugins_does_nothing_else(dinov2):
+    lora = tail_on(dinov2, 1, 0).classifier.lora["image"]
+    weight = mixed_weights(dinov2, [lora, lora], torch.float32)["blocks.3.attn.qkv.weight"]
+    with pytest.raises(TypeError, match="cannot be used by"):
+        torch.matmul(torch.zeros(1, 128), weight)
 
 
 def test_no_slices_are_no_tokens(dinov2, encoding):

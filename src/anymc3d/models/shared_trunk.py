@@ -22,7 +22,12 @@ from anymc3d.models.classifier import (
     run_backbone,
     to_backbone_input,
 )
+from anymc3d.models.mixed_batch import mixed_tokens
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens
+
+FEW_TOKENS = 400
+"""Of a chunk, up to which several plugins in one call are faster than one after the other
+(``benchmarks/many_tasks.md``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +57,8 @@ class Tail:
 
     def class_tokens(self, start: Tensor | TrunkTokens, encoding: Encoding) -> Tensor:
         """(S, D) in float32, from images or from the trunk, whose tokens are not rounded yet."""
-        if isinstance(start, TrunkTokens) and not self.is_frozen:
-            start = start._replace(tokens=start.tokens.to(SEAM_DTYPE))
         weights = self.classifier.adapted_weights(self.backbone, self.view, encoding.dtype)
+        start = start if self.is_frozen else at_seam(start)
         return run_backbone(self.backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
 
 
@@ -107,14 +111,44 @@ def _with_one_trunk(tails: dict[int, Tail], seam: int) -> list[dict[int, Tail]]:
 
 
 def _finished(tails: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
-    """The answers of tails that need nothing more in common; frozen ones on one backbone have one."""
+    """The answers of tails that need nothing more in common. Frozen ones on one backbone have one answer; of few slices
+    several plugins go into one call, see ``anymc3d.models.mixed_batch``."""
     found: dict[int, Tensor] = {}
-    of_frozen: dict[int, Tensor] = {}
+    groups: dict[tuple[int, bool], dict[int, Tail]] = {}
     for number, tail in tails.items():
-        if not tail.is_frozen:
-            found[number] = tail.class_tokens(start, encoding)
-            continue
-        if id(tail.backbone) not in of_frozen:
-            of_frozen[id(tail.backbone)] = tail.class_tokens(start, encoding)
-        found[number] = of_frozen[id(tail.backbone)]
+        groups.setdefault((id(tail.backbone), tail.is_frozen), {})[number] = tail
+    for (_, is_frozen), group in groups.items():
+        if is_frozen:
+            found |= dict.fromkeys(group, next(iter(group.values())).class_tokens(start, encoding))
+        else:
+            found |= _adapted(group, start, encoding)
     return found
+
+
+def _adapted(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
+    """The answers of plugins on one backbone, from one start: one by one, or several in a call."""
+    first = next(iter(group.values()))
+    slices, tokens = _size(start, first.backbone.patch_size)
+    together = max(1, encoding.chunk_size // slices) if tokens <= FEW_TOKENS else 1
+    numbers = list(group)
+    found: dict[int, Tensor] = {}
+    for begin in range(0, len(numbers), together):
+        part = numbers[begin : begin + together]
+        if len(part) == 1:
+            found[part[0]] = group[part[0]].class_tokens(start, encoding)
+        else:
+            loras = [group[number].classifier.lora[group[number].view] for number in part]
+            found |= dict(zip(part, mixed_tokens(first.backbone, loras, at_seam(start), encoding), strict=True))
+    return found
+
+
+def _size(start: Tensor | TrunkTokens, patch_size: int) -> tuple[int, int]:
+    """How many slices, and how many patches they have together."""
+    if isinstance(start, TrunkTokens):
+        return len(start.tokens), start.tokens.shape[0] * start.tokens.shape[1]
+    return len(start), len(start) * (start.shape[-2] // patch_size) * (start.shape[-1] // patch_size)
+
+
+def at_seam(start: Tensor | TrunkTokens) -> Tensor | TrunkTokens:
+    """What an adapted block begins with: tokens rounded to float16, images as they are."""
+    return start._replace(tokens=start.tokens.to(SEAM_DTYPE)) if isinstance(start, TrunkTokens) else start
