@@ -113,6 +113,7 @@ def test_each_scan_is_read_and_prepared_once_on_one_backbone(journey, ensemble, 
 def test_one_member_at_a_time_has_its_adapted_weights_in_memory(journey, ensemble, monkeypatch):
     from anymc3d.models.lora import LoRA
 
+    monkeypatch.setattr("anymc3d.models.shared_trunk.FEW_TOKENS", 0)  # of few slices no weight is adapted at all
     alive, most = [], []
     weights = LoRA.weights
 
@@ -143,7 +144,7 @@ def test_the_cohort_journal_takes_an_ensemble_like_any_plugin(journey, ensemble,
     assert record["calibrated"] == {"block-ensemble": True}
     both = load([ensemble, members[0]], device="cpu")
     first, second = both.predict(journey.scans[0])
-    assert first.row()["logit.block"] == rows[0]["logit.block"]
+    assert first.logits["block"] == pytest.approx(float(rows[0]["logit.block"]), abs=1e-5)
     assert second.plugin == "block"
 
 

@@ -145,7 +145,8 @@ def test_several_plugins_share_one_backbone_and_one_read(journey, second, monkey
     assert len(made) == 1
     first, other = both.predict(journey.scans[0])
     assert len(reads) == 1
-    assert first.logits == load(journey.plugin, device="cpu").predict(journey.scans[0]).logits
+    alone = load(journey.plugin, device="cpu").predict(journey.scans[0])
+    assert first.logits == pytest.approx(alone.logits, abs=1e-5)
     assert other.logits["block"] == pytest.approx(first.logits["block"] + 2, abs=5e-3)
     cases = read_manifest(journey.data / "manifest.csv").cases[:2]
     predict_cohort(both, cases, tmp_path / "out", quiet=True)

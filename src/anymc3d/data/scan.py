@@ -55,6 +55,8 @@ class Scan:
     ) -> None:
         self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
         self._hash, self._volume, self._is_held = known_hash, None, False
+        self._facts: ScanFacts | None = None
+        self._views: dict[ViewSettings, PreparedView] = {}
 
     def hold(self, volume: Volume) -> None:
         """Take a volume that is in memory for the scan; nothing is read then."""
@@ -82,9 +84,13 @@ class Scan:
         return self._volume
 
     def view(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
-        """``beside``: of a view with a region."""
+        """``beside``: of a view with a region. Without a cache each view is made once, however many plugins ask for it:
+        two views that are made alike are the same object."""
         if self.cache is None:
-            return self._prepare(view, beside)
+            made_like = replace(view, input="replicate")
+            if made_like not in self._views:
+                self._views[made_like] = self._prepare(view, beside)
+            return self._views[made_like]
         return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
 
     def _prepare(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
@@ -97,7 +103,9 @@ class Scan:
 
     def facts(self) -> ScanFacts:
         if self.cache is None:
-            return scan_facts(self.volume())
+            if self._facts is None:
+                self._facts = scan_facts(self.volume())
+            return self._facts
         path = self.cache.folder / f"{self.key(None)}.facts.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

@@ -1,16 +1,16 @@
 """Scans in, predictions out: the journey of one scan, from file to decision. The twin of ``anymc3d.train.fit``.
 
 ``load("plugin.safetensors").predict("scan.nii.gz")`` gives the record that is also a row of ``predictions.csv``.
-Several plugins share one resident backbone per fingerprint and one read of each scan.
+Several plugins share one resident backbone per fingerprint, one read of each scan and the passes they have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from numpy.typing import ArrayLike
 
 from anymc3d.cost.device import choose_device, choose_dtype
@@ -28,9 +28,13 @@ from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.resident import Resident, packed, residents_of
 from anymc3d.predict.study import study_case
+from anymc3d.predict.together import Asked, run_together
 from anymc3d.segmenters.build import build_segmenters
 
 DEFAULT_CHUNK = 64
+
+Encoded = tuple[PreparedCase, Runs]
+"""The slices of one case as a plugin takes them, and what its members say of them."""
 
 
 class Predictor:
@@ -101,17 +105,42 @@ class Predictor:
             at_hand, references or None, case=case, spacing=spacing, series=series, mask=mask, center=center
         )
         scans = self.scans(study, volumes)
-        predictions = [self.predict_scans(resident, study, scans) for resident in self.residents]
+        found = self._encoded(study, scans)
+        predictions = [
+            self._answered(resident, study, found[number])
+            if number in found
+            else self.predict_scans(resident, study, scans)
+            for number, resident in enumerate(self.residents)
+        ]
         return predictions[0] if len(predictions) == 1 else predictions
 
     def predict_case(self, case: Case) -> list[Prediction]:
         """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``."""
         scans = self.scans(case)
-        return [self._guarded(resident, case, scans) for resident in self.residents]
+        found = self._encoded(case, scans)
+        return [
+            self._guarded(resident, case, scans, found.get(number)) for number, resident in enumerate(self.residents)
+        ]
 
-    def _guarded(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
+    def _encoded(self, case: Case, scans: CaseScans) -> dict[int, Encoded]:
+        """Number of the plugin -> what its members say, of several plugins that share passes through backbones.
+
+        Whoever cannot take part is not in it: it is asked by itself, and says why.
+        """
+        if len(self.residents) == 1:
+            return {}
+        asked: dict[int, Asked] = {}
+        for number, resident in enumerate(self.residents):
+            with suppress(*CASE_FAULTS):
+                asked[number] = Asked(resident, scans.prepare(resident.plugin.card.preprocessing))
+        with suppress(*CASE_FAULTS):
+            runs = run_together(list(asked.values()), case.id, self.device)
+            return {n: (one.prepared, said) for (n, one), said in zip(asked.items(), runs, strict=True)}
+        return {}
+
+    def _guarded(self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None) -> Prediction:
         try:
-            return self.predict_scans(resident, case, scans)
+            return self.predict_scans(resident, case, scans) if found is None else self._answered(resident, case, found)
         except CASE_FAULTS as error:
             return unanswered(resident.plugin, case.id, fault_of(error, case))
 
@@ -123,8 +152,10 @@ class Predictor:
             PluginError: a logit is not finite.
         """
         prepared = scans.prepare(resident.plugin.card.preprocessing)
-        runs = self.encode(resident, case, prepared)
-        return answered(resident.plugin, case.id, prepared, runs)
+        return self._answered(resident, case, (prepared, self.encode(resident, case, prepared)))
+
+    def _answered(self, resident: Resident, case: Case, found: Encoded) -> Prediction:
+        return answered(resident.plugin, case.id, *found)
 
     def scans(self, case: Case, volumes: Mapping[str, Volume] | None = None) -> CaseScans:
         """The scans of a case, each read at most once, as the plugins take them; ``volumes``: those in memory, by
@@ -142,14 +173,9 @@ class Predictor:
         return case
 
     def encode(self, resident: Resident, case: Case, prepared: PreparedCase) -> Runs:
-        """What each member says, one after the other: only one set of adapted weights is in memory at a time."""
-        batch = self.batch(resident.plugin.card, prepared)
-
-        def run(encoding: Encoding) -> Runs:
-            with torch.inference_mode():
-                return [(card, classifier(resident.network, batch, encoding)) for card, classifier in resident.members]
-
-        return resident.within_memory(case.id, run)
+        """What each member of one plugin says; only one set of adapted weights is in memory at a time."""
+        (runs,) = run_together([Asked(resident, prepared)], case.id, self.device)
+        return runs
 
     def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:
         """The prepared slices of one case as the classifier takes them; a view it lacks has no slices."""
