@@ -38,7 +38,7 @@ def make(folder: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "vit.safetensors")
     backbone = find_backbone(str(folder / "vit.safetensors"))
     record = BackboneRecord(
-        name="random ViT-S/14",
+        name="random ViT-S",
         fingerprint=backbone.fingerprint,
         positions="official",
         embed_dim=384,
