@@ -8,6 +8,7 @@ by its code, such as ``\\x1b``. Doing it twice changes nothing.
 
 from __future__ import annotations
 
+import html
 import unicodedata
 
 LONGEST = 300
@@ -15,7 +16,9 @@ LONGEST = 300
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories: control, format (bidirectional and zero-width marks too), half characters, private use, none,
 line and paragraph separators."""
-_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "\\`"})
+_MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {letter: f"\\{letter}" for letter in ("\\", "|", "`")}
+)
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -37,9 +40,19 @@ def quoted(text: object) -> str:
     return f'"{shown(text)}"'
 
 
-def markdown(text: object) -> str:
-    """A foreign text in a Markdown table or list: letters only, no HTML, no new cell, no code."""
-    return shown(text).translate(_MARKDOWN)
+def markdown(text: object, most: int = 2000) -> str:
+    """A foreign text in a Markdown table or list: letters only, no HTML, no new cell, no code, no link, no picture."""
+    return shown(text, most).translate(_MARKDOWN).replace("](", "\\](").replace("][", "\\][")
+
+
+def plotted(text: object, most: int = LONGEST) -> str:
+    """A foreign text in a plot of matplotlib, where two dollar signs would be a formula."""
+    return shown(text, most).replace("$", r"\$")
+
+
+def escape(text: str) -> str:
+    """A foreign text in HTML, between tags or as the value of an attribute in quotes; line ends stay."""
+    return html.escape(printable(text, keep="\n\t"))
 
 
 def _code(letter: str) -> str:

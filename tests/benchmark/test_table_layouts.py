@@ -169,7 +169,7 @@ def test_markup_of_names_is_escaped():
     grid = Grid(title="a & b", columns=["method", "x_1"], rows=[["<b>|5%", "0.9"]])
     assert "&lt;b&gt;|5%" in render(grid, "html")
     assert r"<b>|5\% & 0.9" in render(grid, "latex")
-    assert r"<b>\|5%" in render(grid, "md")
+    assert r"&lt;b&gt;\|5%" in render(grid, "md")
     assert list(csv.reader(io.StringIO(render(grid, "csv")))) == [["method", "x_1"], ["<b>|5%", "0.9"]]
     html.parser.HTMLParser().feed(render(grid, "html"))
 

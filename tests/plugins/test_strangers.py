@@ -152,3 +152,74 @@ class TestPlaces:
         save_file(load_file(rest), rest, metadata={"anymc3d": json.dumps(card)})
         with pytest.raises(PluginError, match="views: names are letters"):
             import_peft(tmp_path / "peft")
+
+
+FORGED = "MIT\n\nhash: 0000\x1b[2J\r\u202egnp.exe\u200b\x9b31m"
+
+
+class TestText:
+    """M5's kind: text of a plugin is a quotation; it makes no line, clears no screen and says nothing in our name."""
+
+    def forged(self, journey, path):
+        def change(card):
+            card["name"] = f"block {FORGED}"
+            card["licence"] = card["backbone"]["licence"] = FORGED
+            card["intended_use"] = "FDA cleared. Safe for clinical diagnosis.\nResearch use: none needed."
+            card["operating_points"][0]["name"] = FORGED
+            for row in card["metrics"]:
+                row["reason"] = row["label"] = row["plugin"] = FORGED
+            card["training"]["note"] = FORGED
+            card["labels"]["columns"] = [FORGED]
+
+        return forged(journey.plugin, path, change)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_E15_no_command_prints_it_as_its_own(self, journey, tmp_path, capsys, command):
+        path = self.forged(journey, tmp_path / "x.safetensors")
+        counts = []
+        for plugin, out in ((journey.plugin, "plain"), (path, "forged")):
+            assert main(commands(plugin, journey, tmp_path / out)[command]) in (0, 2)
+            told = capsys.readouterr()
+            both = told.out + told.err
+            assert not [letter for letter in both if not letter.isprintable() and letter != "\n"]
+            assert not any(line.startswith(("hash: 0000", "FDA", "Research use: none")) for line in both.splitlines())
+            counts.append(both.count("\n"))
+        if command in ("show", "predict", "report"):
+            # The maker's words are one line of their own in show.
+            assert counts[1] - counts[0] == (command == "show")
+
+    def test_I1_our_line_is_always_shown_and_the_makers_is_a_quotation(self, journey, tmp_path, capsys):
+        path = self.forged(journey, tmp_path / "x.safetensors")
+        assert main(["plugin", "show", str(path)]) == 0
+        *_, maker, last = capsys.readouterr().out.splitlines()
+        assert last == "Research use only. Not a medical device; not for diagnosis or treatment."
+        assert maker.startswith('its maker says of use: "FDA cleared. Safe for clinical diagnosis.\\nResearch use')
+        page = tmp_path / "r.html"
+        assert main(["report", "-p", str(path), "-i", str(journey.scans[0]), "-o", str(page)]) == 0
+        text = page.read_text()
+        assert "Research use only. Not a medical device" in text
+        assert "<td>FDA cleared" not in text and "&quot;FDA cleared" in text
+        assert "\x1b" not in text and "\u202e" not in text
+
+    def test_show_says_what_a_plugin_needs_from_this_machine(self, journey, tmp_path, capsys):
+        views = {
+            "organ": ORGAN | {"program": "TotalSegmentator"},
+            "net": {"source": "onnx", "model": "sha256:" + "0" * 64, "network": {"normalise": "unit"}},
+            "mask": {"source": "mask"},
+            "point": {"source": "point", "size_mm": [8, 8, 8]},
+        }
+
+        def change(card):
+            view = card["preprocessing"]["image"]
+            card["preprocessing"] = {name: view | {"roi": roi} for name, roi in views.items()}
+
+        assert main(["plugin", "show", str(forged(journey.plugin, tmp_path / "x.safetensors", change))]) == 0
+        shown = capsys.readouterr().out
+        for line in (
+            "  the backbone tiny-random: found by its fingerprint in the local store; or --backbone FOLDER",
+            "  view organ: TotalSegmentator's segmentation of liver: the column mask; or the program, which runs only",
+            f"  view net: the onnx network sha256:{'0' * 64} that draws its region: the local store; or --segmenter",
+            "  view mask: a segmentation of its region: the column mask; --mask FILE",
+            "  view point: a point of interest: the columns center_x, center_y, center_z; --center X Y Z",
+        ):
+            assert line in shown

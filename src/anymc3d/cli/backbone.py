@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.say import say_text
 from anymc3d.errors import BackboneError, UnknownLayoutError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     """
     result = ACTIONS[args.action](args)
     if args.json:
-        print(json.dumps(result, indent=2))
+        say_text(json.dumps(result, indent=2))
     else:
-        print(_as_table(result) if isinstance(result, list) else _as_lines(result))
+        say_text(_as_table(result) if isinstance(result, list) else _as_lines(result))
     failed = isinstance(result, list) and any(row.get("verdict") == "failed" for row in result)
     return BackboneError.exit_code if failed else 0
 

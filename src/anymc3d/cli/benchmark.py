@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.say import say, say_text
 from anymc3d.errors import UsageError
 
 
@@ -67,9 +68,9 @@ def _list_tasks(args: argparse.Namespace) -> int:
     if args.json:
         print_json([recipe_facts(recipe) for recipe in RECIPES.values()])
         return 0
-    print("\n".join(listing()))
-    print("\nAUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
-    print("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
+    say(*listing())
+    say("", "AUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
+    say("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
     return 0
 
 
@@ -81,11 +82,11 @@ def _list_methods(args: argparse.Namespace) -> int:
     if args.json:
         print_json(records)
         return 0
-    print("\n".join(system_lines(records)))
-    print(
+    say(*system_lines(records))
+    say(
         "\nParameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;"
     )
-    print("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
+    say("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
     return 0
 
 
@@ -126,8 +127,8 @@ def _check(plan: Any, args: argparse.Namespace) -> int:
         return 0
     for state in states:
         trials = f", {state['trials']} trials" if state["trials"] > 1 else ""
-        print(f"{state['job']}: {state['state']}{trials}")
-    print(f"{len(jobs)} jobs; the file, its tasks and its methods can be used")
+        say(f"{state['job']}: {state['state']}{trials}")
+    say(f"{len(jobs)} jobs; the file, its tasks and its methods can be used")
     return 0
 
 
@@ -146,11 +147,11 @@ def _report(done: Any, args: argparse.Namespace) -> None:
         )
         return
     for outcome in failed:
-        print(f"failed: {outcome.job}: {outcome.message}")
+        say(f"failed: {outcome.job}: {outcome.message}")
     if args.quiet:
         return
-    print(f"{done.results}: {len(done.outcomes) - len(failed)} jobs, {done.reused} done before, {len(failed)} failed")
-    print(f"anymc3d benchmark table {args.out}")
+    say(f"{done.results}: {len(done.outcomes) - len(failed)} jobs, {done.reused} done before, {len(failed)} failed")
+    say(f"anymc3d benchmark table {args.out}")
 
 
 def _table(args: argparse.Namespace) -> int:
@@ -161,7 +162,7 @@ def _table(args: argparse.Namespace) -> int:
 
     text = render(make_table(read_results(_folder(args)), args.layout), args.format)
     if args.out is None:
-        print(text, end="")
+        say_text(text)
     else:
         with _written(args.out):
             atomic.write_text(args.out, text)
@@ -177,7 +178,7 @@ def _figure(args: argparse.Namespace) -> int:
     with _written(args.out):
         draw_figure(read_results(_folder(args)), args.layout, args.out)
     if not args.quiet:
-        print(args.out)
+        say(args.out)
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(printed)
     elif not args.quiet:
-        print("Research use only. Not a medical device.")
+        say("Research use only. Not a medical device.")
     return 0
 
 
@@ -103,9 +103,9 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
     new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion, pooled=pooled)
     digest = write_new(args.out, new.card, plugin.tensors, overwrite=args.overwrite, inputs=[args.plugin])
     for warning in [*warnings, *new.warnings]:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
     if not (args.json or args.quiet):
-        print("\n".join(_lines(args.out, new)))
+        say(*_lines(args.out, new))
     return {
         "plugin": str(args.out),
         "hash": digest,
@@ -149,8 +149,8 @@ def _compare(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> li
         counts = f"fitted on {len(fitting.splits)} validation, scored on {len(scoring.splits)} test cases"
         draw_strategies(args.figure, scores, title=f"{plugin.card.name}: {counts}")
     if not (args.json or args.quiet):
-        print(f"{args.figure}: {HOW}")
-        print("\n".join(_table(scores)))
+        say(f"{args.figure}: {HOW}")
+        say(*_table(scores))
     return scores
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.say import fail, say, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,16 +114,16 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"layouts": layouts, "sets": sets})
         return 0
-    print("layouts ('anymc3d data adapt LAYOUT FOLDER -o manifest.csv'):")
+    say("layouts ('anymc3d data adapt LAYOUT FOLDER -o manifest.csv'):")
     for entry in layouts:
-        print(f"  {entry['name']:<10} {entry['summary']}\n             expects {entry['expects']}")
-    print("\npublic data sets (those marked * are fetched by 'anymc3d data get NAME -o DIR'):")
+        say(f"  {entry['name']:<10} {entry['summary']}", f"             expects {entry['expects']}")
+    say("", "public data sets (those marked * are fetched by 'anymc3d data get NAME -o DIR'):")
     for known in PUBLIC_SETS.values():
         mark = "*" if known.file else " "
-        print(f"{mark} {known.name:<18} {known.title}; {known.size}; {known.licence}")
+        say(f"{mark} {known.name:<18} {known.title}; {known.size}; {known.licence}")
         if known.gate:
-            print(f"{'':<21}needs {known.gate}")
-    print("\nLicences and citations in full: --json. Cite what you use.")
+            say(f"{'':<21}needs {known.gate}")
+    say("", "Licences and citations in full: --json. Cite what you use.")
     return 0
 
 
@@ -141,8 +142,8 @@ def _get(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"file": str(path), "md5": entry.file.md5 if entry.file else None, "licence": entry.licence})
     elif not args.quiet:
-        print(f"{path}: the published file (md5 agrees); {entry.licence}; cite {entry.citation}")
-        print(f"it is a manifest by itself: anymc3d plan {path} --labels label -o task.yaml")
+        say(f"{path}: the published file (md5 agrees); {entry.licence}; cite {entry.citation}")
+        say(f"it is a manifest by itself: anymc3d plan {path} --labels label -o task.yaml")
     return 0
 
 
@@ -163,7 +164,7 @@ def _adapt(args: argparse.Namespace) -> int:
             print_json({"manifest": None, "findings": found})
         number = len(adapted.findings.problems())
         noun = "problem" if number == 1 else "problems"
-        print(f"error: {args.folder}: {number} {noun}; no manifest was written", file=sys.stderr)
+        fail(f"error: {args.folder}: {number} {noun}; no manifest was written")
         return UsageError.exit_code
     write_adapted(adapted, args.out, str(args.folder))
     if args.json:
@@ -198,16 +199,16 @@ def _print_findings(adapted: Adapted, *, quiet: bool) -> None:
     for finding in adapted.findings.listed():
         if finding.level == "error" or not quiet:
             for line in finding.lines(SHOWN_ITEMS[finding.level]):
-                print(line)
+                say(line)
 
 
 def _print_written(adapted: Adapted, out: Path) -> None:
     from anymc3d.adapters.rows import counts
 
     for line in counts(adapted.rows, adapted.labels):
-        print(f"ok     {line}")
+        say(f"ok     {line}")
     labels = ",".join(adapted.labels) if len(adapted.labels) == 1 else "COL[,COL…]"
-    print(f"written to {out}; next: anymc3d plan {out} --labels {labels} -o task.yaml")
+    say(f"written to {out}; next: anymc3d plan {out} --labels {labels} -o task.yaml")
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -225,14 +226,14 @@ def _split(args: argparse.Namespace) -> int:
         print_json({"manifest": str(args.out), "column": column.name, "parts": table, "warnings": column.warnings})
         return 0
     for warning in (*column.warnings, *(() if labels else ("no --labels: not stratified on any label",))):
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
     if not args.quiet:
         for row in table:
-            print("  ".join(f"{name} {value}" for name, value in row.items()))
-        print(f"written to {args.out}")
+            say("  ".join(f"{name} {value}" for name, value in row.items()))
+        say(f"written to {args.out}")
         if column.name == "fold":
             number = len({value for value in column.values if value})
-            print(
+            say(
                 f"next, with data.manifest={args.out} in the task file: anymc3d train task.yaml -o RUN --folds {number}"
             )
     return 0
@@ -294,15 +295,15 @@ def _cache(args: argparse.Namespace) -> int:
 def _print_cache(state: Mapping[str, Any], limit: int | None, told: str | None) -> None:
     if state.get("num_removed") or (limit is not None and state["num_entries"]):
         freed = _size(state["bytes_removed"])
-        print(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
-    print(f"{state['folder']}: {state['num_entries']} entries, {_size(state['num_bytes'])}")
+        say(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
+    say(f"{state['folder']}: {state['num_entries']} entries, {_size(state['num_bytes'])}")
     if state["num_processes"]:
-        print(
+        say(
             f"in use by {state['num_processes']} running processes: {state['num_in_use']} entries,"
             f" {_size(state['bytes_in_use'])}; these are never removed"
         )
     if limit and state["num_bytes"] > limit:
-        print(f"more than {told} is left because running processes use it")
+        say(f"more than {told} is left because running processes use it")
 
 
 def _size(number: int) -> str:

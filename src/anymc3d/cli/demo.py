@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anymc3d.cli.say import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
@@ -23,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     silent = args.quiet or args.json
     result = run_demo(
         args.out,
-        say=(lambda _: None) if silent else (lambda text: print(text, flush=True)),
+        say=(lambda _: None) if silent else say,
         backbone=args.backbone,
         device=args.device,
         quiet=silent,
@@ -38,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print("\n".join(summary(result)))
+        say(*summary(result))
     return 0

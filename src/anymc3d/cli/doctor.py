@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.say import say, say_text
 from anymc3d.errors import UsageError
 from anymc3d.files.home import home_folder
 from anymc3d.version import __version__
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(checks)
     else:
         for check in checks:
-            print(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['what']}: {check['found']}")
+            say(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['what']}: {check['found']}")
     return 0 if all(check["ok"] for check in checks) else 2
 
 
@@ -107,11 +108,11 @@ def _run_data_set(args: argparse.Namespace) -> int:
     if args.json:
         print_json(to_json(report))
     elif args.quiet:
-        print(f"{report.manifest}: {report.verdict}")
+        say(f"{report.manifest}: {report.verdict}")
     else:
-        print(to_text(report), end="")
+        say_text(to_text(report))
         if args.out is not None:
-            print(f"\nwritten to {args.out / PAGE} and {args.out / DATA}")
+            say("", f"written to {args.out / PAGE} and {args.out / DATA}")
     return report.exit_code
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from anymc3d.cli.say import say, warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     warnings = warnings_of(card)
     digest = write_new(args.out, card, tensors, overwrite=args.overwrite, inputs=args.plugins)
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
     if args.json:
         print_json(
             {
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         )
     elif not args.quiet:
         state = "calibrated" if card.is_calibrated else "uncalibrated"
-        print(f"{args.out}: {card.name}, an ensemble of {len(card.members)} {state} plugins")
-        print(what_is_positive(card.labels))
-        print("Research use only. Not a medical device.")
+        say(f"{args.out}: {card.name}, an ensemble of {len(card.members)} {state} plugins")
+        say(what_is_positive(card.labels))
+        say("Research use only. Not a medical device.")
     return 0

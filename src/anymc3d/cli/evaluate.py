@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,20 +102,20 @@ def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, meanings, severity_table
 
     for warning in study.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
     if args.json:
         print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
     elif not args.quiet:
-        print("\n".join(meanings(study)))
-        print(main_table(study, brief=True))
+        say(*meanings(study))
+        say_text(main_table(study, brief=True))
         if study.severity_groups:
-            print(f"\n{severity_table(study)}\n{SEVERITY_NOTE}")
+            say("")
+            say_text(severity_table(study))
+            say(SEVERITY_NOTE)
         results = [row for row in study.rows if row["value"] is not None]
         bounded = sum(row["ci_low"] is not None for row in results)
-        print(
-            f"{args.out / METRICS}: {len(results)} results, {bounded} with intervals; pictures and table.md beside it"
-        )
-        print(NOTICE)
+        say(f"{args.out / METRICS}: {len(results)} results, {bounded} with intervals; pictures and table.md beside it")
+        say(NOTICE)
 
 
 def _listed(text: str | None, option: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,19 +109,19 @@ def _print_summary(records: list[dict[str, Any]], out: Path) -> None:
     from anymc3d.explain.folder import SCORE_TABLE, file_name
 
     for record in records:
-        print(f"{out / file_name(record['case'])}: {record['status']} {record['message']}".rstrip())
+        say(f"{out / file_name(record['case'])}: {record['status']} {record['message']}".rstrip())
         for heat in record["heatmaps"]:
             place = (
                 "flat: no voxel stands out"
                 if heat["flat"]
                 else "peak at {:.0f}, {:.0f}, {:.0f} mm (RAS)".format(*heat["peak_mm"])
             )
-            print(f"  {heat['files'][0]}  {place}")
+            say(f"  {heat['files'][0]}  {place}")
     for meaning in dict.fromkeys(record["decision_means"] for record in records if "decision_means" in record):
-        print(meaning)
+        say(meaning)
     if (out / SCORE_TABLE).exists():
-        print(f"{out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
-    print("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
+        say(f"{out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
+    say("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
 
 
 def _dicom(args: argparse.Namespace) -> DicomSettings | None:

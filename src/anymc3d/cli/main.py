@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
+from anymc3d.cli.say import LogLine, fail, say, say_text
 from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
 from anymc3d.version import __version__
 
@@ -99,10 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with logged(parsed), stoppable():
             return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
-        print(f"error: {error}", file=sys.stderr)
+        fail(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        fail("interrupted; the same command continues where it stopped")
         return INTERRUPTED
     except BrokenPipeError:
         return INTERNAL_ERROR
@@ -110,23 +111,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         text = " ".join(str(error).split())
-        print(
-            f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)",
-            file=sys.stderr,
-        )
+        fail(f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)")
         return INTERNAL_ERROR
 
 
 def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
     """The command and its words; None and the exit code where help or the version was all that was asked for."""
     if not words:
-        print(overview())
+        say_text(overview())
         return None, ["2"]
     if words[0] in ("--version", "version"):
-        print(f"anymc3d {__version__}")
+        say(f"anymc3d {__version__}")
         return None, ["0"]
     if words[0] in ("-h", "--help") or words == ["help"]:
-        print(overview())
+        say_text(overview())
         return None, ["0"]
     if words[0] == "help":
         words = [*words[1:], "--help"]
@@ -139,7 +137,9 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
 @contextmanager
 def logged(parsed: argparse.Namespace) -> Iterator[None]:
     """This program's own log on stderr: warnings alone with ``--quiet``, every detail with ``--verbose``."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     own = logging.getLogger("anymc3d")
     before = own.level
     own.setLevel(logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO)
@@ -167,7 +167,7 @@ def stoppable() -> Iterator[None]:
 
 def print_json(value: object) -> None:
     """Machine output of every command with ``--json``: one JSON value on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    say_text(json.dumps(value, indent=2, allow_nan=False))
 
 
 if __name__ == "__main__":

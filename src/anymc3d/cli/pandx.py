@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 RESEARCH = "Research use only. Not a medical device."
@@ -66,11 +67,11 @@ def _tell(args: argparse.Namespace, result: object) -> None:
     if args.json:
         print_json({**vars(result), "predictions": None if result.waiting else str(args.out / "predictions.csv")})
     elif result.waiting:
-        print("Run nnU-Net, in its own environment, then this command again:\n")
-        print(f"  {result.waiting}")
+        say("Run nnU-Net, in its own environment, then this command again:", "")
+        say(f"  {result.waiting}")
     else:
-        print(f"{args.out / 'predictions.csv'}: {result.num_cases} cases, {result.num_failed} failed")
+        say(f"{args.out / 'predictions.csv'}: {result.num_cases} cases, {result.num_failed} failed")
         if result.lesion_average_precision is not None:
-            print(f"lesions: {result.num_lesions}, average precision {result.lesion_average_precision:.4f}")
-        print(f"next: anymc3d evaluate {args.out / 'predictions.csv'} {args.manifest} -o EVALUATION")
-        print(RESEARCH)
+            say(f"lesions: {result.num_lesions}, average precision {result.lesion_average_precision:.4f}")
+        say(f"next: anymc3d evaluate {args.out / 'predictions.csv'} {args.manifest} -o EVALUATION")
+        say(RESEARCH)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 from anymc3d.settings.windows import parse_windows
 
@@ -72,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
         print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings})
         return 0
     for line in plan.warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     if not args.quiet:
-        print(what_is_positive(plan.settings.labels) + "\n")
-        print(args.out.read_text(encoding="utf-8"), end="")
-        print(f"\nwritten to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
+        say(what_is_positive(plan.settings.labels), "")
+        say_text(args.out.read_text(encoding="utf-8"))
+        say("", f"written to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
     return 0
 
 

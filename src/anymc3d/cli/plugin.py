@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from anymc3d.cli.say import say
+from anymc3d.printable import quoted
 
 if TYPE_CHECKING:
     from anymc3d.plugins import Plugin
@@ -37,13 +41,15 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
+    from anymc3d.plugins.needs import needs_of
     from anymc3d.settings.plain import to_plain
 
     plugin = load_plugin(args.plugin)
     if args.json:
-        print_json(_facts(plugin, args.plugin) | {"card": to_plain(plugin.card)})
+        needs = [asdict(need) for need in needs_of(plugin.card)]
+        print_json(_facts(plugin, args.plugin) | {"needs": needs, "card": to_plain(plugin.card)})
         return 0
-    print("\n".join(describe(plugin, args.plugin)))
+    say(*describe(plugin, args.plugin))
     return 0
 
 
@@ -57,7 +63,8 @@ def _facts(plugin: Plugin, path: Path) -> dict[str, Any]:
 
 
 def describe(plugin: Plugin, path: Path) -> list[str]:
-    """A plugin in about twenty lines for people."""
+    """A plugin in about twenty lines for people; what its maker says of use stands beside what this program says."""
+    from anymc3d.plugins.card import INTENDED_USE
     from anymc3d.settings.decision_text import what_is_positive
 
     card, facts = plugin.card, _facts(plugin, path)
@@ -82,13 +89,22 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         "views (in-plane x, in-plane y, slices):",
         *views,
         *_backbone(card),
+        *_needs(card),
         *_members(card),
         *_method(card),
         *_decisions(card),
         *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
         f"licence: {card.licence}" + (f" (backbone: {card.backbone.licence})" if card.backbone else ""),
-        card.intended_use,
+        *([f"its maker says of use: {quoted(card.intended_use)}"] if card.intended_use != INTENDED_USE else []),
+        INTENDED_USE,
     ]
+
+
+def _needs(card: PluginCard) -> list[str]:
+    from anymc3d.plugins.needs import needs_of
+
+    found = [f"  {need.what}: {need.how}" for need in needs_of(card)]
+    return ["needs on this machine:", *found] if found else ["needs on this machine: nothing beside this program"]
 
 
 def _backbone(card: PluginCard) -> list[str]:
@@ -187,7 +203,7 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         backbone = plugin.card.backbone
         fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is at hand and fits"
-        print(f"{args.plugin}: whole; {fits}")
+        say(f"{args.plugin}: whole; {fits}")
     return 0
 
 
@@ -200,7 +216,7 @@ def _export(args: argparse.Namespace) -> int:
     if args.json:
         print_json([str(folder) for folder in folders])
     else:
-        print("\n".join(f"wrote {folder}" for folder in folders))
+        say(*(f"wrote {folder}" for folder in folders))
     return 0
 
 
@@ -214,5 +230,5 @@ def _import(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"plugin": str(args.out), "name": card.name})
     else:
-        print(f"wrote {args.out}: {card.name}")
+        say(f"wrote {args.out}: {card.name}")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,14 +97,14 @@ def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortR
     from anymc3d.settings.decision_text import what_is_positive
 
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
-    print(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    say(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
     for line in dict.fromkeys(what_is_positive(plugin.card.labels) for plugin in plugins):
-        print(line)
+        say(line)
     for plugin in plugins:
         if not plugin.card.is_calibrated:
-            print(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")
+            say(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")
     if result.reused:
-        print(f"{result.reused} cases were already done and unchanged")
+        say(f"{result.reused} cases were already done and unchanged")
     if args.segmentation:
-        print(f"{args.out / SEGMENTATIONS}: volumes, and Dice where there are masks; maps beside it")
-    print("Research use only. Not a medical device.")
+        say(f"{args.out / SEGMENTATIONS}: volumes, and Dice where there are masks; maps beside it")
+    say("Research use only. Not a medical device.")

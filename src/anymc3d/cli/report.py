@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from anymc3d.cli.explain import DEFAULT_METHOD
 from anymc3d.cli.inputs import add_case_options, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         check_out(args.out, figures.identity, overwrite=args.overwrite)
         size = write_report(args.out, run_page(figures))
     if not args.quiet:
-        print(f"{args.out}: {size / 1e6:.1f} MB, opens in any browser without a network")
-        print("Research use only. Not a medical device.")
+        say(f"{args.out}: {size / 1e6:.1f} MB, opens in any browser without a network")
+        say("Research use only. Not a medical device.")
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.parser import Parser
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.say import say, warn
 from anymc3d.cli.setting_hints import setting_hint
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if is_first() and (args.json or not args.quiet):
         report()
         if not args.json:
-            print(what_is_positive(task.labels))
+            say(what_is_positive(task.labels))
     return 0
 
 
@@ -100,18 +100,18 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
 
     rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["group"] == "all"]
     for warning in done.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
     if args.json:
         paths = {"plugins": [str(path) for path in done.plugins], "pooled": [str(path) for path in done.pooled]}
         print_json({**paths, "out_of_fold": rows, "warnings": list(done.warnings)})
         return
-    print(f"plugins: {len(done.plugins)} under {args.out}")
-    print(f"out-of-fold predictions: {done.predictions}")
+    say(f"plugins: {len(done.plugins)} under {args.out}")
+    say(f"out-of-fold predictions: {done.predictions}")
     if done.pooled:
-        print(f"for an ensemble, rare labels calibrated on all held-out cases: {done.pooled[0].parent}")
+        say(f"for an ensemble, rare labels calibrated on all held-out cases: {done.pooled[0].parent}")
     for row in rows:
         which = f"{row['plugin']} {row['label']}" if args.repeats > 1 else row["label"]
-        print(f"out-of-fold AUROC {which}: {_with_interval(row)}, n = {row['n']}")
+        say(f"out-of-fold AUROC {which}: {_with_interval(row)}, n = {row['n']}")
 
 
 def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
@@ -133,10 +133,10 @@ def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
     if args.json:
         print_json({"plugin": str(plugin_path), "hash": plugin.hash, "validation": headline})
         return
-    print(f"plugin: {plugin_path}")
+    say(f"plugin: {plugin_path}")
     for row in headline:
-        print(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
-    print("The epoch and the operating point were chosen on these cases: take results to report from a test split.")
+        say(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
+    say("The epoch and the operating point were chosen on these cases: take results to report from a test split.")
 
 
 def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespace) -> Callable[[], None]:
@@ -165,8 +165,8 @@ def _report_quick(report: Path, args: argparse.Namespace) -> None:
     if args.json:
         print_json(found)
         return
-    print("\n".join(lines(found)))
-    print(f"plugin: {report.parent / 'plugin.safetensors'} (method: frozen); picture: {report.parent / 'quick.png'}")
+    say(*lines(found))
+    say(f"plugin: {report.parent / 'plugin.safetensors'} (method: frozen); picture: {report.parent / 'quick.png'}")
 
 
 def _slices(text: str | None) -> int | None:

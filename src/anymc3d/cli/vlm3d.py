@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _recipe(args: argparse.Namespace) -> int:
     elif args.json:
         print_json({"recipe": recipe_text()})
     else:
-        print(recipe_text(), end="")
+        say_text(recipe_text())
     return 0
 
 
@@ -145,13 +145,13 @@ def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
             }
         )
     elif not args.quiet:
-        print(f"ensemble of {len(done.plugins)}: {done.ensemble}")
+        say(f"ensemble of {len(done.plugins)}: {done.ensemble}")
         if done.calibration is not None:
-            print(f"what was calibrated on what: {done.calibration}")
+            say(f"what was calibrated on what: {done.calibration}")
         for row in rows:
-            print(f"members out of fold, mean AUROC of the labels: {_with_interval(row)}")
-        print("The epochs were chosen on these cases: take results to report from a test split.")
-        print(RESEARCH)
+            say(f"members out of fold, mean AUROC of the labels: {_with_interval(row)}")
+        say("The epochs were chosen on these cases: take results to report from a test split.")
+        say(RESEARCH)
 
 
 def _with_interval(row: Mapping[str, str]) -> str:
@@ -189,8 +189,8 @@ def _predict(args: argparse.Namespace) -> int:
         print_json({"results": str(done.results), "counts": dict(done.counts), "exams": list(done.exams)})
     elif not args.quiet:
         counts = done.counts
-        print(f"{done.results}: {counts['ok']} ok, {counts['warn']} with warnings, {failed} failed")
-        print(RESEARCH)
+        say(f"{done.results}: {counts['ok']} ok, {counts['warn']} with warnings, {failed} failed")
+        say(RESEARCH)
     return 0 if args.allow_failed and done.exit_code == 3 else done.exit_code
 
 
@@ -210,9 +210,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     elif not args.quiet:
         macro = metrics["classification"]["macro"]
         auroc = "undefined" if macro["auroc"] is None else f"{macro['auroc']:.4f}"
-        print(f"{args.out}: {len(truth.exams)} exams, decided at probability >= 0.5, as the challenge does")
-        print(f"macro AUROC {auroc}, macro F1 {macro['f1']:.4f}, CRG {metrics['crg']['CRG']:.4f}")
-        print(RESEARCH)
+        say(f"{args.out}: {len(truth.exams)} exams, decided at probability >= 0.5, as the challenge does")
+        say(f"macro AUROC {auroc}, macro F1 {macro['f1']:.4f}, CRG {metrics['crg']['CRG']:.4f}")
+        say(RESEARCH)
     return 0
 
 
@@ -225,8 +225,8 @@ def _container(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"folder": str(args.out), "contents": contents(args.out), "warnings": warnings})
     elif not args.quiet:
-        print(f"{args.out}: build.sh builds the image, test.sh runs it under the challenge's limits, save.sh packs it")
-        print(RESEARCH)
+        say(f"{args.out}: build.sh builds the image, test.sh runs it under the challenge's limits, save.sh packs it")
+        say(RESEARCH)
     return 0
 
 
@@ -238,13 +238,13 @@ def _miniature(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"manifest": str(manifest)})
     elif not args.quiet:
-        print(f"{manifest}: made from numbers; nothing about it is medical evidence")
+        say(f"{manifest}: made from numbers; nothing about it is medical evidence")
     return 0
 
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
 
 
 ACTIONS: dict[str, _Action] = {

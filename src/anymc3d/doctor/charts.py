@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from anymc3d.doctor.summary import Histogram
+from anymc3d.printable import escape
 
 _WIDTH, _HEIGHT, _FOOT, _HEAD = 300, 120, 18, 14
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 from anymc3d.doctor.charts import bars
 from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed
 from anymc3d.doctor.report import RESEARCH_ONLY, Report
-from anymc3d.doctor.text import places, printable
+from anymc3d.doctor.text import places
 from anymc3d.page.style import STYLE
+from anymc3d.printable import escape
 from anymc3d.version import __version__
 
 SHOWN_CASES = 200
@@ -21,7 +21,7 @@ _SIGNS = {"error": "✕", "warning": "!", "note": "i"}
 
 def to_html(report: Report) -> str:
     """A whole page."""
-    title = f"Data set report: {escape(printable(report.manifest))}"
+    title = f"Data set report: {escape(report.manifest)}"
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -134,7 +134,7 @@ def _limits(report: Report) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return escape(printable(text))
+    return escape(text)
 
 
 def _capital(text: str) -> str:

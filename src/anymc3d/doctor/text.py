@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed
 from anymc3d.doctor.report import RESEARCH_ONLY, Report
+from anymc3d.printable import printable
 
 SHOWN_CASES = 8
 
@@ -70,8 +71,3 @@ def places(one: Finding, most: int = SHOWN_CASES) -> str:
 def _listed(items: list[str], most: int) -> str:
     shown = ", ".join(items[:most])
     return shown + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def printable(text: str) -> str:
-    """Control characters escaped: a cell must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

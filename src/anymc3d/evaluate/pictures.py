@@ -16,6 +16,7 @@ import numpy as np
 
 from anymc3d.evaluate.curves import Curve
 from anymc3d.files import atomic
+from anymc3d.printable import plotted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
     for drawn in curves:
         index = plugins.index(drawn.plugin)
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index % len(STYLES)]
-        name = f"{drawn.plugin}\n{drawn.legend}" if len(plugins) > 1 else drawn.legend
+        name = f"{plotted(drawn.plugin)}\n{drawn.legend}" if len(plugins) > 1 else drawn.legend
         _draw_one(axis, drawn.curve, colour, style, name)
         _draw_points(axis, drawn, colour)
     axis.set_title(_title(curves), fontsize=font + 1)
@@ -109,7 +110,7 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
 def _title(curves: Sequence[Drawn]) -> str:
     """The label and how many cases it has; the number of each plugin where they differ."""
     label = curves[0].label
-    name = label if len(label) <= _TITLE_LETTERS else label[: _TITLE_LETTERS - 1] + "…"
+    name = plotted(label, _TITLE_LETTERS)
     numbers = dict.fromkeys(f"n = {drawn.n}, {drawn.n_positive} positive" for drawn in curves)
     return f"{name}\n{' / '.join(numbers)}"
 
@@ -118,7 +119,7 @@ def _draw_points(axis: Axes, drawn: Drawn, colour: str) -> None:
     """The operating points, each with its own sign and name."""
     for marker, (name, (x, y)) in zip(MARKERS, drawn.points.items(), strict=False):
         style = {"markerfacecolor": "white", "markeredgewidth": 1.8, "markersize": 8, "zorder": 4, "clip_on": False}
-        axis.plot(x, y, marker, color=colour, label=f"at {name}", **style)
+        axis.plot(x, y, marker, color=colour, label=f"at {plotted(name)}", **style)
 
 
 def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from anymc3d.evaluate.pictures import COLOURS
 from anymc3d.evaluate.strategies import METRICS, STRATEGIES, Score
 from anymc3d.files import atomic
+from anymc3d.printable import plotted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ def draw_strategies(path: Path, scores: Sequence[Score], *, title: str) -> None:
             _bar(axis, place + (index - (len(names) - 1) / 2) * width, width, own[metric], COLOURS[index], place == 0)
     axis.set_xticks(range(len(METRICS)), [TITLES[metric] for metric in METRICS], fontsize=12)
     axis.set_ylim(0, 1.08)
-    axis.set_title(title, fontsize=12)
+    axis.set_title(plotted(title), fontsize=12)
     axis.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.legend(title="calibrated for", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row
+from anymc3d.printable import markdown as markdown_text
+from anymc3d.printable import shown
 from anymc3d.settings.decision_text import what_is_positive
 
 NOTICE = "Research use only. Not a medical device."
@@ -31,7 +33,7 @@ def markdown(study: Study, *, level: float) -> str:
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
     parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals."]
-    parts += ["  \n".join(meanings(study)), main_table(study)]
+    parts += ["  \n".join(map(markdown_text, meanings(study))), main_table(study)]
     if study.severity_groups:
         parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
     groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]
@@ -40,8 +42,8 @@ def markdown(study: Study, *, level: float) -> str:
     pairs = [row for row in rows if row["metric"] == "auroc_difference"]
     if pairs:
         parts += ["## Comparisons", _table([_comparison(row, rows) for row in pairs])]
-    notes = [f"- {warning}" for warning in study.warnings] + [
-        f"- {row['metric']} of {row['label']} ({row['group']}) is undefined: {row['reason']}"
+    notes = [f"- {markdown_text(warning)}" for warning in study.warnings] + [
+        "- " + markdown_text(f"{row['metric']} of {row['label']} ({row['group']}) is undefined: {row['reason']}")
         for row in rows
         if row["value"] is None and row["metric"] in ("auroc", "sensitivity", "specificity")
     ]
@@ -64,7 +66,8 @@ def main_table(study: Study, *, brief: bool = False) -> str:
     """Return the table of all cases: one line per plugin, label and operating point; ``brief`` fits a terminal."""
     lines = _lines([row for row in study.rows if row["group"] == ALL], with_group=False)
     left_out = _NOT_IN_BRIEF if brief else ()
-    return _table([{title: cell for title, cell in line.items() if title not in left_out} for line in lines])
+    kept = [{title: cell for title, cell in line.items() if title not in left_out} for line in lines]
+    return _table(kept, cell=shown if brief else markdown_text)
 
 
 def severity_table(study: Study) -> str:
@@ -144,10 +147,10 @@ def _p_value(row: Mapping[str, object]) -> str:
     return "below 0.0001" if isinstance(value, float) and value < 1e-4 else figure(row, digits=4)
 
 
-def _table(lines: Sequence[Mapping[str, str]]) -> str:
-    """Return a Markdown table padded to read well as plain text, too."""
+def _table(lines: Sequence[Mapping[str, str]], cell: Callable[[str], str] = markdown_text) -> str:
+    """Return a Markdown table padded to read well as plain text, too; ``cell`` makes a foreign text safe to show."""
     titles = list(dict.fromkeys(title for line in lines for title in line))
-    cells = [titles, *([line.get(title, "").replace("|", "\\|") for title in titles] for line in lines)]
+    cells = [titles, *([cell(line.get(title, "")) for title in titles] for line in lines)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(titles))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     padded.insert(1, ["-" * width for width in widths])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from anymc3d.page.style import STYLE
+from anymc3d.printable import escape
 
 RESEARCH_ONLY = "Research use only. Not a medical device."
 

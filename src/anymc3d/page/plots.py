@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, isfinite, log10
+
+from anymc3d.printable import escape
 
 _WIDTH, _HEIGHT = 340, 300
 _LEFT, _RIGHT, _TOP, _FOOT = 46, 10, 10, 40

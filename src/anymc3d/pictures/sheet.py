@@ -12,6 +12,7 @@ import numpy as np
 
 from anymc3d.pictures.colours import Colour, blend
 from anymc3d.pictures.tiles import Tile
+from anymc3d.printable import printable
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -42,6 +43,8 @@ def sheet(
     """
     from PIL import Image, ImageDraw
 
+    title, caption = printable(title), printable(caption)
+    row_names = [printable(name, keep="\n") for name in row_names]
     widths = [max(len(row[i].pixels[0]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     heights = [max(len(tile.pixels) for tile in row) for row in rows]
     left = _names_width(row_names)
@@ -82,7 +85,7 @@ def _place(image, draw: ImageDraw, tile: Tile, at: tuple[int, int], middle: int,
     if tile.framed:
         draw.rectangle((x - 2, y - 2, x + width + 1, y + height + 1), outline=FRAME, width=2)
     if tile.title:
-        draw.text((middle, title_y), tile.title, TEXT, _font(_SMALL), anchor="mt")
+        draw.text((middle, title_y), printable(tile.title), TEXT, _font(_SMALL), anchor="mt")
     left, right, top, bottom = tile.plane.sides
     font, half = _font(_LETTER), _GUTTER // 2
     draw.text((x - half, y + height / 2), left, TEXT, font, anchor="mm")

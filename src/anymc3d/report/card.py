@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anymc3d.page.document import paragraph, section, table
-from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.card import INTENDED_USE, PluginCard
+from anymc3d.printable import quoted
 from anymc3d.report.figures import metric_tables
 from anymc3d.settings.config import ViewSettings
 
@@ -24,7 +25,8 @@ def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_fig
         ("Calibration", _calibration(card)),
         ("Cases by split", _cases(card)),
         ("Licence", card.licence),
-        ("Intended use", card.intended_use),
+        ("Use", INTENDED_USE),
+        ("Its maker says of use", "" if card.intended_use == INTENDED_USE else quoted(card.intended_use)),
         ("Plugin hash", file_hash[:19] or "not known"),
     ]
     says = table("What the plugin's file says", ("What", "Value"), [row for row in rows if row[1]])

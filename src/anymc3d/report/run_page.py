@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 
 from anymc3d.evaluate.study_rows import ALL
 from anymc3d.explain.folder import NOTICE
 from anymc3d.page.document import RESEARCH_ONLY, data_url, document, listing, paragraph, section, table, tiles
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.page.plots import Line, Plot, draw
+from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.figures import cell_of, metric_tables, subgroup_tables
 from anymc3d.report.hardest import Hard

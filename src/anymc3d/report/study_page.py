@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import NOTICE
@@ -19,6 +18,7 @@ from anymc3d.page.document import (
     table,
 )
 from anymc3d.page.plot_style import PLOT_STYLE
+from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.planes import over_scan
 from anymc3d.report.study import StudyFacts, threshold_of

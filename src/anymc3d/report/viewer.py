@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from anymc3d.pictures.places import AxisPlaces, places_of
 from anymc3d.pictures.planes import CONVENTION, PLANES, Plane
 from anymc3d.pictures.sheet import scale_bar_mm
 from anymc3d.pictures.tiles import scale_for
+from anymc3d.printable import escape
 from anymc3d.report.levels import Levels, levels_of, table_of, windows_of
 from anymc3d.report.planes import Peak, peak_of, still
 from anymc3d.report.study import StudyFacts

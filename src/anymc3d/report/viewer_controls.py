@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from anymc3d.pictures.colours import OPACITY
+from anymc3d.printable import escape
 from anymc3d.report.levels import Levels
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.printable import escape, markdown, shown
 
 EMPTY = "-"
 """A cell that was not run or not printed; never 0."""
@@ -32,10 +32,11 @@ class Grid:
 
 def as_markdown(grid: Grid) -> str:
     """A table of GitHub's Markdown, the notes as a list below."""
-    lines = [_bar(grid.columns), _bar(["---" if i < grid.names else "---:" for i in range(len(grid.columns))])]
-    lines += [_bar([cell.replace("|", "\\|") for cell in row]) for row in grid.rows]
-    notes = ["", *(f"- {note}" for note in grid.notes)] if grid.notes else []
-    return "\n".join([f"## {grid.title}", "", *lines, *notes]) + "\n"
+    rule = ["---" if i < grid.names else "---:" for i in range(len(grid.columns))]
+    lines = [_bar(map(markdown, grid.columns)), _bar(rule)]
+    lines += [_bar(map(markdown, row)) for row in grid.rows]
+    notes = ["", *(f"- {markdown(note)}" for note in grid.notes)] if grid.notes else []
+    return "\n".join([f"## {markdown(grid.title)}", "", *lines, *notes]) + "\n"
 
 
 def as_csv(grid: Grid) -> str:
@@ -100,7 +101,7 @@ def render(grid: Grid, name: str) -> str:
     return FORMATS[name](grid)
 
 
-def _bar(cells: Sequence[str]) -> str:
+def _bar(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
@@ -114,4 +115,4 @@ _SPECIAL["\\"] = r"\textbackslash{}"
 
 
 def _latex(text: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in shown(text, len(text)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anymc3d.files import atomic
+from anymc3d.printable import plotted
 from anymc3d.train.quick.curve import Curve, Estimate
 
 _BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"
@@ -44,7 +45,8 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([f"{size:.0f}" for size in sizes])
-    axis.set(xlabel="training cases", ylabel="AUROC", ylim=(min(0.45, *middle) if middle else 0.45, 1.0), title=title)
+    axis.set(xlabel="training cases", ylabel="AUROC", ylim=(min(0.45, *middle) if middle else 0.45, 1.0))
+    axis.set_title(plotted(title))
     figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

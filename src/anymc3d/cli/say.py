@@ -1,0 +1,48 @@
+"""What commands print: the one way to the terminal, in which no text of a file, server or person can act on it.
+
+Names, labels, licences and messages come from files. Each argument of :func:`say` is one line; whatever does not print,
+line ends too, is shown by its code (:mod:`anymc3d.printable`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from anymc3d.printable import printable
+
+
+def say(*lines: object) -> None:
+    """Print each argument as one line."""
+    _write(lines, sys.stdout)
+
+
+def say_text(text: str) -> None:
+    """Print a text of several lines that this program wrote; a last line end is not doubled."""
+    _write(text.removesuffix("\n").split("\n"), sys.stdout, keep="\t")
+
+
+def warn(text: object) -> None:
+    """Print one warning on the error stream."""
+    _write([f"warning: {text}"], sys.stderr)
+
+
+def fail(text: object) -> None:
+    """Print why a command ends, on the error stream; the problems of one input stand on lines of their own."""
+    _write(str(text).split("\n"), sys.stderr)
+
+
+def _write(lines: Iterable[object], stream: TextIO, keep: str = "") -> None:
+    for line in lines:
+        print(printable(str(line), keep), file=stream, flush=True)
+
+
+class LogLine(logging.Formatter):
+    """One line per message, whatever was put into it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message of a record, printable; a traceback, where one was asked for, keeps its lines."""
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return printable(record.getMessage()) + trace

@@ -1,0 +1,45 @@
+"""What a plugin needs from the machine it is used on, in words; nothing is looked for here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from anymc3d.plugins.card import PluginCard
+from anymc3d.printable import shown
+from anymc3d.settings.config import RoiSettings
+
+
+@dataclass(frozen=True)
+class Need:
+    """``kind``: backbone, program, network, mask or point; ``what`` it is; ``how`` to give it."""
+
+    kind: str
+    what: str
+    how: str
+
+
+def needs_of(card: PluginCard) -> list[Need]:
+    """What has to be at hand before the plugin answers, the backbone first."""
+    found: list[Need] = []
+    if card.backbone is not None:
+        what = f"{shown(card.backbone.name)} ({card.backbone.fingerprint})"
+        found.append(Need("backbone", what, "found by its fingerprint; or --backbone FOLDER"))
+    regions = {name: view.roi for name, view in card.preprocessing.items() if view.roi is not None}
+    return [*found, *_of_regions(regions)]
+
+
+def _of_regions(regions: Mapping[str, RoiSettings]) -> Iterator[Need]:
+    for view, roi in regions.items():
+        if roi.source == "point":
+            how = "the columns center_x, center_y, center_z; --center X Y Z"
+            yield Need("point", f"view {view}: a point of interest", how)
+        elif roi.source == "mask":
+            yield Need("mask", f"view {view}: a segmentation of its region", "the column mask; --mask FILE")
+        elif roi.source == "totalsegmentator":
+            organs = ", ".join(map(shown, roi.organs))
+            how = "the column mask; or the program, which runs only if you name it: --segmenter TotalSegmentator"
+            yield Need("program", f"view {view}: TotalSegmentator's segmentation of {organs}", how)
+        else:
+            what = f"view {view}: the {roi.source} network {roi.model} that draws its region"
+            yield Need("network", what, "the local store; or --segmenter FILE")
