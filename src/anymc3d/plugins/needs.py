@@ -23,8 +23,8 @@ def needs_of(card: PluginCard) -> list[Need]:
     """What has to be at hand before the plugin answers, the backbone first."""
     found: list[Need] = []
     if card.backbone is not None:
-        what = f"{shown(card.backbone.name)} ({card.backbone.fingerprint})"
-        found.append(Need("backbone", what, "found by its fingerprint; or --backbone FOLDER"))
+        what = f"the backbone {shown(card.backbone.name)}"
+        found.append(Need("backbone", what, "found by its fingerprint in the local store; or --backbone FOLDER"))
     regions = {name: view.roi for name, view in card.preprocessing.items() if view.roi is not None}
     return [*found, *_of_regions(regions)]
 
