@@ -63,11 +63,9 @@ def draw_line(
     index = int(np.argwhere(mask)[:, plane.across].mean().round())
     low, high = (float(v) for v in np.percentile(scan.voxels, (0.5, 99.9)))
     tiles = []
-    for method in (None, *METHODS):
-        heat = None
-        if method is not None:
-            path = args.heat / row["case"] / f"{args.label}.{args.view}.{method}.nii.gz"
-            heat = to_ras(read_volume(str(path))).voxels
+    paths = {name: args.heat / row["case"] / f"{args.label}.{args.view}.{name}.nii.gz" for name in METHODS}
+    for method in (None, *(name for name, path in paths.items() if path.exists())):
+        heat = None if method is None else to_ras(read_volume(str(paths[method]))).voxels
         outline = mask if method is None else None
         drawn = draw_plane(scan, plane, index, grey=(low, high), mm_per_pixel=scale, heat=heat, outline=outline)
         tiles.append(Tile(drawn, plane, (method or "scan and true mask") if is_first else ""))
