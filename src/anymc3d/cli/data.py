@@ -149,12 +149,12 @@ def _get(args: argparse.Namespace) -> int:
 
 def _adapt(args: argparse.Namespace) -> int:
     _refuse_existing(args.out, args.overwrite)
-    from tqdm import tqdm
 
     from anymc3d.adapters import adapt, write_adapted
     from anymc3d.cli.main import print_json
+    from anymc3d.cost.progress import Progress
 
-    with tqdm(desc="scans", unit="scan", disable=True if args.quiet or args.json else None, leave=False) as bar:
+    with Progress(what="scans", unit="scan", quiet=args.quiet or args.json) as bar:
         adapted = adapt(args.layout, args.folder, _options(args, bar.update))
     found = [dataclasses.asdict(finding) for finding in adapted.findings.listed()]
     if not args.json:

@@ -78,9 +78,9 @@ def _run_data_set(args: argparse.Namespace) -> int:
         raise UsageError(f"--jobs: expected 0 or more, got {args.jobs}")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"{args.out}: expected a folder, got a file; choose another name with -o")
-    from tqdm import tqdm
 
     from anymc3d.cli.main import print_json
+    from anymc3d.cost.progress import Progress
     from anymc3d.doctor.examine import examine
     from anymc3d.doctor.page import to_html
     from anymc3d.doctor.report import make_report, to_json
@@ -90,8 +90,7 @@ def _run_data_set(args: argparse.Namespace) -> int:
 
     labels = [name.strip() for name in (args.labels or "").split(",") if name.strip()]
     task = read_task(args.task) if args.task else None
-    hidden = True if args.quiet or args.json else None
-    with tqdm(desc="looking at scans", unit="file", disable=hidden, leave=False) as bar:
+    with Progress(what="looking at scans", unit="file", quiet=args.quiet or args.json) as bar:
         seen = examine(
             args.manifest,
             labels=labels,

@@ -12,8 +12,7 @@ from anymc3d.errors import UsageError
 from anymc3d.settings.windows import parse_windows
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
+    from anymc3d.cost.progress import Progress
     from anymc3d.plan import Plan
 
 
@@ -55,15 +54,13 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe and (args.views or args.roi):
         own = "views" if args.views else "region"
         raise UsageError(f"anymc3d plan: a recipe has its own {own}; leave the option out, or plan without --recipe")
-    from tqdm import tqdm
 
     from anymc3d.cli.main import print_json
+    from anymc3d.cost.progress import Progress
     from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import task_to_dict, write_task
 
-    with tqdm(
-        desc="reading headers", unit="scan", disable=True if args.quiet or args.json else None, leave=False
-    ) as bar:
+    with Progress(what="reading headers", unit="scan", quiet=args.quiet or args.json) as bar:
         plan = _plan(args, bar)
     write_task(args.out, plan.settings, plan.reasons)
     if args.json:
@@ -80,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(args: argparse.Namespace, bar: tqdm) -> Plan:
+def _plan(args: argparse.Namespace, bar: Progress) -> Plan:
     from anymc3d.plan import plan_recipe, plan_task
     from anymc3d.recipes.table import find_recipe
     from anymc3d.settings.task_file import is_path

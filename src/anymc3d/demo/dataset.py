@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anymc3d.cost.progress import Progress
 from anymc3d.demo.anatomy import Anatomy, load_anatomy
 from anymc3d.demo.lesions import draw_lesion, plant
 from anymc3d.demo.patient import SITES, Site, acquire, make_head
@@ -169,18 +170,13 @@ def _write_cases(
     folder: Path, cases: tuple[PlannedCase, ...], anatomy: Anatomy, settings: DatasetSettings, *, show_progress: bool
 ) -> dict[str, str]:
     """Write all images and masks on the processor's cores; return relative path -> sha256."""
-    from tqdm import tqdm
 
     workers = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 2
     pool = ThreadPoolExecutor(workers)
     try:
         job = partial(_write_case, folder, anatomy=anatomy, settings=settings)
-        written = tqdm(
-            pool.map(job, cases),
-            total=len(cases),
-            desc="planting lesions",
-            unit="case",
-            disable=None if show_progress else True,
+        written = Progress(
+            pool.map(job, cases), total=len(cases), what="planting lesions", unit="case", quiet=not show_progress
         )
         return {name: digest for of_case in written for name, digest in of_case.items()}
     finally:

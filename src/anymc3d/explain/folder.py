@@ -17,8 +17,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
+from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
@@ -102,7 +102,7 @@ def explain_cohort(
     records, computed = [], 0
     with locked(out):
         claim(out / RECORD, identity, "an explain run")
-        for case in tqdm(cases, desc="explaining", unit="case", disable=True if quiet else None, leave=False):
+        for case in Progress(cases, what="explaining", unit="case", quiet=quiet):
             folder = out / file_name(case.id)
             record = _finished(folder, predictor, case)
             if record is None:

@@ -18,8 +18,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
-from tqdm import tqdm
 
+from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case, view_of
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels, check_annotated
@@ -63,7 +63,7 @@ def segment_cohort(
         folder.mkdir(mode=0o700, exist_ok=True)
         done = read_journal(folder / JOURNAL)
         with open(folder / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
-            for case in tqdm(cases, desc="segmenting", unit="case", disable=True if quiet else None, leave=False):
+            for case in Progress(cases, what="segmenting", unit="case", quiet=quiet):
                 key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if entry is None or key is None or entry["inputs"] != key or not _is_there(folder, entry["rows"]):

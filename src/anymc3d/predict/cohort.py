@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from anymc3d.cost.energy import added, energy_facts, meter_of
 from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
+from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
@@ -100,7 +100,7 @@ def predict_cohort(
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
         with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
-            for case in tqdm(cases, desc="predicting", unit="case", disable=True if quiet else None, leave=False):
+            for case in Progress(cases, what="predicting", unit="case", quiet=quiet):
                 key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):

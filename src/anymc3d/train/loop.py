@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from anymc3d.cost.energy import added
 from anymc3d.cost.memory import KeptForBackward, peak_memory
+from anymc3d.cost.progress import Progress
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.scale import Scale
 from anymc3d.settings.config import TrainSettings
@@ -147,14 +147,13 @@ def _train_epoch(
     stream = parts.train.loader.steps([batch for step in todo for batch in step], state.epoch)
     parts.classifier.train()
     saved = time.monotonic()
-    bar = tqdm(
+    bar = Progress(
         todo,
-        desc=f"epoch {state.epoch + 1}/{settings.epochs}",
+        what=f"epoch {state.epoch + 1}/{settings.epochs}",
         total=len(steps),
         initial=state.step,
         unit="step",
-        disable=True if parts.quiet or not processes.is_first else None,
-        leave=False,
+        quiet=parts.quiet or not processes.is_first,
     )
     for step in bar:
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))

@@ -20,6 +20,6 @@ class Run:
     quiet: bool = False
 
     @property
-    def hides_bars(self) -> bool | None:
-        """As ``disable`` of a progress bar: one process shows them, on a terminal, unless it was asked to be quiet."""
-        return True if self.quiet or not self.processes.is_first else None
+    def hides_bars(self) -> bool:
+        """Whether progress is not shown: one process shows it, unless it was asked to be quiet."""
+        return self.quiet or not self.processes.is_first

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from tqdm import tqdm
 
+from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case_scans import PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet, prepare_all
@@ -87,7 +87,7 @@ def _read_shares(
     mine = wanted[run.processes.rank :: run.processes.world_size]
     cases, found, problems = [study.manifest.cases[i] for i in mine], [], ()
     try:
-        with tqdm(total=len(cases), desc="reading scans", unit="scan", disable=run.hides_bars, leave=False) as bar:
+        with Progress(total=len(cases), what="reading scans", unit="scan", quiet=run.hides_bars) as bar:
             found = prepare_all(
                 cases, task.views, cache, progress=bar.update, segmenters=segmenters, with_masks=task.segmentation.is_on
             )

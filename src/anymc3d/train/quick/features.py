@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from tqdm import tqdm
 
+from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import PreparedCase, Segmenters
@@ -156,8 +156,7 @@ def compute_features(
     source = CaseSet(cases, prepared, views, slices, segmenters)
     maker = _Maker(views, backbone, positions, device, chunk_size)
     found: list[CaseFeatures] = []
-    hidden = True if quiet else None
-    with tqdm(total=len(cases), desc="frozen features", unit="scan", disable=hidden, leave=False) as bar:
+    with Progress(total=len(cases), what="frozen features", unit="scan", quiet=quiet) as bar:
         for index in range(len(cases)):
             if stop.signal is not None:
                 raise InterruptedRunError(

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from anymc3d.cost.device import choose_device
+from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.dataset import prepare_all
@@ -183,8 +183,7 @@ def _features(
 ) -> tuple[Plan, list[PreparedCase], Features]:
     slices = Cache(home.cache_folder())
     segmenters = build_segmenters(plan.task.views.values(), given=given)
-    hidden = True if quiet else None
-    with tqdm(total=len(plan.rows), desc="reading scans", unit="scan", disable=hidden, leave=False) as bar:
+    with Progress(total=len(plan.rows), what="reading scans", unit="scan", quiet=quiet) as bar:
         prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update, segmenters=segmenters)
     plan, prepared = _kept(plan, prepared, folder)
     log.stage("scans", cases=len(prepared))
@@ -223,13 +222,7 @@ def _trivial_learner(plan: Plan, prepared: list[PreparedCase], features: list[Ca
 def _find(plan: Plan, learner: HeadLearner, trivial: HeadLearner | None, log: StageLog, quiet: bool) -> Findings:
     settings, seed = plan.settings, plan.task.data.split_seed
     runs = 1 + (trivial is not None) + len(settings.fractions) * settings.repeats
-    with tqdm(
-        total=runs * len(plan.pool.fold_names),
-        desc="cross-validation",
-        unit="fold",
-        disable=True if quiet else None,
-        leave=False,
-    ) as bar:
+    with Progress(total=runs * len(plan.pool.fold_names), what="cross-validation", unit="fold", quiet=quiet) as bar:
 
         def run(of: Learner, fraction: float = 1.0, draw: int = 0) -> Nested | str:
             return nested(

@@ -1,0 +1,67 @@
+"""How far a long job is: a bar on a terminal, and in a log file or notebook a line now and then with what is left."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+LINE_EVERY_S = 30.0
+
+
+class Progress(tqdm):  # type: ignore[type-arg]
+    """A tqdm bar that writes whole lines to the log where there is no terminal; ``quiet``: nothing at all.
+
+    Args:
+        what: such as ``reading scans``.
+        unit: such as ``scan``.
+    """
+
+    def __init__(
+        self,
+        iterable: Iterable[Any] | None = None,
+        *,
+        what: str,
+        unit: str,
+        quiet: bool,
+        total: int | None = None,
+        initial: int = 0,
+        **other: Any,
+    ) -> None:
+        self.is_drawn = sys.stderr.isatty()
+        # tqdm writes signs of its own to its file, also where nothing is drawn.
+        pace = {} if self.is_drawn else {"mininterval": LINE_EVERY_S, "miniters": 1, "file": io.StringIO()}
+        super().__init__(
+            iterable, desc=what, unit=unit, total=total, initial=initial, disable=quiet, leave=False, **pace, **other
+        )
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draw the bar, or log a line; nothing before there is anything to say."""
+        if self.is_drawn:
+            return bool(super().display(msg, pos))
+        if msg != "" and self.n > self.initial:
+            logger.info(line(self.format_dict))
+        return True
+
+
+def line(state: dict[str, Any]) -> str:
+    """``reading scans: 40 of 80 scans, 31 s so far, about 30 s left``."""
+    done, total, seconds = state["n"], state["total"], state["elapsed"]
+    begun = state["initial"] or 0
+    text = f"{state['prefix']}: {done}{f' of {total}' if total else ''} {state['unit']}s, {duration(seconds)} so far"
+    if not total or done <= begun:
+        return text
+    return f"{text}, about {duration(seconds * (total - done) / (done - begun))} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
