@@ -56,7 +56,7 @@ def test_cases_that_one_of_the_two_failed_on_are_left_out(methods):
     assert found["far", "auroc_difference"]["n"] == 77
 
 
-def test_several_rows_of_a_patient_have_an_interval_and_no_p_value(methods):
+def test_several_rows_of_a_patient_are_compared_by_patient(methods):
     base, far = methods["reference"][0], methods["far"][0]
     patients = [f"p{index // 2}" for index in range(80)]
     pair = {
@@ -64,9 +64,11 @@ def test_several_rows_of_a_patient_have_an_interval_and_no_p_value(methods):
         for name, one in (("reference", base), ("far", far))
     }
     found = table(paired_rows(pair, "reference"))
-    assert found["far", "auroc_difference"]["ci_low"] < found["far", "auroc_difference"]["ci_high"]
-    assert found["far", "auroc_difference_p"]["value"] is None
-    assert "several rows per patient" in found["far", "auroc_difference_p"]["reason"]
+    both = [one.scores[:, 0] for one in (far, base)]
+    expected = delong_paired_test(far.targets[:, 0], *both, patients=patients)
+    row = found["far", "auroc_difference"]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.interval.low, expected.interval.high))
+    assert found["far", "auroc_difference_p"]["value"] == pytest.approx(expected.p_value)
 
 
 def test_without_the_reference_nothing_is_paired(methods):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anymc3d.evaluate.delong import delong_interval, delong_paired_test
+from anymc3d.errors import UsageError
+from anymc3d.evaluate.delong import delong_interval, delong_paired_test, placements
 
 
 def by_definition(targets: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -136,3 +137,100 @@ def test_paired_test_rejects_about_one_in_twenty_when_nothing_differs():
         first, second = shared + rng.normal(size=100), shared + rng.normal(size=100)
         rejected += delong_paired_test(targets, first, second).p_value < 0.05
     assert 0.02 <= rejected / 400 <= 0.08
+
+
+def clustered(seed: int, num_patients: int, scans: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Outcomes that differ within patients, two scores with a patient's own shift; a few patients lack scans."""
+    rng = np.random.default_rng(seed)
+    own = np.repeat(np.arange(num_patients), scans)
+    targets = (rng.random(own.size) < 0.4).astype(float)
+    shift = rng.normal(size=num_patients)[own]
+    scores = [np.round(targets * 0.8 + shift + rng.normal(size=own.size), 1) for _ in range(2)]
+    kept = rng.permutation(own.size)[: own.size - scans // 2]
+    return targets[kept], [score[kept] for score in scores], own[kept]
+
+
+def obuchowski_by_definition(targets: np.ndarray, scores: list[np.ndarray], own: np.ndarray) -> np.ndarray:
+    """Covariance from the sums S10, S01 and S11 over clusters, as in Obuchowski 1997, kernel by kernel."""
+    positive, negative = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
+    m, n = len(positive), len(negative)
+    names = np.unique(own)
+    first, second = np.zeros((len(scores), len(names))), np.zeros((len(scores), len(names)))
+    for a, score in enumerate(scores):
+        psi = (score[positive][:, None] > score[negative]) + 0.5 * (score[positive][:, None] == score[negative])
+        area = psi.mean()
+        for i, name in enumerate(names):
+            mine = own[positive] == name
+            first[a, i] = psi.mean(axis=1)[mine].sum() - mine.sum() * area
+            mine = own[negative] == name
+            second[a, i] = psi.mean(axis=0)[mine].sum() - mine.sum() * area
+    i10, i01, i11 = (len(set(own[positive])), len(set(own[negative])), len(names))
+    s10 = i10 / ((i10 - 1) * m) * first @ first.T
+    s01 = i01 / ((i01 - 1) * n) * second @ second.T
+    s11 = i11 / (i11 - 1) * first @ second.T
+    return s10 / m + s01 / n + (s11 + s11.T) / (m * n)
+
+
+def noise(rng: np.random.Generator, own: np.ndarray, of_patients: float, of_scans: float) -> np.ndarray:
+    """(n,) with these variances between patients and between scans of one."""
+    shift = rng.normal(size=own.max() + 1)[own]
+    return math.sqrt(of_patients) * shift + math.sqrt(of_scans) * rng.normal(size=own.size)
+
+
+class TestClusters:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_H12_covariance_equals_obuchowskis_definition(self, seed):
+        targets, scores, own = clustered(seed, 6 + seed, 5)
+        found = placements(targets, np.stack(scores), np.unique(own, return_inverse=True)[1]).covariance
+        np.testing.assert_allclose(found, obuchowski_by_definition(targets, scores, own), atol=1e-14)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_H12_one_scan_a_patient_is_delong_exactly(self, seed):
+        targets, first, second = random_pair(seed)
+        patients = [f"p{i}" for i in np.random.default_rng(seed).permutation(targets.size)]
+        assert delong_interval(targets, first, patients=patients) == delong_interval(targets, first)
+        assert delong_paired_test(targets, first, second, patients=patients) == delong_paired_test(
+            targets, first, second
+        )
+        # The variance itself, too, and not because patients are looked at first.
+        groups = np.unique(patients, return_inverse=True)[1]
+        clusters, plain = (placements(targets, np.stack([first, second]), g).covariance for g in (groups, None))
+        np.testing.assert_allclose(clusters, plain, atol=1e-15)
+
+    def test_repeating_each_scan_of_a_patient_adds_no_certainty(self):
+        targets, first, second = random_pair(3)
+        patients = [str(i) for i in range(targets.size)]
+        once = delong_paired_test(targets, first, second)
+        often = delong_paired_test(
+            *(np.repeat(one, 4) for one in (targets, first, second)), patients=np.repeat(patients, 4)
+        )
+        assert often.difference == pytest.approx(once.difference)
+        assert often.interval.method == "obuchowski_paired"
+        assert often.interval.high - often.interval.low >= 0.999 * (once.interval.high - once.interval.low)
+        assert often.p_value >= once.p_value
+
+    def test_one_patient_with_the_positives_has_a_reason(self):
+        found = delong_interval([1, 1, 0, 0, 0], [3, 1, 2, 0, 1], patients=list("aabcd"))
+        assert found.low is None
+        assert "two patients with each outcome" in found.reason
+
+    def test_as_many_patients_as_cases_are_needed(self):
+        with pytest.raises(UsageError, match="one patient per case"):
+            delong_interval([1, 0, 1, 0], [3, 1, 2, 0], patients=["a"])
+
+    @pytest.mark.parametrize(("num_patients", "scans"), [(5, 12), (10, 4), (20, 12)])
+    def test_interval_and_test_keep_what_they_say_with_few_patients(self, num_patients, scans):
+        """Scores of two equally good systems with a shift of each patient: 300 repetitions."""
+        truth = stats.norm.cdf(1 / math.sqrt(2))
+        rng = np.random.default_rng(num_patients)
+        own = np.repeat(np.arange(num_patients), scans)
+        covered, rejected, runs = 0, 0, 300
+        for _ in range(runs):
+            targets = (rng.random(own.size) < 0.4).astype(float)
+            shared = targets + noise(rng, own, 0.4, 0.3)
+            first, second = (shared + noise(rng, own, 0.1, 0.2) for _ in range(2))
+            interval = delong_interval(targets, first, patients=own)
+            covered += interval.low <= truth <= interval.high
+            rejected += delong_paired_test(targets, first, second, patients=own).p_value < 0.05
+        assert 0.9 <= covered / runs <= 0.995
+        assert rejected / runs <= 0.075

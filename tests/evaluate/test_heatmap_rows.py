@@ -45,7 +45,7 @@ def test_means_are_over_the_positive_cases_alone():
 
 def test_several_cases_of_one_patient_are_drawn_together():
     rows = rows_of(table(), {f"c{i}": f"p{i // 2}" for i in range(12)})
-    assert rows["heatmap=attention", "pointing_game"]["ci_method"] == "bootstrap_patient"
+    assert rows["heatmap=attention", "pointing_game"]["ci_method"] == "wilson_clustered"
 
 
 def test_the_map_over_all_views_is_the_one_that_counts():

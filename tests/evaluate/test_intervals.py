@@ -1,11 +1,11 @@
-"""Wilson, bootstrap by patient and Holm: against definitions, by properties and by simulated coverage."""
+"""Wilson, plain and by patient, and Holm: against definitions, by properties and by simulated coverage."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from anymc3d.errors import UsageError
-from anymc3d.evaluate import intervals, weighted
+from anymc3d.evaluate import intervals
 
 
 @pytest.mark.parametrize(("successes", "total"), [(0, 5), (5, 5), (1, 1), (17, 40), (399, 400)])
@@ -22,94 +22,58 @@ def test_wilson_of_no_case_has_a_reason():
         intervals.wilson_interval(3, 2)
 
 
-def all_weights(patients, strata, **options):
-    return np.concatenate(list(intervals.resample_weights(patients, strata, **options)))
+class TestClusteredWilson:
+    def test_cases_that_agree_within_their_patient_count_once_each(self):
+        """Five patients of twelve alike scans say what five scans say, not sixty."""
+        right = np.repeat([1.0, 1.0, 0.0, 1.0, 1.0], 12)
+        patients = np.repeat([f"p{i}" for i in range(5)], 12)
+        found = intervals.clustered_wilson_interval(right, np.ones(60), patients)
+        five, sixty = intervals.wilson_interval(4, 5), intervals.wilson_interval(48, 60)
+        assert found.low < five.low < sixty.low
+        assert found.high > five.high > sixty.high
 
+    def test_patients_that_all_agree_have_an_interval_as_wide_as_their_number_allows(self):
+        found = intervals.clustered_wilson_interval(np.ones(60), np.ones(60), np.repeat([str(i) for i in range(5)], 12))
+        assert found.high == 1
+        assert found.low < intervals.wilson_interval(5, 5).low
 
-class TestResampling:
-    patients = ["a", "a", "b", "c", "d", "d", "d", "e"]
-    strata = [0, 1, 0, 0, 1, 1, 1, 0]  # a and d are positive patients; b, c, e negative
+    def test_one_patient_has_none(self):
+        found = intervals.clustered_wilson_interval([1, 0, 1], [1, 1, 1], ["a", "a", "a"])
+        assert found.low is None
+        assert "one patient" in found.reason
 
-    def test_H12_rows_of_a_patient_are_drawn_together(self):
-        weights = all_weights(self.patients, self.strata, num_resamples=50)
-        assert (weights[:, 0] == weights[:, 1]).all()
-        assert (weights[:, 4] == weights[:, 5]).all()
-        assert (weights[:, 5] == weights[:, 6]).all()
-
-    def test_each_stratum_keeps_its_number_of_patients(self):
-        weights = all_weights(self.patients, self.strata, num_resamples=50)
-        assert (weights[:, [0, 4]].sum(axis=1) == 2).all()
-        assert (weights[:, [2, 3, 7]].sum(axis=1) == 3).all()
-        assert len(np.unique(weights, axis=0)) > 5
-
-    def test_H12_same_seed_same_resamples_whatever_the_batches(self, monkeypatch):
-        at_once = all_weights(self.patients, self.strata, num_resamples=40, seed=3)
-        monkeypatch.setattr(intervals, "_CELLS_AT_ONCE", 24)
-        in_batches = list(intervals.resample_weights(self.patients, self.strata, num_resamples=40, seed=3))
-        assert len(in_batches) > 1
-        np.testing.assert_array_equal(at_once, np.concatenate(in_batches))
-        other = all_weights(self.patients, self.strata, num_resamples=40, seed=4)
-        assert (at_once != other).any()
-
-    def test_every_patient_is_drawn_as_often_on_average(self):
-        weights = all_weights([str(i) for i in range(10)], np.arange(10) < 4, num_resamples=4000)
-        np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.07)
-
-    def test_H12_repeating_each_row_of_a_patient_changes_nothing(self):
-        rng = np.random.default_rng(0)
-        targets, scores = (rng.random(40) < 0.4).astype(float), rng.normal(size=40)
-        once = intervals.bootstrap(
-            {"auroc": lambda w: weighted.auroc(targets, scores, w)}, [str(i) for i in range(40)], targets
+    def test_only_counted_cases_matter(self):
+        counted = np.array([1, 1, 0, 1, 1, 0, 1, 1])
+        patients = np.array(list("aabbccdd"))
+        some = intervals.clustered_wilson_interval([1, 0, 1, 1, 1, 1, 0, 1], counted, patients)
+        used = counted == 1
+        alone = intervals.clustered_wilson_interval(
+            np.array([1, 0, 1, 1, 1, 1, 0, 1])[used], np.ones(6), patients[used]
         )
-        targets3, scores3 = np.repeat(targets, 3), np.repeat(scores, 3)
-        thrice = intervals.bootstrap(
-            {"auroc": lambda w: weighted.auroc(targets3, scores3, w)},
-            [str(i) for i in np.repeat(np.arange(40), 3)],
-            targets3,
-        )
-        np.testing.assert_allclose(once["auroc"], thrice["auroc"], atol=1e-12)
+        assert (some.low, some.high) == (alone.low, alone.high)
 
-    def test_refuses_no_resample_and_unequal_lengths(self):
-        with pytest.raises(UsageError, match="at least 1 resample"):
-            all_weights(["a"], [0], num_resamples=0)
-        with pytest.raises(UsageError, match="one stratum per row"):
-            all_weights(["a"], [0, 1])
+    @pytest.mark.parametrize(("num_patients", "scans"), [(5, 12), (20, 4)])
+    def test_covers_about_as_often_as_it_says(self, num_patients, scans):
+        rng = np.random.default_rng(num_patients)
+        truth, runs = 0.8, 400
+        patients = np.repeat([str(i) for i in range(num_patients)], scans)
+        own = rng.normal(size=(runs, num_patients, 1)) + rng.normal(size=(runs, num_patients, scans))
+        right = (own / np.sqrt(2) < stats.norm.ppf(truth)).astype(float).reshape(runs, -1)
+        found = [intervals.clustered_wilson_interval(one, np.ones(one.size), patients) for one in right]
+        assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.92
 
 
-class TestPercentileInterval:
-    def test_is_the_central_part_of_the_values(self):
-        interval = intervals.percentile_interval(np.arange(1001) / 1000)
-        assert (interval.low, interval.high) == pytest.approx((0.025, 0.975))
-
-    def test_no_interval_when_nothing_varies(self):
-        interval = intervals.percentile_interval(np.ones(100))
-        assert interval.low is None
-        assert "same value" in interval.reason
-
-    def test_no_interval_when_often_undefined(self):
-        values = np.r_[np.full(10, np.nan), np.linspace(0, 1, 90)]
-        interval = intervals.percentile_interval(values)
-        assert interval.low is None
-        assert "undefined in 10 of 100" in interval.reason
+def test_satterthwaite_of_equal_parts_adds_up_and_of_one_part_is_its_own():
+    assert intervals.satterthwaite([2.0, 2.0], [5, 5]) == pytest.approx(10)
+    assert intervals.satterthwaite([3.0, 0.0], [4, 90]) == pytest.approx(4)
+    assert intervals.satterthwaite([0.0, 0.0], [4, 90]) == 94
 
 
-def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
-    """Patients of two scans each, specificity-like share with strong correlation within a patient."""
-    rng = np.random.default_rng(5)
-    truth, runs, hits = 0.7, 200, 0
-    patients = np.repeat([str(i) for i in range(60)], 2)
-    for run in range(runs):
-        right = np.repeat(rng.random(60) < truth, 2).astype(float)
-        values = intervals.bootstrap(
-            {"share": lambda w, right=right: weighted.ratio(w @ right, w.sum(axis=1))},
-            patients,
-            np.zeros(120),
-            num_resamples=400,
-            seed=run,
-        )["share"]
-        interval = intervals.percentile_interval(values)
-        hits += interval.low <= truth <= interval.high
-    assert 0.89 <= hits / runs <= 0.99
+def test_t_quantile_and_p_value_equal_scipy():
+    assert intervals.t_quantile(0.9, 3.5) == pytest.approx(stats.t.ppf(0.95, 3.5))
+    assert intervals.two_sided_p(-2.2, 7.3) == pytest.approx(2 * stats.t.sf(2.2, 7.3))
+    with pytest.raises(UsageError, match="confidence level"):
+        intervals.t_quantile(1.0, 4)
 
 
 class TestHolm:

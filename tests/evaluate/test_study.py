@@ -8,6 +8,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.labels import encode
 from anymc3d.errors import ManifestError, ProblemsError, UsageError
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.delong import delong_paired_test
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
 from anymc3d.evaluate.study_rows import COLUMNS
@@ -241,15 +242,15 @@ class TestGroups:
 
 
 class TestPatients:
-    def test_H12_several_rows_per_patient_make_every_interval_a_bootstrap_by_patient(self):
-        table, manifest, _ = binary_study()
+    def test_H12_several_rows_per_patient_make_every_interval_one_by_patient(self):
+        table, manifest, _ = binary_study(360)
         manifest = [{**row, "patient": f"{row['split']}{i // 9}"} for i, row in enumerate(manifest)]
         rows = evaluate_rows(table, manifest, settings=QUICK)
         methods = {row["ci_method"] for row in rows if row["ci_method"]}
-        assert methods == {"bootstrap_patient"}
+        assert methods == {"obuchowski_logit", "wilson_clustered", "bootstrap_patient"}
 
     def test_H12_repeating_every_row_under_its_patient_keeps_values_and_intervals(self):
-        table, manifest, _ = binary_study(60)
+        table, manifest, _ = binary_study(150)
         manifest = [{**row, "patient": row["case"]} for row in manifest]
         twice = manifest + [{**row, "case": f"{row['case']}b"} for row in manifest]
         table_twice = table + [{**row, "case": f"{row['case']}b"} for row in table]
@@ -364,8 +365,6 @@ class TestTwoPlugins:
         return table, manifest
 
     def test_difference_has_delong_interval_and_p_value(self):
-        from anymc3d.evaluate.delong import delong_paired_test
-
         table, manifest = self.study()
         rows = evaluate_rows(table, manifest, settings=QUICK)
         row = find(rows, "auroc_difference", plugin="good - poor")
@@ -378,12 +377,17 @@ class TestTwoPlugins:
         assert p_row["value"] == pytest.approx(expected.p_value, abs=1e-9)
         assert find(rows, "auroc_difference_p_holm", plugin="good - poor")["value"] == p_row["value"]
 
-    def test_several_rows_per_patient_give_a_bootstrap_and_no_p_value(self):
-        rows = evaluate_rows(*self.study(patients=True), settings=QUICK)
-        assert find(rows, "auroc_difference", plugin="good - poor")["ci_method"] == "bootstrap_patient"
+    def test_several_rows_per_patient_are_compared_by_patient(self):
+        table, manifest = self.study(patients=True)
+        rows = evaluate_rows(table, manifest, settings=QUICK)
+        row = find(rows, "auroc_difference", plugin="good - poor")
+        scores = [[float(r["logit.tumour"]) for r in table if r["plugin"] == name] for name in ("good", "poor")]
+        targets, patients = [int(r["tumour"]) for r in manifest], [r["patient"] for r in manifest]
+        expected = delong_paired_test(targets, *scores, patients=patients)
+        assert row["ci_method"] == "obuchowski_paired"
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.interval.low, expected.interval.high))
         p_row = find(rows, "auroc_difference_p", plugin="good - poor")
-        assert p_row["value"] is None
-        assert "several rows per patient" in p_row["reason"]
+        assert p_row["value"] == pytest.approx(expected.p_value)
 
     def test_only_cases_both_predicted_are_compared(self):
         table, manifest = self.study()

@@ -9,7 +9,7 @@ from scipy import special
 from anymc3d.errors import UsageError
 from anymc3d.evaluate import metrics
 from anymc3d.evaluate.calibration import SLOPE_CEILING, SLOPE_FLOOR, Calibration
-from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.operating_points import OperatingPoint, choose
 from anymc3d.evaluate.task_calibration import (
     CHOICES,
     METHODS,
@@ -257,3 +257,59 @@ def test_every_choice_of_the_task_file_is_one_that_can_be_made():
         if choice.method is not None:
             assert choice.method in METHODS["multilabel"]
             fit_task(targets, raw, MULTILABEL, points, method=choice.method)
+
+
+class TestPooledCrg:
+    """The VLM3D challenge pools the cells of all labels, so the weight of a positive is that of all labels together."""
+
+    def study(self, seed, n=60):
+        rng = np.random.default_rng(seed)
+        targets = (rng.random((n, 3)) < [0.1, 0.3, 0.5]).astype(float)
+        targets[:2] = [[0, 0, 0], [1, 1, 1]]
+        raw = np.round(rng.normal(size=(n, 3)) + 1.5 * targets, 1)
+        targets[rng.random(targets.shape) < 0.05] = np.nan
+        return targets, raw
+
+    @staticmethod
+    def pooled(targets, raw, thresholds):
+        known = ~np.isnan(targets)
+        return metrics.crg(targets[known], (raw >= thresholds)[known].astype(float)).value
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_H14_no_other_thresholds_of_the_labels_score_higher_together(self, seed):
+        targets, raw = self.study(seed)
+        points = choose_points(targets, raw, "crg")
+        best = self.pooled(targets, raw, [point.threshold for point in points])
+        tried = [np.unique(np.r_[column.min() - 1, column[:-1], column.max() + 1]) for column in raw.T]
+        known = ~np.isnan(targets)
+        cells, positives = known.sum(), np.nansum(targets)
+        ratio, perfect = (cells - positives) / (2 * positives), (cells - positives) / 2
+        # s of a label at each of its thresholds; the sum over labels is brute force over all combinations.
+        parts = []
+        for j, thresholds in enumerate(tried):
+            truth, score = targets[known[:, j], j] == 1, raw[known[:, j], j]
+            called = score >= thresholds[:, None]
+            hits, alarms = (called & truth).sum(axis=1), (called & ~truth).sum(axis=1)
+            parts.append(ratio * hits - ratio * (truth.sum() - hits) - alarms)
+        sums = parts[0][:, None, None] + parts[1][:, None] + parts[2]
+        assert best == pytest.approx((perfect / (2 * perfect - sums)).max(), abs=1e-12)
+
+    def test_own_weights_are_worse_together_and_one_label_keeps_its_own(self):
+        targets, raw = self.study(0, n=3000)
+        together = choose_points(targets, raw, "crg")
+        alone = [choose_points(targets[:, [j]], raw[:, [j]], "crg")[0] for j in range(3)]
+        score = [self.pooled(targets, raw, [point.threshold for point in points]) for points in (together, alone)]
+        assert score[0] > score[1] + 0.01
+        known = ~np.isnan(targets[:, 0])
+        assert alone[0] == choose("crg", targets[known, 0], raw[known, 0])
+        assert alone[0].value == pytest.approx(
+            metrics.crg(targets[known, 0], alone[0].decide(raw[known, 0]).astype(float)).value
+        )
+
+    def test_f1_crg_takes_the_same_weights(self):
+        targets, raw = self.study(1, n=2000)
+        score = {
+            name: self.pooled(targets, raw, [point.threshold for point in choose_points(targets, raw, name)])
+            for name in ("f1", "f1_crg", "crg")
+        }
+        assert score["f1"] < score["f1_crg"] <= score["crg"]

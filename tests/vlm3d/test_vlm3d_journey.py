@@ -66,7 +66,7 @@ def answered(mini, ensemble):
 
 def test_the_ensemble_has_three_calibrated_members_of_the_18_labels(ensemble):
     card = load_plugin(ensemble).card
-    assert card.kind == "ensemble" and len(card.members) == 3 and card.is_calibrated
+    assert card.kind == "ensemble" and len(card.members) == 3 and card.holds_calibration
     assert card.labels.columns == LABELS
     assert {member.card.calibration.criterion for member in card.members} == {"f1"}
 

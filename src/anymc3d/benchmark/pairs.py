@@ -48,15 +48,11 @@ class Scored:
         return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """AUROC per label, with DeLong's interval where every case is another patient, and their mean."""
-        independent = len(set(self.patients)) == self.patients.size
+        """AUROC per label with its interval, DeLong's or (several rows per patient) Obuchowski's, and their mean."""
         values = []
         for cases in self.label_cases():
             value = auroc(cases.targets, cases.scores)
-            if value.is_defined and independent:
-                interval = delong_interval(cases.targets, cases.scores)
-            else:
-                interval = Interval(None, None, "", reason=value.reason or "no interval: several rows per patient")
+            interval = delong_interval(cases.targets, cases.scores, patients=self.patients[cases.rows])
             measure = Measure("auroc", "", value, interval, cases.targets.size, int(cases.targets.sum()))
             values.append(value.value)
             yield _figure(measure, cases.label)

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Make one artefact out of several plugins."""
     from anymc3d.cli.main import print_json
     from anymc3d.cli.new_plugin import write_new
+    from anymc3d.evaluate.task_calibration import states_in_words
     from anymc3d.plugins import load_plugin
     from anymc3d.plugins.ensemble import make_ensemble, warnings_of
     from anymc3d.settings.decision_text import what_is_positive
@@ -42,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
                 "hash": digest,
                 "members": [member.hash for member in card.members],
                 "calibrated": card.is_calibrated,
+                "calibration": card.calibration_states,
                 "warnings": warnings,
             }
         )
     elif not args.quiet:
-        state = "calibrated" if card.is_calibrated else "uncalibrated"
-        say(f"{args.out}: {card.name}, an ensemble of {len(card.members)} {state} plugins")
+        states = states_in_words(card.calibration_states)
+        say(f"{args.out}: {card.name}, an ensemble of {len(card.members)} plugins; probabilities are {states}")
         say(what_is_positive(card.labels))
         say("Research use only. Not a medical device.")
     return 0

@@ -173,10 +173,13 @@ def _decisions(card: PluginCard) -> list[str]:
 
 
 def _calibration(card: PluginCard) -> list[str]:
+    from anymc3d.evaluate.task_calibration import states_in_words
+
     own = card.calibration
     if own is None:
-        inner = "each member's own (see its plugin)" if card.is_calibrated else "none (probabilities are uncalibrated)"
-        return [f"calibration: {inner}"]
+        states = states_in_words(card.calibration_states)
+        inner = "each member's own (see its plugin)" if card.holds_calibration else "none"
+        return [f"calibration: {inner}; probabilities are {states}"]
     criterion = f" through the operating point ({own.criterion})" if own.method == "platt" else ""
     lines = [
         f"  {name}: slope {one.slope:.4g}, n = {one.n}"
@@ -184,7 +187,9 @@ def _calibration(card: PluginCard) -> list[str]:
         + (f" ({one.note})" if one.note else "")
         for name, one in own.maps.items()
     ]
-    return [f"calibration: {own.method}{criterion}, fitted on {own.cases} cases ({own.split}):", *lines]
+    states = states_in_words(card.calibration_states)
+    heading = f"calibration: {own.method}{criterion}, on {own.cases} cases ({own.split}); probabilities are {states}:"
+    return [heading, *lines]
 
 
 def _number(text: object) -> str:

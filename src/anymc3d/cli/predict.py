@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortResult) -> None:
+    from anymc3d.evaluate.task_calibration import states_in_words
     from anymc3d.maps.folder import TABLE as SEGMENTATIONS
     from anymc3d.predict.cohort import TABLE as PREDICTIONS
     from anymc3d.settings.decision_text import what_is_positive
@@ -102,7 +103,8 @@ def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortR
         say(line)
     for plugin in plugins:
         if not plugin.card.is_calibrated:
-            say(f"{plugin.card.name}: probabilities are uncalibrated (see 'anymc3d calibrate')")
+            states = states_in_words(plugin.card.calibration_states)
+            say(f"{plugin.card.name}: probabilities are {states} (see 'anymc3d calibrate')")
     if result.reused:
         say(f"{result.reused} cases were already done and unchanged")
     if args.segmentation:

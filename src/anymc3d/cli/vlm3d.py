@@ -174,7 +174,7 @@ def _predict(args: argparse.Namespace) -> int:
     find_exams(args.input)
     plugin = load_plugin(args.plugin)
     check_labels(plugin.card.labels.output_names, f"plugin {plugin.card.name!r}")
-    if not plugin.card.is_calibrated:
+    if not plugin.card.holds_calibration:
         _warn(
             [f"plugin {plugin.card.name!r} is not calibrated: the challenge decides at 0.5, which then means nothing"]
         )

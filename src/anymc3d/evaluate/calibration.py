@@ -22,6 +22,18 @@ from anymc3d.evaluate.weighted import Floats
 from anymc3d.settings.limits import Between, Count, Length
 
 Kind = Literal["none", "platt", "temperature", "isotonic"]
+State = Literal["none", "shifted", "scaled", "calibrated"]
+"""What may be said of a label's probabilities, from least to most; :data:`SAYS` has the words.
+
+``none``: a squashed logit. ``shifted``: only the operating point was put on 0.5, the slope is not fitted to enough
+cases. ``scaled``: only the slope was fitted (temperature, of a yes/no label). ``calibrated``: slope and shift."""
+STATES: tuple[State, ...] = get_args(State)
+SAYS: Mapping[State, str] = {
+    "none": "uncalibrated",
+    "shifted": "shifted only, not calibrated",
+    "scaled": "scaled only, not calibrated",
+    "calibrated": "calibrated",
+}
 
 SLOPE_FLOOR = 1e-3
 SLOPE_CEILING = 1e3
@@ -75,6 +87,21 @@ class Calibration:
                     f"calibration: expected knots that rise in the raw logit and never fall in the calibrated one, "
                     f"got ({x}, {y}) before ({next_x}, {next_y})"
                 )
+
+    def state(self, *, of_classes: bool) -> State:
+        """What may be said of the probabilities; ``of_classes``: the map is of a task that decides between classes,
+        where one temperature is all there is to fit.
+
+        A slope at one of its bounds counts as not fitted: the logits do not go with the outcome, or separate it.
+        """
+        if self.kind == "isotonic":
+            return "calibrated"
+        if self.kind == "none":
+            return "none"
+        inside = SLOPE_FLOOR < self.slope < SLOPE_CEILING
+        if self.kind == "temperature":
+            return "calibrated" if of_classes and inside else "scaled"
+        return "calibrated" if inside and min(self.n_positive, self.n - self.n_positive) >= MIN_OUTCOMES else "shifted"
 
     @property
     def intercept(self) -> float:

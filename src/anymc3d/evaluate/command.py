@@ -6,6 +6,7 @@ Tables only: no scan is opened, none needs to be there. The same inputs give the
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_c
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.pictures import Drawn, draw_curves
+from anymc3d.evaluate.predictions import PREDICT_RECORD
 from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
 from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
+from anymc3d.evaluate.task_calibration import states_in_words
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
 from anymc3d.files.tables import read_table, write_table
@@ -94,7 +97,8 @@ def evaluate_predictions(
         curves = list(draw(study, settings.sampling))
         write_table(out / CURVES, CURVE_COLUMNS, (row for drawn in curves for row in _curve_rows(drawn, study.split)))
         _draw_pictures(out, curves, study.split)
-        atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level))
+        said = list(_probabilities(predictions.parent / PREDICT_RECORD, study))
+        atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level, probabilities=said))
     return study
 
 
@@ -170,6 +174,18 @@ def _segmentation_rows(study: Study, path: Path, sampling: Sampling) -> Iterator
     plugin, table = study.plugins[0].plugin, read_table(path)
     yield from segmentation_rows(table, patients, split=study.split, plugin=plugin, sampling=sampling)
     study.warnings.extend(left_out(table, study.cases))
+
+
+def _probabilities(record: Path, study: Study) -> Iterator[str]:
+    """What the record that ``predict`` left beside its table says of the probabilities; nothing without one."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["probabilities"]
+        states = {plugin: states_in_words(of) for plugin, of in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for plugin, words in states.items():
+        if len(states) == 1 or plugin in {one.plugin for one in study.plugins}:
+            yield f"Probabilities of {plugin}: {words}."
 
 
 def _claim(out: Path, identity: Mapping[str, object], *, overwrite: bool) -> None:

@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.evaluate import weighted
 from anymc3d.evaluate.delong import PairedTest, delong_paired_test
-from anymc3d.evaluate.intervals import bootstrap, holm, percentile_interval
+from anymc3d.evaluate.few import num_rarer, word
+from anymc3d.evaluate.intervals import holm
 from anymc3d.evaluate.measures import LabelCases, Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
 
@@ -51,8 +51,7 @@ def compare(
 ) -> list[Compared]:
     """Compare every two plugins on every label they share; ``patients`` are of all cases, (n,).
 
-    Cases count that both plugins predicted. With several rows per patient DeLong's test does not hold: the interval
-    is then a bootstrap by patient and there is no p-value.
+    Cases count that both plugins predicted. With several rows per patient interval and test are Obuchowski's.
     """
     found = []
     for (name_a, labels_a), (name_b, labels_b) in combinations(per_plugin, 2):
@@ -96,21 +95,9 @@ def _compare(
 ) -> Compared:
     rows, in_first, in_second = np.intersect1d(first.rows, second.rows, return_indices=True)
     targets, scores_a, scores_b = first.targets[in_first], first.scores[in_first], second.scores[in_second]
-    test = delong_paired_test(targets, scores_a, scores_b, level=sampling.level)
     own = patients[rows]
-    if len(set(own)) < own.size and test.difference is not None:
-        draws = bootstrap(
-            {
-                "": lambda weights: (
-                    weighted.auroc(targets, scores_a, weights) - weighted.auroc(targets, scores_b, weights)
-                )
-            },
-            list(own),
-            targets,
-            num_resamples=sampling.num_resamples,
-            seed=sampling.seed,
-        )
-        interval = percentile_interval(draws[""], level=sampling.level)
-        reason = "no p-value: several rows per patient, which DeLong's test does not allow"
-        test = PairedTest(test.difference, interval, None, reason)
+    test = delong_paired_test(targets, scores_a, scores_b, patients=own, level=sampling.level)
+    if test.interval.low is not None:
+        few = word(num_rarer(targets, own), own)
+        test = replace(test, interval=replace(test.interval, reason=few))
     return Compared(first.label, plugins, test, None, targets.size, int(targets.sum()))

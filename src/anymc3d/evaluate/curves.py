@@ -1,4 +1,7 @@
-"""Curves as arrays: ROC, precision-recall and reliability, each with a band: bootstrap by patient, Wilson per bin."""
+"""Curves as arrays: ROC, precision-recall and reliability, each with a band: bootstrap by patient, Wilson per bin.
+
+A band never leaves its curve: at every point it is the interval about the curve there, as for a single metric.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anymc3d.evaluate import weighted
-from anymc3d.evaluate.intervals import resample_weights, wilson_interval
-from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.measures import Sampling, share_interval
 from anymc3d.evaluate.metrics import check_pair
+from anymc3d.evaluate.resampling import Draws, bounds, resample_weights, stratified
 from anymc3d.evaluate.weighted import Floats
 
 GRID = np.linspace(0, 1, 101)
@@ -79,8 +81,9 @@ def precision_recall_curve(targets: Floats, scores: Floats, patients: Sequence[s
 def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence[str], sampling: Sampling) -> Curve:
     """Share of positives (y) over mean probability (x) in the bins of the calibration error; empty bins left out.
 
-    The band is Wilson's interval per bin where every row is another patient, otherwise a bootstrap by patient.
+    The band is Wilson's interval per bin, by patient where patients have several rows.
     """
+    names = np.asarray(patients, dtype=object)
     targets, probabilities = check_pair(targets, probabilities, what="probabilities")
     bins = weighted.calibration_bin(probabilities)
     once = np.ones((1, targets.size))
@@ -88,28 +91,13 @@ def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence
     used = sizes > 0
     x = weighted.bin_sums(probabilities, bins, once)[0][used] / sizes[used]
     y = weighted.bin_sums(targets, bins, once)[0][used] / sizes[used]
-    if len(set(patients)) == targets.size:
-        bounds = [
-            wilson_interval(round(share * n), round(n), level=sampling.level)
-            for share, n in zip(y, sizes[used], strict=True)
-        ]
-        low, high = (np.array([getattr(bound, side) for bound in bounds]) for side in ("low", "high"))
-    else:
-        low, high = _bootstrap_shares(targets, bins, patients, sampling)
-        low, high = low[used], high[used]
+    bounds = [share_interval(targets[bins == own], names[bins == own], sampling) for own in np.flatnonzero(used)]
+    low, high = (_ends([getattr(bound, side) for bound in bounds]) for side in ("low", "high"))
     return Curve("reliability", x, y, Band(x, low, high), sizes[used])
 
 
-def _bootstrap_shares(
-    targets: Floats, bins: NDArray[np.intp], patients: Sequence[str], sampling: Sampling
-) -> tuple[Floats, Floats]:
-    """Interval of each bin's share; NaN where no resample varies, which is no certainty."""
-    shares = []
-    for weights in _weights(patients, targets, sampling):
-        counts = weighted.bin_sums(np.ones(targets.size), bins, weights)
-        shares.append(weighted.ratio(weighted.bin_sums(targets, bins, weights), counts))
-    low, high = _quantiles(np.concatenate(shares), sampling.level)
-    return np.where(low == high, np.nan, low), np.where(low == high, np.nan, high)
+def _ends(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values])
 
 
 def _cumulative(targets: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -125,10 +113,18 @@ def _band(
     targets: Floats,
     sampling: Sampling,
 ) -> Band:
+    (whole,) = (on_grid(x, y) for x, y in zip(*trace(np.ones((1, targets.size))), strict=True))
     drawn = []
     for weights in _weights(patients, targets, sampling):
         drawn += [on_grid(x, y) for x, y in zip(*trace(weights), strict=True)]
-    low, high = _quantiles(np.array(drawn), sampling.level)
+    values = np.array(drawn)
+    enough = 2 * (~np.isnan(values)).sum(axis=0) >= len(values)
+    _, members = stratified(patients, targets)
+    sizes = [group.size for group in members]
+    low, high = np.full(GRID.size, np.nan), np.full(GRID.size, np.nan)
+    if min(sizes) > 1 and enough.any():
+        spread = Draws(values, min(sizes) - 1, sum(sizes))
+        low[enough], high[enough] = bounds(whole[enough], values[:, enough], spread, level=sampling.level)
     return Band(GRID, low, high)
 
 
@@ -136,13 +132,3 @@ def _weights(patients: Sequence[str], targets: Floats, sampling: Sampling) -> It
     return resample_weights(
         patients, targets, num_resamples=min(sampling.num_resamples, MAX_RESAMPLES), seed=sampling.seed
     )
-
-
-def _quantiles(values: Floats, level: float) -> tuple[Floats, Floats]:
-    """Quantiles per column, NaN where fewer than half the resamples are defined."""
-    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    for column in range(values.shape[1]):
-        defined = values[~np.isnan(values[:, column]), column]
-        if 2 * defined.size >= len(values):
-            low[column], high[column] = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
-    return low, high

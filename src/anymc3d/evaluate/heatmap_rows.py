@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from anymc3d.errors import UsageError
-from anymc3d.evaluate.intervals import Interval, percentile_interval, resample_weights, wilson_interval
-from anymc3d.evaluate.measures import Measure, Sampling
+from anymc3d.evaluate.intervals import Interval
+from anymc3d.evaluate.measures import Measure, Sampling, mean_interval, share_interval
 from anymc3d.evaluate.metrics import Metric
 from anymc3d.evaluate.score_tables import check_scores
 from anymc3d.evaluate.study_rows import Row, row_of
@@ -30,6 +30,8 @@ METRICS: Mapping[str, str] = {
     "shuffled_network_correlation": "shuffled_network",
 }
 """Name in ``metrics.csv`` -> column of ``heatmap_scores.csv``."""
+SHARES = ("mass_in_mask", "mask_share", "deletion", "insertion")
+"""Metrics that lie in [0, 1]."""
 FUSED = "fused"
 
 
@@ -92,13 +94,6 @@ def _measure(
 
 
 def _interval(metric: str, values: Floats, patients: Sequence[str], sampling: Sampling) -> Interval:
-    if metric == "pointing_game" and len(set(patients)) == len(patients):
-        return wilson_interval(int(values.sum()), values.size, level=sampling.level)
-    same_stratum = np.zeros(values.size)
-    resampled = [
-        weights @ values / weights.sum(axis=1)
-        for weights in resample_weights(
-            patients, same_stratum, num_resamples=sampling.num_resamples, seed=sampling.seed
-        )
-    ]
-    return percentile_interval(np.concatenate(resampled), level=sampling.level)
+    if metric == "pointing_game":
+        return share_interval(values, patients, sampling)
+    return mean_interval(values, patients, sampling, scale="share" if metric in SHARES else "real")

@@ -1,34 +1,31 @@
-"""Confidence intervals: Wilson for proportions, bootstrap by patient for the rest, Holm for many tests.
+"""Confidence intervals in closed form: Wilson for proportions, of independent and of grouped cases, and Holm's method.
 
-The AUROC's own interval and test are in :mod:`anymc3d.evaluate.delong`.
+The AUROC's own interval and test are in :mod:`anymc3d.evaluate.delong`, the bootstrap by patient in
+:mod:`anymc3d.evaluate.resampling`. **No interval excludes its own estimate**, and a test holds all of them to that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from anymc3d.errors import UsageError
-from anymc3d.evaluate.weighted import Floats
 
 LEVEL = 0.95
-NUM_RESAMPLES = 2000
-SEED = 0
-_CELLS_AT_ONCE = 2_000_000
-_MIN_DEFINED = 0.95
-
-Statistic = Callable[[Floats], Floats]
-"""Weights (R, n) -> values (R,), NaN where undefined."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Two-sided confidence interval with its method and level; without bounds it says why."""
+    """Two-sided confidence interval with its method and level.
+
+    ``reason``: without bounds why there are none; with bounds what to know of them, such as that they rest on few
+    cases; "" otherwise.
+    """
 
     low: float | None
     high: float | None
@@ -37,84 +34,91 @@ class Interval:
     reason: str = ""
 
 
+def normal_quantile(level: float) -> float:
+    """How many standard errors an interval of this level reaches to either side.
+
+    Raises:
+        UsageError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise UsageError(f"expected a confidence level between 0 and 1, got {level}")
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def t_quantile(level: float, freedom: float) -> float:
+    """As :func:`normal_quantile`, of Student's t with ``freedom`` degrees of freedom (1 or more, any real number)."""
+    from scipy.special import stdtrit
+
+    normal_quantile(level)
+    return float(stdtrit(max(freedom, 1.0), 0.5 + level / 2))
+
+
+def two_sided_p(ratio: float, freedom: float) -> float:
+    """p-value of an estimate ``ratio`` standard errors from what is tested, Student's t."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(max(freedom, 1.0), -abs(ratio)))
+
+
+def satterthwaite(variances: Sequence[float], freedoms: Sequence[int]) -> float:
+    """Degrees of freedom of a sum of independent variance estimates (F. Satterthwaite, 1946); never below 1."""
+    total = sum(variances)
+    parts = sum(
+        variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True) if variance and freedom
+    )
+    return max(1.0, total**2 / parts) if parts > 0 else float(max(1, sum(freedoms)))
+
+
 def wilson_interval(successes: int, total: int, *, level: float = LEVEL) -> Interval:
     """Return Wilson's score interval of a proportion of independent cases (E. B. Wilson, 1927)."""
     if not 0 <= successes <= total:
         raise UsageError(f"expected 0 <= successes <= total, got {successes} of {total}")
     if total == 0:
         return Interval(None, None, "wilson", level, "no case")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share, factor = successes / total, z * z / total
-    centre = (share + factor / 2) / (1 + factor)
-    half = z * math.sqrt(share * (1 - share) / total + factor / (4 * total)) / (1 + factor)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == total else min(1.0, centre + half)
+    low, high = _wilson(successes / total, total, level)
     return Interval(low, high, "wilson", level)
 
 
-def resample_weights(
-    patients: Sequence[str],
-    strata: ArrayLike,
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = SEED,
-) -> Iterator[Floats]:
-    """Yield the weights of bootstrap resamples, (some resamples, n) at a time, ``num_resamples`` in all.
+def clustered_wilson_interval(
+    successes: ArrayLike, counted: ArrayLike, patients: Sequence[str] | NDArray[np.object_], *, level: float = LEVEL
+) -> Interval:
+    """Return Wilson's interval of a proportion of cases that belong together by patient.
 
-    Patients, not rows, are drawn with replacement, within each stratum; all rows of a patient share its weight. A
-    patient belongs to the stratum of its largest value in ``strata`` (n,), so one positive row makes it positive.
-    Equal arguments give equal resamples, whatever the batch sizes.
+    The cases count as so many independent ones as would give the variance that the patients show (the design effect
+    of J. Rao and A. Scott, Biometrics 1992), fewer by the square of t to normal quantile where patients are few (as
+    E. Korn and B. Graubard, 1998). Where all cases agree there is no variance to see, and each patient counts once.
+
+    Args:
+        successes: (n,), 1 where a counted case is a success.
+        counted: (n,), 1 where a case is among those that the proportion is of.
+        patients: (n,), whose each case is.
     """
-    if num_resamples < 1:
-        raise UsageError(f"expected at least 1 resample, got {num_resamples}")
-    names, patient_of_row = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
-    values = np.asarray(strata, dtype=np.float64)
-    if values.shape != patient_of_row.shape:
-        raise UsageError(f"expected one patient and one stratum per row, got {patient_of_row.size} and {values.shape}")
-    stratum = np.full(names.size, -np.inf)
-    np.maximum.at(stratum, patient_of_row, values)
-    members = [np.flatnonzero(stratum == value) for value in np.unique(stratum)]
-    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(members))]
-    at_once = max(1, _CELLS_AT_ONCE // max(1, patient_of_row.size))
-    for start in range(0, num_resamples, at_once):
-        rows = min(at_once, num_resamples - start)
-        counts = np.zeros((rows, names.size))
-        for group, generator in zip(members, generators, strict=True):
-            drawn = generator.integers(group.size, size=(rows, group.size)) + np.arange(rows)[:, None] * group.size
-            counts[:, group] = np.bincount(drawn.ravel(), minlength=rows * group.size).reshape(rows, group.size)
-        yield counts[:, patient_of_row]
+    method = "wilson_clustered"
+    of = np.asarray(counted, dtype=np.float64)
+    good = np.asarray(successes, dtype=np.float64) * of
+    if not of.any():
+        return Interval(None, None, method, level, "no case")
+    group = group_index(patients)
+    totals, hits = np.bincount(group, of), np.bincount(group, good)
+    num_patients, num_cases = int((totals > 0).sum()), float(of.sum())
+    if num_patients < 2:
+        return Interval(None, None, method, level, "no interval: all these cases are of one patient")
+    share = float(good.sum()) / num_cases
+    variance = num_patients / (num_patients - 1) * float(np.sum((hits - share * totals) ** 2)) / num_cases**2
+    effective = share * (1 - share) / variance if variance > 0 else float(num_patients)
+    effective = min(effective, num_cases) * (normal_quantile(level) / t_quantile(level, num_patients - 1)) ** 2
+    low, high = _wilson(share, effective, level)
+    return Interval(low, high, method, level)
 
 
-def bootstrap(
-    statistics: Mapping[str, Statistic],
-    patients: Sequence[str],
-    strata: ArrayLike,
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = SEED,
-) -> dict[str, Floats]:
-    """Return each statistic's values over the same resamples, (num_resamples,) each."""
-    collected: dict[str, list[Floats]] = {name: [] for name in statistics}
-    for weights in resample_weights(patients, strata, num_resamples=num_resamples, seed=seed):
-        for name, statistic in statistics.items():
-            collected[name].append(statistic(weights))
-    return {name: np.concatenate(parts) for name, parts in collected.items()}
+def group_index(patients: Sequence[str] | NDArray[np.object_]) -> NDArray[np.intp]:
+    """Which of the distinct patients, in the order of their names, each row belongs to, (n,)."""
+    return np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)[1]
 
 
-def percentile_interval(values: Floats, *, level: float = LEVEL, method: str = "bootstrap_patient") -> Interval:
-    """Return the percentile interval of bootstrap ``values`` (R,).
-
-    There is none when more than 5 % of the resamples are undefined, or when all agree: "1.00 to 1.00" would claim
-    certainty that resampling cannot give.
-    """
-    defined = values[~np.isnan(values)]
-    if defined.size < _MIN_DEFINED * values.size:
-        reason = f"no interval: undefined in {values.size - defined.size} of {values.size} resamples"
-        return Interval(None, None, method, level, reason)
-    if np.ptp(defined) <= 1e-12:
-        return Interval(None, None, method, level, "no interval: every resample gives the same value")
-    low, high = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(float(low), float(high), method, level)
+def is_grouped(patients: Sequence[str] | NDArray[np.object_]) -> bool:
+    """Whether a patient has several rows, so that the rows are not independent."""
+    return len(set(patients)) < len(patients)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -124,3 +128,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def _wilson(share: float, total: float, level: float) -> tuple[float, float]:
+    """Ends of the score interval of a share of ``total`` cases, which need not be a whole number."""
+    z = normal_quantile(level)
+    factor = z * z / total
+    centre = (share + factor / 2) / (1 + factor)
+    half = z * math.sqrt(share * (1 - share) / total + factor / (4 * total)) / (1 + factor)
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
+    return min(low, share), max(high, share)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.evaluate import metrics, weighted
 from anymc3d.evaluate.delong import delong_interval
-from anymc3d.evaluate.intervals import (
-    LEVEL,
+from anymc3d.evaluate.few import FEW, FROM_BOTH_RATES, interval_by_ends, num_rarer, too_few, word
+from anymc3d.evaluate.intervals import LEVEL, Interval, clustered_wilson_interval, is_grouped, wilson_interval
+from anymc3d.evaluate.metrics import DECISION_METRICS, PROBABILITY_METRICS, RANKING_METRICS, Metric
+from anymc3d.evaluate.resampling import (
+    METHOD,
     NUM_RESAMPLES,
     SEED,
-    Interval,
+    UNSTRATIFIED,
+    Draws,
+    Scale,
     Statistic,
     bootstrap,
-    percentile_interval,
-    wilson_interval,
+    bootstrap_interval,
 )
-from anymc3d.evaluate.metrics import DECISION_METRICS, PROBABILITY_METRICS, RANKING_METRICS, Metric
 from anymc3d.evaluate.weighted import Floats
 
 NO_CI = {"expected_calibration_error": "no interval: resampling biases the binned error upwards"}
@@ -70,27 +73,51 @@ class Measure:
 def label_measures(cases: LabelCases, patients: NDArray[np.object_], sampling: Sampling) -> list[Measure]:
     """Return every metric of one label; ``patients`` are those of the label's cases, (m,)."""
     keys = metric_keys(cases.decisions)
-    independent = len(set(patients)) == patients.size
     values = {key: _value(cases, *key) for key in keys}
-    resampled = [
-        key
-        for key in keys
-        if values[key].is_defined and key[0] not in NO_CI and not (independent and _is_exact(key[0]))
-    ]
-    statistics = {_join(key): _statistic(cases, *key) for key in resampled}
-    draws = _draw(statistics, patients, cases.targets, sampling)
+    rarer = num_rarer(cases.targets, patients) if cases.targets.size else 0
+    resampled = [key for key in keys if values[key].is_defined and _is_resampled(key[0], rarer)]
+    draws = _draw({_join(key): _statistic(cases, *key) for key in resampled}, patients, cases.targets, sampling)
     found = []
     for key in keys:
-        if _join(key) in draws:
-            interval = percentile_interval(draws[_join(key)], level=sampling.level)
-        elif not values[key].is_defined:
-            interval = _none(values[key].reason, sampling)
-        elif key[0] in NO_CI:
-            interval = _none(NO_CI[key[0]], sampling)
+        if values[key].is_defined:
+            interval = _label_interval(cases, key, values[key], patients, draws.get(_join(key)), sampling)
         else:
-            interval = _exact_interval(cases, *key, sampling)
+            interval = _none(values[key].reason, sampling)
         found.append(Measure(*key, values[key], interval, cases.targets.size, int(cases.targets.sum())))
     return found
+
+
+def _is_resampled(metric: str, rarer: int) -> bool:
+    """Whether a metric of one label has a bootstrap interval, with so many patients of the rarer outcome."""
+    if metric in NO_CI or metric == "auroc" or metric in _WILSON:
+        return False
+    return rarer >= (FEW if metric in FROM_BOTH_RATES else 2)
+
+
+def _label_interval(
+    cases: LabelCases,
+    key: tuple[str, str],
+    value: Metric,
+    patients: NDArray[np.object_],
+    draws: Draws | None,
+    sampling: Sampling,
+) -> Interval:
+    metric, values = key[0], cases.values(*key)
+    assert not isinstance(values, str), "undefined metrics have no interval"
+    if metric in NO_CI:
+        return _none(NO_CI[metric], sampling)
+    if metric in _WILSON:
+        return _proportion(metric, cases.targets, values, patients, sampling)
+    rarer = num_rarer(cases.targets, patients)
+    if metric == "auroc":
+        return _with_word(
+            delong_interval(cases.targets, values, patients=patients, level=sampling.level), rarer, patients
+        )
+    if draws is not None:
+        return _with_word(bootstrap_interval(value.value, draws, level=sampling.level), rarer, patients)
+    if too_few(rarer, patients):
+        return _none(too_few(rarer, patients), sampling)
+    return interval_by_ends(metric, cases.targets, values, patients, sampling.level)
 
 
 def macro_measures(
@@ -104,32 +131,52 @@ def macro_measures(
     """Return the plain means over labels; ``patients`` and ``strata`` are of all cases of the group, (n,);
     without strata patients are drawn from all.
 
-    A label that is undefined is left out and named; in a resample, too, the mean is of the defined labels.
+    A label that is undefined is left out and named; in a resample, too, the mean is of the defined labels. There is no
+    interval where one of the labels has an outcome of one patient alone, whose share of the spread nobody can see.
     """
     keys = [key for key in metric_keys(labels[0].decisions) if key[0] not in without]
     per_label = {key: {cases.label: _value(cases, *key) for cases in labels} for key in keys}
     values = {key: metrics.macro(per_label[key]) for key in keys}
-    statistics = {
-        _join(key): _mean_statistic([cases for cases in labels if per_label[key][cases.label].is_defined], *key)
-        for key in keys
-        if values[key].is_defined and key[0] not in NO_CI
-    }
+    rarer = {cases.label: num_rarer(cases.targets, patients[cases.rows]) for cases in labels if cases.rows.size}
+    statistics = {}
+    for key in keys:
+        there = [cases for cases in labels if per_label[key][cases.label].is_defined]
+        if values[key].is_defined and key[0] not in NO_CI and min(rarer[cases.label] for cases in there) >= 2:
+            statistics[_join(key)] = _mean_statistic(there, *key)
     used = np.unique(np.concatenate([cases.rows for cases in labels]))
     draws = _draw(statistics, patients, strata, sampling)
     found = []
     for key in keys:
+        named = {label: rarer[label] for label, one in per_label[key].items() if one.is_defined}
         if _join(key) in draws:
-            interval = percentile_interval(draws[_join(key)], level=sampling.level, method=_method(strata))
+            interval = bootstrap_interval(
+                values[key].value, draws[_join(key)], level=sampling.level, method=_method(strata)
+            )
+            interval = _with_label_word(interval, named, patients)
+        elif not values[key].is_defined:
+            interval = _none(values[key].reason, sampling)
         else:
-            interval = _none(NO_CI.get(key[0], "") if values[key].is_defined else values[key].reason, sampling)
+            interval = _none(
+                NO_CI.get(key[0]) or f"{_rarest(named)}: {too_few(min(named.values()), patients)}", sampling
+            )
         found.append(Measure(*key, values[key], interval, used.size, None))
     return found
 
 
-def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling) -> list[Measure]:
-    """Return the CRG score of all (case, label) cells together, per operating point (METHODS 9.2).
+def _with_label_word(interval: Interval, rarer: Mapping[str, int], patients: NDArray[np.object_]) -> Interval:
+    """Name the label that has the fewest cases of an outcome, where these are few."""
+    text = word(min(rarer.values()), patients)
+    return _with_text(interval, f"{_rarest(rarer)}: {text}" if text else "")
 
-    A label that no case has a value of adds no cell, so it needs no threshold.
+
+def _rarest(rarer: Mapping[str, int]) -> str:
+    return min(rarer, key=lambda label: rarer[label])
+
+
+def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling) -> list[Measure]:
+    """Return the CRG score of all (case, label) cells together, per operating point.
+
+    A label that no case has a value of adds no cell, so it needs no threshold. As the VLM3D challenge scores it.
     """
     points = labels[0].decisions
     labels = [cases for cases in labels if cases.rows.size] or list(labels)
@@ -144,7 +191,7 @@ def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], samp
         else:
             decisions = np.concatenate([part for part in parts if not isinstance(part, str)])
             metric = metrics.crg(targets, decisions)
-            interval = _pooled_interval(targets, decisions, rows, patients, sampling)
+            interval = _pooled_interval(metric, targets, decisions, rows, patients, sampling)
         found.append(Measure("crg", point, metric, interval, targets.size, int(targets.sum())))
     return found
 
@@ -157,15 +204,29 @@ def class_accuracy(labels: Sequence[LabelCases], patients: NDArray[np.object_], 
         right += cases.targets * decisions if not isinstance(decisions, str) else 0
     if right.size == 0:
         return Measure("accuracy", "plugin", Metric(None, "no case"), _none("no case", sampling), 0, None)
-    value = Metric(float(right.mean()))
-    own = patients[labels[0].rows]
-    if len(set(own)) == own.size:
-        interval = wilson_interval(int(right.sum()), right.size, level=sampling.level)
-    else:
-        strata = np.argmax([cases.targets for cases in labels], axis=0)
-        share = {"": lambda weights: weighted.ratio(weights @ right, weights.sum(axis=1))}
-        interval = percentile_interval(_draw(share, own, strata, sampling)[""], level=sampling.level)
-    return Measure("accuracy", "plugin", value, interval, right.size, None)
+    interval = share_interval(right, patients[labels[0].rows], sampling)
+    return Measure("accuracy", "plugin", Metric(float(right.mean())), interval, right.size, None)
+
+
+def share_interval(right: Floats, patients: NDArray[np.object_] | Sequence[str], sampling: Sampling) -> Interval:
+    """Interval of the share of ones among ``right`` (n,), of cases of these patients: Wilson's, by patient."""
+    if not is_grouped(patients):
+        return wilson_interval(int(right.sum()), right.size, level=sampling.level)
+    interval = clustered_wilson_interval(right, np.ones(right.size), patients, level=sampling.level)
+    return _with_text(interval, word(len(set(patients)), patients, of=""))
+
+
+def mean_interval(
+    values: Floats, patients: NDArray[np.object_] | Sequence[str], sampling: Sampling, *, scale: Scale = "share"
+) -> Interval:
+    """Interval of the plain mean over cases of ``values`` (n,), drawing patients."""
+    mean = {"": lambda weights: weights @ values / weights.sum(axis=1)}
+    num_patients = len(set(patients))
+    if num_patients < 2:
+        return Interval(None, None, METHOD, sampling.level, "no interval: all cases are of one patient")
+    draws = _draw(mean, np.array(patients, dtype=object), None, sampling)[""]
+    interval = bootstrap_interval(float(values.mean()), draws, scale=scale, level=sampling.level)
+    return _with_text(interval, word(num_patients, patients, of=""))
 
 
 def metric_keys(points: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -202,53 +263,62 @@ def _mean_statistic(labels: Sequence[LabelCases], metric: str, point: str) -> St
 
 def _draw(
     statistics: Mapping[str, Statistic], patients: NDArray[np.object_], strata: Floats | None, sampling: Sampling
-) -> dict[str, Floats]:
+) -> dict[str, Draws]:
     if not statistics:
         return {}
     strata = np.zeros(patients.size) if strata is None else strata
-    return bootstrap(statistics, list(patients), strata, num_resamples=sampling.num_resamples, seed=sampling.seed)
+    return bootstrap(statistics, patients, strata, num_resamples=sampling.num_resamples, seed=sampling.seed)
 
 
 def _method(strata: Floats | None) -> str:
-    return "bootstrap_patient_unstratified" if strata is None else "bootstrap_patient"
+    return UNSTRATIFIED if strata is None else METHOD
 
 
 def _pooled_interval(
-    targets: Floats, decisions: Floats, rows: NDArray[np.intp], patients: NDArray[np.object_], sampling: Sampling
+    value: Metric,
+    targets: Floats,
+    decisions: Floats,
+    rows: NDArray[np.intp],
+    patients: NDArray[np.object_],
+    sampling: Sampling,
 ) -> Interval:
-    if not targets.any():
-        return _none("no positive", sampling)
+    if value.value is None:
+        return _none(value.reason, sampling)
+    rarer = num_rarer(targets, patients[rows])
+    if rarer < 2:
+        return _none("no interval: needs cases with and without a finding of two patients each", sampling)
 
     def statistic(weights: Floats) -> Floats:
         return weighted.crg(weighted.confusion(targets, decisions, weights[:, rows]))
 
-    draws = _draw({"": statistic}, patients, None, sampling)
-    return percentile_interval(draws[""], level=sampling.level, method=_method(None))
+    draws = _draw({"": statistic}, patients, None, sampling)[""]
+    interval = bootstrap_interval(value.value, draws, level=sampling.level, method=UNSTRATIFIED)
+    return _with_word(interval, rarer, patients)
 
 
-_WILSON = {
-    "sensitivity": lambda counts: (counts.tp, counts.tp + counts.fn),
-    "specificity": lambda counts: (counts.tn, counts.tn + counts.fp),
-    "ppv": lambda counts: (counts.tp, counts.tp + counts.fp),
-    "npv": lambda counts: (counts.tn, counts.tn + counts.fn),
-    "accuracy": lambda counts: (counts.tp + counts.tn, counts.tp + counts.fp + counts.fn + counts.tn),
+_WILSON: Mapping[str, Callable[[Floats, Floats], NDArray[np.bool_]]] = {
+    "sensitivity": lambda targets, _: targets == 1,
+    "specificity": lambda targets, _: targets == 0,
+    "ppv": lambda _, decisions: decisions == 1,
+    "npv": lambda _, decisions: decisions == 0,
+    "accuracy": lambda targets, _: np.ones(targets.size, bool),
 }
-"""Proportions, as successes and total."""
+"""Shares of right decisions, and among which cases."""
 
 
-def _is_exact(metric: str) -> bool:
-    """True where independent cases need no resampling."""
-    return metric == "auroc" or metric in _WILSON
+def _proportion(
+    metric: str, targets: Floats, decisions: Floats, patients: NDArray[np.object_], sampling: Sampling
+) -> Interval:
+    of = _WILSON[metric](targets, decisions)
+    return share_interval((targets == decisions)[of].astype(np.float64), patients[of], sampling)
 
 
-def _exact_interval(cases: LabelCases, metric: str, point: str, sampling: Sampling) -> Interval:
-    values = cases.values(metric, point)
-    assert not isinstance(values, str), "undefined metrics have no interval"
-    if metric == "auroc":
-        return delong_interval(cases.targets, values, level=sampling.level)
-    counts = weighted.confusion(cases.targets, values, np.ones((1, cases.targets.size)))
-    successes, total = _WILSON[metric](counts)
-    return wilson_interval(round(float(successes[0])), round(float(total[0])), level=sampling.level)
+def _with_word(interval: Interval, rarer: int, patients: NDArray[np.object_]) -> Interval:
+    return _with_text(interval, word(rarer, patients))
+
+
+def _with_text(interval: Interval, text: str) -> Interval:
+    return interval if interval.low is None or not text else replace(interval, reason=text)
 
 
 def _none(reason: str, sampling: Sampling) -> Interval:

@@ -79,21 +79,40 @@ class OperatingPoint:
 class Criterion:
     """What a threshold is chosen for.
 
-    ``reached(counts)`` is reported as the value; among thresholds the largest ``goal(counts, wanted)`` wins.
+    ``reached(counts)`` is reported as the value; among thresholds the largest ``goal(counts, wanted)`` wins, by
+    default what is reported. ``takes_odds``: both also take the negatives per positive among the cells of all labels.
     """
 
     meaning: str
-    reached: Callable[[Confusion], Floats]
-    goal: Callable[[Confusion, float], Floats]
-    takes_value: bool = False
+    reached: Callable[..., Floats]
+    goal: Callable[[Confusion, float], Floats] | None = None
+    takes_odds: bool = False
+
+    @property
+    def takes_value(self) -> bool:
+        """Whether a wanted value belongs to it."""
+        return self.goal is not None
+
+    def value(self, counts: Confusion, odds: float | None) -> Floats:
+        """What is reported, for each of the counted thresholds."""
+        return self.reached(counts, odds) if self.takes_odds else self.reached(counts)
+
+
+def pooled_odds(targets: Floats) -> float | None:
+    """Negatives per positive among all known cells of targets (n, labels; NaN = missing), as the VLM3D challenge pools
+    labels and exams; None for one label, which has its own, and where there is nothing to compare."""
+    positives, known = np.nansum(targets), (~np.isnan(targets)).sum()
+    if targets.shape[1] < 2 or positives in (0, known):
+        return None
+    return float((known - positives) / positives)
 
 
 def _youden(counts: Confusion) -> Floats:
     return weighted.sensitivity(counts) + weighted.specificity(counts) - 1
 
 
-def _f1_crg(counts: Confusion) -> Floats:
-    return (weighted.f1(counts) + weighted.crg(counts)) / 2
+def _f1_crg(counts: Confusion, odds: float | None = None) -> Floats:
+    return (weighted.f1(counts) + weighted.crg(counts, odds)) / 2
 
 
 def _specificity_given(counts: Confusion, wanted: float) -> Floats:
@@ -105,15 +124,15 @@ def _sensitivity_given(counts: Confusion, wanted: float) -> Floats:
 
 
 CRITERIA: Mapping[str, Criterion] = {
-    "youden": Criterion("largest sensitivity + specificity - 1", _youden, lambda counts, _: _youden(counts)),
-    "f1": Criterion("largest F1", weighted.f1, lambda counts, _: weighted.f1(counts)),
-    "crg": Criterion("largest CRG score of this label", weighted.crg, lambda counts, _: weighted.crg(counts)),
-    "f1_crg": Criterion("largest mean of F1 and CRG", _f1_crg, lambda counts, _: _f1_crg(counts)),
+    "youden": Criterion("largest sensitivity + specificity - 1", _youden),
+    "f1": Criterion("largest F1", weighted.f1),
+    "crg": Criterion("largest CRG score of all labels together", weighted.crg, takes_odds=True),
+    "f1_crg": Criterion("largest mean of F1 and CRG", _f1_crg, takes_odds=True),
     "sensitivity": Criterion(
-        "best specificity with at least this sensitivity", weighted.sensitivity, _specificity_given, takes_value=True
+        "best specificity with at least this sensitivity", weighted.sensitivity, _specificity_given
     ),
     "specificity": Criterion(
-        "best sensitivity with at least this specificity", weighted.specificity, _sensitivity_given, takes_value=True
+        "best sensitivity with at least this specificity", weighted.specificity, _sensitivity_given
     ),
 }
 """Chosen on data. ``probability=P`` is known too: it needs no data, its threshold is the log-odds of P."""
@@ -155,8 +174,19 @@ def criterion_name(text: str) -> str:
     return name if wanted is None else f"{name}={wanted:g}"
 
 
-def choose(criterion: str, targets: ArrayLike, scores: ArrayLike, *, source_split: str = "val") -> OperatingPoint:
+def choose(
+    criterion: str,
+    targets: ArrayLike,
+    scores: ArrayLike,
+    *,
+    source_split: str = "val",
+    odds: float | None = None,
+) -> OperatingPoint:
     """Choose the threshold that serves ``criterion`` best on these cases, 0/1 targets (n,) and raw scores (n,).
+
+    ``odds``: for ``crg`` and ``f1_crg`` of one label among several, see :func:`pooled_odds`. The score of all cells
+    is largest where every label's threshold weighs its positives by these (supplement D, "per class"; the score's own
+    weights are of all cells), so each label can be chosen alone. None: of these cases.
 
     Ties go to the point of the ROC curve nearest to (0, 1), then to the lower threshold, which misses fewer. A
     threshold that calls every case the same way lies half a gap outside the scores.
@@ -177,8 +207,10 @@ def choose(criterion: str, targets: ArrayLike, scores: ArrayLike, *, source_spli
         raise UsageError(msg + f"of {num_cases} cases; use probability=0.5 or choose on other cases")
     thresholds = candidate_thresholds(score_array)
     counts = counts_at(target_array, score_array, thresholds)
-    best = _best(CRITERIA[name].goal(counts, wanted if wanted is not None else 0.0), counts)
-    value = float(CRITERIA[name].reached(counts)[best])
+    rule = CRITERIA[name]
+    reached = rule.value(counts, odds)
+    best = _best(reached if rule.goal is None or wanted is None else rule.goal(counts, wanted), counts)
+    value = float(reached[best])
     return OperatingPoint(name=spelled, criterion=spelled, threshold=float(thresholds[best]), value=value, **origin)
 
 

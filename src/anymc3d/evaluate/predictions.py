@@ -17,6 +17,8 @@ from anymc3d.settings.config import LabelSettings
 
 PARTS = ("logit", "probability", "decision")
 STATUSES = ("ok", "warn", "error")
+PREDICT_RECORD = "predict.json"
+"""What ``anymc3d predict`` leaves beside its table: which plugin made it, and what may be said of its probabilities."""
 _SHOWN = 8
 
 

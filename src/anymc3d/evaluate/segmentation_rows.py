@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from anymc3d.errors import UsageError
-from anymc3d.evaluate.intervals import Interval, percentile_interval, resample_weights
-from anymc3d.evaluate.measures import Measure, Sampling
+from anymc3d.evaluate.intervals import Interval
+from anymc3d.evaluate.measures import Measure, Sampling, mean_interval
 from anymc3d.evaluate.metrics import Metric
 from anymc3d.evaluate.score_tables import check_scores
 from anymc3d.evaluate.study_rows import Row, row_of
@@ -83,12 +83,5 @@ def _dice(rows: Sequence[Mapping[str, str]], patients: Mapping[str, str], sampli
         why = "no case has a mask of it" if not with_mask else "neither a mask nor an answer holds it"
         return Measure("dice", "", Metric(None, why), Interval(None, None, ""), 0, 0)
     values = np.array([float(row["dice"]) for row in kept])
-    weights = resample_weights(
-        [patients[row["case"]] for row in kept],
-        np.zeros(values.size),
-        num_resamples=sampling.num_resamples,
-        seed=sampling.seed,
-    )
-    means = np.concatenate([part @ values / part.sum(axis=1) for part in weights])
-    interval = percentile_interval(means, level=sampling.level)
+    interval = mean_interval(values, [patients[row["case"]] for row in kept], sampling)
     return Measure("dice", "", Metric(math.fsum(values) / values.size), interval, values.size, num_true)

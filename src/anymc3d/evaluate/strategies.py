@@ -13,7 +13,8 @@ import numpy as np
 
 from anymc3d.errors import UsageError
 from anymc3d.evaluate import weighted
-from anymc3d.evaluate.intervals import Interval, Statistic, bootstrap, percentile_interval
+from anymc3d.evaluate.intervals import Interval
+from anymc3d.evaluate.resampling import Statistic, bootstrap, bootstrap_interval
 from anymc3d.evaluate.task_calibration import answer, choose_points, fit_task
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.settings.config import LabelSettings
@@ -89,11 +90,11 @@ def compare_strategies(
         statistics = _statistics(targets, logits, decisions, ranked)
         ones = np.ones((1, len(targets)))
         strata = np.nan_to_num(targets[:, 0]) if labels.kind == "binary" else np.zeros(len(targets))
-        draws = bootstrap(statistics, list(patients), strata, num_resamples=num_resamples, seed=seed)
+        draws = bootstrap(statistics, patients, strata, num_resamples=num_resamples, seed=seed)
         for metric in METRICS:
             value = float(statistics[metric](ones)[0])
-            interval = percentile_interval(draws[metric], method=METHOD[labels.kind])
             shown = None if np.isnan(value) else value
+            interval = bootstrap_interval(shown, draws[metric], method=METHOD[labels.kind])
             scores.append(Score(name, metric, shown, interval, len(targets), len(fitting[0])))
     return scores
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.measures import LabelCases
-from anymc3d.evaluate.operating_points import FIXED, OperatingPoint, choose, criterion_name
+from anymc3d.evaluate.operating_points import FIXED, OperatingPoint, choose, criterion_name, pooled_odds
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
 
@@ -85,7 +85,9 @@ def _choose_on(
     num_positive = int(targets[known, column].sum())
     if num_positive in (0, known.size):
         return f"no threshold: the {split} rows have {num_positive} positive of {known.size} cases"
-    return choose(name, targets[known, column], _bounded(one.scores()[known, column]), source_split=split)
+    several = one.settings is not None and not one.settings.one_of_classes
+    odds = pooled_odds(targets[rows]) if several else None
+    return choose(name, targets[known, column], _bounded(one.scores()[known, column]), source_split=split, odds=odds)
 
 
 def _bounded(values: Floats) -> Floats:

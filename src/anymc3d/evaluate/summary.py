@@ -21,19 +21,26 @@ _DECIDED = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "
 _NOT_IN_BRIEF = ("AP", "PPV", "NPV")
 _METHODS = {
     "delong_logit": "DeLong on the logit scale",
+    "obuchowski_logit": "Obuchowski (DeLong by patient) on the logit scale",
     "delong_paired": "paired DeLong",
+    "obuchowski_paired": "paired DeLong by patient (Obuchowski)",
     "wilson": "Wilson",
-    "bootstrap_patient": "percentile bootstrap over patients within outcome strata",
-    "bootstrap_patient_unstratified": "percentile bootstrap over patients (averages over labels)",
+    "wilson_clustered": "Wilson by patient",
+    "wilson_ends": "Wilson's ends of sensitivity and specificity",
+    "bootstrap_patient": "bootstrap over patients within outcome strata",
+    "bootstrap_patient_unstratified": "bootstrap over patients (averages over labels)",
 }
 
 
-def markdown(study: Study, *, level: float) -> str:
-    """Return the whole document: main table, subgroups, comparisons, what is missing and how intervals were made."""
+def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -> str:
+    """Return the whole document: main table, subgroups, comparisons, what is missing and how intervals were made.
+
+    ``probabilities``: one line per plugin of what may be said of them, where that is known.
+    """
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
     parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals."]
-    parts += ["  \n".join(map(markdown_text, meanings(study))), main_table(study)]
+    parts += ["  \n".join(map(markdown_text, [*meanings(study), *probabilities])), main_table(study)]
     if study.severity_groups:
         parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
     groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]

@@ -25,13 +25,16 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import (
     IDENTITY,
     MIN_OUTCOMES,
+    SAYS,
+    STATES,
     Calibration,
+    State,
     fit_isotonic,
     fit_platt,
     fit_temperature,
     pooled_note,
 )
-from anymc3d.evaluate.operating_points import OperatingPoint, choose
+from anymc3d.evaluate.operating_points import OperatingPoint, choose, pooled_odds
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.settings.config import MAX_LABELS, ONE_OF_CLASSES, Column, LabelSettings
 from anymc3d.settings.limits import Count, Form, Label, Length
@@ -125,6 +128,12 @@ class TaskCalibration:
                         f"calibration: {name}: 0.5 is at logit {found}, the operating point at {threshold}"
                     )
 
+    def states(self, labels: LabelSettings) -> dict[str, State]:
+        """What may be said of each label's probabilities, in the order of the labels."""
+        maps = list(self.maps.values()) * (len(labels.output_names) if labels.one_of_classes else 1)
+        of_classes = labels.one_of_classes
+        return {name: one.state(of_classes=of_classes) for name, one in zip(labels.output_names, maps, strict=True)}
+
     def notes(self) -> list[str]:
         """One line for every label that got no ordinary fit."""
         return [f"{name}: {one.note}" for name, one in self.maps.items() if one.note]
@@ -152,6 +161,14 @@ def answer(raw: Floats, kind: LabelKind, thresholds: Sequence[float], calibratio
         probability = np.where(calibrated < 0, np.minimum(probability, _BELOW_HALF), np.maximum(probability, 0.5))
         probability = np.where(np.isnan(calibrated), np.nan, probability)
     return Answers(raw, probability, outputs.decisions(raw, kind, thresholds))
+
+
+def states_in_words(states: Mapping[str, State]) -> str:
+    """``calibrated``, or which labels are what: ``shifted only, not calibrated: effusion, mass; calibrated: stone``."""
+    groups = {state: [name for name, own in states.items() if own == state] for state in STATES}
+    if len(set(states.values())) == 1:
+        return SAYS[next(iter(states.values()))]
+    return "; ".join(f"{SAYS[state]}: {', '.join(names)}" for state, names in groups.items() if names)
 
 
 def check_method(method: str, kind: LabelKind) -> None:
@@ -190,9 +207,10 @@ def choose_points(
     """Choose one operating point per label on targets (n, labels; 0, 1, NaN = missing) and raw logits (n, labels).
 
     A label with too few cases is chosen on ``pooled`` where that has more. A label with one outcome only keeps its
-    point of ``kept``; without ``kept`` it is decided at probability 0.5.
+    point of ``kept``; without ``kept`` it is decided at probability 0.5. Labels that CRG is chosen for share the
+    weight of a positive, that of all their cells, as the challenge scores them.
     """
-    points = []
+    points, odds = [], pooled_odds(targets)
     for index in range(raw.shape[1]):
         known, scores = _known(targets, raw, index)
         source = split
@@ -203,7 +221,7 @@ def choose_points(
             points.append(kept[index])
         else:
             name = HALF if one_outcome or criterion == "none" else criterion
-            points.append(choose(name, known, scores, source_split=source))
+            points.append(choose(name, known, scores, source_split=source, odds=odds))
     return points
 
 

@@ -113,15 +113,18 @@ def f1(counts: Confusion) -> Floats:
     return np.where(positives > 0, value, np.nan)
 
 
-def crg(counts: Confusion) -> Floats:
+def crg(counts: Confusion, odds: float | None = None) -> Floats:
     """CRG score of the counted cells: U / (2U - s), the published VLM3D definition.
 
     With X cells and A positives: U = (X - A) / 2, r = (X - A) / (2A), s = r TP - r FN - FP. Perfect is 1; all cells
     called the same way is 1/3. NaN without positives; 0 when every cell is positive, as in the official evaluation.
     Computed times 2A, so that whole counts stay whole.
+
+    ``odds``: (X - A) / A of other cells, of which the counted ones are a part, such as one label of several. r is
+    theirs then, and U the s of a part without a mistake, so what raises this raises the score of the whole.
     """
     positives = counts.tp + counts.fn
-    negatives = counts.fp + counts.tn
+    negatives = counts.fp + counts.tn if odds is None else odds * positives
     gain = negatives * (counts.tp - counts.fn) - 2 * positives * counts.fp
     value = ratio(positives * negatives, 2 * positives * negatives - gain)
     value = np.where(negatives > 0, value, 0.0)

@@ -24,6 +24,7 @@ from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import PluginError, ScanError
+from anymc3d.evaluate.calibration import SAYS
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.grey import grey_of
 from anymc3d.explain.heat import Explanation, Heat, explain_case
@@ -130,7 +131,8 @@ def picture_of(heat: Heat, found: Explanation, card: PluginCard) -> Colour:
     """The heatmap's three planes, with the case, its probability and the method in the title."""
     prediction, scan = found.prediction, found.scans[heat.column]
     probability = f"probability {prediction.probabilities[heat.label]:.2f}"
-    kind = "" if prediction.calibrated else " (not calibrated)"
+    state = prediction.calibration.get(heat.label, "none")
+    kind = "" if state == "calibrated" else f" ({SAYS[state]})"
     title = f"{prediction.case} · {heat.label}: {probability}{kind} · {heat.method}, {heat.view}"
     low, high, how = grey_of(card, heat.column, scan)
     caption = f"{how[0].upper()}{how[1:]}. {RESEARCH_ONLY}"
@@ -219,6 +221,7 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "plugin": prediction.plugin,
         "probabilities": dict(prediction.probabilities),
         "calibrated": prediction.calibrated,
+        "calibration": dict(prediction.calibration),
         "decisions": dict(prediction.decisions),
         "decision_means": what_is_positive(predictor.plugins[0].card.labels),
         "heatmaps": heatmaps,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from anymc3d.errors import PluginError, UsageError
+from anymc3d.evaluate.calibration import STATES, State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
@@ -175,11 +176,27 @@ class PluginCard:
         return tuple(OperatingPoint.from_dict(point).threshold for point in self.operating_points)
 
     @property
-    def is_calibrated(self) -> bool:
-        """Whether its probabilities were fitted to outcomes; of an ensemble: its own or those of all members."""
+    def holds_calibration(self) -> bool:
+        """Whether there is any map from logits to probabilities; of an ensemble: its own or those of all members."""
         if self.calibration is not None:
             return True
-        return bool(self.members) and all(member.card.is_calibrated for member in self.members)
+        return bool(self.members) and all(member.card.holds_calibration for member in self.members)
+
+    @property
+    def calibration_states(self) -> dict[str, State]:
+        """Label -> what may be said of its probabilities; of an ensemble its own, or the least of its members'."""
+        if self.calibration is not None:
+            return self.calibration.states(self.labels)
+        of_members = [member.card.calibration_states for member in self.members]
+        return {
+            name: min((states[name] for states in of_members), key=STATES.index, default="none")
+            for name in self.labels.output_names
+        }
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the probabilities of all labels were fitted, slope and shift, to enough outcomes."""
+        return set(self.calibration_states.values()) == {"calibrated"}
 
     @property
     def logits_id(self) -> str:

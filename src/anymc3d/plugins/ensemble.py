@@ -79,8 +79,8 @@ def _same_weights(card: PluginCard) -> list[str]:
 
 def _how_it_decides(card: PluginCard) -> list[str]:
     if card.labels.one_of_classes:
-        return [] if card.is_calibrated else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
-    if not card.is_calibrated:
+        return [] if card.holds_calibration else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
+    if not card.holds_calibration:
         return [
             "no member holds a calibration: the ensemble takes the mean of raw logits, its probabilities are "
             "uncalibrated and it decides at 0.5, not at the members' operating points; calibrate the members, or it"

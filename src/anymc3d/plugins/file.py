@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from anymc3d.errors import PluginError
 from anymc3d.files import atomic
-from anymc3d.models.build import Classifier, build_classifier
+from anymc3d.models.build import Classifier, build_classifier, is_baseline
 from anymc3d.models.tensor_hash import tensors_hash
+from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.plugins.card import PluginCard, card_to_json, read_card
 
 HEADER_KEY = "anymc3d"
@@ -64,6 +65,7 @@ class Plugin:
                 f"but was given one with fingerprint {fingerprint}; use the weights it was trained on"
             )
         card = self.card
+        _check_revision(card)
         classifier = build_classifier(
             card.method,
             views=card.preprocessing,
@@ -78,6 +80,23 @@ class Plugin:
             if self.tensors[name].dtype == parameter.dtype:
                 parameter.data = self.tensors[name]
         return classifier.eval().requires_grad_(False)
+
+
+def _check_revision(card: PluginCard) -> None:
+    """Refuse a network whose tensors would give another answer today than when they were trained.
+
+    Raises:
+        PluginError: with what to do.
+    """
+    if not is_baseline(card.method):
+        return
+    entry, made = zoo_entry(card.method.name), card.training.get("network_revision", 1)
+    if made != entry.revision:
+        raise PluginError(
+            f"plugin {card.name!r} was trained with revision {made} of {entry.name}, this version has revision "
+            f"{entry.revision}, which shows the network the axes of a volume in another order "
+            f"({entry.axes}; see docs/methods.md); train it again"
+        )
 
 
 def without_decoders(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.metrics import RANKING_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
-from anymc3d.evaluate.predictions import read_predictions, shown_few
+from anymc3d.evaluate.predictions import PREDICT_RECORD, read_predictions, shown_few
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluate.task_calibration import (
     CRITERIA,
@@ -35,8 +35,6 @@ from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.settings.config import LabelSettings
 
-PREDICT_RECORD = "predict.json"
-"""What ``anymc3d predict`` leaves beside its table: which plugin made it."""
 USUAL_CRITERION = "youden"
 FEW_FOR_ISOTONIC = 50
 

@@ -44,6 +44,7 @@ def answered(plugin: Plugin, case: str, prepared: PreparedCase, runs: Runs) -> P
         logits=dict(zip(names, logits[0].tolist(), strict=True)),
         probabilities=dict(zip(names, found.probabilities[0].tolist(), strict=True)),
         calibrated=card.is_calibrated,
+        calibration=card.calibration_states,
         decisions=dict(zip(names, found.decisions[0].tolist(), strict=True)),
         slice_weights=_slice_weights(card, prepared, runs),
         view_weights=_view_weights(card, runs),

@@ -186,6 +186,7 @@ def _identity(plugins: Sequence[Plugin], precision: str, pseudonyms: Pseudonyms 
         "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
         "logits": {plugin.card.name: plugin.card.logits_id for plugin in plugins},
         "calibrated": {plugin.card.name: plugin.card.is_calibrated for plugin in plugins},
+        "probabilities": {plugin.card.name: plugin.card.calibration_states for plugin in plugins},
         "precision": precision,
         "preprocessing_version": CODE_VERSION,
         "version": __version__,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.calibration import State
 from anymc3d.types import Status
 
 
@@ -25,7 +26,9 @@ class Prediction:
     """Label -> raw logit (binary: the log-odds z1 - z0); of an ensemble the mean calibrated logit."""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     calibrated: bool = False
-    """Whether the probabilities were fitted to outcomes; uncalibrated they are only a squashed logit."""
+    """Whether slope and shift of every label's probabilities were fitted to enough outcomes."""
+    calibration: Mapping[str, State] = field(default_factory=dict)
+    """Label -> ``calibrated``; ``shifted`` or ``scaled``, where that alone was done; ``none``: a squashed logit."""
     decisions: Mapping[str, int] = field(default_factory=dict)
     slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline

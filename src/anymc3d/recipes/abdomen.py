@@ -59,7 +59,10 @@ T1 = Recipe(
     terms=RATIC_TERMS,
     citation=RATIC_CITATION,
     adapter="ratic",
-    printed=(PrintedAuroc(value=0.9543, model="AnyMC3D", where="Table 8"),),
+    printed=(
+        PrintedAuroc(value=0.9543, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.954"),
+        PrintedAuroc(value=0.956, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
+    ),
     reasons=RATIC_REASONS,
     notes=(*RATIC_NOTES, "with or without duodenum not printed: with"),
 )
@@ -78,7 +81,10 @@ T2 = Recipe(
     terms=RATIC_TERMS,
     citation=RATIC_CITATION,
     adapter="ratic",
-    printed=(PrintedAuroc(value=0.9219, model="AnyMC3D", where="Table 8"),),
+    printed=(
+        PrintedAuroc(value=0.9219, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.922"),
+        PrintedAuroc(value=0.914, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
+    ),
     reasons=RATIC_REASONS,
     notes=RATIC_NOTES,
 )
@@ -119,7 +125,10 @@ T4 = Recipe(
     terms=RATIC_TERMS,
     citation=RATIC_CITATION,
     adapter="ratic",
-    printed=(PrintedAuroc(value=0.9527, model="AnyMC3D", where="Table 8"),),
+    printed=(
+        PrintedAuroc(value=0.9527, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.953"),
+        PrintedAuroc(value=0.957, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
+    ),
     reasons=RATIC_REASONS,
     notes=(
         *RATIC_NOTES,
@@ -154,6 +163,8 @@ T5 = Recipe(
     adapter="panorama",
     printed=(
         PrintedAuroc(value=0.962, model="AnyMC3D, DINOv3 ViT-L", where="Table 6"),
+        PrintedAuroc(value=0.933, model="AnyMC3D, DINOv3 ViT-S", where="Table 6", other_backbone=True),
+        PrintedAuroc(value=0.943, model="AnyMC3D, DINOv3 ViT-B", where="Table 6", other_backbone=True),
         PrintedAuroc(value=0.973, model="AnyMC3D with auxiliary segmentation", where="as quoted by public notes"),
     ),
     reasons={

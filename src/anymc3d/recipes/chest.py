@@ -76,7 +76,11 @@ T7 = Recipe(
     data=PRIVATE,
     terms=PRIVATE_TERMS,
     citation=PAPER,
-    printed=(PrintedAuroc(value=0.903, model="AnyMC3D, DINOv3 ViT-L", where="Table 6"),),
+    printed=(
+        PrintedAuroc(value=0.903, model="AnyMC3D, DINOv3 ViT-L", where="Table 6"),
+        PrintedAuroc(value=0.881, model="AnyMC3D, DINOv3 ViT-S", where="Table 6", other_backbone=True),
+        PrintedAuroc(value=0.902, model="AnyMC3D, DINOv3 ViT-B", where="Table 6", other_backbone=True),
+    ),
     reasons={
         "data.fractions": "as the paper's counts: 3,604 / 1,032 / 1,032",
         "labels.columns": "a stand-in: name your own column with --labels",

@@ -54,6 +54,8 @@ class PrintedAuroc:
     value: float
     model: str
     where: str
+    other_backbone: bool = False
+    """Of another backbone than the recipe's; it stands beside the others and not in the short list."""
 
 
 @dataclass(frozen=True, kw_only=True)

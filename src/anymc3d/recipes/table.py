@@ -53,5 +53,5 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
         "x".join(map(str, size)),
         str(recipe.labels.num_logits),
         f"{recipe.counts.total:,}",
-        " / ".join(f"{printed.value:g}" for printed in recipe.printed) or "-",
+        " / ".join(f"{printed.value:g}" for printed in recipe.printed if not printed.other_backbone) or "-",
     )

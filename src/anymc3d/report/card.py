@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anymc3d.evaluate.task_calibration import states_in_words
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.printable import quoted
@@ -63,9 +64,11 @@ def _view(view: ViewSettings) -> str:
 
 
 def _calibration(card: PluginCard) -> str:
+    states = states_in_words(card.calibration_states)
     if card.calibration is not None:
-        return f"{card.calibration.method}, fitted on {card.calibration.cases} cases of {card.calibration.split}"
-    return "that of its members" if card.is_calibrated else "none"
+        own = card.calibration
+        return f"{own.method}, on {own.cases} cases of {own.split}; probabilities are {states}"
+    return f"that of its members; probabilities are {states}" if card.holds_calibration else "none"
 
 
 def _cases(card: PluginCard) -> str:

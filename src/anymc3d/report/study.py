@@ -17,6 +17,7 @@ from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
@@ -39,7 +40,8 @@ class StudyFacts:
     plugin: str
     probabilities: Mapping[str, float]
     decisions: Mapping[str, int]
-    calibrated: bool
+    calibration: Mapping[str, State]
+    """Label -> what may be said of its probability."""
     slice_weights: Mapping[str, Sequence[float]]
     view_weights: Mapping[str, float]
     maps: tuple[Heat, ...]
@@ -123,7 +125,7 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
         plugin=prediction.plugin,
         probabilities=prediction.probabilities,
         decisions=prediction.decisions,
-        calibrated=prediction.calibrated,
+        calibration=prediction.calibration,
         slice_weights=prediction.slice_weights,
         view_weights=prediction.view_weights,
         maps=_overall(found.heats, plugin.card.views),
@@ -170,8 +172,8 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         plugin=record["plugin"],
         probabilities=record["probabilities"],
         decisions=record["decisions"],
-        calibrated=record["calibrated"],
         told_meaning=str(record.get("decision_means", "")),
+        calibration=record.get("calibration", dict.fromkeys(record["probabilities"], "none")),
         slice_weights=record["slice_weights"],
         view_weights=record["view_weights"],
         maps=_overall(heats, views),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import NOTICE
 from anymc3d.explain.methods import METHODS
@@ -28,12 +29,16 @@ from anymc3d.report.volumes import jpeg
 from anymc3d.version import __version__
 
 GENERATOR = f"anymc3d report {__version__}"
-CALIBRATED = "The probabilities are calibrated: they were fitted to outcomes of other cases."
-NOT_CALIBRATED = (
-    "The probabilities are not calibrated: 0.9 does not mean that nine of ten such cases are positive. Read them "
-    "against the operating point alone."
-)
 NOT_TO_BE_USED = "Do not use: unlike the training scans"
+NOT_A_SHARE = "0.9 does not mean that nine of ten such cases are positive. Read them against the operating point alone."
+CALIBRATION: Mapping[State, str] = {
+    "calibrated": "calibrated: slope and shift were fitted to outcomes of other cases.",
+    "scaled": f"scaled only, not calibrated: a slope was fitted, and no shift. {NOT_A_SHARE}",
+    "shifted": "shifted only, not calibrated: 0.5 was put on the operating point, and there were too few cases to fit "
+    f"more. {NOT_A_SHARE}",
+    "none": f"not calibrated: {NOT_A_SHARE}",
+}
+"""What is said of the probabilities, after "The probabilities are"."""
 _MAX_PICTURES = 12
 _WIDTH, _HEIGHT, _TOP = 320, 110, 18
 
@@ -87,7 +92,7 @@ def _verdict(facts: StudyFacts) -> str:
 
 
 def _answer(facts: StudyFacts) -> Iterator[str]:
-    yield paragraph(CALIBRATED if facts.calibrated else NOT_CALIBRATED)
+    yield from _calibration(facts)
     if facts.meaning:
         yield paragraph(facts.meaning)
     chooses = facts.card is not None and facts.card.labels.one_of_classes
@@ -113,6 +118,18 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         for text in dict.fromkeys(origins.values()):
             names = ", ".join(name for name, own in origins.items() if own == text)
             yield paragraph(f"Operating point of {names}: {text}.", "quiet")
+
+
+def _calibration(facts: StudyFacts) -> Iterator[str]:
+    """A sentence, or one per kind of labels where they are not of one kind; and what was done in place of a fit."""
+    states = {name: facts.calibration.get(name, "none") for name in facts.labels}
+    for state in dict.fromkeys(states.values()):
+        names = [name for name, own in states.items() if own == state]
+        whose = "" if len(names) == len(states) else f" of {', '.join(names)}"
+        yield paragraph(f"The probabilities{whose} are {CALIBRATION[state]}")
+    if facts.card is not None and facts.card.calibration is not None:
+        for text in facts.card.calibration.notes():
+            yield paragraph(f"Calibration of {text}.", "quiet")
 
 
 def _origin(point: OperatingPoint | None) -> str:

@@ -163,8 +163,10 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
     """The recipe with the values that were used, and of a network the fingerprint of what it started from."""
     if start.backbone is not None:
         return asdict(task.train)
-    recipe = zoo_entry(task.method.name).recipe
-    own = {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
+    entry = zoo_entry(task.method.name)
+    recipe = entry.recipe
+    own = {"network_revision": entry.revision} if entry.revision > 1 else {}
+    own |= {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
     return asdict(task.train) | own | {"start_weights": start.fingerprint}
 
 

@@ -43,8 +43,9 @@ class Start:
         if self.backbone is not None:
             known = {"fingerprint": self.backbone.fingerprint, "positions": task.backbone.positions}
             return known | _own_normalisation(self.backbone)
-        objective = zoo_entry(task.method.name).recipe.objective
-        return {"start_weights": self.fingerprint} | ({"objective": objective} if objective > 1 else {})
+        entry = zoo_entry(task.method.name)
+        raised = {"objective": entry.recipe.objective, "network_revision": entry.revision}
+        return {"start_weights": self.fingerprint} | {key: value for key, value in raised.items() if value > 1}
 
     @property
     def fingerprint(self) -> str:

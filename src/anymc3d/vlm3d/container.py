@@ -82,7 +82,7 @@ def write_container(out: Path, plugin: Path, *, backbone: str | None = None) -> 
             [load_plugin(out / MODEL / "plugin.safetensors")], backbone=str(out / MODEL / "backbone"), device="cpu"
         )
         _open_to_all(out)
-    if not card.is_calibrated:
+    if not card.holds_calibration:
         return [f"plugin {card.name!r} is not calibrated: the challenge decides at 0.5, which then means nothing"]
     return []
 

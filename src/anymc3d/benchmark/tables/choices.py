@@ -89,7 +89,7 @@ def versions(results: Results) -> Grid:
         title="DINO versions (Table 7)",
         names=["version", "backbone"],
         first=lambda backbone: {"dinov2": "DINOv2", "dinov3": "DINOv3"}.get(backbone.partition("-")[0], backbone),
-        tasks=["T3"],
+        tasks=["T1", "T2", "T3", "T4"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from anymc3d.benchmark.printed import AVERAGES
+from anymc3d.benchmark.printed import AVERAGES, OTHERS
 from anymc3d.benchmark.results import AVERAGED, MEAN
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import MACRO, Results, mean, millions, number, shown, shown_entry
@@ -145,4 +145,6 @@ def _notes(results: Results) -> list[str]:
     ]
     if len(results.tasks) > 1:
         notes.append("printed averages are of ten other tasks (T1 to T10); they stand here for orientation")
+    singles = ", ".join(f"{one.system} on {one.task} {one.text}" for one in OTHERS)
+    notes.append(f"printed of single tasks: {singles}")
     return notes

@@ -50,5 +50,6 @@ def _counts(row: Row | None) -> str:
 
 def _printed(one: printed.Severity) -> list[str]:
     figures = (one.auroc, one.accuracy, one.sensitivity, one.specificity)
-    where = [f"{one.task} {one.organ}", "printed: AnyMC3D", EMPTY, "0 vs 1+2", EMPTY]
+    name = f"{one.task} {one.organ}" + ("" if one.grades == printed.ANY_GRADE else ", one grade")
+    where = [name, "printed: AnyMC3D", EMPTY, one.grades, EMPTY]
     return [*where, f"{one.positive} / {one.negative}", *(shown(value, 4) for value in figures)]

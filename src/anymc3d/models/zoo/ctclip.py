@@ -232,6 +232,7 @@ ENTRIES = (
         channels=(1,),
         sizes=ClassFine.sizes,
         recipe=Recipe(lr=1e-3, weight_decay=0.1, loss="weighted-bce"),
+        axes_source="ibrahimethemhamamci/CT-CLIP, scripts/data_inference_nii.py: permute(2, 0, 1) of (x, y, z)",
         notes="expects the window [-1000, 1000] and voxels of 0.75 x 0.75 x 1.5 mm; the text encoder is not part of "
         "it; the codebook is looked up and never updated; which way the published volumes were turned is not stated",
     ),

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from anymc3d.errors import UsageError
 from anymc3d.models.zoo.objective import Branch
 from anymc3d.models.zoo.recipe import Recipe
-from anymc3d.models.zoo.volumes import Sizes
+from anymc3d.models.zoo.volumes import Axes, Sizes
 
 Builder = Callable[[int, int, torch.Generator], nn.Module]
 """(number of logits K, channels C, generator of initial values) -> the network."""
@@ -55,6 +55,12 @@ class ZooEntry:
     """How it is trained where the task file does not say otherwise."""
     branch: BranchBuilder | None = None
     """What its authors train on masks beside it (``segmentation: own``); it is left out of the finished plugin."""
+    axes: Axes = "zxy"
+    """The order in which its published weights learned the axes of a volume; networks from scratch take it as it is."""
+    axes_source: str = ""
+    """Where that order is written."""
+    revision: int = 1
+    """Raised where the same tensors give another answer than before; plugins of an earlier one are refused."""
     notes: str = ""
     """What was chosen where nothing is published, and what differs from the original."""
 

@@ -14,16 +14,20 @@ from torch import Tensor
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.pretrained import FROZEN, STRATEGIES, PretrainedClassifier, Strategy
 from anymc3d.models.zoo.resnet import STAGE_WIDTHS, ResNet, ResNetConfig
-from anymc3d.models.zoo.volumes import Sizes
+from anymc3d.models.zoo.volumes import Axes, Sizes, in_order
 
 TARGETS = ("conv1", "conv2", "conv3")
 """Every convolution but those of the four shortcuts: only so the adapters have the printed 1.14 M with the head."""
 
 
 class MedicalNet(ResNet):
-    """Volumes (B, 1, S, H, W) of any size -> embeddings (B, 2048), the mean over space."""
+    """Volumes (B, 1, S, H, W) of any size -> embeddings (B, 2048), the mean over space.
+
+    The published weights saw depth, height, width: slices first, then y, then x.
+    """
 
     sizes = Sizes()
+    axes: Axes = "zyx"
 
     def __init__(self, *, depths: Sequence[int] = (3, 4, 6, 3), widths: Sequence[int] = STAGE_WIDTHS) -> None:
         super().__init__(
@@ -39,7 +43,7 @@ class MedicalNet(ResNet):
         )
 
     def forward(self, volume: Tensor) -> Tensor:
-        return super().forward(volume).flatten(2).mean(dim=2)
+        return super().forward(in_order(volume, self.axes)).flatten(2).mean(dim=2)
 
 
 def medicalnet(
@@ -61,6 +65,9 @@ def _entry(strategy: Strategy) -> ZooEntry:
         citation="Chen et al. 2019, Med3D: transfer learning for 3D medical image analysis, arXiv 1904.00625",
         channels=(1,),
         sizes=MedicalNet.sizes,
+        axes=MedicalNet.axes,
+        axes_source='Tencent/MedicalNet, datasets/brains18.py: "transposed the data from WHD format to DHW"',
+        revision=2,
         notes=f"dilated last stages, as official; {FROZEN}",
     )
 

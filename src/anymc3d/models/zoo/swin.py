@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.pretrained import FROZEN, STRATEGIES, PretrainedClassifier, Strategy
-from anymc3d.models.zoo.volumes import Size, Sizes
+from anymc3d.models.zoo.volumes import Axes, Size, Sizes, in_order
 
 WINDOW = 7
 TARGETS = ("attn.qkv", "attn.proj")
@@ -165,7 +165,7 @@ class _PatchEmbed(nn.Module):
 
 
 class SwinTransformer(nn.Module):
-    """Volumes (B, 1, S, H, W) -> feature maps of the last stage, (B, 16 width, S / 32, H / 32, W / 32)."""
+    """Volumes (B, 1, X, Y, Z) -> feature maps of the last stage, (B, 16 width, X / 32, Y / 32, Z / 32)."""
 
     def __init__(self, width: int, depths: Sequence[int], num_heads: Sequence[int]) -> None:
         super().__init__()
@@ -187,9 +187,12 @@ class SwinTransformer(nn.Module):
 class VoCoEncoder(nn.Module):
     """Volumes (B, 1, S, H, W) -> embeddings (B, 768): Swin, a residual block, the mean over space.
 
-    Sides that are not multiples of 32 are padded with zeros on both sides. The residual block's instance norm needs
-    more than one place, so the least size is 32 x 64 x 64.
+    The published weights saw (B, 1, X, Y, Z) of volumes in RAS orientation, as MONAI reads them: the slice axis last,
+    and so it is put here. Sides that are not multiples of 32 are padded with zeros on both sides; ``sizes`` are (S, H,
+    W). The residual block's instance norm needs more than one place, so the least size is 32 x 64 x 64.
     """
+
+    axes: Axes = "xyz"
 
     sizes = Sizes(rule="pad", least=(32, 64, 64), multiple=(32, 32, 32))
 
@@ -202,7 +205,8 @@ class VoCoEncoder(nn.Module):
         self.encoder10 = ResidualBlock(self.embed_dim)
 
     def forward(self, volume: Tensor) -> Tensor:
-        return self.encoder10(self.swinViT(self.sizes.fit(volume))).flatten(2).mean(dim=2)
+        fitted = in_order(self.sizes.fit(volume), self.axes)
+        return self.encoder10(self.swinViT(fitted)).flatten(2).mean(dim=2)
 
 
 def voco(
@@ -261,6 +265,10 @@ def _entry(strategy: Strategy) -> ZooEntry:
         citation="Wu et al. 2024, VoCo: a volume contrastive learning framework, CVPR, arXiv 2402.17300",
         channels=(1,),
         sizes=VoCoEncoder.sizes,
+        axes=VoCoEncoder.axes,
+        axes_source="Luffy03/Large-Scale-Medical, Downstream/monai/BTCV/utils/data_utils.py: Orientationd RAS, no "
+        "permutation",
+        revision=2,
         notes=f"with the residual block encoder10, without the decoder; {FROZEN}",
     )
 

@@ -18,6 +18,18 @@ Size = tuple[int, int, int]
 Rule = Literal["any", "pad", "resize", "resize in plane", "crop or pad"]
 
 
+Axes = Literal["zxy", "zyx", "xyz"]
+"""The order in which a network reads an axial volume. Prepared ones are ``zxy``: z the slices from feet to head, x the
+rows from left to right, y the columns from back to front. Of another plane the slice axis stands for z, and the two
+axes of its slices, in their order, for x and y."""
+_PERMUTATIONS: dict[Axes, tuple[int, int, int]] = {"zxy": (2, 3, 4), "zyx": (2, 4, 3), "xyz": (3, 4, 2)}
+
+
+def in_order(volume: Tensor, axes: Axes) -> Tensor:
+    """(B, C, S, H, W), as prepared -> the axes in the order that a network's published weights have learned."""
+    return volume.permute(0, 1, *_PERMUTATIONS[axes])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """The sizes (S, H, W) a network computes with, and how it brings others there.

@@ -7,14 +7,15 @@ other training cases would have given another fit, is added from the spread betw
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.evaluate import outputs, weighted
-from anymc3d.evaluate.intervals import LEVEL, bootstrap, percentile_interval
+from anymc3d.evaluate.intervals import LEVEL
+from anymc3d.evaluate.resampling import Draws, Scale, bootstrap, bootstrap_interval
 from anymc3d.train.quick.crossval import Pool
 
 Floats = NDArray[np.float64]
@@ -96,7 +97,8 @@ def make_curve(
         if isinstance(found, str):
             points.append(CurvePoint(fraction, num_train[fraction], Estimate(None, None, None), (), found))
             continue
-        means[fraction] = np.mean([next(boot) for _ in found], axis=0)
+        own = [next(boot) for _ in found]
+        means[fraction] = own[0].map(*own[1:], change=lambda *values: np.mean(values, axis=0))
         values = tuple(value for logits in found if (value := pool.auroc(logits).value) is not None)
         middle = estimate(float(np.mean(values)), means[fraction])
         points.append(CurvePoint(fraction, num_train[fraction], middle, values))
@@ -104,8 +106,8 @@ def make_curve(
     return Curve(tuple(points), _gain(points, means, seed))
 
 
-def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> Floats:
-    """Bootstrap values (len(found), resamples) of the (mean) AUROC of several logits (n, K), all on equal resamples."""
+def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
+    """Bootstrap draws of the (mean) AUROC of each of several logits (n, K), all on equal resamples."""
     names, kind = pool.labels.output_names, pool.labels.kind
     truth = outputs.label_targets(pool.targets, kind, len(names))
     known = [np.flatnonzero(~np.isnan(column)) for column in truth.T]
@@ -125,16 +127,16 @@ def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: in
     strata = np.zeros(len(pool)) if kind == "multilabel" else pool.targets[:, 0]
     statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
     drawn = bootstrap(statistics, pool.patients, strata, num_resamples=resamples, seed=seed)
-    return np.stack([drawn[str(number)] for number in range(len(found))])
+    return [drawn[str(number)] for number in range(len(found))]
 
 
-def estimate(value: float | None, draws: Floats) -> Estimate:
-    """A value with the percentile interval of its bootstrap draws."""
-    interval = percentile_interval(draws, level=LEVEL)
+def estimate(value: float | None, draws: Draws, *, scale: Scale = "share") -> Estimate:
+    """A value with the interval of its bootstrap draws; ``real``: of a difference."""
+    interval = bootstrap_interval(value, draws, scale=scale, level=LEVEL)
     return Estimate(value, interval.low, interval.high)
 
 
-def _gain(points: Sequence[CurvePoint], means: Mapping[float, Floats], seed: int) -> Gain | None:
+def _gain(points: Sequence[CurvePoint], means: Mapping[float, Draws], seed: int) -> Gain | None:
     used = [point for point in points if point.fraction in means]
     if len(used) < 2 or used[-1].fraction != 1 or used[-2].spread is None:
         return None
@@ -144,14 +146,18 @@ def _gain(points: Sequence[CurvePoint], means: Mapping[float, Floats], seed: int
     fitted = {c: _slope(sizes, c) for c in EXPONENTS}
     main = fitted[EXPONENTS[0]]
     return Gain(
-        estimate(float(main @ values), main @ noisy),
-        estimate(float(values[-1] - values[-2]), noisy[-1] - noisy[-2]),
+        estimate(float(main @ values), _combined(noisy, lambda *rows: main @ np.stack(rows)), scale="real"),
+        estimate(float(values[-1] - values[-2]), _combined(noisy[-2:], lambda half, whole: whole - half), scale="real"),
         {f"{c:g}": float(row @ values) for c, row in fitted.items()},
     )
 
 
-def _with_noise(points: Sequence[CurvePoint], means: Mapping[float, Floats], seed: int) -> Floats:
-    """Bootstrap draws (points, R), each with the noise of the draws of training cases added.
+def _combined(draws: Sequence[Draws], change: Callable[..., Floats]) -> Draws:
+    return draws[0].map(*draws[1:], change=change)
+
+
+def _with_noise(points: Sequence[CurvePoint], means: Mapping[float, Draws], seed: int) -> list[Draws]:
+    """Bootstrap draws of every point, each with the noise of the draws of training cases added.
 
     Of all cases there is one draw only; its noise is taken to be that of one draw of the size before, which is larger.
     """
@@ -162,8 +168,9 @@ def _with_noise(points: Sequence[CurvePoint], means: Mapping[float, Floats], see
         spread = points[index - 1].spread if whole else point.spread
         draws = means[point.fraction]
         error = (spread or 0.0) / math.sqrt(1 if whole else len(point.draws))
-        rows.append(draws + generator.normal(0.0, 1.0, draws.shape) * error)
-    return np.stack(rows)
+        noise = generator.normal(0.0, 1.0, draws.values.shape) * error
+        rows.append(replace(draws, values=draws.values + noise))
+    return rows
 
 
 def _slope(sizes: Floats, exponent: float) -> Floats:

@@ -179,4 +179,5 @@ def _trivial(plan: Plan, findings: Findings) -> tuple[Estimate, Estimate]:
     draws = macro_draws(pool, [frozen, plain], resamples=plan.settings.resamples, seed=plan.task.data.split_seed)
     values = [pool.auroc(logits).value for logits in (frozen, plain)]
     difference = None if None in values else values[0] - values[1]
-    return estimate(values[1], draws[1]), estimate(difference, draws[0] - draws[1])
+    paired = draws[0].map(draws[1], change=lambda own, simple: own - simple)
+    return estimate(values[1], draws[1]), estimate(difference, paired, scale="real")
