@@ -16,8 +16,15 @@ from anymc3d.printable import printable
 _LONGEST_WORD = 100
 """Longer words are compared with no known one: a file may hold one of many millions of letters."""
 
+_MOST_COMPARED = 5000
+"""Known words that a word is compared with: each takes some microseconds."""
+
 _MOST_KNOWN = 60
 """Known words that a message lists."""
+
+
+_MOST_PROBLEMS = 200
+"""Problems of one input that a message lists; ``problems`` has them all."""
 
 
 class AnyMC3DError(Exception):
@@ -42,7 +49,10 @@ class ProblemsError(AnyMC3DError):
     def __init__(self, what: str, problems: Sequence[str]) -> None:
         self.problems = tuple(map(printable, problems))
         noun = "problem" if len(self.problems) == 1 else "problems"
-        lines = [f"{printable(what)}: {len(self.problems)} {noun}", *(f"  - {one}" for one in self.problems)]
+        lines = [f"{printable(what)}: {len(self.problems)} {noun}"]
+        lines += [f"  - {one}" for one in self.problems[:_MOST_PROBLEMS]]
+        if len(self.problems) > _MOST_PROBLEMS:
+            lines.append(f"  … and {len(self.problems) - _MOST_PROBLEMS} more")
         # Past the base class: only here a line end is one of ours.
         Exception.__init__(self, "\n".join(lines))
 
@@ -101,6 +111,10 @@ class InterruptedRunError(AnyMC3DError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the nearest known word, or ``" (known: a, b)"`` when none is near."""
     known = sorted(known)
-    near = [] if len(word) > _LONGEST_WORD else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = (
+        []
+        if len(word) > _LONGEST_WORD or len(known) > _MOST_COMPARED
+        else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    )
     more = f" and {len(known) - _MOST_KNOWN} more" if len(known) > _MOST_KNOWN else ""
     return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known[:_MOST_KNOWN])}{more})"

@@ -224,3 +224,45 @@ def test_real_medmnist_volumes_are_what_numpy_reads(real_data: Path) -> None:
         expected = archive["val_images"]
     for index in (0, 50, 97):
         assert np.array_equal(read_volume(f"{path}#val/{index}").voxels, expected[index])
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 3), (200, 300, 4), (3, 64, 64)])
+def test_B8_colour_pictures_are_no_scans(tmp_path, shape):
+    """Red, green and blue would become three axial slices."""
+    pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    np.save(tmp_path / "p.npy", pictures)
+    for read in (read_volume, read_header):
+        with pytest.raises(ScanError, match="a colour picture"):
+            read(tmp_path / "p.npy", spacing=SPACING)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 2), (28, 28, 5), (4, 4, 3), (64, 3, 64)])
+def test_thin_stacks_that_are_no_colours_are_read(tmp_path, shape):
+    np.save(tmp_path / "p.npy", np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    assert read_volume(tmp_path / "p.npy", spacing=SPACING).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 3), (64, 64, 4), (3, 28, 28)])
+def test_B8_a_medmnist_file_of_colour_pictures_is_refused(tmp_path, shape):
+    from anymc3d.data.medmnist import inspect_npz
+
+    rng, path = np.random.default_rng(0), tmp_path / "pictures.npz"
+    parts = {}
+    for split in ("train", "val", "test"):
+        parts[f"{split}_images"] = rng.integers(0, 256, (6, *shape)).astype(np.uint8)
+        parts[f"{split}_labels"] = (np.arange(6) % 2)[:, None].astype(np.uint8)
+    np.savez_compressed(path, **parts)
+    problems = inspect_npz(path)[2]
+    assert len(problems) == 3 and all("colour pictures; 2D sets are not scans" in one for one in problems)
+    with pytest.raises(ScanError, match="colour pictures"):
+        read_volume(f"{path}#train/0")
+
+
+def test_A14_a_scan_that_was_not_fetched_says_how(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    (tmp_path / "b.nii.gz").write_bytes(b"/annex/objects/MD5E-s1000--0123.nii.gz\n")
+    (tmp_path / "c.nii.gz").symlink_to("../.git/annex/objects/a/b")
+    for name, told in (("a", "git lfs pull"), ("b", "git annex get"), ("c", "it was not fetched")):
+        for read in (read_volume, read_header, content_hash):
+            with pytest.raises(ScanError, match=told):
+                read(tmp_path / f"{name}.nii.gz")

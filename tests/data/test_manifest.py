@@ -263,3 +263,39 @@ def test_adrenalmnist3d_has_its_published_counts():
     for case in manifest.cases:
         counts[case.split][int(case.cells["label"])] += 1
     assert counts == {"train": [929, 259], "val": [76, 22], "test": [229, 69]}
+
+
+def test_A14_paths_of_windows_and_other_codes_of_letters_find_the_scans(tmp_path):
+    scans(tmp_path, "im/Münster_0.nii.gz", "m/a.nii.gz")
+    nfd = "im\\Mu\u0308nster_0.nii.gz"
+    (case,) = manifest_of(tmp_path, f"image,mask\n{nfd},m\\a.nii.gz\u200b\n").cases
+    assert case.id == "Münster_0" and case.images == {"image": str(tmp_path / "im/Münster_0.nii.gz")}
+    assert case.masks == {"mask": str(tmp_path / "m/a.nii.gz")}
+    (same,) = read_manifest(tmp_path / "m.csv", check_scans=False).cases
+    assert same == case
+
+
+def test_A14_a_path_of_another_computer_and_a_link_to_nothing_are_told(tmp_path):
+    scans(tmp_path, "a.nii")
+    (tmp_path / "b.nii").symlink_to(".git/annex/objects/xx/b")
+    (tmp_path / "m.csv").write_text("image\nC:\\data\\a.nii\nb.nii\n\\\\server\\share\\c.nii\n")
+    first, second, third = faults_of(tmp_path / "m.csv")
+    assert "a path of another computer" in first and "a path of another computer" in third
+    assert second.startswith(
+        "row 3: image 'b.nii': a link to a file that is not there: it was not fetched (datalad get"
+    )
+
+
+def test_A14_ids_with_signs_that_are_not_seen_are_refused(tmp_path):
+    scans(tmp_path, "a.nii")
+    (tmp_path / "m.csv").write_text("case,image\nx\u200by,a.nii\nmi\u200cdan,a.nii\n", encoding="utf-8")
+    (fault,) = faults_of(tmp_path / "m.csv")
+    assert fault.startswith("row 2: case 'x\\u200by': an id names files, so no signs that are not seen")
+
+
+@pytest.mark.parametrize("column", ["path", "File Name", "scan_path", "NIfTI"])
+def test_a_column_that_seems_to_name_the_scans_is_named(tmp_path, column):
+    (tmp_path / "m.csv").write_text(f"id,{column},y\n1,a.nii,0\n")
+    assert any(
+        fault.endswith(f"if {column!r} names them, rename it 'image'") for fault in faults_of(tmp_path / "m.csv")
+    )

@@ -210,6 +210,7 @@ def test_the_command_says_2_and_prints_json(tmp_path, capsys):
         (("doctor", "m.csv", "--labels", "a", "--task", "t.yaml"), "give one of them"),
         (("doctor", "m.csv", "--jobs", "-1"), "expected 0 or more"),
         (("doctor", "m.csv", "-o", __file__), "expected a folder"),
+        (("doctor", "nofile.csv"), "nofile.csv: no such file"),
     ],
 )
 def test_wrong_use_is_one_line(words, told, capsys):
@@ -236,3 +237,15 @@ def test_one_scan_alone_can_be_examined(tmp_path):
     made.rows[0].pop("split")
     assert make_report(examine(made.write())).exit_code == 0
     assert np.isfinite(body(0)).all()
+
+
+def test_A14_a_table_without_cases_is_told_so(tmp_path, capsys):
+    (tmp_path / "m.csv").write_text("image,y\n")
+    code, out, _ = run(capsys, "doctor", str(tmp_path / "m.csv"), "--labels", "y")
+    assert code == 2 and "manifest-empty" in out and "add a row per case below the header" in out
+
+
+def test_cases_without_an_image_column_are_patients_of_their_own(tmp_path, capsys):
+    (tmp_path / "m.csv").write_text("name,y\n" + "".join(f"x{k},{k % 2}\n" for k in range(24)))
+    _, out, _ = run(capsys, "doctor", str(tmp_path / "m.csv"), "--labels", "y")
+    assert "24 cases of 24 patients" in out and "each case counts as a patient of its own" in out

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anymc3d.errors import ProblemsError
-from anymc3d.files.tables import parse_table, read_table, write_table
+from anymc3d.files.tables import BLANKS, parse_table, read_table, write_table
 
 # U+FFFD is the mark of a character that was lost before; reading refuses it.
-letters = st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters="\ufffd")
+letters = st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters=f"\ufffd{BLANKS}")
 cell_texts = st.text(letters, max_size=8)
 risky_texts = st.builds(
     lambda start, rest: start + rest, st.sampled_from(["=", "+", "-", "@", "'", "'=", "''-"]), cell_texts
@@ -114,3 +115,57 @@ def test_A16_files_that_people_take_for_tables_are_called_by_their_name(tmp_path
     (tmp_path / "table.csv").write_bytes(start)
     with pytest.raises(ProblemsError, match=rf"expected a CSV file, got .*{what}.*; save or unpack it as CSV"):
         read_table(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("hint", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;", " sep=; "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_A14_the_line_for_excel_is_no_row(tmp_path, hint, end):
+    """Excel does not count it either: the header stays row 1."""
+    path = tmp_path / "t.csv"
+    path.write_bytes(end.join([hint, "image;a,b", "x;1", "y;2", ""]).encode("utf-8-sig"))
+    table = parse_table(path)
+    assert table.columns == ("image", "a,b") and table.problems == ()
+    assert table.rows == ((2, ("x", "1")), (3, ("y", "2")))
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+def test_A14_the_delimiter_that_the_line_names_counts(tmp_path, sign):
+    (tmp_path / "t.csv").write_text(f"sep={sign}\na{sign}b\n1{sign}2\n")
+    assert read_table(tmp_path / "t.csv") == [{"a": "1", "b": "2"}]
+
+
+def test_a_column_called_sep_is_a_column(tmp_path):
+    (tmp_path / "t.csv").write_text("sep=a,b\n1,2\n")
+    assert read_table(tmp_path / "t.csv") == [{"sep=a": "1", "b": "2"}]
+
+
+def test_A14_signs_of_no_width_around_a_cell_are_blanks(tmp_path):
+    (tmp_path / "t.csv").write_text("\u200bimage,y\u00a0\nscans/a.nii\u200b,\ufeff1\n", encoding="utf-8")
+    assert read_table(tmp_path / "t.csv") == [{"image": "scans/a.nii", "y": "1"}]
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"])
+def test_A14_a_table_that_was_not_fetched_says_so(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    (problem,) = parse_table(tmp_path / "t.csv").problems
+    assert "a Git LFS pointer" in problem
+    (tmp_path / "link.csv").symlink_to(".git/annex/objects/x")
+    (problem,) = parse_table(tmp_path / "link.csv").problems
+    assert "was not fetched" in problem
+
+
+def test_A13_a_hundred_thousand_columns_take_seconds(tmp_path):
+    names = [f"column {k}" for k in range(100_000)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([",".join(names), *([",".join(["1"] * 100_000)] * 4)]) + "\n")
+    started = time.process_time()
+    table = parse_table(path)
+    assert (len(table.columns), len(table.rows), table.problems) == (100_000, 4, ())
+    assert time.process_time() - started < 10
+
+
+def test_a_long_list_of_problems_is_cut_and_counted():
+    error = ProblemsError("m.csv", [f"row {k}: bad" for k in range(300_000)])
+    lines = str(error).splitlines()
+    assert lines[0] == "m.csv: 300000 problems" and lines[-1] == "  … and 299800 more" and len(lines) == 202
+    assert len(error.problems) == 300_000

@@ -22,11 +22,12 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING
-from anymc3d.data.raw_voxels import to_float32
+from anymc3d.data.raw_voxels import is_colour_picture, to_float32
 from anymc3d.data.scan_file import open_regular, scan_error
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
 from anymc3d.errors import ScanError
 
+_NO_PICTURES = "a real stack of so few slices is read from a NIfTI file, which says what its axes are"
 _SPLIT_BYTES_CEILING = 1 << 30
 """Of one decoded MedMNIST split; the largest published one (64 voxels a side) has a third of it."""
 _MAX_NPY_HEADER = 10_000
@@ -119,6 +120,8 @@ def _checked_npy(file: BinaryIO, path: Path) -> tuple[tuple[int, int, int], bool
     shape, fortran, dtype = _npy_header(file, path)
     if len(shape) != 3:
         raise scan_error(path, f"expected an array of three axes (x, y, z), got shape {shape}; save one volume a file")
+    if is_colour_picture(shape, dtype):
+        raise scan_error(path, f"expected a scan (x, y, z), got shape {shape}: a colour picture; {_NO_PICTURES}")
     expected = math.prod(shape) * dtype.itemsize
     held = os.fstat(file.fileno()).st_size - file.tell()
     if expected != held:
@@ -178,6 +181,10 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any
     with archive.open(name) as member:
         shape, fortran, dtype = _npy_header(member, path)  # type: ignore[arg-type]
         expected = math.prod(shape) * dtype.itemsize
+        if len(shape) == 4 and is_colour_picture(shape[1:], dtype):
+            raise scan_error(
+                path, f"{name}: expected (N, X, Y, Z), got {shape}: colour pictures; 2D sets are not scans"
+            )
         if len(shape) != 4 or expected != held - member.tell() or expected > _SPLIT_BYTES_CEILING:
             what = f"{name}: expected (N, X, Y, Z) of at most {_SPLIT_BYTES_CEILING} bytes and as many in the file"
             raise scan_error(path, f"{what}, got shape {shape} {dtype} = {expected} bytes, of {held} held")

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anymc3d.data.itk_formats import affine_of
 from anymc3d.data.nifti_header import geometry_of, is_geometry, spacing_fault, warn_of_shear
-from anymc3d.data.raw_voxels import range_warnings, to_float32
+from anymc3d.data.raw_voxels import is_colour_picture, range_warnings, to_float32
 from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine, Millimetres, Volume
 from anymc3d.errors import UsageError
@@ -85,6 +85,9 @@ def _of_array(scan: Any, spacing: Millimetres | None, affine: ArrayLike | None) 
         which = "no geometry of its own" if spacing is None else "one geometry"
         raise UsageError(f"{kind} has {which}: give {_GEOMETRY}" + ", and not both" * (spacing is not None))
     raw = _plain(scan)
+    if affine is None and is_colour_picture(raw.shape, raw.dtype):
+        what = f"expected a scan (x, y, z), got shape {raw.shape}: a colour picture"
+        raise scan_error(_HERE, f"{what}; a real stack of so few slices needs affine=, which says what its axes are")
     matrix = _diagonal(spacing) if spacing is not None else _matrix(affine)
     warnings: list[str] = []
     warn_of_shear(matrix, warnings)

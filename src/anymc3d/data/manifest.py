@@ -18,8 +18,15 @@ from anymc3d.data.manifest_rows import RowReader
 from anymc3d.data.medmnist import inspect_npz
 from anymc3d.data.patients import patient_columns, patients_in_two_splits
 from anymc3d.errors import ManifestError, did_you_mean
+from anymc3d.files.spelling import bare
 from anymc3d.files.tables import parse_table, write_table
 
+_LIKE_IMAGE = (
+    "path paths filepath file files filename imagepath imagefile imagefilename images img scan scans scanpath scanfile"
+    " volume volumepath nifti niftipath niifile ct mr mri dicom dicompath dicomfolder folder series seriespath"
+)
+"""Headers, without separators, under which tables name the scans."""
+_SHOWN = 20
 _VIEW_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -123,7 +130,7 @@ def _column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]
     problems = []
     images = [column for column in columns if is_family(column, "image")]
     if not images:
-        problems.append(f"row 1: no column 'image' (or 'image.<view>') with the scans; columns are {list(columns)}")
+        problems.append(f"row 1: no column 'image' (or 'image.<view>') with the scans; {_near_image(columns)}")
     for column in columns:
         family, dot, view = column.partition(".")
         reserved = PER_VIEW if dot else (*RESERVED, *PER_VIEW)
@@ -132,6 +139,14 @@ def _column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]
         elif dot and family in PER_VIEW and not _VIEW_NAME.fullmatch(view):
             problems.append(f"row 1: column {column!r}: a view's name is letters, digits, - and _ only")
     return problems + _unnamed_patients(columns) + label_column_problems(columns, labels)
+
+
+def _near_image(columns: Sequence[str]) -> str:
+    likely = [column for column in columns if bare(column) in _LIKE_IMAGE.split()]
+    if likely:
+        return f"if {likely[0]!r} names them, rename it 'image'"
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return f"columns are {list(columns[:_SHOWN])}{more}"
 
 
 def _unnamed_patients(columns: Sequence[str]) -> list[str]:

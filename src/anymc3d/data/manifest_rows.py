@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from anymc3d.data.case import SPLITS, Case, default_id, is_family, is_metadata, split_npz_reference
+from anymc3d.files.names import is_of_windows, on_disk
+from anymc3d.files.pointers import broken_link
+from anymc3d.files.spelling import as_seen
 
 _UNSAFE_ID = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")
 _MAX_ID_LENGTH = 200
+_JOINERS = "\u200c\u200d"
+"""Of no width, and letters of Persian and of Indian scripts."""
+_FROM_THE_TABLE = "write paths relative to the folder of the table, with / between their parts"
 _SPLIT_STARTS = {"tr": "train", "va": "val", "de": "val", "te": "test", "ts": "test"}
 """What other tools call the splits (``training``, ``valid``, ``dev``, ``imagesTs``), by their first two letters."""
 
@@ -22,14 +29,16 @@ class _Folder:
     """The names in a folder, listed once: far fewer calls than one question per file, as a network disk likes it."""
 
     names: frozenset[str]
+    links: frozenset[str]
+    """Those that are symbolic links."""
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        return {default_id(name).lower(): name for name in sorted(self.names)}
+        return {as_seen(default_id(name)): name for name in sorted(self.names)}
 
     def nearest(self, name: str) -> str | None:
         """A name that differs only in letter case or extension."""
-        return self._by_stem.get(default_id(name).lower())
+        return self._by_stem.get(as_seen(default_id(name)))
 
 
 @dataclass
@@ -49,7 +58,7 @@ class RowReader:
         row = dict(zip(self.columns, cells, strict=True))
         images = self._references(number, row, "image")
         masks = self._references(number, row, "mask")
-        if not images and (self.check_scans or not row.get("case")) and self._has_image_column:
+        if not images and (self.check_scans or not row.get("case")) and self._families["image"]:
             self._fault(number, "no scan: every image cell is empty")
         case_id = row.get("case") or default_id(next(iter(images.values()), ""))
         patient = row.get("patient") or case_id
@@ -61,7 +70,7 @@ class RowReader:
             patient=patient,
             images=images,
             masks=masks,
-            cells={column: cell for column, cell in row.items() if is_metadata(column) or is_family(column, "series")},
+            cells={column: row[column] for column in self._kept},
             split=self._split(number, row.get("split", "")),
             fold=row.get("fold") or None,
             spacing=self._spacing(number, row.get("spacing", "")),
@@ -71,8 +80,13 @@ class RowReader:
         )
 
     @cached_property
-    def _has_image_column(self) -> bool:
-        return any(is_family(column, "image") for column in self.columns)
+    def _kept(self) -> tuple[str, ...]:
+        """Labels, metadata and rules for series; asked once, for a table may have a hundred thousand columns."""
+        return tuple(column for column in self.columns if is_metadata(column) or is_family(column, "series"))
+
+    @cached_property
+    def _families(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: tuple(one for one in self.columns if is_family(one, name)) for name in ("image", "mask")}
 
     def missing_splits(self) -> list[str]:
         """One line per row without a split, where other rows have one."""
@@ -87,17 +101,24 @@ class RowReader:
             return
         if _UNSAFE_ID.search(text):
             self._fault(number, f"{kind} {text!r}: an id names files, so no / \\ or control characters; use - or _")
+        elif not text.isascii() and any(unicodedata.category(sign) == "Cf" for sign in text if sign not in _JOINERS):
+            self._fault(number, f"{kind} {text!a}: an id names files, so no signs that are not seen; type it again")
         elif len(text) > _MAX_ID_LENGTH:
             self._fault(number, f"{kind} {text[:20]!r}...: {len(text)} characters, the limit is {_MAX_ID_LENGTH}")
 
     def _references(self, number: int, row: Mapping[str, str], family: str) -> dict[str, str]:
         found = {}
-        for column, cell in row.items():
-            if cell and is_family(column, family):
-                found[column] = os.path.join(self.base, cell)
+        for column in self._families[family]:
+            if cell := row[column]:
+                found[column] = self._spelled(os.path.join(self.base, cell))
                 if self.check_scans:
                     self._check_exists(number, column, cell, found[column])
         return found
+
+    @staticmethod
+    def _spelled(reference: str) -> str:
+        inside = split_npz_reference(reference)
+        return f"{on_disk(inside[0])}#{inside[1]}/{inside[2]}" if inside else on_disk(reference)
 
     def _check_exists(self, number: int, column: str, cell: str, reference: str) -> None:
         inside = split_npz_reference(reference)
@@ -105,12 +126,16 @@ class RowReader:
         if path not in self._folders:
             self._folders[path] = _list_folder(path)
         folder = self._folders[path]
-        if folder is None:
+        if is_of_windows(cell) and (folder is None or name not in folder.names):
+            self._fault(number, f"{column} {cell!r}: a path of another computer; {_FROM_THE_TABLE}")
+        elif folder is None:
             self._fault(number, f"{column} {cell!r}: there is no folder {path}")
         elif name not in (".", "..") and name not in folder.names:
             near = folder.nearest(name)
             missing = f"{column} {cell!r}: not found in {path}"
             self._fault(number, f"{missing}, did you mean {near!r}?" if near else missing)
+        elif name in folder.links and (broken := broken_link(os.path.join(path, name))):
+            self._fault(number, f"{column} {cell!r}: {broken}")
 
     def _split(self, number: int, cell: str) -> str | None:
         self._split_rows[bool(cell)].append(number)
@@ -142,9 +167,11 @@ class RowReader:
 
 def _list_folder(path: str) -> _Folder | None:
     try:
-        return _Folder(frozenset(os.listdir(path)))
+        with os.scandir(path) as entries:
+            links = {entry.name: entry.is_symlink() for entry in entries}
     except OSError:
         return None
+    return _Folder(frozenset(links), frozenset(name for name, is_link in links.items() if is_link))
 
 
 def _numbers(texts: Sequence[str]) -> tuple[float, float, float] | None:

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from anymc3d.data.case import SPLITS, Case
+from anymc3d.data.raw_voxels import is_colour_picture
 
 _MAX_LABEL_BYTES = 64 * 2**20
 _EXPECTED = "expected a MedMNIST 3D file with train_images, train_labels and the same for val and test"
@@ -43,10 +44,13 @@ def _inspect(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[str, ...], tup
         return (), (), [*problems, f"{_EXPECTED}, got the keys {keys}"]
     labels: dict[str, np.ndarray] = {}
     for split in SPLITS:
-        shape = _image_shape(archive, f"{split}_images.npy")
+        shape, dtype = _image_header(archive, f"{split}_images.npy")
         labels[split] = _read_labels(archive, f"{split}_labels.npy")
         if len(shape) != 4:
             problems.append(f"{split}_images: expected volumes (N, X, Y, Z), got shape {shape}; 2D sets are not scans")
+        elif is_colour_picture(shape[1:], dtype):
+            what = f"expected volumes (N, X, Y, Z), got {shape}: colour pictures; 2D sets are not scans"
+            problems.append(f"{split}_images: {what}")
         if len(shape) and shape[0] != len(labels[split]):
             problems.append(f"{split}: {shape[0]} volumes but {len(labels[split])} labels")
     widths = {values.shape[1] for values in labels.values()}
@@ -80,9 +84,11 @@ def _case(path: Path, split: str, index: int, cells: dict[str, str], row: int) -
     )
 
 
-def _image_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+def _image_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type."""
     with archive.open(name) as stream:
-        return _read_header(stream)[0]
+        shape, _, dtype = _read_header(stream)
+    return shape, dtype
 
 
 def _read_labels(archive: zipfile.ZipFile, name: str) -> np.ndarray:

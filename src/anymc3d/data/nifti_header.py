@@ -16,6 +16,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from anymc3d.data.raw_voxels import COLOURS
 from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine, orientation_of, spacing_of
 
@@ -147,7 +148,9 @@ def _shape(dims: list[int], reference: str | Path) -> tuple[int, int, int]:
         raise scan_error(reference, f"expected sizes of at least 1, the header says {sizes}; the file is damaged")
     if rank < 3 or any(size > 1 for size in sizes[3:]):
         shown = " x ".join(map(str, sizes))
-        raise scan_error(reference, f"expected one 3D scan, got {shown}; save the volume to classify as its own file")
+        colours = " (several volumes, or colours?)" if sizes[-1] in COLOURS else ""
+        what = f"expected one 3D scan, got {shown}{colours}"
+        raise scan_error(reference, f"{what}; save the volume to classify as its own file")
     voxels = math.prod(sizes)
     if voxels > VOXEL_CEILING:
         shown = " x ".join(map(str, sizes))

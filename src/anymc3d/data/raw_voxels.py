@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,23 @@ ABSURD = 1e8
 """Far beyond any scanner's numbers; larger values are read, with a warning."""
 TINY = 1e-30
 """Far below: numbers in the other byte order look like this."""
+
+
+COLOURS = (3, 4)
+"""Red, green, blue, and how opaque."""
+_LEAST_PICTURE = 8
+
+
+def is_colour_picture(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether an array (x, y, z) without a geometry is a picture: its last axis, or of bytes its first, is colours.
+
+    Red, green and blue would become three axial slices.
+    """
+    if len(shape) != 3:
+        return False
+    last = shape[2] in COLOURS and min(shape[0], shape[1]) >= _LEAST_PICTURE
+    first = shape[0] in COLOURS and min(shape[1], shape[2]) >= _LEAST_PICTURE
+    return last or (first and dtype == np.uint8)
 
 
 def to_float32(

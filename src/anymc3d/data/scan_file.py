@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from anymc3d.errors import ScanError
+from anymc3d.files.pointers import LONGEST, broken_link, pointer_in
 
 BLOCK = 1 << 18
 GZIP_MAGIC = b"\x1f\x8b"
@@ -58,6 +59,9 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else type(error).__name__  # never the text, which quotes the path
+        broken = broken_link(path) if number == errno.ENOENT else None
+        if broken:
+            raise scan_error(path, broken) from error
         raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({reason})")) from error
     state = os.fstat(handle)
     mode = state.st_mode
@@ -67,6 +71,11 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
             raise scan_error(path, "expected a file, got a folder; give the file itself")
         raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
     with os.fdopen(handle, "rb") as file:
+        if state.st_size < LONGEST:
+            pointer = pointer_in(file.read())
+            if pointer:
+                raise scan_error(path, pointer)
+            file.seek(0)
         stored = state.st_blocks * 512
         # A file of holes takes no place on the disk, and all the time and memory that its size says.
         if state.st_size > _LARGE and 0 < stored * _LARGE_RATIO < state.st_size:

@@ -73,6 +73,10 @@ def grouped(findings: Sequence[Finding], least: int = 2) -> list[Finding]:
         if len(members) < least:
             result += members
             continue
+        rows = tuple(sorted({row for one in members for row in one.rows}))
+        if any(len(one.cases) != len(one.rows) for one in members):  # damaged rows are of no case
+            result.append(Finding(check, message, (), rows, column))
+            continue
         pairs = sorted({(row, case) for one in members for row, case in zip(one.rows, one.cases, strict=True)})
         result.append(Finding(check, message, tuple(case for _, case in pairs), tuple(row for row, _ in pairs), column))
     return result
@@ -103,13 +107,21 @@ _AGAIN = "do what the message says, or take the case out"
 _SPLIT = "write train, val or test in every row, all rows of a patient alike, or leave the column out"
 _HU = "convert the scan again with rescale slope and intercept applied once"
 CHECKS: Mapping[str, Check] = {
-    "manifest-unreadable": Check("error", "the manifest cannot be read", "save it as a UTF-8 CSV with a header", "A14"),
+    "manifest-unreadable": Check(
+        "error",
+        "the manifest cannot be read",
+        "do what the message says; a manifest is a UTF-8 CSV with a header",
+        "A14",
+    ),
+    "manifest-empty": Check("error", "the manifest has no cases", "add a row per case below the header", "A14"),
     "manifest-row": Check("error", "a row is damaged", "mend the row; quote cells that hold a comma or a quote", "A14"),
     "manifest-column": Check("error", "a column is missing or misnamed", "rename or add the column", "A14"),
     "manifest-cell": Check("error", "a cell has no usable value", "mend the cell, or empty it", "A14"),
     "id-unsafe": Check("error", "an id cannot name a file", "use letters, digits, - and _", "A8, A14"),
     "id-duplicate": Check("error", "an id stands in several rows", "give each case its own id", "A14"),
-    "scan-not-found": Check("error", "a scan or mask is not there", "mend the path, or take the row out", "A14"),
+    "scan-not-found": Check(
+        "error", "a scan or mask is not there", "mend the path, fetch the file, or take the row out", "A14"
+    ),
     "scan-missing": Check("error", "a case has no scan at all", "fill an image cell, or take the row out", "A14"),
     "view-missing": Check("warning", "cases lack a view", "training goes on without it; fill the cell if it exists"),
     "split-name": Check("error", "an unknown split", _SPLIT, "A14"),

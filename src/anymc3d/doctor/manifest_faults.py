@@ -8,11 +8,18 @@ from collections.abc import Sequence
 
 from anymc3d.data.case import Case, view_of
 from anymc3d.data.manifest import Manifest
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.patient_faults import patients_written_or_split
 
 _ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
-_NOT_FOUND = re.compile(r"(?P<column>(?:image|mask)\S*) .*: (?P<why>there is no folder|not found in) ", re.DOTALL)
+_NOT_FOUND = re.compile(
+    r"(?P<column>(?:image|mask)\S*) .*: "
+    r"(?P<why>there is no folder|not found in|a path of another computer|a link to a file)(?P<more>.*)",
+    re.DOTALL,
+)
+_ABSENT = {"there is no folder": "there is no such folder", "not found in": "there is no such file"}
+"""Without the path."""
+_EMPTY = re.compile(r"no cases: |the table is empty: ")
 _SAID_BELOW = re.compile(r"patients? .* (?:is )?in \d+ splits|case .* is also row \d+", re.DOTALL)
 """Once for all its rows, and without the patient's id."""
 _RULES: tuple[tuple[str, str], ...] = (
@@ -29,7 +36,7 @@ _RULES: tuple[tuple[str, str], ...] = (
 def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding]:
     """All that can be said without opening a scan; ``problems`` are those that reading the manifest gave."""
     by_row = {case.row: case for case in manifest.cases}
-    findings = [one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None]
+    findings = grouped([one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None])
     findings += _duplicate_ids(manifest.cases)
     return (
         findings + patients_written_or_split(manifest) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
@@ -39,7 +46,8 @@ def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding
 def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Finding | None:
     parts = _ROW.match(problem)
     if parts is None:
-        return Finding("manifest-unreadable", _without_path(problem, manifest))
+        check = "manifest-empty" if _EMPTY.match(problem) else "manifest-unreadable"
+        return Finding(check, _without_path(problem, manifest))
     row, text = int(parts[1]), parts[2]
     if _SAID_BELOW.match(text):
         return None
@@ -49,7 +57,7 @@ def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Findi
     column = ""
     if missing:
         check, column = "scan-not-found", missing["column"]
-        text = "there is no such folder" if missing["why"].startswith("there") else "there is no such file"
+        text = _ABSENT.get(missing["why"]) or missing["why"] + missing["more"]
         if "did you mean" in problem:
             text += "; one with nearly this name exists: check letter case and ending"
     case = by_row.get(row)

@@ -56,7 +56,7 @@ def summarise(seen: Examination) -> Summary:
     return Summary(
         num_cases=len(cases),
         num_patients=len(set(filter(None, patients_of(cases)))) + sum(not case.patient for case in cases),
-        num_scans=len(seen.scans),
+        num_scans=sum(len(case.images) for case in cases),
         num_read=sum(facts.error is None for facts in seen.scans.values()),
         num_masks=len(seen.masks),
         splits={split: names.count(split) for split in (*SPLITS, "none") if split in names},

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 _SPREADSHEET_FLOAT = re.compile(r"(.*\d)[.,]0+")
 _EXPONENT = re.compile(r"\d(\.\d+)?e\+?\d{1,2}")
+_NO_LETTER = re.compile(r"[^a-z0-9]+")
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 _PERSON_PREFIXES = frozenset(
     ("sub", "subj", "subject", "sbj", "patient", "patients", "pat", "pt", "p", "participant", "person", "proband", "id")
@@ -27,6 +28,8 @@ def as_seen(text: str) -> str:
 
 def bare(text: str) -> str:
     """Letters and digits alone, as seen: ``Patient-ID``, ``patient.id`` and ``PATIENT ID`` are one."""
+    if text.isascii():
+        return _NO_LETTER.sub("", text.lower())
     return "".join(sign for sign in as_seen(text) if sign.isalnum())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from anymc3d.errors import ProblemsError
 from anymc3d.files import atomic
+from anymc3d.files.pointers import LONGEST, broken_link, pointer_in
 
 MAX_TABLE_BYTES = 512 * 2**20
 """A million rows of 500 characters; more is refused before it is read."""
@@ -26,6 +27,9 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 
 
+_DELIMITER_HINT = re.compile(r"\s*\"?sep=(?P<sign>[^\r\n\w\"])\"?[ \t,;]*(\r\n|\r|\n)", re.IGNORECASE)
+BLANKS = " \n\r\t\u00a0\u00ad\u200b\u200e\u200f\u2060\ufeff\u3000"
+"""Blanks, and signs of no width that copying out of a page leaves around a word."""
 _NOT_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx is",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
@@ -105,11 +109,14 @@ def parse_table(path: Path) -> Table:
 
 def _unreadable(path: Path) -> str | None:
     if not path.exists():
-        return f"{path}: no such file"
+        return f"{path}: {broken_link(path) or 'no such file'}"
     if not path.is_file():
         return f"{path}: expected a CSV file, got something that is not a regular file"
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(LONGEST)
+    pointer = pointer_in(start) if len(start) < LONGEST else None
+    if pointer:
+        return f"{path}: {pointer}"
     for magic, what in _NOT_TEXT.items():
         if start.startswith(magic):
             return f"{path}: expected a CSV file, got {what}; save or unpack it as CSV (UTF-8)"
@@ -132,28 +139,36 @@ def _decode(raw: bytes) -> str:
 
 
 def _records(text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
+    text, delimiter = _without_hint(text)
     first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
-    delimiter = max(",;\t", key=first_line.count)
+    delimiter = delimiter or max(",;\t", key=first_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
         for number, cells in enumerate(reader, start=1):
-            stripped = [_read(cell.strip(" \n\r\t\u00a0")) for cell in cells]
+            stripped = [_read(cell.strip(BLANKS)) for cell in cells]
             if any(stripped):
                 yield number, stripped
     except csv.Error as error:
         problems.append(f"row {number + 1}: not readable as CSV from here on ({error}); look for a stray quote")
 
 
+def _without_hint(text: str) -> tuple[str, str]:
+    """The table after the line ``sep=;`` that Excel reads and does not count as a row, and the delimiter it names."""
+    found = _DELIMITER_HINT.match(text)
+    return (text[found.end() :], found["sign"]) if found else (text, "")
+
+
 def _header_problems(header: list[str], body: list[tuple[int, list[str]]]) -> list[str]:
-    problems = []
+    problems, seen = [], set()
     for position, name in enumerate(header):
         if not name:
             used = any(len(cells) > position and cells[position] for _, cells in body)
             hint = " (a pandas index? write it with index=False)" if position == 0 and used else ""
             problems.append(f"row 1: column {position + 1} has no name{hint}; name it or delete it")
-        elif name in header[:position]:
+        elif name in seen:
             problems.append(f"row 1: column {name!r} stands twice; rename or delete one")
+        seen.add(name)
     fault = _text_problem(header)
     return [*problems, f"row 1: {fault}"] if fault else problems
 

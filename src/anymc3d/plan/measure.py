@@ -151,7 +151,7 @@ def _read_headers(manifest: Manifest, columns: Sequence[str], progress: Progress
     headers, problems = {}, []
     for index, case in enumerate(manifest.cases):
         for column in columns:
-            if column in case.images and os.path.lexists(_file_of(case.images[column])):
+            if column in case.images and os.path.exists(_file_of(case.images[column])):
                 try:
                     headers[index, column] = read_header(
                         case.images[column], spacing=case.spacing, series=case.series(column)
