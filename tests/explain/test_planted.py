@@ -24,7 +24,7 @@ def brightness_reader(journey):
     """The journey's plugin and backbone with weights such that class token and logit are the brightest patch."""
     predictor = load(journey.plugin, device="cpu")
     (resident,) = predictor.residents
-    network, ((_, classifier),) = resident.backbone.module, resident.members
+    network, classifier = resident.backbone.module, resident.members[0].classifier
     width, head_dim = network.embed_dim, network.config.head_dim
     with torch.no_grad():
         for name, parameter in [*network.named_parameters(), *classifier.named_parameters()]:

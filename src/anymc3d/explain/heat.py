@@ -154,6 +154,12 @@ def check_has_attention(card: PluginCard) -> None:
             f"heatmaps are drawn from the backbone's attention, and {card.name!r} ({card.method.name}) has no "
             "backbone; explain a plugin of method anymc3d or frozen"
         )
+    others = sorted({one.features for one in (card, *(member.card for member in card.members))} - {"class"})
+    if others:
+        raise UsageError(
+            f"heatmaps are drawn from the class token's attention, and {card.name!r} sees {', '.join(others)}; explain "
+            "a plugin of features: class"
+        )
 
 
 def label_index(name: str, names: Sequence[str]) -> int:
@@ -170,11 +176,11 @@ def label_index(name: str, names: Sequence[str]) -> int:
 def mean_maps(resident: Resident, batch: Mapping[str, PackedSlices], request: MapRequest) -> dict[MapKey, Tensor]:
     """The patch maps; of an ensemble the mean over its members, each with its highest value as 1."""
     if len(resident.members) == 1:
-        ((_, classifier),) = resident.members
-        return patch_maps(classifier, resident.network, batch, resident.encoding, request)[1]
+        (only,) = resident.members
+        return patch_maps(only.classifier, only.network, batch, only.encoding, request)[1]
     total: dict[MapKey, Tensor] = {}
-    for _, classifier in resident.members:
-        maps = patch_maps(classifier, resident.network, batch, resident.encoding, request)[1]
+    for member in resident.members:
+        maps = patch_maps(member.classifier, member.network, batch, member.encoding, request)[1]
         for key, grid in maps.items():
             share = grid / grid.max().clamp(min=torch.finfo(grid.dtype).tiny) / len(resident.members)
             total[key] = total[key] + share if key in total else share

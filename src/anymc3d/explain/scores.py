@@ -23,6 +23,7 @@ from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.evaluate.localisation import Localisation, area_under, localise, rank_correlation
 from anymc3d.explain.heat import FUSED, Explanation, Heat, explain_case
+from anymc3d.predict.encode import Alone
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.resident import Resident
 
@@ -129,12 +130,13 @@ def shuffled(predictor: Predictor, *, backbone: bool, seed: int = 0) -> Predicto
     other = copy.deepcopy(predictor)
     with torch.no_grad():
         for resident in other.residents:
-            for _, classifier in resident.members:
+            for classifier in (member.classifier for member in resident.members):
                 for parameter in classifier.parameters():
                     shuffle(parameter)
             if backbone and resident.network is not None:
                 for parameter in resident.network.parameters():
                     shuffle(parameter)
+    other.alone = Alone(other.residents, other.device)
     return other
 
 

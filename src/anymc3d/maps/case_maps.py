@@ -64,7 +64,7 @@ def check_decodes(predictor: Predictor) -> None:
 
 def structures(predictor: Predictor) -> tuple[int, ...]:
     """The labels of the structures that the predictor's one plugin draws."""
-    ((card, _), *_) = predictor.residents[0].members
+    card = predictor.residents[0].members[0].card
     return card.segmentation.classes if card.segmentation is not None else ()
 
 
@@ -135,7 +135,7 @@ def _probabilities(
     def run(encoding: Encoding) -> dict[str, NDArray[np.float32]]:
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
         with torch.inference_mode():
-            for _, classifier in resident.members:
+            for classifier in (member.classifier for member in resident.members):
                 _, maps = classify_and_decode(classifier, resident.backbone.module, batch, encoding, wanted)
                 for (name, _), output in maps.items():
                     size = tuple(batch[name].slices.shape[-2:])

@@ -10,6 +10,7 @@ from anymc3d.errors import PluginError, did_you_mean
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.decoders.table import build_decoders
+from anymc3d.models.features import check_backbone, num_patches, width_of
 from anymc3d.models.zoo.table import ELSEWHERE, ZOO, zoo_entry
 from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 
@@ -48,6 +49,8 @@ def build_classifier(
     fusion: str,
     backbone: nn.Module | None,
     segmentation: SegmentationSettings | None = None,
+    features: str = "class",
+    structures: Sequence[int] = (),
     seed: int = 0,
 ) -> Classifier:
     """Build an untrained classifier.
@@ -59,6 +62,8 @@ def build_classifier(
         fusion: of slices, on a backbone.
         backbone: None for a network of the zoo.
         segmentation: its classes are known by now; None or off: no decoders.
+        features: what of the backbone's answer stands for a slice.
+        structures: labels of the segmentation, for ``features: mask``.
         seed: of all initial values.
 
     Raises:
@@ -77,6 +82,7 @@ def build_classifier(
         )
     if backbone is None:
         raise PluginError(f"method {method.name} trains on a backbone, and none was given")
+    check_backbone(features, backbone)
     return VolumeClassifier(
         backbone,
         views=tuple(views),
@@ -84,12 +90,30 @@ def build_classifier(
         head=labels.head,
         neighbours=[name for name, view in views.items() if view.input == "neighbours"],
         fusion=fusion,
+        features=features,
+        structures=structures,
+        widths=embedding_widths(features, views, backbone, structures),
         decoders=_decoders(segmentation, backbone, tuple(views), seed),
         rank=lora_rank(method),
         alpha=method.alpha,
         blocks=method.blocks,
         seed=seed,
     )
+
+
+def embedding_widths(
+    features: str, views: Mapping[str, ViewSettings], backbone: nn.Module, structures: Sequence[int] = ()
+) -> dict[str, int]:
+    """View -> how many numbers a slice has (of representations with ``of_scan``: a scan)."""
+    return {
+        name: width_of(
+            features,
+            embed_dim=backbone.embed_dim,
+            num_patches=num_patches(view.size, backbone.patch_size),
+            num_structures=len(structures),
+        )
+        for name, view in views.items()
+    }
 
 
 def _decoders(

@@ -3,6 +3,9 @@
 Per view: LoRA-adapted backbone on every real slice -> class tokens -> fusion over slices. Several views: each has its
 own LoRA and its own fusion, and the task's query pools over the views that are there. Then one linear head.
 
+Ours beside it: other representations than the class token (:mod:`anymc3d.models.features`), and ``fusion: concat``,
+with which the head sees the views side by side.
+
 The backbone is passed to every call and never owned, so the module's parameters are exactly what a plugin stores.
 """
 
@@ -10,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from anymc3d.errors import PluginError
 from anymc3d.models.decoders.interface import MaskTarget
-from anymc3d.models.fusion import QueryFusion, build_fusion, pad_cases
+from anymc3d.models.features import pool_masks, read_parts, representation
+from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide, build_fusion, pad_cases
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
 from anymc3d.models.scale import Scale, in_raw_units
@@ -32,17 +38,20 @@ class PackedSlices(NamedTuple):
 
     ``slices`` (sum(S), C, H, W); ``counts`` (B,) how many belong to each case, 0 where the case lacks this view;
     ``masks`` (B,) their truth, where there are decoders to train (none otherwise). ``trunk``: what the backbone made of
-    the slices before the classifier's seam, where it is known; then ``slices`` is empty, (0, C, H, W).
+    the slices before the classifier's seam, where it is known; then ``slices`` is empty, (0, C, H, W). ``labels``
+    (sum(S), H, W): the segmentation that ``features: mask`` pools over.
     """
 
     slices: Tensor
     counts: tuple[int, ...]
     masks: tuple[MaskTarget | None, ...] = ()
     trunk: TrunkTokens | None = None
+    labels: Tensor | None = None
 
 
 class ClassifierOutput(NamedTuple):
-    """``logits`` (B, K); ``slice_weights`` view -> (B, S), 0 at padding; ``view_weights`` (B, V), views in order."""
+    """``logits`` (B, K); ``slice_weights`` view -> (B, S), 0 at padding (none where a scan is pooled as a whole);
+    ``view_weights`` (B, V), views in order."""
 
     logits: Tensor
     slice_weights: dict[str, Tensor]
@@ -74,7 +83,11 @@ class VolumeClassifier(nn.Module):
         num_logits: K.
         head: entry of ``HEADS``, embedding -> logits.
         neighbours: views whose slices see the slice before and after them as channels (2.5D).
-        fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query.
+        fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query (``concat``: not at
+            all, they stand side by side).
+        features: entry of ``FEATURES``, what of the backbone's answer stands for a slice.
+        structures: labels of the segmentation, for ``features: mask``.
+        widths: view -> numbers of a slice, where they are not the backbone's width.
         decoders: view -> segmentation decoder, trained beside the classifier; they read it and never change it.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
         blocks: LoRA is in the last so many blocks alone, see ``anymc3d.models.seam``; None = in the whole backbone.
@@ -96,6 +109,9 @@ class VolumeClassifier(nn.Module):
         head: str = "linear",
         neighbours: Collection[str] = (),
         fusion: str = "query",
+        features: str = "class",
+        structures: Sequence[int] = (),
+        widths: Mapping[str, int] | None = None,
         decoders: Mapping[str, nn.Module] | None = None,
         rank: int | None = 8,
         alpha: float = 16.0,
@@ -104,8 +120,9 @@ class VolumeClassifier(nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        width = backbone.embed_dim
         self.views = tuple(views)
+        self.features, self.structures = representation(features), tuple(structures)
+        self.widths = dict.fromkeys(self.views, backbone.embed_dim) if widths is None else dict(widths)
         self.neighbours = frozenset(neighbours)
         self.seam = None if rank is None else first_adapted(backbone, blocks)
         self.fusion_name = fusion
@@ -115,9 +132,14 @@ class VolumeClassifier(nn.Module):
         if rank is not None:
             options = {"rank": rank, "alpha": alpha, "generator": generator, "blocks": blocks}
             self.lora.update({view: LoRA(backbone, **options) for view in self.views})
-        self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, width, generator) for v in self.views})
+        self.slice_fusion = nn.ModuleDict({v: build_fusion(fusion, self.widths[v], generator) for v in self.views})
         fused_width = self.slice_fusion[self.views[0]].out_dim
-        self.view_fusion = QueryFusion(fused_width, generator) if len(self.views) > 1 else None
+        self.view_fusion: QueryFusion | SideBySide | None = None
+        if len(self.views) > 1 and fusion == CONCAT:
+            self.view_fusion = SideBySide({v: one.out_dim for v, one in self.slice_fusion.items()})
+            fused_width = self.view_fusion.out_dim
+        elif len(self.views) > 1:
+            self.view_fusion = QueryFusion(fused_width, generator)
         self.head = HEADS[head](fused_width, num_logits, generator)
         self.decoder = nn.ModuleDict(decoders)
 
@@ -128,10 +150,22 @@ class VolumeClassifier(nn.Module):
             PluginError: a case has no slice in any view.
         """
         embeddings = {view: self.encode(backbone, view, batch[view], encoding) for view in self.views}
-        return self.fuse(embeddings, {view: batch[view].counts for view in self.views})
+        counts = {view: batch[view].counts for view in self.views}
+        if not self.features.needs_mask:
+            return self.fuse(embeddings, counts)
+        pooled = {view: self._pool_masks(embeddings[view], counts[view]) for view in self.views}
+        return self.fuse(pooled, {view: tuple(int(count > 0) for count in counts[view]) for view in self.views})
+
+    def _pool_masks(self, rows: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """Slices of all cases -> one row for each case that has any."""
+        number = len(self.structures)
+        cases = [pool_masks(one, number) for one in rows.split(list(counts)) if len(one)]
+        return torch.cat(cases) if cases else rows.new_zeros(0, rows.shape[1] - number)
 
     def fuse(self, embeddings: Mapping[str, Tensor], counts: Mapping[str, tuple[int, ...]]) -> ClassifierOutput:
-        """Class tokens of every view (sum(S), D) and how many belong to each case -> the answer for every case.
+        """Embeddings of every view (sum(S), D) and how many belong to each case -> the answer for every case.
+
+        Of representations with ``of_scan`` a case may have one row, the mean of its slices, in place of one each.
 
         Raises:
             PluginError: a case has no slice in any view.
@@ -143,7 +177,8 @@ class VolumeClassifier(nn.Module):
             here = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
             result = self.slice_fusion[view](padded, mask | ~here.unsqueeze(1))
-            slice_weights[view] = result.weights * here.unsqueeze(1)
+            if not self.features.of_scan:
+                slice_weights[view] = result.weights * here.unsqueeze(1)
             fused.append(result.embedding)
             present.append(here)
         available = torch.stack(present, dim=1)
@@ -151,23 +186,31 @@ class VolumeClassifier(nn.Module):
             raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
         if self.view_fusion is None:
             return ClassifierOutput(self.head(fused[0]), slice_weights, available.to(fused[0].dtype))
-        pooled = self.view_fusion(torch.stack(fused, dim=1), available)
+        if isinstance(self.view_fusion, SideBySide):
+            pooled = self.view_fusion(fused, available)
+        else:
+            pooled = self.view_fusion(torch.stack(fused, dim=1), available)
         return ClassifierOutput(self.head(pooled.embedding), slice_weights, pooled.weights)
 
     def encode(self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding) -> Tensor:
-        """Slices (sum(S), C, H, W) of one view, or their trunk tokens -> class tokens (sum(S), D) in float32, in
+        """Slices (sum(S), C, H, W) of one view, or their trunk tokens -> embeddings (sum(S), D) in float32, in
         chunks."""
         if sum(packed.counts) == 0:
-            return packed.slices.new_zeros((0, backbone.embed_dim), dtype=torch.float32)
+            # With masks the last number of a structure is its weight, which is divided out.
+            more = len(self.structures) if self.features.needs_mask else 0
+            return packed.slices.new_zeros((0, self.widths[view] + more), dtype=torch.float32)
         weights = self.adapted_weights(backbone, view, encoding.dtype)
 
-        def embed(start: Tensor | TrunkTokens) -> Tensor:
-            return run_backbone(backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
+        def embed(start: Tensor | TrunkTokens, labels: Tensor | None) -> Tensor:
+            call = partial(run_backbone, backbone, weights, start, encoding)
+            parts = read_parts(backbone, call, self.features.parts, grid_of(start, backbone), labels, self.structures)
+            return torch.cat([parts[part] for part in self.features.parts], dim=1)
 
-        starts = self.starts(backbone, view, packed, encoding)
+        labels = repeat(None) if packed.labels is None else packed.labels.split(encoding.chunk_size)
+        pairs = zip(self.starts(backbone, view, packed, encoding), labels, strict=False)
         if encoding.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(embed, start, use_reentrant=False) for start in starts])
-        return torch.cat([embed(start) for start in starts])
+            return torch.cat([checkpoint(embed, *pair, use_reentrant=False) for pair in pairs])
+        return torch.cat([embed(*pair) for pair in pairs])
 
     def starts(
         self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding
@@ -209,7 +252,9 @@ class VolumeClassifier(nn.Module):
                     named["task_query" if self.view_fusion is None else f"query.{view}"] = tensor
                 else:
                     named[f"fusion.{view}.{name}"] = tensor
-        if self.view_fusion is not None:
+        if isinstance(self.view_fusion, SideBySide):
+            named |= {f"fusion.{view}.center": center for view, center in self.view_fusion.centers.items()}
+        elif self.view_fusion is not None:
             named["task_query"] = self.view_fusion.query
         named |= {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
         return named | {f"decoder.{name}": tensor for name, tensor in self.decoder.named_parameters()}
@@ -264,6 +309,13 @@ def run_backbone(
     device = start.tokens.device if isinstance(start, TrunkTokens) else start.device
     with torch.autocast(device.type, encoding.dtype, enabled=encoding.dtype != torch.float32):
         return functional_call(backbone, weights, (start,), options)
+
+
+def grid_of(start: Tensor | TrunkTokens, backbone: nn.Module) -> tuple[int, int]:
+    """Patches (rows, columns) of images (S, 3, H, W), or of the tokens made of them."""
+    if isinstance(start, TrunkTokens):
+        return start.grid
+    return start.shape[-2] // backbone.patch_size, start.shape[-1] // backbone.patch_size
 
 
 @torch.no_grad()

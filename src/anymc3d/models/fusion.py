@@ -8,7 +8,7 @@ True where a slice is real: the first ones of each case, at least one. Padded sl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,34 @@ class MedianFusion(nn.Module):
         return Fused(ordered.gather(1, index).mean(dim=1), (shares[0] + shares[1]) / 2)
 
 
+class SideBySide(nn.Module):
+    """The embeddings of all views one after the other, for a head that sees each; in place of one that is missing
+    stands its ``center``, the training mean.
+
+    Args:
+        widths: view -> width of its embedding, in order.
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.out_dim = sum(widths.values())
+        self.centers = nn.ParameterDict({view: nn.Parameter(torch.zeros(width)) for view, width in widths.items()})
+
+    def forward(self, embeddings: Sequence[Tensor], mask: Tensor) -> Fused:
+        """One (B, D of the view) per view and which are there (B, V) -> (B, sum of D) and equal weights (B, V)."""
+        pairs = zip(embeddings, self.centers.values(), mask.T, strict=True)
+        parts = [torch.where(here.unsqueeze(1), one, center) for one, center, here in pairs]
+        weights = mask.to(parts[0].dtype) / mask.sum(dim=1, keepdim=True)
+        return Fused(torch.cat(parts, dim=1), weights)
+
+
+CONCAT = "concat"
+"""Mean over slices; several views stand side by side."""
+
 FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
     "query": QueryFusion,
     "mean": MeanFusion,
+    CONCAT: MeanFusion,
     "max": MaxFusion,
     "median": MedianFusion,
     "lstm": LSTMFusion,
@@ -88,7 +113,7 @@ FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
 MAX_SLICES: dict[str, int] = {"transformer": MAX_POSITIONS, "mst-positions": MAX_POSITIONS}
 """The entries that take a limited number of slices, and how many."""
 
-SET_FUSIONS = frozenset({"query", "mean", "max", "median", "mst"})
+SET_FUSIONS = frozenset({"query", "mean", CONCAT, "max", "median", "mst"})
 """The entries whose result does not depend on the order of the slices."""
 
 

@@ -7,6 +7,7 @@ dimension and with the same two vectors for all slices and views:
 * ``query`` and ``mean``: weights of a pooling add up to 1, so pooling z is standardising what pooling h gives; the
   scores of a query move by one constant for all slices, which a softmax does not see.
 * ``max`` and ``median``: element by element a rising map, which changes no order.
+* ``concat``: each view may have a scale of its own, as wide as it is; what stands for a missing view is put back.
 * ``lstm``, ``lstm-mil``, ``transformer``: the first thing done to a slice is an affine map, which takes the change up;
   what follows, view query and head among it, sees the same numbers.
 * ``mst``, ``mst-positions``: the slice itself is added to what a layer norm over its dimensions makes of it. No weights
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from anymc3d.errors import UsageError
 
-POOLED = ("query", "mean", "max", "median")
+POOLED = ("query", "mean", "concat", "max", "median")
 """Fusions after which the embedding is on the scale of the slices: view query and head take up the change."""
 FIRST_MAPS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "lstm": (("lstm.weight_ih_l0", "lstm.bias_ih_l0"),),
@@ -64,12 +65,12 @@ def has_standard_form(fusion: str) -> bool:
     return fusion in POOLED or fusion in FIRST_MAPS
 
 
-def in_raw_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) -> dict[str, Tensor]:
+def in_raw_units(tensors: Mapping[str, Tensor], scale: Scale | Mapping[str, Scale], fusion: str) -> dict[str, Tensor]:
     """Plugin tensors of standardised embeddings -> those that give the same logits for raw ones.
 
     Args:
         tensors: by plugin-file name, as ``VolumeClassifier.tensors`` gives them.
-        scale: of the embeddings.
+        scale: of the embeddings, or of those of each view; of several only ``concat`` can make use.
         fusion: entry of ``FUSIONS``.
 
     Raises:
@@ -78,6 +79,7 @@ def in_raw_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) -> di
     if not has_standard_form(fusion):
         raise UsageError(f"fusion: {fusion} cannot be trained on standardised embeddings; take {', '.join(POOLED)}")
     found = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    scale = _of_head(found, scale)
     if fusion in FIRST_MAPS:
         for name in tensors:
             for weight, bias in FIRST_MAPS[fusion]:
@@ -89,6 +91,21 @@ def in_raw_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) -> di
             found[name] = (found[name].double() / scale.spread.double()).to(found[name].dtype)
     _take_up(found, "head.weight", "head.cuts" if "head.cuts" in found else "head.bias", scale)
     return found
+
+
+def _of_head(found: dict[str, Tensor], scale: Scale | Mapping[str, Scale]) -> Scale:
+    """The scale of what the head sees; with views side by side their centres are put into raw units on the way."""
+    centers = [name for name in found if name.startswith("fusion.") and name.endswith(".center")]
+    if isinstance(scale, Scale):
+        of_view = [scale] * len(centers)
+    else:
+        of_view = list(scale.values())
+        scale = of_view[0]
+    if not centers:
+        return scale
+    for name, own in zip(centers, of_view, strict=True):
+        found[name] = (found[name].double() * own.spread.double() + own.mean.double()).to(found[name].dtype)
+    return Scale(torch.cat([own.mean for own in of_view]), torch.cat([own.spread for own in of_view]))
 
 
 def in_standard_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) -> dict[str, Tensor]:

@@ -41,6 +41,9 @@ KINDS = ("plugin", "ensemble", "baseline")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 MAX_CARD_CHARACTERS = 16 * 2**20
 MAX_MEMBERS = 128
+MAX_STRUCTURES = 256
+HIGHEST_LABEL = 32767
+"""Of a segmentation, as :mod:`anymc3d.data.mask_slices` takes it."""
 _MAX_DEPTH = 24
 """Levels of a header: a member's card in an ensemble's, and its deepest record."""
 _MAX_DIGITS = 18
@@ -95,6 +98,10 @@ class PluginCard:
     """None of a baseline, and of an ensemble of baselines."""
     method: MethodSettings
     fusion: Entry
+    features: Entry = "class"
+    """What of the backbone's answer stands for a slice, an entry of ``anymc3d.models.features.FEATURES``."""
+    structures: Annotated[tuple[Annotated[int, Between(1, HIGHEST_LABEL)], ...], Length(MAX_STRUCTURES)] = ()
+    """Labels of the segmentation that a new case needs as well; none: it needs no segmentation."""
     code_version: Annotated[int, Between(0, 10**6)]
     """Of the preprocessing code; another version would prepare other slices."""
     segmentation: SegmentationSettings | None = None

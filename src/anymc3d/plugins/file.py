@@ -73,6 +73,8 @@ class Plugin:
             fusion=card.fusion,
             backbone=backbone,
             segmentation=card.segmentation if card.decodes else None,
+            features=card.features,
+            structures=card.structures,
         )
         classifier.load_tensors(self.tensors)
         for name, parameter in classifier.tensors().items():

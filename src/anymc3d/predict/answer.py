@@ -68,7 +68,8 @@ def _task_logits(card: PluginCard, runs: Runs) -> np.ndarray:
 
 
 def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict[str, tuple[float, ...]]:
-    there = [n for n in card.views if prepared.views[n] is not None and n in runs[0][1].slice_weights]
+    weighed = [run.slice_weights for _, run in runs]
+    there = [n for n in card.views if prepared.views[n] is not None and all(n in weights for weights in weighed)]
     weights = {name: [run.slice_weights[name][0] for _, run in runs] for name in there}
     return {name: tuple(torch.stack(found).mean(dim=0).tolist()) for name, found in weights.items()}
 

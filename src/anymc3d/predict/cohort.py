@@ -31,6 +31,7 @@ from anymc3d.files.folders import claim, locked
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin
 from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.resident import seen_views
 from anymc3d.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
 def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None) -> str | None:
     """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
     try:
-        views = [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
+        views = seen_views([plugin.card for plugin in predictor.plugins])
         hashes = predictor.scans(case).hashes(views)
     except ScanError:
         return None

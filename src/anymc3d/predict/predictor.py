@@ -23,10 +23,11 @@ from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.answer import Runs, answered, unanswered
+from anymc3d.predict.encode import Alone
 from anymc3d.predict.faults import CASE_FAULTS, fault_of
 from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
-from anymc3d.predict.resident import Resident, packed, residents_of
+from anymc3d.predict.resident import Resident, packed, residents_of, seen_views
 from anymc3d.predict.study import study_case
 from anymc3d.predict.together import Asked, run_together
 from anymc3d.segmenters.build import build_segmenters
@@ -63,11 +64,12 @@ class Predictor:
         chunk_size: int = DEFAULT_CHUNK,
         segmenters: Sequence[str | Path] = (),
     ) -> None:
-        views = [view for plugin in plugins for view in plugin.card.preprocessing.values()]
+        views = seen_views([plugin.card for plugin in plugins])
         self._segmenters = build_segmenters(views, given=segmenters)
         self.device = choose_device(device)
         encoding = Encoding(chunk_size=chunk_size, dtype=choose_dtype(precision, self.device))
         self.residents = residents_of(plugins, backbone=backbone, device=self.device, encoding=encoding)
+        self.alone = Alone(self.residents, self.device)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -132,10 +134,13 @@ class Predictor:
         asked: dict[int, Asked] = {}
         for number, resident in enumerate(self.residents):
             with suppress(*CASE_FAULTS):
-                asked[number] = Asked(resident, scans.prepare(resident.plugin.card.preprocessing))
+                for member in resident.members:
+                    scans.prepare(member.card.preprocessing)
+                asked[number] = Asked(resident, scans)
         with suppress(*CASE_FAULTS):
-            runs = run_together(list(asked.values()), case.id, self.device)
-            return {n: (one.prepared, said) for (n, one), said in zip(asked.items(), runs, strict=True)}
+            runs = run_together(list(asked.values()), case.id, self.device, self.alone)
+            found = zip(asked.items(), runs, strict=True)
+            return {n: (scans.prepare(one.resident.plugin.card.preprocessing), said) for (n, one), said in found}
         return {}
 
     def _guarded(self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None) -> Prediction:
@@ -152,7 +157,7 @@ class Predictor:
             PluginError: a logit is not finite.
         """
         prepared = scans.prepare(resident.plugin.card.preprocessing)
-        return self._answered(resident, case, (prepared, self.encode(resident, case, prepared)))
+        return self._answered(resident, case, (prepared, self.encode(resident, case, scans)))
 
     def _answered(self, resident: Resident, case: Case, found: Encoded) -> Prediction:
         return answered(resident.plugin, case.id, *found)
@@ -167,14 +172,14 @@ class Predictor:
 
     def _fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""
-        wanted = {view.image for plugin in self.plugins for view in plugin.card.preprocessing.values()}
+        wanted = {view.image for view in seen_views([plugin.card for plugin in self.plugins])}
         if set(case.images) == {"image"} and len(wanted) == 1:
             return replace(case, images={wanted.pop(): case.images["image"]})
         return case
 
-    def encode(self, resident: Resident, case: Case, prepared: PreparedCase) -> Runs:
+    def encode(self, resident: Resident, case: Case, scans: CaseScans) -> Runs:
         """What each member of one plugin says; only one set of adapted weights is in memory at a time."""
-        (runs,) = run_together([Asked(resident, prepared)], case.id, self.device)
+        (runs,) = run_together([Asked(resident, scans)], case.id, self.device, self.alone)
         return runs
 
     def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:

@@ -15,7 +15,7 @@ from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.build import Classifier
-from anymc3d.models.classifier import Encoding, PackedSlices
+from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
@@ -26,15 +26,12 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Resident:
-    """A plugin with the classifiers of its members (its own alone, unless it is an ensemble) and their backbone.
+@dataclass(frozen=True, eq=False)
+class ResidentMember:
+    """One plugin that answers by itself. ``encoding`` says how slices go through the backbone; a baseline has none."""
 
-    ``encoding`` says how slices go through the backbone; a baseline has none.
-    """
-
-    plugin: Plugin
-    members: tuple[tuple[PluginCard, Classifier], ...]
+    card: PluginCard
+    classifier: Classifier
     backbone: LoadedBackbone | None
     encoding: Encoding
 
@@ -43,8 +40,18 @@ class Resident:
         """The backbone as classifiers are called with it."""
         return None if self.backbone is None else self.backbone.module
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it changes nothing inside the backbone, so that others may share its pass."""
+        return isinstance(self.classifier, VolumeClassifier) and not self.classifier.lora
+
+    @property
+    def has_class_tokens(self) -> bool:
+        """Whether its embeddings are the class tokens of the backbone, adapted or not."""
+        return isinstance(self.classifier, VolumeClassifier) and self.card.features == "class"
+
     def within_memory(self, case: str, run: Callable[[Encoding], Result]) -> Result:
-        """What ``run`` gives with the plugin's encoding. Where the slices of a call do not fit in memory, half as many
+        """What ``run`` gives with the member's encoding. Where the slices of a call do not fit in memory, half as many
         are tried: that changes memory and time, not the answer."""
         encoding = self.encoding
         while True:
@@ -59,6 +66,34 @@ class Resident:
             encoding = replace(encoding, chunk_size=fewer)
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A plugin with its members (itself alone, unless it is an ensemble). Members of one plugin may see other slices,
+    stand on other backbones or be of another kind."""
+
+    plugin: Plugin
+    members: tuple[ResidentMember, ...]
+
+    @property
+    def backbone(self) -> LoadedBackbone | None:
+        """Of the first member; all have it, unless the ensemble is mixed."""
+        return self.members[0].backbone
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the first member."""
+        return self.members[0].encoding
+
+    @property
+    def network(self) -> nn.Module | None:
+        """Of the first member."""
+        return self.members[0].network
+
+    def within_memory(self, case: str, run: Callable[[Encoding], Result]) -> Result:
+        """As :meth:`ResidentMember.within_memory`, of the first member."""
+        return self.members[0].within_memory(case, run)
 
 
 def residents_of(
@@ -84,7 +119,17 @@ def _resident(
     device: torch.device,
     encoding: Encoding,
 ) -> Resident:
-    """The plugin on its backbone, which ``loaded`` keeps for the next one."""
+    """The plugin on its backbones, which ``loaded`` keeps for the next one."""
+    return Resident(plugin, tuple(_member(one, loaded, given, device, encoding) for one in plugin.members))
+
+
+def _member(
+    plugin: Plugin,
+    loaded: dict[tuple[str, str], LoadedBackbone],
+    given: str | None,
+    device: torch.device,
+    encoding: Encoding,
+) -> ResidentMember:
     record, shared = plugin.card.backbone, None
     if record is not None:
         key = (record.fingerprint, record.positions)
@@ -94,16 +139,16 @@ def _resident(
         shared = loaded[key]
         encoding = replace(encoding, mean=record.mean, std=record.std)
     network = (None, None) if shared is None else (shared.module, shared.fingerprint)
-    members = tuple((member.card, member.build(*network).to(device)) for member in plugin.members)
-    return Resident(plugin, members, shared, encoding)
+    return ResidentMember(plugin.card, plugin.build(*network).to(device), shared, encoding)
 
 
 def packed(views: Mapping[str, ViewSettings], prepared: PreparedCase, device: torch.device) -> dict[str, PackedSlices]:
     """The prepared slices of one case as a classifier takes them; a view it lacks has no slices."""
-    return {name: _packed(prepared.views[name], view, device) for name, view in views.items()}
+    return {name: packed_view(prepared.views[name], view, device) for name, view in views.items()}
 
 
-def _packed(prepared: PreparedView | None, view: ViewSettings, device: torch.device) -> PackedSlices:
+def packed_view(prepared: PreparedView | None, view: ViewSettings, device: torch.device) -> PackedSlices:
+    """The slices of one view."""
     if prepared is None:
         height, width, _ = view.size
         return PackedSlices(torch.zeros(0, view.num_channels, height, width, device=device), (0,))
@@ -138,3 +183,9 @@ def _check_names(plugins: Sequence[Plugin]) -> None:
                 f"plugin {plugin.card.name!r} was trained with preprocessing version {plugin.card.code_version}, "
                 f"this program has version {CODE_VERSION}; use the program it was trained with, or train it again"
             )
+
+
+def seen_views(cards: Sequence[PluginCard]) -> list[ViewSettings]:
+    """The views of some plugins and of their members, each once."""
+    members = [one.card for card in cards for one in card.members]
+    return list(dict.fromkeys(view for card in [*cards, *members] for view in card.preprocessing.values()))

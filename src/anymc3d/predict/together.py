@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.data.case_scans import PreparedCase
-from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier
+from anymc3d.data.case_scans import CaseScans
+from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices
 from anymc3d.models.shared_trunk import Tail, encode_together
 from anymc3d.predict.answer import Runs
-from anymc3d.predict.resident import Resident, packed
+from anymc3d.predict.encode import Alone
+from anymc3d.predict.resident import Resident, ResidentMember
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A plugin and the slices of one case as it takes them."""
+    """A plugin and the scans of one case, of which its members take their slices."""
 
     resident: Resident
-    prepared: PreparedCase
+    scans: CaseScans
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +36,19 @@ class _Look:
 
     place: tuple[int, int, str]
     """Number of the plugin, number of the member, view."""
-    resident: Resident
+    member: ResidentMember
     tail: Tail
     slices: np.ndarray
 
 
-def run_together(asked: Sequence[Asked], case: str, device: torch.device) -> list[Runs]:
-    """What each member of each plugin says of one case, in the order of ``asked``."""
+def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone: Alone) -> list[Runs]:
+    """What each member of each plugin says of one case, in the order of ``asked``.
+
+    Raises:
+        ScanError: a scan cannot be read or used.
+    """
     tokens: dict[tuple[int, int, str], Tensor] = {}
-    for looks in _alike([look for number, one in enumerate(asked) for look in _looks(number, one)]):
+    for looks in _alike([look for number, one in enumerate(asked) for look in _looks(number, one, alone)]):
         slices = torch.from_numpy(looks[0].slices).to(device)
         tails = [look.tail for look in looks]
 
@@ -51,23 +56,23 @@ def run_together(asked: Sequence[Asked], case: str, device: torch.device) -> lis
             with torch.inference_mode():
                 return encode_together(tails, PackedSlices(slices, (len(slices),)), encoding)
 
-        found = looks[0].resident.within_memory(case, run)
+        found = looks[0].member.within_memory(case, run)
         tokens |= {look.place: of_look for look, of_look in zip(looks, found, strict=True)}
-    return [_runs(number, one, tokens, case, device) for number, one in enumerate(asked)]
+    return [_runs(number, one, tokens, case, alone) for number, one in enumerate(asked)]
 
 
-def _looks(number: int, asked: Asked) -> list[_Look]:
-    """Of a plugin that stands on a backbone: all that goes through it."""
-    resident, loaded = asked.resident, asked.resident.backbone
-    if loaded is None:
-        return []
+def _looks(number: int, asked: Asked, alone: Alone) -> list[_Look]:
+    """Of a plugin all that goes through a backbone with others."""
     found = []
-    for index, (card, classifier) in enumerate(resident.members):
-        for name in card.views:
-            view = asked.prepared.views[name]
+    for index, member in enumerate(asked.resident.members):
+        if alone.takes(member):
+            continue
+        prepared, loaded = asked.scans.prepare(member.card.preprocessing), member.backbone
+        for name in member.card.views:
+            view = prepared.views[name]
             if view is not None:
-                tail = Tail(classifier, name, loaded.module, loaded.trunk)
-                found.append(_Look((number, index, name), resident, tail, view.slices))
+                tail = Tail(member.classifier, name, loaded.module, loaded.trunk)
+                found.append(_Look((number, index, name), member, tail, view.slices))
     return found
 
 
@@ -84,28 +89,19 @@ def _alike(looks: Sequence[_Look]) -> list[list[_Look]]:
     for look in looks:
         classifier, backbone = look.tail.classifier, look.tail.backbone
         seen = (content[id(look.slices)], look.tail.view in classifier.neighbours)
-        groups.setdefault((seen, look.resident.encoding, backbone.patch_size), []).append(look)
+        groups.setdefault((seen, look.member.encoding, backbone.patch_size), []).append(look)
     return list(groups.values())
 
 
-def _runs(
-    number: int, asked: Asked, tokens: dict[tuple[int, int, str], Tensor], case: str, device: torch.device
-) -> Runs:
-    """The members' answers, from the class tokens of their views."""
-    resident = asked.resident
+def _runs(number: int, asked: Asked, tokens: dict[tuple[int, int, str], Tensor], case: str, alone: Alone) -> Runs:
+    """The members' answers, from the class tokens of their views or by themselves."""
 
-    def answer(index: int, classifier: VolumeClassifier, views: Sequence[str]) -> ClassifierOutput:
-        nothing = torch.zeros(0, resident.network.embed_dim, device=device)
-        own = {name: tokens.get((number, index, name), nothing) for name in views}
+    def answer(index: int, member: ResidentMember) -> ClassifierOutput:
+        if alone.takes(member):
+            return alone.of_member(member, case, asked.scans)
+        nothing = torch.zeros(0, member.network.embed_dim, device=next(member.classifier.parameters()).device)
+        own = {name: tokens.get((number, index, name), nothing) for name in member.card.views}
         with torch.inference_mode():
-            return classifier.fuse(own, {name: (len(found),) for name, found in own.items()})
+            return member.classifier.fuse(own, {name: (len(found),) for name, found in own.items()})
 
-    if resident.network is not None:
-        return [(card, answer(index, one, card.views)) for index, (card, one) in enumerate(resident.members)]
-    batch = packed(resident.plugin.card.preprocessing, asked.prepared, device)
-
-    def run(encoding: Encoding) -> Runs:
-        with torch.inference_mode():
-            return [(card, network(None, batch, encoding)) for card, network in resident.members]
-
-    return resident.within_memory(case, run)
+    return [(member.card, answer(index, member)) for index, member in enumerate(asked.resident.members)]

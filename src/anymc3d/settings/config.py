@@ -447,6 +447,8 @@ class TaskSettings:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     fusion: Entry = "query"
+    features: Entry = "class"
+    """What of the backbone's answer stands for a slice; ``--quick`` takes several with commas between, or ``all``."""
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     augmentation: Entry = "flips"
     train: TrainSettings = field(default_factory=TrainSettings)

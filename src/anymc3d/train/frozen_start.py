@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -172,7 +172,9 @@ def _check_views(task: TaskSettings, cases: Sequence[Mapping[str, np.ndarray | N
 def _pooled(pool: Callable[..., np.ndarray], case: CaseFeatures) -> CaseFeatures:
     """A case with one token a view."""
     return {
-        view: None if found is None else found._replace(tokens=pool(found.tokens, axis=0, keepdims=True))
+        view: None
+        if found is None
+        else replace(found, parts={name: pool(part, axis=0, keepdims=True) for name, part in found.parts.items()})
         for view, found in case.items()
     }
 

@@ -62,6 +62,7 @@ def _classifier(task: TaskSettings, start: Start, run: Run) -> Classifier:
         fusion=task.fusion,
         backbone=backbone,
         segmentation=task.segmentation,
+        features=task.features,
         seed=task.train.seed,
     )
     if isinstance(classifier, BaselineClassifier):

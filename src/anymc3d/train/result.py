@@ -142,6 +142,7 @@ def make_card(
         backbone=_backbone_record(task, start.backbone),
         method=_without_path(task.method),
         fusion=task.fusion,
+        features=task.features,
         segmentation=task.segmentation if task.segmentation.is_on else None,
         kind="plugin" if start.backbone is not None else "baseline",
         code_version=CODE_VERSION,

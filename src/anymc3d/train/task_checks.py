@@ -9,7 +9,8 @@ from anymc3d.data.regions import check_roi
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
-from anymc3d.models.fusion import FUSIONS, MAX_SLICES
+from anymc3d.models.features import FEATURES, representation
+from anymc3d.models.fusion import CONCAT, FUSIONS, MAX_SLICES
 from anymc3d.models.scale import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
@@ -17,6 +18,9 @@ from anymc3d.settings.starts import PAPER, filled
 from anymc3d.train.losses import check_loss
 from anymc3d.train.quick.settings import FUSIONS as SOLVED
 from anymc3d.train.start import with_recipe
+
+ALL_FEATURES = "all"
+"""``features`` of ``--quick``: every representation that the data set allows."""
 
 
 def check_task(task: TaskSettings) -> None:
@@ -35,6 +39,7 @@ def check_task(task: TaskSettings) -> None:
         _check_on_backbone(task)
     if not baseline:
         _check_start(task)
+        chosen_features(task)
     if task.fusion not in FUSIONS:
         raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
     limit = None if baseline else MAX_SLICES.get(task.fusion)
@@ -88,6 +93,36 @@ def _check_own_masks(task: TaskSettings) -> None:
             f"segmentation: own trains method {name} on parts of a volume, whose label is 'nothing there' where they "
             "do not show the region, and a multiclass task has no such class; use ordinal or yes/no labels"
         )
+
+
+def chosen_features(task: TaskSettings) -> tuple[str, ...]:
+    """The representations that ``features`` names: one, several with commas between, or ``all``.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    names = tuple(FEATURES) if task.features == ALL_FEATURES else tuple(task.features.replace(" ", "").split(","))
+    for name in names:
+        representation(name)
+    return names
+
+
+def check_features(task: TaskSettings) -> None:
+    """Check the representation of a training by steps, which is one, without masks.
+
+    Raises:
+        UsageError: it is another.
+    """
+    names = chosen_features(task)
+    if len(names) > 1:
+        raise UsageError(f"features: {task.features}: only --quick chooses among several; name one, such as class")
+    entry = representation(names[0])
+    if entry.needs_mask:
+        raise UsageError(f"features: {task.features} is for frozen backbones; add --quick, or take features=class")
+    if entry.of_scan and task.fusion != CONCAT:
+        raise UsageError(f"features: {task.features} keeps places, which no pooling weighs; set fusion={CONCAT}")
+    if names != ("class",) and filled(task.train).standardise:
+        raise UsageError(f"features: {task.features}: a start on frozen features is of class tokens; take class")
 
 
 def _counts(numbers: Sequence[int]) -> str:
@@ -149,7 +184,7 @@ def unused(task: TaskSettings) -> list[str]:
         return found
     if masks.is_on and masks.lr is not None and ZOO[task.method.name].recipe.structures:
         found.append("segmentation.lr")
-    found += ["fusion"] if task.fusion != TaskSettings.fusion else []
+    found += [key for key in ("fusion", "features") if getattr(task, key) != getattr(TaskSettings, key)]
     plain, usual = filled(task.train, PAPER), filled(TrainSettings())
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
     of_backbone += ("copies", "token_cache_gb", "start", "standardise", "clip")

@@ -11,9 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from anymc3d.data.case import Case
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate.influence import auroc_influence
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
 from anymc3d.train.quick import verdict
-from anymc3d.train.quick.crossval import Pool, choose, make_pool, nested
+from anymc3d.train.quick.crossval import Pool, choose, make_pool, nested, smallest_within_error
 from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, make_curve
 from anymc3d.train.quick.heads import HeadLearner, embed, measure_scale, stack_tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings, candidates
@@ -26,7 +27,7 @@ KINDS = {
     "ordinal": LabelSettings(columns=("y",), kind="ordinal", classes=("low", "mid", "high")),
     "multilabel": LabelSettings(columns=("y", "z"), kind="multilabel"),
 }
-GRID = tuple(Candidate(fusion, decay) for fusion in ("mean", "query") for decay in (0.3, 0.03))
+GRID = tuple(Candidate(fusion, decay) for fusion in ("mean", "query", "concat") for decay in (0.3, 0.03))
 
 
 def noise_tokens(num_cases, width=8, views=("axial", "sagittal"), seed=0):
@@ -88,12 +89,48 @@ def test_raw_tensors_give_the_logits_of_the_standardised_fit(kind):
     tokens = stack_tokens(cases, ("axial", "sagittal"))
     learner = HeadLearner(tokens, targets_of(kind, 30, rng), labels, GRID)
     for number, logits in enumerate(learner.path(rows, rows)):
-        classifier = learner.new_classifier(GRID[number].fusion)
+        classifier = learner.new_classifier(GRID[number])
         classifier.load_tensors(learner.tensors(rows, number))
         packed = {name: padded[mask] for name, (padded, mask) in tokens.views.items()}
         counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in tokens.views.items()}
         with torch.inference_mode():
             np.testing.assert_allclose(classifier.fuse(packed, counts).logits.numpy(), logits, atol=1e-4)
+
+
+def test_representations_of_several_widths_compete_and_views_of_two_stand_side_by_side():
+    """What keeps places has one row a scan, as wide as its view has places."""
+    rng = np.random.default_rng(0)
+    class_tokens = stack_tokens(noise_tokens(30), ("axial", "sagittal"))
+    rows = [{"axial": rng.normal(5, 2, (1, 6)), "sagittal": rng.normal(0, 3, (1, 4))} for _ in range(30)]
+    rows = [{name: row.astype(np.float32) for name, row in case.items()} for case in rows]
+    rows[4]["axial"], grid = None, (Candidate("mean", 0.1), Candidate("concat", 0.1, "place"))
+    tokens = {"class": class_tokens, "place": stack_tokens(rows, ("axial", "sagittal"))}
+    learner = HeadLearner(tokens, (np.arange(30) % 2)[:, None].astype(float), BINARY, grid)
+    assert learner.sizes == (8, 10)
+    every = np.arange(30)
+    for number, (candidate, logits) in enumerate(zip(grid, learner.path(every, every), strict=True)):
+        classifier = learner.new_classifier(candidate)
+        classifier.load_tensors(learner.tensors(every, number))
+        views = tokens[candidate.features].views
+        packed = {name: padded[mask] for name, (padded, mask) in views.items()}
+        counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in views.items()}
+        with torch.inference_mode():
+            np.testing.assert_allclose(classifier.fuse(packed, counts).logits.numpy(), logits, atol=1e-4)
+
+
+def test_of_two_that_are_level_the_smaller_is_taken_and_a_clear_winner_is_not_given_up():
+    rng = np.random.default_rng(0)
+    targets = (np.arange(200) % 2)[:, None].astype(float)
+    good, bad = (targets + rng.normal(0, noise, (200, 1)) for noise in (0.5, 3.0))
+    level = good + rng.normal(0, 0.05, (200, 1))
+    names = [str(index) for index in range(200)]
+    small_bad, small_level, large = (auroc_influence(targets, scores) for scores in (bad, level, good))
+    assert smallest_within_error([small_bad, large], (8, 16), names) == 1
+    assert smallest_within_error([small_level, large], (8, 16), names) == 0
+    assert smallest_within_error([large, small_level], (16, 16), names) in (0, 1)
+    assert smallest_within_error([small_level, small_bad, large], (8, 8, 16), names) == 0
+    nothing = auroc_influence(np.zeros((4, 1)), np.zeros((4, 1)))
+    assert smallest_within_error([nothing, nothing], (1, 1), names[:4]) == 0
 
 
 def test_a_query_finds_the_slice_that_matters():
@@ -116,6 +153,7 @@ class Spy:
     """A learner that remembers who was asked for what; candidate 1 repeats the label of the training case before."""
 
     candidates = (0, 1)
+    sizes = (1, 1)
 
     def __init__(self, targets):
         self.targets, self.calls = targets, []
@@ -178,6 +216,7 @@ def test_auroc_is_scikit_learns_and_equals_are_decided_for_the_simplest():
 
     class Same:
         candidates = (0, 1, 2)
+        sizes = (1, 1, 1)
 
         def path(self, train, ask):
             return [np.stack([0 * ask, ask % 2], axis=1).astype(float)] * 3
@@ -283,7 +322,7 @@ def test_embeddings_are_those_of_the_classifier(monkeypatch):
     cases = noise_tokens(6)
     cases[1]["sagittal"] = None
     tokens = stack_tokens(cases, ("axial", "sagittal"))
-    classifier = HeadLearner(tokens, np.zeros((6, 1)), BINARY, GRID).new_classifier("query")
+    classifier = HeadLearner(tokens, np.zeros((6, 1)), BINARY, GRID).new_classifier(Candidate("query", 0.3))
     with torch.no_grad():
         for parameter in classifier.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -292,7 +331,7 @@ def test_embeddings_are_those_of_the_classifier(monkeypatch):
         expected = classifier.fuse(packed, counts).logits
         torch.testing.assert_close(classifier.head(embed(classifier, tokens)), expected)
         scale = measure_scale(tokens)
-        before = classifier.head(embed(classifier, tokens.standardised(scale)))
+        before = classifier.head(embed(classifier, tokens.standardised(dict.fromkeys(tokens.views, scale))))
         classifier.scale = scale
         torch.testing.assert_close(classifier.fuse(packed, counts).logits, before, atol=1e-5, rtol=1e-5)
         classifier.load_tensors(classifier.plugin_tensors())

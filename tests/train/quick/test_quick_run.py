@@ -3,27 +3,31 @@
 import csv
 import json
 import logging
+import os
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError
+from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError, ScanError, UsageError
 from anymc3d.files import home
-from anymc3d.files.tables import read_table
-from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
+from anymc3d.predict import encode as encode_module
 from anymc3d.predict.predictor import load
 from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
+from anymc3d.train.quick import features as features_module
 from anymc3d.train.quick import run as quick_run
 from anymc3d.train.quick.features import FeatureCache, feature_key
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.stopping import StopRequest
+from tiny_scans import TASK, write_scans
 
 SMALL = QuickSettings(outer_folds=3, inner_folds=2, decays=(0.1,), fractions=(0.5,), repeats=2, resamples=100)
 NO_CURVE = replace(SMALL, fractions=())
@@ -64,7 +68,7 @@ def forbid_backbone(monkeypatch):
     def forbidden(*_):
         raise AssertionError("the backbone was run again")
 
-    monkeypatch.setattr(VolumeClassifier, "encode", forbidden)
+    monkeypatch.setattr(features_module, "frozen_parts", forbidden)
 
 
 def test_a_run_leaves_a_plugin_figures_a_picture_and_the_task(done):
@@ -141,15 +145,15 @@ def test_C13_folders_of_other_runs_are_refused(done, journey):
 def test_features_of_a_stopped_run_are_kept(done, journey, tmp_path, monkeypatch):
     """Another size has features of its own; after a kill in the middle only the rest is computed."""
     manifest, smaller = done[0] / "manifest.csv", "views.image.size=[28,28,2]"
-    encode, calls = VolumeClassifier.encode, []
+    encode, calls = features_module.frozen_parts, []
 
-    def dies(self, *arguments):
+    def dies(*arguments):
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return encode(self, *arguments)
+        return encode(*arguments)
 
-    monkeypatch.setattr(VolumeClassifier, "encode", dies)
+    monkeypatch.setattr(features_module, "frozen_parts", dies)
     with pytest.raises(KeyboardInterrupt):
         quick(journey, manifest, tmp_path / "run", smaller, settings=NO_CURVE)
     asked = StopRequest()
@@ -179,7 +183,7 @@ def test_a_damaged_or_foreign_entry_is_made_again(done, caplog):
     name = sorted(done[2])[0]
     key, path = name.removesuffix(".safetensors"), cache.folder / name
     good = path.read_bytes()
-    assert cache.get(key).tokens.shape == (4, 128)
+    assert cache.get(key).tokens("class").shape == (4, 128)
     for bad in (good[:-3] + b"abc", good[:50], b"", (cache.folder / sorted(done[2])[1]).read_bytes()):
         path.write_bytes(bad)
         assert cache.get(key) is None
@@ -200,8 +204,12 @@ def test_whatever_decides_the_features_is_in_their_key():
         feature_key(slices, replace(view, input="neighbours"), backbone, "official"),
         feature_key(slices, view, replace(backbone, fingerprint="sha256:other"), "official"),
         feature_key(slices, view, backbone, "hf"),
+        feature_key(slices, view, backbone, "official", ("class", "mean")),
+        feature_key(slices, view, backbone, "official", ("mask",), np.zeros((4, 28, 28), np.uint8), (1,)),
+        feature_key(slices, view, backbone, "official", ("mask",), np.ones((4, 28, 28), np.uint8), (1,)),
+        feature_key(slices, view, backbone, "official", ("mask",), np.ones((4, 28, 28), np.uint8), (1, 2)),
     }
-    assert len(keys) == 6
+    assert len(keys) == 10
 
 
 @pytest.mark.parametrize(
@@ -269,3 +277,93 @@ def test_the_command_prints_figures_and_both_answers(done, journey, monkeypatch,
     for wrong in (["--folds", "3"], ["--slices", "0"], ["--slices", "few"]):
         assert main([*command, *wrong]) == 2
     assert main([*command[:-1], "--slices", "3"]) == 2
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """The tiny scans, of which every one has a mask of two structures."""
+    folder = tmp_path_factory.mktemp("masked")
+    path = write_scans(folder)
+    rows = read_table(path)
+    (folder / "masks").mkdir()
+    for index, row in enumerate(rows):
+        labels = np.zeros((24, 28, 8), np.uint8)
+        labels[6:12, 8:20, 1:7], labels[12:16, 8:20, 1:7] = 3, 7
+        row |= {"mask": f"masks/{index:02d}.nii.gz", "split": SPLITS[index]}
+        nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.0, 3.0, 1.0])), folder / row["mask"])
+    write_table(path, list(rows[0]), rows)
+    (folder / "task.yaml").write_text(TASK)
+    return folder
+
+
+def test_every_representation_competes_and_the_chosen_one_predicts_what_validation_said(masked, tmp_path, monkeypatch):
+    """Of a backbone of two blocks last4 is left out, with the reason; the plugin of each is the same in predict."""
+    passes, made = features_module.frozen_parts, []
+    monkeypatch.setattr(features_module, "frozen_parts", lambda *given: made.append(1) or passes(*given))
+    views = "views={axial: {size: [28, 28, 4], plane: axial}, sagittal: {size: [28, 14, 3], plane: sagittal}}"
+    task = read_task(masked / "task.yaml", [views, "features=all"])
+    report = json.loads(fit_quick(task, tmp_path / "all", settings=NO_CURVE, device="cpu", quiet=True).read_text())
+    assert len(made) == 2 * 16, "one pass a scan and view gives them all"
+    assert [one["features"] for one in report["grid"]] == [
+        *["class"] * 2, *["class+mean"] * 2, *["class+mean+max"] * 2, "mask", "place"
+    ]  # fmt: skip
+    assert any("last4 needs class tokens of four blocks" in note for note in report["notes"])
+    for name in ("class+mean", "mask", "place"):
+        out = tmp_path / name
+        task = read_task(masked / "task.yaml", [views, f"features={name}"])
+        fit_quick(task, out, settings=NO_CURVE, device="cpu", quiet=True)
+        card = load_plugin(out / "plugin.safetensors").card
+        assert (card.features, card.structures) == (name, (3, 7) if name == "mask" else ())
+        predictor = load(out / "plugin.safetensors", device="cpu")
+        for row in read_table(out / "predictions.val.csv")[:2]:
+            index = int(row["case"][-2:])
+            mask = masked / "masks" / f"{index:02d}.nii.gz" if name == "mask" else None
+            again = predictor.predict(masked / "scans" / f"case{index:02d}.nii.gz", mask=mask)
+            assert again.logits["block"] == pytest.approx(float(row["logit.block"]), abs=1e-4)
+    with pytest.raises(ScanError, match="needs its segmentation"):
+        load(tmp_path / "mask" / "plugin.safetensors", device="cpu").predict(masked / "scans" / "case00.nii.gz")
+
+
+def test_a_representation_that_cannot_be_is_refused_before_a_scan_is_read(journey, done, tmp_path):
+    manifest = done[0] / "manifest.csv"
+    for override, expected in (
+        ("features=mask", "needs a segmentation of every scan, and 16 of 16 cases have none"),
+        ("features=last4", "needs class tokens of four blocks"),
+        ("features=class,plase", "unknown name 'plase', did you mean 'place'"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            quick(journey, manifest, tmp_path / "run", override)
+    for override, expected in (
+        ("features=class,place", "only --quick chooses among several"),
+        ("features=mask", "is for frozen backbones; add --quick"),
+        ("features=place", "set fusion=concat"),
+    ):
+        task = read_task(journey.task, [f"data.manifest={manifest}", override])
+        with pytest.raises(UsageError, match=expected):
+            fit(task, tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_frozen_plugins_that_see_the_same_slices_share_a_pass(journey, done, tmp_path, monkeypatch):
+    paths = [done[0] / "run" / "plugin.safetensors"]
+    for name in ("class+mean", "place"):
+        quick(journey, done[0] / "manifest.csv", tmp_path / name, f"features={name}", f"name={name}", settings=NO_CURVE)
+        paths.append(tmp_path / name / "plugin.safetensors")
+    alone = [load(path, device="cpu").predict(journey.scans[0]).logits for path in paths]
+    passes, made = encode_module.frozen_parts, []
+    monkeypatch.setattr(encode_module, "frozen_parts", lambda *given: made.append(1) or passes(*given))
+    together = load(paths, device="cpu").predict(journey.scans[0])
+    assert len(made) == 1
+    for one, expected in zip(together, alone, strict=True):
+        assert one.logits["block"] == pytest.approx(expected["block"], abs=1e-6)
+
+
+def test_features_beyond_the_limit_go_when_nobody_uses_them(tmp_path, monkeypatch):
+    found = features_module.ViewFeatures({"class": np.zeros((4, 100), np.float32)}, np.zeros(4, np.float32))
+    cache = FeatureCache(tmp_path / "features")
+    for index in range(4):
+        cache.put(f"{index:064x}", found)
+        os.utime(cache.folder / f"{index:064x}.safetensors", (index + 1, index + 1))
+    cache.get(f"{0:064x}")
+    monkeypatch.setattr(features_module, "LIMIT_BYTES", 4000)
+    cache.trim()
+    assert sorted(path.stem[-1] for path in cache.folder.glob("*.safetensors")) == ["0", "3"]

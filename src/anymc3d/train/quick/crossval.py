@@ -20,6 +20,7 @@ from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.influence import Influence, auroc_influence
 from anymc3d.evaluate.metrics import Metric, macro_auroc
 from anymc3d.settings.config import LabelSettings
 
@@ -31,6 +32,8 @@ class Learner(Protocol):
     """Fits every candidate of a grid on some cases and answers for others."""
 
     candidates: Sequence[Any]
+    sizes: Sequence[int]
+    """How many numbers the fit of each candidate rests on: of two that are level, the smaller is taken."""
 
     def path(self, train: Rows, ask: Rows) -> list[Floats]:
         """Head logits (len(ask), K) per candidate, in the order of the grid, fitted on ``train`` alone."""
@@ -49,6 +52,17 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.patients)
+
+    def of(self, rows: Rows) -> list[str]:
+        """The patients of some cases."""
+        return [self.patients[row] for row in rows]
+
+    def influence(self, logits: Floats, rows: Rows | None = None) -> Influence:
+        """The same AUROC with what each case adds to it."""
+        targets = self.targets if rows is None else self.targets[rows]
+        raw = outputs.raw_logits(logits, self.labels.kind)
+        truth = outputs.label_targets(targets, self.labels.kind, raw.shape[1])
+        return auroc_influence(truth, outputs.ranking_scores(raw, self.labels.kind))
 
     def auroc(self, logits: Floats, rows: Rows | None = None) -> Metric:
         """AUROC of head logits; of several labels or classes the mean of those that are defined."""
@@ -149,8 +163,17 @@ def nested(
 
 
 def choose(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> int:
-    """The candidate with the highest AUROC over inner folds of ``rows``; of equals, and where none is defined, the
-    first, which is the simplest."""
+    """The candidate with the highest AUROC over inner folds of ``rows``, unless a smaller one is within one standard
+    error of it (of the paired difference): then the best of the smallest such size.
+
+    Of equals, and where none is defined, the first, which is the simplest.
+    """
+    found = inner_logits(learner, pool, rows, inner_folds=inner_folds, seed=seed)
+    return smallest_within_error([pool.influence(one, rows) for one in found], learner.sizes, pool.of(rows))
+
+
+def inner_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> list[Floats]:
+    """Head logits (len(rows), K) of every candidate, each case by a fit on the other inner folds of ``rows``."""
     patients = [pool.patients[row] for row in rows]
     parts = np.array(make_folds(patients, pool.targets[rows], folds=inner_folds, seed=seed))
     found = [np.full((len(rows), pool.labels.num_logits), np.nan) for _ in learner.candidates]
@@ -158,8 +181,18 @@ def choose(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: 
         inside = parts == part
         for logits, answer in zip(found, learner.path(rows[~inside], rows[inside]), strict=True):
             logits[inside] = answer
-    scores = [pool.auroc(logits, rows).value for logits in found]
-    return max(range(len(scores)), key=lambda index: -1.0 if scores[index] is None else scores[index])
+    return found
+
+
+def smallest_within_error(found: Sequence[Influence], sizes: Sequence[int], patients: Sequence[str]) -> int:
+    """The position of the best AUROC, or of the best among those of the smallest size that is level with it."""
+    scores = [-1.0 if one.value is None else one.value for one in found]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    for size in sorted({size for size in sizes if size < sizes[best]}):
+        own = max((i for i in range(len(sizes)) if sizes[i] == size), key=scores.__getitem__)
+        if scores[best] - scores[own] <= (found[best] - found[own]).standard_error(patients):
+            return own
+    return best
 
 
 def purpose_seed(seed: int, *purpose: str | int) -> int:

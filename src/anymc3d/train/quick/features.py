@@ -1,23 +1,27 @@
-"""Class tokens of the frozen backbone, computed once per scan and view, and kept on disk.
+"""What one pass of the frozen backbone gives of a scan, computed once per scan and view, and kept on disk.
 
 The key is the content of the prepared slices, which stands for all that decides them (the scan's content, the view's
 settings, its region, the version of the preprocessing), and whatever decides what the backbone makes of them. Reading
-the prepared slices is cheap; running the backbone is not.
+the prepared slices is cheap; running the backbone is not. So one pass gives the parts of every representation that is
+asked for (:mod:`anymc3d.models.features`).
 
-One safetensors file per entry in ``features`` beside the prepared scans, checked on every read. A case's tokens are
+One safetensors file per entry in ``features`` beside the prepared scans, checked on every read. A case's parts are
 computed by themselves, so they do not depend on what else is in the data set; several processes may share the folder:
-entries appear whole or not at all, and two makers of one entry write the same bytes.
+entries appear whole or not at all, and two makers of one entry write the same bytes. The folder is kept within
+``LIMIT_BYTES``: what was used longest ago goes first, and nothing that a running process has used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +30,7 @@ from safetensors.numpy import load, save
 
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
+from anymc3d.data.cache_size import hold, trim_cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet
@@ -33,23 +38,34 @@ from anymc3d.errors import InterruptedRunError, RunFolderError
 from anymc3d.files import home
 from anymc3d.files.atomic import write_bytes
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.features import check_backbone, representation
+from anymc3d.models.frozen_pass import Pass, frozen_parts
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import ViewSettings
 from anymc3d.train.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
-FEATURE_VERSION = 1
-"""Part of every key. Raise it whenever the class tokens of the same slices can change."""
+FEATURE_VERSION = 2
+"""Part of every key. Raise it whenever the parts of the same slices can change."""
 PRECISION = "fp32"
 """As ``predict`` computes by default, so that the plugin answers there what it answered here."""
+LIMIT_BYTES = 8 * 10**9
+"""Of the folder, when a run ends."""
+BRIGHTNESS = "brightness"
 
 
-class ViewFeatures(NamedTuple):
-    """Of one view of one case. ``tokens``: class tokens (S, D) float32; ``brightness``: mean of each slice (S,)."""
+@dataclass(frozen=True, eq=False)
+class ViewFeatures:
+    """Of one view of one case. ``parts``: part -> (S, its width) float32, of those that keep places or are pooled over
+    masks (1, width), the whole scan's; ``brightness``: mean of each slice (S,)."""
 
-    tokens: np.ndarray
+    parts: Mapping[str, np.ndarray]
     brightness: np.ndarray
+
+    def tokens(self, features: str) -> np.ndarray:
+        """The rows of one representation: (S, D), or (1, D) of the whole scan."""
+        return np.concatenate([self.parts[part] for part in representation(features).parts], axis=1)
 
 
 CaseFeatures = dict[str, "ViewFeatures | None"]
@@ -78,6 +94,7 @@ class FeatureCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.chmod(0o700)
+            hold(self, self.folder)
         except OSError as error:
             raise _folder_error(self.folder, error) from error
 
@@ -95,10 +112,13 @@ class FeatureCache:
         except OSError as error:
             raise _folder_error(self.folder, error) from error
         try:
-            return _decode(content, key)
+            found = _decode(content, key)
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("cached features %s are damaged (%s): computed again", path.name, error)
             return None
+        with contextlib.suppress(OSError):  # another process may have removed it; only its turn to go depends on this
+            os.utime(path)
+        return found
 
     def put(self, key: str, features: ViewFeatures) -> None:
         """Keep one entry.
@@ -106,27 +126,42 @@ class FeatureCache:
         Raises:
             RunFolderError: the entry cannot be written (rights, full disk).
         """
-        facts = {"key": key, "sha256": _hash(features)}
+        tensors = {**features.parts, BRIGHTNESS: features.brightness}
+        facts = {"key": key, "sha256": _hash(tensors)}
         try:
-            write_bytes(self.folder / f"{key}.safetensors", save(features._asdict(), metadata=facts))
+            write_bytes(self.folder / f"{key}.safetensors", save(tensors, metadata=facts))
         except OSError as error:
             raise _folder_error(self.folder, error) from error
 
+    def trim(self) -> None:
+        """Bring the folder within its limit."""
+        trim_cache(self.folder, limit_bytes=LIMIT_BYTES)
 
-def feature_key(slices: np.ndarray, view: ViewSettings, backbone: LoadedBackbone, positions: str) -> str:
-    """Sha256 (hex) over all that decides class tokens: ``slices`` (S, C, H, W) as prepared, and how they are seen."""
-    digest = hashlib.sha256(f"{slices.dtype} {slices.shape}\n".encode())
-    digest.update(np.ascontiguousarray(slices).data)
-    facts = {
-        "slices": digest.hexdigest(),
+
+def feature_key(
+    slices: np.ndarray,
+    view: ViewSettings,
+    backbone: LoadedBackbone,
+    positions: str,
+    parts: Collection[str] = ("class",),
+    labels: np.ndarray | None = None,
+    structures: Sequence[int] = (),
+) -> str:
+    """Sha256 (hex) over all that decides an entry: ``slices`` (S, C, H, W) as prepared, with the ``labels`` (S, H, W)
+    of their mask where it is used, and how they are seen."""
+    facts: dict[str, Any] = {
+        "slices": _digest(slices),
         "input": view.input,
         "backbone": backbone.fingerprint,
         "positions": positions,
         "mean": backbone.card.mean,
         "std": backbone.card.std,
         "precision": PRECISION,
+        "parts": sorted(parts),
         "feature_version": FEATURE_VERSION,
     }
+    if labels is not None:
+        facts |= {"labels": _digest(labels), "structures": list(structures)}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -142,19 +177,22 @@ def compute_features(
     chunk_size: int,
     stop: StopRequest,
     segmenters: Segmenters | None = None,
+    wanted: Pass | None = None,
     quiet: bool = False,
     keep: Callable[[CaseFeatures], CaseFeatures] = lambda features: features,
 ) -> Features:
-    """Class tokens of every case: from the cache, otherwise computed and put there.
+    """The parts of every case: from the cache, otherwise computed and put there.
 
     ``keep``: what is wanted of a case's features, where all of all cases would be too much for the memory.
 
     Raises:
+        UsageError: the backbone does not have a part.
         InterruptedRunError: a stop was asked for; what is computed is kept.
         RunFolderError: the cache cannot be used.
     """
+    wanted = wanted or Pass()
     source = CaseSet(cases, prepared, views, slices, segmenters)
-    maker = _Maker(views, backbone, positions, device, chunk_size)
+    maker = FeatureMaker(views, backbone, positions, device, chunk_size, wanted)
     found: list[CaseFeatures] = []
     with Progress(total=len(cases), what="frozen features", unit="scan", quiet=quiet) as bar:
         for index in range(len(cases)):
@@ -164,18 +202,24 @@ def compute_features(
                     "the same command goes on"
                 )
             loaded = source.load(index)
-            found.append(keep({name: maker.features(name, loaded.get(name)) for name in views}))
+            masks = source.masks(index) if wanted.needs_mask else {}
+            found.append(keep({name: maker.features(name, loaded.get(name), masks.get(name)) for name in views}))
             bar.update()
+    maker.cache.trim()
     return Features(found, maker.computed, maker.reused)
 
 
 def class_tokens(cases: Sequence[CaseFeatures]) -> list[dict[str, np.ndarray | None]]:
     """View -> class tokens (S, D) of every case."""
-    return [{name: None if found is None else found.tokens for name, found in case.items()} for case in cases]
+    return [{name: None if one is None else one.tokens("class") for name, one in case.items()} for case in cases]
 
 
-class _Maker:
-    """Takes features of single views from the cache, or computes them and puts them there; counts both."""
+class FeatureMaker:
+    """Takes features of single views from the cache, or computes them and puts them there; counts both.
+
+    Raises:
+        UsageError: the backbone does not have a part.
+    """
 
     def __init__(
         self,
@@ -184,11 +228,14 @@ class _Maker:
         positions: str,
         device: torch.device,
         chunk_size: int,
+        wanted: Pass,
     ) -> None:
+        for name in wanted.features:
+            check_backbone(name, backbone.module)
         self.computed = self.reused = 0
-        self._cache = FeatureCache()
+        self.cache = FeatureCache()
         self._views, self._backbone, self._positions, self._device = views, backbone, positions, device
-        self._network = backbone.module.to(device)
+        self._wanted, self._network = wanted, backbone.module.to(device)
         # Without LoRA the classifier only says how slices go in; its other parts are not used here.
         self._encoder = VolumeClassifier(
             self._network,
@@ -199,46 +246,60 @@ class _Maker:
         )
         self._encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, chunk_size=chunk_size)
 
-    def features(self, view: str, slices: np.ndarray | None) -> ViewFeatures | None:
-        """Those of the slices (S, C, H, W) of one view; None where there are none."""
+    def features(self, view: str, slices: np.ndarray | None, labels: np.ndarray | None = None) -> ViewFeatures | None:
+        """Those of the slices (S, C, H, W) of one view with their mask (S, H, W); None where there are none."""
         if slices is None:
             return None
-        key = feature_key(slices, self._views[view], self._backbone, self._positions)
-        found = self._cache.get(key)
+        wanted = self._wanted
+        own = labels if wanted.needs_mask else None
+        key = feature_key(
+            slices, self._views[view], self._backbone, self._positions, wanted.parts, own, wanted.structures
+        )
+        found = self.cache.get(key)
         if found is not None:
             self.reused += 1
             return found
-        found = self._encode(view, slices)
-        self._cache.put(key, found)
+        found = self._encode(view, slices, own)
+        self.cache.put(key, found)
         self.computed += 1
         return found
 
-    def _encode(self, view: str, slices: np.ndarray) -> ViewFeatures:
+    def _encode(self, view: str, slices: np.ndarray, labels: np.ndarray | None) -> ViewFeatures:
+        tensor = torch.from_numpy(slices).to(self._device)
+        masks = None if labels is None else torch.from_numpy(labels).to(self._device)
+        packed = PackedSlices(tensor, (len(tensor),), labels=masks)
         with torch.inference_mode():
-            tensor = torch.from_numpy(slices).to(self._device)
-            packed = PackedSlices(tensor, (len(tensor),))
-            tokens = self._encoder.encode(self._network, view, packed, self._encoding)
+            parts = frozen_parts(self._encoder, self._network, view, packed, self._encoding, self._wanted)
         brightness = slices.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
-        return ViewFeatures(np.ascontiguousarray(tokens.cpu().numpy()), brightness)
+        return ViewFeatures(
+            {name: np.ascontiguousarray(part.cpu().numpy()) for name, part in parts.items()}, brightness
+        )
 
 
 def _decode(content: bytes, key: str) -> ViewFeatures:
-    features = ViewFeatures(**load(content))
+    tensors = load(content)
     facts = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     if facts["key"] != key:
         raise ValueError("they belong to another key")
-    if facts["sha256"] != _hash(features):
+    if facts["sha256"] != _hash(tensors):
         raise ValueError("their checksum is wrong")
-    if features.tokens.ndim != 2 or features.brightness.shape != features.tokens.shape[:1]:
-        raise ValueError(f"expected tokens (S, D) and brightness (S,), got {[part.shape for part in features]}")
-    return features
+    brightness = tensors.pop(BRIGHTNESS)
+    rows = {len(part) for part in tensors.values()}
+    if any(part.ndim != 2 for part in tensors.values()) or not rows <= {1, len(brightness)}:
+        raise ValueError(f"expected parts of {len(brightness)} rows or one, got {[p.shape for p in tensors.values()]}")
+    return ViewFeatures(tensors, brightness)
 
 
-def _hash(features: ViewFeatures) -> str:
+def _digest(array: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _hash(tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for part in features:
-        digest.update(f"{part.dtype} {part.shape}\n".encode())
-        digest.update(np.ascontiguousarray(part).data)
+    for name in sorted(tensors):
+        digest.update(f"{name} {_digest(tensors[name])}\n".encode())
     return digest.hexdigest()
 
 

@@ -26,6 +26,10 @@ class Plan:
     pool: Pool
     backbone: LoadedBackbone
     notes: tuple[str, ...]
+    features: tuple[str, ...] = ("class",)
+    """The representations that compete."""
+    structures: tuple[int, ...] = ()
+    """Labels of the masks, where one of them pools over masks."""
 
     @property
     def cases(self) -> list[Case]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.models.fusion import QueryFusion
+from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide
 from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.settings.config import LabelSettings, TrainSettings
 from anymc3d.train.losses import Loss, make_loss
@@ -37,17 +37,22 @@ class Tokens:
 
     @property
     def width(self) -> int:
-        """D."""
-        return next(iter(self.views.values()))[0].shape[-1]
+        """D of the first view."""
+        return next(iter(self.widths.values()))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """View -> D."""
+        return {name: tokens.shape[-1] for name, (tokens, _) in self.views.items()}
 
     def rows(self, index: np.ndarray) -> Tokens:
         """The cases at these positions."""
         wanted = torch.as_tensor(index, dtype=torch.long)
         return Tokens({name: (tokens[wanted], mask[wanted]) for name, (tokens, mask) in self.views.items()})
 
-    def standardised(self, scale: Scale) -> Tokens:
-        """Those of mean 0 and spread 1."""
-        return Tokens({name: (scale.standardised(x), mask) for name, (x, mask) in self.views.items()})
+    def standardised(self, scales: Mapping[str, Scale]) -> Tokens:
+        """Those of mean 0 and spread 1; ``scales``: by view."""
+        return Tokens({name: (scales[name].standardised(x), mask) for name, (x, mask) in self.views.items()})
 
 
 def stack_tokens(cases: Sequence[Mapping[str, np.ndarray | None]], views: Sequence[str]) -> Tokens:
@@ -79,6 +84,8 @@ def embed(classifier: VolumeClassifier, tokens: Tokens) -> Tensor:
         present.append(here)
     if classifier.view_fusion is None:
         return fused[0]
+    if isinstance(classifier.view_fusion, SideBySide):
+        return classifier.view_fusion(fused, torch.stack(present, dim=1)).embedding
     return classifier.view_fusion(torch.stack(fused, dim=1), torch.stack(present, dim=1)).embedding
 
 
@@ -86,44 +93,56 @@ class HeadLearner:
     """Fits every candidate on some of the cases.
 
     Args:
-        tokens: of all cases.
+        tokens: of all cases; with candidates of several representations, by their names.
         targets: (n, L), NaN where missing.
         labels: what the targets mean.
         candidates: the grid, decays from strong to weak within a fusion, the mean before the query.
     """
 
     def __init__(
-        self, tokens: Tokens, targets: np.ndarray, labels: LabelSettings, candidates: Sequence[Candidate]
+        self,
+        tokens: Tokens | Mapping[str, Tokens],
+        targets: np.ndarray,
+        labels: LabelSettings,
+        candidates: Sequence[Candidate],
     ) -> None:
-        self.tokens, self.targets, self.labels = tokens, np.asarray(targets), labels
         self.candidates = tuple(candidates)
+        names = dict.fromkeys(candidate.features for candidate in self.candidates)
+        self.tokens = dict.fromkeys(names, tokens) if isinstance(tokens, Tokens) else dict(tokens)
+        self.targets, self.labels = np.asarray(targets), labels
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers the head sees of a case, for each candidate."""
+        return tuple(self.new_classifier(candidate).head.weight.shape[1] for candidate in self.candidates)
 
     def path(self, train: np.ndarray, ask: np.ndarray) -> list[np.ndarray]:
         """Head logits (len(ask), K) of every candidate fitted on the cases ``train``, for the cases ``ask``."""
-        scale = measure_scale(self.tokens.rows(train))
-        asked = self.tokens.rows(ask).standardised(scale)
         found = []
-        for _, classifier in self._fits(train, scale):
+        for candidate, classifier, scales in self._fits(train):
+            asked = self.tokens[candidate.features].rows(ask).standardised(scales)
             with torch.inference_mode():
                 found.append(classifier.head(embed(classifier, asked)).double().numpy())
         return found
 
     def tensors(self, train: np.ndarray, chosen: int) -> dict[str, Tensor]:
         """The tensors of a plugin, in raw units, of one candidate fitted on the cases ``train``."""
-        scale = measure_scale(self.tokens.rows(train))
-        for number, (_, classifier) in enumerate(self._fits(train, scale)):
+        for number, (_, classifier, scales) in enumerate(self._fits(train)):
             if number == chosen:
-                return in_raw_units(classifier.tensors(), scale, classifier.fusion_name)
+                return in_raw_units(classifier.tensors(), scales, classifier.fusion_name)
         raise IndexError(f"expected a candidate from 0 to {len(self.candidates) - 1}, got {chosen}")
 
-    def new_classifier(self, fusion: str) -> VolumeClassifier:
+    def new_classifier(self, candidate: Candidate) -> VolumeClassifier:
         """The trainable part of the task on frozen features, all its queries and its head at zero."""
+        widths = self.tokens[candidate.features].widths
         classifier = VolumeClassifier(
-            _Width(self.tokens.width),
-            views=tuple(self.tokens.views),
+            _Width(next(iter(widths.values()))),
+            views=tuple(widths),
             num_logits=self.labels.num_logits,
             head=self.labels.head,
-            fusion=fusion,
+            fusion=candidate.fusion,
+            features=candidate.features,
+            widths=widths,
             rank=None,
         )
         with torch.no_grad():
@@ -131,27 +150,35 @@ class HeadLearner:
                 parameter.zero_()
         return classifier
 
-    def _fits(self, train: np.ndarray, scale: Scale) -> Iterator[tuple[Candidate, VolumeClassifier]]:
-        tokens, targets = self.tokens.rows(train).standardised(scale), self.targets[train]
+    def _fits(self, train: np.ndarray) -> Iterator[tuple[Candidate, VolumeClassifier, dict[str, Scale]]]:
+        targets = self.targets[train]
         objective = _Objective(make_loss(LOSS, self.labels, targets), torch.from_numpy(targets))
         heads: dict[Candidate, dict[str, Tensor]] = {}
-        pooled: dict[str, Tensor] = {}
+        cases: dict[tuple[str, bool], tuple[dict[str, Scale], Tokens]] = {}
+        pooled: dict[tuple[str, str], Tensor] = {}
         before: dict[str, Tensor] | None = None
         for candidate in self.candidates:
-            classifier = self.new_classifier(candidate.fusion)
+            kind = (candidate.features, candidate.fusion == CONCAT)
+            if kind not in cases:
+                own = self.tokens[candidate.features].rows(train)
+                scales = measure_scales(own, apart=candidate.fusion == CONCAT)
+                cases[kind] = (scales, own.standardised(scales))
+            scales, tokens = cases[kind]
+            classifier = self.new_classifier(candidate)
             if candidate.fusion == "query":
                 classifier.head.load_state_dict(heads[replace(candidate, fusion="mean")])
                 objective.minimise(classifier, candidate.decay, tokens)
             else:
-                if candidate.fusion not in pooled:
+                name = (candidate.features, candidate.fusion)
+                if name not in pooled:
                     before = None
                     with torch.no_grad():
-                        pooled[candidate.fusion] = embed(classifier, tokens)
+                        pooled[name] = embed(classifier, tokens)
                 if before is not None:
                     classifier.head.load_state_dict(before)
-                objective.minimise_head(classifier, candidate.decay, pooled[candidate.fusion])
+                objective.minimise_head(classifier, candidate.decay, pooled[name])
                 before = heads[candidate] = classifier.head.state_dict()
-            yield candidate, classifier.eval()
+            yield candidate, classifier.eval(), scales
 
 
 @dataclass(frozen=True)
@@ -213,13 +240,25 @@ class _Width(nn.Module):
 
 def measure_scale(tokens: Tokens) -> Scale:
     """Mean and spread over the cases of their mean embedding; a constant dimension keeps a spread of 1."""
+    return _mean_and_spread(list(tokens.views.values()))
+
+
+def measure_scales(tokens: Tokens, *, apart: bool) -> dict[str, Scale]:
+    """By view: of each by itself for views that stand side by side (``apart``), otherwise one for all of them, which a
+    pooling over views needs."""
+    if apart:
+        return {name: _mean_and_spread([pair]) for name, pair in tokens.views.items()}
+    return dict.fromkeys(tokens.views, measure_scale(tokens))
+
+
+def _mean_and_spread(views: Sequence[tuple[Tensor, Tensor]]) -> Scale:
     sums, counts = 0.0, 0.0
-    for padded, mask in tokens.views.values():
+    for padded, mask in views:
         weight = mask.unsqueeze(-1).double()
         number = weight.sum(dim=1)
         sums = sums + (padded.double() * weight).sum(dim=1) / number.clamp_min(1)
         counts = counts + (number > 0).double()
-    embeddings = sums / counts
+    embeddings = (sums / counts)[counts[:, 0] > 0]
     spread = embeddings.std(dim=0, unbiased=False)
     mean, spread = embeddings.mean(dim=0), torch.where(spread > _FLAT, spread, torch.ones_like(spread))
     return Scale(mean.float(), spread.float())

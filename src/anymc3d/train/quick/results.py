@@ -20,8 +20,8 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.models.classifier import VolumeClassifier
+from anymc3d.models.features import representation
 from anymc3d.plugins import save_plugin, to_half
-from anymc3d.settings.config import TaskSettings
 from anymc3d.train.losses import make_loss
 from anymc3d.train.quick import trivial, verdict
 from anymc3d.train.quick.curve import Estimate, estimate, macro_draws
@@ -80,9 +80,9 @@ def write_plugin(
     """
     train, val = plan.of_split("train"), plan.of_split("val")
     candidate: Candidate = learner.candidates[chosen]
-    task = replace(plan.task, fusion=candidate.fusion)
+    task = replace(plan.task, fusion=candidate.fusion, features=candidate.features)
     tensors = learner.tensors(train, chosen)
-    logits = plugin_logits(task, learner, tensors, val)
+    logits = plugin_logits(candidate, learner, tensors, val)
     raw, targets = outputs.raw_logits(logits, task.labels.kind), plan.pool.targets[val]
     points, calibration = decide_how(task, targets, raw)
     rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration)
@@ -98,16 +98,17 @@ def write_plugin(
         "weight_decay": candidate.decay,
         "chosen_by": f"AUROC in {plan.settings.inner_folds} folds of the training split",
     }
-    save_plugin(folder.plugin, replace(card, training=recipe | software()), tensors)
+    structures = plan.structures if representation(candidate.features).needs_mask else ()
+    save_plugin(folder.plugin, replace(card, structures=structures, training=recipe | software()), tensors)
 
 
 def plugin_logits(
-    task: TaskSettings, learner: HeadLearner, tensors: Mapping[str, Tensor], rows: np.ndarray
+    candidate: Candidate, learner: HeadLearner, tensors: Mapping[str, Tensor], rows: np.ndarray
 ) -> np.ndarray:
     """Head logits (len(rows), K) as the plugin's own forward gives them, its tensors rounded as in the file."""
-    classifier: VolumeClassifier = learner.new_classifier(task.fusion)
+    classifier: VolumeClassifier = learner.new_classifier(candidate)
     classifier.load_tensors({name: tensor.float() for name, tensor in to_half(tensors).items()})
-    tokens = learner.tokens.rows(rows)
+    tokens = learner.tokens[candidate.features].rows(rows)
     packed = {name: padded[mask] for name, (padded, mask) in tokens.views.items()}
     counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in tokens.views.items()}
     with torch.inference_mode():

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import torch
 from anymc3d.cost.device import choose_device
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
+from anymc3d.data.case import Case
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.dataset import prepare_all
 from anymc3d.data.manifest import write_manifest
@@ -26,7 +26,9 @@ from anymc3d.errors import ManifestError, UsageError
 from anymc3d.files import home
 from anymc3d.files.folders import claim, locked
 from anymc3d.models.build import is_baseline
-from anymc3d.models.store import find_backbone
+from anymc3d.models.features import check_backbone, representation
+from anymc3d.models.frozen_pass import Pass
+from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import MethodSettings, TaskSettings
@@ -45,7 +47,7 @@ from anymc3d.train.quick.crossval import (
     purpose_seed,
 )
 from anymc3d.train.quick.curve import Curve, make_curve
-from anymc3d.train.quick.features import CaseFeatures, Features, class_tokens, compute_features
+from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
 from anymc3d.train.quick.findings import Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.heads import HeadLearner, stack_tokens
@@ -54,7 +56,7 @@ from anymc3d.train.quick.slices import limit_slices
 from anymc3d.train.quick.trivial import trivial_candidates, trivial_tokens
 from anymc3d.train.stopping import StopRequest, listening
 from anymc3d.train.study import Study, leave_out, load_study, undefined_figures
-from anymc3d.train.task_checks import check_task
+from anymc3d.train.task_checks import ALL_FEATURES, check_task, chosen_features
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def fit_quick(
     task = replace(task, method=MethodSettings(name="frozen"), train=replace(task.train, copies=None))
     check_task(task)
     check_programs(task.views.values(), segmenters)
-    grid = candidates(task, settings)
+    candidates(task, settings)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("--quick runs in one process; start it without torchrun")
     folder, where = QuickFolder(Path(run_dir)), choose_device(device)
@@ -104,8 +106,7 @@ def fit_quick(
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
             plan, prepared, features = _features(plan, folder, where, segmenters, stop, log, quiet)
-        tokens = stack_tokens(class_tokens(features.cases), tuple(task.views))
-        learner = HeadLearner(tokens, plan.pool.targets, task.labels, grid)
+        learner = _learner(plan, features)
         findings = _find(plan, learner, _trivial_learner(plan, prepared, features.cases), log, quiet)
         results.write(folder, plan, learner, findings, prepared)
         log.stage("plugin and report")
@@ -126,7 +127,41 @@ def _plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | 
         num_parameters=sum(p.numel() for p in backbone.module.parameters()),
         wanted=settings.slices,
     )
-    return Plan(replace(task, views=limit.views), settings, study, rows, pool, backbone, limit.notes)
+    names, notes = _representations(task, [study.manifest.cases[row] for row in rows], backbone)
+    return Plan(replace(task, views=limit.views), settings, study, rows, pool, backbone, (*limit.notes, *notes), names)
+
+
+def _representations(
+    task: TaskSettings, cases: list[Case], backbone: LoadedBackbone
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The representations that compete, the smallest first, and why some of ``all`` do not.
+
+    Raises:
+        UsageError: one that was named is not possible here.
+    """
+    names, notes = [], []
+    for name in chosen_features(task):
+        try:
+            check_backbone(name, backbone.module)
+            _check_masks(name, task, cases)
+            names.append(name)
+        except UsageError as error:
+            if task.features != ALL_FEATURES:
+                raise
+            notes.append(str(error))
+    return tuple(names), tuple(notes)
+
+
+def _check_masks(name: str, task: TaskSettings, cases: list[Case]) -> None:
+    if not representation(name).needs_mask:
+        return
+    columns = sorted({view.image for view in task.views.values()})
+    without = [case for case in cases if any(column in case.images and not case.mask(column) for column in columns)]
+    if without:
+        raise UsageError(
+            f"features: {name} needs a segmentation of every scan, and {len(without)} of {len(cases)} cases have none "
+            f"(row {without[0].row} is the first); fill the manifest's 'mask' column, or take other features"
+        )
 
 
 def _begin(folder: QuickFolder, plan: Plan) -> None:
@@ -184,8 +219,16 @@ def _features(
     slices = Cache(home.cache_folder())
     segmenters = build_segmenters(plan.task.views.values(), given=given)
     with Progress(total=len(plan.rows), what="reading scans", unit="scan", quiet=quiet) as bar:
-        prepared = prepare_all(plan.cases, plan.task.views, slices, progress=bar.update, segmenters=segmenters)
+        prepared = prepare_all(
+            plan.cases,
+            plan.task.views,
+            slices,
+            progress=bar.update,
+            segmenters=segmenters,
+            with_masks=Pass(features=plan.features).needs_mask,
+        )
     plan, prepared = _kept(plan, prepared, folder)
+    plan = _with_structures(plan, prepared)
     log.stage("scans", cases=len(prepared))
     features = compute_features(
         plan.cases,
@@ -198,6 +241,7 @@ def _features(
         chunk_size=plan.task.train.chunk_size,
         stop=stop,
         segmenters=segmenters,
+        wanted=Pass(features=plan.features, structures=plan.structures),
         quiet=quiet,
     )
     log.stage("features", computed=features.computed, reused=features.reused, device=str(device))
@@ -210,6 +254,28 @@ def _check_views(plan: Plan, features: Features) -> None:
     empty = [name for name in plan.task.views if all(case[name] is None for case in features.cases)]
     if empty:
         raise ManifestError("views", [f"view {name!r}: no training or validation case has it" for name in empty])
+
+
+def _with_structures(plan: Plan, prepared: list[PreparedCase]) -> Plan:
+    """The plan with the labels that the masks of its cases hold.
+
+    Raises:
+        ManifestError: masks are wanted, and all are empty.
+    """
+    labels = {label for case in prepared for found in case.mask_labels.values() for label in found}
+    if Pass(features=plan.features).needs_mask and not labels:
+        raise ManifestError("masks", ["every mask is empty on the slices of its view; check the masks"])
+    return replace(plan, structures=tuple(sorted(labels)))
+
+
+def _learner(plan: Plan, features: Features) -> HeadLearner:
+    views = tuple(plan.task.views)
+    tokens = {}
+    for name in plan.features:
+        rows = [{v: None if f is None else f.tokens(name) for v, f in case.items()} for case in features.cases]
+        tokens[name] = stack_tokens(rows, views)
+    grid = candidates(plan.task, plan.settings, plan.features)
+    return HeadLearner(tokens, plan.pool.targets, plan.task.labels, grid)
 
 
 def _trivial_learner(plan: Plan, prepared: list[PreparedCase], features: list[CaseFeatures]) -> HeadLearner | None:
@@ -249,7 +315,7 @@ def _find(plan: Plan, learner: HeadLearner, trivial: HeadLearner | None, log: St
 
 
 def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) -> Curve:
-    fits: dict[float, Any] = {1.0: [whole.logits]}
+    fits: dict[float, list[np.ndarray] | str] = {1.0: [whole.logits]}
     sizes = {1.0: float(np.mean(whole.num_train))}
     for fraction, found in parts.items():
         reasons = [one for one in found if isinstance(one, str)]

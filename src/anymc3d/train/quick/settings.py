@@ -5,24 +5,28 @@ The decays were set beforehand; the steps and the scaling of the query while loo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anymc3d.errors import UsageError
+from anymc3d.models.features import representation
+from anymc3d.models.fusion import CONCAT
 from anymc3d.settings.config import TaskSettings
 
-FUSIONS = ("mean", "max", "median", "query")
+FUSIONS = ("mean", "concat", "max", "median", "query")
 """The fusions that can be trained on cached features in seconds; the others have parameters by the hundred thousand."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One entry of the grid: how slices are pooled, and the weight decay of head and queries.
+    """One entry of the grid: how slices are pooled, the weight decay of head and queries, and what stands for a slice.
 
     The decay is the factor of half the squared norm beside the mean cross-entropy of a case, on standardised features.
     """
 
     fusion: str
     decay: float
+    features: str = "class"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,11 @@ class QuickSettings:
     """At most so many slices per view; None: as :mod:`anymc3d.train.quick.slices` says."""
 
 
-def candidates(task: TaskSettings, settings: QuickSettings) -> tuple[Candidate, ...]:
-    """The grid, simplest first: the mean over slices and views, and the task's own fusion.
+def candidates(
+    task: TaskSettings, settings: QuickSettings, features: Sequence[str] = ("class",)
+) -> tuple[Candidate, ...]:
+    """The grid, simplest first: for each representation the mean over slices and views, and the task's own fusion.
+    What keeps places or is pooled over masks has its views side by side instead.
 
     Raises:
         UsageError: the task's fusion is not one of ``FUSIONS``.
@@ -56,5 +63,8 @@ def candidates(task: TaskSettings, settings: QuickSettings) -> tuple[Candidate, 
             f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}; "
             "add fusion=query to the command, or train without --quick"
         )
-    fusions = dict.fromkeys(("mean", task.fusion))
-    return tuple(Candidate(fusion, decay) for fusion in fusions for decay in settings.decays)
+    grid = []
+    for name in features:
+        fusions = dict.fromkeys([CONCAT] if representation(name).of_scan else ["mean", task.fusion])
+        grid += [Candidate(fusion, decay, name) for fusion in fusions for decay in settings.decays]
+    return tuple(grid)
