@@ -116,6 +116,22 @@ def last_renamed(ending: str, content: bytes) -> Callable[[dicom.Series], None]:
     return change
 
 
+def tilted(series: dicom.Series) -> None:
+    for i, dataset in enumerate(series.slices):
+        dataset.ImagePositionPatient = [-20, 5 + 0.8 * i, 40 + 2.5 * i]
+
+
+def far_tilted(series: dicom.Series) -> None:
+    """Shifts of hundreds of pixels from one slice to the next: no stack of that size is made."""
+    for i, dataset in enumerate(series.slices):
+        dataset.ImagePositionPatient = [-20, 5 + 900.0 * i, 40 + 2.5 * i]
+
+
+def far_apart(series: dicom.Series) -> None:
+    """One slice kilometres away: as many slices would be in between."""
+    series.slices[-1].ImagePositionPatient = [-20, 5, 4e6]
+
+
 def zipped(series: dicom.Series) -> None:
     series.extra["PHI_FILE.zip"] = b"PK\x03\x04" + b"\0" * 100
 
@@ -159,7 +175,9 @@ DICOM: dict[str, Entry] = {
     "report_in_its_own_series": Entry(of_series(object_of(D + "88.11", "SR")), "warn", "B5"),
     "structures_in_their_own_series": Entry(of_series(object_of(D + "481.3", "RTSTRUCT")), "warn", "B5"),
     "pdf_in_its_own_series": Entry(of_series(object_of(D + "104.1", "DOC")), "warn", "B5"),
-    "report_in_the_scans_series": Entry(of_series(object_of(D + "88.11", "SR", own_series=False)), "error", "B5"),
+    "report_in_the_scans_series": Entry(of_series(object_of(D + "88.11", "SR", own_series=False)), "warn", "B5"),
+    "raw_data_in_the_scans_series": Entry(of_series(object_of(D + "66", "MR", own_series=False)), "warn", "B5"),
+    "private_object_in_the_scans_series": Entry(of_series(object_of("1.3.12.2.1107.5.9.1", "MR", own_series=False)), "warn", "B5"),
     "enhanced_frames_shuffled": Entry(of_series(shuffled_frames, dicom.make_enhanced), "ok", "B3"),
     "enhanced_cut_by_a_frame": Entry(
         of_series(lambda s: setattr(s.slices[0], "PixelData", s.slices[0].PixelData[: -2 * dicom.ROWS * dicom.COLUMNS]), dicom.make_enhanced),
@@ -182,6 +200,9 @@ DICOM: dict[str, Entry] = {
     "a_rule_that_is_none": Entry(of_series(lambda s: None), "error", "B5", series="PatientName=x"),
     "a_rule_for_a_file": Entry(of_bytes("a.nii", PLAIN), "error", "B5", series="SeriesNumber=1"),
     "a_gap_that_is_allowed": Entry(of_series(lambda s: s.slices.pop(4)), "warn", "B4", series="gaps=allow"),
+    "a_tilt_that_is_allowed": Entry(of_series(tilted), "warn", "B7", series="tilt=allow"),
+    "a_tilt_of_nearly_a_right_angle": Entry(of_series(far_tilted), "error", "B7", series="tilt=allow"),
+    "gaps_that_would_be_all_made_up": Entry(of_series(far_apart), "error", "B4", series="gaps=allow"),
     "a_tilt_that_is_not": Entry(
         of_series(lambda s: [setattr(d, "ImagePositionPatient", [-20, 5 + 0.8 * i, 40 + 2.5 * i]) for i, d in enumerate(s.slices)]),
         "error", "B7", series="gaps=allow",

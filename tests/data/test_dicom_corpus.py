@@ -131,6 +131,17 @@ def colour(dataset: Dataset) -> None:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.Columns = 3, "RGB", STORED.shape[2]
 
 
+def without_place(dataset: Dataset) -> None:
+    setting(ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None)(dataset)
+
+
+def screenshot(series: Series) -> None:
+    """A picture of the scan with the scan's own series UID, in colour, of another size."""
+    copied(0, SOPClassUID=SECONDARY, SOPInstanceUID=ROOT + "56", ImageType=["DERIVED", "SECONDARY"])(series)
+    without_place(series.slices[-1])
+    colour(series.slices[-1])
+
+
 def overlay_huge(dataset: Dataset) -> None:
     dataset.add_new(0x60000010, "US", 30000)
     dataset.add_new(0x60000011, "US", 30000)
@@ -246,7 +257,17 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "one_slice": (removed(*range(1, LAST + 1)), "warn", "one slice"),
     "same_uid_other_pixels": (lambda s: (copied(3)(s), other_pixels(s.slices[-1])), "error", "other pixels"),
     "same_uid_other_place": (at(5, setting(SOPInstanceUID=f"{ROOT}1.3")), "error", "two slices with one"),
-    "same_place_other_uid": (copied(3, SOPInstanceUID=ROOT + "55"), "error", "at one place"),
+    "same_place_other_uid": (copied(3, SOPInstanceUID=ROOT + "55"), "warn", "same pixels and another SOP"),
+    "same_place_other_uid_other_pixels": (
+        lambda s: (copied(3, SOPInstanceUID=ROOT + "55")(s), other_pixels(s.slices[-1])),
+        "error",
+        "at one place",
+    ),
+    "all_slices_sent_twice": (
+        lambda s: [copied(i, SOPInstanceUID=f"{ROOT}55.{i}")(s) for i in range(len(STORED))],
+        "warn",
+        "8 slices stand there again",
+    ),
     "gap_one_slice": (removed(4), "error", "1 missing"),
     "gap_many": (removed(2, 3, 5), "error", "missing"),
     "gap_of_two_percent": (all_moved(lambda i: (0, 0, 0.05 * (i > 3))), "error", "uneven"),
@@ -260,8 +281,8 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "two_series_in_folder": (joined(make_series(series=2)), "error", "expected one series, found 2"),
     "two_patients_one_series": (at(2, setting(PatientID="PHI_ID_78")), "error", "patients"),
     "two_names_one_series": (at(2, setting(PatientName="PHI_NAME^Y")), "error", "patients"),
-    "two_studies_one_series": (at(2, setting(StudyInstanceUID=ROOT + "99")), "error", "studies"),
-    "two_frames_of_reference": (at(2, setting(FrameOfReferenceUID=ROOT + "98")), "error", "frames of reference"),
+    "two_studies_one_series": (at(2, setting(StudyInstanceUID=ROOT + "99")), "error", "2 StudyInstanceUIDs"),
+    "two_frames_of_reference": (at(2, setting(FrameOfReferenceUID=ROOT + "98")), "error", "2 FrameOfReferenceUIDs"),
     "two_modalities_one_series": (at(2, setting(Modality="MR")), "error", "modalities"),
     "two_phases_by_acquisition": (two_phases(AcquisitionNumber=(1, 2)), "error", "AcquisitionNumber"),
     "two_phases_by_time": (two_phases(TemporalPositionIdentifier=(1, 2)), "error", "TemporalPositionIdentifier"),
@@ -271,8 +292,10 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "localizer_by_orientation_only": (plus(localizer(AcquisitionNumber=3)), "error", "locali"),
     "localizer_series": (plus(localizer(SeriesInstanceUID=ROOT + "8.9")), "error", "expected one series"),
     "mosaic": (each(setting(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "error", "mosaics"),
-    "screenshot_only": (each(setting(SOPClassUID=SECONDARY)), "error", "screenshot"),
-    "rgb_screenshot_only": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), colour(d))), "error", "screenshot"),
+    "secondary_capture_with_a_place": (each(setting(SOPClassUID=SECONDARY)), "warn", "Secondary Capture"),
+    "screenshots_only": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), without_place(d))), "error", "no CT, MR"),
+    "rgb_with_a_place": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), colour(d))), "error", "colour"),
+    "one_screenshot_in_the_series": (screenshot, "warn", r"1 of 9 files .* pictures without a place"),
     "rgb_ct": (each(colour), "error", "colour"),
     "palette_ct": (each(setting(PhotometricInterpretation="PALETTE COLOR")), "error", "colour"),
     "position_missing": (at(2, setting(ImagePositionPatient=None)), "error", "ImagePositionPatient is missing"),

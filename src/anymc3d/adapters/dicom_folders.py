@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anymc3d.data.dicom.header import is_dicom, read_header
+from anymc3d.data.dicom.places import OnDisk
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.scan_file import open_regular
 from anymc3d.errors import ScanError
@@ -32,7 +33,7 @@ def modality_of(folder: Path) -> str | None:
         return None
     try:
         with foreign_errors(folder, "the first file cannot be read"):
-            header = read_header(first, 1)
+            header = read_header(OnDisk(first), 1)
     except ScanError:
         return None
     return header.modality or None if header is not None else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 _TABLES = (".csv", ".tsv", ".npz")
+_ALLOWED = ("gaps", "tilt")
+"""Options of a series rule that have one of their own on the command line."""
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +41,18 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Add what else may be said of the scans: series, gaps, region, split."""
     parser.add_argument(
-        "--series", metavar="RULE", help="of a DICOM folder: a series UID or its short hash, or Tag=value"
+        "--series", metavar="RULE", help="of DICOM: a series UID or its short hash, Tag=value, or 'thinnest axial'"
     )
     parser.add_argument(
-        "--allow-gaps", action="store_true", help="of a DICOM folder: missing or uneven slices are a warning"
+        "--allow-gaps", action="store_true", help="of DICOM: missing or uneven slices are resampled, with a warning"
+    )
+    parser.add_argument(
+        "--allow-tilt", action="store_true", help="of DICOM: a tilted gantry is sheared straight, with a warning"
+    )
+    parser.add_argument(
+        "--show-tags",
+        action="store_true",
+        help="print the series of DICOM with number and description, on this terminal only: they may name people",
     )
     parser.add_argument("--mask", metavar="FILE", help="of one scan: the segmentation of its region")
     parser.add_argument(
@@ -63,20 +75,41 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
         UsageError: options that do not fit each other.
         ManifestError: the manifest cannot be used.
     """
-    return _with_region(read_inputs(args.input, args.split, args.series, allow_gaps=args.allow_gaps), args)
+    allowed = [name for name in _ALLOWED if getattr(args, f"allow_{name}")]
+    cases = _with_region(read_inputs(args.input, args.split, args.series, allowed=allowed), args)
+    if args.show_tags:
+        _show_series(cases)
+    return cases
+
+
+def _show_series(cases: Sequence[Case]) -> None:
+    """Each DICOM study once, on standard error, which no output of a command goes to."""
+    from anymc3d.data.dicom.shown_tags import shown_series
+    from anymc3d.data.readers import takes_series
+    from anymc3d.errors import ScanError
+
+    for reference in dict.fromkeys(path for case in cases for path in case.images.values()):
+        if not takes_series(reference):
+            continue
+        try:
+            lines = shown_series(Path(reference))
+        except ScanError as error:
+            lines = [error.what]
+        print(f"{Path(reference).name}: {len(lines)} series", *lines, sep="\n  ", file=sys.stderr)
 
 
 def read_inputs(
-    inputs: list[str], splits: list[str] | None = None, series: str | None = None, *, allow_gaps: bool = False
+    inputs: list[str], splits: list[str] | None = None, series: str | None = None, *, allowed: Sequence[str] = ()
 ) -> list[Case]:
-    """Scans, one manifest, or ``view=scan`` pairs -> cases.
+    """Scans, one manifest, or ``view=scan`` pairs -> cases; ``allowed``: of :data:`_ALLOWED`, for those that are DICOM.
 
     Raises:
         UsageError: kinds of input are mixed, or two scans would get one id.
         ManifestError: the manifest cannot be used.
     """
-    from anymc3d.data.dicom.rules import with_gaps
+    from anymc3d.data.dicom.rules import with_options
     from anymc3d.data.manifest import read_manifest
+    from anymc3d.data.readers import takes_series
     from anymc3d.predict.study import study_case
 
     manifests = [text for text in inputs if text.lower().endswith(_TABLES)]
@@ -84,8 +117,8 @@ def read_inputs(
         raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
     if manifests and series:
         raise UsageError("--series: a manifest has its own series column; leave the option out")
-    if manifests and allow_gaps:
-        raise UsageError("--allow-gaps: a manifest says it itself, in its series column: gaps=allow")
+    if manifests and allowed:
+        raise UsageError(f"--allow-{allowed[0]}: a manifest says it itself, in its series column: {allowed[0]}=allow")
     if manifests:
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
         return [case for case in cases if not splits or case.split in splits]
@@ -93,7 +126,8 @@ def read_inputs(
         raise UsageError("--split: only a manifest has splits")
 
     def rule(*scans: str) -> str | None:
-        return with_gaps(series) if allow_gaps and any(Path(scan).is_dir() for scan in scans) else series
+        options = [f"{name}=allow" for name in allowed]
+        return with_options(series, *options) if options and any(map(takes_series, scans)) else series
 
     pairs = [_VIEW.fullmatch(text) for text in inputs]
     if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):

@@ -30,11 +30,12 @@ PER_VIEW = ("image", "mask", "series")
 """Column families with one column per view: ``image.<view>``."""
 SCAN_SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr"),
-    *(".mgh.gz", ".mgz", ".mgh", ".npy", ".npz"),
+    *(".mgh.gz", ".mgz", ".mgh", ".npy", ".npz", ".zip", ".dcm", ".dicom", ".ima"),
 )
 """What the name of a scan may end with: the id of a case is the rest. The longer stands before what it ends with."""
-LISTED_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if not suffix.startswith((".img", ".npy", ".npz")))
-"""Which files of a folder are each a scan: of a pair the header alone, and no arrays, which have no spacing."""
+_NO_SCAN_ALONE = (".img", ".npy", ".npz", ".dcm", ".dicom", ".ima")
+LISTED_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if not suffix.startswith(_NO_SCAN_ALONE))
+"""Which files of a folder are each a scan: of a pair the header alone, no slices, no arrays, which have no spacing."""
 
 _NPZ_REFERENCE = re.compile(r"(.*\.npz)#(\w+)/(\d+)", re.DOTALL)
 

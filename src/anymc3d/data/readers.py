@@ -28,7 +28,7 @@ class Beside:
     spacing: Millimetres | None = None
     """For arrays, which have none of their own."""
     series: str | None = None
-    """For DICOM folders: the rule that chooses one series."""
+    """For DICOM: the rule that chooses one series."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,17 @@ FORMATS: dict[str, ScanFormat] = {
     **dict.fromkeys((".mha", ".mhd"), MHA),
     **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
     **dict.fromkeys((".mgz", ".mgh", ".mgh.gz"), FREESURFER),
+    **dict.fromkeys((".zip", ".dcm", ".dicom", ".ima"), DICOM),
     DICOM_FOLDER: DICOM,
 }
 """By the end of the file's name, whatever its case; the last is for every folder."""
+_BY_CONTENT = {"nifti": NIFTI, "dicom": DICOM}
 _VOXELS_ALONE = {".zraw": ".mhd", ".raw": ".mhd or .nhdr", ".raw.gz": ".nhdr", ".bin": ".mhd or .nhdr"}
 """Ending of a file that holds voxels alone -> that of the header to give in its place."""
 
 
 def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> Volume:
-    """Read one scan; ``spacing`` (mm) is for arrays, which have none, ``series`` chooses one of a DICOM folder.
+    """Read one scan; ``spacing`` (mm) is for arrays, which have none, ``series`` chooses one of a DICOM study.
 
     Raises:
         ScanError: the scan is missing, damaged, ambiguous, or of a format that is not read.
@@ -137,13 +139,21 @@ def content_hash(reference: str | Path, *, series: str | None = None) -> str:
         return _format_of(reference, beside).content_hash(reference, beside)
 
 
+def takes_series(reference: str | Path) -> bool:
+    """Whether a scan is DICOM, of which a rule may choose a series; not so where there is nothing to open."""
+    try:
+        return _by_name(reference).takes_series
+    except ScanError:
+        return False
+
+
 def _format_of(reference: str | Path, beside: Beside) -> ScanFormat:
     """The format of a reference, for which the cells beside it make sense."""
     scan_format = _by_name(reference)
     if beside.spacing is not None and not scan_format.takes_spacing:
         raise scan_error(reference, "the scan has its own spacing; leave the manifest's spacing cell empty")
     if beside.series and not scan_format.takes_series:
-        raise scan_error(reference, "only a folder of DICOM files has series; leave the manifest's series cell empty")
+        raise scan_error(reference, "only DICOM has series; leave the manifest's series cell empty, and --series out")
     return scan_format
 
 
@@ -158,14 +168,12 @@ def _by_name(reference: str | Path) -> ScanFormat:
 
 
 def _by_content(reference: str | Path) -> ScanFormat:
-    """The format of a file whose name says nothing: a NIfTI may be called as it likes, others need their ending."""
+    """The format of a file whose name says nothing: NIfTI and DICOM may be called as they like, others need their
+    ending."""
     kind = kind_of(Path(reference))
-    if kind == "nifti":
-        return NIFTI
-    read = f"(read are: {', '.join(FORMATS)})"
-    if kind == "dicom":
-        raise scan_error(reference, f"one DICOM file; give the folder that holds the whole series {read}")
-    name = str(reference).lower()
+    if kind in _BY_CONTENT:
+        return _BY_CONTENT[kind]
+    read, name = f"(read are: {', '.join(FORMATS)})", str(reference).lower()
     what = f"this format is not read {read}; convert it to .nii.gz"
     if kind:
         what = f"by its first bytes a {kind} file; name it so {read}"

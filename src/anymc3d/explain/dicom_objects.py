@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from anymc3d.data.case import Case
 from anymc3d.data.dicom.references import SourceSeries, source_series
 from anymc3d.data.dicom.tags import foreign_errors
+from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.explain.heat import Heat
 from anymc3d.files import atomic
@@ -71,7 +72,7 @@ def refuse_other_sources(cases: Sequence[Case]) -> None:
     """
     for case in cases:
         for column, reference in case.images.items():
-            if not Path(reference).is_dir():
+            if not takes_series(reference):
                 raise UsageError(
                     f"--dicom: expected DICOM series, but {column} of case {case.id!r} is none; its heatmaps can only "
                     "be NIfTI: leave out --dicom, or explain the DICOM series themselves"

@@ -6,6 +6,7 @@ lone slice takes its thickness, with a warning). Source: DICOM PS3.3 C.7.6.2.1.1
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +15,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.dicom.apart import SAME_PLACE_MM, along_of, crowds
+from anymc3d.data.dicom.increments import EvenGrid, even_grid, is_even
 from anymc3d.data.dicom.multiframe import Frame
-from anymc3d.data.dicom.phases import SAME_PLACE_MM, interleaved_warnings, refuse_crowded
-from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM
+from anymc3d.data.dicom.resample import Resampling
+from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.nifti_header import VOXEL_CEILING, spacing_fault
 from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine
 
-GAP_TOLERANCE = 0.01
-"""Of the spacing between slices."""
-_WRITTEN_DIGITS_MM = 0.011
-"""Positions are often written with two decimals: two of them may differ by this much more than the truth."""
 _TILT_DEGREES = 0.1
-_SAME_DIRECTION = 1e-3
-_SAME_SPACING = 1e-3
 _SIDEWAYS = 0.1  # of a pixel
+_MOST_GROWTH = 3
+"""A straightened stack has at most so many times the rows and columns of its slices."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_INTERLEAVED = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "ImageType", "ConvolutionKernel", "KVP")
+"""Two scans that differ in one of these do not belong into one stack, even if their slices take turns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,12 @@ class Stack:
     order: tuple[int, ...]
     affine: Affine
     warnings: tuple[str, ...] = ()
+    resampling: Resampling | None = None
+    """What makes a straight and even stack of the slices in that order, where they are none."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Plane:
+class Plane:
     """Unit vectors along a row, down a column, and their normal; spacing between rows and between columns."""
 
     row: NDArray[np.float64]
@@ -50,110 +54,149 @@ class _Plane:
     spacing: tuple[float, float]
 
 
-def stack(frames: Sequence[Frame], reference: Path, *, allow_gaps: bool = False) -> Stack:
+def stack(
+    frames: Sequence[Frame], reference: Path, rule: Rule | None = None, *, size: tuple[int, int] = (1, 1)
+) -> Stack:
     """Order slices along their common normal and find the affine, RAS millimetres.
 
-    ``allow_gaps``: uneven spacing is a warning; the slices are then taken as even, by the median spacing.
+    Args:
+        frames: of one orientation and pixel spacing, one at each place.
+        reference: of the scan, for messages.
+        rule: whether uneven slices and a tilted gantry are allowed, and so resampled.
+        size: columns and rows of a slice.
 
     Raises:
-        ScanError: the slices differ in orientation or pixel spacing, two are at one place, one is missing, the
-            spacing is uneven, or the gantry was tilted.
+        ScanError: two slices are at one place, one is missing, the spacing is uneven, or the gantry was tilted.
     """
-    plane = _common_plane(frames, reference)
-    positions = np.array([frame.position for frame in frames], dtype=np.float64)
-    along = positions @ plane.normal
+    rule = rule or Rule()
+    plane = plane_of(frames, reference)
+    along = along_of(frames, plane.normal)
     order = np.argsort(along, kind="stable")
-    positions, along = positions[order], along[order]
     if len(frames) == 1:
         step, warnings = _lone_step(frames[0], plane, reference)
-    else:
-        refuse_crowded(frames, plane.normal, reference)
-        _refuse_tilt(positions, plane, reference)
-        warnings = _uneven(along, reference, allow_gaps)
-        step = (positions[-1] - positions[0]) / (len(frames) - 1)
-        if warnings:
-            step = plane.normal * float(np.median(np.diff(along)))
-        else:
-            _refuse_sideways(positions, step, plane, reference)
-        warnings += interleaved_warnings(frames, plane.normal)
-    affine = np.eye(4)
-    affine[:3, 0] = plane.row * plane.spacing[1]
-    affine[:3, 1] = plane.column * plane.spacing[0]
-    affine[:3, 2] = step
-    affine[:3, 3] = positions[0]
-    _check_spacing(affine, reference)
-    return Stack(tuple(int(index) for index in order), LPS_TO_RAS @ affine, warnings)
+        return _placed(
+            order, _affine(plane, step, np.asarray(frames[0].position, dtype=np.float64)), warnings, reference
+        )
+    if max(map(len, crowds(along))) > 1:
+        raise scan_error(reference, "two different slices at one place: two scans mixed; keep the files of one")
+    ordered = [frames[i] for i in order]
+    positions, along = np.array([frame.position for frame in ordered], dtype=np.float64), along[order]
+    shifts, tilt = _shifts(positions, along, plane)
+    if tilt and not rule.allow_tilt:
+        options = ("tilt",) if rule.allow_gaps or is_even(along) else ("tilt", "gaps")
+        advice = f"allow it with {rule.allowing(*options)}, which makes a straight stack of it"
+        raise scan_error(reference, f"{tilt[0]}; {advice}")
+    _refuse_sideways(positions, along, plane, reference)
+    even = even_grid(along, ordered, rule, reference)
+    corner, resampling = _resampling(shifts if tilt else None, even, size, len(frames), reference)
+    step = plane.normal * even.step_mm if even else (positions[-1] - positions[0]) / (len(frames) - 1)
+    if tilt:
+        step = plane.normal * float(step @ plane.normal)
+    origin = positions[0] + corner[0] * plane.spacing[1] * plane.row + corner[1] * plane.spacing[0] * plane.column
+    sheared = tuple(f"{text}: sheared to a straight stack, linearly within each slice" for text in tilt)
+    warnings = sheared + ((even.warning,) if even else _interleaved(ordered, rule))
+    return _placed(order, _affine(plane, step, origin), warnings, reference, resampling)
 
 
-def _common_plane(frames: Sequence[Frame], reference: Path) -> _Plane:
-    orientations = np.array([frame.orientation for frame in frames], dtype=np.float64)
-    spacings = np.array([frame.pixel_spacing for frame in frames], dtype=np.float64)
-    other = np.abs(orientations - orientations[0]).max(axis=1) > _SAME_DIRECTION
-    if other.any():
-        what = f"{int(other.sum())} of {len(frames)} slices have another orientation than the rest"
-        raise scan_error(reference, f"{what} (localizers, or several views?); put each scan in its own folder")
-    if (spacings <= 0).any():
+def plane_of(frames: Sequence[Frame], reference: Path) -> Plane:
+    """The plane that all frames share.
+
+    Raises:
+        ScanError: their orientation or pixel spacing is no usable geometry.
+    """
+    spacing = np.array([frame.pixel_spacing for frame in frames], dtype=np.float64)
+    if (spacing <= 0).any():
         raise scan_error(reference, "PixelSpacing must be above 0; repair the header")
-    if (np.abs(spacings / spacings[0] - 1) > _SAME_SPACING).any():
-        low, high = spacings.min(), spacings.max()
-        what = f"the pixel spacing differs between slices, from {low:.4g} to {high:.4g} mm"
-        raise scan_error(reference, f"{what}; put each scan in its own folder")
-    row, column = np.split(orientations[0], 2)
+    row, column = np.split(np.asarray(frames[0].orientation, dtype=np.float64), 2)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(row @ column)) > 0.01:
         raise scan_error(reference, "ImageOrientationPatient is no pair of perpendicular directions; repair the header")
     row, column = row / lengths[0], column / lengths[1]
     normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)
-    return _Plane(row, column, normal, (float(spacings[0, 0]), float(spacings[0, 1])))
+    return Plane(row, column, normal, (float(spacing[0, 0]), float(spacing[0, 1])))
 
 
-def _lone_step(frame: Frame, plane: _Plane, reference: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _lone_step(frame: Frame, plane: Plane, reference: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     if not frame.thickness or frame.thickness <= 0:
         raise scan_error(reference, "one slice without a thickness; expected a series of two slices or more")
     warning = f"the series has one slice only; its thickness of {frame.thickness:.4g} mm is taken as the spacing"
     return plane.normal * frame.thickness, (warning,)
 
 
-def _refuse_tilt(positions: NDArray[np.float64], plane: _Plane, reference: Path) -> None:
-    drift = positions[-1] - positions[0]
-    along = float(drift @ plane.normal)
-    degrees = math.degrees(math.atan2(float(np.linalg.norm(drift - along * plane.normal)), abs(along)))
-    if degrees > _TILT_DEGREES:
-        what = f"the slices are shifted against each other by {degrees:.3g} degrees (a tilted gantry)"
-        raise scan_error(reference, f"{what}; resample the series to a straight grid first, for instance with dcm2niix")
+def _shifts(
+    positions: NDArray[np.float64], along: NDArray[np.float64], plane: Plane
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Columns and rows from the first pixel of the first slice to that of each, and what is said of a tilt."""
+    off = positions - positions[0] - np.outer(along - along[0], plane.normal)
+    pixels = np.stack([off @ plane.row / plane.spacing[1], off @ plane.column / plane.spacing[0]], axis=1)
+    degrees = math.degrees(math.atan(float(np.linalg.norm(off[-1])) / float(along[-1] - along[0])))
+    if degrees <= _TILT_DEGREES:
+        return pixels, ()
+    return pixels, (f"the slices are shifted against each other by {degrees:.3g} degrees (a tilted gantry)",)
 
 
-def _uneven(along: NDArray[np.float64], reference: Path, allow_gaps: bool) -> tuple[str, ...]:
-    """Warnings where uneven spacing is allowed; the message names each place along the normal, in millimetres."""
-    steps = np.diff(along)
-    usual = float(np.median(steps))
-    wrong = np.flatnonzero(np.abs(steps - usual) > max(GAP_TOLERANCE * usual, _WRITTEN_DIGITS_MM))
-    if not len(wrong):
-        return ()
-    shown = ", ".join(f"{steps[i]:.4g} mm between {along[i]:.4g} and {along[i + 1]:.4g} mm" for i in wrong[:3])
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    what = f"uneven slices: expected {usual:.4g} mm from one to the next, found {shown}{more} along the slice axis"
-    lacking = sum(max(0, round(steps[i] / usual) - 1) for i in wrong)
-    what += f" ({lacking} missing?)" if lacking else ""
-    if not allow_gaps:
-        raise scan_error(reference, f"{what}; get the whole series again, or allow it with --allow-gaps")
-    return (f"{what}: stacked as if even",)
-
-
-def _refuse_sideways(positions: NDArray[np.float64], step: NDArray[np.float64], plane: _Plane, reference: Path) -> None:
-    expected = positions[0] + np.arange(len(positions))[:, None] * step
-    off = positions - expected
-    off -= (off @ plane.normal)[:, None] * plane.normal
+def _refuse_sideways(positions: NDArray[np.float64], along: NDArray[np.float64], plane: Plane, reference: Path) -> None:
+    """Raise where slices lie beside the line from the first to the last."""
+    line = (positions[-1] - positions[0]) / (along[-1] - along[0])
+    off = positions - positions[0] - np.outer(along - along[0], line)
     most = float(np.linalg.norm(off, axis=1).max())
     if most > max(_SIDEWAYS * min(plane.spacing), SAME_PLACE_MM):
-        what = f"some slices are shifted sideways by up to {most:.3g} mm"
-        raise scan_error(reference, f"{what}; expected one straight stack, resample the series first")
+        shown = f"some slices are shifted sideways by up to {most:.3g} mm"
+        raise scan_error(reference, f"{shown}; expected one straight stack, resample the series first")
 
 
-def _check_spacing(affine: Affine, reference: Path) -> None:
-    low, high = PLAUSIBLE_SPACING_MM
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not ((spacing >= low) & (spacing <= high)).all():
-        what = f"expected a spacing of {low:g} to {high:g} mm, the header gives {[round(float(s), 6) for s in spacing]}"
-        raise scan_error(reference, f"{what} mm; check PixelSpacing and the positions")
+def _resampling(
+    shifts: NDArray[np.float64] | None, even: EvenGrid | None, size: tuple[int, int], count: int, reference: Path
+) -> tuple[NDArray[np.float64], Resampling | None]:
+    """The corner of the stack in pixels of the first slice, and the way from the slices to it."""
+    if shifts is None and even is None:
+        return np.zeros(2), None
+    corner, shape = np.zeros(2), np.array(size)
+    if shifts is not None:
+        corner = np.floor(np.round(shifts.min(axis=0), 6))
+        shifts = np.round(shifts - corner, 6)
+        shape = shape + np.ceil(shifts.max(axis=0)).astype(int)
+    columns, rows = int(shape[0]), int(shape[1])
+    slices = count if even is None else len(even.places)
+    if columns > _MOST_GROWTH * max(size[0], 8) or rows > _MOST_GROWTH * max(size[1], 8):
+        what = f"straightened, a slice of {size[0]} x {size[1]} would become {columns} x {rows}"
+        raise scan_error(reference, f"{what}: no tilted gantry; resample the series first")
+    if columns * rows * slices > VOXEL_CEILING:
+        raise scan_error(reference, f"resampled, the series would have more voxels than the limit {VOXEL_CEILING}")
+    return corner, Resampling((columns, rows, slices), shifts, None if even is None else even.places)
+
+
+def _affine(plane: Plane, step: NDArray[np.float64], origin: NDArray[np.float64]) -> Affine:
+    affine = np.eye(4)
+    affine[:3, 0] = plane.row * plane.spacing[1]
+    affine[:3, 1] = plane.column * plane.spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = origin
+    return affine
+
+
+def _placed(
+    order: NDArray[np.intp],
+    affine: Affine,
+    warnings: tuple[str, ...],
+    reference: Path,
+    resampling: Resampling | None = None,
+) -> Stack:
+    if fault := spacing_fault(affine):
+        raise scan_error(reference, f"{fault}; check PixelSpacing and the positions")
+    return Stack(tuple(int(index) for index in order), LPS_TO_RAS @ affine, warnings, resampling)
+
+
+def _interleaved(frames: Sequence[Frame], rule: Rule) -> tuple[str, ...]:
+    """A warning where an even stack alternates between two or more scans; one after the other, as in step-and-shoot
+    CT, or another value in each slice, is usual."""
+    for keyword in _INTERLEAVED:
+        values = [frame.tags.get(keyword, "") for frame in frames]
+        kinds, changes = len(set(values)), sum(one != other for one, other in itertools.pairwise(values))
+        if 2 <= kinds <= len(values) // 2 and changes >= 2 * kinds:
+            what = f"the slices alternate between {kinds} values of {keyword}: several scans in one stack?"
+            shown = next((value for value in sorted(set(values)) if is_shown(keyword, value)), None)
+            advice = f"a condition on {keyword} in --series" if shown is None else rule.advice(f"{keyword}={shown}")
+            return (f"{what} choose one with {advice}",)
+    return ()

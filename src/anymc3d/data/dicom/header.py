@@ -7,37 +7,27 @@ DICOM PS3.3, image plane, image pixel and modality LUT modules.
 from __future__ import annotations
 
 import io
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from anymc3d.data.dicom.multiframe import Frame, frames_of, rule_texts
-from anymc3d.data.dicom.tags import HEADER_TAGS, OVERLAY_BIT_POSITIONS, Tags, short_hash
+from anymc3d.data.dicom.places import Place, length_of
+from anymc3d.data.dicom.sop_classes import DIRECTORY, ENHANCED, SECONDARY, SINGLE_FRAME, is_no_image, name_of
+from anymc3d.data.dicom.tags import HEADER_TAGS, OVERLAY_BIT_POSITIONS, Tags, short_hash, tag_of
 from anymc3d.data.nifti_header import VOXEL_CEILING
-from anymc3d.data.scan_file import open_regular
 
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-SINGLE_FRAME = {_STORAGE + "2": "CT", _STORAGE + "4": "MR", _STORAGE + "128": "PT"}
-ENHANCED = {
-    _STORAGE + "2.1": "CT",
-    _STORAGE + "2.2": "CT",
-    _STORAGE + "4.1": "MR",
-    _STORAGE + "4.4": "MR",
-    _STORAGE + "130": "PT",
-    _STORAGE + "128.1": "PT",
-}
-_NOT_SCANS = ("66.", "481.", "88.", "11.", "104.", "30", "9.", "67", "68.", "78.", "79.", "131", "601.")
-"""Segmentations, plans and doses, reports, presentations, documents, maps, waveforms: made from or beside scans."""
-_DIRECTORY = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 IMPLICIT = "1.2.840.10008.1.2"
 NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
-_PIXEL_DATA = 0x7FE00010
+_FIRST_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
+"""Pixels as floats, as doubles, as whole numbers."""
 _PREFIX = 128
 _MAGIC = b"DICM"
+DICOM_START = _PREFIX + len(_MAGIC)
+"""So many bytes tell whether a file is DICOM."""
 _PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _MAX_DEFLATED_HEADER = 1 << 20
 
@@ -46,15 +36,23 @@ _MAX_DEFLATED_HEADER = 1 << 20
 class DicomFile:
     """One file's header; ``number`` counts the folder's files in the order of their names, from 1."""
 
-    path: Path
+    place: Place
     number: int
     size: int
     kind: str
     """``slice``, ``frames`` (enhanced), ``picture`` (no scan: screenshots, films…) or ``other`` (no image)."""
+    what: str
+    """The kind of object in words, such as ``Secondary Capture``."""
+    has_image: bool
+    """Whether it holds pixels."""
+    has_place: bool
+    """Whether it says where in the patient it lies."""
     sop_uid: str
     series_uid: str
-    owner: str
-    """Hash of patient, examination and frame of reference: equal for all slices that may be stacked."""
+    patient: str
+    study: str
+    frame_of_reference: str
+    """Hashes; these three are equal for all slices that may be stacked."""
     modality: str
     inverted: bool
     """MONOCHROME1: large values are shown dark."""
@@ -65,6 +63,8 @@ class DicomFile:
     bits_stored: int
     high_bit: int
     signed: bool
+    padding: int | None
+    """PixelPaddingValue: the stored value of pixels that hold no measurement."""
     overlay_in_pixels: bool
     tags: Mapping[str, str]
     """Keyword -> text, of the whole file; those of a frame stand with it."""
@@ -103,15 +103,15 @@ def read_dataset(file: BinaryIO, tags: tuple[Any, ...], *, most: int = _MAX_DEFL
     """
     from pydicom import filereader
     from pydicom.dataset import FileMetaDataset
-    from pydicom.tag import Tag
 
     wants_pixels, past_pixels = "PixelData" in tags, False
 
     def stop(tag: Any, vr: str | None, length: int) -> bool:
         # What follows the pixels is padding, or another file that was appended: never taken for this one's.
         nonlocal past_pixels
-        is_past, past_pixels = past_pixels, past_pixels or tag == _PIXEL_DATA
-        return is_past if wants_pixels else tag >= 0x7FE00008
+        number = int(tag)  # a plain number is compared several times as fast
+        is_past, past_pixels = past_pixels, past_pixels or _FIRST_PIXELS <= number <= _PIXEL_DATA
+        return is_past if wants_pixels else number >= _FIRST_PIXELS
 
     source: Any = _Clipped(file)
     filereader.read_preamble(source, True)
@@ -120,24 +120,32 @@ def read_dataset(file: BinaryIO, tags: tuple[Any, ...], *, most: int = _MAX_DEFL
     syntax = str(meta.get("TransferSyntaxUID", "") or _guessed_syntax(source)).strip("\0 ")
     if syntax == DEFLATED:
         source = io.BytesIO(_inflated(source.read(-1), most, whole="PixelData" in tags))
-    numbers = [Tag(tag) for tag in (*tags, *OVERLAY_BIT_POSITIONS)]
     little = syntax != "1.2.840.10008.1.2.2"
-    dataset = filereader.read_dataset(source, syntax == IMPLICIT, little, stop_when=stop, specific_tags=numbers)
+    dataset = filereader.read_dataset(
+        source, syntax == IMPLICIT, little, stop_when=stop, specific_tags=_with_overlays(tags)
+    )
+    dataset.reached_pixels = past_pixels
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = syntax
     return dataset
 
 
-def read_header(path: Path, number: int) -> DicomFile | None:
+@lru_cache(maxsize=8)
+def _with_overlays(tags: tuple[Any, ...]) -> list[Any]:
+    """The elements, as pydicom counts them, and those that say of overlays in the pixels."""
+    return [tag_of(tag) for tag in (*tags, *OVERLAY_BIT_POSITIONS)]
+
+
+def read_header(place: Place, number: int) -> DicomFile | None:
     """Parse one file's header; None where it is not DICOM, or a directory of other files.
 
     Raises:
         ScanError: it cannot be opened.
         whatever pydicom raises on damaged data; callers guard it.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(_PREFIX + len(_MAGIC))
+    with place.open() as file:
+        size = length_of(file)
+        start = file.read(DICOM_START)
         if not is_dicom(start):
             return None
         file.seek(0)
@@ -148,37 +156,42 @@ def read_header(path: Path, number: int) -> DicomFile | None:
     sop_class = tags.text("SOPClassUID") or meta.text("MediaStorageSOPClassUID")
     sop_uid = tags.text("SOPInstanceUID") or meta.text("MediaStorageSOPInstanceUID")
     has_magic = start[_PREFIX:] == _MAGIC
-    if sop_class == _DIRECTORY or (not has_magic and not sop_class):
+    if sop_class == DIRECTORY or (not has_magic and not sop_class):
         return None
-    place = _Place(path, number, size, start if has_magic else b"")
-    return _described(tags, place, _kind(sop_class, tags), sop_class, sop_uid)
+    return _described(tags, _Found(place, number, size, start if has_magic else b""), sop_class, sop_uid)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A file on disk; ``start``: its first bytes, where they are a preamble."""
+class _Found:
+    """A file where it lies; ``start``: its first bytes, where they are a preamble."""
 
-    path: Path
+    place: Place
     number: int
     size: int
     start: bytes
 
 
-def _described(tags: Tags, place: _Place, kind: str, sop_class: str, sop_uid: str) -> DicomFile:
+def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> DicomFile:
     if not sop_class or not sop_uid:
         tags.faults.append("SOPClassUID or SOPInstanceUID is missing")
+    kind = _kind(sop_class, tags)
     rows, columns = (tags.integer(name) if kind != "other" else 0 for name in ("Rows", "Columns"))
     frames = frames_of(tags, kind)
     bits = [tags.integer(name) if frames else 0 for name in ("BitsAllocated", "BitsStored", "HighBit")]
     syntax = str(tags.dataset.file_meta.TransferSyntaxUID)
     file = DicomFile(
-        path=place.path,
-        number=place.number,
-        size=place.size,
+        place=found.place,
+        number=found.number,
+        size=found.size,
         kind=kind,
+        what=name_of(sop_class),
+        has_image=bool(tags.dataset.reached_pixels),
+        has_place=kind != "picture" or _has_place(tags),
         sop_uid=sop_uid,
         series_uid=tags.text("SeriesInstanceUID"),
-        owner=_owner(tags),
+        patient=short_hash(f"{tags.text('PatientID')}\n{_spelt_alike(tags.text('PatientName'))}"),
+        study=short_hash(tags.text("StudyInstanceUID")),
+        frame_of_reference=short_hash(tags.text("FrameOfReferenceUID")),
         modality=_modality(tags, sop_class),
         inverted=tags.text("PhotometricInterpretation") == "MONOCHROME1",
         transfer_syntax=syntax,
@@ -188,10 +201,11 @@ def _described(tags: Tags, place: _Place, kind: str, sop_class: str, sop_uid: st
         bits_stored=bits[1],
         high_bit=bits[2],
         signed=bool(frames) and tags.integer("PixelRepresentation") == 1,
+        padding=_padding(tags) if frames else None,
         overlay_in_pixels=any(tags.dataset.get(tag) and tags.dataset[tag].value for tag in OVERLAY_BIT_POSITIONS),
         tags=rule_texts(tags),
         frames=frames,
-        notes=_notes(tags, place.start, sop_class),
+        notes=_notes(tags, found.start, sop_class, kind),
         faults=(),
     )
     return replace(file, faults=tuple(dict.fromkeys([*tags.faults, *_pixel_faults(file, tags)])))
@@ -202,10 +216,22 @@ def _kind(sop_class: str, tags: Tags) -> str:
         return "slice"
     if sop_class in ENHANCED:
         return "frames"
-    tail = sop_class.removeprefix(_STORAGE)
-    if tail.startswith(_NOT_SCANS) or (sop_class and not tags.has("Rows")):
+    if is_no_image(sop_class) or (sop_class and not tags.has("Rows")):
         return "other"
-    return "picture"
+    return "slice" if sop_class == SECONDARY and _has_place(tags) else "picture"
+
+
+def _has_place(tags: Tags) -> bool:
+    """Whether a picture says where in the patient it lies, as a slice does."""
+    return all(tags.has(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+
+
+def _padding(tags: Tags) -> int | None:
+    """The stored value that stands for no measurement, as an unsigned number of the pixels' size."""
+    if not tags.has("PixelPaddingValue"):
+        return None
+    value = tags.numbers("PixelPaddingValue", 1, required=False)
+    return None if value is None else int(value[0])
 
 
 def _modality(tags: Tags, sop_class: str) -> str:
@@ -213,17 +239,19 @@ def _modality(tags: Tags, sop_class: str) -> str:
     return tags.text("Modality") or known.get(sop_class, "")
 
 
-def _owner(tags: Tags) -> str:
-    name = " ".join(tags.text("PatientName").replace("^", " ").casefold().split())
-    parts = (tags.text("PatientID"), name, tags.text("StudyInstanceUID"), tags.text("FrameOfReferenceUID"))
-    return short_hash("\n".join(parts))
+def _spelt_alike(name: str) -> str:
+    return " ".join(name.replace("^", " ").casefold().split())
 
 
-def _notes(tags: Tags, start: bytes, sop_class: str) -> tuple[str, ...]:
+def _notes(tags: Tags, start: bytes, sop_class: str, kind: str) -> tuple[str, ...]:
     notes = []
     known = {**SINGLE_FRAME, **ENHANCED}.get(sop_class)
     if known in ("CT", "MR") and tags.text("Modality") not in ("", known):
         notes.append(f"Modality contradicts the kind of object (SOPClassUID), which is {known}: check the export")
+    if sop_class == SECONDARY and kind == "slice":
+        notes.append(
+            "the files are Secondary Capture objects that have a place each: read as slices, check their source"
+        )
     if tags.text("BurnedInAnnotation").upper() == "YES":
         notes.append("text is burned into the pixels, says the header (BurnedInAnnotation): it may name the patient")
     if tags.text("LossyImageCompression") == "01":
@@ -276,7 +304,7 @@ class _Clipped:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = os.fstat(file.fileno()).st_size
+        self._size = length_of(file)
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, count: int = -1) -> bytes:

@@ -7,12 +7,13 @@ up in that order. Source: DICOM PS3.3, C.7.6.16 (multi-frame functional groups).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from anymc3d.data.dicom.tags import RULE_TAGS, Tags
+from anymc3d.data.dicom.tags import APART_TAGS, RULE_TAGS, Tags
 
 MAX_FRAMES = 100_000
 _FRAME_TAGS = {
+    "ComplexImageComponent": ("MRImageFrameTypeSequence", "ComplexImageComponent"),
     "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
     "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
@@ -39,7 +40,9 @@ class Frame:
     intercept: float | None
     rescale_type: str
     tags: Mapping[str, str]
-    """Keyword -> text, of :data:`~anymc3d.data.dicom.tags.RULE_TAGS`."""
+    """Keyword -> text, of ``RULE_TAGS`` and ``APART_TAGS`` in :mod:`~anymc3d.data.dicom.tags`."""
+    number: int | None = field(default=None, compare=False)
+    """InstanceNumber, or the place in an enhanced file: an order where nothing better tells volumes or stacks apart."""
 
 
 def frames_of(tags: Tags, kind: str) -> tuple[Frame, ...]:
@@ -53,7 +56,8 @@ def _single(tags: Tags) -> tuple[Frame, ...]:
     count = tags.integer("NumberOfFrames", default=1)
     if count != 1:
         tags.faults.append(f"it holds {count} frames without a position each; convert it with its vendor's tools")
-    return (_frame(tags, tags, tags, tags, {}),)
+    number = tags.text("InstanceNumber")
+    return (_frame(tags, tags, tags, tags, {}, int(number) if number.isdigit() and len(number) < 12 else None),)
 
 
 def _enhanced(tags: Tags) -> tuple[Frame, ...]:
@@ -64,10 +68,12 @@ def _enhanced(tags: Tags) -> tuple[Frame, ...]:
         return ()
     shared = tags.item("SharedFunctionalGroupsSequence")
     common = rule_texts(tags)
-    return tuple(_enhanced_frame(item, shared, common, tags.faults) for item in items)
+    return tuple(_enhanced_frame(item, shared, common, tags.faults, k + 1) for k, item in enumerate(items))
 
 
-def _enhanced_frame(item: Tags, shared: Tags | None, common: Mapping[str, str], faults: list[str]) -> Frame:
+def _enhanced_frame(
+    item: Tags, shared: Tags | None, common: Mapping[str, str], faults: list[str], number: int
+) -> Frame:
     nothing = Tags({}, faults)
 
     def group(name: str) -> Tags:
@@ -84,10 +90,13 @@ def _enhanced_frame(item: Tags, shared: Tags | None, common: Mapping[str, str], 
         measures,
         group("PixelValueTransformationSequence"),
         texts,
+        number,
     )
 
 
-def _frame(place: Tags, orientation: Tags, measures: Tags, rescale: Tags, texts: Mapping[str, str]) -> Frame:
+def _frame(
+    place: Tags, orientation: Tags, measures: Tags, rescale: Tags, texts: Mapping[str, str], number: int | None
+) -> Frame:
     thickness = measures.numbers("SpacingBetweenSlices", 1, required=False)
     thickness = thickness or measures.numbers("SliceThickness", 1, required=False)
     slope = rescale.numbers("RescaleSlope", 1, required=False)
@@ -105,9 +114,14 @@ def _frame(place: Tags, orientation: Tags, measures: Tags, rescale: Tags, texts:
         intercept=intercept[0] if intercept else None,
         rescale_type=rescale.text("RescaleType"),
         tags=texts or rule_texts(place),
+        number=number,
     )
 
 
 def rule_texts(tags: Tags) -> dict[str, str]:
-    """Keyword -> text of every tag that a ``series`` rule may ask for, where the file has it."""
-    return {name: text for name in RULE_TAGS if (text := tags.text(name))}
+    """Keyword -> text of every tag that a ``series`` rule may ask for, or that tells volumes apart, where the file has
+    it."""
+    found = {name: text for name in (*RULE_TAGS, *APART_TAGS) if (text := tags.text(name))}
+    if found.get("Modality") == "MR" and (value := tags.b_value()):
+        found["DiffusionBValue"] = value
+    return found

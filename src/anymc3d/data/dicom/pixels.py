@@ -6,7 +6,6 @@ bits mean is decided here, in the same way for every transfer syntax. Source: DI
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from anymc3d.data.dicom.codestream import RLE, SUPPORTED, frame_fault
 from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
 from anymc3d.data.dicom.header import NATIVE, DicomFile, read_dataset
-from anymc3d.data.scan_file import open_regular, scan_error
+from anymc3d.data.dicom.places import length_of
+from anymc3d.data.scan_file import scan_error
 
 _PIXEL_TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
@@ -47,8 +47,8 @@ def stored_frames(file: DicomFile, reference: Path, decoder: FrameDecoder) -> It
         raise fault("its transfer syntax is not read (convert it to explicit little endian or JPEG 2000)")
     if file.encapsulated and file.num_bytes > _LARGE and file.num_bytes > file.size * _LARGE_RATIO:
         raise fault(f"{file.size} compressed bytes would become {file.num_bytes}: empty or a decompression bomb")
-    with open_regular(file.path) as opened:
-        if os.fstat(opened.fileno()).st_size != file.size:
+    with file.place.open() as opened:
+        if length_of(opened) != file.size:
             raise fault("it changed while it was read")
         dataset = read_dataset(opened, _PIXEL_TAGS, most=file.num_bytes + _SLACK)
     content = dataset.get("PixelData")
@@ -127,7 +127,9 @@ def _cut_to_bits(raw: Pixels, file: DicomFile, fault: Any) -> Pixels:
         extended = signs * ((1 << (width - top)) - 1)
         lawful = (upper == 0) | (upper == extended) if file.signed else upper == 0
         if not file.overlay_in_pixels and not lawful.all():
-            raise fault(f"some pixels need more than the {file.bits_stored} bits that BitsStored promises")
+            what = f"some pixels need more than the {file.bits_stored} bits that BitsStored promises"
+            is_padding = file.padding is not None and (unsigned[~lawful] == file.padding % (1 << width)).all()
+            raise fault(f"{what}{': all of them are padding (PixelPaddingValue)' * bool(is_padding)}")
     values = (unsigned >> low) & ((1 << file.bits_stored) - 1)
     if not file.signed:
         return values

@@ -1,68 +1,75 @@
-"""A folder with a DICOM series -> Volume: every file of the chosen series is read, or the case fails.
+"""A DICOM series -> Volume: every file of the chosen series is read, or the case fails.
 
-The readers of other packages leave out what they cannot decode and squeeze the rest, take 1 mm where a spacing is
-missing, or apply the first slice's rescaling to all. Here the folder is listed first, one series is chosen, its
-slices are ordered and checked by their positions, and only then pixels are decoded, each with its own rescaling.
+The series lies in a folder, in a ``.zip``, or in one multi-frame file. The readers of other packages leave out what
+they cannot decode and squeeze the rest, take 1 mm where a spacing is missing, or apply the first slice's rescaling to
+all. Here the files are listed first, one series is chosen, its slices are ordered and checked by their positions, and
+only then pixels are decoded, each with its own rescaling.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from anymc3d.data.dicom.apart import chosen_volume
 from anymc3d.data.dicom.decoder import FrameDecoder
-from anymc3d.data.dicom.geometry import Stack, stack
+from anymc3d.data.dicom.geometry import Stack, plane_of, stack
 from anymc3d.data.dicom.header import DicomFile
-from anymc3d.data.dicom.inventory import take_inventory
+from anymc3d.data.dicom.inventory import opened_inventory
 from anymc3d.data.dicom.pixels import stored_frames
-from anymc3d.data.dicom.rules import parse_rule
+from anymc3d.data.dicom.places import sha256_at
+from anymc3d.data.dicom.repeats import without_repeats
+from anymc3d.data.dicom.rules import Rule, parse_rule
 from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries, choose_series
+from anymc3d.data.dicom.stacks import chosen_stack
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.raw_voxels import range_warnings
-from anymc3d.data.scan_file import scan_error, sha256_of
+from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.errors import ScanError
 
 
-def read_dicom(folder: Path, *, series: str | None = None, allow_gaps: bool = False) -> Volume:
+def read_dicom(reference: Path, *, series: str | None = None) -> Volume:
     """Read one series: voxels (column, row, slice) float32 in the modality's units (HU for CT), affine RAS mm.
 
     Args:
-        folder: holds the files, also in sub-folders.
-        series: which series; see :func:`~anymc3d.data.dicom.rules.parse_rule`. Needed where there are several.
-        allow_gaps: uneven or missing slices are a warning; the rest is stacked as if even. Also where the rule in
-            ``series`` says ``gaps=allow``.
+        reference: a folder that holds the files, also in sub-folders; a ``.zip`` of them; one multi-frame file.
+        series: which series, and what is allowed; see :func:`~anymc3d.data.dicom.rules.parse_rule`. Needed where there
+            are several.
 
     Raises:
-        ScanError: one line that names the folder as it was given, and nothing out of the files that could identify
+        ScanError: one line that names the reference as it was given, and nothing out of the files that could identify
             a person: several series, a damaged file, a gap, a tilt, a missing element…
     """
-    with foreign_errors(folder, "the series cannot be read"):
-        chosen, placed = _chosen(folder, series, allow_gaps)
-        with FrameDecoder() as decoder:
-            voxels = _voxels(chosen, placed, folder, decoder)
-            _check_copies(chosen, folder, decoder)
-        warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, folder))
+    with _chosen(reference, series) as (chosen, placed), FrameDecoder() as decoder:
+        voxels = _voxels(chosen, placed, reference, decoder)
+        _check_copies(chosen, reference, decoder)
+        warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, reference))
+        if placed.resampling is not None:
+            voxels = placed.resampling.apply(voxels)
         return Volume(voxels=voxels, affine=placed.affine, modality=chosen.modality, warnings=warnings)
 
 
-def read_dicom_header(folder: Path, series: str | None = None, *, allow_gaps: bool = False) -> ScanHeader:
+def read_dicom_header(reference: Path, series: str | None = None) -> ScanHeader:
     """Shape, geometry and stored type of one series, from the headers alone.
 
     Raises:
         ScanError: as :func:`read_dicom`, for all that the headers show.
     """
-    with foreign_errors(folder, "the series cannot be read"):
-        chosen, placed = _chosen(folder, series, allow_gaps)
+    with _chosen(reference, series) as (chosen, placed):
         first = chosen.files[0]
         dtype = f"{'' if first.signed else 'u'}int{first.bits_allocated}"
         shape = (first.columns, first.rows, len(chosen.frames))
+        shape = shape if placed.resampling is None else placed.resampling.shape
         return ScanHeader(shape, placed.affine, dtype, (*chosen.warnings, *placed.warnings))
 
 
-def dicom_content_hash(folder: Path, series: str | None = None) -> str:
+def dicom_content_hash(reference: Path, series: str | None = None) -> str:
     """Sha256 (hex) of the chosen files' bytes, in the order of their SOP instance UIDs; their names do not matter.
 
     Where the rule takes only some slices, which ones is part of the hash.
@@ -70,45 +77,79 @@ def dicom_content_hash(folder: Path, series: str | None = None) -> str:
     Raises:
         ScanError: as :func:`read_dicom_header`, but for the geometry.
     """
-    with foreign_errors(folder, "the series cannot be read"):
-        chosen = choose_series(take_inventory(folder), series)
+    with _selected(reference, series) as (chosen, rule):
         taken: dict[str, list[int]] = {}
         for entry in chosen.frames:
             taken.setdefault(entry.file.sop_uid, []).append(entry.index)
-        files = {(file.sop_uid, _file_hash(file, folder)) for file in chosen.files}
-        files |= {(file.sop_uid, _file_hash(file, folder)) for _, file in chosen.copies}
-        # Where gaps are allowed other voxels may come out: never those that were kept where they are not.
-        digest = hashlib.sha256(b"gaps=allow\n" if parse_rule(series, folder).allow_gaps else b"")
+        files = {(file.sop_uid, _file_hash(file, reference)) for file in chosen.files}
+        files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in taken}
+        # What is allowed changes the voxels: they must never be taken for those that were kept without it.
+        changes = "".join(f"{name}=resampled\n" for name in ("gaps", "tilt") if name in rule.options)
+        digest = hashlib.sha256(changes.encode())
         for uid, content in sorted(files):
             digest.update(f"{content} {taken[uid]}\n".encode())
         return digest.hexdigest()
 
 
-def chosen_slices(folder: Path, series: str | None = None) -> tuple[ChosenFrame, ...]:
-    """The slices of one series in the order of the volume's third axis, from the headers alone.
+@contextmanager
+def chosen_slices(reference: Path, series: str | None = None) -> Iterator[tuple[ChosenFrame, ...]]:
+    """The slices of one series in the order of the volume's third axis, from the headers alone; their files can be read
+    while this is open.
 
     Raises:
-        ScanError: as :func:`read_dicom_header`.
+        ScanError: as :func:`read_dicom_header`; or the volume is resampled, so that its slices are others.
     """
-    with foreign_errors(folder, "the series cannot be read"):
-        chosen, placed = _chosen(folder, series, False)
-        return tuple(chosen.frames[index] for index in placed.order)
+    with _chosen(reference, series) as (chosen, placed):
+        if placed.resampling is not None:
+            what = "the series was resampled (gaps or tilt allowed), so that its own slices are others"
+            raise scan_error(reference, f"{what}; leave out --dicom")
+        yield tuple(chosen.frames[index] for index in placed.order)
 
 
-def _chosen(folder: Path, series: str | None, allow_gaps: bool) -> tuple[ChosenSeries, Stack]:
-    chosen = choose_series(take_inventory(folder), series)
-    allow_gaps = allow_gaps or parse_rule(series, folder).allow_gaps
-    return chosen, stack([entry.frame for entry in chosen.frames], folder, allow_gaps=allow_gaps)
+@contextmanager
+def _chosen(reference: Path, series: str | None) -> Iterator[tuple[ChosenSeries, Stack]]:
+    with _selected(reference, series) as (chosen, rule):
+        first = chosen.files[0]
+        frames = [entry.frame for entry in chosen.frames]
+        yield chosen, stack(frames, reference, rule, size=(first.columns, first.rows))
 
 
-def _voxels(chosen: ChosenSeries, placed: Stack, folder: Path, decoder: FrameDecoder) -> np.ndarray:
+@contextmanager
+def _selected(reference: Path, series: str | None) -> Iterator[tuple[ChosenSeries, Rule]]:
+    """The slices that the rule takes, one at each place of one stack, and the rule."""
+    with foreign_errors(reference, "the series cannot be read"), opened_inventory(reference) as inventory:
+        rule = parse_rule(series, reference)
+        chosen = choose_series(inventory, rule)
+        chosen = chosen.only(chosen_stack(chosen.frames, rule, reference))
+        chosen = without_repeats(chosen, reference)
+        frames = [entry.frame for entry in chosen.frames]
+        plane = plane_of(frames, reference)
+        _refuse_lost_places(chosen.frames, reference)
+        chosen = chosen.only(chosen_volume(frames, plane.normal, rule, reference))
+        if len(chosen.frames) < chosen.total:
+            note = f"the rule in series takes {len(chosen.frames)} of the {chosen.total} slices of its series"
+            chosen = replace(chosen, warnings=(*chosen.warnings, note))
+        yield chosen, rule
+
+
+def _refuse_lost_places(frames: tuple[ChosenFrame, ...], reference: Path) -> None:
+    """Raise where all slices lie at one place: nobody scans so, and anonymisers that set positions to 0 write so."""
+    places = {entry.frame.position for entry in frames}
+    if len(frames) < 2 or len(places) > 1:
+        return
+    shown = ", ".join(f"{value:g}" for value in next(iter(places)) or ())
+    what = f"all {len(frames)} slices are at one place ({shown}): it was lost, by an anonymiser for instance"
+    raise scan_error(reference, f"{what}; ask for files with their ImagePositionPatient")
+
+
+def _voxels(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: FrameDecoder) -> np.ndarray:
     """Slice by slice into the result, so that only one file's pixels are in memory beside it."""
     first = chosen.files[0]
     place = {(chosen.frames[i].file.number, chosen.frames[i].index): k for k, i in enumerate(placed.order)}
     voxels = np.empty((first.columns, first.rows, len(place)), dtype=np.float32, order="F")
     for file in chosen.files:
-        with foreign_errors(folder, f"file {file.number} in order of name cannot be decoded"):
-            for index, stored in enumerate(stored_frames(file, folder, decoder)):
+        with foreign_errors(reference, f"file {file.number} in order of name cannot be decoded"):
+            for index, stored in enumerate(stored_frames(file, reference, decoder)):
                 if (file.number, index) not in place:
                     continue
                 frame = file.frames[index]
@@ -119,20 +160,20 @@ def _voxels(chosen: ChosenSeries, placed: Stack, folder: Path, decoder: FrameDec
     return voxels
 
 
-def _check_copies(chosen: ChosenSeries, folder: Path, decoder: FrameDecoder) -> None:
+def _check_copies(chosen: ChosenSeries, reference: Path, decoder: FrameDecoder) -> None:
     for kept, copy in chosen.copies:
-        if _file_hash(kept, folder) == _file_hash(copy, folder):
+        if _file_hash(kept, reference) == _file_hash(copy, reference):
             continue
-        with foreign_errors(folder, f"file {copy.number} in order of name cannot be decoded"):
-            both = (stored_frames(file, folder, decoder) for file in (kept, copy))
+        with foreign_errors(reference, f"file {copy.number} in order of name cannot be decoded"):
+            both = (stored_frames(file, reference, decoder) for file in (kept, copy))
             equal = all(np.array_equal(one, other) for one, other in zip(*both, strict=True))
         if not equal:
             what = f"files {kept.number} and {copy.number} in order of name have one SOPInstanceUID and other pixels"
-            raise scan_error(folder, f"{what}; export the series again")
+            raise scan_error(reference, f"{what}; export the series again")
 
 
-def _file_hash(file: DicomFile, folder: Path) -> str:
+def _file_hash(file: DicomFile, reference: Path) -> str:
     try:
-        return sha256_of(file.path)
+        return sha256_at(file.place)
     except ScanError:
-        raise scan_error(folder, f"file {file.number} in order of name cannot be opened; check its rights") from None
+        raise scan_error(reference, f"file {file.number} in order of name cannot be opened; check its rights") from None

@@ -14,7 +14,7 @@ from anymc3d.data.dicom.header import DicomFile, read_dataset
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.read import chosen_slices
 from anymc3d.data.dicom.tags import Tags, foreign_errors
-from anymc3d.data.scan_file import open_regular, scan_error
+from anymc3d.data.scan_file import scan_error
 
 PATIENT_TAGS = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -60,8 +60,7 @@ def source_series(folder: Path, series: str | None = None, *, with_patient: bool
     Raises:
         ScanError: as ``read_dicom_header``; or identifiers are missing, so that nothing can refer to the series.
     """
-    with foreign_errors(folder, "the series cannot be read"):
-        slices = chosen_slices(folder, series)
+    with foreign_errors(folder, "the series cannot be read"), chosen_slices(folder, series) as slices:
         first = slices[0].file
         files = {entry.file.number for entry in slices}
         if first.kind == "frames" and len(files) > 1:
@@ -90,7 +89,7 @@ def source_series(folder: Path, series: str | None = None, *, with_patient: bool
 def _identifiers(file: DicomFile, with_patient: bool) -> tuple[dict[str, str], dict[str, str]]:
     """UIDs, and what says whose the study is; all files of a series agree in them (the reader has checked it)."""
     wanted = (*_UIDS, _CHARACTERS, *(PATIENT_TAGS if with_patient else ()))
-    with open_regular(file.path) as opened:
+    with file.place.open() as opened:
         tags = Tags(read_dataset(opened, wanted), [])
     meta = Tags(tags.dataset.file_meta, [])
     uids = {name: tags.text(name) for name in _UIDS}

@@ -1,40 +1,97 @@
-"""The rule that chooses a series: a UID, the hash of one, or conditions on tags such as ``SeriesNumber=3``."""
+"""The rule that chooses a series and a part of it: a UID or its hash, conditions on tags, words such as ``thinnest
+axial``, and options such as ``stack=1`` or ``gaps=allow``. The language is described in docs/dicom.md."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymc3d.data.dicom.tags import RULE_TAGS, short_hash
 from anymc3d.data.scan_file import scan_error
 from anymc3d.errors import did_you_mean
 
+PLANES = ("axial", "coronal", "sagittal")
+BEST = ("thinnest", "thickest", "largest")
+"""Of the series that all else takes: the one with the smallest or largest distance between slices, or most slices."""
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "gaps": ("allow",),
+    "tilt": ("allow",),
+    "uids": ("ignore",),
+    "units": ("raw", "suv"),
+    "stack": (),
+    "volume": (),
+}
+"""Option -> its values; none: a whole number from 1 on."""
 _SERIES = re.compile(r"(?:(?P<uid>[0-9]+(?:\.[0-9]+)+)|(?P<hash>[0-9a-fA-F]{8}))\s*(?:;|$)")
-_GAPS = "gaps"
 _CONDITION = re.compile(r"\s*(\w+)\s*(!~=|~=|!=|=)\s*(/(?:[^/\\]|\\.)*/i?|[^;]*?)\s*(?:;|$)")
+_WORDS = re.compile(r"\s*([A-Za-z]+(?:\s+[A-Za-z]+)*)\s*(?:;|$)")
 _REGEX = re.compile(r"/(.*)/(i?)", re.DOTALL)
+_NUMBER = re.compile(r"[0-9.]{1,12}")
+_NUMBERED = (
+    *("AcquisitionNumber", "DiffusionBValue", "EchoNumbers", "EchoTime", "FlipAngle", "InversionTime", "KVP"),
+    *("RepetitionTime", "SeriesNumber", "SliceThickness", "TemporalPositionIdentifier", "TemporalPositionIndex"),
+    *("TriggerTime", "StackID"),
+)
+"""Tags whose numbers identify nobody: a message may repeat a condition on them, and on the codes of
+:data:`CODES`, and no other."""
+CODES = (
+    *("M", "P", "R", "I", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY", "WATER", "FAT", "W", "F", "IP", "OP", "OPP"),
+    *("IN_PHASE", "OUT_PHASE", "ADC", "FA", "TRACEW", "DIFFUSION", "T1", "T2", "SUB", "MIP", "SECONDARY", "LOCALIZER"),
+)
+"""Parts of ImageType that say what kind of image it is."""
+_FIRST = re.compile(r"[1-9][0-9]{0,4}")
 
-EXPECTED = "a series' UID, the hash of it, or conditions such as 'SeriesNumber=3' or 'SeriesDescription~=/portal/i'"
+EXPECTED = (
+    "a series' UID, the hash of it, conditions such as 'SeriesNumber=3' or 'SeriesDescription~=/portal/i', or words "
+    "such as 'thinnest axial'"
+)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One tag's test; ``holds`` takes the tag's text."""
+    """One tag's test; ``holds`` takes the tag's text. ``shown``: as a message may repeat it, empty where it may not."""
 
     keyword: str
     holds: Callable[[str], bool]
+    shown: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     """Which series, and which of its slices; a slice is taken when every condition holds for it."""
 
-    series_hash: str | None
-    conditions: tuple[Condition, ...]
-    allow_gaps: bool = False
-    """Uneven or missing slices are a warning, and the rest is stacked as if even."""
+    series_hash: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    plane: str | None = None
+    best: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def allow_gaps(self) -> bool:
+        """Uneven slices are resampled to an even stack, with a warning."""
+        return "gaps" in self.options
+
+    @property
+    def allow_tilt(self) -> bool:
+        """Slices of a tilted gantry are sheared to a straight stack, with a warning."""
+        return "tilt" in self.options
+
+    @property
+    def ignore_uids(self) -> bool:
+        """UIDs of series, study and frame of reference do not count: an anonymiser gave each slice its own."""
+        return "uids" in self.options
+
+    @property
+    def stack(self) -> int | None:
+        """Which of the stacks of a series, from 1."""
+        return int(self.options["stack"]) if "stack" in self.options else None
+
+    @property
+    def volume(self) -> int | None:
+        """Which of the volumes at the same places, from 1."""
+        return int(self.options["volume"]) if "volume" in self.options else None
 
     def takes_series(self, uid: str) -> bool:
         """Whether the series of this UID may be chosen."""
@@ -44,13 +101,35 @@ class Rule:
         """Whether a slice with these tags is chosen."""
         return all(condition.holds(tags.get(condition.keyword, "")) for condition in self.conditions)
 
+    def said(self, addition: str) -> str | None:
+        """This rule and ``addition`` as a ``series`` cell; None where a message must not repeat the rule."""
+        if not all(condition.shown for condition in self.conditions):
+            return None
+        words = " ".join(word for word in (self.best, self.plane) if word)
+        options = [f"{name}={value}" for name, value in self.options.items()]
+        parts = [self.series_hash or "", *(c.shown for c in self.conditions), words, *options, addition]
+        return "; ".join(part for part in parts if part)
+
+    def advice(self, addition: str) -> str:
+        """How to ask for ``addition`` beside this rule."""
+        said = self.said(addition)
+        return f"'; {addition}' behind the rule in --series" if said is None else f"--series '{said}'"
+
+    def allowing(self, *options: str) -> str:
+        """How to allow what has options of their own on the command line: ``gaps``, ``tilt``."""
+        addition = "; ".join(f"{option}=allow" for option in options)
+        said = self.said(addition)
+        cell = f"'; {addition}' behind the rule in the series column" if said is None else f"series '{said}'"
+        return f"{' '.join(f'--allow-{option}' for option in options)} (in a manifest: {cell})"
+
 
 def parse_rule(text: str | None, reference: Path) -> Rule:
-    """Parse the ``series`` cell: a UID, its hash of eight digits, or conditions, separated by ``;``; all must hold.
+    """Parse the ``series`` cell: a UID or its hash of eight digits first, then conditions, words and options, separated
+    by ``;``; all must hold.
 
     Operators: ``=`` and ``!=`` (the whole text, one of its parts, or the same number), ``~=`` and ``!~=`` (a regular
-    expression between slashes, ``i`` after them ignores case). ``gaps=allow`` is no condition: with it uneven or
-    missing slices are a warning.
+    expression between slashes, ``i`` after them ignores case). Words: a plane, and one of :data:`BEST`. Options are
+    those of :data:`OPTIONS`.
 
     Raises:
         ScanError: it is none of these, or asks for a tag that is not among those that can be asked for.
@@ -60,32 +139,70 @@ def parse_rule(text: str | None, reference: Path) -> Rule:
     series_hash = None
     if named:
         series_hash = short_hash(named["uid"]) if named["uid"] else named["hash"].lower()
-    conditions, allow_gaps, place = [], False, named.end() if named else 0
+    conditions: list[Condition] = []
+    options: dict[str, str] = {}
+    words: list[str] = []
+    place = named.end() if named else 0
     while text[place:].strip():
         match = _CONDITION.match(text, place)
-        if match is None:
-            raise scan_error(reference, f"series: expected {EXPECTED}")
-        if match[1] == _GAPS:
-            if match.group(2, 3) != ("=", "allow"):
-                raise scan_error(reference, "series: expected 'gaps=allow', or nothing about gaps, which refuses them")
-            allow_gaps = True
-        else:
+        spoken = None if match else _WORDS.match(text, place)
+        if match and (match[1] in OPTIONS or match[1].islower()):
+            _keep_option(options, match[1], match[2], match[3], reference)
+        elif match:
             conditions.append(_condition(match[1], match[2], match[3], reference))
-        place = match.end()
-    return Rule(series_hash, tuple(conditions), allow_gaps)
+        elif spoken:
+            words += spoken[1].lower().split()
+        else:
+            raise scan_error(reference, f"series: expected {EXPECTED}")
+        place = (match or spoken).end()  # type: ignore[union-attr]
+    plane, best = _meant(words, reference)
+    return Rule(series_hash=series_hash, conditions=tuple(conditions), plane=plane, best=best, options=options)
 
 
-def with_gaps(text: str | None) -> str:
-    """The same rule, and gaps are allowed."""
-    return "; ".join(part for part in ((text or "").strip().rstrip(";").strip(), f"{_GAPS}=allow") if part)
+def with_options(text: str | None, *options: str) -> str | None:
+    """The same rule with options such as ``gaps=allow`` behind it."""
+    said = (text or "").strip().rstrip(";").strip()
+    return "; ".join(part for part in (said, *options) if part) or None
+
+
+def _meant(words: list[str], reference: Path) -> tuple[str | None, str | None]:
+    unknown = [word for word in words if word not in (*PLANES, *BEST)]
+    if unknown:
+        hint = did_you_mean(unknown[0], [*PLANES, *BEST])
+        raise scan_error(reference, f"series: expected {EXPECTED}; no word of a rule is {unknown[0]!r}{hint}")
+    planes, best = ([word for word in words if word in known] for known in (PLANES, BEST))
+    if len(planes) > 1 or len(best) > 1:
+        raise scan_error(reference, f"series: expected one plane and one of {', '.join(BEST)}, got {' '.join(words)}")
+    return (planes or [None])[0], (best or [None])[0]
+
+
+def _keep_option(options: dict[str, str], name: str, operator: str, value: str, reference: Path) -> None:
+    if name not in OPTIONS:
+        raise scan_error(reference, f"series: {name!r} cannot be asked for{did_you_mean(name, [*RULE_TAGS, *OPTIONS])}")
+    allowed = OPTIONS[name]
+    fits = value in allowed if allowed else _FIRST.fullmatch(value) is not None
+    if operator != "=" or not fits:
+        expected = " or ".join(f"'{name}={one}'" for one in allowed) or f"'{name}=1', '{name}=2' …"
+        raise scan_error(reference, f"series: expected {expected}, or nothing about {name}")
+    if options.setdefault(name, value) != value:
+        raise scan_error(reference, f"series: {name} stands there twice, with two values")
 
 
 def _condition(keyword: str, operator: str, value: str, reference: Path) -> Condition:
     if keyword not in RULE_TAGS:
-        hint = did_you_mean(keyword, [*RULE_TAGS, _GAPS])
+        hint = did_you_mean(keyword, [*RULE_TAGS, *OPTIONS])
         raise scan_error(reference, f"series: {keyword!r} cannot be asked for{hint}")
     test = _search(keyword, value, reference) if "~" in operator else _equal(value)
-    return Condition(keyword, (lambda text: not test(text)) if operator.startswith("!") else test)
+    is_plain = is_shown(keyword, value) and "~" not in operator
+    shown = f"{keyword}{operator}{value}" if is_plain else ""
+    return Condition(keyword, (lambda text: not test(text)) if operator.startswith("!") else test, shown)
+
+
+def is_shown(keyword: str, value: str) -> bool:
+    """Whether a message may name this value of a tag: it identifies nobody."""
+    return (keyword in _NUMBERED and _NUMBER.fullmatch(value) is not None) or (
+        keyword == "ImageType" and value in CODES
+    )
 
 
 def _search(keyword: str, value: str, reference: Path) -> Callable[[str], bool]:

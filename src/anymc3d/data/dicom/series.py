@@ -1,26 +1,36 @@
-"""Choosing the one series of a folder, and checking that its files belong together."""
+"""Choosing the one series of a study, and the slices of it that the rule takes."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from anymc3d.data.dicom.belonging import (
+    mixture_warnings,
+    refuse_image_types,
+    refuse_mixed,
+    refuse_strays,
+    rescale_warnings,
+    without_pictures,
+)
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import Inventory
+from anymc3d.data.dicom.listing import SeriesFacts, facts_of, row_of
 from anymc3d.data.dicom.multiframe import Frame
-from anymc3d.data.dicom.rules import Rule, parse_rule
+from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.nifti_header import VOXEL_CEILING
 from anymc3d.data.scan_file import scan_error
 
 _SHOWN_SERIES = 20
 _SCANS = ("CT", "MR", "PT")
-_KNOWN_MODALITIES = ("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SC")
+_RENAMED = 3
+"""So many series of one slice each, alike in all but their UIDs, are one series that an anonymiser took apart."""
+
+Series = Mapping[str, Sequence[DicomFile]]
+"""Series UID -> its files."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,6 @@ class ChosenFrame:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A file and which of its frames the rule takes."""
-
-    file: DicomFile
-    frames: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class ChosenSeries:
     """The slices to stack, not yet in order."""
 
@@ -53,6 +55,8 @@ class ChosenSeries:
     """(kept, left out) where two files have one SOP instance UID; their pixels must be equal."""
     modality: str
     """``CT``, ``MR``, ``PT`` or ``other``, as the headers say."""
+    total: int
+    """Slices of the whole series, copies included."""
     warnings: tuple[str, ...]
 
     @property
@@ -60,38 +64,74 @@ class ChosenSeries:
         """The files that hold the slices, each once."""
         return tuple({chosen.file.number: chosen.file for chosen in self.frames}.values())
 
+    def only(self, indices: Sequence[int] | None) -> ChosenSeries:
+        """The same with these of its slices; None = all."""
+        return self if indices is None else replace(self, frames=tuple(self.frames[i] for i in indices))
 
-def choose_series(inventory: Inventory, rule_text: str | None) -> ChosenSeries:
+
+@dataclass(frozen=True)
+class _Kept:
+    """A file and which of its frames the rule takes."""
+
+    file: DicomFile
+    frames: tuple[int, ...]
+
+
+def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
     """Choose the one series, or the part of it, that the rule names; without a rule there must be only one.
 
     Raises:
         ScanError: there is none, there are several (all are listed), a file is damaged, or the files of the series
             do not belong together.
     """
-    folder = inventory.folder
-    rule = parse_rule(rule_text, folder)
-    series = _by_series(inventory.scans)
+    reference = inventory.reference
+    if inventory.damaged and inventory.is_of_one:
+        raise scan_error(reference, "a DICOM file that is damaged, or something else under its name; get it again")
     if inventory.damaged:
         what = f"{inventory.damaged[0]}; {len(inventory.damaged)} such, so a series may lack slices"
-        raise scan_error(folder, f"{what}: get the files again, or move what is no scan elsewhere")
+        raise scan_error(reference, f"{what}: get the files again, or move what is no scan elsewhere")
+    series = series_of(inventory, rule)
     if not series:
-        raise scan_error(folder, "no DICOM scan found in this folder; give the folder that holds one series")
+        raise scan_error(reference, _without_scan(inventory))
     taken = {uid: kept for uid, files in series.items() if (kept := _taken(files, uid, rule))}
+    taken, pictures = _without_pictures(_best(taken, series, rule), rule)
+    if not rule.ignore_uids:
+        _refuse_renamed(series, taken, rule, inventory)
     if len(taken) != 1:
-        what = f"the rule in series takes {len(taken)} of them" if rule_text else "expected one series"
-        shown = list(series.items())[:_SHOWN_SERIES]
-        table = "; ".join(_row(uid, files) for uid, files in shown)
-        more = f"; and {len(series) - len(shown)} more" if len(series) > len(shown) else ""
-        raise scan_error(folder, f"{what}, found {len(series)}: {table}{more}; choose with series, such as its hash")
+        raise scan_error(reference, _several(series, taken, rule))
     uid, kept = next(iter(taken.items()))
-    return _checked(kept, series[uid], inventory)
+    if inventory.is_of_one and kept[0].file.kind == "slice":
+        raise scan_error(reference, "this is one DICOM file of a series; give the folder that holds the whole series")
+    chosen = _checked(kept, series[uid], inventory, rule)
+    return replace(chosen, warnings=(*chosen.warnings, *pictures))
 
 
-def _by_series(files: Sequence[DicomFile]) -> dict[str, list[DicomFile]]:
+def _without_pictures(taken: dict[str, list[_Kept]], rule: Rule) -> tuple[dict[str, list[_Kept]], tuple[str, ...]]:
+    """What the rule takes without the series that are pictures alone (a dose page, screenshots) and have no place in
+    the patient, and a note about them; all of it where nothing else is there."""
+    pictures = [
+        uid
+        for uid, kept in taken.items()
+        if all(entry.file.kind == "picture" and not entry.file.has_place for entry in kept)
+    ]
+    if not pictures or len(pictures) == len(taken):
+        return taken, ()
+    left = {uid: kept for uid, kept in taken.items() if uid not in pictures}
+    return left, (f"{len(pictures)} series of pictures without a place (no scans) in the same study: left out",)
+
+
+def series_of(inventory: Inventory, rule: Rule) -> dict[str, list[DicomFile]]:
+    """The series of an inventory. Where the rule ignores UIDs, slices that agree in all else are one."""
     series: dict[str, list[DicomFile]] = defaultdict(list)
-    for file in files:
-        series[file.series_uid].append(file)
+    for file in inventory.scans:
+        series[_alike(file) if rule.ignore_uids else file.series_uid].append(file)
     return dict(series)
+
+
+def _alike(file: DicomFile) -> str:
+    """What the slices of one series have in common beside UIDs."""
+    numbers = (file.tags.get("SeriesNumber", ""), file.tags.get("SeriesDescription", ""), file.tags.get("StudyID", ""))
+    return short_hash("\n".join(map(str, (file.patient, file.what, file.modality, file.rows, file.columns, *numbers))))
 
 
 def _taken(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Kept]:
@@ -106,62 +146,114 @@ def _taken(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Kept]:
     return kept
 
 
-def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inventory) -> ChosenSeries:
-    folder, files = inventory.folder, [entry.file for entry in kept]
-    _refuse_pictures(files, folder)
-    strays = [file for file in inventory.others if file.series_uid == files[0].series_uid]
-    if strays:
-        what = f"file {strays[0].number} in order of name belongs to the series and is no image"
-        raise scan_error(folder, f"{what}: damaged, or misplaced; export the series again")
+def _best(taken: dict[str, list[_Kept]], series: Series, rule: Rule) -> dict[str, list[_Kept]]:
+    """Of the series taken those of the rule's plane, and of those the thinnest, thickest or largest."""
+    if rule.plane is None and rule.best is None:
+        return taken
+    facts = {uid: facts_of(uid, series[uid]) for uid in taken}
+    left = [uid for uid, one in facts.items() if one.is_scan and rule.plane in (None, one.plane)]
+    if rule.best is not None and left:
+        measure = {"thinnest": _thinness, "thickest": lambda one: -_thinness(one), "largest": lambda one: one.slices}
+        values = {uid: measure[rule.best](facts[uid]) for uid in left}
+        left = [uid for uid in left if values[uid] >= max(values.values()) - 1e-3]
+    return {uid: taken[uid] for uid in left}
+
+
+def _thinness(facts: SeriesFacts) -> float:
+    return -(facts.spacing_mm or 0.0)
+
+
+def _refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inventory: Inventory) -> None:
+    """Raise where what the rule takes is a single slice of a series that was taken apart: several such series, alike
+    in all but their UIDs, at places one after the other."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for uid, files in series.items():
+        if len(files) == 1 and files[0].kind == "slice":
+            alike[_alike(files[0])].add(uid)
+    for key, uids in alike.items():
+        places = {series[uid][0].frames[0].position for uid in uids if series[uid][0].frames}
+        if len(uids) >= _RENAMED and len(places) == len(uids) and set(taken) & uids:
+            what = f"{len(uids)} series of one slice each, one place after the other, with the same SeriesNumber"
+            ignoring = replace(rule, series_hash=None, options={**rule.options, "uids": "ignore"})
+            several = len(series_of(inventory, ignoring)) > 1
+            joined = replace(ignoring, series_hash=short_hash(key) if several else None).advice("")
+            what = f"{what}: an anonymiser renamed them; ask for the original, or read them as one with {joined}"
+            raise scan_error(inventory.reference, what)
+
+
+def _without_scan(inventory: Inventory) -> str:
+    where = "folder" if inventory.reference.is_dir() else "archive"
+    if inventory.is_of_one:
+        return "a DICOM object that is no image, or no DICOM at all; give the folder of the scan"
+    if inventory.images:
+        ending, count = inventory.images
+        kinds = f"{count} {ending} files" if count > 1 else f"one {ending} file"
+        advice = f"give the files themselves, such as -i FOLDER/*{ending}" if where == "folder" else "unpack it"
+        return f"no DICOM scan found in this {where}, but {kinds}: {advice}"
+    return f"no DICOM scan found in this {where}; give the folder that holds one series"
+
+
+def _several(series: Series, taken: Mapping[str, object], rule: Rule) -> str:
+    """The table of the series, and how to choose one of them."""
+    named = rule != Rule()
+    what = f"the rule in series takes {len(taken)} of them" if named else "expected one series"
+    rows = {uid: facts_of(uid, files) for uid, files in series.items()}
+    shown = list(rows.items())[:_SHOWN_SERIES]
+    table = "; ".join(row_of(facts) for _, facts in shown)
+    more = f"; and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
+    return f"{what}, found {len(rows)}: {table}{more}; {_way(rows, rule)}"
+
+
+def _way(rows: Mapping[str, SeriesFacts], rule: Rule) -> str:
+    """Rules that choose one of these series: by words where they do, by the hash of the largest."""
+    scans = {uid: facts for uid, facts in rows.items() if facts.is_scan}
+    if not scans:
+        return "none of them is a scan that is read"
+    largest = max(scans, key=lambda uid: scans[uid].slices)
+    options = Rule(options=rule.options)
+    ways = [replace(options, series_hash=scans[largest].hash).advice("")]
+    for plane in dict.fromkeys(facts.plane for facts in scans.values() if facts.plane):
+        words = replace(options, plane=plane, best="thinnest")
+        if len(_best({uid: [] for uid in scans}, {uid: rows[uid].files for uid in scans}, words)) == 1:
+            ways.append(words.advice(""))
+    return f"choose one with {' or '.join(ways[:3])}; --show-tags shows their numbers and descriptions on your terminal"
+
+
+def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inventory, rule: Rule) -> ChosenSeries:
+    reference = inventory.reference
+    files, notes = without_pictures([entry.file for entry in kept], rule, reference)
+    kept = [entry for entry in kept if entry.file in files]
+    if not rule.ignore_uids:
+        refuse_strays(inventory.others, files[0].series_uid, reference)
     for file in files:
         if file.faults:
             more = f" (and {len(file.faults) - 1} more faults)" if len(file.faults) > 1 else ""
-            raise scan_error(folder, f"file {file.number} in order of name: {file.faults[0]}{more}; export it again")
-    _refuse_mixed(files, folder)
-    unique, copies = _without_copies(kept, folder)
+            raise scan_error(reference, f"file {file.number} in order of name: {file.faults[0]}{more}; export it again")
+    refuse_mixed(files, rule, reference)
+    unique, copies = _without_copies(kept, reference)
     frames = tuple(ChosenFrame(entry.file, index) for entry in unique for index in entry.frames)
-    _refuse_image_types(frames, folder)
+    refuse_image_types([chosen.frame for chosen in frames], rule, reference)
     if files[0].rows * files[0].columns * len(frames) > VOXEL_CEILING:
-        raise scan_error(folder, f"the series claims more voxels than the limit {VOXEL_CEILING}")
-    total = sum(len(file.frames) for file in series)
-    chosen = sum(len(entry.frames) for entry in kept)
-    warnings = [*inventory.warnings, *dict.fromkeys(note for file in files for note in file.notes)]
-    if chosen < total:
-        warnings.append(f"the rule in series takes {chosen} of the {total} slices of its series")
+        raise scan_error(reference, f"the series claims more voxels than the limit {VOXEL_CEILING}")
+    warnings = [*inventory.warnings, *notes, *dict.fromkeys(note for file in files for note in file.notes)]
+    if rule.ignore_uids:
+        warnings.append("UIDs do not count here: the slices are those that agree in number, description and size")
     if copies:
         warnings.append(f"{len(copies)} files are copies of others (same SOPInstanceUID): left out")
-    warnings += _rescale_warnings(frames, files[0].modality, folder)
-    warnings += _mixture_warnings(files)
-    modality = files[0].modality if files[0].modality in _SCANS else "other"
-    return ChosenSeries(frames, copies, modality, tuple(warnings))
+    warnings += rescale_warnings([chosen.frame for chosen in frames], files[0].modality, reference)
+    warnings += mixture_warnings(files)
+    return ChosenSeries(
+        frames=frames,
+        copies=copies,
+        modality=files[0].modality if files[0].modality in _SCANS else "other",
+        total=sum(len(file.frames) for file in series) - sum(len(copy.frames) for _, copy in copies),
+        warnings=tuple(warnings),
+    )
 
 
-def _refuse_pictures(files: Sequence[DicomFile], folder: Path) -> None:
-    if any(file.kind == "picture" for file in files):
-        what = "the series is no CT, MR or PET scan (a screenshot, a film, or another kind of picture)"
-        raise scan_error(folder, f"{what}; give the folder of the scan itself")
-
-
-def _refuse_mixed(files: Sequence[DicomFile], folder: Path) -> None:
-    kinds: dict[str, int] = {
-        "patients, studies or frames of reference": len({file.owner for file in files}),
-        "modalities": len({(file.modality, file.kind) for file in files}),
-        "image sizes": len({(file.rows, file.columns) for file in files}),
-    }
-    for what, count in kinds.items():
-        if count > 1:
-            raise scan_error(folder, f"one series holds {count} {what}; expected one, put each scan in its own folder")
-
-
-def _refuse_image_types(frames: Sequence[ChosenFrame], folder: Path) -> None:
-    for word, what in (("LOCALIZER", "localizers (scouts)"), ("MOSAIC", "mosaics (many slices tiled in one picture)")):
-        count = sum(word in chosen.frame.tags.get("ImageType", "").upper().split("\\") for chosen in frames)
-        if count:
-            rest = "leave them out with series: 'ImageType!=LOCALIZER'" if word == "LOCALIZER" else "convert them first"
-            raise scan_error(folder, f"{count} of {len(frames)} slices are {what}; {rest}")
-
-
-def _without_copies(kept: Sequence[_Kept], folder: Path) -> tuple[list[_Kept], tuple[tuple[DicomFile, DicomFile], ...]]:
+def _without_copies(
+    kept: Sequence[_Kept], reference: Path
+) -> tuple[list[_Kept], tuple[tuple[DicomFile, DicomFile], ...]]:
     first: dict[str, _Kept] = {}
     copies = []
     for entry in kept:
@@ -170,50 +262,6 @@ def _without_copies(kept: Sequence[_Kept], folder: Path) -> tuple[list[_Kept], t
             continue
         if known.file.frames != entry.file.frames:
             what = f"files {known.file.number} and {entry.file.number} in order of name are two slices"
-            raise scan_error(folder, f"{what} with one SOPInstanceUID; export the series again")
+            raise scan_error(reference, f"{what} with one SOPInstanceUID; export the series again")
         copies.append((known.file, entry.file))
     return list(first.values()), tuple(copies)
-
-
-def _rescale_warnings(frames: Sequence[ChosenFrame], modality: str, folder: Path) -> list[str]:
-    without = sum(chosen.frame.slope is None for chosen in frames)
-    if without and (modality == "CT" or without < len(frames)):
-        what = f"{without} of {len(frames)} slices have no RescaleSlope and RescaleIntercept"
-        raise scan_error(folder, f"{what}, so their units are unknown; export the series again")
-    units = {chosen.frame.rescale_type.upper() for chosen in frames} - {"", "HU"}
-    found = ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
-    if any((chosen.frame.slope or 1) < 0 for chosen in frames):
-        found.append("RescaleSlope is below 0, so that bright becomes dark: check the export")
-    return found
-
-
-def _mixture_warnings(files: Sequence[DicomFile]) -> list[str]:
-    """What may differ between the slices of one scan, and hardly ever does."""
-    found = []
-    for what, kinds in (
-        ("signed and unsigned numbers", {file.signed for file in files}),
-        ("usual and inverted grey scales (MONOCHROME1)", {file.inverted for file in files}),
-    ):
-        if len(kinds) > 1:
-            found.append(f"the slices are a mixture of {what}: check that they are one scan")
-    return found
-
-
-def _row(uid: str, files: Sequence[DicomFile]) -> str:
-    first = files[0]
-    modality = first.modality if first.modality in _KNOWN_MODALITIES else "unknown"
-    kind = " (no scan)" if first.kind == "picture" else ""
-    noun = "file" if len(files) == 1 else "files"
-    size = f"{first.columns} x {first.rows}"
-    return f"{short_hash(uid)} {modality}{kind} {size}, {_spacing(files)}, {len(files)} {noun}"
-
-
-def _spacing(files: Sequence[DicomFile]) -> str:
-    frames = [frame for file in files for frame in file.frames]
-    if any(frame.pixel_spacing is None or frame.position is None for frame in frames) or not frames:
-        return "spacing unknown"
-    positions = np.array([frame.position for frame in frames])
-    between = np.diff(np.unique(np.round(np.linalg.norm(positions - positions[0], axis=1), 3)))
-    rows, columns = frames[0].pixel_spacing or (math.nan, math.nan)
-    in_plane = f"{columns:.4g} x {rows:.4g}"
-    return f"{in_plane} x {float(np.median(between)):.4g} mm" if len(between) else f"{in_plane} mm"

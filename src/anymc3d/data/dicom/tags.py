@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 from anymc3d.data.scan_file import scan_error
@@ -49,8 +51,28 @@ RULE_TAGS = (
 )
 """What a ``series`` rule may ask for; each value is compared, and never shown."""
 
+APART_TAGS = ("AcquisitionTime", "ComplexImageComponent", "ContentTime", "DiffusionGradientOrientation")
+"""What else may tell the volumes of a 4D series apart; no rule asks for these."""
+PRIVATE_B_VALUES = (
+    (0x0043, 0x39, "GEMS_PARM_01", "GE"),
+    (0x0019, 0x0C, "SIEMENS MR HEADER", "SIEMENS"),
+    (0x2001, 0x03, "PHILIPS IMAGING DD 001", "PHILIPS"),
+    (0x0065, 0x09, "IMAGE PRIVATE HEADER", "UIH"),
+)
+"""Group, element, creator and maker of b values that stand in private elements alone."""
+_PRIVATE_BLOCKS = (0x10, 0x11, 0x12)
+_PRIVATE_TAGS = tuple(
+    tag
+    for group, element, _, _ in PRIVATE_B_VALUES
+    for block in _PRIVATE_BLOCKS
+    for tag in ((group << 16) + block, (group << 16) + (block << 8) + element)
+)
+
 HEADER_TAGS = (
     *RULE_TAGS,
+    *APART_TAGS,
+    *_PRIVATE_TAGS,
+    *("InstanceNumber", "PixelPaddingValue"),
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -63,6 +85,9 @@ HEADER_TAGS = (
 OVERLAY_BIT_POSITIONS = tuple(0x60000102 + (group << 16) for group in range(0, 0x20, 2))
 """Old files keep overlays in the unused upper bits of the pixels; this element says so."""
 
+_PLAIN_TEXT = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
+"""Kinds of values that are ASCII whatever the character set: read without pydicom's conversion, which takes long."""
+
 # A damaged or hostile element makes pydicom raise one of these when its value is asked for.
 CONVERSION_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, NotImplementedError),
@@ -70,6 +95,14 @@ CONVERSION_ERRORS = (
 )
 _QUIET_MODULES = r"pydicom\."
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@cache
+def tag_of(tag: str | int) -> Any:
+    """An element as pydicom counts it; looked up by its keyword once, not in each of thousands of files."""
+    from pydicom.tag import Tag
+
+    return Tag(tag)
 
 
 class Tags:
@@ -81,6 +114,9 @@ class Tags:
 
     def text(self, keyword: str) -> str:
         """The value as text, several parts joined by a backslash; empty where it is missing or unreadable."""
+        plain = self._plain(keyword)
+        if plain is not None:
+            return plain
         value = self._value(keyword)
         if value is None:
             return ""
@@ -129,12 +165,66 @@ class Tags:
         value = self._value(keyword)
         return value is not None and value != ""
 
+    def b_value(self) -> str:
+        """The b value of a diffusion image, also where it stands in a maker's private element alone; empty without."""
+        told = self.text("DiffusionBValue")
+        if told:
+            return told
+        for group, element, creator, maker in PRIVATE_B_VALUES:
+            for block in _PRIVATE_BLOCKS:
+                value = self._value_at((group << 16) + (block << 8) + element)
+                if value is None:
+                    continue
+                owner = str(self._value_at((group << 16) + block) or "").strip("\0 ").upper()
+                if owner == creator or (not owner and self.text("Manufacturer").upper().startswith(maker)):
+                    number = _number_of(value)
+                    # GE adds a thousand millions to some.
+                    return "" if number is None else f"{number % 100_000:g}"
+        return ""
+
+    def _plain(self, keyword: str) -> str | None:
+        """The text of a value that was not converted yet and is ASCII by its kind; None where pydicom has to look."""
+        try:
+            raw = self.dataset.get_item(tag_of(keyword))
+            if raw is None:
+                return ""
+            if raw.VR not in _PLAIN_TEXT or type(raw.value) is not bytes:
+                return None
+            return "\\".join(part.strip("\0 ") for part in raw.value.decode("ascii").split("\\"))[:1024]
+        except (*CONVERSION_ERRORS, UnicodeDecodeError):
+            return None
+
+    def _value_at(self, tag: int) -> Any:
+        """Of an element without a keyword; None where it is missing or damaged."""
+        try:
+            element = self.dataset.get(tag_of(tag))
+            return None if element is None else element.value
+        except CONVERSION_ERRORS:
+            return None
+
     def _value(self, keyword: str) -> Any:
         try:
-            return self.dataset.get(keyword)
+            element = self.dataset.get(tag_of(keyword))
+            return None if element is None else element.value
         except CONVERSION_ERRORS:
             self.faults.append(f"{keyword} is damaged")
             return None
+
+
+def _number_of(value: Any) -> float | None:
+    """The first number of a private value, which may be raw bytes: text, or one float."""
+    if isinstance(value, bytes):
+        text = value.decode("ascii", "ignore").strip("\0 ").partition("\\")[0]
+        if not text.replace(".", "", 1).isdigit():
+            kinds = {4: "<f", 8: "<d"}
+            return float(struct.unpack(kinds[len(value)], value)[0]) if len(value) in kinds else None
+        return float(text)
+    first = value[0] if hasattr(value, "append") and len(value) else value
+    try:
+        number = float(first)
+    except CONVERSION_ERRORS:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def short_hash(text: str) -> str:

@@ -1,0 +1,186 @@
+"""Several slices at one place: the volumes of a 4D series (phases, echoes, b values, time points), and what tells them
+apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.dicom.multiframe import Frame
+from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.dicom.tags import RULE_TAGS
+from anymc3d.data.scan_file import scan_error
+
+SAME_PLACE_MM = 0.01
+TELL_APART = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "AcquisitionNumber",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "TriggerTime",
+    "InversionTime",
+    "FlipAngle",
+    "RepetitionTime",
+    "StackID",
+    "ImageType",
+    "ComplexImageComponent",
+    "SequenceName",
+    "DiffusionGradientOrientation",
+    "KVP",
+    "ConvolutionKernel",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""Asked in this order, alone, then in pairs and threes, for what leaves one slice at each place."""
+_MOST_TOGETHER = 3
+_SHOWN_VALUES = 8
+
+Group = tuple[int, ...]
+"""Indices of frames."""
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Frames at the same places, as volumes with one slice at each: ``tags`` tell them apart, or none does."""
+
+    groups: tuple[Group, ...]
+    tags: tuple[str, ...]
+    places: int
+    is_even: bool
+    """Every place has as many slices."""
+
+
+def along_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Millimetres along the normal."""
+    return np.array([frame.position for frame in frames], dtype=np.float64) @ normal
+
+
+def crowds(along: NDArray[np.float64]) -> list[Group]:
+    """The frames of each place, places in order along the normal."""
+    order = np.argsort(along, kind="stable")
+    starts = np.flatnonzero(np.diff(along[order]) >= SAME_PLACE_MM) + 1
+    return [tuple(int(i) for i in part) for part in np.split(order, starts)]
+
+
+def volumes_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> Volumes | None:
+    """The volumes at the same places; None where each place has one slice."""
+    along = along_of(frames, normal)
+    places = crowds(along)
+    most = max(map(len, places))
+    if most == 1:
+        return None
+    is_even = all(len(place) == most for place in places)
+    for names in _candidates(frames, most):
+        groups = _grouped(frames, names)
+        if len(groups) == most and all(_one_each(along[list(group)]) for group in groups.values()):
+            ordered = sorted(groups.items(), key=lambda item: _rank(item[0], [frames[i] for i in item[1]]))
+            return Volumes(tuple(tuple(group) for _, group in ordered), names, len(places), is_even)
+    numbers = [sorted(place, key=lambda i: frames[i].number or 0) for place in places]
+    numbered = all(len({frames[i].number for i in place}) == len(place) for place in places)
+    by_number = tuple(zip(*numbers, strict=True)) if is_even and numbered else ()
+    return Volumes(by_number, (), len(places), is_even)
+
+
+def chosen_volume(frames: Sequence[Frame], normal: NDArray[np.float64], rule: Rule, reference: Path) -> Group | None:
+    """The frames of the volume that the rule names by its number; None where it names none.
+
+    Raises:
+        ScanError: there is no such volume, or several are at the same places and none was chosen.
+    """
+    volumes = volumes_of(frames, normal)
+    if rule.volume is None:
+        if volumes is not None:
+            refuse_several(volumes, frames, rule, reference)
+        return None
+    count = 1 if volumes is None else len(volumes.groups)
+    if rule.volume > max(count, 1) or (volumes is not None and not count):
+        what = (
+            f"series: volume={rule.volume}, but {count} volumes can be told apart" if volumes else "there is one volume"
+        )
+        raise scan_error(reference, f"{what}; choose among those, or leave 'volume=' out")
+    return None if volumes is None else volumes.groups[rule.volume - 1]
+
+
+def refuse_several(volumes: Volumes, frames: Sequence[Frame], rule: Rule, reference: Path) -> None:
+    """Raise: a series of several volumes, of which none was chosen; the message says how to choose one.
+
+    Raises:
+        ScanError: always.
+    """
+    count, at = max(len(volumes.groups), 2), f"at the same {volumes.places} places"
+    if not volumes.groups:
+        what = f"two different slices at one place ({volumes.places} places hold {len(frames)} slices)"
+        raise scan_error(reference, f"{what}: two scans mixed, or a copy; keep the files of one scan only")
+    uneven = "" if volumes.is_even else ", not each of them whole"
+    what = f"a 4D series: {count} volumes (phases, echoes, b values or time points) {at}{uneven}"
+    advice = f"choose one with {rule.advice(_example(volumes, frames))}"
+    if volumes.tags:
+        named = " and ".join(f"{name}{_shown(name, volumes, frames)}" for name in volumes.tags)
+        raise scan_error(reference, f"{what}, told apart by {named}; {advice}")
+    more = f" (to 'volume={count}'), in the order of InstanceNumber"
+    raise scan_error(reference, f"{what}, told apart by no tag that is known; {advice}{more}")
+
+
+def _candidates(frames: Sequence[Frame], most: int) -> list[tuple[str, ...]]:
+    """Names whose values differ, and not from slice to slice; alone before together."""
+    kinds = {name: len({frame.tags.get(name, "") for frame in frames}) for name in TELL_APART}
+    varying = [name for name, count in kinds.items() if 2 <= count <= most]
+    return [names for size in range(1, _MOST_TOGETHER + 1) for names in itertools.combinations(varying, size)]
+
+
+def _grouped(frames: Sequence[Frame], names: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        groups[tuple(frame.tags.get(name, "") for name in names)].append(index)
+    return groups
+
+
+def _one_each(along: NDArray[np.float64]) -> bool:
+    return bool((np.diff(np.sort(along)) >= SAME_PLACE_MM).all())
+
+
+def _rank(values: tuple[str, ...], frames: Sequence[Frame]) -> tuple[object, ...]:
+    """By the numbers of the tags where all are numbers, else by the lowest InstanceNumber, then as text."""
+    try:
+        return (0, tuple(float(value) for value in values), values)
+    except ValueError:
+        return (1, (float(min(frame.number or 0 for frame in frames)),), values)
+
+
+def _shown(name: str, volumes: Volumes, frames: Sequence[Frame]) -> str:
+    """The values of a tag, of those that identify nobody."""
+    texts = dict.fromkeys(frames[group[0]].tags.get(name, "") for group in volumes.groups)
+    shown = [value for text in texts if (value := _value(name, text, texts))]
+    return f" ({', '.join(shown[:_SHOWN_VALUES])})" if shown else ""
+
+
+def _value(name: str, text: str, texts: Sequence[str] | dict[str, None]) -> str:
+    """A value as a rule asks for it, and as a message may show it; empty where there is none."""
+    if name not in RULE_TAGS:
+        return ""
+    if is_shown(name, text):
+        return text
+    # Of a text of several parts: the one that the others do not have.
+    parts = [part for part in text.split("\\") if is_shown(name, part)]
+    return next((p for p in parts if sum(p in other.split("\\") for other in texts) == 1), "")
+
+
+def _example(volumes: Volumes, frames: Sequence[Frame]) -> str:
+    """The rule that takes the first volume: conditions where every value may be shown, else its number."""
+    first = frames[volumes.groups[0][0]]
+    conditions = []
+    for name in volumes.tags:
+        texts = dict.fromkeys(frames[group[0]].tags.get(name, "") for group in volumes.groups)
+        value = _value(name, first.tags.get(name, ""), texts)
+        if not value:
+            return "volume=1"
+        conditions.append(f"{name}={value}")
+    return "; ".join(conditions) or "volume=1"

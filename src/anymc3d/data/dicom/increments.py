@@ -1,0 +1,171 @@
+"""Distances between the slices of a stack: even ones, and why others are not; what can be done about it.
+
+Missing slices, two passes that overlap, and an increment that changes on purpose (head CT: thin through the base of the
+skull, thicker above) look alike to whoever only measures distances. Here each has its own words and its own way out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.dicom.multiframe import Frame
+from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.scan_file import scan_error
+
+GAP_TOLERANCE = 0.01
+"""Of the spacing between slices."""
+_WRITTEN_DIGITS_MM = 0.011
+"""Positions are often written with two decimals: two of them may differ by this much more than the truth."""
+_PASSES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "ImageType", "StackID", "ConvolutionKernel")
+"""What differs between two scans whose slices lie among each other."""
+_MOST_PASSES, _LEAST_SLICES, _MOST_RUNS, _LEAST_STEPS = 6, 3, 4, 2
+_MOST_MADE = 20
+"""So many slices are made of one at most: more would be invented, not resampled."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvenGrid:
+    """An even stack in place of an uneven one: ``places`` of its slices, counted in the slices that there are."""
+
+    step_mm: float
+    places: NDArray[np.float64]
+    warning: str
+
+
+class _Run(NamedTuple):
+    """Steps of one length: from which slice on, how many."""
+
+    step_mm: float
+    first: int
+    count: int
+
+
+def even_grid(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, reference: Path) -> EvenGrid | None:
+    """None where the slices are even; with ``gaps=allow`` the grid to resample an uneven stack to.
+
+    ``along``: millimetres along the normal, ascending; ``frames`` in the same order.
+
+    Raises:
+        ScanError: the slices are uneven, and that is not allowed, or would not help.
+    """
+    steps = np.diff(along)
+    usual = float(np.median(steps))
+    wrong = np.flatnonzero(np.abs(steps - usual) > _tolerance(usual))
+    if not len(wrong):
+        return None
+    _refuse_passes(along, frames, rule, reference)
+    runs = _without_transitions(_runs(steps))
+    changes = 2 <= len(runs) <= _MOST_RUNS and all(run.count >= _LEAST_STEPS for run in runs)
+    if changes:
+        what, step = _changing(runs, along), min(run.step_mm for run in runs)
+    else:
+        what, step = _missing(steps, along, wrong, usual), usual
+    if not rule.allow_gaps:
+        first = "" if changes else "get the whole series again, or "
+        allowed = f"allow it with {rule.allowing('gaps')}, which resamples it to an even stack"
+        raise scan_error(reference, f"{what}; {first}{allowed}{_part(along, frames, rule) if changes else ''}")
+    return _grid(along, step, what, reference)
+
+
+def _tolerance(step: float) -> float:
+    return max(GAP_TOLERANCE * step, _WRITTEN_DIGITS_MM)
+
+
+def is_even(along: NDArray[np.float64]) -> bool:
+    """Whether slices at these places follow each other at one distance."""
+    steps = np.diff(np.sort(along))
+    usual = float(np.median(steps))
+    return bool((np.abs(steps - usual) <= _tolerance(usual)).all())
+
+
+def _refuse_passes(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, reference: Path) -> None:
+    """Raise where the slices are several even stacks that overlap: no resampling may weave them into one."""
+    for name in _PASSES:
+        groups = _by_tag(frames, name)
+        spans = sorted((along[g[0]], along[g[-1]]) for g in groups.values())
+        overlap = any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+        whole = all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values())
+        if not (2 <= len(groups) <= _MOST_PASSES and overlap and whole):
+            continue
+        steps = {f"{float(np.median(np.diff(along[g]))):.4g} mm" for g in groups.values()}
+        what = f"uneven slices: {len(groups)} even stacks by {name}, {' and '.join(sorted(steps))} each, which overlap"
+        shown = next((value for value in sorted(groups) if is_shown(name, value)), None)
+        advice = f"a condition on {name} in --series" if shown is None else rule.advice(f"{name}={shown}")
+        raise scan_error(reference, f"{what}: several passes in one series; choose one with {advice}")
+
+
+def _by_tag(frames: Sequence[Frame], name: str) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        groups[frame.tags.get(name, "")].append(index)
+    return groups
+
+
+def _runs(steps: NDArray[np.float64]) -> list[_Run]:
+    runs: list[_Run] = []
+    for index, step in enumerate(steps):
+        if runs and abs(step - runs[-1].step_mm) <= _tolerance(runs[-1].step_mm):
+            runs[-1] = runs[-1]._replace(count=runs[-1].count + 1)
+        else:
+            runs.append(_Run(float(step), index, 1))
+    return runs
+
+
+def _without_transitions(runs: list[_Run]) -> list[_Run]:
+    """Without the single steps from one increment to the next, which are shorter than the longer of the two: half of
+    each where the slices touch, less where they overlap."""
+
+    def is_transition(place: int) -> bool:
+        if not 0 < place < len(runs) - 1 or runs[place].count > 1:
+            return False
+        before, after = runs[place - 1], runs[place + 1]
+        differ = abs(before.step_mm - after.step_mm) > _tolerance(min(before.step_mm, after.step_mm))
+        return differ and runs[place].step_mm < max(before.step_mm, after.step_mm)
+
+    return [run for place, run in enumerate(runs) if not is_transition(place)]
+
+
+def _changing(runs: Sequence[_Run], along: NDArray[np.float64]) -> str:
+    changes = [
+        f"from {one.step_mm:.4g} to {other.step_mm:.4g} mm at {along[other.first]:.4g} mm"
+        for one, other in itertools.pairwise(runs)
+    ]
+    return f"uneven slices: the spacing changes {' and '.join(changes)} along the slice axis, and no slice is missing"
+
+
+def _missing(steps: NDArray[np.float64], along: NDArray[np.float64], wrong: NDArray[np.intp], usual: float) -> str:
+    shown = ", ".join(f"{steps[i]:.4g} mm between {along[i]:.4g} and {along[i + 1]:.4g} mm" for i in wrong[:3])
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    what = f"uneven slices: expected {usual:.4g} mm from one to the next, found {shown}{more} along the slice axis"
+    lacking = sum(max(0, round(steps[i] / usual) - 1) for i in wrong)
+    return what + (f" ({lacking} missing?)" if lacking else "")
+
+
+def _part(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule) -> str:
+    """The way to one even part of a stack, by the thickness of its slices; nothing where that does not part them."""
+    groups = _by_tag(frames, "SliceThickness")
+    even = all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values())
+    largest = max(groups, key=lambda value: len(groups[value]))
+    if len(groups) < 2 or not even or not is_shown("SliceThickness", largest):
+        return ""
+    return f", or take one part with {rule.advice(f'SliceThickness={largest}')}"
+
+
+def _grid(along: NDArray[np.float64], step: float, what: str, reference: Path) -> EvenGrid:
+    extent = float(along[-1] - along[0])
+    count = max(2, round(extent / step) + 1)
+    if count > _MOST_MADE * len(along):
+        what = f"{what}: an even stack of {step:.4g} mm would be {count} slices made of {len(along)}"
+        raise scan_error(reference, f"{what}; get the whole series again")
+    places = np.interp(np.linspace(along[0], along[-1], count), along, np.arange(len(along)))
+    own = extent / (count - 1)
+    how = f"resampled to an even {own:.4g} mm from the first slice to the last ({count} slices made of {len(along)})"
+    return EvenGrid(own, places, f"{what}: {how}")

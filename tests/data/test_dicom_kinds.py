@@ -1,0 +1,554 @@
+"""The series that scanners, archives and anonymisers really make: each is read right, or the message names what is the
+matter and a way out, which is then gone. Promises B2, B4, B5, B6 and B7."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from advice import ways_out
+from pydicom.dataset import Dataset
+
+from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.errors import ScanError
+from dicom_makers import (
+    ENHANCED_CT,
+    MR,
+    PHI,
+    ROOT,
+    SECONDARY,
+    STORED,
+    Series,
+    anatomy,
+    make_enhanced,
+    make_series,
+    set_pixels,
+    setting,
+    truth,
+)
+
+COUNT = len(STORED)
+
+
+def mr_truth(stored: np.ndarray) -> np.ndarray:
+    return truth(stored, intercept=0)
+
+
+def volumes(count: int, tag: Callable[[Dataset, int], None], *, slice_major: bool = False) -> Series:
+    """An MR series of several volumes at the same places; ``tag`` marks a slice of volume ``number``."""
+    slices = []
+    for number in range(count):
+        for index, dataset in enumerate(make_series(stored=anatomy(seed=number), sop_class=MR).slices):
+            dataset.SOPInstanceUID = f"{ROOT}50.{number}.{index}"
+            dataset.InstanceNumber = 1 + (index * count + number if slice_major else number * COUNT + index)
+            tag(dataset, number)
+            slices.append(dataset)
+    return Series(slices)
+
+
+def ge_b(dataset: Dataset, number: int) -> None:
+    value = [1000 * number + (1_000_000_000 if number else 0), 8, 0, 0]
+    dataset.Manufacturer = "GE MEDICAL SYSTEMS"
+    dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", value)
+
+
+def siemens_b(dataset: Dataset, number: int) -> None:
+    dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0C, "IS", 1000 * number)
+
+
+def philips_b(dataset: Dataset, number: int) -> None:
+    dataset.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "FL", 1000.0 * number)
+
+
+def unnamed_ge_b(dataset: Dataset, number: int) -> None:
+    """As an anonymiser leaves it that takes the creator of private elements away."""
+    dataset.Manufacturer = "GE MEDICAL SYSTEMS"
+    dataset.add_new(0x00431039, "UN", f"{1000 * number}\\8\\0\\0 ".encode())
+
+
+def echo_and_type(dataset: Dataset, number: int) -> None:
+    dataset.EchoTime, dataset.EchoNumbers = (4.6, 6.9)[number // 2], number // 2 + 1
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "MP"[number % 2], "NONE"]
+
+
+def sequence_name(dataset: Dataset, number: int) -> None:
+    dataset.SequenceName = f"ep_b{1000 * number}t"
+
+
+def times(dataset: Dataset, number: int) -> None:
+    dataset.AcquisitionTime = f"10153{number}.250000"
+
+
+def directions(dataset: Dataset, number: int) -> None:
+    """One b = 0 and three directions of b = 1000."""
+    dataset.DiffusionBValue = 1000.0 if number else 0.0
+    if number:
+        dataset.DiffusionGradientOrientation = [float(axis == number) for axis in (1, 2, 3)]
+
+
+def nothing(dataset: Dataset, number: int) -> None:
+    """InstanceNumber alone."""
+
+
+def phase_of_three(dataset: Dataset, number: int) -> None:
+    dataset.TriggerTime, dataset.FlipAngle, dataset.InversionTime = (
+        30.0 * (number // 4),
+        5 + number // 2 % 2,
+        number % 2,
+    )
+
+
+def angled() -> tuple[Series, dict[str, np.ndarray]]:
+    """Three stacks of four, each turned along its disc, the second acquired first."""
+    slices, stacks = [], {}
+    for place, (turn, first) in enumerate(((-10, 9), (0, 1), (12, 5))):
+        angle = np.deg2rad(turn)
+        orientation = (1.0, 0.0, 0.0, 0.0, float(np.cos(angle)), float(np.sin(angle)))
+        stored = anatomy(4, seed=place)
+        made = make_series(stored=stored, sop_class=MR, orientation=orientation, first=(-12.0, -10.0, 40.0 * place))
+        for index, dataset in enumerate(made.slices):
+            dataset.SOPInstanceUID, dataset.InstanceNumber = f"{ROOT}60.{place}.{index}", first + index
+        slices += made.slices
+        stacks[f"stack={1 + (first - 1) // 4}"] = mr_truth(stored)
+    return Series(slices), stacks
+
+
+def side_by_side() -> tuple[Series, dict[str, np.ndarray]]:
+    """Two knees in one series, their slices taking turns."""
+    slices, stacks = [], {}
+    for side in (0, 1):
+        stored = anatomy(5, seed=side)
+        made = make_series(stored=stored, sop_class=MR, first=(-20.0 + 150.0 * side, 5.0, 40.0))
+        for index, dataset in enumerate(made.slices):
+            dataset.SOPInstanceUID, dataset.InstanceNumber = f"{ROOT}61.{side}.{index}", 1 + 2 * index + side
+        slices += made.slices
+        stacks[f"stack={side + 1}"] = mr_truth(stored)
+    return Series(slices), stacks
+
+
+def two_sizes() -> tuple[Series, dict[str, np.ndarray]]:
+    large, small = anatomy(6, seed=1), anatomy(3, seed=2)[:, :6, :8]
+    series, other = make_series(stored=large), make_series(stored=small)
+    for index, dataset in enumerate(other.slices):
+        dataset.SOPInstanceUID, dataset.InstanceNumber = f"{ROOT}62.{index}", 90 + index
+    series.slices += other.slices
+    return series, {"stack=1": truth(large)}
+
+
+def at_heights(heights: list[float], **tags: list[object]) -> Series:
+    """A CT whose slices lie at these places along z; ``tags``: a value for each slice."""
+    series = make_series(stored=anatomy(len(heights), seed=3))
+    for index, (dataset, z) in enumerate(zip(series.slices, heights, strict=True)):
+        dataset.ImagePositionPatient = [-20.0, 5.0, float(z)]
+        setting(**{name: values[index] for name, values in tags.items()})(dataset)
+    return series
+
+
+HEAD = [40 + 2.5 * k for k in range(7)] + [60.0, 65.0, 70.0]
+TOUCHING = [40 + 2.5 * k for k in range(7)] + [58.75 + 5 * k for k in range(4)]
+"""Slices that touch: half of each thickness lies between the last thin and the first thick one."""
+
+
+def resampled(heights: list[float], step: float) -> np.ndarray:
+    """Linear interpolation written out, by SciPy."""
+    from scipy.interpolate import interp1d
+
+    count = round((heights[-1] - heights[0]) / step) + 1
+    grid = np.linspace(heights[0], heights[-1], count)
+    return interp1d(heights, truth(anatomy(len(heights), seed=3)), axis=2)(grid).astype(np.float32)
+
+
+def overlapping() -> Series:
+    return at_heights(
+        [3.0 * k for k in range(5)] + [7.2 + 3.0 * k for k in range(5)], AcquisitionNumber=[1] * 5 + [2] * 5
+    )
+
+
+def own_uids(*keywords: str) -> Callable[[], Series]:
+    def make() -> Series:
+        series = make_series()
+        for index, dataset in enumerate(series.slices):
+            for number, keyword in enumerate(keywords):
+                setattr(dataset, keyword, f"{ROOT}70.{number}.{index + 1}")
+        return series
+
+    return make
+
+
+def renamed_beside_a_whole_one() -> Series:
+    series = own_uids("SeriesInstanceUID")()
+    other = make_series(series=2, stored=anatomy(5, seed=8))
+    for dataset in other.slices:
+        dataset.SeriesNumber = 77
+    return Series(series.slices + other.slices)
+
+
+def tilted(degrees: float, heights: list[float] | None = None) -> Series:
+    heights = heights or [40 + 2.5 * k for k in range(COUNT)]
+    series = at_heights(heights)
+    for dataset, z in zip(series.slices, heights, strict=True):
+        dataset.ImagePositionPatient = [-20.0, 5.0 + (z - heights[0]) * float(np.tan(np.deg2rad(degrees))), float(z)]
+    return series
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A series that is refused: what the message says, and what its ways out must give."""
+
+    make: Callable[[], Series]
+    words: tuple[str, ...]
+    right: dict[str, np.ndarray] = field(default_factory=dict)
+    """``series`` cell that the message must name -> the voxels that it gives."""
+
+
+def of(made: Callable[[], tuple[Series, dict[str, np.ndarray]]], *words: str) -> Kind:
+    """``made`` also gives what each stack is; the message offers the first."""
+    return Kind(lambda: made()[0], words, {"stack=1": made()[1]["stack=1"]})
+
+
+def first_of(count: int, tag: Callable[[Dataset, int], None], rule: str, *words: str, **more: bool) -> Kind:
+    return Kind(lambda: volumes(count, tag, **more), words, {rule: mr_truth(anatomy(seed=0))})
+
+
+TOLD = ("2 volumes", f"at the same {COUNT} places")
+KINDS: dict[str, Kind] = {
+    "b_of_ge": first_of(2, ge_b, "DiffusionBValue=0", *TOLD, "DiffusionBValue (0, 1000)"),
+    "b_of_ge_without_creator": first_of(2, unnamed_ge_b, "DiffusionBValue=0", *TOLD, "DiffusionBValue (0, 1000)"),
+    "b_of_siemens": first_of(2, siemens_b, "DiffusionBValue=0", *TOLD, "DiffusionBValue (0, 1000)"),
+    "b_of_philips": first_of(2, philips_b, "DiffusionBValue=0", *TOLD, "DiffusionBValue (0, 1000)"),
+    "b_and_directions": first_of(4, directions, "volume=1", "4 volumes", "DiffusionGradientOrientation"),
+    "echoes_and_types": first_of(
+        4, echo_and_type, "EchoTime=4.6; ImageType=M", "4 volumes", "EchoTime (4.6, 6.9) and ImageType (M, P)"
+    ),
+    "three_tags": first_of(
+        8,
+        phase_of_three,
+        "TriggerTime=0.0; InversionTime=0.0; FlipAngle=5.0",
+        "TriggerTime",
+        "InversionTime",
+        "FlipAngle",
+    ),
+    "sequence_names": first_of(2, sequence_name, "volume=1", *TOLD, "SequenceName"),
+    "acquisition_times": first_of(2, times, "volume=1", *TOLD, "AcquisitionTime"),
+    "numbers_alone": first_of(3, nothing, "volume=1", "3 volumes", "by no tag that is known"),
+    "numbers_that_run_across": first_of(3, nothing, "volume=1", "3 volumes", "InstanceNumber", slice_major=True),
+    "angled_stacks": of(angled, "3 stacks of 4 slices", "turned by 12 and 10 degrees"),
+    "two_knees": of(side_by_side, "2 stacks of 5 slices", "side by side"),
+    "two_sizes": of(two_sizes, "2 stacks of 6 and 3 slices", "image sizes"),
+    "two_passes": Kind(
+        overlapping,
+        ("2 even stacks by AcquisitionNumber", "3 mm each", "overlap"),
+        {"AcquisitionNumber=1": truth(anatomy(10, seed=3)[:5])},
+    ),
+    "two_increments": Kind(
+        lambda: at_heights(HEAD, SliceThickness=[2.5] * 7 + [5] * 3),
+        ("the spacing changes from 2.5 to 5 mm at 55 mm", "no slice is missing"),
+        {"gaps=allow": resampled(HEAD, 2.5), "SliceThickness=2.5": truth(anatomy(10, seed=3)[:7])},
+    ),
+    "two_increments_that_touch": Kind(
+        lambda: at_heights(TOUCHING),
+        ("the spacing changes from 2.5 to 5 mm", "no slice is missing"),
+        {"gaps=allow": resampled(TOUCHING, 2.5)},
+    ),
+    "a_slice_is_missing": Kind(
+        lambda: at_heights([40.0, 42.5, 47.5, 50.0, 52.5]),
+        ("found 5 mm between 42.5 and 47.5 mm", "1 missing"),
+        {"gaps=allow": resampled([40.0, 42.5, 47.5, 50.0, 52.5], 2.5)},
+    ),
+    "own_series_uids": Kind(
+        own_uids("SeriesInstanceUID"), ("8 series of one slice each", "anonymiser"), {"uids=ignore": truth()}
+    ),
+    "own_study_uids": Kind(
+        own_uids("StudyInstanceUID"), ("8 StudyInstanceUIDs", "anonymiser"), {"uids=ignore": truth()}
+    ),
+    "own_frames_of_reference": Kind(
+        own_uids("FrameOfReferenceUID"), ("8 FrameOfReferenceUIDs", "anonymiser"), {"uids=ignore": truth()}
+    ),
+    "own_uids_all_over": Kind(
+        own_uids("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+        ("8 series of one slice each", "anonymiser"),
+        {"uids=ignore": truth()},
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> Kind:
+    return KINDS[request.param]
+
+
+def refusal(folder: Path) -> str:
+    """One line, the same from the header and the whole, that identifies nobody."""
+    said = []
+    for function in (read_volume, read_header):
+        with pytest.raises(ScanError) as caught:
+            function(folder)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "\n" not in said[0]
+    rest = said[0].removeprefix(f"{folder}: ")
+    assert not [secret for secret in (*PHI, ROOT) if secret in rest]
+    return rest
+
+
+def test_the_message_names_the_kind_and_its_ways_out_give_the_right_voxels(tmp_path: Path, kind: Kind) -> None:
+    folder = kind.make().write(tmp_path / "scan")
+    message = refusal(folder)
+    assert not [word for word in kind.words if word not in message], message
+    ways = {way.cell: way for way in ways_out(message)}
+    assert set(kind.right) <= set(ways), message
+    hashes = set()
+    for cell in ways:
+        volume, header = read_volume(folder, series=cell), read_header(folder, series=cell)
+        assert header.shape == volume.shape and np.array_equal(header.affine, volume.affine)
+        assert volume.warnings, "what was chosen or allowed is always said"
+        hashes.add(content_hash(folder, series=cell))
+        assert np.isfinite(volume.voxels).all()
+        if cell in kind.right:
+            np.testing.assert_allclose(volume.voxels, kind.right[cell], atol=2e-3)
+    assert len(hashes) == len(ways)
+
+
+def test_renamed_slices_beside_a_whole_series_are_joined_by_their_own_hash(tmp_path: Path) -> None:
+    folder = renamed_beside_a_whole_one().write(tmp_path / "scan")
+    (way,) = ways_out(refusal(folder))
+    assert way.cell.endswith("; uids=ignore")
+    assert np.array_equal(read_volume(folder, series=way.cell).voxels, truth())
+    other = "SeriesNumber=77"
+    assert np.array_equal(read_volume(folder, series=other).voxels, truth(anatomy(5, seed=8)))
+
+
+def test_the_ways_out_end_a_prediction_with_exit_code_0(journey, tmp_path: Path, capsys) -> None:
+    """The words of each message, typed behind ``anymc3d predict``; and its cells, in a manifest."""
+    from anymc3d.cli.main import main
+
+    common = ["predict", "-p", str(journey.plugin), "--device", "cpu", "--quiet", "--json"]
+    rows = [["case", "image", "series"]]
+    for name in ("b_of_ge", "echoes_and_types", "angled_stacks", "two_passes", "two_increments", "own_series_uids"):
+        folder = KINDS[name].make().write(tmp_path / name)
+        way = ways_out(refusal(folder))[0]
+        assert main([*common, "-o", str(tmp_path / f"out_{name}"), "-i", str(folder), *way.words]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row["status"] == "warn" and row["logit.block"]
+        rows.append([name, name, way.cell])
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert main([*common, "-o", str(tmp_path / "out"), "-i", str(tmp_path / "manifest.csv")]) == 0
+    assert {row["status"] for row in json.loads(capsys.readouterr().out)} == {"warn"}
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_volume_and_stack_can_be_chosen(tmp_path: Path, number: int) -> None:
+    folder = volumes(3, nothing, slice_major=True).write(tmp_path / "scan")
+    volume = read_volume(folder, series=f"volume={number + 1}")
+    assert np.array_equal(volume.voxels, mr_truth(anatomy(seed=number)))
+    series, stacks = angled()
+    folder = series.write(tmp_path / "spine")
+    assert np.array_equal(read_volume(folder, series=f"stack={number + 1}").voxels, stacks[f"stack={number + 1}"])
+
+
+@pytest.mark.parametrize("rule", ["volume=4", "volume=99", "stack=2", "volume=0", "stack=x", "volume=1; volume=2"])
+def test_a_volume_or_stack_that_is_not_there_is_refused(tmp_path: Path, rule: str) -> None:
+    folder = volumes(3, nothing).write(tmp_path / "scan")
+    with pytest.raises(ScanError, match=r"series: |there is one volume"):
+        read_volume(folder, series=rule)
+
+
+def test_the_users_own_conditions_stay_in_the_advice(tmp_path: Path) -> None:
+    folder = volumes(4, echo_and_type).write(tmp_path / "scan")
+    with pytest.raises(ScanError) as caught:
+        read_volume(folder, series="EchoTime=6.9")
+    (way,) = ways_out(str(caught.value))
+    assert way.cell == "EchoTime=6.9; ImageType=M"
+    assert np.array_equal(read_volume(folder, series=way.cell).voxels, mr_truth(anatomy(seed=2)))
+
+
+def test_a_rule_with_words_of_a_person_is_never_repeated(tmp_path: Path) -> None:
+    folder = volumes(2, ge_b).write(tmp_path / "scan")
+    with pytest.raises(ScanError) as caught:
+        read_volume(folder, series="SeriesDescription~=/PHI_DESC/")
+    said = str(caught.value).removeprefix(str(folder))
+    assert "PHI_DESC" not in said and "'; DiffusionBValue=0' behind the rule" in said
+
+
+def test_stacks_of_several_volumes_are_chosen_one_after_the_other(tmp_path: Path) -> None:
+    series, _ = side_by_side()
+    again = copy.deepcopy(series)
+    for index, dataset in enumerate(again.slices):
+        setting(SOPInstanceUID=f"{ROOT}63.{index}", EchoTime=20.0)(dataset)
+        set_pixels(dataset, dataset.pixel_array ^ 3, bits=12)
+    for dataset in series.slices:
+        dataset.EchoTime = 10.0
+    folder = Series(series.slices + again.slices).write(tmp_path / "scan")
+    message = refusal(folder)
+    assert "2 stacks" in message
+    with pytest.raises(ScanError) as caught:
+        read_volume(folder, series=ways_out(message)[0].cell)
+    (way,) = ways_out(str(caught.value))
+    assert way.cell == "stack=1; EchoTime=10.0" or way.cell == "EchoTime=10.0; stack=1"
+    assert np.array_equal(read_volume(folder, series=way.cell).voxels, mr_truth(anatomy(5, seed=0)))
+
+
+def extra(sop_class: str, **values: object) -> Callable[[Series], None]:
+    """An object of the scan's own series that holds no image."""
+
+    def change(series: Series) -> None:
+        other = copy.deepcopy(series.slices[0])
+        gone = dict.fromkeys(("PixelData", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient"))
+        setting(SOPClassUID=sop_class, SOPInstanceUID=f"{ROOT}80", **gone)(other)
+        setting(**values)(other)
+        series.slices.insert(3, other)
+
+    return change
+
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        extra(STORAGE + "66", Modality="MR"),
+        extra(STORAGE + "4.2", Rows=1, Columns=1),
+        extra("1.3.12.2.1107.5.9.1"),
+        extra("1.3.46.670589.11.0.0.12.1"),
+        extra(STORAGE + "88.22", Modality="SR"),
+        extra(STORAGE + "11.1", Modality="PR"),
+        extra(STORAGE + "66", SeriesInstanceUID=f"{ROOT}81"),
+    ],
+)
+def test_an_object_that_holds_no_image_is_left_out_with_a_note(tmp_path: Path, change) -> None:
+    series = make_series(sop_class=MR)
+    change(series)
+    volume = read_volume(series.write(tmp_path / "scan"))
+    assert np.array_equal(volume.voxels, mr_truth(STORED))
+    assert volume.warnings == ("1 DICOM objects in the folder are no scans (segmentations, reports, doses): ignored",)
+
+
+def test_an_object_with_pixels_that_calls_itself_no_image_stays_an_error(tmp_path: Path) -> None:
+    series = make_series()
+    series.slices[2].SOPClassUID = STORAGE + "66"
+    with pytest.raises(ScanError, match="belongs to the series and is no image"):
+        read_volume(series.write(tmp_path / "scan"))
+
+
+@pytest.mark.parametrize(
+    ("tail", "modality", "word"),
+    [
+        ("13.1.1", "XA", "X-Ray 3D Angiographic"),
+        ("13.1.2", "XA", "X-Ray 3D Craniofacial"),
+        ("13.1.3", "MG", "Breast Tomosynthesis"),
+        ("6.2", "US", "Ultrasound Volume"),
+        ("3.1", "US", "Ultrasound Multi-frame"),
+        ("20", "NM", "Nuclear Medicine (SPECT)"),
+        ("12.1.1", "XA", "X-Ray Angiographic"),
+        ("7.4", "OT", "Secondary Capture"),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_volumes_of_other_scanners_are_called_by_their_name(tmp_path: Path, tail, modality, word, alone) -> None:
+    """And read once they are NIfTI, as the message says."""
+    series = make_enhanced()
+    setting(SOPClassUID=STORAGE + tail, Modality=modality)(series.slices[0])
+    folder = series.write(tmp_path / "scan")
+    reference = folder / series.names[0] if alone else folder
+    with pytest.raises(ScanError, match="objects are not read; convert it to NIfTI") as caught:
+        read_volume(reference)
+    assert word in str(caught.value)
+    pixels = series.slices[0].pixel_array[::-1].transpose(2, 1, 0)
+    nibabel.save(nibabel.Nifti1Image(pixels.astype(np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    assert np.array_equal(read_volume(tmp_path / "a.nii.gz").voxels, pixels)
+
+
+def test_one_enhanced_file_is_the_folder_that_holds_it(tmp_path: Path) -> None:
+    folder = make_enhanced(sop_class=ENHANCED_CT).write(tmp_path / "scan")
+    (path,) = folder.iterdir()
+    named = path.rename(folder / "IM0001")
+    for reference in (folder, named):
+        assert np.array_equal(read_volume(reference).voxels, truth())
+    assert content_hash(named) == content_hash(folder)
+    assert read_header(named).shape == truth().shape
+
+
+def test_series_of_pictures_beside_the_scan_are_left_out(tmp_path: Path) -> None:
+    """A dose page, as most CT studies have one."""
+    series = make_series()
+    page = copy.deepcopy(series.slices[0])
+    gone = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    setting(SOPClassUID=SECONDARY, SOPInstanceUID=f"{ROOT}82", SeriesInstanceUID=f"{ROOT}83", **gone)(page)
+    series.slices.append(page)
+    volume = read_volume(series.write(tmp_path / "scan"))
+    assert np.array_equal(volume.voxels, truth()) and "1 series of pictures" in volume.warnings[0]
+
+
+def test_a_capture_with_a_place_among_the_slices_is_no_slice(tmp_path: Path) -> None:
+    series = make_series()
+    extra_slice = copy.deepcopy(series.slices[0])
+    setting(SOPClassUID=SECONDARY, SOPInstanceUID=f"{ROOT}84", ImageType=["DERIVED", "SECONDARY"])(extra_slice)
+    extra_slice.ImagePositionPatient = [-20, 5, 40 + 2.5 * COUNT]
+    series.slices.append(extra_slice)
+    folder = series.write(tmp_path / "scan")
+    message = refusal(folder)
+    assert "2 kinds of objects (CT, Secondary Capture)" in message
+    (way,) = ways_out(message)
+    assert np.array_equal(read_volume(folder, series=way.cell).voxels, truth())
+
+
+@pytest.mark.parametrize(("padding", "is_said"), [(63536, True), (63535, False), (None, False)])
+def test_padding_beyond_the_bits_is_called_so(tmp_path: Path, padding: int | None, is_said: bool) -> None:
+    """And never becomes bone."""
+    series = make_series()
+    for dataset in series.slices:
+        pixels = dataset.pixel_array.copy()
+        pixels[:3, :3] = 63536
+        set_pixels(dataset, pixels, bits=12)
+        if padding is not None:
+            dataset.add_new(0x00280120, "US", padding)
+    with pytest.raises(ScanError, match="more than the 12 bits") as caught:
+        read_volume(series.write(tmp_path / "scan"))
+    assert ("all of them are padding (PixelPaddingValue)" in str(caught.value)) == is_said
+
+
+def test_positions_that_an_anonymiser_zeroed_are_named_and_read_when_they_are_back(tmp_path: Path) -> None:
+    series = make_series()
+    true = [list(dataset.ImagePositionPatient) for dataset in series.slices]
+    for dataset in series.slices:
+        dataset.ImagePositionPatient = [0, 0, 0]
+    message = refusal(series.write(tmp_path / "scan"))
+    assert "all 8 slices are at one place (0, 0, 0)" in message and "ask for files with their ImagePosition" in message
+    for dataset, position in zip(series.slices, true, strict=True):
+        dataset.ImagePositionPatient = position
+    assert np.array_equal(read_volume(series.write(tmp_path / "original")).voxels, truth())
+
+
+def test_slices_of_several_patients_stay_refused(tmp_path: Path) -> None:
+    series = make_series()
+    for index, dataset in enumerate(series.slices):
+        dataset.PatientID = f"PHI_ID_{index}"
+    folder = series.write(tmp_path / "scan")
+    assert "8 patients" in refusal(folder) and "anonymiser" in refusal(folder)
+    with pytest.raises(ScanError, match=r"patients|8 of them"):
+        read_volume(folder, series="uids=ignore")
+
+
+def test_a_folder_of_nifti_files_says_how_to_give_them(journey, tmp_path: Path) -> None:
+    from glob import glob
+
+    from anymc3d.cli.main import main
+
+    folder = tmp_path / "imagesTs"
+    folder.mkdir()
+    for number in range(3):
+        image = nibabel.Nifti1Image(anatomy(seed=number).transpose(2, 1, 0).astype(np.int16), np.diag([2, 2, 4, 1]))
+        nibabel.save(image, folder / f"case_{number:03d}_0000.nii.gz")
+    message = refusal(folder)
+    assert "3 .nii.gz files" in message
+    pattern = message.rpartition("-i ")[2].replace("FOLDER", str(folder))
+    common = ["predict", "-p", str(journey.plugin), "--device", "cpu", "--quiet", "-o", str(tmp_path / "out")]
+    assert len(glob(pattern)) == 3 and main([*common, "-i", *sorted(glob(pattern))]) == 0
