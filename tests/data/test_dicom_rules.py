@@ -152,7 +152,7 @@ def test_show_tags_escapes_what_a_terminal_would_obey(tmp_path: Path, journey, c
             "--show-tags",
         ]
     )
-    assert "a?[2Jb" in capsys.readouterr().err
+    assert "a\\x1b[2Jb" in capsys.readouterr().err
 
 
 def test_pictures_and_single_slices_are_never_the_thinnest(tmp_path: Path) -> None:

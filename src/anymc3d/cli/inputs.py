@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +83,7 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
 
 def _show_series(cases: Sequence[Case]) -> None:
     """Each DICOM study once, on standard error, which no output of a command goes to."""
+    from anymc3d.cli.say import show
     from anymc3d.data.dicom.shown_tags import shown_series
     from anymc3d.data.readers import takes_series
     from anymc3d.errors import ScanError
@@ -95,7 +95,7 @@ def _show_series(cases: Sequence[Case]) -> None:
             lines = shown_series(Path(reference))
         except ScanError as error:
             lines = [error.what]
-        print(f"{Path(reference).name}: {len(lines)} series", *lines, sep="\n  ", file=sys.stderr)
+        show(f"{Path(reference).name}: {len(lines)} series", *(f"  {line}" for line in lines))
 
 
 def read_inputs(

@@ -29,6 +29,11 @@ def warn(text: object) -> None:
     _write([f"warning: {text}"], sys.stderr)
 
 
+def show(*lines: object) -> None:
+    """Print each argument as one line for whoever sits at the terminal, on the error stream: no output goes there."""
+    _write(lines, sys.stderr)
+
+
 def fail(text: object) -> None:
     """Print why a command ends, on the error stream; the problems of one input stand on lines of their own."""
     _write(str(text).split("\n"), sys.stderr)

@@ -14,6 +14,7 @@ from anymc3d.data.dicom.listing import facts_of, row_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import series_of
 from anymc3d.data.dicom.tags import foreign_errors
+from anymc3d.printable import shown
 
 _SHOWN = ("SeriesDescription", "ProtocolName", "ConvolutionKernel", "SequenceName", "ImageType")
 
@@ -30,11 +31,6 @@ def shown_series(reference: Path) -> list[str]:
 
 
 def _described(file: DicomFile) -> str:
-    texts = [f"SeriesNumber={_plain(file.tags.get('SeriesNumber', ''))}"]
-    texts += [f"{name}={_plain(text)}" for name in _SHOWN if (text := file.tags.get(name))]
+    texts = [f"SeriesNumber={shown(file.tags.get('SeriesNumber', ''))}"]
+    texts += [f"{name}={shown(text)}" for name in _SHOWN if (text := file.tags.get(name))]
     return "; ".join(texts)
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:80]
