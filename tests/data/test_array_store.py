@@ -88,6 +88,19 @@ def test_a_full_store_says_so_once_and_keeps_what_is_used(tmp_path, caplog):
     assert sum(path.stat().st_size for path in one.folder.glob("*.safetensors")) <= 2 * size
 
 
+def test_what_other_processes_write_counts_too(tmp_path):
+    """Two that began with an empty folder: together they stay within the limit, but for what each may miss."""
+    size = put_long_ago(tmp_path, 1)
+    (tmp_path / "kept" / "0.safetensors").unlink()
+    limit = 60 * size
+    one, other = store(tmp_path, limit_bytes=limit), store(tmp_path, limit_bytes=limit)
+    for index in range(50):
+        one.put(f"a{index}", arrays())
+        other.put(f"b{index}", arrays())
+    kept = sum(path.stat().st_size for path in one.folder.glob("*.safetensors"))
+    assert 0.9 * limit < kept <= limit * (1 + 2 * array_store.RECOUNT_SHARE) + 2 * size
+
+
 def test_a_disk_is_never_filled(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(array_store, "FREE_BYTES", 10**18)
     one = store(tmp_path)

@@ -8,6 +8,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch.func import functional_call
 
 from anymc3d.errors import BackboneError, UsageError
+from anymc3d.explain.patch_maps import MapRequest, patch_maps
 from anymc3d.models.architectures import empty_backbone, random_backbone
 from anymc3d.models.backbones import TINY_CLIP, TINY_DAVIT, TINY_DINOV2, TINY_DINOV3, TINY_SIGLIP, TINY_VIT, card
 from anymc3d.models.classifier import PackedSlices, VolumeClassifier
@@ -159,6 +160,19 @@ def test_a_decoder_beside_changes_no_answer_however_many_blocks_are_adapted(dino
         answer, maps = classify_and_decode(both, dinov2, batch, encoding, {"image": [0]})
         torch.testing.assert_close(answer.logits, plain(dinov2, batch, encoding).logits, atol=1e-6, rtol=0)
     assert set(maps) == {("image", 0)}
+
+
+@pytest.mark.parametrize("method", ["rollout", "grad-rollout", "grad-rollout-last"])
+def test_heatmaps_go_through_the_seam(dinov2, encoding, method):
+    """Gradients reach the attention of the trunk, and rounding moves a map little; never to another place."""
+    classifier = classifier_for(dinov2, 1)
+    batch = {"image": PackedSlices(torch.rand(2, 1, 42, 42, generator=torch.Generator().manual_seed(0)), (2,))}
+    request = MapRequest(methods=(method,), labels=(0,), kind="binary")
+    _, maps = patch_maps(classifier, dinov2, batch, encoding, request)
+    _, plain = patch_maps(replace_seam(classifier, None), dinov2, batch, encoding, request)
+    for key, grid in plain.items():
+        assert grid.max() > 0
+        torch.testing.assert_close(maps[key], grid, atol=0.02 * float(grid.max()), rtol=0)
 
 
 def test_the_fingerprint_of_a_trunk_does_not_know_what_lies_behind_it(network):

@@ -37,7 +37,7 @@ def test_the_card_says_how_many_blocks_and_which_trunk(trained, capsys):
     assert (plugin.card.method.blocks, plugin.card.backbone.trunk) == (1, trunk)
     assert {key.split(".")[-4] for key in plugin.tensors if key.startswith("lora.")} == {"1"}
     assert main(["plugin", "show", str(run / "plugin.safetensors")]) == 0
-    assert f"in the last 1 blocks (trunk {trunk})" in capsys.readouterr().out
+    assert f"in the last block (trunk {trunk})" in capsys.readouterr().out
 
 
 def test_the_paper_s_plugin_has_no_trunk(journey):

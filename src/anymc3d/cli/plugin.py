@@ -144,7 +144,8 @@ def _last_blocks(card: PluginCard) -> str:
     """Of a plugin that leaves a trunk as it is: where it adapts, and the trunk's fingerprint."""
     if card.method.blocks is None or card.backbone is None:
         return ""
-    return f", in the last {card.method.blocks} blocks (trunk {card.backbone.trunk})"
+    last = "block" if card.method.blocks == 1 else f"{card.method.blocks} blocks"
+    return f", in the last {last} (trunk {card.backbone.trunk})"
 
 
 def _start(card: PluginCard) -> str:

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 FREE_BYTES = 2 * 10**9
 """Of the disk, left to others: a run must be able to save its state."""
 
+RECOUNT_SHARE = 0.02
+"""After so much of the limit was written here, what other processes wrote meanwhile is counted too."""
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -52,7 +55,7 @@ class ArrayStore:
             hold(self, self.folder)
         except OSError as error:
             raise self._unusable(error) from error
-        self._bytes = cache_state(self.folder).num_bytes
+        self._bytes, self._since = cache_state(self.folder).num_bytes, 0
 
     def get(self, key: str) -> dict[str, np.ndarray] | None:
         """One entry, or None where there is none or a damaged one; the arrays may be written to.
@@ -84,7 +87,7 @@ class ArrayStore:
         with self._lock:
             if self._is_full or not self._has_room(len(content)):
                 return
-            self._bytes += len(content)
+            self._bytes, self._since = self._bytes + len(content), self._since + len(content)
         try:
             write_bytes(self._path(key), content)
         except OSError as error:
@@ -92,6 +95,8 @@ class ArrayStore:
 
     def _has_room(self, size: int) -> bool:
         """Whether ``size`` more bytes fit, after others have gone where need be."""
+        if self._since > self.limit_bytes * RECOUNT_SHARE:
+            self._bytes, self._since = cache_state(self.folder).num_bytes, 0
         if self._bytes + size > self.limit_bytes:
             self._bytes = trim_cache(self.folder, limit_bytes=max(0, self.limit_bytes - size)).left.num_bytes
         if self._bytes + size > self.limit_bytes:

@@ -38,7 +38,8 @@ def _method(card: PluginCard) -> Iterator[tuple[str, str]]:
     if card.backbone is None:
         yield "Method", f"{card.method.name}, a network that holds all its weights"
         return
-    last = "" if card.method.blocks is None else f" in the last {card.method.blocks} blocks"
+    blocks = card.method.blocks
+    last = "" if blocks is None else " in the last block" if blocks == 1 else f" in the last {blocks} blocks"
     yield "Method", f"{card.method.name}, rank {card.method.rank}{last}, fusion {card.fusion}"
     yield "Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"
 
