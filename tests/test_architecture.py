@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"errors", "printable", "types", "version"},
+    {"errors", "no_probe", "printable", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
     {"cost", "evaluate", "pictures"},
@@ -147,16 +147,24 @@ def test_torchvision_is_absent_and_never_imported():
     assert not [path for path in FILES if any(m.split(".")[0] == "torchvision" for m, _ in imports(path))]
 
 
+def test_who_asks_for_requests_gets_it():
+    code = "import anymc3d, pydicom, requests; requests.Session()"
+    subprocess.run([sys.executable, "-B", "-c", code], check=True)
+
+
 def test_F9_importing_opens_no_socket_starts_no_process_and_writes_no_file():
     code = """
 import sys
 def watch(event, arguments):
-    if event in ("socket.connect", "subprocess.Popen", "os.system"):
+    if event.startswith("socket.") or event in ("subprocess.Popen", "os.system"):
         raise RuntimeError(event)
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         raise RuntimeError(f"writes {arguments[0]}")
 sys.addaudithook(watch)
 import anymc3d
 anymc3d.load, anymc3d.fit
+import anymc3d.data.readers, anymc3d.explain.folder, anymc3d.predict.cohort, anymc3d.report.study
+import pydicom.data.download
+assert "urllib3" not in sys.modules
 """
     subprocess.run([sys.executable, "-B", "-c", code], check=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.no_probe import install
 from anymc3d.version import __version__
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Plugin": "anymc3d.plugins",
-    "Prediction": "anymc3d.predict.predictor",
+    "Prediction": "anymc3d.predict.prediction",
     "Predictor": "anymc3d.predict.predictor",
     "fit": "anymc3d.train.fit",
     "load": "anymc3d.predict.predictor",
@@ -29,6 +30,8 @@ _PUBLIC = {
 }
 
 __all__ = ["Plugin", "Prediction", "Predictor", "__version__", "fit", "load", "load_plugin", "read_task"]
+
+install()
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,8 @@ _MOST_KNOWN = 60
 
 _MOST_PROBLEMS = 200
 """Problems of one input that a message lists; ``problems`` has them all."""
+TRACEBACKS = 5
+"""The level of log lines that hold tracebacks, below all others: they are written where ``--debug`` asks for them."""
 
 
 class AnyMC3DError(Exception):
@@ -94,6 +96,13 @@ class PluginError(AnyMC3DError):
 
 class RunFolderError(AnyMC3DError):
     """An output folder belongs to another run, or is in use."""
+
+
+class OutputError(RunFolderError, OSError):
+    """What a command writes cannot be written: a full disk, a limit, rights, a folder that is gone.
+
+    It ends the command, whichever case was at work; what was finished before is kept.
+    """
 
 
 class TrainingDivergedError(AnyMC3DError):

@@ -65,17 +65,17 @@ def run(job, limit):
         in_child(job, log)
     os.close(write), os.close(log)
     done = 0
-    while not done and time.monotonic() - began < limit:
+    while not done and time.monotonic() - began < 8 * limit:  # on a busy machine the clock runs ahead of the work
         done, status, used = os.wait4(pid, os.WNOHANG)
         time.sleep(0.001)
-    seconds = time.monotonic() - began
     if not done:
         os.kill(pid, 9)
         _, status, used = os.wait4(pid, 0)
     content = b"".join(iter(lambda: os.read(read, 65536), b""))
     os.close(read)
     state, said = json.loads(content) if content else ("signal" if done else "hang", [])
-    return {"state": state, "said": said, "seconds": seconds, "bytes": used.ru_maxrss * 1024, "status": status}
+    costs = {"seconds": used.ru_utime + used.ru_stime, "bytes": used.ru_maxrss * 1024}
+    return {"state": state, "said": said, "status": status} | costs
 
 jobs, limit = json.load(sys.stdin), float(sys.argv[1])
 gc.freeze()  # no child copies memory for nothing

@@ -17,8 +17,9 @@ import pytest
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_size import USERS
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
-from anymc3d.errors import RunFolderError
+from anymc3d.errors import OutputError, RunFolderError
 from anymc3d.settings.config import ViewSettings
+from damage import STAND_INS
 
 VIEW = ViewSettings(size=(14, 14, 4))
 KEY = cache_key("abc", VIEW)
@@ -186,3 +187,21 @@ def test_C7_processes_that_share_a_folder_and_die_leave_only_whole_entries(tmp_p
     for number in range(6):
         key = cache_key(str(number), VIEW)
         assert same(cache.get_or_make(key, lambda number=number: prepared(number, 40)), prepared(number, 40))
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "endless device", "empty device", "link to itself"])
+def test_C7_what_is_no_file_is_never_waited_for_and_made_again(tmp_path: Path, name: str) -> None:
+    cache = Cache(tmp_path)
+    cache.get_or_make(KEY, prepared)
+    STAND_INS[name](entry(cache))
+    assert same(cache.get_or_make(KEY, prepared), prepared())
+    assert same(cache.get_or_make(KEY, never), prepared())
+
+
+def test_a_folder_with_files_in_the_place_of_an_entry_is_left_alone_and_named(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    (tmp_path / f"{KEY}.safetensors").mkdir()
+    (tmp_path / f"{KEY}.safetensors" / "mine").write_text("kept")
+    with pytest.raises(OutputError, match="a folder stands where a file should be"):
+        cache.get_or_make(KEY, prepared)
+    assert (tmp_path / f"{KEY}.safetensors" / "mine").read_text() == "kept"

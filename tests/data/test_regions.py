@@ -19,10 +19,11 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.dataset import CaseSet, prepare_all
 from anymc3d.data.mask_grid import grid_difference, read_on_grid
-from anymc3d.data.regions import ROI_SOURCES, box_about, check_roi, cut_shares, region_of_labels
+from anymc3d.data.preprocess import AXES, prepare_view
+from anymc3d.data.regions import ROI_SOURCES, Beside, box_about, check_roi, cut_shares, find_region, region_of_labels
 from anymc3d.data.restore import prepare_mask, to_scan_grid
 from anymc3d.data.totalsegmentator import TASK_ORGANS, TOTAL, organ_labels
-from anymc3d.data.volume import Box, Volume
+from anymc3d.data.volume import Box, Volume, box_of_extent, crop_to, permute_axes
 from anymc3d.errors import ExcludedError, ManifestError, ScanError, UsageError
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
@@ -352,3 +353,30 @@ def test_a_mask_of_another_real_scan_is_refused(real_data: Path) -> None:
     mask = nibabel.load(real_data / "ct_totalsegmentator" / "example_seg.nii.gz")
     assert "122 x 101 x 30" in grid_difference(scan, mask)
     assert grid_difference(nibabel.load(real_data / "ct_totalsegmentator" / "example_ct_sm.nii.gz"), mask) is None
+
+
+millimetres = st.floats(0.4, 12)
+
+
+@settings(max_examples=150)
+@given(
+    size=st.tuples(millimetres, millimetres, millimetres),
+    field=st.tuples(millimetres, millimetres, millimetres),
+    place=st.tuples(*[st.floats(-0.5, 1)] * 3),
+    plane=st.sampled_from(["axial", "coronal", "sagittal"]),
+)
+def test_D1_the_box_about_any_point_of_a_scan_keeps_a_voxel_of_it(size, field, place, plane):
+    """A point near the border, in a box of few voxels that is then narrowed: its middle may lie outside."""
+    shape = (6, 7, 4)
+    affine = np.diag([1.0, 1.3, 3.0, 1.0])
+    scan = Volume(voxels=np.random.default_rng(0).normal(size=shape).astype(np.float32), affine=affine)
+    voxel = [-0.49 if share < 0 else share * (count - 0.51) for share, count in zip(place, shape, strict=True)]
+    center = tuple(float(v) for v in affine[:3, :3] @ voxel)
+    roi = RoiSettings(source="point", size_mm=size)
+    box = find_region(scan, "", roi, Beside(center=center)).box
+    settings = view(roi, field_of_view=field, size=(4, 4, None), plane=plane, normalise="zscore", windows=())
+    narrow = box_of_extent(permute_axes(scan, AXES[plane]), field, within=box.permuted(AXES[plane]))
+    cut = crop_to(permute_axes(scan, AXES[plane]), narrow)
+    assert min(cut.shape) >= 1
+    if cut.voxels.size > 1:
+        assert prepare_view(scan, settings, box).slices.shape[1:] == (1, 4, 4)

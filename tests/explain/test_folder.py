@@ -11,7 +11,7 @@ import torch
 
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.main import main
-from anymc3d.errors import PluginError
+from anymc3d.errors import OutputError, PluginError
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm
 from anymc3d.explain.heat import Heat
@@ -92,6 +92,49 @@ def test_a_broken_scan_has_its_record_and_the_others_go_on(journey, tmp_path, ca
     words[words.index("-o") : words.index("-o")] = [str(journey.scans[0])]
     assert main(words) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("box"), KeyError("x"), OSError(5, "Input/output error"), Exception()])
+def test_D1_whatever_one_case_raises_the_others_are_explained(journey, predictor, tmp_path, monkeypatch, error):
+    explain, seen = module.explain_case, []
+
+    def break_the_first(*given, **named):
+        seen.append(given)
+        if len(seen) == 1:
+            raise error
+        return explain(*given, **named)
+
+    monkeypatch.setattr(module, "explain_case", break_the_first)
+    cases = read_inputs([str(scan) for scan in journey.scans[:2]])
+    result = explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True)
+    assert [record["status"] for record in result.records] == ["error", "ok"] and result.exit_code == 3
+    assert type(error).__name__ in result.records[0]["message"]
+    assert explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True).computed == 1
+
+
+def test_D8_a_map_that_cannot_be_written_ends_the_run_and_the_same_run_goes_on(
+    journey, predictor, tmp_path, monkeypatch
+):
+    cases, out = read_inputs([str(scan) for scan in journey.scans[:2]]), tmp_path / "out"
+
+    def full(path, heat):
+        raise OutputError(f"{path}: cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_nifti", full)
+        with pytest.raises(OutputError):
+            explain_cohort(predictor, cases, out, SETTINGS, quiet=True)
+    result = explain_cohort(predictor, cases, out, SETTINGS, quiet=True)
+    assert (result.computed, result.exit_code) == (2, 0)
+
+
+def test_scores_of_earlier_runs_stay_in_the_table(journey, predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "score_case", lambda *_, **__: [{"mass_inside": 0.5}])
+    for scans in (journey.scans[1:3], journey.scans[:1]):
+        cases = read_inputs([str(scan) for scan in scans])
+        explain_cohort(predictor, cases, tmp_path / "out", SETTINGS, quiet=True)
+    rows = read_table(tmp_path / "out" / "heatmap_scores.csv")
+    assert [row["case"] for row in rows] == ["case00", "case01", "case02"]
 
 
 @pytest.mark.parametrize(

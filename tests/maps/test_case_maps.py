@@ -15,8 +15,9 @@ from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.restore import prepare_mask
 from anymc3d.data.volume import Volume
 from anymc3d.files.tables import read_table, write_table
+from anymc3d.maps import folder as segmentation_folder
 from anymc3d.maps.case_maps import Drawn, likeliest
-from anymc3d.maps.folder import COLUMNS, compare
+from anymc3d.maps.folder import COLUMNS, compare, segment_cohort
 from anymc3d.models.decoders.nnunet import NnUNetDecoder
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.predictor import load
@@ -41,6 +42,28 @@ def kept(tmp_path_factory):
 
 def test_the_answer_is_the_same_bytes_with_and_without_maps(kept):
     assert (kept / "with/predictions.csv").read_bytes() == (kept / "without/predictions.csv").read_bytes()
+
+
+def test_D1_whatever_one_case_raises_the_others_are_drawn_and_earlier_rows_stay(kept, tmp_path, monkeypatch):
+    out, cases = tmp_path / "out", read_manifest(kept / "manifest.csv").cases[:3]
+    shutil.copytree(kept / "with", out)
+    shutil.rmtree(out / "segmentations")
+    draw, seen = segmentation_folder.segment_case, []
+
+    def break_the_first(*given):
+        seen.append(given)
+        if len(seen) == 1:
+            raise ValueError("box")
+        return draw(*given)
+
+    monkeypatch.setattr(segmentation_folder, "segment_case", break_the_first)
+    predictor = load(kept / "run/plugin.safetensors", device="cpu")
+    rows = segment_cohort(predictor, cases[:2], out, quiet=True)
+    assert next((row["case"], row["status"]) for row in rows) == (cases[0].id, "error")
+    assert "ValueError" in rows[0]["message"] and {row["case"] for row in rows[1:]} == {cases[1].id}
+    segment_cohort(predictor, cases[2:], out, quiet=True)
+    table = read_table(out / "segmentations.csv")
+    assert [*dict.fromkeys(row["case"] for row in table)] == [cases[2].id, cases[0].id, cases[1].id]
 
 
 def test_maps_lie_on_the_scan_and_hold_its_labels(kept):

@@ -6,7 +6,6 @@ import json
 import stat
 import struct
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from anymc3d.segmenters.network import NetworkSegmenter, network_grid, to_labels
 from anymc3d.segmenters.program import ProgramSegmenter
 from anymc3d.segmenters.store import PREFIX, keep_model, portable, with_stored_models
 from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
+from damage import STAND_INS
 
 AFFINE = np.diag([2.0, 1.5, 3.0, 1.0])
 SHAPE = (16, 20, 10)
@@ -258,6 +258,10 @@ def test_a_scan_is_segmented_once_and_a_damaged_entry_again(tmp_path: Path, scan
     entry.write_bytes(entry.read_bytes()[:-3])
     assert np.array_equal(KeptSegmenter(inner, tmp_path).labels(scan, "a"), first) and inner.calls == 2
     assert "damaged" in caplog.text
+    for number, name in enumerate(("pipe", "folder", "endless device"), start=3):
+        STAND_INS[name](entry)
+        assert np.array_equal(KeptSegmenter(inner, tmp_path).labels(scan, "a"), first) and inner.calls == number
+    inner.calls = 2
     KeptSegmenter(inner, tmp_path).labels(scan, "b")
     KeptSegmenter(inner, tmp_path).labels(replace(scan, affine=AFFINE * 2), "a")
     assert inner.calls == 4, "another scan, or another spacing, is another segmentation"
@@ -308,17 +312,15 @@ def test_the_program_is_called_and_its_organs_come_back_as_labels(tmp_path: Path
     ("trouble", "told"),
     [
         ("sys.exit('no licence for this task')", "ended with exit code 1: no licence for this task"),
-        ("time.sleep(60)", "took more than 2 s; raise roi.timeout_s"),
+        ("time.sleep(6000)", "took more than 2 s; raise roi.timeout_s"),
         ("sys.exit(0)", "ended well, but left no folder of organs"),
         ("Path(args.output).mkdir(); sys.exit(0)", "ended well, but: .*found none for liver"),
     ],
 )
 def test_a_program_that_fails_is_one_clear_line(tmp_path: Path, scan: Volume, trouble: str, told: str) -> None:
     program = ProgramSegmenter(str(stand_in(tmp_path, trouble)), ("liver",), False, 2 if "sleep" in trouble else 60)
-    started = time.monotonic()
     with pytest.raises(ScanError, match=told):
         program.labels(scan, "")
-    assert time.monotonic() - started < 50
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     ids=["aliases", "brackets", "depth", "indent", "size"],
 )
 def test_A13_bombs_are_refused_at_once(text):
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall, which shows what else the machine does
     with pytest.raises(UsageError):
         load_yaml(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -155,7 +155,6 @@ def convert(source: Path, target: Path, conversion: Conversion) -> Path:
     stored = np.rint(np.clip(values, *INT16)).astype(np.int16)
     image = nibabel.Nifti1Image(stored, _with_spacing(volume, conversion.spacing))
     image.header.set_xyzt_units("mm")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(target) as temporary:
         # The temporary file's name has no extension that nibabel knows; the bytes are those of a .nii.gz.
         temporary.write_bytes(_gzipped(image))

@@ -15,6 +15,7 @@ from anymc3d.benchmark.results import RESULTS, write_results
 from anymc3d.errors import RunFolderError, UsageError, did_you_mean
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def run_benchmark(
         write_table(out / DATA_SETS, _DATA_COLUMNS, data_set_rows(plan, cohorts))
         for cohort in cohorts:
             cohort.write()
-        (out / JOBS).mkdir(exist_ok=True)
+        make_private(out / JOBS)
         done = {name: state for name, state in states.items() if state.state == "done"}
         open_jobs = [job for job in jobs if job.name not in done]
         logger.info("%d jobs: %d done before, %d to do", len(jobs), len(done), len(open_jobs))

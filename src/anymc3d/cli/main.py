@@ -8,16 +8,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import logging
-import signal
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
+from anymc3d.cli.boundary import last_words, logged, private, stoppable
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
-from anymc3d.cli.say import LogLine, fail, say, say_text
+from anymc3d.cli.say import fail, say, say_text
 from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
 from anymc3d.version import __version__
 
@@ -97,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command is None:
             return int(words[0])
         parsed = parse(command, words)
-        with logged(parsed), stoppable():
+        with private(), logged(parsed), stoppable():
             return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
         fail(f"error: {error}")
@@ -108,11 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return INTERNAL_ERROR
     except Exception as error:  # noqa: BLE001 - the last boundary: an internal error is one line, not a traceback
-        if "--debug" in words:
-            traceback.print_exc()
-        text = " ".join(str(error).split())
-        fail(f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)")
-        return INTERNAL_ERROR
+        line, exit_code = last_words(error, debug="--debug" in words)
+        fail(line)
+        return exit_code
 
 
 def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
@@ -132,37 +127,6 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
         near = did_you_mean(words[0], [*COMMANDS, "help", "version"])
         raise UsageError(f"anymc3d: unknown command {words[0]!r}{near}")
     return words[0], words[1:]
-
-
-@contextmanager
-def logged(parsed: argparse.Namespace) -> Iterator[None]:
-    """This program's own log on stderr: warnings alone with ``--quiet``, every detail with ``--verbose``."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    own = logging.getLogger("anymc3d")
-    before = own.level
-    own.setLevel(logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO)
-    try:
-        yield
-    finally:
-        own.setLevel(before)
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """A scheduler's SIGTERM or SIGUSR1 ends a command as Ctrl-C does, with exit code 75 (only in the main thread)."""
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            before[number] = signal.signal(number, signal.default_int_handler)
-    except ValueError:
-        logging.getLogger(__name__).debug("not the main thread: stop signals keep their usual effect")
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def print_json(value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call (default: 64)"
     )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds a case may take with each plugin; then it is an error"
+    )
     add_case_options(parser)
     add_strict(parser)
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
@@ -47,12 +51,14 @@ def run(args: argparse.Namespace) -> int:
     """Predict all inputs; the exit code says whether some or all failed."""
     if args.chunk_size < 1:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
+    if args.timeout is not None and not 0 < args.timeout < math.inf:
+        raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
     from anymc3d.cli.main import print_json
     from anymc3d.data.pseudonyms import write_map
     from anymc3d.maps.case_maps import check_decodes
     from anymc3d.maps.folder import segment_cohort
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict.cohort import predict_cohort
+    from anymc3d.predict.cohort import precision_in, predict_cohort
     from anymc3d.predict.predictor import Predictor
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
@@ -62,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         plugins,
         backbone=args.backbone,
         device=args.device,
-        precision=args.precision,
+        precision=precision_in(args.out, args.precision),
         chunk_size=args.chunk_size,
         segmenters=args.segmenter,
     )
@@ -75,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         pseudonyms=pseudonyms,
         strict=args.strict,
+        timeout_s=args.timeout,
         quiet=args.quiet,
     )
     exit_code = result.exit_code
@@ -105,6 +112,8 @@ def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortR
         if not plugin.card.is_calibrated:
             states = states_in_words(plugin.card.calibration_states)
             say(f"{plugin.card.name}: probabilities are {states} (see 'anymc3d calibrate')")
+    if result.earlier:
+        say(f"{result.earlier} rows of earlier runs into this folder stay at the end of the table")
     if result.reused:
         say(f"{result.reused} cases were already done and unchanged")
     if args.segmentation:

@@ -8,6 +8,9 @@ import torch
 
 from anymc3d.errors import UsageError
 
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""The number formats of the backbone's arithmetic, by name."""
+
 
 def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` -> a device; under torchrun ``auto`` and ``cuda`` take the local rank's.
@@ -30,11 +33,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def number_format(precision: str, device: torch.device) -> str:
+    """What ``precision`` means on this device: ``fp32``, ``bf16``, or for ``auto`` bf16 where it is native."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_native_bf16(device) else "fp32"
+
+
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """``fp32``, ``bf16`` or ``auto`` (bf16 where the processor computes it natively) -> a torch type."""
-    if precision == "auto":
-        precision = "bf16" if _has_native_bf16(device) else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    """The torch type of :func:`number_format`."""
+    return DTYPES[number_format(precision, device)]
+
+
+def format_of(dtype: torch.dtype) -> str:
+    """The name of a torch type that :func:`choose_dtype` gave."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -45,8 +58,22 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("not enough memory" in text or "allocate memory" in text)
 
 
-def _has_native_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed by instructions of its own; where it is emulated it is many times slower than fp32.
+
+    Of a processor what torch and oneDNN make use of counts, so the variables that limit them (ATEN_CPU_CAPABILITY,
+    ONEDNN_MAX_CPU_ISA) count too.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check is not None and check())
+    if check is None or not check() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    return _onednn_has_bf16()
+
+
+def _onednn_has_bf16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a torch without oneDNN, which alone computes bf16 natively
+        return False

@@ -14,16 +14,20 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from anymc3d.data.cache_entry import DamagedEntryError, encode, read_entry
 from anymc3d.data.cache_size import hold
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.data.volume import Millimetres
-from anymc3d.errors import RunFolderError
+from anymc3d.errors import OutputError
 from anymc3d.files.atomic import write_bytes
+from anymc3d.files.private import make_private, output_error
+from anymc3d.files.regular import NotRegularError
 from anymc3d.settings.config import ViewSettings
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Cache:
@@ -33,38 +37,49 @@ class Cache:
         """Make the folder if need be.
 
         Raises:
-            RunFolderError: the folder cannot be made.
+            OutputError: the folder cannot be made.
         """
         self.folder = Path(folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
             self.folder.chmod(0o700)
             hold(self, self.folder)
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
+            raise cache_error(self.folder, error) from error
 
     def get_or_make(self, key: str, make: Callable[[], PreparedView]) -> PreparedView:
         """The entry of ``key``; where there is none, or a damaged one, ``make`` is called and its result kept.
 
         Raises:
-            RunFolderError: the entry cannot be read or written (rights, full disk).
+            OutputError: the entry cannot be read or written (rights, full disk).
         """
-        path = self.folder / f"{key}.safetensors"
+        return self.kept(f"{key}.safetensors", lambda path: read_entry(path, key), make, lambda made: encode(made, key))
+
+    def kept(self, name: str, read: Callable[[Path], T], make: Callable[[], T], encoded: Callable[[T], bytes]) -> T:
+        """The same of an entry of any kind: the file ``name``, read by ``read`` and written as ``encoded``.
+
+        ``read`` raises :class:`DamagedEntryError` of whatever is not, byte for byte, what was written.
+
+        Raises:
+            OutputError: as :meth:`get_or_make`.
+        """
+        path = self.folder / name
         try:
-            found = read_entry(path, key)
+            found = read(path)
             self.used(path)
             return found
         except FileNotFoundError:
             pass
-        except DamagedEntryError as error:
-            _LOG.warning("cache entry %s is damaged (%s): made again", path.name, error)
+        except (DamagedEntryError, NotRegularError) as error:
+            _LOG.warning("cache entry %s is damaged: made again (%s)", path.name, _why(error))
+            clear_away(path)
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
+            raise cache_error(self.folder, error) from error
         made = make()
         try:
-            write_bytes(path, encode(made, key))
+            write_bytes(path, encoded(made))
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
+            raise cache_error(self.folder, error) from error
         return made
 
     def used(self, path: Path) -> None:
@@ -95,6 +110,17 @@ def cache_key(
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _folder_error(folder: Path, error: OSError) -> RunFolderError:
-    what = f"the cache folder {folder} cannot be used ({error.strerror or error})"
-    return RunFolderError(f"{what}; free space, repair its rights, or choose another with ANYMC3D_HOME")
+def _why(error: Exception) -> str:
+    return (error.strerror or "") if isinstance(error, OSError) else str(error)
+
+
+def clear_away(path: Path) -> None:
+    """Remove an empty folder that stands where an entry should be; whatever else is no file is replaced by writing."""
+    if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(OSError):  # not empty: somebody keeps things there; writing the entry will say so
+            path.rmdir()
+
+
+def cache_error(folder: Path, error: OSError) -> OutputError:
+    """What ends a command because the folder of a cache cannot be used."""
+    return OutputError(f"{output_error(folder, error)}; or choose another folder for what is kept with ANYMC3D_HOME")

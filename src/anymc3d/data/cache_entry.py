@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan_file import PlainSource
+from anymc3d.files import regular
 from anymc3d.types import Plane
 
 _MOST_HEADER_BYTES = 1 << 20
@@ -68,9 +69,19 @@ def read_entry(path: Path, key: str) -> PreparedView:
     return PreparedView(slices=slices, affine=affine.copy(), plane=plane, notes=notes)
 
 
+def safetensors_facts(content: bytes) -> dict[str, str]:
+    """The free texts in the header of a whole safetensors file.
+
+    Raises:
+        ValueError, KeyError, AttributeError: it has none.
+    """
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return dict(json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"].items())
+
+
 def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Header and tensor bytes; memory is asked for only as much as the file is long."""
-    with path.open("rb", buffering=0) as file:
+    with regular.opened(path, buffering=0) as file:
         source, size = PlainSource(file), os.fstat(file.fileno()).st_size
         length = int.from_bytes(_bytes(source, min(_LENGTH_BYTES, size)).data, "little")
         if size < _LENGTH_BYTES or length > min(_MOST_HEADER_BYTES, size - _LENGTH_BYTES):

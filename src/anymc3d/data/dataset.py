@@ -10,6 +10,7 @@ import numpy as np
 
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import CaseFault, attempt, fault_of
 from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters, mask_hash_name
 from anymc3d.data.mask_slices import Labels, check_annotated
 from anymc3d.data.scan import named
@@ -67,26 +68,34 @@ def prepare_all(
 
     Raises:
         ManifestError: some cases cannot be read; every one is listed with its reason.
+        OutputError: the cache cannot be written.
     """
 
-    def one(case: Case) -> PreparedCase | str:
+    def prepared(case: Case) -> PreparedCase:
+        scans = CaseScans(case, cache, segmenters=segmenters)
         try:
-            scans = CaseScans(case, cache, segmenters=segmenters)
-            prepared = replace(scans.prepare(views), views={})
-            return _with_masks(prepared, scans, views) if with_masks else prepared
+            found = replace(scans.prepare(views), views={})
+            return _with_masks(found, scans, views) if with_masks else found
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)
-        except AnyMC3DError as error:
-            return f"case {case.id!r}: {error}"
-        finally:
-            progress(1)
+
+    def one(case: Case) -> PreparedCase | CaseFault:
+        found = attempt(lambda: prepared(case), case, told=_told)
+        progress(1)
+        return found
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         results = list(pool.map(one, cases))
-    problems = [result for result in results if isinstance(result, str)]
+    pairs = zip(cases, results, strict=True)
+    problems = [f"case {case.id!r}: {found.message}" for case, found in pairs if isinstance(found, CaseFault)]
     if problems:
         raise ManifestError("scans that cannot be used", problems)
     return [result for result in results if isinstance(result, PreparedCase)]
+
+
+def _told(error: Exception, case: Case) -> str:
+    """With the path, unlike in outputs: this goes to who made the manifest, and nowhere else."""
+    return str(error) if isinstance(error, AnyMC3DError) else fault_of(error, case)
 
 
 def _with_masks(prepared: PreparedCase, scans: CaseScans, views: Mapping[str, ViewSettings]) -> PreparedCase:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,23 +15,23 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from anymc3d.data.cache import Cache
+from anymc3d.data.cache_entry import DamagedEntryError, safetensors_facts
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import prepare_mask
 from anymc3d.data.volume import Affine, ScanHeader
-from anymc3d.errors import RunFolderError, ScanError
-from anymc3d.files.atomic import write_bytes
+from anymc3d.errors import ScanError
+from anymc3d.files import regular
 
 MASK_CODE_VERSION = 1
 """Part of every key. Raise it whenever a cut mask can change."""
 HIGHEST_LABEL = 32767
 
-_LOG = logging.getLogger(__name__)
 Labels = NDArray[np.uint8] | NDArray[np.int16]
 
 
@@ -88,34 +87,32 @@ def get_or_make(cache: Cache, key: str, make: Callable[[], Labels]) -> Labels:
     """The entry of ``key``; where there is none, or a damaged one, ``make`` is called and its result kept.
 
     Raises:
-        RunFolderError: the entry cannot be written.
+        OutputError: the entry cannot be written.
     """
-    path = cache.folder / f"{key}.mask.safetensors"
-    if path.exists():
-        found = _read(path, key)
-        if found is not None:
-            cache.used(path)
-            return found
-        _LOG.warning("cache entry %s is damaged: made again", path.name)
-    made = np.ascontiguousarray(make())
-    try:
-        write_bytes(path, save({"labels": made}, metadata={"key": key, "crc32": _checksum(made, key)}))
-    except OSError as error:
-        raise RunFolderError(f"the cache folder {cache.folder} cannot be used ({error.strerror or error})") from error
-    return made
+
+    def encoded(labels: Labels) -> bytes:
+        return save({"labels": labels}, metadata={"key": key, "crc32": _checksum(labels, key)})
+
+    return cache.kept(
+        f"{key}.mask.safetensors", lambda path: _read(path, key), lambda: np.ascontiguousarray(make()), encoded
+    )
 
 
 def _ras_affine(header: ScanHeader) -> Affine:
     return header.affine @ inv_ornt_aff(io_orientation(header.affine), header.shape)
 
 
-def _read(path: Path, key: str) -> Labels | None:
+def _read(path: Path, key: str) -> Labels:
+    content = regular.read_bytes(path)
     try:
-        with safe_open(str(path), framework="np") as file:
-            facts, labels = file.metadata() or {}, file.get_tensor("labels")
-    except (SafetensorError, OSError, ValueError):
-        return None
-    return labels if facts == {"key": key, "crc32": _checksum(labels, key)} else None
+        labels = load(content)["labels"]
+        if safetensors_facts(content) != {"key": key, "crc32": _checksum(labels, key)}:
+            raise DamagedEntryError("its checksum is wrong")
+    except DamagedEntryError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedEntryError(f"{type(error).__name__}: {error}") from error
+    return labels
 
 
 def _checksum(labels: Labels, key: str) -> str:

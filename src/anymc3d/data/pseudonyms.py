@@ -19,6 +19,7 @@ from pathlib import Path
 
 from anymc3d.data.case import Case
 from anymc3d.errors import UsageError
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import read_table, write_table
 
 MAP_COLUMNS = ("case", "pseudonym")
@@ -76,7 +77,7 @@ def load_pseudonyms(key_file: Path, *, apart_from: Sequence[Path] = ()) -> Pseud
             _make(key_file)
         return Pseudonyms(bytes.fromhex(_read(key_file).decode()))
     except OSError as error:
-        what = f"--pseudonymize {key_file}: cannot be used ({error.strerror})"
+        what = f"--pseudonymize {key_file}: cannot be used ({error.strerror or error})"
         raise UsageError(f"{what}; name a file in a folder that you can write to") from error
 
 
@@ -110,7 +111,7 @@ def write_map(path: Path, case_ids: Iterable[str], pseudonyms: Pseudonyms) -> No
 
 def _make(path: Path) -> None:
     """Write a new key; where another process was faster, its key stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     handle, name = tempfile.mkstemp(prefix=".key-", dir=path.parent)  # for this user alone
     try:
         with os.fdopen(handle, "wb") as file:

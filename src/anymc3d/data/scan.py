@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from anymc3d.data.cache import Cache, cache_key
+from anymc3d.data.cache_entry import DamagedEntryError
 from anymc3d.data.in_memory import content_hash_of
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
@@ -16,10 +19,8 @@ from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.data.regions import Beside, find_region, region_key
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import ExcludedError, ScanError
-from anymc3d.files import atomic
+from anymc3d.files import regular
 from anymc3d.settings.config import ViewSettings
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,48 @@ def scan_facts(volume: Volume) -> ScanFacts:
     x, y, z = volume.shape
     spacing = tuple(float(s) for s in volume.spacing)
     return ScanFacts(profile(volume), spacing, (x, y, z), volume.warnings, volume.modality)
+
+
+FACTS_SUFFIX = ".v2.facts.json"
+"""Entries that end in ``.facts.json`` alone are of before they had a key and a checksum; they are not read."""
+
+
+def encode_facts(facts: ScanFacts, key: str) -> bytes:
+    """The cache entry of a scan's facts."""
+    plain = asdict(facts)
+    return json.dumps({"key": key, "facts": plain, "sha256": _facts_hash(key, plain)}, indent=2).encode()
+
+
+def read_facts(path: Path, key: str) -> ScanFacts:
+    """The facts in a cache entry.
+
+    Raises:
+        DamagedEntryError: changed in any value, or the entry of another scan.
+        OSError: the file is not there or cannot be read.
+    """
+    content = regular.read_bytes(path)
+    try:
+        entry = json.loads(content)
+        plain = entry["facts"]
+        if entry["key"] != key:
+            raise DamagedEntryError("it belongs to another key")
+        if entry["sha256"] != _facts_hash(key, plain):
+            raise DamagedEntryError("its checksum is wrong")
+        return ScanFacts(
+            IntensityProfile(**plain["intensities"]),
+            tuple(plain["spacing"]),
+            tuple(plain["shape"]),
+            tuple(plain["warnings"]),
+            plain["modality"],
+        )
+    except DamagedEntryError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedEntryError(f"{type(error).__name__}: {error}") from error
+
+
+def _facts_hash(key: str, plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([key, plain], sort_keys=True).encode()).hexdigest()
 
 
 class Scan:
@@ -106,24 +149,13 @@ class Scan:
             if self._facts is None:
                 self._facts = scan_facts(self.volume())
             return self._facts
-        path = self.cache.folder / f"{self.key(None)}.facts.json"
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            self.cache.used(path)
-            return ScanFacts(
-                IntensityProfile(**stored["intensities"]),
-                tuple(stored["spacing"]),
-                tuple(stored["shape"]),
-                tuple(stored["warnings"]),
-                stored["modality"],
-            )
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s: damaged cache entry (%s); measured again", path.name, error)
-        facts = scan_facts(self.volume())
-        atomic.write_json(path, asdict(facts))
-        return facts
+        key = self.key(None)
+        return self.cache.kept(
+            f"{key}{FACTS_SUFFIX}",
+            lambda path: read_facts(path, key),
+            lambda: scan_facts(self.volume()),
+            lambda facts: encode_facts(facts, key),
+        )
 
     def key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
         """Of the cache entry of a view, or of the scan itself."""

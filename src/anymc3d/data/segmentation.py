@@ -12,11 +12,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
+from anymc3d.data.cache import cache_error, clear_away
+from anymc3d.data.cache_entry import safetensors_facts
 from anymc3d.data.volume import Volume
-from anymc3d.errors import RunFolderError
+from anymc3d.files import regular
 from anymc3d.files.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class KeptSegmenter:
 
         Raises:
             ScanError: it cannot be segmented.
-            RunFolderError: the folder cannot be written.
+            OutputError: the folder cannot be written.
         """
         place = np.round(scan.affine, 6).tolist()  # an array's spacing is in the manifest, not in its content
         key = hashlib.sha256(f"{scan_hash} {place} {self.identity}".encode()).hexdigest()
@@ -78,17 +80,20 @@ class KeptSegmenter:
 
 def _read(path: Path, key: str, shape: tuple[int, int, int]) -> NDArray[np.int32] | None:
     """A whole entry, or None; a damaged one is drawn again, with a line in the log."""
-    if not path.exists():
-        return None
     try:
-        with safe_open(path, framework="np") as file:
-            facts, packed = file.metadata(), file.get_tensor("packed")
+        content = regular.read_bytes(path)
+        facts, packed = safetensors_facts(content), load(content)["packed"]
         raw = zlib.decompressobj().decompress(packed.tobytes(), int(np.prod(shape)) * 2 + 1)
         if facts["key"] != key or hashlib.sha256(raw).hexdigest() != facts["sha256"]:
             raise ValueError("its checksum is wrong")
-        return np.frombuffer(raw, dtype=np.int16).reshape(json.loads(facts["shape"])).astype(np.int32)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, zlib.error) as error:
+        if tuple(json.loads(facts["shape"])) != shape:
+            raise ValueError("its shape is not the scan's")
+        return np.frombuffer(raw, dtype=np.int16).reshape(shape).astype(np.int32)
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         logger.warning("segmentation %s is damaged (%s): drawn again", path.name[:16], type(error).__name__)
+        clear_away(path)
         return None
 
 
@@ -99,8 +104,6 @@ def _write(path: Path, key: str, labels: NDArray[np.int32]) -> None:
     facts = {"key": key, "sha256": hashlib.sha256(raw).hexdigest(), "shape": json.dumps(labels.shape)}
     packed = np.frombuffer(zlib.compress(raw, 1), dtype=np.uint8)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_bytes(path, save({"packed": packed}, metadata=facts))
     except OSError as error:
-        what = f"the folder of segmentations cannot be written ({error.strerror or error})"
-        raise RunFolderError(f"{what}; free space, or choose another with ANYMC3D_HOME") from error
+        raise cache_error(path.parent, error) from error

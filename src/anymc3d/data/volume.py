@@ -125,8 +125,14 @@ def whole(volume: Volume) -> Box:
 
 
 def box_of_extent(volume: Volume, extent_mm: Millimetres, within: Box | None = None) -> Box:
-    """``extent_mm`` about the centre of a box (default: of the grid), in whole voxels; may reach beyond the grid."""
-    return (within or whole(volume)).about_centre(_voxel_counts(volume, extent_mm))
+    """``extent_mm`` about the centre of a box (default: of the grid), in whole voxels; may reach beyond the grid, of
+    which it keeps at least one voxel: the middle of a box that hangs over its border may lie outside."""
+    box = (within or whole(volume)).about_centre(_voxel_counts(volume, extent_mm))
+    first = [
+        min(max(start, 1 - count), have - 1)
+        for start, count, have in zip(box.first, box.count, volume.shape, strict=True)
+    ]
+    return Box((first[0], first[1], first[2]), box.count)
 
 
 def crop_to(volume: Volume, box: Box) -> Volume:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,29 +21,31 @@ import numpy as np
 
 from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
-from anymc3d.errors import PluginError, ScanError
+from anymc3d.errors import ScanError
 from anymc3d.evaluate.calibration import SAYS
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.grey import grey_of
-from anymc3d.explain.heat import Explanation, Heat, explain_case
+from anymc3d.explain.heat import Explanation, Heat, explain_case, request_of
 from anymc3d.explain.scores import SCORES, score_case
-from anymc3d.files import atomic
-from anymc3d.files.folders import claim, locked
+from anymc3d.files import atomic, regular
+from anymc3d.files.folders import check_there, claim, locked
 from anymc3d.files.tables import write_table
 from anymc3d.page.document import RESEARCH_ONLY
 from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet, write_png
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.cohort import STRICT
-from anymc3d.predict.faults import fault_of
+from anymc3d.predict.faults import explain_fault
 from anymc3d.predict.predictor import Predictor
 from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.version import __version__
 
 RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"
+logger = logging.getLogger(__name__)
 NOTICE = "research use only; heat is where the classifier looked, not where disease is"
 
 
@@ -93,6 +96,7 @@ def explain_cohort(
         RunFolderError: ``out`` belongs to another plugin or other settings, or another process works in it.
     """
     (plugin,) = predictor.plugins
+    request_of(predictor, settings.methods, settings.labels, discard=settings.discard)
     identity = {
         "kind": "explain",
         "plugin": {"name": plugin.card.name, "hash": plugin.hash},
@@ -107,11 +111,26 @@ def explain_cohort(
             folder = out / file_name(case.id)
             record = _finished(folder, predictor, case)
             if record is None:
+                check_there(out / RECORD)
                 record = _explain_into(folder, predictor, case, settings)
                 computed += 1
             records.append(record)
-        write_scores(out / SCORE_TABLE, records)
+        check_there(out / RECORD)
+        write_scores(out / SCORE_TABLE, [*records, *_earlier(out, {record["case"] for record in records})])
     return ExplainResult(records, computed)
+
+
+def _earlier(out: Path, seen: Collection[str]) -> list[dict[str, Any]]:
+    """The records of cases that earlier runs explained into ``out`` and this one was not asked for, by case."""
+    found = []
+    for path in out.glob(f"*/{CASE_RECORD}"):
+        try:
+            record = json.loads(regular.read_text(path))
+            if record["case"] not in seen and isinstance(record["heatmaps"], list):
+                found.append(record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s: damaged (%s); its case is not in %s", path, error, SCORE_TABLE)
+    return sorted(found, key=lambda record: record["case"])
 
 
 def file_name(text: str) -> str:
@@ -175,13 +194,14 @@ def write_scores(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 def _finished(folder: Path, predictor: Predictor, case: Case) -> dict[str, Any] | None:
     """The record of an earlier run, where it is whole and of these scans."""
     try:
-        record = json.loads((folder / CASE_RECORD).read_text(encoding="utf-8"))
-        same = record["status"] != "error" and record["inputs"] == _inputs(predictor, case)
+        record = json.loads(regular.read_text(folder / CASE_RECORD))
+        if record["status"] == "error":
+            return None
         there = all((folder / name).is_file() for heat in record["heatmaps"] for name in heat["files"])
-    except (OSError, ValueError, KeyError, TypeError, ScanError):
-        # No record, a damaged one, or a scan that cannot be read now: the case is done (again).
-        return None
-    return record if same and there else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no record, or a damaged one
+    # Where a scan cannot be read now, the case is done again, and says why.
+    return record if there and record["inputs"] == attempt(lambda: _inputs(predictor, case), case) else None
 
 
 def _inputs(predictor: Predictor, case: Case) -> dict[str, Any]:
@@ -193,27 +213,30 @@ def _inputs(predictor: Predictor, case: Case) -> dict[str, Any]:
 
 
 def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
-    try:
-        writer = _dicom_writer(predictor, case, settings)
-        found = explain_case(
-            predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
-        )
-        if settings.strict and found.prediction.status == "warn":
-            raise ScanError(f"{STRICT}: {found.prediction.message}")
-        scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
-        heatmaps = [
-            _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
-            | {"scores": {key: _finite(value) for key, value in row.items()}}
-            for heat, row in zip(found.heats, scores, strict=True)
-        ]
-        inputs = _inputs(predictor, case)
-    except (ScanError, PluginError, MemoryError, RuntimeError) as error:
-        message = error.what if isinstance(error, ScanError) else fault_of(error, case, in_chunks=False)
-        record = {"case": case.id, "status": "error", "message": message, "heatmaps": []}
-        atomic.write_json(folder / CASE_RECORD, record)
-        return record
+    found = attempt(lambda: _explained(folder, predictor, case, settings), case, told=explain_fault)
+    record = found
+    if isinstance(found, CaseFault):
+        record = {"case": case.id, "status": "error", "message": found.message, "heatmaps": []}
+    atomic.write_json(folder / CASE_RECORD, record)
+    return record
+
+
+def _explained(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
+    """Draw and score the maps of a case, and return its record."""
+    writer = _dicom_writer(predictor, case, settings)
+    found = explain_case(
+        predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
+    )
+    if settings.strict and found.prediction.status == "warn":
+        raise ScanError(f"{STRICT}: {found.prediction.message}")
+    scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
+    heatmaps = [
+        _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
+        | {"scores": {key: _finite(value) for key, value in row.items()}}
+        for heat, row in zip(found.heats, scores, strict=True)
+    ]
     prediction = found.prediction
-    record = {
+    return {
         "case": case.id,
         "status": prediction.status,
         "message": prediction.message,
@@ -227,11 +250,9 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),
-        "inputs": inputs,
+        "inputs": _inputs(predictor, case),
         "notice": NOTICE,
     }
-    atomic.write_json(folder / CASE_RECORD, record)
-    return record
 
 
 def _dicom_writer(predictor: Predictor, case: Case, settings: ExplainSettings) -> DicomWriter | None:

@@ -82,19 +82,10 @@ def explain_case(
         UsageError: an unknown method or label, or a backbone without attention maps.
         ScanError: the scan cannot be read or used.
     """
+    request = request_of(predictor, methods, labels, discard=discard, plugin=plugin)
     resident = predictor.residents[plugin]
     card = resident.plugin.card
-    check_has_attention(card)
     names = card.labels.output_names
-    request = MapRequest(
-        methods=tuple(dict.fromkeys(methods)),
-        labels=tuple(label_index(name, names) for name in (labels or names)),
-        kind=card.labels.kind,
-        discard=discard,
-    )
-    for name in request.methods:
-        check_method(name)
-    check_backbone(request.methods, resident.backbone.module)
     scans = predictor.scans(case)
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(card.preprocessing)
@@ -109,6 +100,35 @@ def explain_case(
             place = _Place(label=names[label], method=method, columns=columns, views=prepared.views, volumes=volumes)
             heats += place.heats(grids, prediction.view_weights)
     return Explanation(prediction, tuple(heats), volumes, prepared.hashes)
+
+
+def request_of(
+    predictor: Predictor,
+    methods: Sequence[str],
+    labels: Sequence[str] | None = None,
+    *,
+    discard: float = 0.0,
+    plugin: int = 0,
+) -> MapRequest:
+    """What to draw of every case.
+
+    Raises:
+        UsageError: an unknown method or label, or a backbone without attention maps.
+    """
+    resident = predictor.residents[plugin]
+    card = resident.plugin.card
+    check_has_attention(card)
+    names = card.labels.output_names
+    request = MapRequest(
+        methods=tuple(dict.fromkeys(methods)),
+        labels=tuple(label_index(name, names) for name in (labels or names)),
+        kind=card.labels.kind,
+        discard=discard,
+    )
+    for name in request.methods:
+        check_method(name)
+    check_backbone(request.methods, resident.backbone.module)
+    return request
 
 
 def unexplained_case(predictor: Predictor, case: Case, *, plugin: int = 0) -> Explanation:

@@ -8,38 +8,59 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anymc3d.files import regular
+from anymc3d.files.private import make_private, output_error
+
+_SAID_BY_SYSTEM = re.compile(r"\(os error (\d+)\)")
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, needed: int | None = None, what: str = "cannot be written") -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path``, on failure it is removed.
 
+    ``needed``: bytes that will be written, where known; ``what``: what to say where they cannot be.
+
     Raises:
-        OSError: the folder cannot be written or is full; the previous ``path``, if any, is untouched.
+        OutputError: the folder cannot be written or is full; the previous ``path``, if any, is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    make_private(path.parent)
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error, needed=needed, what=what) from error
+    except Exception as error:
+        found = _SAID_BY_SYSTEM.search(str(error))  # safetensors has exceptions of its own, with the system's number
+        if found is None:
+            raise
+        number = int(found.group(1))
+        raise output_error(path, OSError(number, os.strerror(number)), needed=needed, what=what) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically; a file that already holds it is left as it is, its time included."""
+    """Write ``content`` to ``path`` atomically; a file that already holds it is left as it is, its time included.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     if _holds(path, content):
         return
-    with replacing(path) as temporary:
+    with replacing(path, needed=len(content)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -72,7 +93,7 @@ def clear_leftovers(folder: Path) -> None:
 def _holds(path: Path, content: bytes) -> bool:
     """Whether ``path`` is a file with this content; another process may remove or replace it at any moment."""
     try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
+        return path.stat().st_size == len(content) and regular.read_bytes(path) == content
     except OSError:
         return False
 

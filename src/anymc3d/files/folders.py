@@ -8,13 +8,14 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import RunFolderError
-from anymc3d.files import atomic
+from anymc3d.errors import OutputError, RunFolderError
+from anymc3d.files import atomic, regular
+from anymc3d.files.private import make_private, output_error
 
 
 @contextmanager
@@ -22,14 +23,17 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
     Raises:
-        RunFolderError: another process holds it (host, process id and start time are named), or it cannot be written.
+        RunFolderError: another process holds it (host, process id and start time are named).
+        OutputError: it cannot be made or written.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        make_private(folder)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise RunFolderError(
-            f"{folder}: expected a folder to write in ({error.strerror or error}); choose another output folder"
+        why = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise OutputError(
+            f"{folder}: expected a folder to write in ({why.strerror or why}); choose another output folder, or see to "
+            "this one and run the same command again"
         ) from error
     try:
         try:
@@ -41,16 +45,41 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunFolderError(
                 f"{folder}: in use by {holder}; wait for it to end, or choose another output folder"
             ) from None
-        os.ftruncate(handle, 0)
         started = datetime.datetime.now().isoformat(timespec="seconds")
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, started {started}".encode())
+        holder = f"process {os.getpid()} on {socket.gethostname()}, started {started}".encode()
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, holder)
+        except OSError as error:
+            raise output_error(folder / ".lock", error, needed=len(holder)) from error
         yield
     finally:
         os.close(handle)
 
 
-def claim(record_path: Path, identity: Mapping[str, Any], what: str) -> None:
+def check_there(record_path: Path) -> None:
+    """Check, before more is written, that the folder of a run is still the one that was claimed.
+
+    Raises:
+        OutputError: it was removed meanwhile; writing would make a new one that holds a part of the run.
+    """
+    if not record_path.exists():
+        raise output_error(record_path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+
+
+def recorded(record_path: Path, key: str) -> Any | None:
+    """One value of the record of a run that began earlier; None where there is none, or none such.
+
+    Raises:
+        RunFolderError: the record is damaged.
+    """
+    return _record(record_path, "a run").get(key) if record_path.exists() else None
+
+
+def claim(record_path: Path, identity: Mapping[str, Any], what: str, *, later: Collection[str] = ()) -> None:
     """Write the identity of a run into its folder, or check that the folder already belongs to the same run.
+
+    ``later``: keys that records of earlier versions lack; they are added to such a record.
 
     What killed processes of the run left half written there is removed, so the caller holds the folder's lock.
 
@@ -72,10 +101,12 @@ def claim(record_path: Path, identity: Mapping[str, Any], what: str) -> None:
         atomic.write_json(record_path, wanted)
         atomic.clear_leftovers(record_path.parent)
         return
-    try:
-        found = json.loads(record_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{record_path}: expected the JSON record of {what}, but it is damaged: {error}") from None
+    found = _record(record_path, what)
+    added = {key: wanted[key] for key in later if key in wanted and key not in found}
+    if added:
+        found |= added
+        if found == wanted:
+            atomic.write_json(record_path, found)
     differences = list(differing(found, wanted))
     if differences:
         raise RunFolderError(
@@ -83,6 +114,17 @@ def claim(record_path: Path, identity: Mapping[str, Any], what: str) -> None:
             "choose another output folder, or go back to those settings"
         )
     atomic.clear_leftovers(record_path.parent)
+
+
+def _record(record_path: Path, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(regular.read_text(record_path))
+        if isinstance(found, dict):
+            return found
+        fault = f"expected an object, got {type(found).__name__}"
+    except (ValueError, OSError, RecursionError) as error:
+        fault = str(error)
+    raise RunFolderError(f"{record_path}: expected the JSON record of {what}, but it is damaged: {fault}")
 
 
 def differing(found: Any, wanted: Any, place: str = "") -> Iterator[str]:

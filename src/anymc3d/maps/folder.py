@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,24 +19,24 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case, view_of
+from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels, check_annotated
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
-from anymc3d.files import atomic
-from anymc3d.files.folders import locked
+from anymc3d.files import atomic, journal
+from anymc3d.files.folders import check_there, locked
 from anymc3d.files.tables import write_table
 from anymc3d.maps.case_maps import Drawn, segment_case, structures
-from anymc3d.predict.cohort import read_journal
-from anymc3d.predict.faults import CASE_FAULTS, fault_of
+from anymc3d.predict.cohort import RECORD, read_journal
+from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.predictor import Predictor
 
 FOLDER, TABLE, JOURNAL = "segmentations", "segmentations.csv", "journal.jsonl"
 COLUMNS = ("case", "image", "label", "status", "message", "volume_ml", "true_volume_ml", "dice")
 
-logger = logging.getLogger(__name__)
 Row = dict[str, str]
 
 
@@ -53,30 +51,30 @@ def segment_cohort(
     """Segment every case with the predictor's one plugin into ``out``, a folder of its predictions.
 
     A case that fails has one row with status ``error``. A mask that cannot be used costs the figures, not the map.
+    The rows of earlier runs into ``out`` stay in the table, after those of ``cases``, which are returned.
 
     Raises:
         RunFolderError: another process works in ``out``.
+        OutputError: something cannot be written; what is finished is kept.
     """
     cases = cases if pseudonyms is None else pseudonyms.rename(cases)
     folder, rows = out / FOLDER, []
     with locked(out):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        done = read_journal(folder / JOURNAL)
-        with open(folder / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
+        done, seen = read_journal(folder / JOURNAL), set()
+        with journal.opened(folder / JOURNAL) as lines:
             for case in Progress(cases, what="segmenting", unit="case", quiet=quiet):
                 key = _inputs_key(predictor, case, pseudonyms)
                 entry = done.get(case.id)
                 if entry is None or key is None or entry["inputs"] != key or not _is_there(folder, entry["rows"]):
+                    check_there(out / RECORD)
                     entry = {"case": case.id, "inputs": key, "rows": _segment(predictor, case, folder)}
-                    journal.write(json.dumps(entry) + "\n")
-                    journal.flush()
+                    lines.append(entry)
                 rows += entry["rows"]
-        write_table(out / TABLE, COLUMNS, [{name: row[name] for name in COLUMNS} for row in rows])
+                seen.add(case.id)
+        earlier = [row for name in sorted(done.keys() - seen) for row in done[name]["rows"]]
+        check_there(out / RECORD)
+        write_table(out / TABLE, COLUMNS, [{name: row[name] for name in COLUMNS} for row in [*rows, *earlier]])
     return rows
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
@@ -85,15 +83,17 @@ def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
 
 
 def _segment(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
-    try:
-        drawn = segment_case(predictor, case)
-    except CASE_FAULTS as error:
-        message = error.what if isinstance(error, ScanError) else fault_of(error, case)
+    found = attempt(lambda: _drawn_rows(predictor, case, folder), case, told=predict_fault)
+    if isinstance(found, CaseFault):
         empty = dict.fromkeys((*COLUMNS, "file"), "")
-        return [empty | {"case": case.id, "status": "error", "message": " ".join(message.split())}]
+        return [empty | {"case": case.id, "status": "error", "message": found.message}]
+    return found
+
+
+def _drawn_rows(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
     columns = {view.image for view in predictor.plugins[0].card.preprocessing.values()}
     rows = []
-    for one in drawn:
+    for one in segment_case(predictor, case):
         ending = "" if len(columns) == 1 else f".{view_of(one.column)}"
         name = f"{file_name(case.id)}{ending}.nii.gz"
         atomic.write_bytes(folder / name, nifti_bytes(one))
@@ -152,15 +152,18 @@ def _truth(case: Case, drawn: Drawn) -> tuple[Any, str]:
 def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None) -> str | None:
     """What a case's rows depend on besides the plugin; None where a file cannot be read."""
     views = list(predictor.plugins[0].card.preprocessing.values())
-    try:
-        facts: Mapping[str, Any] = {
+
+    def facts_of() -> Mapping[str, Any]:
+        return {
             "hashes": predictor.scans(case).hashes(views),
             "masks": {column: content_hash(reference) for column, reference in case.masks.items()},
             "annotated": case.mask_classes,
             "spacing": case.spacing,
             "center": case.center,
         }
-    except ScanError:
+
+    facts = attempt(facts_of, case)
+    if isinstance(facts, CaseFault):
         return None
     key = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest() if pseudonyms is None else pseudonyms.seal(key)

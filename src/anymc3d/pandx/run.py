@@ -28,6 +28,7 @@ from anymc3d.evaluate.outputs import prediction_cells, prediction_columns
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.pandx.candidates import CandidateRule, find_candidates
 from anymc3d.pandx.geometry import COARSE_MM, MARGIN_MM, coarse, region_about
@@ -126,7 +127,7 @@ class _Run:
     def stage(self, name: str, write: Callable[[Case, Path], None], program: str | None, timeout_s: float) -> str:
         """Write the images of a stage and have them read by nnU-Net; returns its command where that is still to do."""
         images, results = self.out / name / "images", self.out / name / "results"
-        images.mkdir(parents=True, exist_ok=True)
+        make_private(images)
         for case in self.cases:
             if case.id not in self.faults and self._result(name, case) is None:
                 self._attempt(case, lambda case=case: write(case, images / f"{file_name(case.id)}_0000.nii.gz"))
@@ -224,7 +225,6 @@ def write_volume(path: Path, voxels: NDArray[np.float32], affine: Affine) -> Non
     """A compressed NIfTI with nothing but voxels and affine, whole or not at all."""
     image = nibabel.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 

@@ -1,58 +1,67 @@
 """Many cases through one predictor, one row for every input, always; a killed run goes on where it stopped.
 
 Every finished case is a line in ``OUT/journal.jsonl`` with the hashes of its scans. ``OUT/predictions.csv`` is made
-from the journal, in the order of the inputs, when the run ends.
+from the journal when the run ends: the rows of this run in the order of the inputs, then those of earlier ones.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from anymc3d.cost.energy import added, energy_facts, meter_of
+from anymc3d.cost.energy import EnergyMeter, added, energy_facts, meter_of
 from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
 from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
-from anymc3d.errors import ScanError
 from anymc3d.evaluate import outputs
-from anymc3d.files import atomic
-from anymc3d.files.folders import claim, locked
+from anymc3d.files import atomic, journal
+from anymc3d.files.folders import check_there, claim, locked, recorded
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.resident import seen_views
+from anymc3d.predict.time_limit import time_limit
 from anymc3d.version import __version__
 
-logger = logging.getLogger(__name__)
-
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
+FORMAT = "number_format"
+"""The key of ``predict.json`` that says what ``--precision`` meant where the run began."""
+
+logger = logging.getLogger(__name__)
+_MOST_NAMED = 5
 
 STRICT = "refused because of warnings (--strict)"
 """What the message of a refused answer begins with."""
 
 Row = dict[str, str]
+Entry = dict[str, Any]
+"""A line of the journal: a case, what its answer depends on, its rows, what it cost."""
 
 
 @dataclass(frozen=True)
 class CohortResult:
-    """What a run did: the rows in input order, and how many cases it computed and took from an earlier run."""
+    """What a run did: the rows in input order, and how many cases it computed and took from an earlier run.
+
+    ``earlier``: rows of cases that were not among this run's inputs; they stand in the table after ``rows``.
+    """
 
     rows: list[Row]
     computed: int
     reused: int
     refused: int = 0
     """Rows that have an answer, and an error of its warnings in its place."""
+    earlier: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -80,51 +89,93 @@ def predict_cohort(
     precision: str = "fp32",
     pseudonyms: Pseudonyms | None = None,
     strict: bool = False,
+    timeout_s: float | None = None,
     quiet: bool = False,
 ) -> CohortResult:
     """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
 
+    The table has the rows of ``cases`` in their order, and after them, by case, those of earlier runs into ``out``.
     ``strict``: the table has an error in place of every answer that has a warning. The journal keeps the answers: the
-    same run without it writes them.
+    same run without it writes them. ``timeout_s``: seconds that a case may take with each plugin, reading included.
 
     Raises:
         RunFolderError: ``out`` belongs to other plugins or settings, or another process works in it.
+        OutputError: something cannot be written; what is finished is kept.
     """
     if pseudonyms is not None:
         cases = pseudonyms.rename(cases)
     with locked(out):
-        claim(out / RECORD, _identity(predictor.plugins, precision, pseudonyms), "a prediction run")
+        claim(out / RECORD, _identity(predictor, precision, pseudonyms), "a prediction run", later=[FORMAT])
         done = read_journal(out / JOURNAL)
-        rows: list[Row] = []
-        spent: list[Mapping[str, float | None]] = []
-        computed = 0
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
-        with open(out / JOURNAL, "a", encoding="utf-8", opener=_private) as journal:
-            for case in Progress(cases, what="predicting", unit="case", quiet=quiet):
-                key = _inputs_key(predictor, case, pseudonyms)
-                entry = done.get(case.id)
-                if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
-                    started = time.monotonic()
-                    meter.take()
-                    entry = {"case": case.id, "inputs": key, "rows": [p.row() for p in predictor.predict_case(case)]}
-                    entry |= {"seconds": round(time.monotonic() - started, 4), "joules": meter.take()}
-                    computed += 1
-                    journal.write(json.dumps(entry) + "\n")
-                    journal.flush()
-                rows += entry["rows"]
-                if not _has_failed(entry) and entry["seconds"] is not None:
-                    spent.append(entry)
-        if computed or not (out / COST).exists():
-            _write_cost(out / COST, predictor.device, spent, meter.note)
+        answers = _answers(predictor, cases, out, done, meter, pseudonyms, timeout_s=timeout_s, quiet=quiet)
+        check_there(out / RECORD)
+        others = [done[name] for name in sorted(done.keys() - answers.entries.keys())]
+        if answers.computed or not (out / COST).exists():
+            _write_cost(out / COST, predictor.device, [*answers.entries.values(), *others], meter.note)
+        rows, earlier = (_rows(entries) for entries in (answers.entries.values(), others))
         refused = sum(row["status"] == "warn" for row in rows) if strict else 0
-        rows = [refused_row(row) for row in rows] if strict else rows
-        write_table(out / TABLE, _columns(predictor.plugins), _one_plugin(rows, predictor.plugins))
-    return CohortResult(rows, computed, len(cases) - computed, refused)
+        if strict:
+            rows, earlier = ([refused_row(row) for row in part] for part in (rows, earlier))
+        write_table(out / TABLE, _columns(predictor.plugins), _one_plugin([*rows, *earlier], predictor.plugins))
+    return CohortResult(rows, answers.computed, len(cases) - answers.computed, refused, len(earlier))
 
 
-def _write_cost(path: Path, device: torch.device, spent: Sequence[Mapping[str, float | None]], note: str) -> None:
+class _Answers(NamedTuple):
+    """``entries``: case id -> its line, in the order of the inputs; ``computed``: how many are of this run."""
+
+    entries: dict[str, Entry]
+    computed: int
+
+
+def _answers(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    done: Mapping[str, Entry],
+    meter: EnergyMeter,
+    pseudonyms: Pseudonyms | None,
+    *,
+    timeout_s: float | None,
+    quiet: bool,
+) -> _Answers:
+    """Take from the journal what is done and unchanged, compute the rest and add it there."""
+    entries: dict[str, Entry] = {}
+    computed, replaced = 0, []
+    with journal.opened(out / JOURNAL) as lines:
+        for case in Progress(cases, what="predicting", unit="case", quiet=quiet):
+            key = _inputs_key(predictor, case, pseudonyms, timeout_s)
+            entry = done.get(case.id)
+            if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
+                replaced += [case.id] if entry is not None and _is_another(entry, key) else []
+                entry = _predicted(predictor, case, key, meter, timeout_s)
+                lines.append(entry)
+                computed += 1
+            entries[case.id] = entry
+    if replaced:
+        logger.warning(
+            "%s: %d cases had answers of other (or changed) scans here, which are replaced: %s; %s keeps the old ones",
+            *(out, len(replaced), ", ".join(replaced[:_MOST_NAMED]), JOURNAL),
+        )
+    return _Answers(entries, computed)
+
+
+def _predicted(predictor: Predictor, case: Case, key: str | None, meter: EnergyMeter, timeout_s: float | None) -> Entry:
+    started = time.monotonic()
+    meter.take()
+    rows = [prediction.row() for prediction in predictor.predict_case(case, timeout_s=timeout_s)]
+    spent = {"seconds": round(time.monotonic() - started, 4), "joules": meter.take()}
+    return {"case": case.id, "inputs": key, "rows": rows} | spent
+
+
+def _rows(entries: Iterable[Entry]) -> list[Row]:
+    return [row for entry in entries for row in entry["rows"]]
+
+
+def _write_cost(path: Path, device: torch.device, entries: Sequence[Entry], note: str) -> None:
     """What a case cost, from its files to the answers of all plugins; the cases of earlier runs in ``OUT`` included."""
+    spent = [entry for entry in entries if not _has_failed(entry) and entry["seconds"] is not None]
     seconds = sum(case["seconds"] for case in spent)
     joules = reduce(added, (case["joules"] for case in spent)) if spent else None
     found = {
@@ -136,9 +187,9 @@ def _write_cost(path: Path, device: torch.device, spent: Sequence[Mapping[str, f
     atomic.write_json(path, found | device_facts(device) | energy_facts(joules, note))
 
 
-def _private(path: str, flags: int) -> int:
-    """Open for this user alone, whatever the umask."""
-    return os.open(path, flags, 0o600)
+def _is_another(entry: Entry, key: str | None) -> bool:
+    """Whether an earlier answer was of another scan under the same id."""
+    return key is not None and entry["inputs"] not in (None, key) and not _has_failed(entry)
 
 
 def _has_failed(entry: Mapping[str, Any]) -> bool:
@@ -146,42 +197,37 @@ def _has_failed(entry: Mapping[str, Any]) -> bool:
     return any(row["status"] == "error" for row in entry["rows"])
 
 
-def read_journal(path: Path) -> dict[str, dict[str, Any]]:
-    """Case id -> its last whole line; a torn last line (a kill while writing) is cut off."""
-    entries: dict[str, dict[str, Any]] = {}
-    if not path.exists():
-        return entries
-    whole = 0
-    content = path.read_bytes()
-    for line in content.splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-            known = {key: entry[key] for key in ("case", "inputs", "rows")}
-            entries[entry["case"]] = known | {key: entry.get(key) for key in ("seconds", "joules")}
-        except (ValueError, KeyError, TypeError):
-            logger.warning("%s: a line that was not written whole is dropped", path)
-            break
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+def read_journal(path: Path) -> dict[str, Entry]:
+    """Case id -> its last whole line."""
+    entries: dict[str, Entry] = {}
+    for entry in journal.read(path):
+        if {"case", "inputs", "rows"} <= entry.keys():
+            entries[entry["case"]] = {"seconds": None, "joules": None} | entry
     return entries
 
 
-def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None) -> str | None:
+def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None, timeout_s: float | None) -> str | None:
     """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
-    try:
-        views = seen_views([plugin.card for plugin in predictor.plugins])
-        hashes = predictor.scans(case).hashes(views)
-    except ScanError:
+    views = seen_views([plugin.card for plugin in predictor.plugins])
+
+    def hashed() -> dict[str, str]:
+        with time_limit(timeout_s):
+            return predictor.scans(case).hashes(views)
+
+    hashes = attempt(hashed, case)
+    if isinstance(hashes, CaseFault):
         return None
     key = json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)
     return key if pseudonyms is None else pseudonyms.seal(key)
 
 
-def _identity(plugins: Sequence[Plugin], precision: str, pseudonyms: Pseudonyms | None) -> dict[str, Any]:
+def precision_in(out: Path, precision: str) -> str:
+    """``auto`` in a folder in which a run began means what it meant there; another processor would take another."""
+    return recorded(out / RECORD, FORMAT) or precision if precision == "auto" else precision
+
+
+def _identity(predictor: Predictor, precision: str, pseudonyms: Pseudonyms | None) -> dict[str, Any]:
+    plugins = predictor.plugins
     return {
         "kind": "predict",
         "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
@@ -189,6 +235,7 @@ def _identity(plugins: Sequence[Plugin], precision: str, pseudonyms: Pseudonyms 
         "calibrated": {plugin.card.name: plugin.card.is_calibrated for plugin in plugins},
         "probabilities": {plugin.card.name: plugin.card.calibration_states for plugin in plugins},
         "precision": precision,
+        FORMAT: predictor.number_format,
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
         **({} if pseudonyms is None else {"pseudonym_key": pseudonyms.check}),

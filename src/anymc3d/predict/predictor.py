@@ -7,14 +7,15 @@ Several plugins share one resident backbone per fingerprint, one read of each sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from anymc3d.cost.device import choose_device, choose_dtype
+from anymc3d.cost.device import DTYPES, choose_device, number_format
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.in_memory import is_path
 from anymc3d.data.volume import Millimetres, Volume
@@ -24,11 +25,12 @@ from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.answer import Runs, answered, unanswered
 from anymc3d.predict.encode import Alone
-from anymc3d.predict.faults import CASE_FAULTS, fault_of
+from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.resident import Resident, packed, residents_of, seen_views
 from anymc3d.predict.study import study_case
+from anymc3d.predict.time_limit import within
 from anymc3d.predict.together import Asked, run_together
 from anymc3d.segmenters.build import build_segmenters
 
@@ -67,7 +69,8 @@ class Predictor:
         views = seen_views([plugin.card for plugin in plugins])
         self._segmenters = build_segmenters(views, given=segmenters)
         self.device = choose_device(device)
-        encoding = Encoding(chunk_size=chunk_size, dtype=choose_dtype(precision, self.device))
+        self.number_format = number_format(precision, self.device)
+        encoding = Encoding(chunk_size=chunk_size, dtype=DTYPES[self.number_format])
         self.residents = residents_of(plugins, backbone=backbone, device=self.device, encoding=encoding)
         self.alone = Alone(self.residents, self.device)
 
@@ -116,15 +119,19 @@ class Predictor:
         ]
         return predictions[0] if len(predictions) == 1 else predictions
 
-    def predict_case(self, case: Case) -> list[Prediction]:
-        """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``."""
+    def predict_case(self, case: Case, *, timeout_s: float | None = None) -> list[Prediction]:
+        """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``.
+
+        ``timeout_s``: seconds that a step may take: what plugins share, and each plugin by itself.
+        """
         scans = self.scans(case)
-        found = self._encoded(case, scans)
+        found = self._encoded(case, scans, timeout_s)
         return [
-            self._guarded(resident, case, scans, found.get(number)) for number, resident in enumerate(self.residents)
+            self._guarded(resident, case, scans, found.get(number), timeout_s)
+            for number, resident in enumerate(self.residents)
         ]
 
-    def _encoded(self, case: Case, scans: CaseScans) -> dict[int, Encoded]:
+    def _encoded(self, case: Case, scans: CaseScans, timeout_s: float | None = None) -> dict[int, Encoded]:
         """Number of the plugin -> what its members say, of several plugins that share passes through backbones.
 
         Whoever cannot take part is not in it: it is asked by itself, and says why.
@@ -133,21 +140,26 @@ class Predictor:
             return {}
         asked: dict[int, Asked] = {}
         for number, resident in enumerate(self.residents):
-            with suppress(*CASE_FAULTS):
-                for member in resident.members:
-                    scans.prepare(member.card.preprocessing)
+            ready = partial(_prepare_members, resident, scans)
+            if not isinstance(attempt(partial(within, timeout_s, ready), case), CaseFault):
                 asked[number] = Asked(resident, scans)
-        with suppress(*CASE_FAULTS):
+
+        def encoded() -> dict[int, Encoded]:
             runs = run_together(list(asked.values()), case.id, self.device, self.alone)
             found = zip(asked.items(), runs, strict=True)
             return {n: (scans.prepare(one.resident.plugin.card.preprocessing), said) for (n, one), said in found}
-        return {}
 
-    def _guarded(self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None) -> Prediction:
-        try:
+        together = attempt(partial(within, timeout_s, encoded), case)
+        return {} if isinstance(together, CaseFault) else together
+
+    def _guarded(
+        self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None, timeout_s: float | None
+    ) -> Prediction:
+        def predicted() -> Prediction:
             return self.predict_scans(resident, case, scans) if found is None else self._answered(resident, case, found)
-        except CASE_FAULTS as error:
-            return unanswered(resident.plugin, case.id, fault_of(error, case))
+
+        answer = attempt(partial(within, timeout_s, predicted), case, told=predict_fault)
+        return unanswered(resident.plugin, case.id, answer.message) if isinstance(answer, CaseFault) else answer
 
     def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
         """What one plugin says of one case whose scans are at hand.
@@ -185,6 +197,12 @@ class Predictor:
     def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:
         """The prepared slices of one case as the classifier takes them; a view it lacks has no slices."""
         return packed(card.preprocessing, prepared, self.device)
+
+
+def _prepare_members(resident: Resident, scans: CaseScans) -> None:
+    """Have the slices of all members made; they are kept for who asks for them later."""
+    for member in resident.members:
+        scans.prepare(member.card.preprocessing)
 
 
 def load(

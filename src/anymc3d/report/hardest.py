@@ -9,7 +9,7 @@ import numpy as np
 
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
-from anymc3d.errors import AnyMC3DError, ScanError, UsageError
+from anymc3d.errors import OutputError, ScanError, UsageError
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.report.heated import Heater
@@ -109,11 +109,11 @@ def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | Non
     try:
         heated = None if heater is None or hard is None else heater.heat(case, hard.plugin, hard.output)
         volume = CaseScans(case).volume(next(iter(case.images))) if heated is None else heated[0]
-    except UsageError:
+    except (OutputError, UsageError):
         raise
     except ScanError as error:
         return Picture(b"", f"the scan cannot be read here ({error.what})")
-    except (AnyMC3DError, MemoryError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever a scan makes a library raise, the page is made without it)
         return Picture(b"", f"the scan cannot be read here ({type(error).__name__})")
     if heated is None or heater is None:
         return Picture(middle_planes(volume))

@@ -17,7 +17,7 @@ import torch
 from anymc3d.cost.device import choose_device
 from anymc3d.cost.memory import forget_peak
 from anymc3d.data.pseudonyms import Pseudonyms
-from anymc3d.files.folders import locked
+from anymc3d.files.folders import check_there, locked
 from anymc3d.models.decoders.table import check_backbone
 from anymc3d.models.seam import check_blocks
 from anymc3d.segmenters.build import build_segmenters, check_programs
@@ -79,7 +79,8 @@ def fit(
             check_backbone(start.backbone.module, start.backbone.card.name)
         if task.method.blocks is not None and start.backbone is not None:
             check_blocks(start.backbone.module, task.method.blocks)
-        if processes.on_first(lambda: begin(folder, task, study, start)):
+        begun = processes.on_first(lambda: begin(folder, task, study, start, where))
+        if begun.finished:
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin
         scans = read_scans(task, study, drawn_by, run)
@@ -88,7 +89,7 @@ def fit(
             processes.on_first(partial(write_task_of_run, folder, task))
         forget_peak(where)
         with enough_memory(task.train, where):
-            parts = make_parts(task, scans, start, run)
+            parts = make_parts(task, scans, start, run, begun.number_format)
             state, best = _train(parts, folder, partial(begin_frozen, task, scans, start, parts, run))
             processes.on_first(
                 lambda: result.finish(folder, task, scans.study, start, state, best, scans.of_split("train"), parts)
@@ -110,7 +111,7 @@ def _train(
 ) -> tuple[TrainingState, dict[str, torch.Tensor]]:
     """Start or resume, train to the end, and return where it ended and the best tensors."""
     state, best = TrainingState(), {}
-    found = load_checkpoint(folder.checkpoints)
+    found = load_checkpoint(folder.checkpoints, run=parts.run_hash)
     if found is not None:
         tensors, state = found
         best = restore(parts, tensors)
@@ -123,5 +124,6 @@ def _train(
 
 
 def _write_progress(folder: RunFolder, parts: Parts, state: TrainingState) -> None:
+    check_there(folder.record)
     log.write(folder, state)
     write_cost(folder, parts, state)

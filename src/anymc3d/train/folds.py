@@ -30,6 +30,7 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.files.folders import claim, locked
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import load_plugin
 from anymc3d.plugins.recalibrate import read_pooled
@@ -203,7 +204,7 @@ def _begin(
         "cases": hashlib.sha256(cases.encode()).hexdigest(),
     }
     claim(out / RECORD, identity, "a cross-validation")
-    (out / MANIFESTS).mkdir(exist_ok=True)
+    make_private(out / MANIFESTS)
     for fold in planned:
         write_manifest(Path(fold.task.data.manifest), manifest, {"split": fold.splits}, cases=pool)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
+
+from anymc3d.cost.device import DTYPES, has_native_bf16, number_format
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.preprocess import CODE_VERSION
-from anymc3d.errors import RunFolderError
+from anymc3d.errors import PluginError, RunFolderError
 from anymc3d.files import atomic
-from anymc3d.files.folders import claim
+from anymc3d.files.folders import claim, recorded
+from anymc3d.plugins import load_plugin
 from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import write_task
 from anymc3d.train.checkpoint import clear_leftovers
@@ -19,21 +27,67 @@ from anymc3d.train.run_folder import RunFolder, read_inputs
 from anymc3d.train.start import Start, settings_of_run
 from anymc3d.train.study import Study, cases_hash, masks_hash
 
+logger = logging.getLogger(__name__)
 
-def begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start) -> bool:
-    """Claim the folder, write the inputs of the run into it, and say whether the run is finished already."""
-    claim(folder.record, _identity(task, study, start), "a training run")
+FORMAT = "number_format"
+"""The key of ``run.json`` that says what ``train.precision`` meant where the run began."""
+
+
+class Begun(NamedTuple):
+    """``finished``: nothing is left to do. ``number_format``: of the backbone's arithmetic, in all of the run."""
+
+    finished: bool
+    number_format: str
+
+
+def begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start, device: torch.device) -> Begun:
+    """Claim the folder, write the inputs of the run into it, and say how it goes on.
+
+    Raises:
+        RunFolderError: the folder is another run's, or its number format cannot be computed here.
+    """
+    chosen = _number_format(folder, task, device)
+    claim(folder.record, _identity(task, study, start) | {FORMAT: chosen}, "a training run", later=[FORMAT])
     clear_leftovers(folder.checkpoints)
     if task.segmentation.is_on:
         check_inputs(folder, {"masks": masks_hash(study)})
-    if folder.plugin.exists():
-        return True
+    if is_finished(folder.plugin):
+        return Begun(True, chosen)
     write_manifest(folder.manifest, study.shown, {"split": study.splits})
     write_task_of_run(folder, task)
-    return False
+    return Begun(False, chosen)
 
 
-def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, object]:
+def is_finished(plugin: Path) -> bool:
+    """Whether a run's plugin is there and whole; a damaged one is made again."""
+    if not os.path.lexists(plugin):
+        return False
+    try:
+        load_plugin(plugin)
+    except PluginError as error:
+        logger.warning("%s; it is made again from the checkpoint", error)
+        return False
+    return True
+
+
+def _number_format(folder: RunFolder, task: TaskSettings, device: torch.device) -> str:
+    """What ``precision: auto`` became when the run began; on another processor it would become something else."""
+    here = number_format(task.train.precision, device)
+    began = recorded(folder.record, FORMAT) if task.train.precision == "auto" else None
+    if began is None or began == here:
+        return here
+    if began not in DTYPES:
+        raise RunFolderError(f"{folder.record}: {FORMAT}: expected {' or '.join(DTYPES)}, got {str(began)[:40]!r}")
+    slowly = "" if began == "fp32" or has_native_bf16(device) else ", which is slow here, where it is emulated"
+    logger.warning(
+        "this run goes on in %s, in which it began%s; for %s, as train.precision=auto means on this device, train in "
+        "another output folder",
+        *(began, slowly, here),
+    )
+    return str(began)
+
+
+def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, Any]:
     """What must be equal for a second command to be the same run."""
     settings = settings_of_run(task)
     if not task.segmentation.is_on:

@@ -274,7 +274,7 @@ def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     if parts.classifier.scale is not None:
         tensors |= {"scale.mean": parts.classifier.scale.mean, "scale.spread": parts.classifier.scale.spread}
-    save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state)
+    save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state, run=parts.run_hash)
 
 
 def restore(parts: Parts, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -53,6 +53,7 @@ class Parts:
     settings: TrainSettings
     processes: Processes
     checkpoints: Path
+    run_hash: str
     meter: EnergyMeter
     segmentation: Segmentation | None = None
     quiet: bool = False

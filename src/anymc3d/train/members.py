@@ -29,6 +29,7 @@ from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
@@ -149,8 +150,8 @@ def _begin(out: Path, task: TaskSettings, manifest: Manifest, pool: Sequence[Cas
     cases = "\n".join(f"{case.id}|{case.patient}|{case.fold}" for case in pool)
     identity = {"kind": "members", "settings": settings, "cases": hashlib.sha256(cases.encode()).hexdigest()}
     claim(out / RECORD, identity, "a run of members")
-    (out / MANIFESTS).mkdir(mode=0o700, exist_ok=True)
-    (out / MEMBERS).mkdir(mode=0o700, exist_ok=True)
+    make_private(out / MANIFESTS)
+    make_private(out / MEMBERS)
     for member in planned:
         write_manifest(Path(member.task.data.manifest), manifest, {"split": member.splits}, cases=pool)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anymc3d.cost.device import choose_dtype
+from anymc3d.cost.device import DTYPES
 from anymc3d.cost.energy import ELSEWHERE, EnergyMeter, meter_of
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier, build_classifier
@@ -18,11 +18,14 @@ from anymc3d.train.start import Start
 from anymc3d.train.trunk_tokens import trunk_pass
 
 
-def make_parts(task: TaskSettings, scans: Scans, start: Start, run: Run) -> Parts:
-    """Build what the loop works with; the classifier has the values it starts from, equal in all processes."""
+def make_parts(task: TaskSettings, scans: Scans, start: Start, run: Run, number_format: str) -> Parts:
+    """Build what the loop works with; the classifier has the values it starts from, equal in all processes.
+
+    ``number_format``: of the backbone's arithmetic, an entry of ``DTYPES``.
+    """
     classifier, backbone, masks = _classifier(task, start, run), start.backbone, task.segmentation
     study, processes = scans.study, run.processes
-    encoding = _encoding(task, start, run)
+    encoding = _encoding(task, start, number_format)
     trunk = trunk_pass(task, classifier, backbone, encoding)
     return Parts(
         backbone=None if backbone is None else backbone.module,
@@ -36,19 +39,20 @@ def make_parts(task: TaskSettings, scans: Scans, start: Start, run: Run) -> Part
         settings=task.train,
         processes=processes,
         checkpoints=run.folder.checkpoints,
+        run_hash=run.folder.run_hash(),
         meter=meter_of(run.device) if processes.world_size == 1 else EnergyMeter((), ELSEWHERE),
         segmentation=Segmentation(masks.weight, len(masks.classes), task.train.seed) if masks.is_on else None,
         quiet=run.quiet,
     )
 
 
-def _encoding(task: TaskSettings, start: Start, run: Run) -> Encoding:
+def _encoding(task: TaskSettings, start: Start, number_format: str) -> Encoding:
     backbone = start.backbone
     normalisation = {} if backbone is None else {"mean": backbone.card.mean, "std": backbone.card.std}
     return Encoding(
         **normalisation,
         chunk_size=task.train.chunk_size,
-        dtype=choose_dtype(task.train.precision, run.device),
+        dtype=DTYPES[number_format],
         recompute=task.train.recompute,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anymc3d.cost.device import format_of
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
@@ -74,7 +75,8 @@ def finish(
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
     card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss)
-    card = replace(card, training={**card.training, **how_it_went(state), **parameter_counts(parts)})
+    own = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
+    card = replace(card, training={**card.training, **how_it_went(state), **own})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from anymc3d.errors import RunFolderError
+from anymc3d.files import regular
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def run_hash(self) -> str:
+        """Sha256 over the settings and cases of the run: what another run left is not taken for its own."""
+        record = json.loads(regular.read_text(self.record))
+        own = [record["settings"], record["cases"]]
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
 
 def read_inputs(path: Path) -> dict[str, str]:
     """``inputs.json``: what -> sha256; empty where a run has none yet.
@@ -77,8 +85,8 @@ def read_inputs(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        found = json.loads(regular.read_text(path))
+    except (ValueError, OSError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise RunFolderError(f"{path}: damaged; remove it if the scans and masks of this run are what they were")

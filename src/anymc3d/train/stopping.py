@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class StopRequest:
-    """Remembers SIGTERM, SIGUSR1 and the first Ctrl-C, so that the state is saved before the process ends."""
+    """Remembers SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C, so that the state is saved before the process ends."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -29,7 +29,9 @@ def listening() -> Iterator[StopRequest]:
     request = StopRequest()
     before = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                continue  # as nohup asks for
             before[number] = signal.signal(number, request)
     except ValueError:
         logger.debug("not the main thread: stop signals keep their usual effect")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.errors import UsageError
+from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.vlm3d.labels import LABELS
 from anymc3d.vlm3d.scores import EXAM_COLUMN
@@ -113,11 +114,11 @@ def _write_scan(out: Path, volume: _Volume, *, as_mha: bool) -> None:
 
     voxels = _voxels(volume)
     folder = out / volume.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     image = nib.Nifti1Image(voxels, np.diag([*_SPACING, 1.0]))
     nib.save(image, folder / f"{volume.name}.nii.gz")
     if as_mha:
-        (out / "input").mkdir(exist_ok=True)
+        make_private(out / "input")
         exam = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
         exam.SetSpacing(_SPACING)
         # The same anatomy in the LPS world of the format: x and y run the other way.

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import OutputError, UsageError
 from anymc3d.files import atomic
+from anymc3d.files.private import make_private
 from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.study import study_case
@@ -119,9 +120,9 @@ def _check_writable(folder: Path) -> None:
         UsageError: the folder is not there and cannot be made, or this user may not write into it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: the folder {folder} cannot be made ({error.strerror})") from None
+        make_private(folder, mode=0o755)  # what is written here is for another user, as are the files
+    except OutputError as error:
+        raise UsageError(f"--out: {error}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--out: expected a folder that this user may write into, not so: {folder}")
 

@@ -8,6 +8,7 @@ and gives back the pixels. It has a memory limit, and a time limit for each fram
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
 import subprocess
@@ -20,6 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.errors import TRACEBACKS
+
+logger = logging.getLogger(__name__)
 FRAME_SECONDS = 60
 _MEMORY_BYTES = 6 << 30
 _LENGTHS = struct.Struct(">QQ")
@@ -81,8 +85,10 @@ class FrameDecoder(AbstractContextManager["FrameDecoder"]):
 def _start() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "anymc3d.data.dicom.decoder"]
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env={**os.environ, **alone})
+    pipe = subprocess.PIPE
+    # What the decoders say, straight to the descriptor as C does; it is about the frame, which has no tags.
+    said = None if logger.isEnabledFor(TRACEBACKS) else subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=said, env={**os.environ, **alone})
 
 
 def _send(pipe: BinaryIO, description: bytes, frame: bytes) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 import struct
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from anymc3d.data.scan_file import scan_error
-from anymc3d.errors import ScanError
+from anymc3d.errors import TRACEBACKS, ScanError
 
 RULE_TAGS = (
     "AcquisitionNumber",
@@ -94,6 +95,9 @@ CONVERSION_ERRORS = (
     *(RecursionError, LookupError, EOFError, AssertionError),
 )
 _QUIET_MODULES = r"pydicom\."
+logger = logging.getLogger(__name__)
+_PYDICOM_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")
+"""All of them: what a logger passes on to those above it, their filters do not see."""
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 
@@ -246,6 +250,10 @@ def foreign_errors(reference: object, what: str) -> Iterator[None]:
     except ScanError:
         raise
     except Exception as error:  # noqa: BLE001 (every kind: damaged data raise what nobody foresaw)
+        # Where it arose, and not its words, which may quote what stands in the file.
+        logger.log(TRACEBACKS, "%s: %s", what, type(error).__name__)
+        for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
+            logger.log(TRACEBACKS, "%s", line)
         raise scan_error(str(reference), f"{what} ({type(error).__name__})") from None
     finally:
         _reading.reset(token)
@@ -255,8 +263,10 @@ def _silence_pydicom() -> None:
     # A filter that stays, rather than catch_warnings, which is not safe where several threads read.
     if not any(getattr(entry[3], "pattern", None) == _QUIET_MODULES for entry in warnings.filters):
         warnings.filterwarnings("ignore", module=_QUIET_MODULES)
-    logging.getLogger("pydicom").addFilter(_not_ours)
+    for name in _PYDICOM_LOGGERS:
+        logging.getLogger(name).addFilter(_may_pass)
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
-    return not _reading.get()
+def _may_pass(record: logging.LogRecord) -> bool:
+    """Decoders log why a frame is damaged, which quotes no tag: that is shown where this package logs as much."""
+    return not _reading.get() or (record.name.startswith("pydicom.pixels") and logger.isEnabledFor(TRACEBACKS))

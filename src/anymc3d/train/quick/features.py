@@ -20,6 +20,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from anymc3d.cost.progress import Progress
-from anymc3d.data.cache import Cache
+from anymc3d.data.cache import Cache, cache_error, clear_away
+from anymc3d.data.cache_entry import safetensors_facts
 from anymc3d.data.cache_size import hold, trim_cache
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet
-from anymc3d.errors import InterruptedRunError, RunFolderError
-from anymc3d.files import home
+from anymc3d.errors import InterruptedRunError, ManifestError
+from anymc3d.files import home, regular
 from anymc3d.files.atomic import write_bytes
+from anymc3d.files.private import make_private
+from anymc3d.files.regular import NotRegularError
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.features import check_backbone, representation
 from anymc3d.models.frozen_pass import Pass, frozen_parts
@@ -70,6 +75,8 @@ class ViewFeatures:
 
 CaseFeatures = dict[str, "ViewFeatures | None"]
 """View -> its features, or None where the case lacks the view."""
+Keep = Callable[[CaseFeatures], CaseFeatures]
+"""What is wanted of a case's features."""
 
 
 @dataclass(frozen=True)
@@ -88,31 +95,33 @@ class FeatureCache:
         """Make the folder if need be; by default ``features`` in the home folder.
 
         Raises:
-            RunFolderError: the folder cannot be made.
+            OutputError: the folder cannot be made.
         """
         self.folder = home.feature_folder() if folder is None else folder
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
             self.folder.chmod(0o700)
             hold(self, self.folder)
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
+            raise cache_error(self.folder, error) from error
 
     def get(self, key: str) -> ViewFeatures | None:
         """One entry, or None where there is none or a damaged one.
 
         Raises:
-            RunFolderError: the entry cannot be read (rights).
+            OutputError: the entry cannot be read (rights).
         """
         path = self.folder / f"{key}.safetensors"
         try:
-            content = path.read_bytes()
+            found = _decode(regular.read_bytes(path), key)
         except FileNotFoundError:
             return None
+        except NotRegularError:
+            logger.warning("cached features %s are no file: computed again", path.name)
+            clear_away(path)
+            return None
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
-        try:
-            found = _decode(content, key)
+            raise cache_error(self.folder, error) from error
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("cached features %s are damaged (%s): computed again", path.name, error)
             return None
@@ -124,14 +133,14 @@ class FeatureCache:
         """Keep one entry.
 
         Raises:
-            RunFolderError: the entry cannot be written (rights, full disk).
+            OutputError: the entry cannot be written (rights, full disk).
         """
         tensors = {**features.parts, BRIGHTNESS: features.brightness}
         facts = {"key": key, "sha256": _hash(tensors)}
         try:
             write_bytes(self.folder / f"{key}.safetensors", save(tensors, metadata=facts))
         except OSError as error:
-            raise _folder_error(self.folder, error) from error
+            raise cache_error(self.folder, error) from error
 
     def trim(self) -> None:
         """Bring the folder within its limit."""
@@ -179,7 +188,7 @@ def compute_features(
     segmenters: Segmenters | None = None,
     wanted: Pass | None = None,
     quiet: bool = False,
-    keep: Callable[[CaseFeatures], CaseFeatures] = lambda features: features,
+    keep: Keep = lambda features: features,
 ) -> Features:
     """The parts of every case: from the cache, otherwise computed and put there.
 
@@ -188,12 +197,14 @@ def compute_features(
     Raises:
         UsageError: the backbone does not have a part.
         InterruptedRunError: a stop was asked for; what is computed is kept.
-        RunFolderError: the cache cannot be used.
+        ManifestError: some cases cannot be read or computed; each is listed with its reason.
+        OutputError: the cache cannot be used.
     """
     wanted = wanted or Pass()
     source = CaseSet(cases, prepared, views, slices, segmenters)
     maker = FeatureMaker(views, backbone, positions, device, chunk_size, wanted)
     found: list[CaseFeatures] = []
+    problems: list[str] = []
     with Progress(total=len(cases), what="frozen features", unit="scan", quiet=quiet) as bar:
         for index in range(len(cases)):
             if stop.signal is not None:
@@ -201,12 +212,22 @@ def compute_features(
                     f"stopped after the features of {index} of {len(cases)} scans; they are kept: "
                     "the same command goes on"
                 )
-            loaded = source.load(index)
-            masks = source.masks(index) if wanted.needs_mask else {}
-            found.append(keep({name: maker.features(name, loaded.get(name), masks.get(name)) for name in views}))
+            case = attempt(partial(_of_case, source, index, maker, wanted, keep), cases[index])
+            if isinstance(case, CaseFault):
+                problems.append(f"case {cases[index].id!r}: {case.message}")
+            else:
+                found.append(case)
             bar.update()
+    if problems:
+        raise ManifestError("scans that cannot be used", problems)
     maker.cache.trim()
     return Features(found, maker.computed, maker.reused)
+
+
+def _of_case(source: CaseSet, index: int, maker: FeatureMaker, wanted: Pass, keep: Keep) -> CaseFeatures:
+    loaded = source.load(index)
+    masks = source.masks(index) if wanted.needs_mask else {}
+    return keep({name: maker.features(name, loaded.get(name), masks.get(name)) for name in source.views})
 
 
 def class_tokens(cases: Sequence[CaseFeatures]) -> list[dict[str, np.ndarray | None]]:
@@ -278,7 +299,7 @@ class FeatureMaker:
 
 def _decode(content: bytes, key: str) -> ViewFeatures:
     tensors = load(content)
-    facts = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    facts = safetensors_facts(content)
     if facts["key"] != key:
         raise ValueError("they belong to another key")
     if facts["sha256"] != _hash(tensors):
@@ -301,8 +322,3 @@ def _hash(tensors: Mapping[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         digest.update(f"{name} {_digest(tensors[name])}\n".encode())
     return digest.hexdigest()
-
-
-def _folder_error(folder: Path, error: OSError) -> RunFolderError:
-    what = f"the feature cache {folder} cannot be used ({error.strerror or error})"
-    return RunFolderError(f"{what}; free space, repair its rights, or choose another with ANYMC3D_HOME")

@@ -33,6 +33,7 @@ from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.settings.task_file import write_task
+from anymc3d.train.identity import is_finished
 from anymc3d.train.log import write_regions
 from anymc3d.train.quick import results
 from anymc3d.train.quick.crossval import (
@@ -99,7 +100,7 @@ def fit_quick(
         refuse_other_runs(folder)
         plan = _plan(task, settings, pseudonyms)
         claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings), "a --quick run")
-        if folder.plugin.exists():
+        if is_finished(folder.plugin):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.report
         _begin(folder, plan)

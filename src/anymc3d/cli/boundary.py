@@ -1,0 +1,116 @@
+"""What a command lets through to the terminal, and how it ends: log lines, stop signals, errors nobody foresaw."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from anymc3d.cli.say import LogLine
+from anymc3d.errors import TRACEBACKS
+
+OWN = "anymc3d"
+_OWN_HANDLERS = ("nibabel.global",)
+"""Loggers of libraries that write to stderr by themselves, past every handler of the program."""
+_OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM, SIGUSR1 and SIGHUP end a command as Ctrl-C does, with exit code 75 (only in the main thread).
+
+    A signal that is ignored stays so: ``nohup`` asks for that.
+    """
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, signal.default_int_handler)
+    except ValueError:
+        logging.getLogger(__name__).debug("not the main thread: stop signals keep their usual effect")
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Whatever a command makes, libraries and other programs for it included, is for this user alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def logged(asked: argparse.Namespace) -> Iterator[None]:
+    """This program's own log on stderr: warnings alone with ``--quiet``, every detail with ``--verbose``.
+
+    What libraries log and warn of is there with ``--debug`` alone, as are tracebacks: it is about their own business,
+    and where a case fails because of it, its row says so.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLine())
+    if not asked.debug:
+        handler.addFilter(_is_own)
+        for name in _OWN_HANDLERS:
+            logging.getLogger(name).addFilter(_is_own)
+    root, own = logging.getLogger(), logging.getLogger(OWN)
+    levels = root.level, own.level
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    own.setLevel(_level(asked))
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for name in _OWN_HANDLERS:
+            logging.getLogger(name).removeFilter(_is_own)
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
+
+
+def _level(asked: argparse.Namespace) -> int:
+    if asked.debug:
+        return TRACEBACKS
+    return logging.WARNING if asked.quiet else logging.DEBUG if asked.verbose else logging.INFO
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == OWN
+
+
+def last_words(error: Exception, *, debug: bool) -> tuple[str, int]:
+    """One line for an exception that is none of this program's, and the exit code.
+
+    A full disk or the like is said as such (2); the rest is an internal error (1).
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _OUTPUT_FAULTS:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again", 2
+    if debug:
+        traceback.print_exception(error)
+    # Some say nothing by themselves, such as the key that a KeyError missed.
+    place = _place(error) if isinstance(error, LookupError) or not text else ""
+    told = f"{type(error).__name__}{': ' * bool(text)}{text}"
+    return f"internal error: {told}{place} (run again with --debug for the traceback)", 1
+
+
+def _place(error: Exception) -> str:
+    """Where in this program an exception arose, or what it called."""
+    package = Path(__file__).parents[1]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
+    return f" at {Path(frames[-1].filename).relative_to(package).as_posix()}:{frames[-1].lineno}" if frames else ""

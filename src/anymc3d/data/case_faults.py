@@ -1,0 +1,91 @@
+"""The boundary about one case: whatever goes wrong with it is said in its row, and the others go on.
+
+Only what is no fault of the case passes: an output that cannot be written, and a wish to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from anymc3d.data.case import Case
+from anymc3d.errors import TRACEBACKS, AnyMC3DError, InterruptedRunError, OutputError, ScanError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_PATH = re.compile(r"[^\s'\"(),;:=]*[/\\\\][^\s'\"(),;]*")
+_MOST_LETTERS = 300
+_SHORTEST_NAME = 3
+
+
+@dataclass(frozen=True)
+class CaseFault:
+    """Why a case has no answer: one line without a path."""
+
+    message: str
+
+
+def attempt(
+    work: Callable[[], T], case: Case, *, told: Callable[[Exception, Case], str] | None = None
+) -> T | CaseFault:
+    """What ``work`` gives, or why it failed. ``told`` says it in words; by default :func:`fault_of`.
+
+    An exception that nobody foresaw is shown with its traceback where this package logs at level ``TRACEBACKS``.
+
+    Raises:
+        OutputError: what is written cannot be written; no other case would fare better.
+        InterruptedRunError, KeyboardInterrupt, SystemExit: somebody wants to stop.
+    """
+    try:
+        return work()
+    except (OutputError, InterruptedRunError):
+        raise
+    except Exception as error:  # noqa: BLE001 (the boundary of a case)
+        message = (told or fault_of)(error, case)
+        if not isinstance(error, AnyMC3DError):
+            # Without the exception's own words, which may name a path: the message has them, cleaned.
+            logger.log(TRACEBACKS, "case %r: %s", case.id, message)
+            for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
+                logger.log(TRACEBACKS, "%s", line)
+        return CaseFault(message)
+
+
+def fault_of(error: Exception, case: Case) -> str:
+    """What the outputs say of a case that failed: one line, a scan named by its manifest column.
+
+    A path or file name may tell who the patient is.
+    """
+    if isinstance(error, ScanError):
+        return _named(error.what, case)
+    if isinstance(error, AnyMC3DError):
+        return _named(str(error), case)
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be used ({type(error).__name__}: {error.strerror})"
+    text = _PATH.sub("…", _without_names(_named(str(error), case), case))[:_MOST_LETTERS]
+    return f"cannot be used ({type(error).__name__}{': ' * bool(text)}{text})"
+
+
+def _named(text: str, case: Case) -> str:
+    text = " ".join(text.split())
+    for column, reference in _references(case):
+        text = text.replace(reference, column)
+    return text
+
+
+def _without_names(text: str, case: Case) -> str:
+    """Also without the bare names of files, which libraries quote."""
+    for column, reference in _references(case):
+        name = Path(reference).name
+        if len(name) >= _SHORTEST_NAME:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column, text)
+    return text
+
+
+def _references(case: Case) -> Iterable[tuple[str, str]]:
+    return (*case.images.items(), *case.masks.items())
