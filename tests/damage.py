@@ -20,7 +20,9 @@ def flipped(content: bytes, most: int) -> Iterator[bytes]:
 
 def _replaced(make: Damage) -> Damage:
     def damage(path: Path) -> None:
-        path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
         make(path)
 
     return damage

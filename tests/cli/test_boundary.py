@@ -15,6 +15,14 @@ from anymc3d.cli.main import main
 from anymc3d.train.stopping import listening
 
 
+@pytest.fixture
+def terminal():
+    """Of a process that was not started under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def asked(*, quiet=False, verbose=False, debug=False):
     return argparse.Namespace(quiet=quiet, verbose=verbose, debug=debug)
 
@@ -48,6 +56,7 @@ def test_logging_is_afterwards_as_it_was():
     assert (list(root.handlers), root.level, own.level, warnings.showwarning) == before
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
 def test_a_lost_terminal_ends_a_command_as_a_scheduler_does(monkeypatch, capsys, number):
     monkeypatch.setattr("anymc3d.cli.plugin.run", lambda _: os.kill(os.getpid(), number) or time.sleep(60))
@@ -67,6 +76,7 @@ def test_who_ignores_the_loss_of_the_terminal_goes_on_ignoring_it(caught):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("terminal")
 def test_a_training_remembers_the_loss_of_the_terminal():
     with listening() as stop:
         os.kill(os.getpid(), signal.SIGHUP)

@@ -117,7 +117,7 @@ def test_C6_a_checkpoint_of_another_run_is_not_taken(tmp_path):
         {"step": None},
         {"loss_total": math.nan},
         {"best_epoch": 5},
-        {"best_score": None},
+        {"best_score": "0.9"},
         {"best_loss": math.nan},
         {"seconds": -1.0},
         {"step_seconds": math.inf},

@@ -16,7 +16,7 @@ _ADVICE = {
     errno.EACCES: "repair its rights, or choose another folder",
     errno.EPERM: "repair its rights, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
-    errno.ENOENT: "it was removed while this command was at work",
+    errno.ENOENT: "its folder is not there, or was removed while this command was at work",
     errno.ENOTDIR: "a file stands where a folder should be",
     errno.EISDIR: "a folder stands where a file should be: remove it",
 }
@@ -46,7 +46,7 @@ def make_private(folder: Path, *, mode: int = 0o700) -> None:
                 if not one.is_dir():  # otherwise another process was quicker
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     except OSError as error:
-        raise output_error(folder, error) from error
+        raise output_error(folder, error, what="cannot be made") from error
 
 
 def output_error(

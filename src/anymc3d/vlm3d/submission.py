@@ -122,7 +122,8 @@ def _check_writable(folder: Path) -> None:
     try:
         make_private(folder, mode=0o755)  # what is written here is for another user, as are the files
     except OutputError as error:
-        raise UsageError(f"--out: {error}") from None
+        why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+        raise UsageError(f"--out: the folder {folder} cannot be made ({why})") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--out: expected a folder that this user may write into, not so: {folder}")
 
