@@ -50,6 +50,15 @@ def test_the_same_answers_do_not_beat_the_start():
     assert not beats(3 * start + 1, start, targets), "another scale ranks the cases alike"
 
 
+def test_of_equal_aurocs_a_lower_loss_beats_the_start_beyond_its_noise():
+    """As on few cases that both rank perfectly."""
+    targets = (np.arange(12) % 2).astype(float)[:, None]
+    start = two_logits(np.where(targets[:, 0] == 1, 0.5, -0.5) + np.linspace(0, 0.2, 12))
+    assert beats(4 * start, start, targets)
+    assert not beats(start, 4 * start, targets)
+    assert not beats(start + 0.0, start, targets)
+
+
 def test_a_better_auroc_within_noise_does_not_beat_the_start_and_one_beyond_it_does():
     """The bound is half DeLong's standard error: the same gain counts with more cases."""
     targets, start, rng = noisy()

@@ -55,7 +55,7 @@ def beats_start(
 ) -> bool:
     """Whether an epoch's validation is better than the start's by more than ``NOISE`` of its paired standard error.
 
-    By AUROC as :func:`score_validation` takes it; where that is undefined by the loss of every case.
+    By AUROC as :func:`score_validation` takes it; where that is undefined or equal (both may be 1) by the cases' loss.
 
     Args:
         later: logits (n, K) of the epoch.
@@ -68,7 +68,7 @@ def beats_start(
     truth, scores = _truth_and_scores(targets, later, labels)
     _, before = _truth_and_scores(targets, start, labels)
     gain, error = mean_auroc_difference(truth, scores, before, patients)
-    if gain is None:
+    if not gain:
         saved = _losses(loss, start, targets) - _losses(loss, later, targets)
         gain = float(saved.mean())
         error = float(saved.std(ddof=1)) / math.sqrt(len(saved)) if len(saved) > 1 else math.inf
