@@ -147,7 +147,7 @@ def test_validation_and_test_cases_take_no_part_in_the_solution(journey, tmp_pat
 
 def test_tokens_that_are_too_many_are_pooled_case_by_case(journey, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen_start, "MOST_NUMBERS", 10)
-    plugin, _ = run_of(journey, tmp_path / "run", "train.epochs=1")
+    plugin, _ = run_of(journey, tmp_path / "run", "train.epochs=1", *STILL)
     assert plugin.card.training["frozen_start"]["fusion"] == "mean"
     assert not plugin.tensors["task_query"].any()
 
