@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"plugins", "segmenters"},
     {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
     {"report", "benchmark"},
-    {"demo"},
+    {"demo", "serve"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""

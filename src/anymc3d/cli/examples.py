@@ -76,6 +76,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d calibrate -p plugin.safetensors answers/predictions.csv b.csv --criterion youden -o b.safetensors",
     ),
     "ensemble": ("anymc3d ensemble folds/fold_0/plugin.safetensors folds/fold_1/plugin.safetensors -o e.safetensors",),
+    "serve": (
+        "anymc3d serve -p plugin.safetensors --store STORE",
+        "anymc3d serve -p tumour.safetensors -p bleeding.safetensors --store STORE --port 9000",
+        "anymc3d serve -p plugin.safetensors --store STORE --host 0.0.0.0 --token-file token.txt",
+    ),
     "benchmark": (
         "anymc3d benchmark --list-methods",
         "anymc3d benchmark bench.yaml -o comparison",

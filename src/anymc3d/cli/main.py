@@ -40,6 +40,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "calibrate": ("anymc3d.cli.calibrate", "fit operating points and probabilities on labelled cases"),
         "ensemble": ("anymc3d.cli.ensemble", "one file out of several plugins of one task"),
     },
+    "every day": {
+        "serve": ("anymc3d.cli.serve", "a resident service: HTTP, one queue, results"),
+    },
     "compare, and challenges": {
         "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
         "vlm3d": ("anymc3d.cli.vlm3d", "the VLM3D challenge: train, results.json, metrics, container"),

@@ -7,6 +7,7 @@ Several plugins share one resident backbone per fingerprint, one read of each sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.in_memory import is_path
 from anymc3d.data.volume import Millimetres, Volume
-from anymc3d.errors import UsageError
+from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
@@ -78,6 +79,21 @@ class Predictor:
     def plugins(self) -> tuple[Plugin, ...]:
         """The plugins, in the order they were given."""
         return tuple(resident.plugin for resident in self.residents)
+
+    def only(self, names: Sequence[str]) -> Predictor:
+        """Some of the plugins, in their order here, with all that is resident; nothing is loaded again.
+
+        Raises:
+            UsageError: a name that no plugin has.
+        """
+        known = [plugin.card.name for plugin in self.plugins]
+        for name in names:
+            if name not in known:
+                raise UsageError(f"no plugin is called {name!r}{did_you_mean(name, known)}")
+        chosen = copy(self)
+        chosen.residents = [resident for resident in self.residents if resident.plugin.card.name in names]
+        chosen.alone = Alone(chosen.residents, self.device)
+        return chosen
 
     def predict(
         self,

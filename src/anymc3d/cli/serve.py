@@ -1,0 +1,90 @@
+"""``anymc3d serve -p PLUGIN … --store DIR``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymc3d.cli.say import show
+from anymc3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from anymc3d.serve.settings import ServeSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="a trained model file; can be repeated"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the queue, what came in, the results")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; others than loopback need a token")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one and says which")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="its first line must come with every request")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name of this service; can be repeated"
+    )
+    parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    parser.add_argument("--segmenter", action="append", default=[], metavar="FILE", help="as in 'anymc3d predict'")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone")
+    parser.add_argument("--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call")
+    parser.add_argument("--no-heatmaps", action="store_true", help="answers alone: no heatmaps, no reports")
+    parser.add_argument("--strict", action="store_true", help="an answer with a warning is an error")
+    parser.add_argument("--keep-days", type=float, default=30.0, metavar="N", help="remove what is older; 0: never")
+    parser.add_argument("--max-upload-gb", type=float, default=4.0, metavar="N", help="of one upload")
+    parser.add_argument("--max-queued", type=int, default=1000, metavar="N", help="studies that may wait")
+    parser.add_argument(
+        "--case-timeout", type=float, default=600.0, metavar="S", help="seconds that one study may take"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    _require_packages()
+    from anymc3d.serve.server import listen, run_server
+    from anymc3d.serve.service import Service
+
+    settings = _settings(args)
+    opened = listen(settings.host, settings.port)
+    with Service(settings) as service:
+        opened.listen(128)  # from here on clients wait for an answer, and are not refused
+        port = opened.getsockname()[1]
+        names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
+        show(f"serving {names} at http://{settings.host}:{port}; research use only, not a medical device")
+        run_server(service, opened)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> ServeSettings:
+    from anymc3d.serve.settings import ServeSettings, read_token
+
+    return ServeSettings(
+        plugins=tuple(args.plugin),
+        store=args.store,
+        host=args.host,
+        port=args.port,
+        token=None if args.token_file is None else read_token(args.token_file),
+        allowed_hosts=tuple(args.allow_host),
+        backbone=args.backbone,
+        device=args.device,
+        precision=args.precision,
+        chunk_size=args.chunk_size,
+        segmenters=tuple(args.segmenter),
+        heatmaps=not args.no_heatmaps,
+        strict=args.strict,
+        max_upload_bytes=int(args.max_upload_gb * 1024**3),
+        max_queued=args.max_queued,
+        case_timeout_s=args.case_timeout,
+        keep_days=args.keep_days,
+    )
+
+
+def _require_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"serve: needs the package {error.name}: pip install 'anymc3d[serve]'") from None

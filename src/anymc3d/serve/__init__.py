@@ -1,0 +1,1 @@
+"""A resident service around one predictor: ways in, one queue that survives a kill, a worker process, results."""

@@ -1,0 +1,153 @@
+"""What every request passes before a route sees it: host, origin, token, size and pace of its body."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from anymc3d.serve.settings import LOOPBACK, ServeSettings
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+OPEN_PATHS = ("/healthz", "/readyz")
+IDLE_S = 10.0
+"""Between two pieces of a body."""
+BODY_S, BYTES_PER_S = 60.0, 1024**2
+"""A body may take this long, and as much longer as its bytes need at this pace."""
+SMALL_BODY = 65536
+"""Of requests that carry no file."""
+HEADERS: Mapping[str, str] = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+    ),
+}
+
+
+class RefusedError(HTTPException):
+    """A request that no route sees, or whose body is given up while a route reads it."""
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, inner: Any, settings: ServeSettings) -> None:
+        self._inner, self._settings = inner, settings
+        self._hosts = {name.lower() for name in (*settings.allowed_hosts, settings.host)}
+        if settings.is_local:
+            self._hosts |= set(LOOPBACK)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or hand on with a bounded body and the headers of safety."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        begun = False
+
+        async def answered(message: dict[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            if message["type"] == "http.response.start":
+                have = {name.lower() for name, _ in message["headers"]}
+                extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in have]
+                message = message | {"headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            bounded = _Body(receive, headers, self._limit(scope))
+            bounded.check_declared()
+            await self._inner(scope, bounded.receive, answered)
+        except RefusedError as refused:
+            if not begun:
+                await _send_problem(answered, refused.status_code, refused.detail)
+
+    def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        host = _without_port(headers.get("host", ""))
+        if host not in self._hosts:
+            raise RefusedError(421, "this service is not known by that name; see --allow-host")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host", ""):
+            raise RefusedError(403, "requests of other sites are refused")
+        if headers.get("content-encoding", "identity") != "identity":
+            raise RefusedError(415, "compressed bodies are refused")
+        if self._settings.token is not None and scope["path"] not in OPEN_PATHS:
+            given = headers.get("authorization", "")
+            expected = f"Bearer {self._settings.token}"
+            if not hmac.compare_digest(given.encode(), expected.encode()):
+                raise RefusedError(401, "give the token of this service: Authorization: Bearer TOKEN")
+
+    def _limit(self, scope: Scope) -> int:
+        carries = scope["method"] == "POST" and scope["path"] in ("/v1/jobs", "/dicom-web/studies")
+        return self._settings.max_upload_bytes + SMALL_BODY if carries else SMALL_BODY
+
+
+class _Body:
+    """A body that is cut at its limit and given up when it comes too slowly."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._declared = headers.get("content-length", "0")
+        self._seen, self._begun = 0, time.monotonic()
+        self._is_over = False
+
+    def check_declared(self) -> None:
+        """Refuse by the declared length, before anything is read."""
+        if not self._declared.isdecimal():
+            raise RefusedError(400, "Content-Length is no number")
+        if int(self._declared) > self._limit:
+            raise RefusedError(413, f"expected at most {self._limit} bytes, {self._declared} were announced")
+
+    async def receive(self) -> dict[str, Any]:
+        """The next piece."""
+        if self._is_over:  # what comes now is the end of the connection, for which a route may wait as long as it likes
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), IDLE_S)
+        except TimeoutError:
+            raise RefusedError(408, f"nothing came for {IDLE_S:g} s") from None
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            self._is_over = not message.get("more_body", False)
+            if self._seen > self._limit:
+                raise RefusedError(413, f"expected at most {self._limit} bytes, more came")
+            if time.monotonic() - self._begun > BODY_S + self._seen / BYTES_PER_S:
+                raise RefusedError(408, "the body came too slowly")
+        return message
+
+
+def problem(status: int, detail: str) -> dict[str, Any]:
+    """Problem details (RFC 9457)."""
+    from http import HTTPStatus
+
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
+
+async def _send_problem(send: Send, status: int, detail: str) -> None:
+    content = json.dumps(problem(status, detail)).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(content)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

@@ -1,0 +1,231 @@
+"""The queue: one SQLite file in the store. Every accepted study ends in exactly one recorded state.
+
+A job is ``queued``, ``running``, ``done`` or ``error``. What was running when the service ended, however it ended, is
+queued again at the next start. The file is in write-ahead mode with full synchronisation, so a job that a client was
+told of is there after a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anymc3d.errors import UsageError
+
+QUEUED, RUNNING, DONE, ERROR = "queued", "running", "done", "error"
+STATES = (QUEUED, RUNNING, DONE, ERROR)
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    source TEXT NOT NULL,
+    "case" TEXT NOT NULL,
+    request TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    message TEXT NOT NULL DEFAULT '',
+    rows TEXT NOT NULL DEFAULT '[]',
+    record TEXT NOT NULL DEFAULT '{}',
+    received REAL NOT NULL,
+    started REAL,
+    finished REAL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    job TEXT NOT NULL
+);
+"""
+
+
+class QueueFullError(UsageError):
+    """As many studies wait as may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One accepted study. ``request``: what the worker is handed; ``rows``: as in ``predictions.csv``, numbers as
+    numbers; ``record``: hashes, versions, decisions of rules."""
+
+    number: int
+    id: str
+    state: str
+    source: str
+    case: str
+    request: Mapping[str, Any]
+    attempts: int
+    message: str
+    rows: Sequence[Mapping[str, Any]]
+    record: Mapping[str, Any]
+    received: float
+    started: float | None
+    finished: float | None
+
+
+class JobStore:
+    """Jobs and the audit log; safe from several threads.
+
+    Raises:
+        UsageError: the file is of another version or is no queue.
+    """
+
+    def __init__(self, path: Path, *, max_queued: int = 1000) -> None:
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
+        self._max_queued = max_queued
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, FORMAT):
+                raise UsageError(f"{path}: a queue of format {version}, expected {FORMAT}; choose another --store")
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA user_version={FORMAT}")
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{path}: expected the queue of a service, but it is damaged ({error})") from None
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+            self.changed.notify_all()
+
+    def recover(self) -> int:
+        """Queue again what was running when the service ended; returns how many."""
+        with self._transaction() as sql:
+            return sql.execute("UPDATE jobs SET state=?, started=NULL WHERE state=?", (QUEUED, RUNNING)).rowcount
+
+    def add(self, *, source: str, case: str, request: Mapping[str, Any], job_id: str | None = None) -> str:
+        """Accept a study and return its id: 128 random bits.
+
+        Raises:
+            QueueFullError: too many wait.
+        """
+        job_id = job_id or new_id()
+        with self._transaction() as sql:
+            (waiting,) = sql.execute("SELECT COUNT(*) FROM jobs WHERE state=?", (QUEUED,)).fetchone()
+            if waiting >= self._max_queued:
+                raise QueueFullError(f"{waiting} studies are waiting; try again later")
+            sql.execute(
+                'INSERT INTO jobs (id, state, source, "case", request, received) VALUES (?, ?, ?, ?, ?, ?)',
+                (job_id, QUEUED, source, case, json.dumps(request), time.time()),
+            )
+        return job_id
+
+    def take(self) -> Job | None:
+        """The job that waits longest, now running; None where none waits."""
+        with self._transaction() as sql:
+            found = sql.execute("SELECT * FROM jobs WHERE state=? ORDER BY number LIMIT 1", (QUEUED,))
+            row = found.fetchone()
+            if row is None:
+                return None
+            job = _job(found, row)
+            sql.execute(
+                "UPDATE jobs SET state=?, attempts=attempts+1, started=? WHERE id=?", (RUNNING, time.time(), job.id)
+            )
+        return self.get(job.id)
+
+    def finish(
+        self,
+        job_id: str,
+        state: str,
+        *,
+        message: str = "",
+        rows: Sequence[Mapping[str, Any]] = (),
+        record: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """End a running job, once; False where it is not running (deleted, or already ended)."""
+        with self._transaction() as sql:
+            done = sql.execute(
+                "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
+                (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
+            )
+            return done.rowcount == 1
+
+    def again(self, job_id: str) -> None:
+        """Put a running job back into the queue, at its old place."""
+        with self._transaction() as sql:
+            sql.execute("UPDATE jobs SET state=?, started=NULL WHERE id=? AND state=?", (QUEUED, job_id, RUNNING))
+
+    def remove(self, job_id: str) -> bool:
+        """Forget a job; False where there is none."""
+        with self._transaction() as sql:
+            return sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
+
+    def get(self, job_id: str) -> Job | None:
+        """One job by its id."""
+        with self._lock:
+            found = self._connection.execute("SELECT * FROM jobs WHERE id=?", (job_id,))
+            row = found.fetchone()
+            return None if row is None else _job(found, row)
+
+    def latest(self, count: int = 100, *, before: int | None = None) -> list[Job]:
+        """The newest jobs, newest first; ``before``: only those with a lower number."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?",
+                (2**62 if before is None else before, count),
+            )
+            return [_job(found, row) for row in found.fetchall()]
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._lock:
+            rows = self._connection.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall()
+            return dict.fromkeys(STATES, 0) | dict(rows)
+
+    def ended_before(self, moment: float) -> list[str]:
+        """Ids of jobs that ended before a time in seconds since 1970."""
+        with self._lock:
+            rows = self._connection.execute("SELECT id FROM jobs WHERE finished < ?", (moment,)).fetchall()
+            return [job_id for (job_id,) in rows]
+
+    def note(self, who: str, what: str, job: str = "") -> None:
+        """A line of the audit log: who did what to which job. Never an identifier of a patient."""
+        with self._transaction() as sql:
+            sql.execute("INSERT INTO audit (at, who, what, job) VALUES (?, ?, ?, ?)", (time.time(), who, what, job))
+
+    def audit(self, count: int = 1000) -> list[dict[str, Any]]:
+        """The newest lines of the audit log, newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT at, who, what, job FROM audit ORDER BY number DESC LIMIT ?", (count,)
+            ).fetchall()
+            return [dict(zip(("at", "who", "what", "job"), row, strict=True)) for row in rows]
+
+
+def new_id() -> str:
+    """An id that nobody can guess."""
+    return uuid.uuid4().hex
+
+
+def _job(found: sqlite3.Cursor, row: Sequence[Any]) -> Job:
+    cells = dict(zip([column[0] for column in found.description], row, strict=True))
+    plain = {name: json.loads(cells.pop(name)) for name in ("request", "rows", "record")}
+    return Job(**cells, **plain)

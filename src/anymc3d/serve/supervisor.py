@@ -1,0 +1,152 @@
+"""The thread that takes jobs from the queue to the worker process, and starts another process when one ends.
+
+A worker that ends, is killed or takes longer than a study may is replaced; its study is tried again, up to
+``max_attempts`` times, and then has its error. Nothing else is affected.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from anymc3d.errors import PluginError
+from anymc3d.serve import worker
+from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore
+from anymc3d.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 25.0
+_POLL_S = 0.5
+
+
+class Supervisor:
+    """Runs jobs, one at a time, until it is stopped."""
+
+    def __init__(self, store: JobStore, settings: ServeSettings) -> None:
+        self._store, self._settings = store, settings
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self.plugins: list[dict[str, Any]] = []
+        self.restarts = 0
+        self.is_ready = False
+        self.fault: BaseException | None = None
+
+    def start(self) -> None:
+        """Load the plugins and begin.
+
+        Raises:
+            PluginError: the worker process cannot load the plugins; says why.
+        """
+        self._start_worker()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the running study end, within half a minute; otherwise it is queued again at the next start."""
+        self._stopping.set()
+        with self._store.changed:
+            self._store.changed.notify_all()
+        self._thread.join(STOP_TIMEOUT_S)
+        self.is_ready = False
+        self._end_worker()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker, for those who watch it."""
+        return None if self._process is None else self._process.pid
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                job = self._store.take()
+                if job is None:
+                    with self._store.changed:
+                        self._store.changed.wait(_POLL_S)
+                    continue
+                self._work(job)
+        except BaseException as error:
+            self.fault, self.is_ready = error, False
+            logger.exception("the supervisor ended")
+
+    def _work(self, job: Job) -> None:
+        """Have one job done, or failed, or queued again."""
+        found = self._ask(job.request)
+        if found is not None:
+            rows, record = found["rows"], found["record"] | {"files": found["files"], "notes": found["notes"]}
+            failed = all(row["status"] == "error" for row in rows)
+            message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"]))
+            self._store.finish(job.id, ERROR if failed else DONE, message=message, rows=rows, record=record)
+            return
+        if self._stopping.is_set():
+            self._store.again(job.id)
+            return
+        self.restarts += 1
+        if job.attempts >= self._settings.max_attempts:
+            text = f"ended the process that reads scans {job.attempts} times, so it was given up"
+            self._store.finish(job.id, ERROR, message=text)
+        else:
+            self._store.again(job.id)
+        self._restart()
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The worker's answer; None where it ended or took too long."""
+        assert self._connection is not None
+        try:
+            self._connection.send(dict(request))
+            deadline = time.monotonic() + self._settings.case_timeout_s
+            while not self._connection.poll(_POLL_S):
+                if time.monotonic() > deadline:
+                    logger.warning("a study took longer than %g s; its process is ended", self._settings.case_timeout_s)
+                    return None
+                if self._process is None or not self._process.is_alive():
+                    return None
+            _, found = self._connection.recv()
+        except (EOFError, OSError):
+            return None
+        return dict(found)
+
+    def _restart(self) -> None:
+        self.is_ready = False
+        self._end_worker()
+        while not self._stopping.is_set():
+            try:
+                self._start_worker()
+                return
+            except PluginError as error:
+                # A plugin file that was replaced by a broken one, or no memory: said, and tried again.
+                logger.error("the worker cannot start: %s", error)
+                self._stopping.wait(5.0)
+
+    def _start_worker(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=worker.main, args=(theirs, self._settings), daemon=True, name="worker")
+        self._process.start()
+        theirs.close()
+        try:
+            if not self._connection.poll(START_TIMEOUT_S):
+                raise PluginError("the worker process was not ready in time")
+            kind, found = self._connection.recv()
+        except EOFError:
+            raise PluginError("the worker process ended while it loaded the plugins") from None
+        if kind == worker.FAILED:
+            raise PluginError(str(found))
+        self.plugins, self.is_ready = found, True
+
+    def _end_worker(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.join(1.0)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join(10.0)

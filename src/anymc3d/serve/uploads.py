@@ -1,0 +1,97 @@
+"""What a client sent, put into a folder of the store: one file, of a kind that is told by its first bytes.
+
+The name that a client gives a file is never used as a path; of it only the ending is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+from anymc3d.errors import UsageError
+
+_MAGIC: dict[str, tuple[int, bytes]] = {
+    ".zip": (0, b"PK\x03\x04"),
+    ".nii.gz": (0, b"\x1f\x8b"),
+    ".dcm": (128, b"DICM"),
+}
+_NIFTI = {(344, b"n+1\x00"), (4, b"n+2\x00")}
+EXPECTED = "expected one .nii.gz or .nii, one multi-frame .dcm, or a .zip of one DICOM study"
+_CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+FREE_SHARE = 0.02
+"""Of the disk that must stay free."""
+
+
+class DiskFullError(UsageError):
+    """There is no room for what was sent."""
+
+
+def ending_of(head: bytes) -> str:
+    """The ending under which the readers know the file that begins with these bytes (400 or more are enough).
+
+    Raises:
+        UsageError: it is of no kind that is taken.
+    """
+    for ending, (place, magic) in _MAGIC.items():
+        if head[place : place + len(magic)] == magic:
+            return ending
+    if any(head[place : place + len(magic)] == magic for place, magic in _NIFTI):
+        return ".nii"
+    raise UsageError(f"file: {EXPECTED}; this is something else")
+
+
+def checked_case(text: str) -> str:
+    """A case id that a client may choose.
+
+    Raises:
+        UsageError: it could be a path, or more than an id.
+    """
+    if _CASE.fullmatch(text) is None:
+        raise UsageError("case: expected 1 to 64 of the letters A-Z a-z 0-9 . _ + -, the first a letter or digit")
+    return text
+
+
+def store_file(source: BinaryIO, folder: Path) -> Path:
+    """Copy an upload into a new folder, named by what it is.
+
+    Raises:
+        UsageError: it is empty or of no kind that is taken.
+        DiskFullError: the disk is nearly full.
+    """
+    head = source.read(400)
+    if not head:
+        raise UsageError(f"file: {EXPECTED}; it is empty")
+    ending = ending_of(head)
+    folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_room(folder.parent.parent, _length(source))
+    folder.mkdir(mode=0o700, parents=True)
+    path = folder / f"scan{ending}"
+    source.seek(0)
+    with open(path, "xb", opener=_private) as file:
+        shutil.copyfileobj(source, file, 1024**2)
+    return path
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse what would fill the disk.
+
+    Raises:
+        DiskFullError: less than a share of it would stay free.
+    """
+    disk = shutil.disk_usage(folder)
+    if disk.free - needed < FREE_SHARE * disk.total:
+        raise DiskFullError("the disk of this service is nearly full; remove results, or give --store another disk")
+
+
+def _length(source: BinaryIO) -> int:
+    place = source.tell()
+    length = source.seek(0, 2)
+    source.seek(place)
+    return length
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
