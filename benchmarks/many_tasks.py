@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import nibabel as nib
@@ -24,10 +25,10 @@ import torch
 from safetensors.torch import save_file
 
 from anymc3d.data.preprocess import CODE_VERSION
-from anymc3d.models import shared_trunk
 from anymc3d.models.backbones import card
-from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
-from anymc3d.models.shared_trunk import Tail, encode_together
+from anymc3d.models.classifier import Encoding, VolumeClassifier, to_backbone_input
+from anymc3d.models.mixed_batch import mixed_tokens
+from anymc3d.models.shared_trunk import Tail
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.vit import random_vit
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
@@ -41,6 +42,7 @@ SIZE, SLICES = 224, 12
 MEMORY_SIZE, MEMORY_SLICES = 98, (100, 300, 1000)
 FEW = ((98, 1), (98, 2), (98, 4), (98, 8), (98, 16), (98, 32), (224, 1), (224, 2), (224, 4))
 """Pixels along each side, and slices."""
+DTYPES = (torch.float32, torch.bfloat16)
 REPORT_PATH = Path(__file__).with_suffix(".md")
 REMARKS = "## Remarks"
 
@@ -183,24 +185,28 @@ def few_table(folder: Path, rounds: int, dtype: torch.dtype) -> Iterator[str]:
     backbone = make_backbone(folder)
     tails = [Tail(made_classifier(backbone, None, n), "image", backbone.module, backbone.trunk) for n in range(12)]
     encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, dtype=dtype)
+    loras = [tail.classifier.lora["image"] for tail in tails]
     kind = "float32" if dtype == torch.float32 else "bfloat16"
     yield f"## Few slices, twelve plugins that adapt everything, {kind}"
     yield ""
     yield "| pixels, slices | tokens of each | one by one, ms | in one call, ms | times faster | tokens apart |"
     yield "|---|---|---|---|---|---|"
     for size, number in FEW:
-        packed = PackedSlices(torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0)), (number,))
-        spent: dict[int, list[float]] = {0: [], 10**9: []}
+        slices = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0))
+        images = to_backbone_input(slices, 14, encoding)
+        ways = {
+            "one by one": lambda x=images: [tail.class_tokens(x, encoding) for tail in tails],
+            "in one call": lambda x=images: mixed_tokens(backbone.module, loras, x, encoding),
+        }
+        spent: dict[str, list[float]] = {way: [] for way in ways}
         found = {}
         with torch.inference_mode():
             for turn in range(rounds + 1):
-                for few in spent:
-                    shared_trunk.FEW_TOKENS, before = few, shared_trunk.FEW_TOKENS
+                for way, run in ways.items():
                     started = time.process_time()
-                    found[few] = encode_together(tails, packed, encoding)
+                    found[way] = run()
                     if turn:
-                        spent[few].append(time.process_time() - started)
-                    shared_trunk.FEW_TOKENS = before
+                        spent[way].append(time.process_time() - started)
         apart = max(float((a - b).abs().max()) for a, b in zip(*found.values(), strict=True))
         cells = [f"{1e3 * statistics.median(times):.0f}" for times in spent.values()]
         gain = statistics.median(a / b for a, b in zip(*spent.values(), strict=True))
@@ -218,6 +224,7 @@ def remarks() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", choices=("tasks", "few", "memory"), help="one part, which is only printed")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -236,13 +243,18 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        page += tasks_table(folder, arguments.rounds)
-        print("\n".join(page), flush=True)
-        for dtype in (torch.float32, torch.bfloat16):
-            page += few_table(folder, 2 * arguments.rounds, dtype)
-        page += memory_table(folder)
+        parts = {
+            "tasks": lambda: tasks_table(folder, arguments.rounds),
+            "few": lambda: chain(*(few_table(folder, 2 * arguments.rounds, dtype) for dtype in DTYPES)),
+            "memory": lambda: memory_table(folder),
+        }
+        for part in [arguments.part] if arguments.part else parts:
+            lines = list(parts[part]())
+            print("\n".join(lines), flush=True)
+            page += lines
+    if arguments.part:
+        return
     page += remarks()
-    print("\n".join(page))
     REPORT_PATH.write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
