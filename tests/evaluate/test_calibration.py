@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from scipy import optimize, special
 
@@ -19,6 +19,15 @@ from anymc3d.evaluate.calibration import (
     fit_temperature,
 )
 from anymc3d.evaluate.operating_points import choose
+from anymc3d.evaluate.task_calibration import TaskCalibration, answer
+from anymc3d.settings.plain import from_plain
+
+
+def task_of(calibration: Calibration) -> TaskCalibration | None:
+    """The calibration of a task with one label."""
+    if calibration.kind == "none":
+        return None
+    return TaskCalibration(method=calibration.kind, criterion="f1", split="val", cases=1, maps={"a": calibration})
 
 
 def overconfident(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -165,6 +174,12 @@ class TestRecord:
         [
             ({"kind": "magic"}, "expected one of none, platt"),
             ({"slope": 0.0}, "slope of at least"),
+            ({"slope": 1e308}, "at most 1000"),
+            ({"kind": "temperature", "threshold": 50.0}, "a threshold belongs to platt"),
+            ({"kind": "none", "slope": 2.0}, "a slope belongs to platt and temperature"),
+            ({"kind": "isotonic", "knots": [[-1, 8], [1, -8]]}, "never fall in the calibrated one"),
+            ({"kind": "isotonic", "knots": [[3, 8], [-3, -8], [1, 5]]}, "knots that rise in the raw logit"),
+            ({"kind": "isotonic", "knots": [[0, 0], [5e-324, 1e9]]}, "knots that rise in the raw logit"),
             ({"slope": "steep"}, "not of its kind"),
             ({"knots": 3}, "not of its kind"),
             ({"slope": float("nan")}, "finite numbers"),
@@ -175,3 +190,33 @@ class TestRecord:
     def test_records_no_fit_can_give_are_refused(self, change, message):
         with pytest.raises(UsageError, match=message):
             Calibration.from_dict({**Calibration(kind="platt").to_dict(), **change})
+
+    @given(
+        st.sampled_from(["none", "platt", "temperature", "isotonic"]),
+        st.floats(-1e4, 1e4),
+        st.floats(-1e13, 1e13),
+        st.lists(st.tuples(st.floats(-1e13, 1e13), st.floats(-1e13, 1e13)), max_size=5),
+        st.booleans(),
+        st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20),
+    )
+    def test_F4_of_every_map_that_a_file_may_hold_the_probability_never_falls_while_the_logit_rises(
+        self, kind, slope, threshold, knots, ordered, logits
+    ):
+        if ordered and knots:
+            knots = list(zip(*(sorted(part) for part in zip(*knots, strict=True)), strict=True))
+        record = {"kind": kind, "slope": slope if kind in ("platt", "temperature") else 1.0, "knots": knots}
+        record |= {"threshold": threshold if kind == "platt" else 0.0}
+        problems = []
+        calibration = from_plain(Calibration, record, problems)
+        if problems:
+            return
+        event("taken " + kind)
+        raw = np.sort(np.array([*logits, *(x for x, _ in calibration.knots), calibration.threshold]))
+        with np.errstate(all="raise", under="ignore"):
+            probability = answer(raw[:, None], "binary", [calibration.threshold], task_of(calibration)).probabilities[
+                :, 0
+            ]
+        assert (np.diff(probability) >= 0).all()
+        assert np.isfinite(probability).all() and probability.min() >= 0 and probability.max() <= 1
+        if kind == "platt":
+            assert ((probability >= 0.5) == (raw >= threshold)).all(), "it contradicts no decision"

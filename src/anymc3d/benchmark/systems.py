@@ -15,7 +15,8 @@ from anymc3d.models.fusion import FUSIONS, build_fusion
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
 from anymc3d.models.vit import VisionTransformer
-from anymc3d.models.zoo.entry import count_parameters, without_memory
+from anymc3d.models.without_memory import without_memory
+from anymc3d.models.zoo.entry import count_parameters
 from anymc3d.models.zoo.table import methods_table
 from anymc3d.pandx.network import METHOD
 from anymc3d.recipes.recipe import PAPER

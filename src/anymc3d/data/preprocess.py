@@ -29,6 +29,7 @@ from anymc3d.data.volume import (
     to_ras,
     whole,
 )
+from anymc3d.data.work import check_work
 from anymc3d.errors import ScanError
 from anymc3d.settings.config import ViewSettings
 from anymc3d.types import Plane
@@ -63,7 +64,8 @@ def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) 
         region: voxels of the scan in RAS order to show, :class:`anymc3d.data.regions.Region`; None = the whole scan.
 
     Raises:
-        ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value.
+        ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value; or
+            the view asks for far more than the scan holds.
     """
     oriented = to_ras(volume)
     plane = slice_plane(oriented.spacing) if view.plane == "auto" else view.plane
@@ -71,6 +73,9 @@ def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) 
     box = whole(stack) if region is None else region.permuted(AXES[plane])
     if view.field_of_view is not None:
         box = box_of_extent(stack, view.field_of_view, within=box)
+    height, width, num_slices = view.size
+    size = (height, width, num_slices or box.count[2])
+    check_work(stack.shape, box, size, view.num_channels)
     missing = overhang(box, stack.shape)
     stack = crop_to(stack, box)
     channels = normalise(stack.voxels, view)
@@ -79,11 +84,10 @@ def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) 
         where = f"field of view {view.field_of_view or 'whole'}" + ("" if region is None else ", within the region")
         what = f"all voxels look the same after normalise: {view.normalise} (voxels from {low:g} to {high:g}"
         raise ScanError(f"{what}, windows {view.windows or 'none'}, {where})")
-    height, width, num_slices = view.size
     resized = []
     for channel in channels:
         grid = pad_by(replace(stack, voxels=channel), missing, float(channel.min()))
-        resized.append(resize(grid, (height, width, num_slices or grid.shape[2])))
+        resized.append(resize(grid, size))
     slices = np.stack([grid.voxels.transpose(2, 0, 1) for grid in resized], axis=1).astype(np.float16)
     return PreparedView(slices=slices, affine=resized[0].affine, plane=plane)
 

@@ -7,6 +7,7 @@ exactly on probability 0.5 and no ranking changes. Fits use Platt's softened tar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -82,7 +83,7 @@ class Calibration:
         if (self.kind == "isotonic") != bool(self.knots):
             raise UsageError(f"calibration: knots belong to isotonic, got {len(self.knots)} with kind {self.kind!r}")
         for (x, y), (next_x, next_y) in pairwise(self.knots):
-            if not (x < next_x and y <= next_y):
+            if not (x < next_x and y <= next_y and math.isfinite((next_y - y) / (next_x - x))):
                 raise UsageError(
                     f"calibration: expected knots that rise in the raw logit and never fall in the calibrated one, "
                     f"got ({x}, {y}) before ({next_x}, {next_y})"
@@ -115,7 +116,9 @@ class Calibration:
             return raw
         if self.kind == "isotonic":
             x, y = np.array(self.knots).T
-            return np.interp(raw, x, y)
+            right = np.searchsorted(x, raw, side="left").clip(1, len(x) - 1) if len(x) > 1 else np.zeros_like(raw, int)
+            # Rounding must not lift a value over the next knot: a higher logit never gets a lower probability.
+            return np.clip(np.interp(raw, x, y), y[np.maximum(right - 1, 0)], y[right])
         return self.slope * (raw - self.threshold)
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def inside(folder: Path, *names: str) -> Path:
         if not is_plain or len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
             raise UsageError(
                 f"expected the name of a file in {shown(folder)}: one name of at most {MAX_NAME_BYTES} bytes without "
-                f"/ and \\, got {shown(name, 80)!r}"
+                f"/ and \\, got '{shown(name, 80)}'"
             )
     path = folder.joinpath(*names)
     try:

@@ -58,7 +58,7 @@ class BaselineClassifier(nn.Module):
         self.views = tuple(channels)
         scores = 1 if head == "ordinal" else num_logits
         draws = torch.Generator().manual_seed(seed)
-        seeds = [seed, *(int(torch.randint(2**31, (), generator=draws)) for _ in self.views[1:])]
+        seeds = [seed, *(int(torch.randint(2**31, (), generator=draws, device="cpu")) for _ in self.views[1:])]
         self.networks = nn.ModuleDict(
             {
                 view: entry.build(scores, in_channels=count, seed=own)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from anymc3d.errors import PluginError
 from anymc3d.models.fingerprint import layout_fingerprint
+from anymc3d.printable import shown
 
 SHOWN = 8
 
@@ -16,7 +17,7 @@ SHOWN = 8
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """What keeps ``given`` from filling ``own``, one line each."""
     wrong = [f"missing {name}" for name in own if name not in given]
-    wrong += [f"unexpected {name}" for name in given if name not in own]
+    wrong += [f"unexpected {shown(name, 100)}" for name in given if name not in own]
     wrong += [
         f"{name} has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own

@@ -77,7 +77,7 @@ class BackboneRecord:
 
     def __post_init__(self) -> None:
         if is_path(self.name) or "\\" in self.name or ":" in self.name:
-            raise UsageError(f"name: expected a name, got {shown(self.name)!r}, which looks like a path or an address")
+            raise UsageError(f"name: expected a name, got '{shown(self.name)}', which looks like a path or an address")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,18 +232,18 @@ def _check_references(views: Mapping[str, ViewSettings], method: MethodSettings)
         if view.roi is not None:
             _check_region(f"preprocessing.{name}.roi", view.roi)
     if method.weights not in (None, "random"):
-        raise UsageError(f"method.weights: expected null or random in a plugin, got {shown(method.weights)!r}")
+        raise UsageError(f"method.weights: expected null or random in a plugin, got '{shown(method.weights)}'")
 
 
 def _check_region(place: str, roi: RoiSettings) -> None:
     if roi.program not in (None, _PROGRAM):
         raise UsageError(
-            f"{place}.program: expected null or {_PROGRAM} in a plugin, got {shown(roi.program)!r}; no file that is "
+            f"{place}.program: expected null or {_PROGRAM} in a plugin, got '{shown(roi.program)}'; no file that is "
             "only data may name a program (give it with --segmenter)"
         )
     if roi.model is not None and not _MODEL.fullmatch(roi.model):
         raise UsageError(
-            f"{place}.model: expected sha256: and 64 digits in a plugin, got {shown(roi.model)!r}; no path and no "
+            f"{place}.model: expected sha256: and 64 digits in a plugin, got '{shown(roi.model)}'; no path and no "
             "address (give the network's file with --segmenter)"
         )
 
@@ -278,10 +278,10 @@ def card_to_json(card: PluginCard) -> str:
     try:
         plain = json.loads(json.dumps(to_plain(card), allow_nan=False))
     except ValueError as error:
-        raise PluginError(f"plugin {shown(card.name)!r} cannot be written: its card holds no JSON ({error})") from None
+        raise PluginError(f"plugin '{shown(card.name)}' cannot be written: its card holds no JSON ({error})") from None
     checked = from_plain(PluginCard, plain, problems)
     if problems:
-        raise PluginError(f"plugin {shown(card.name)!r} cannot be written: {'; '.join(problems[:6])}")
+        raise PluginError(f"plugin '{shown(card.name)}' cannot be written: {'; '.join(problems[:6])}")
     return json.dumps(to_plain(checked), allow_nan=False)
 
 

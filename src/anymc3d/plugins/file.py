@@ -9,9 +9,10 @@ case id or a patient; it names its backbone by fingerprint. A baseline has none:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,13 +23,20 @@ from anymc3d.errors import PluginError
 from anymc3d.files import atomic
 from anymc3d.models.build import Classifier, build_classifier, is_baseline
 from anymc3d.models.tensor_hash import tensors_hash
+from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.plugins.card import PluginCard, card_to_json, read_card
+from anymc3d.printable import shown
 
 HEADER_KEY = "anymc3d"
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_BASELINE_BYTES = 1024 * 1024 * 1024
 """Of a file that holds whole networks."""
+MAX_HEADER_BYTES = 32 * 1024 * 1024
+"""Of the container: names and shapes of the tensors, and the card."""
+MAX_TENSORS = 40_000
+"""An ensemble of 100 plugins on a ViT-L has 10,000."""
+DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 MEMBER_PREFIX = "member."
 
 
@@ -64,9 +72,23 @@ class Plugin:
                 f"plugin {self.card.name!r} belongs to backbone {record.name} ({record.fingerprint}), "
                 f"but was given one with fingerprint {fingerprint}; use the weights it was trained on"
             )
+        _check_revision(self.card)
+        with without_memory():
+            expected = self._classifier(backbone)
+        # Names and shapes before memory is taken: a small file can ask for a network of any size.
+        expected.load_tensors(self.tensors)
+        classifier = self._classifier(backbone)
+        classifier.load_tensors(self.tensors)
+        for name, parameter in classifier.tensors().items():
+            # One copy in memory, not two: an ensemble has many members, and nothing here is ever trained.
+            if self.tensors[name].dtype == parameter.dtype:
+                parameter.data = self.tensors[name]
+        return classifier.eval().requires_grad_(False)
+
+    def _classifier(self, backbone: nn.Module | None) -> Classifier:
+        """As its card says, untrained."""
         card = self.card
-        _check_revision(card)
-        classifier = build_classifier(
+        return build_classifier(
             card.method,
             views=card.preprocessing,
             labels=card.labels,
@@ -76,12 +98,6 @@ class Plugin:
             features=card.features,
             structures=card.structures,
         )
-        classifier.load_tensors(self.tensors)
-        for name, parameter in classifier.tensors().items():
-            # One copy in memory, not two: an ensemble has many members, and nothing here is ever trained.
-            if self.tensors[name].dtype == parameter.dtype:
-                parameter.data = self.tensors[name]
-        return classifier.eval().requires_grad_(False)
 
 
 def _check_revision(card: PluginCard) -> None:
@@ -167,7 +183,8 @@ def load_plugin(path: Path | str) -> Plugin:
         )
     broken = [name for name, t in tensors.items() if not (t.is_floating_point() and torch.isfinite(t).all())]
     if broken:
-        raise PluginError(f"{path}: expected finite floating-point tensors, not so: {', '.join(broken[:5])}")
+        named = ", ".join(shown(name, 100) for name in broken[:5])
+        raise PluginError(f"{path}: expected finite floating-point tensors, not so: {named}")
     _check_members(card, tensors, str(path))
     float_tensors = {name: tensor.float() for name, tensor in tensors.items()}
     return Plugin(card, float_tensors, tensors_hash(tensors, header))
@@ -191,23 +208,52 @@ def _check_members(card: PluginCard, tensors: Mapping[str, Tensor], where: str) 
 
 def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
     """The card, the text it was read from, and the tensors."""
-    if not path.is_file():
-        raise PluginError(
-            f"{path}: expected a plugin file (.safetensors), found {'a folder' if path.is_dir() else 'nothing'}"
-        )
-    _check_size(path, MAX_BASELINE_BYTES)
     try:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "nothing"
+            raise PluginError(f"{path}: expected a plugin file (.safetensors), found {found}")
+        _check_size(path, MAX_BASELINE_BYTES)
+        _check_header(path)
         with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(HEADER_KEY)
-            if text is None:
-                raise PluginError(
-                    f"{path}: expected a plugin with the header key {HEADER_KEY!r}, got a plain safetensors file"
-                )
+            text = _header_of(path, file.metadata() or {})
             card = read_card(text, str(path))
             _check_size(path, MAX_BASELINE_BYTES if card.holds_network else MAX_FILE_BYTES)
-            return card, text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {error}") from None
+            return card, text, {name: _tensor(path, file, name) for name in _names(path, file.keys())}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        what = f"expected a safetensors file, but it cannot be read: {error}"
+        raise PluginError(f"{path}: {what}") from None
+
+
+def _check_header(path: Path) -> None:
+    """The length of the container's header stands in its first eight bytes; it is read whole."""
+    with path.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+    if length > MAX_HEADER_BYTES and length <= path.stat().st_size:
+        raise PluginError(f"{path}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {length}: not a plugin")
+
+
+def _header_of(path: Path, metadata: Mapping[str, str]) -> str:
+    if HEADER_KEY not in metadata:
+        raise PluginError(f"{path}: expected a plugin with the header key {HEADER_KEY!r}, got a plain safetensors file")
+    others = sorted(set(metadata) - {HEADER_KEY})
+    if others:
+        more = f"got {len(others)} more, such as '{shown(others[0])}'"
+        raise PluginError(f"{path}: expected the header key {HEADER_KEY!r} alone, {more}")
+    return metadata[HEADER_KEY]
+
+
+def _names(path: Path, names: Sequence[str]) -> list[str]:
+    if len(names) > MAX_TENSORS:
+        raise PluginError(f"{path}: expected at most {MAX_TENSORS} tensors, got {len(names)}: not a plugin")
+    return list(names)
+
+
+def _tensor(path: Path, file: Any, name: str) -> Tensor:
+    kind = file.get_slice(name).get_dtype()
+    if kind not in DTYPES:
+        known = ", ".join(sorted(DTYPES))
+        raise PluginError(f"{path}: expected floating-point tensors ({known}), {shown(name)} is {kind}")
+    return file.get_tensor(name)
 
 
 def _check_size(path: Path, limit: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugins import Plugin
-from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.settings.config import ViewSettings
 
 logger = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ def _member(
             loaded[key] = _backbone_of(plugin, given)
             loaded[key].module.to(device)
         shared = loaded[key]
+        _check_record(plugin, record, shared)
         encoding = replace(encoding, mean=record.mean, std=record.std)
     network = (None, None) if shared is None else (shared.module, shared.fingerprint)
     return ResidentMember(plugin.card, plugin.build(*network).to(device), shared, encoding)
@@ -163,6 +165,33 @@ def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:
     if given is not None:
         return find_backbone(given, position_rule=record.positions)
     return find_by_fingerprint(record.fingerprint, hint_name=record.name, position_rule=record.positions)
+
+
+def _check_record(plugin: Plugin, record: BackboneRecord, backbone: LoadedBackbone) -> None:
+    """What the plugin says of its backbone is what the backbone says of itself: another mean or standard deviation
+    would change every answer.
+
+    Raises:
+        PluginError: with both values of what differs.
+    """
+    own = {
+        "embed_dim": (record.embed_dim, backbone.module.embed_dim),
+        "patch_size": (record.patch_size, backbone.module.patch_size),
+        "mean": (record.mean, backbone.card.mean),
+        "std": (record.std, backbone.card.std),
+    }
+    wrong = [
+        f"{name} {here}, the backbone's own {there}" for name, (here, there) in own.items() if not _equal(here, there)
+    ]
+    if wrong:
+        raise PluginError(
+            f"plugin {plugin.card.name!r}: its record of backbone {record.name!r} says {'; '.join(wrong)}; the plugin "
+            "was changed, or these weights were imported without their preprocessor_config.json: import them with it"
+        )
+
+
+def _equal(here: object, there: object) -> bool:
+    return bool(np.allclose(np.asarray(here, dtype=float), np.asarray(there, dtype=float), rtol=0, atol=1e-6))
 
 
 def _check_backbone(plugins: Sequence[Plugin], given: str | None) -> None:

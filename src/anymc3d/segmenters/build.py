@@ -66,7 +66,7 @@ def check_programs(views: Iterable[ViewSettings], given: Sequence[str | Path]) -
     asking = next((view.roi.program for view in views if view.roi is not None and view.roi.program), None)
     if program is None and asking is not None:
         raise UsageError(
-            f"roi.program: the task names a program ({shown(asking)!r}), and no file can have a program run; if you "
+            f"roi.program: the task names a program ('{shown(asking)}'), and no file can have a program run; if you "
             f"want it to, name it yourself: --segmenter {PROGRAM} (or its path; in Python: segmenters=[...]); or leave "
             "program out and put its output into the manifest's mask column"
         )

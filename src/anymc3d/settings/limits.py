@@ -75,7 +75,7 @@ class Form(Limit):
     words: str
 
     def text_fault(self, value: str) -> str:
-        return "" if re.fullmatch(self.pattern, value) else f"expected {self.words}, got {shown(value)!r}"
+        return "" if re.fullmatch(self.pattern, value) else f"expected {self.words}, got '{shown(value)}'"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _General(Limit):
         if len(value) > MAX_TEXT:
             return f"expected at most {MAX_TEXT} characters, got {len(value)}"
         if any("\ud800" <= letter <= "\udfff" for letter in value):
-            return f"expected text, got half a character (a lone surrogate) in {shown(value)!r}"
+            return f"expected text, got half a character (a lone surrogate) in '{shown(value)}'"
         return ""
 
     def length_fault(self, length: int) -> str:

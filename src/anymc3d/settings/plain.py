@@ -156,8 +156,7 @@ def _unknown_keys(value: Mapping[Any, Any], fields: Mapping[str, Any], place: st
         f"{_join(place, key)}: unknown key{did_you_mean(key, fields) if _is_short(key) else ''}"
         for key in unknown[:_MOST_UNKNOWN]
     ]
-    more = len(unknown) - len(found)
-    return [*found, f"{place or 'the file'}: {more} more unknown keys"] if more else found
+    return [f"{place or 'the file'}: {len(unknown)} unknown keys", *found] if len(unknown) > len(found) else found
 
 
 def _convert_tuple(kind: Any, value: Any, place: str, problems: list[str], limits: tuple[Limit, ...]) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from anymc3d.errors import UsageError
+from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.objective import Branch
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Axes, Sizes
@@ -101,29 +101,6 @@ def _drawing_from(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would move a GPU's generator too
         yield
-
-
-@contextmanager
-def without_memory() -> Iterator[None]:
-    """What is built here has shapes and names, no memory for values, and takes no time to draw them."""
-    with torch.device("meta"), _NothingDrawn():
-        yield
-
-
-_DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves out the drawing of initial values: without memory it does nothing, and takes seconds to do it."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in _DRAWING or getattr(func, "__module__", None) == nn.init.__name__:
-            return args[0] if args else kwargs["tensor"]
-        if func is torch.randn:
-            return torch.empty(*args, device="meta")
-        return func(*args, **(kwargs or {}))
 
 
 def count_parameters(network: nn.Module, *, trainable: bool) -> int:
