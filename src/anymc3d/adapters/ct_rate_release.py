@@ -26,6 +26,7 @@ from anymc3d.data.scan_file import sha256_of
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError, UsageError, did_you_mean
 from anymc3d.files import atomic
+from anymc3d.files.inside import inside
 
 RELEASES = ("auto", "first", "v2")
 AIR, SOFT_TISSUE = (-1100.0, -700.0), (-200.0, 200.0)
@@ -126,7 +127,7 @@ def convert_all(
             findings.error("a volume has no usable metadata and cannot be corrected", name)
             continue
         try:
-            copies[name] = convert(path, folder / name, conversion)
+            copies[name] = convert(path, inside(folder, *name.split("/")), conversion)
         except ScanError as error:
             findings.error("a volume cannot be corrected", f"{name}: {error.what}")
         options.progress(1)

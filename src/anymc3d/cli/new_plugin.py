@@ -29,6 +29,8 @@ def write_new(
         raise UsageError(f"--out: expected the name of a .safetensors file, got {path}")
     if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
         raise UsageError(f"--out: {path} is one of the inputs, which stay as they are; choose another file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--out: {path} is no file; choose another name")
     content = plugin_bytes(card, tensors)
     if path.exists() and not overwrite and path.read_bytes() != content:
         raise UsageError(f"--out: {path} holds something else; choose another file, or --overwrite it")

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring = actions.add_parser("import", help="make a plugin again from an exported PEFT folder")
     bring.add_argument("folder", type=Path, metavar="FOLDER")
     bring.add_argument("-o", "--out", type=Path, required=True, metavar="PLUGIN")
+    bring.add_argument("--overwrite", action="store_true", help="write over another plugin at that place")
     for sub in (show, verify, export, bring):
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -228,11 +229,11 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
-    from anymc3d.plugins import save_plugin
-    from anymc3d.plugins.peft import import_peft
+    from anymc3d.cli.new_plugin import write_new
+    from anymc3d.plugins.peft import REST, import_peft
 
     card, tensors = import_peft(args.folder)
-    save_plugin(args.out, card, tensors)
+    write_new(args.out, card, tensors, overwrite=args.overwrite, inputs=[args.folder / REST])
     if args.json:
         print_json({"plugin": str(args.out), "name": card.name})
     else:

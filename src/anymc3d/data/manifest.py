@@ -131,6 +131,9 @@ def _column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]
     images = [column for column in columns if is_family(column, "image")]
     if not images:
         problems.append(f"row 1: no column 'image' (or 'image.<view>') with the scans; {_near_image(columns)}")
+    if not _is_a_manifest(columns):
+        # A task file may name any file as its manifest: nothing of one that is none is repeated.
+        return [*problems, *(f"row 1: no label column {label!r}" for label in labels)]
     for column in columns:
         family, dot, view = column.partition(".")
         reserved = PER_VIEW if dot else (*RESERVED, *PER_VIEW)
@@ -141,10 +144,18 @@ def _column_problems(columns: Sequence[str], labels: Sequence[str]) -> list[str]
     return problems + _unnamed_patients(columns) + label_column_problems(columns, labels)
 
 
+def _is_a_manifest(columns: Sequence[str]) -> bool:
+    """Whether one column is of a manifest, or could be if it were renamed."""
+    families = {column.partition(".")[0].lower() for column in columns}
+    return bool(families & {*RESERVED, *PER_VIEW}) or any(bare(column) in _LIKE_IMAGE.split() for column in columns)
+
+
 def _near_image(columns: Sequence[str]) -> str:
     likely = [column for column in columns if bare(column) in _LIKE_IMAGE.split()]
     if likely:
         return f"if {likely[0]!r} names them, rename it 'image'"
+    if not _is_a_manifest(columns):
+        return f"none of its {len(columns)} columns is one of a manifest's (case, image …): is it one?"
     more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
     return f"columns are {list(columns[:_SHOWN])}{more}"
 

@@ -25,6 +25,7 @@ from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.explain.heat import Heat
 from anymc3d.files import atomic
+from anymc3d.files.inside import inside
 from anymc3d.version import __version__
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class DicomWriter:
             with foreign_errors(heat.column, "no DICOM object can be made of this series"), _unsaid():
                 content = io.BytesIO()
                 make().save_as(content)
-            atomic.write_bytes(folder / name, content.getvalue())
+            atomic.write_bytes(inside(folder, name), content.getvalue())
         return list(made)
 
     def _read(self, column: str) -> SourceSeries:

@@ -33,6 +33,7 @@ from anymc3d.explain.heat import Explanation, Heat, explain_case, request_of
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.files import atomic, regular
 from anymc3d.files.folders import check_there, claim, locked
+from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.page.document import RESEARCH_ONLY
 from anymc3d.pictures.colours import Colour
@@ -108,7 +109,7 @@ def explain_cohort(
     with locked(out):
         claim(out / RECORD, identity, "an explain run")
         for case in Progress(cases, what="explaining", unit="case", quiet=quiet):
-            folder = out / file_name(case.id)
+            folder = inside(out, file_name(case.id))
             record = _finished(folder, predictor, case)
             if record is None:
                 check_there(out / RECORD)
@@ -197,7 +198,7 @@ def _finished(folder: Path, predictor: Predictor, case: Case) -> dict[str, Any] 
         record = json.loads(regular.read_text(folder / CASE_RECORD))
         if record["status"] == "error":
             return None
-        there = all((folder / name).is_file() for heat in record["heatmaps"] for name in heat["files"])
+        there = all(inside(folder, name).is_file() for heat in record["heatmaps"] for name in heat["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or a damaged one
     # Where a scan cannot be read now, the case is done again, and says why.
@@ -278,12 +279,12 @@ def _write(
 ) -> dict[str, Any]:
     stem = heat_stem(heat)
     files = [f"{stem}.nii.gz"]
-    write_nifti(folder / files[0], heat)
+    write_nifti(inside(folder, files[0]), heat)
     if dicom is not None:
         files += dicom.write(folder, stem, heat)
     if settings.pictures:
         files.append(f"{stem}.png")
-        write_png(folder / files[-1], picture_of(heat, found, card))
+        write_png(inside(folder, files[-1]), picture_of(heat, found, card))
     return {
         "label": heat.label,
         "view": heat.view,

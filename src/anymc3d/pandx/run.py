@@ -28,6 +28,7 @@ from anymc3d.evaluate.outputs import prediction_cells, prediction_columns
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
+from anymc3d.files.inside import inside
 from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.pandx.candidates import CandidateRule, find_candidates
@@ -130,7 +131,7 @@ class _Run:
         make_private(images)
         for case in self.cases:
             if case.id not in self.faults and self._result(name, case) is None:
-                self._attempt(case, lambda case=case: write(case, images / f"{file_name(case.id)}_0000.nii.gz"))
+                self._attempt(case, lambda case=case: write(case, inside(images, f"{file_name(case.id)}_0000.nii.gz")))
         if not self._missing(name):
             return ""
         model = self.settings.low if name == "low" else self.settings.high
@@ -151,7 +152,7 @@ class _Run:
         if path.is_file():
             return
         scan = self._scan(case)
-        labels, affine = read_mask(self.out / "low" / "results" / f"{file_name(case.id)}.nii.gz")
+        labels, affine = read_mask(inside(self.out, "low", "results", f"{file_name(case.id)}.nii.gz"))
         box, _ = region_about(labels, affine, scan, self.settings.margin_mm)
         write_volume(path, *_parts(crop_to(scan, box)))
 
@@ -185,9 +186,9 @@ class _Run:
         found = find_candidates(probability, self.settings.candidates)
         scan = self._scan(case)
         detection = resample(found.detection, affine, scan.shape, scan.affine, order="nearest")
-        write_volume(self.out / "detections" / f"{file_name(case.id)}.nii.gz", detection, scan.affine)
+        write_volume(inside(self.out, "detections", f"{file_name(case.id)}.nii.gz"), detection, scan.affine)
         self._count_lesions(case, Volume(detection, scan.affine))
-        labels, _ = read_mask(self.out / "low" / "results" / f"{file_name(case.id)}.nii.gz")
+        labels, _ = read_mask(inside(self.out, "low", "results", f"{file_name(case.id)}.nii.gz"))
         note = "" if (labels == 1).any() else "no pancreas was drawn: the whole scan was searched"
         score = np.array([min(max(found.score, LEAST), 1 - LEAST)])
         cells = prediction_cells([self.settings.label], np.log(score / (1 - score)), score, score >= 0.5)

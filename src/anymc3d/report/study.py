@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +18,15 @@ from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
-from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
+from anymc3d.files import regular
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.predictor import Predictor
+from anymc3d.report.explained import file_of, read_case_record
 from anymc3d.settings.decision_text import what_is_positive
 
+MAX_PICTURE_BYTES = 32 * 2**20
 DIRECTIONS = {"axial": "from feet to head", "coronal": "from back to front", "sagittal": "from left to right"}
 """How slices are counted, after the scan was brought to RAS."""
 
@@ -149,7 +150,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
     Raises:
         UsageError: the folder is of something else, failed, or does not fit the plugin, scan or method.
     """
-    record = _read_record(folder)
+    record = read_case_record(folder)
     if record["status"] == "error":
         raise UsageError(f"{folder}: this case failed ({record['message']}); there is nothing to report")
     if plugin is not None and plugin.card.name != record["plugin"]:
@@ -200,21 +201,6 @@ def _on_other_scans(heats: Sequence[Heat]) -> tuple[Heat, ...]:
     return tuple(heat for heat in heats if shown and heat.column not in shown)
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / CASE_RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        needed = {"case", "status", "message", "heatmaps"}
-        if record.get("status") != "error":
-            needed |= {"plugin", "probabilities", "decisions", "calibrated", "slice_weights", "view_weights", "inputs"}
-        missing = sorted(needed - set(record))
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path}: expected the record of an explained case, but it is damaged ({error})") from None
-    if missing:
-        raise UsageError(f"{path}: expected the record of an explained case, but it has no {', '.join(missing)}")
-    return record
-
-
 def _scans(case: Case, record: Mapping[str, Any]) -> dict[str, Volume]:
     """The scans, where their content is that of the explained case."""
     scans = CaseScans(case)
@@ -226,9 +212,11 @@ def _scans(case: Case, record: Mapping[str, Any]) -> dict[str, Volume]:
 
 
 def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]) -> Heat:
-    name = next(name for name in row["files"] if name.endswith(".nii.gz"))
+    name = next((name for name in row["files"] if name.endswith(".nii.gz")), None)
+    if name is None:
+        raise UsageError(f"{folder}: the map of {row['label']}, {row['view']}, {row['method']} has no .nii.gz")
     try:
-        volume = read_volume(str(folder / name))
+        volume = read_volume(str(file_of(folder, name)))
     except ScanError as error:
         raise UsageError(f"{name}: expected a heatmap, but it cannot be read ({error.what})") from None
     column = next((c for c, scan in scans.items() if scan.shape == volume.shape), None)
@@ -250,6 +238,16 @@ def _pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str
     found = []
     for row in rows:
         for name in row["files"]:
-            if name.endswith(".png") and (folder / name).is_file():
-                found.append((f"{row['label']}, view {row['view']}, {row['method']}", (folder / name).read_bytes()))
+            path = file_of(folder, name)
+            if name.endswith(".png") and path.is_file():
+                found.append((f"{row['label']}, view {row['view']}, {row['method']}", _png(path)))
     return found
+
+
+def _png(path: Path) -> bytes:
+    """Raises: UsageError: something else than a picture, which a page must not embed."""
+    with regular.opened(path) as file:
+        content = file.read(MAX_PICTURE_BYTES + 1)
+    if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > MAX_PICTURE_BYTES:
+        raise UsageError(f"{path}: expected a PNG of at most {MAX_PICTURE_BYTES} bytes")
+    return content

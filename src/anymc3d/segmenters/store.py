@@ -6,6 +6,7 @@ A plugin's record has ``sha256:`` and the hash, never a path of the machine it w
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from anymc3d.errors import UsageError
 from anymc3d.files import atomic, home
 from anymc3d.models.meshnet import MAX_BYTES, weights_beside
+from anymc3d.printable import shown
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 PREFIX = "sha256:"
@@ -66,6 +68,8 @@ def stored_model(roi: RoiSettings) -> list[bytes]:
         UsageError: it is not in the store, or damaged there.
     """
     digest = (roi.model or "").removeprefix(PREFIX)
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise UsageError(f"roi.model: expected {PREFIX} and 64 digits, or a file, got '{shown(roi.model)}'")
     first = model_folder() / digest / f"model{_ENDINGS[roi.source]}"
     if not first.is_file():
         what = f"the {roi.source} network {PREFIX}{digest[:12]}… that draws the region is not in the local store"

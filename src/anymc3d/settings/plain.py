@@ -128,7 +128,9 @@ def _fields(cls: type) -> dict[str, tuple[Any, bool]]:
 
 def _convert_class(cls: type, value: Any, place: str, problems: list[str]) -> Any:
     if not isinstance(value, Mapping):
-        problems.append(f"{place or 'the file'}: expected keys and values, got {_shown(value)}")
+        # Of a whole file that is something else nothing is repeated: any file may have been named.
+        came = _shown(value) if place else f"{type(value).__name__}, not a table of them"
+        problems.append(f"{place or 'the file'}: expected keys and values, got {came}")
         return _INVALID
     fields = _fields(cls)
     before = len(problems)

@@ -15,7 +15,8 @@ import yaml
 
 from anymc3d.errors import UsageError
 
-MAX_YAML_BYTES = 2**20
+MAX_YAML_BYTES = 128 * 2**10
+"""A task file is one screen. PyYAML in pure Python takes seconds for so much, and minutes for megabytes."""
 MAX_DEPTH = 50
 
 

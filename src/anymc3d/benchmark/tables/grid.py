@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.files.tables import row_text
 from anymc3d.printable import escape, markdown, shown
 
 EMPTY = "-"
@@ -41,11 +40,7 @@ def as_markdown(grid: Grid) -> str:
 
 def as_csv(grid: Grid) -> str:
     """Header and rows; the notes stay out."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(grid.columns)
-    writer.writerows(grid.rows)
-    return stream.getvalue()
+    return "".join(row_text(cells) for cells in (grid.columns, *grid.rows))
 
 
 def as_html(grid: Grid) -> str:
