@@ -18,8 +18,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ import torch
 from anymc3d.benchmark.subsets import choose_cases
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import prepare_all
+from anymc3d.data.splits import make_folds
 from anymc3d.demo.dataset import make_dataset
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import macro_auroc
@@ -35,10 +38,12 @@ from anymc3d.files import atomic, home
 from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.checkpoint import TrainingState
-from anymc3d.train.frozen_start import begin_frozen
+from anymc3d.train.draws import epoch_order, visits
+from anymc3d.train.frozen_start import begin_frozen, find_frozen_start
 from anymc3d.train.loop import run_epochs
 from anymc3d.train.parts import make_parts
 from anymc3d.train.processes import Processes
+from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.run import Run
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.scans import Scans
@@ -95,12 +100,15 @@ SEEDS = (0, 1, 2)
 
 
 def jobs(only: str) -> Iterator[tuple[str, str, int]]:
-    """(data, row, seed) in the order they are run: the first rows of every data set first."""
-    for number, row in enumerate(ROWS):
-        for data in DATA:
-            for seed in SEEDS:
-                if only in f"{data}/{row}" and number < ENOUGH.get(data, len(ROWS)):
-                    yield data, row, seed
+    """(data, row, seed) in the order they are run: row by row, the larger data set six rows later."""
+    wanted = [
+        (number + 6 * (data == "adrenal-400"), data, row)
+        for number, row in enumerate(ROWS)
+        for data in DATA
+        if number < ENOUGH.get(data, len(ROWS))
+    ]
+    for _, data, row in sorted(wanted, key=lambda one: one[0]):
+        yield from ((data, row, seed) for seed in SEEDS if only in f"{data}/{row}")
 
 
 def task_of(data: str, row: str, seed: int, args: argparse.Namespace) -> TaskSettings:
@@ -143,7 +151,7 @@ class Everything:
 def train(task: TaskSettings, scans: Scans, start: Start, run: Run) -> dict[str, Any]:
     """One training; AUROCs of start, chosen epoch and last one on the held-out cases."""
     began = time.process_time()
-    parts = make_parts(task, scans, start, run)
+    parts = make_parts(task, scans, start, run, "fp32")
     state = TrainingState()
     begin_frozen(task, scans, start, parts, run, state)
     first = parts.classifier.plugin_tensors()
@@ -165,11 +173,79 @@ def train(task: TaskSettings, scans: Scans, start: Start, run: Run) -> dict[str,
     return scores | {"gain": gain.value, "gain_error": gain.error, "logits": raw["chosen"][:, 0].tolist()}
 
 
+SIGNAL_BATCHES = 40
+HEADS: Mapping[str, tuple[float, ...]] = {
+    "as chosen": QuickSettings().decays,
+    "least decay": (0.01,),
+    "most decay": (1.0,),
+}
+"""Name -> weight decays that inner folds choose from."""
+
+
+def signal(task: TaskSettings, scans: Scans, start: Start, run: Run) -> Iterator[tuple[str, str, float]]:
+    """(head, loss, median norm of the gradient of LoRA) at the frozen start, over batches of the training cases."""
+    for head, decays in HEADS.items():
+        yield from ((head, *found) for found in norms(task, scans, scans, start, run, decays))
+    rows = scans.study.indices("train")
+    patients = [scans.study.manifest.cases[row].patient for row in rows]
+    folds = np.array(make_folds(patients, scans.study.targets[rows], folds=5, seed=task.train.seed))
+    parts = []
+    for fold in range(5):
+        outside, inside = without(scans, np.array(rows)[folds == fold]), without(scans, np.array(rows)[folds != fold])
+        parts += norms(task, outside, inside, start, run, QuickSettings().decays)
+    for loss in ("focal", "cross-entropy"):
+        yield "of other folds", loss, float(np.mean([norm for name, norm in parts if name == loss]))
+
+
+def without(scans: Scans, rows: np.ndarray) -> Scans:
+    """The same without some training cases."""
+    splits = np.array(scans.study.splits, dtype=object)
+    splits[rows] = "unused"
+    return replace(scans, study=replace(scans.study, splits=tuple(splits)))
+
+
+def norms(
+    task: TaskSettings, solved_on: Scans, asked: Scans, start: Start, run: Run, decays: tuple[float, ...]
+) -> list[tuple[str, float]]:
+    """(loss, median norm of LoRA's gradient) of batches of ``asked`` with the solution on ``solved_on``."""
+    parts = make_parts(task, asked, start, run, "fp32")
+    with patch("anymc3d.train.frozen_start.QuickSettings", partial(QuickSettings, decays=decays)):
+        find_frozen_start(task, solved_on, start.backbone, run).enter(parts.classifier)
+    lora = [p for name, p in parts.classifier.named_parameters() if name.startswith("lora.")]
+    cases = visits(epoch_order(len(parts.train), task.train.seed, 0))
+    steps = [cases[i : i + 2] for i in range(0, min(len(cases) - 1, 2 * SIGNAL_BATCHES), 2)]
+    losses = {name: replace(parts.loss, settings=replace(task.train, loss=name)) for name in ("focal", "cross-entropy")}
+    found: dict[str, list[float]] = {name: [] for name in losses}
+    for step, batch in parts.train.loader.steps(steps, epoch=0):
+        logits = parts.classifier(parts.backbone, batch, parts.encoding).logits
+        targets = torch.from_numpy(parts.train.targets[[visit.case for visit in step]])
+        for name, loss in losses.items():
+            value = loss(logits, targets)
+            grads = torch.autograd.grad(value.total / value.count, lora, retain_graph=True)
+            found[name].append(float(torch.stack([grad.norm() for grad in grads]).norm()))
+    return [(name, float(np.median(values))) for name, values in found.items()]
+
+
 def auroc(task: TaskSettings, targets: np.ndarray, logits: np.ndarray) -> float | None:
     """As the loop scores an epoch."""
     raw = outputs.raw_logits(logits, task.labels.kind)
     truth = outputs.label_targets(targets, task.labels.kind, raw.shape[1])
     return macro_auroc(truth, outputs.ranking_scores(raw, task.labels.kind), task.labels.output_names).value
+
+
+def prepare(
+    job: tuple[str, str, int], name: str, args: argparse.Namespace, read: dict[str, Any]
+) -> tuple[TaskSettings, Scans, Start, Run]:
+    """Task, scans, start and place of one job; every data set is read once."""
+    data, _, seed = job
+    task = task_of(*job, args)
+    if DATA[data].task not in read:
+        read[DATA[data].task] = Everything(task)
+    folder = args.out / "runs" / name
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    run = Run(RunFolder(folder), torch.device("cpu"), Processes(), quiet=True)
+    atomic.write_json(run.folder.record, {"kind": "ablation", "settings": name, "cases": list(job)})
+    return task, read[DATA[data].task].scans(DATA[data].train, seed), find_start(task), run
 
 
 def run_job(job: tuple[str, str, int], args: argparse.Namespace, read: dict[str, Any]) -> None:
@@ -179,18 +255,24 @@ def run_job(job: tuple[str, str, int], args: argparse.Namespace, read: dict[str,
     path = args.out / "results" / f"{name}.json"
     if path.exists():
         return
-    task = task_of(data, row, seed, args)
-    if DATA[data].task not in read:
-        read[DATA[data].task] = Everything(task)
-    folder = args.out / "runs" / name
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    device = torch.device("cpu")
-    run = Run(RunFolder(folder), device, Processes(), quiet=True)
-    found = train(task, read[DATA[data].task].scans(DATA[data].train, seed), find_start(task), run)
+    found = train(*prepare(job, name, args, read))
     path.parent.mkdir(exist_ok=True)
     atomic.write_json(path, {"data": data, "row": row, "seed": seed, **found})
     line = ", ".join(f"{moment} {found[moment]:.3f}" for moment in ("start", "chosen", "last"))
     print(f"{name}: {line} ({found['cpu_seconds']:.0f} s)", flush=True)
+
+
+def signals(args: argparse.Namespace, read: dict[str, Any]) -> Iterator[str]:
+    """The gradient of LoRA at the start as lines of a table: for every data set the median norm, mean over seeds."""
+    yield "| data | head | focal | cross-entropy |"
+    yield "|---|---|---|---|"
+    for data in DATA:
+        if args.only in data:
+            runs = [signal(*prepare((data, "frozen start", seed), "signal", args, read)) for seed in SEEDS]
+            found = [{(head, loss): norm for head, loss, norm in run} for run in runs]
+            for head in (*HEADS, "of other folds"):
+                cells = [f"{np.mean([one[head, loss] for one in found]):.4f}" for loss in ("focal", "cross-entropy")]
+                yield f"| {data} | {head} | {' | '.join(cells)} |"
 
 
 def table(folder: Path) -> Iterator[str]:
@@ -227,6 +309,7 @@ def main() -> None:
     parser.add_argument("--adrenal", type=Path)
     parser.add_argument("--only", default="", help="jobs whose DATA/ROW has this in it")
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    parser.add_argument("--signal", action="store_true", help="print what the start leaves LoRA to learn")
     args = parser.parse_args()
     if args.table:
         print("\n".join(table(args.out)))
@@ -235,6 +318,9 @@ def main() -> None:
     if not (args.out / "lesions").exists():
         make_dataset(args.out / "lesions", num_train=24, num_val=16, num_test=100, seed=12)
     read: dict[str, Any] = {}
+    if args.signal:
+        print("\n".join(signals(args, read)))
+        return
     for job in jobs(args.only):
         run_job(job, args, read)
 
