@@ -95,6 +95,15 @@ def test_settings_and_tables_know_no_torch(name):
     assert not found & {"torch", "safetensors"}
 
 
+def test_no_two_modules_of_the_tests_share_a_name():
+    """All folders of the tests are on one path: of two modules with one name, only the first is ever imported."""
+    places: dict[str, list[str]] = {}
+    for path in Path(__file__).parent.rglob("*.py"):
+        if path.name not in ("conftest.py", "__init__.py"):
+            places.setdefault(path.name, []).append(str(path.parent))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def test_what_help_needs_imports_no_torch():
     modules = "anymc3d.cli.main, anymc3d.settings.task_file, anymc3d.settings.config"
     code = f"import sys, {modules}; print('torch' in sys.modules)"

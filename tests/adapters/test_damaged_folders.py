@@ -8,11 +8,11 @@ from pathlib import Path
 
 import public_layouts as layouts
 import pytest
+from damaged_bytes import damaged
 
 from anymc3d.adapters.ct_rate import FINDINGS
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import inspect_manifest
-from damage import damaged
 
 MAKERS = {
     "ratic": layouts.make_ratic,

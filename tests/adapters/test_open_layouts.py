@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+from damaged_bytes import damaged
 from public_layouts import (
     make_bids,
     make_class_folders,
@@ -24,7 +25,6 @@ from anymc3d.adapters.rows import AdaptOptions, write_adapted
 from anymc3d.data.manifest import read_manifest
 from anymc3d.data.medmnist import inspect_npz
 from anymc3d.errors import ManifestError
-from damage import damaged
 
 # ---------------------------------------------------------------------------------------------------- nnU-Net
 

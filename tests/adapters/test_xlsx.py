@@ -7,12 +7,12 @@ import random
 import zipfile
 
 import pytest
+from damaged_bytes import damaged
 from public_layouts import write_xlsx
 
 from anymc3d.adapters import xlsx
 from anymc3d.adapters.xlsx import read_xlsx
 from anymc3d.errors import ManifestError
-from damage import damaged
 
 SPACE = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 
