@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import Literal
 
 Plane = Literal["axial", "coronal", "sagittal"]
-Modality = Literal["CT", "MR", "other"]
+Modality = Literal["CT", "MR", "PT", "other"]
 Split = Literal["train", "val", "test"]
 LabelKind = Literal["binary", "multiclass", "multilabel", "ordinal"]
 Status = Literal["ok", "warn", "error"]

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anymc3d.data.intensity import IntensityProfile, guess_modality, mismatch, profile, summarise
+from anymc3d.data.intensity import IntensityProfile, guess_modality, is_label_map, mismatch, profile, summarise
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume
+from pet_scans import uptake
 
 
 def scan(voxels: np.ndarray) -> IntensityProfile:
@@ -94,15 +95,49 @@ def test_what_is_neither_is_other() -> None:
     generator = np.random.default_rng(0)
     assert guess_modality(scan(generator.normal(size=(20, 20, 20)))).modality == "other"  # z-scores
     assert guess_modality(scan(generator.uniform(-4096, 4095, (20, 20, 20)))).modality == "other"  # MR phase
-    assert guess_modality(scan(generator.integers(0, 30, (20, 20, 20)))).modality == "other"  # label map
+    label_map = np.kron(generator.integers(0, 30, (5, 5, 5)), np.ones((4, 4, 4)))
+    assert guess_modality(scan(label_map)).modality == "other"
     assert guess_modality(scan(generator.uniform(-20000, -10000, (20, 20, 20)))).modality == "other"
+
+
+def test_few_values_are_a_label_map_where_they_lie_in_regions() -> None:
+    """A PET of few counts has as few values, and no two neighbours alike."""
+    generator = np.random.default_rng(0)
+    counts = generator.poisson(4, (40, 40, 20))
+    assert len(np.unique(counts)) < 20
+    noise, regions = scan(counts), scan(np.kron(generator.integers(0, 9, (10, 10, 5)), np.ones((4, 4, 4))))
+    assert not is_label_map(noise) and guess_modality(noise).modality != "other"
+    assert is_label_map(regions) and "label map" in guess_modality(regions).reason
+    assert noise.grain > 0.7 > 0.3 > regions.grain
+    turned = scan(np.flip(counts.transpose(2, 0, 1), axis=1))
+    assert turned.grain == noise.grain
+
+
+@pytest.mark.parametrize("scale", [1.0, 3600.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pet_of_the_body_looks_like_one(seed: int, scale: float) -> None:
+    """In SUV and in Bq/ml; an MR and a CT do not."""
+    seen = scan(uptake((48, 48, 40), seed=seed) * scale)
+    assert guess_modality(seen).modality == "PT"
+    assert guess_modality(scan(mr(seed))).modality == "MR" and guess_modality(scan(ct(seed))).modality == "CT"
+
+
+def test_B10_pet_in_another_unit_is_told_and_another_patient_is_not() -> None:
+    training = summarise([scan(uptake((32, 32, 24), seed=seed)) for seed in range(12)])
+    other = uptake((32, 32, 24), seed=99, hot=True)
+    assert mismatch(scan(other), training, "PT") is None
+    assert mismatch(scan(other * 1.9), training, "PT") is None
+    for scale in (3600.0, 1 / 3600):
+        assert "SUV and Bq/ml exchanged?" in (mismatch(scan(other * scale), training, "PT") or "")
+    assert "Hounsfield" in (mismatch(scan(ct(0)), training, "PT") or "")
 
 
 def test_a_summary_is_json_and_ordered() -> None:
     summary = TRAINING["CT"]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["num_scans"] == 60
-    for name in asdict(scan(ct(0))):
+    assert "grain" in asdict(scan(ct(0))) and "grain" not in summary
+    for name in set(asdict(scan(ct(0)))) - {"grain"}:
         assert summary[name]["low"] <= summary[name]["median"] <= summary[name]["high"]
     one = summarise([scan(ct(0))])
     assert one["p50"]["low"] == one["p50"]["high"] == scan(ct(0)).p50

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.plan.body import Tissues
 from anymc3d.plan.intensity import choose_intensity
+from anymc3d.plan.measure import Sampled
 from anymc3d.plan.rules import (
     Grids,
     calibration_reason,
@@ -19,6 +21,13 @@ from anymc3d.plan.rules import (
 from anymc3d.plan.size import MAX_PATCHES, MAX_SLICES, choose_size
 from anymc3d.plan.size_leak import SizeLeak
 from anymc3d.settings.config import LabelSettings
+
+SOMETHING = Tissues(0.0, 0.0, 0.0, 400.0)
+
+
+def looked_at(*profiles: IntensityProfile) -> list[Sampled]:
+    return [Sampled(profile, SOMETHING) for profile in profiles]
+
 
 CT = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)
 MR = IntensityProfile(0, 0, 2, 10, 100, 200, 400, 600, 900, 500)
@@ -102,16 +111,16 @@ def test_without_a_leak_only_moderate_differences_are_padded(shapes, expected, w
 
 
 def test_intensities_are_normalised_by_what_they_are():
-    assert choose_intensity([CT] * 3, ["int16"] * 3)[2:4] == ("window", ((-150.0, 250.0),))
-    assert choose_intensity([MR] * 3, ["int16"] * 3)[2:4] == ("percentile", ())
-    assert choose_intensity([MASK] * 3, ["int16"] * 3)[2:4] == ("window", ((0, 1),))
+    assert choose_intensity(looked_at(CT, CT, CT), ["int16"] * 3)[2:4] == ("window", ((-150.0, 250.0),))
+    assert choose_intensity(looked_at(MR, MR, MR), ["int16"] * 3)[2:4] == ("percentile", ())
+    assert choose_intensity(looked_at(MASK, MASK, MASK), ["int16"] * 3)[2:4] == ("window", ((0, 1),))
     bytes_ = replace(MR, maximum=255, p995=250)
-    choice = choose_intensity([bytes_] * 3, ["uint8"] * 3)
+    choice = choose_intensity(looked_at(bytes_, bytes_), ["uint8"] * 3)
     assert (choice.modality, choice.normalise, choice.windows) == ("other", "window", ((0, 255),))
 
 
 def test_mixed_modalities_are_pointed_out():
-    choice = choose_intensity([MR, MR, CT], ["int16"] * 3)
+    choice = choose_intensity(looked_at(MR, MR, CT), ["int16"] * 3)
     assert choice.modality == "MR"
     assert choice.modality_reason.startswith("MIXED")
     assert "CT" in choice.modality_reason
@@ -119,7 +128,7 @@ def test_mixed_modalities_are_pointed_out():
 
 def test_constant_scans_do_not_make_an_empty_window():
     blank = IntensityProfile(0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
-    assert choose_intensity([blank], ["uint8"]).normalise == "percentile"
+    assert choose_intensity(looked_at(blank), ["uint8"]).normalise == "percentile"
 
 
 def test_memory_decides_on_recomputation_and_chunk():

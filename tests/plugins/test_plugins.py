@@ -90,7 +90,7 @@ def test_F6_one_flipped_bit_is_refused(journey, tmp_path):
         ({"backbone": None}, "a baseline has none and a plugin has one, got none in a plugin"),
         ({"auto_map": {"x": "y.py"}}, "auto_map: unknown key"),
         ({"fusion": 3}, "fusion: expected text"),
-        ({"modality": "XR"}, "modality: expected one of CT, MR, other"),
+        ({"modality": "XR"}, "modality: expected one of CT, MR, PT, other"),
         ({"preprocessing": {"image": {"size": [1]}}}, "preprocessing.image.size"),
     ],
 )

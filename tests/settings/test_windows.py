@@ -83,7 +83,7 @@ def test_numbers_of_no_hounsfield_scan_are_not_named(read, tmp_path):
 @pytest.mark.parametrize(
     ("windows", "modality", "words"),
     [
-        ("[lungs]", "CT", r"views\.image\.windows\[0\]: no CT window is called 'lungs', did you mean 'lung'"),
+        ("[lungs]", "CT", r"views\.image\.windows\[0\]: no window is called 'lungs', did you mean 'lung'"),
         ("[abdomen, lung, 3]", "CT", r"views\.image\.windows\[2\]: expected a list of 2"),
         ("[lung, bone]", "CT", "expected one window or three, got 2"),
         ("[lung]", "MR", "data.modality is MR; write numbers"),

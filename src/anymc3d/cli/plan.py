@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 from anymc3d.settings.windows import parse_windows
+from anymc3d.types import Modality
 
 if TYPE_CHECKING:
     from anymc3d.cost.progress import Progress
@@ -32,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", metavar="PLANES", help="planes of one image, such as axial,coronal,sagittal")
     parser.add_argument("--roi", choices=["mask"], help="crop every scan to its mask, 10 mm around")
     parser.add_argument(
-        "--windows", metavar="NAME|LOW:HIGH[,…]", help="CT windows, one or three: lung, -150:250 (default: chosen)"
+        "--windows",
+        metavar="NAME|LOW:HIGH[,…]",
+        help="CT or PET windows, one or three: lung, -150:250",
+    )
+    parser.add_argument(
+        "--modality", choices=get_args(Modality), help="of the scans (default: what headers say, or the values show)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split, when the manifest has none (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing task file")
@@ -51,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.out} exists; --overwrite replaces it, or choose another name with -o")
     if not args.labels and not args.recipe:
         raise UsageError("anymc3d plan: expected --labels COL[,COL…], or --recipe for a task of the paper")
-    if args.recipe and (args.views or args.roi):
-        own = "views" if args.views else "region"
+    if args.recipe and (args.views or args.roi or args.modality):
+        own = "views" if args.views else "region" if args.roi else "modality"
         raise UsageError(f"anymc3d plan: a recipe has its own {own}; leave the option out, or plan without --recipe")
 
     from anymc3d.cli.main import print_json
@@ -104,6 +110,7 @@ def _plan(args: argparse.Namespace, bar: Progress) -> Plan:
         image_column=args.image,
         planes=_names(args.views or ""),
         windows=windows,
+        modality=args.modality,
         roi=args.roi,
         seed=args.seed,
         progress=bar.update,

@@ -25,6 +25,13 @@ _FEW_VALUES = 8
 _MARGIN = 0.3  # of the training scans' own range, beyond their 1 % and 99 % quantiles
 _FEW_SCANS = 20
 _AIR = -1024.0
+_OF_ONE_SCAN = ("grain",)
+"""Not part of what is kept of the training scans."""
+_GRAIN_SIDE, _MOST_GRAIN = 64, 0.5
+_PET_TAIL, _PET_EMPTY, _SUV_RANGE = 4.0, 0.1, (1.2, 60.0)
+"""How far above the 99.5 % percentile the hottest voxel lies (a bladder), where the median is of it, and what that
+percentile is in SUV."""
+_OTHER_UNIT = 20.0
 _MOST_OUTSIDE = 2  # of seven percentiles; a crop or an implant moves one or two, another unit moves nearly all
 
 
@@ -46,6 +53,9 @@ class IntensityProfile:
     maximum: float
     distinct: int
     """Different values in the sample: 2 for a mask, a few for a label map, hundreds for a scan."""
+    grain: float = 0.0
+    """Share of neighbours that differ, of those that are not both the lowest value: small in a label map, whose regions
+    are of one value each, large in a scan, however few values it has."""
 
 
 class ModalityGuess(NamedTuple):
@@ -67,19 +77,46 @@ def profile(volume: Volume) -> IntensityProfile:
     values = np.percentile(sample, list(_PERCENTILES.values()))
     named = {name: float(value) for name, value in zip(_PERCENTILES, values, strict=True)}
     return IntensityProfile(
-        minimum=float(voxels.min()), maximum=float(voxels.max()), distinct=len(np.unique(sample)), **named
+        minimum=float(voxels.min()),
+        maximum=float(voxels.max()),
+        distinct=len(np.unique(sample)),
+        grain=_grain(volume),
+        **named,
     )
 
 
+def _grain(volume: Volume) -> float:
+    """Of pairs along every axis, in the middle of the scan; the same for every order and direction of the axes."""
+    lowest, pairs, differ = volume.voxels.min(), 0, 0
+    margins = [max(0, (count - _GRAIN_SIDE) // 2) for count in volume.shape]
+    block = volume.voxels[tuple(slice(m, count - m) for m, count in zip(margins, volume.shape, strict=True))]
+    for axis in range(3):
+        ahead, behind = np.moveaxis(block, axis, 0)[1:], np.moveaxis(block, axis, 0)[:-1]
+        counted = (ahead > lowest) | (behind > lowest)
+        pairs += int(counted.sum())
+        differ += int((counted & (ahead != behind)).sum())
+    return differ / pairs if pairs else 0.0
+
+
+def is_label_map(seen: IntensityProfile) -> bool:
+    """A few whole numbers from 0 in regions of one value each; a scan of few values has none of these."""
+    few = seen.distinct <= _LABEL_MAP_VALUES and seen.minimum == 0 and float(seen.maximum).is_integer()
+    return few and seen.grain < _MOST_GRAIN
+
+
 def guess_modality(seen: IntensityProfile) -> ModalityGuess:
-    """CT by its Hounsfield range, MR by values that begin at zero; masks and whatever else are ``other``."""
+    """CT by its Hounsfield range, PET by a nearly empty field with a few hot voxels or by the range of SUV, MR by other
+    values that begin at zero; masks and whatever else are ``other``."""
     shown = f"{_short(seen.p005)} to {_short(seen.p995)}"
     if seen.distinct <= _MASK_VALUES:
         return ModalityGuess("other", f"only {seen.distinct} different values: a mask, not intensities")
-    if seen.distinct <= _LABEL_MAP_VALUES and seen.minimum == 0:
+    if is_label_map(seen):
         return ModalityGuess("other", f"only {seen.distinct} different values from 0: a label map, not intensities")
     if _looks_like_hounsfield(seen):
         return ModalityGuess("CT", f"values from {shown}, clearly below zero: Hounsfield units")
+    if _looks_like_pet(seen):
+        reach = f"values from {shown}, as far as {_short(seen.maximum)}"
+        return ModalityGuess("PT", f"{reach}: activity or SUV of PET, by their looks")
     if seen.p995 > 0 and seen.p005 >= -0.05 * seen.p995:
         return ModalityGuess("MR", f"values from {shown}, none clearly below zero: not Hounsfield units")
     return ModalityGuess("other", f"values from {shown}: neither Hounsfield units nor counts from zero")
@@ -95,7 +132,7 @@ def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
         raise ValueError("profiles: expected at least one, got none")
     rows = [asdict(one) for one in profiles]
     summary: dict[str, Any] = {"num_scans": len(rows)}
-    for name in (field.name for field in fields(IntensityProfile)):
+    for name in (field.name for field in fields(IntensityProfile) if field.name not in _OF_ONE_SCAN):
         low, median, high = np.quantile([row[name] for row in rows], [0.01, 0.5, 0.99])
         summary[name] = {"low": float(low), "median": float(median), "high": float(high)}
     return summary
@@ -107,9 +144,8 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     ``training``: what :func:`summarise` returned. Only differences of kind are told (other units, other modality, a
     mask), never a brighter or darker scan: MR has no absolute scale.
     """
-    reason = _kind_mismatch(seen, training) or (
-        _hounsfield_mismatch(seen, training) if modality == "CT" else _negative_mismatch(seen, training)
-    )
+    absolute = {"CT": _hounsfield_mismatch, "PT": _activity_mismatch}.get(modality, _negative_mismatch)
+    reason = _kind_mismatch(seen, training) or absolute(seen, training)
     if reason is None:
         return None
     shown = ("p005", "p50", "p995")
@@ -121,6 +157,19 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     )
 
 
+def _looks_like_pet(seen: IntensityProfile) -> bool:
+    """Nothing below zero, most of the field nearly empty, and a few voxels far above all others; or SUV by its range.
+
+    Brain PET in Bq/ml has the histogram of an MR: nobody can tell the two by their values.
+    """
+    if seen.p995 <= 0 or seen.minimum < -0.01 * seen.p995:
+        return False
+    has_tail = seen.maximum > _PET_TAIL * seen.p995 and seen.p50 < _PET_EMPTY * seen.p995
+    is_whole = float(seen.maximum).is_integer()
+    low, high = _SUV_RANGE
+    return has_tail or (not is_whole and low <= seen.p995 <= high and seen.p50 < 0.5 * seen.p995)
+
+
 def _looks_like_hounsfield(seen: IntensityProfile) -> bool:
     """Air or fat below zero, bone and contrast above it; phase images reach as far down as up."""
     in_range = seen.p005 >= _CT_LOWEST and seen.p995 <= _CT_HIGHEST
@@ -130,7 +179,8 @@ def _looks_like_hounsfield(seen: IntensityProfile) -> bool:
 
 def _kind_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     usual = training["distinct"]
-    if seen.distinct <= _FEW_VALUES and usual["low"] > 4 * _FEW_VALUES:
+    is_flat = seen.distinct <= _MASK_VALUES or (seen.distinct <= _FEW_VALUES and seen.grain < _MOST_GRAIN)
+    if is_flat and usual["low"] > 4 * _FEW_VALUES:
         return f"it has only {seen.distinct} different values, like a mask"
     if seen.distinct > _LABEL_MAP_VALUES and usual["high"] <= _FEW_VALUES:
         return f"it has {seen.distinct} different values, the training scans at most {_short(usual['high'])}"
@@ -155,6 +205,17 @@ def _negative_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> s
     if seen.p005 < lowest - 0.05 * span and _looks_like_hounsfield(seen) and lowest > _CLEARLY_NEGATIVE:
         return "values clearly below zero (a CT in Hounsfield units?)"
     return None
+
+
+def _activity_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    """PET in another unit is hundreds of times brighter or darker; another patient is not."""
+    below_zero = _negative_mismatch(seen, training)
+    low, high = training["p995"]["low"], training["p995"]["high"]
+    far = seen.p995 > _OTHER_UNIT * high or seen.p995 < low / _OTHER_UNIT
+    if below_zero is None and min(low, seen.p995) > 0 and far:
+        times = seen.p995 / training["p995"]["median"]
+        return f"values {_short(times)} times those of the training scans (SUV and Bq/ml exchanged?)"
+    return below_zero
 
 
 def _is_outside(value: float, training: Mapping[str, Any], name: str) -> bool:

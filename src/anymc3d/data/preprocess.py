@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.percentiles import percentiles
 from anymc3d.data.volume import (
+    SUV,
     Affine,
     Box,
     Millimetres,
@@ -64,9 +65,11 @@ def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) 
         region: voxels of the scan in RAS order to show, :class:`anymc3d.data.regions.Region`; None = the whole scan.
 
     Raises:
-        ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value; or
-            the view asks for far more than the scan holds.
+        ScanError: nothing is left to see: the field of view, or what the window lets through, is a single value; the
+            view asks for far more than the scan holds; or it wants SUV and the scan has none.
     """
+    if view.normalise == "suv":
+        _refuse_no_suv(volume)
     oriented = to_ras(volume)
     plane = slice_plane(oriented.spacing) if view.plane == "auto" else view.plane
     stack = permute_axes(oriented, AXES[plane])
@@ -126,8 +129,16 @@ def _zscore(voxels: Voxels, view: ViewSettings) -> list[Voxels]:
     return [((voxels - np.float32(mean)) / np.float32(spread or 1.0)).astype(np.float32)]
 
 
+def _refuse_no_suv(volume: Volume) -> None:
+    """A scan that says nothing of its units is taken at its word; one that says others is not."""
+    if volume.units not in (None, SUV):
+        what = f"expected SUV (normalise: suv), the scan is in raw units ({volume.units}): {volume.why_not_suv}"
+        raise ScanError(f"{what}; get it from the source, or train with normalise: percentile, which needs no units")
+
+
 NORMALISERS: dict[str, Callable[[Voxels, ViewSettings], list[Voxels]]] = {
     "window": _window,
+    "suv": _window,
     "percentile": _percentile,
     "zscore": _zscore,
 }

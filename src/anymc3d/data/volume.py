@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Voxels = NDArray[np.float32]
 Affine = NDArray[np.float64]
 Millimetres = tuple[float, float, float]
+SUV = "SUVbw"
+"""Units of a PET: standardised uptake values by body weight."""
 
 
 class _Oriented:
@@ -47,6 +49,10 @@ class Volume(_Oriented):
     """What the file says of itself, such as ``CT``; NIfTI and arrays say nothing."""
     warnings: tuple[str, ...] = ()
     """One line each: what was ambiguous in the file and how it was read."""
+    units: str | None = None
+    """Of a PET whose header says them: ``SUVbw``, or what is stored, such as ``BQML``; None where nobody says."""
+    why_not_suv: str = ""
+    """Of a PET in other units than SUV: why, naming the tag."""
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from anymc3d.data.intensity import guess_modality, mismatch, summarise
+from anymc3d.data.intensity import guess_modality, is_label_map, mismatch, summarise
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, VoxelFacts
 from anymc3d.doctor.scans import Readable, Scan, with_voxels
@@ -23,6 +23,10 @@ LEAST_TO_COMPARE = 8
 _LEAVE_ONE_OUT = 200
 """In larger sets one scan does not move the 1 % and 99 % quantiles."""
 _EIGHT_BITS = 255
+_TOLD = ("CT", "MR", "PT")
+"""Modalities that a task or a header says and that are compared."""
+_WITHOUT_SCALE = ("MR", "PT")
+"""Their values cannot tell one from the other for sure."""
 _SCAN_VALUES = 64
 """Fewer different values are a mask or label map, where equal and empty slices say nothing."""
 _OFFSET = 1024.0
@@ -49,7 +53,7 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None) -> list[Finding]:
 
 def expected_modality(readable: Sequence[Readable], modality: str | None) -> tuple[str | None, str]:
     """What the scans of a column should be, and who says so: the task, or most of the scans."""
-    if modality in ("CT", "MR"):
+    if modality in _TOLD:
         return modality, "the task"
     votes = Counter(_seen_modality(entry) for entry in readable)
     usual, count = votes.most_common(1)[0] if votes else ("other", 0)
@@ -60,7 +64,7 @@ def expected_modality(readable: Sequence[Readable], modality: str | None) -> tup
 
 def _seen_modality(entry: Readable) -> str:
     told = entry.scan.facts.modality
-    return told if told in ("CT", "MR") else guess_modality(entry.voxels.profile).modality
+    return told if told in _TOLD else guess_modality(entry.voxels.profile).modality
 
 
 def _slices(entry: Readable) -> list[Finding]:
@@ -134,14 +138,16 @@ def _other_modality(entry: Readable, expected: str | None, why: str) -> Finding 
     told = entry.scan.facts.modality
     if expected is None:
         return None
-    if told in ("CT", "MR"):
+    if told in _TOLD:
         text = f"the header says {told}, expected {expected} ({why})"
         return None if told == expected else _about(entry, "modality-differs", text)
     seen = entry.voxels.profile
     guess = guess_modality(seen)
-    if guess.modality == expected or (guess.modality == "other" and seen.distinct > _SCAN_VALUES):
+    alike = expected in _WITHOUT_SCALE and guess.modality in _WITHOUT_SCALE
+    is_scan = seen.distinct > _SCAN_VALUES or not is_label_map(seen)
+    if guess.modality == expected or alike or (guess.modality == "other" and is_scan):
         return None
-    looks = "a mask or label map" if seen.distinct <= _SCAN_VALUES else guess.modality
+    looks = guess.modality if is_scan else "a mask or label map"
     return _about(entry, "modality-differs", f"the values look like {looks}, expected {expected} ({why})")
 
 

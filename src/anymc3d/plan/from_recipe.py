@@ -219,7 +219,7 @@ def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured:
     """One line per way in which the training scans are unlike the recipe's."""
     lines = []
     for column in measured.values():
-        modality, why = guess_majority([sample.profile for sample in column.samples])
+        modality, why = guess_majority(column.samples)
         if modality != recipe.modality:
             lines.append(f"recipe {recipe.id} is for {recipe.modality}; {column.name} looks like {modality} ({why})")
     shared = len({view.image for view in views.values()}) < len(views)

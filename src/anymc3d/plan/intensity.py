@@ -6,12 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from anymc3d.data.intensity import IntensityProfile, guess_modality
-from anymc3d.plan.body import Tissues, choose_ct_windows
-from anymc3d.settings.windows import Pair, window_names
+from anymc3d.data.intensity import ModalityGuess, guess_modality, is_label_map
+from anymc3d.data.volume import SUV
+from anymc3d.plan.body import choose_ct_windows
+from anymc3d.plan.measure import Sampled
+from anymc3d.settings.windows import Pair, window, window_names
 from anymc3d.types import Modality
 
-_MASK_VALUES = 64
+_MASK_VALUES = 2
+_HOT_SUV = 10.0
+"""A median scan whose 99.5 % percentile is above is no FDG of the body: more of it would be cut off by 10."""
+_MOST_SUV = 60.0
+_TOLD: tuple[Modality, ...] = ("CT", "MR", "PT")
 
 
 class IntensityChoice(NamedTuple):
@@ -25,46 +31,84 @@ class IntensityChoice(NamedTuple):
 
 
 def choose_intensity(
-    profiles: Sequence[IntensityProfile],
+    samples: Sequence[Sampled],
     dtypes: Sequence[str],
-    seen: Sequence[Tissues] = (),
     *,
     windows: tuple[Pair, ...] = (),
+    modality: Modality | None = None,
 ) -> IntensityChoice:
     """Modality by majority of the sampled scans, and how their intensities become [0, 1].
 
     Args:
-        profiles: of the scans that were looked at.
+        samples: the scans that were looked at.
         dtypes: stored types of all training scans.
-        seen: tissues of the same scans; they choose the windows of CT.
         windows: those that the user asked for.
+        modality: what the user says; None: what the headers say, or else the values.
     """
-    modality, reason = guess_majority(profiles)
+    found, reason = guess_majority(samples)
+    if modality is not None:
+        found, reason = modality, f"asked for ({reason})" if modality != found else f"asked for; {reason}"
     if windows:
-        named = window_names(windows) or "numbers"
-        doubt = "" if modality == "CT" else f"; the scans do not look like CT ({modality}), so check them"
-        return IntensityChoice(modality, reason, "window", windows, f"asked for: {named}{doubt}")
+        named = window_names(windows, found) or "numbers"
+        doubt = "" if found in ("CT", "PT") else f"; the scans do not look like CT ({found}), so check them"
+        how = "suv" if found == "PT" else "window"
+        return IntensityChoice(found, reason, how, windows, f"asked for: {named}{doubt}")
+    profiles = [sample.profile for sample in samples]
     low, high = min(p.minimum for p in profiles), max(p.maximum for p in profiles)
-    few_values = all(profile.distinct <= _MASK_VALUES for profile in profiles)
+    few_values = all(profile.distinct <= _MASK_VALUES or is_label_map(profile) for profile in profiles)
     eight_bit = all(dtype == "uint8" for dtype in dtypes) and low >= 0 and high <= 255
-    if (few_values or eight_bit) and low < high:
+    if found != "PT" and (few_values or eight_bit) and low < high:
         kind = "masks or label maps" if few_values else "8-bit values"
         reason = f"{kind}, {low:g} to {high:g}" if eight_bit or few_values else reason
         return IntensityChoice("other", reason, "window", ((low, high),), f"the whole range: {kind}")
-    if modality == "CT":
-        return IntensityChoice("CT", reason, "window", *choose_ct_windows(seen))
-    return IntensityChoice(modality, reason, "percentile", (), "0.5 to 99.5 % of each scan: there is no absolute scale")
+    if found == "CT":
+        return IntensityChoice("CT", reason, "window", *choose_ct_windows([sample.tissues for sample in samples]))
+    if found == "PT":
+        return IntensityChoice("PT", reason, *_of_pet(samples))
+    doubt = ""
+    if found == "MR" and not any(sample.modality for sample in samples) and modality is None:
+        doubt = "; PET of the brain looks alike: --modality PT says so"
+    return IntensityChoice(
+        found, f"{reason}{doubt}", "percentile", (), "0.5 to 99.5 % of each scan: there is no absolute scale"
+    )
 
 
-def guess_majority(profiles: Sequence[IntensityProfile]) -> tuple[Modality, str]:
-    """The modality that most scans look like, and why."""
-    guesses = [guess_modality(profile) for profile in profiles]
+def _of_pet(samples: Sequence[Sampled]) -> tuple[str, tuple[Pair, ...], str]:
+    """SUV where every scan has it, or looks so; else percentiles, which need no units."""
+    without = [sample for sample in samples if sample.units not in (None, SUV)]
+    if without:
+        why = Counter(sample.why_not_suv for sample in without).most_common(1)[0][0]
+        what = f"{len(without)} of {len(samples)} scans have no SUV ({why})"
+        return "percentile", (), f"{what}: 0.5 to 99.5 % of each scan, which needs no units; CHECK"
+    hot = sorted(sample.profile.p995 for sample in samples)[len(samples) // 2]
+    if any(sample.units is None and sample.profile.p995 > _MOST_SUV for sample in samples):
+        return (
+            "percentile",
+            (),
+            (
+                f"values up to {hot:.4g} are no SUV, and the files do not say their units: 0.5 to 99.5 % of each scan; "
+                "convert them to SUV for one scale; CHECK"
+            ),
+        )
+    name = "suv-10" if hot <= _HOT_SUV else "suv-20"
+    told = "the headers give SUV" if all(sample.units == SUV for sample in samples) else "taken as SUV by their range"
+    return "suv", (window(name),), f"{name}: {told}, 99.5 % of the voxels below {hot:.3g} in the middle scan; check"
+
+
+def guess_majority(samples: Sequence[Sampled]) -> tuple[Modality, str]:
+    """The modality of most scans, and why: by their headers where those say it, else by their values."""
+    guesses = [_guess(sample) for sample in samples]
     modality, votes = Counter(guess.modality for guess in guesses).most_common(1)[0]
-    alike = [pair for pair in zip(profiles, guesses, strict=True) if pair[1].modality == modality]
+    alike = [pair for pair in zip(samples, guesses, strict=True) if pair[1].modality == modality]
     # Of the scan in the middle, so that one strange scan does not speak for all.
-    why = sorted(alike, key=lambda pair: pair[0].p995)[len(alike) // 2][1].reason
+    why = sorted(alike, key=lambda pair: pair[0].profile.p995)[len(alike) // 2][1].reason
     reason = f"{votes} of {len(guesses)} scans looked at: {why}"
     if votes < len(guesses):
         others = sorted({guess.modality for guess in guesses} - {modality})
         reason = f"MIXED: {reason}; the others look like {', '.join(others)}; check them"
     return modality, reason
+
+
+def _guess(sample: Sampled) -> ModalityGuess:
+    told = next((name for name in _TOLD if name == sample.modality), None)
+    return guess_modality(sample.profile) if told is None else ModalityGuess(told, "the header says so")

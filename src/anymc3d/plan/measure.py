@@ -53,6 +53,11 @@ class Sampled:
 
     profile: IntensityProfile
     tissues: Tissues
+    modality: str | None = None
+    """What its header says, if it says one."""
+    units: str | None = None
+    """Of a PET, where its header says them."""
+    why_not_suv: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +189,8 @@ def _samples(data: DataSet, column: str, cases: Sequence[Case]) -> tuple[Sampled
     for case in cases:
         try:
             volume = read_volume(case.images[column], spacing=case.spacing, series=case.series(column))
-            samples.append(Sampled(profile(volume), tissues(volume)))
+            told = (volume.modality, volume.units, volume.why_not_suv)
+            samples.append(Sampled(profile(volume), tissues(volume), *told))
         except ScanError as error:
             problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
     if problems:

@@ -20,7 +20,7 @@ from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, 
 from anymc3d.plan.views import PlannedColumn, choose_views
 from anymc3d.settings.config import BackboneSettings, DataSettings, TaskSettings, TrainSettings
 from anymc3d.settings.windows import Pair
-from anymc3d.types import Plane
+from anymc3d.types import Modality, Plane
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def plan_task(
     image_column: str | None = None,
     planes: Sequence[str] = (),
     windows: tuple[Pair, ...] = (),
+    modality: Modality | None = None,
     roi: Literal["mask"] | None = None,
     patch_size: int | None = None,
     seed: int = 0,
@@ -57,6 +58,7 @@ def plan_task(
         image_column: use this one alone; default all ``image`` and ``image.<view>`` columns, one view each.
         planes: make these planes of one image the views.
         windows: (low, high) pairs, one or three, in place of those that the intensities suggest.
+        modality: of the scans, in place of what headers and values say.
         roi: ``mask`` crops every scan to its mask; sizes are then those of the crops.
         patch_size: of the backbone; default by its family's name.
         seed: of the split.
@@ -76,7 +78,10 @@ def plan_task(
     fractions = DataSettings(manifest="").fractions
     splits, measured = measure_training(data, fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)
-    columns = [PlannedColumn(column, _intensity(column, windows)) for column in measured]
+    columns = [
+        PlannedColumn(column, choose_intensity(column.samples, column.dtypes, windows=windows, modality=modality))
+        for column in measured
+    ]
     views, reasons = choose_views(data, columns, planes, patch, crop=roi == "mask")
     memory = choose_memory([view.size for view in views.values()], backbone_name, patch, total_memory())
     settings = TaskSettings(
@@ -152,8 +157,3 @@ def _check_planes(planes: Sequence[str], columns: Sequence[str]) -> None:
         raise UsageError(
             f"views: planes are cut from one image, the manifest has {list(columns)}; choose one image column"
         )
-
-
-def _intensity(column: Measured, windows: tuple[Pair, ...]) -> IntensityChoice:
-    profiles = [sample.profile for sample in column.samples]
-    return choose_intensity(profiles, column.dtypes, [sample.tissues for sample in column.samples], windows=windows)

@@ -238,7 +238,8 @@ class ViewSettings:
     """The slice plane; auto = the acquisition plane (largest spacing, ties axial)."""
     field_of_view: tuple[Millimetre, Millimetre, Millimetre] | None = None
     """Millimetres, in the order of ``size``: crop or pad about the centre before resizing; null = the whole scan."""
-    normalise: Literal["window", "zscore", "percentile"] = "percentile"
+    normalise: Literal["window", "suv", "zscore", "percentile"] = "percentile"
+    """``suv``: windows in SUV of PET; a scan whose header says other units is refused."""
     windows: Annotated[tuple[tuple[float, float], ...], Length(3)] = ()
     """(low, high) pairs mapped to [0, 1]; one pair, or three that become the channels."""
     percentiles: tuple[Percent, Percent] = (0.5, 99.5)
@@ -257,13 +258,13 @@ class ViewSettings:
             in_plane[0] * in_plane[1] * (slices or 1) * self.num_channels <= MAX_PIXELS,
             f"size: expected at most {MAX_PIXELS} pixels in all channels, got {self.size}",
         )
-        if self.normalise == "window":
+        if self.normalise in ("window", "suv"):
             require(len(self.windows) in (1, 3), f"windows: expected one window or three, got {len(self.windows)}")
             require(
                 all(low < high for low, high in self.windows), f"windows: low must be below high, got {self.windows}"
             )
         else:
-            require(not self.windows, f"windows: only used with normalise: window, not {self.normalise}")
+            require(not self.windows, f"windows: only used with normalise: window or suv, not {self.normalise}")
         low, high = self.percentiles
         require(0 <= low < high <= 100, f"percentiles: expected 0 <= low < high <= 100, got {self.percentiles}")
         require(

@@ -103,10 +103,9 @@ def _with_relative_roi(view: ViewSettings, base: Path) -> ViewSettings:
 
 
 def _window_comments(settings: TaskSettings) -> dict[str, str]:
-    """The names of CT windows that have one: the file holds their numbers."""
-    if settings.data.modality != "CT":
-        return {}
-    names = {f"views.{name}.windows": window_names(view.windows) for name, view in settings.views.items()}
+    """The names of windows that have one: the file holds their numbers."""
+    modality = settings.data.modality
+    names = {f"views.{name}.windows": window_names(view.windows, modality) for name, view in settings.views.items()}
     return {key: text for key, text in names.items() if text}
 
 

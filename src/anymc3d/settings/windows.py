@@ -1,4 +1,5 @@
-"""CT windows by name: ``lung`` in a task file or on the command line stands for (-1000, 400) Hounsfield units.
+"""Windows by name: ``lung`` in a task file or on the command line stands for (-1000, 400) Hounsfield units of CT,
+``suv-10`` for 0 to 10 standardised uptake values (SUV) of PET.
 
 Names are a convenience of reading only: settings, plugins and the record of a run hold the numbers.
 """
@@ -17,11 +18,13 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class NamedWindow:
-    """Hounsfield units from ``low``, shown black, to ``high``, shown white."""
+    """Hounsfield units (or SUV) from ``low``, shown black, to ``high``, shown white."""
 
     low: float
     high: float
     source: str
+    modality: str = "CT"
+    """Whose units these are: ``CT`` or ``PT``."""
 
     @property
     def pair(self) -> Pair:
@@ -42,8 +45,12 @@ WINDOWS: dict[str, NamedWindow] = {
     "brain": NamedWindow(0.0, 80.0, "usual: width 80, level 40"),
     "subdural": NamedWindow(-20.0, 180.0, "usual: width 200, level 80"),
     "stroke": NamedWindow(20.0, 60.0, "usual: width 40, level 40"),
+    "suv-5": NamedWindow(0.0, 5.0, "usual for reading FDG in the body", "PT"),
+    "suv-10": NamedWindow(0.0, 10.0, "usual for lesions, most of which lie below 10", "PT"),
+    "suv-20": NamedWindow(0.0, 20.0, "usual where uptake is high: FDG in the brain, PSMA", "PT"),
 }
-"""All in Hounsfield units. Where two have the same numbers, the first names them in comments."""
+"""In Hounsfield units, those of PET in SUV. Where two have the same numbers, the first names them in comments."""
+_UNITS = {"CT": "Hounsfield units of CT", "PT": "SUV of PET"}
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})")
@@ -58,7 +65,7 @@ def window(name: str) -> Pair:
         UsageError: no window has that name; the nearest one is suggested.
     """
     if name not in WINDOWS:
-        raise UsageError(f"no CT window is called {name!r}{did_you_mean(name, WINDOWS)}")
+        raise UsageError(f"no window is called {name!r}{did_you_mean(name, WINDOWS)}")
     return WINDOWS[name].pair
 
 
@@ -73,7 +80,9 @@ def parse_windows(text: str) -> tuple[Pair, ...]:
     for part in parts:
         found = _RANGE.fullmatch(part)
         if found is None and ":" in part:
-            raise UsageError(f"windows: expected NAME or LOW:HIGH in Hounsfield units, such as -150:250, got {part!r}")
+            raise UsageError(
+                f"windows: expected NAME or LOW:HIGH in HU (CT) or SUV (PET), such as -150:250, got {part!r}"
+            )
         pairs.append((float(found[1]), float(found[2])) if found else window(part))
         low, high = pairs[-1]
         if not low < high:
@@ -83,9 +92,10 @@ def parse_windows(text: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def window_names(pairs: Sequence[Pair]) -> str:
+def window_names(pairs: Sequence[Pair], modality: str = "CT") -> str:
     """The pairs in words: ``lung``, or ``ct-rate-wide, abdomen, [-1000, 300]``; empty where none has a name."""
-    named = [next((name for name, known in WINDOWS.items() if known.pair == tuple(pair)), None) for pair in pairs]
+    known = {name: one for name, one in WINDOWS.items() if one.modality == modality}
+    named = [next((name for name, one in known.items() if one.pair == tuple(pair)), None) for pair in pairs]
     if not any(named):
         return ""
     shown = [f"[{low:g}, {high:g}]" for low, high in pairs]
@@ -95,7 +105,7 @@ def window_names(pairs: Sequence[Pair]) -> str:
 def with_numbers(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     """A task file's plain data with every window name replaced by its numbers; ``plain`` itself stays.
 
-    Unknown names, and names in a task whose scans are MR, are added to ``problems``.
+    Unknown names, and names whose units are not those of the task's scans, are added to ``problems``.
     """
     views, data = plain.get("views"), plain.get("data")
     if not isinstance(views, Mapping):
@@ -115,13 +125,15 @@ def _numbers(windows: Any, place: str, modality: Any, problems: list[str]) -> An
         windows = [windows]
     if not isinstance(windows, list | tuple) or not any(isinstance(one, str) for one in windows):
         return windows
-    if modality == "MR":
-        problems.append(f"{place}: names stand for Hounsfield units of CT, and data.modality is MR; write numbers")
-        return [_STAND_IN] * len(windows)
     numbers = []
     for index, one in enumerate(windows):
         try:
             numbers.append(list(window(one)) if isinstance(one, str) else one)
+            if isinstance(one, str) and modality in ("CT", "MR", "PT") and modality != WINDOWS[one].modality:
+                meant = _UNITS[WINDOWS[one].modality]
+                problems.append(
+                    f"{place}[{index}]: {one} is in {meant}, and data.modality is {modality}; write numbers"
+                )
         except UsageError as error:
             problems.append(f"{place}[{index}]: {error}")
             numbers.append(_STAND_IN)

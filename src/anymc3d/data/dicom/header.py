@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from anymc3d.data.dicom.multiframe import Frame, frames_of, rule_texts
 from anymc3d.data.dicom.places import Place, length_of
 from anymc3d.data.dicom.sop_classes import DIRECTORY, ENHANCED, SECONDARY, SINGLE_FRAME, is_no_image, name_of
+from anymc3d.data.dicom.suv import pet_texts
 from anymc3d.data.dicom.tags import HEADER_TAGS, OVERLAY_BIT_POSITIONS, Tags, short_hash, tag_of
 from anymc3d.data.nifti_header import VOXEL_CEILING
 
@@ -68,6 +69,8 @@ class DicomFile:
     overlay_in_pixels: bool
     tags: Mapping[str, str]
     """Keyword -> text, of the whole file; those of a frame stand with it."""
+    pet: Mapping[str, str]
+    """Of a PET what its SUV is computed from; never shown."""
     frames: tuple[Frame, ...]
     notes: tuple[str, ...]
     """What the user should know of it: each becomes a warning of the series."""
@@ -204,6 +207,7 @@ def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> Dicom
         padding=_padding(tags) if frames else None,
         overlay_in_pixels=any(tags.dataset.get(tag) and tags.dataset[tag].value for tag in OVERLAY_BIT_POSITIONS),
         tags=rule_texts(tags),
+        pet=pet_texts(tags) if _modality(tags, sop_class) == "PT" else {},
         frames=frames,
         notes=_notes(tags, found.start, sop_class, kind),
         faults=(),

@@ -27,6 +27,7 @@ from anymc3d.data.dicom.repeats import without_repeats
 from anymc3d.data.dicom.rules import Rule, parse_rule
 from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries, choose_series
 from anymc3d.data.dicom.stacks import chosen_stack
+from anymc3d.data.dicom.suv import activity_of
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.raw_voxels import range_warnings
 from anymc3d.data.scan_file import scan_error
@@ -52,7 +53,15 @@ def read_dicom(reference: Path, *, series: str | None = None) -> Volume:
         warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, reference))
         if placed.resampling is not None:
             voxels = placed.resampling.apply(voxels)
-        return Volume(voxels=voxels, affine=placed.affine, modality=chosen.modality, warnings=warnings)
+        told = chosen.activity
+        return Volume(
+            voxels=voxels,
+            affine=placed.affine,
+            modality=chosen.modality,
+            warnings=warnings,
+            units=None if told is None else told.units,
+            why_not_suv="" if told is None else told.why_not_suv,
+        )
 
 
 def read_dicom_header(reference: Path, series: str | None = None) -> ScanHeader:
@@ -85,6 +94,7 @@ def dicom_content_hash(reference: Path, series: str | None = None) -> str:
         files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in taken}
         # What is allowed changes the voxels: they must never be taken for those that were kept without it.
         changes = "".join(f"{name}=resampled\n" for name in ("gaps", "tilt") if name in rule.options)
+        changes += f"units={chosen.activity.units}\n" if chosen.activity else ""
         digest = hashlib.sha256(changes.encode())
         for uid, content in sorted(files):
             digest.update(f"{content} {taken[uid]}\n".encode())
@@ -129,7 +139,17 @@ def _selected(reference: Path, series: str | None) -> Iterator[tuple[ChosenSerie
         if len(chosen.frames) < chosen.total:
             note = f"the rule in series takes {len(chosen.frames)} of the {chosen.total} slices of its series"
             chosen = replace(chosen, warnings=(*chosen.warnings, note))
-        yield chosen, rule
+        yield _with_activity(chosen, rule, reference), rule
+
+
+def _with_activity(chosen: ChosenSeries, rule: Rule, reference: Path) -> ChosenSeries:
+    if chosen.modality != "PT":
+        if rule.units is not None:
+            raise scan_error(reference, "series: units: only a PET has several; leave 'units=' out")
+        return chosen
+    is_scaled = all(entry.frame.slope is not None for entry in chosen.frames)
+    activity, notes = activity_of([file.pet for file in chosen.files], rule, reference, is_scaled=is_scaled)
+    return replace(chosen, activity=activity, warnings=(*chosen.warnings, *notes))
 
 
 def _refuse_lost_places(frames: tuple[ChosenFrame, ...], reference: Path) -> None:
@@ -147,6 +167,7 @@ def _voxels(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: Frame
     first = chosen.files[0]
     place = {(chosen.frames[i].file.number, chosen.frames[i].index): k for k, i in enumerate(placed.order)}
     voxels = np.empty((first.columns, first.rows, len(place)), dtype=np.float32, order="F")
+    factor = 1.0 if chosen.activity is None else chosen.activity.factor
     for file in chosen.files:
         with foreign_errors(reference, f"file {file.number} in order of name cannot be decoded"):
             for index, stored in enumerate(stored_frames(file, reference, decoder)):
@@ -155,6 +176,7 @@ def _voxels(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: Frame
                 frame = file.frames[index]
                 slope, intercept = frame.slope, frame.intercept
                 scaled = stored if slope is None or intercept is None else stored * np.float64(slope) + intercept
+                scaled = scaled * np.float64(factor) if factor != 1.0 else scaled
                 with np.errstate(over="ignore"):  # looked for, and named, at the end
                     voxels[:, :, place[file.number, index]] = scaled.T
     return voxels

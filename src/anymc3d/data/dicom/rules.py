@@ -84,6 +84,11 @@ class Rule:
         return "uids" in self.options
 
     @property
+    def units(self) -> str | None:
+        """Of a PET: ``raw``, as stored; ``suv``, or the case fails; None: SUV where it can be computed."""
+        return self.options.get("units")
+
+    @property
     def stack(self) -> int | None:
         """Which of the stacks of a series, from 1."""
         return int(self.options["stack"]) if "stack" in self.options else None

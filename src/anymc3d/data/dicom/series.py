@@ -20,6 +20,7 @@ from anymc3d.data.dicom.inventory import Inventory
 from anymc3d.data.dicom.listing import SeriesFacts, facts_of, row_of
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule
+from anymc3d.data.dicom.suv import Activity
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.nifti_header import VOXEL_CEILING
 from anymc3d.data.scan_file import scan_error
@@ -58,6 +59,8 @@ class ChosenSeries:
     total: int
     """Slices of the whole series, copies included."""
     warnings: tuple[str, ...]
+    activity: Activity | None = None
+    """Of a PET: its units."""
 
     @property
     def files(self) -> tuple[DicomFile, ...]:

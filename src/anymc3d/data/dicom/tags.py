@@ -69,10 +69,20 @@ _PRIVATE_TAGS = tuple(
     for tag in ((group << 16) + block, (group << 16) + (block << 8) + element)
 )
 
+PET_TAGS = (
+    *("Units", "SUVType", "PatientWeight", "DecayCorrection", "CorrectedImage"),
+    *("SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime"),
+)
+INJECTION = "RadiopharmaceuticalInformationSequence"
+_PRIVATE_PET_TAGS = (0x70531000, 0x70531009, 0x0009100D)
+
 HEADER_TAGS = (
     *RULE_TAGS,
     *APART_TAGS,
     *_PRIVATE_TAGS,
+    *PET_TAGS,
+    INJECTION,
+    *_PRIVATE_PET_TAGS,
     *("InstanceNumber", "PixelPaddingValue"),
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName"),
@@ -197,6 +207,14 @@ class Tags:
             return "\\".join(part.strip("\0 ") for part in raw.value.decode("ascii").split("\\"))[:1024]
         except (*CONVERSION_ERRORS, UnicodeDecodeError):
             return None
+
+    def private(self, tag: int) -> str:
+        """The first value of an element without a keyword, as text; empty where it is missing."""
+        value = self._value_at(tag)
+        if isinstance(value, bytes):
+            return value.decode("ascii", "ignore").strip("\0 ")
+        first = value[0] if hasattr(value, "append") and len(value) else value
+        return "" if first is None else str(first).strip()
 
     def _value_at(self, tag: int) -> Any:
         """Of an element without a keyword; None where it is missing or damaged."""
