@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -68,13 +69,8 @@ def plan_task(
         ManifestError: with every fault of the manifest, its labels and the scans' headers.
         UsageError: ``planes``, ``image_column`` or ``roi`` do not fit the manifest.
     """
-
-    def choose_columns(manifest: Manifest) -> tuple[str, ...]:
-        columns = image_columns(manifest, image_column)
-        _check_planes(planes, columns)
-        return columns
-
-    data = read_data_set(Path(manifest_path), label_columns, choose_columns=choose_columns, progress=progress)
+    chosen = partial(_chosen_columns, image_column, planes)
+    data = read_data_set(Path(manifest_path), label_columns, choose_columns=chosen, progress=progress)
     fractions = DataSettings(manifest="").fractions
     splits, measured = measure_training(data, fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)
@@ -95,6 +91,12 @@ def plan_task(
     warnings = tuple(guesses(data.labels))
     reasons |= _reasons(data, splits, columns[0].intensity, memory)
     return Plan(settings, with_warnings(reasons, warnings), warnings)
+
+
+def _chosen_columns(image_column: str | None, planes: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
+    columns = image_columns(manifest, image_column)
+    _check_planes(planes, columns)
+    return columns
 
 
 def with_warnings(reasons: Mapping[str, str], warnings: Sequence[str]) -> dict[str, str]:
