@@ -24,6 +24,14 @@ def home(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def untimed():
+    """``plan`` measures how long training takes here, with a whole backbone; its own tests alone do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anymc3d.plan.training_time.training_time", lambda *arguments, **options: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and weights beside the repository; tests that need it skip without it."""

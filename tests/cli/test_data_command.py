@@ -105,7 +105,8 @@ def table(capsys, classes, tmp_path):
 def test_split_writes_splits_and_shows_them(capsys, table, tmp_path):
     new = tmp_path / "s.csv"
     code, out, err = run(capsys, "data", "split", table, "-o", new, "--fractions", "0.6,0.2,0.2", "--labels", "label")
-    assert (code, err) == (0, "") and "split train" in out and "healthy: " in out
+    assert code == 0 and "split train" in out and "healthy: " in out
+    assert "2 patients with label = healthy cannot be in train, val and test: test gets none" in err
     assert read_manifest(new).has_splits
     code, _, err = run(capsys, "data", "split", new, "-o", tmp_path / "t.csv")
     assert code == 2 and "has a split column" in err

@@ -259,16 +259,16 @@ def hounsfield(*peaks: tuple[float, float], minimum=None, lowest_share=0.0, dist
     ],
 )
 def test_B10_hounsfield_units(peaks, options, expected):
-    assert {one.check for one in voxel_faults([hounsfield(*peaks, **options)], "CT")} == expected
+    assert {one.check for one in voxel_faults([hounsfield(*peaks, **options)], "CT", NOTHING)} == expected
 
 
 def test_B10_what_the_others_are_decides_where_no_task_says_it():
     usual = [(-1000, 0.4), (-100, 0.2), (45, 0.4)]
     raw = [(10, 0.4), (924, 0.2), (1069, 0.4)]
     scans = [hounsfield(*usual, index=index) for index in range(9)]
-    found = voxel_faults([*scans, hounsfield(*raw, index=9)], None)
+    found = voxel_faults([*scans, hounsfield(*raw, index=9)], None, NOTHING)
     assert [(one.check, one.cases) for one in found] == [("hu-offset", ("c09",))]
-    assert voxel_faults([hounsfield(*raw)], None) == [], "alone it could be an MR scan"
+    assert voxel_faults([hounsfield(*raw)], None, NOTHING) == [], "alone it could be an MR scan"
 
 
 def test_every_check_is_told_in_words_and_all_are_used():

@@ -15,6 +15,7 @@ from anymc3d.plan.rules import (
     choose_field_of_view,
     choose_memory,
     choose_plane,
+    fitting,
     patch_size_of,
     total_memory,
 )
@@ -158,3 +159,45 @@ def test_the_calibrations_offered_are_ones_the_task_can_take():
     offered = calibration_reason(yes_no).split("; ")[1].split(" makes")[0].replace(" or ", ", ").split(", ")
     assert offered == ["f1", "crg", "f1_crg", "youden"]
     assert all(CHOICES[name].method in METHODS["binary"] for name in offered)
+
+
+def cardiac(odd=()):
+    """99 short-axis stacks of 250 to 350 mm; ``odd``: (place, mm along x)."""
+    rng = np.random.default_rng(0)
+    extents = np.column_stack([rng.uniform(250, 350, 99), rng.uniform(240, 340, 99), rng.uniform(80, 140, 99)])
+    spacings = np.tile([1.37, 1.37, 10.0], (99, 1))
+    for place, length in odd:
+        extents[place, 0] = length
+    return Grids(np.rint(extents / spacings), spacings)
+
+
+def test_one_odd_scan_does_not_set_the_field_of_view():
+    usual, odd = cardiac(), cardiac([(40, 800.0)])
+    leak = SizeLeak(auroc=0.8, lower=0.7, measure="z", label="y")
+    field, why = choose_field_of_view(odd, leak)
+    assert field == pytest.approx(choose_field_of_view(usual, leak)[0], rel=0.01)
+    assert "1 far larger scan is cropped" in why and "cropped" not in choose_field_of_view(usual, leak)[1]
+    before, after = (
+        choose_memory(
+            [choose_size(grids, "axial", 14, choose_field_of_view(grids, leak)[0]).value], "dinov2-small", 14, None
+        )
+        for grids in (usual, odd)
+    )
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("odd", "inside"),
+    [
+        ([], 99),
+        ([(1, 420.0)], 99),  # a fifth larger than the next is no oddity
+        ([(1, 800.0), (2, 700.0), (3, 900.0)], 96),
+        ([(k, 800.0) for k in range(12)], 99),  # a group of its own
+    ],
+)
+def test_only_a_few_far_larger_scans_are_odd(odd, inside):
+    assert fitting(cardiac(odd).extents_mm).all(axis=1).sum() == inside
+
+
+def test_few_scans_are_all_taken():
+    assert fitting(np.array([[100.0] * 3] * 5 + [[900.0] * 3])).all()

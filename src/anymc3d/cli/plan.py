@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split, when the manifest has none (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing task file")
+    parser.add_argument("--no-timing", action="store_true", help="do not measure how long an epoch takes here")
     parser.add_argument("--json", action="store_true", help="print settings and reasons as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
@@ -63,22 +64,28 @@ def run(args: argparse.Namespace) -> int:
 
     from anymc3d.cli.main import print_json
     from anymc3d.cost.progress import Progress
+    from anymc3d.plan.training_time import missing_weights, training_time
     from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import task_to_dict, write_task
 
     with Progress(what="reading headers", unit="scan", quiet=args.quiet or args.json) as bar:
         plan = _plan(args, bar)
     write_task(args.out, plan.settings, plan.reasons)
+    missing = missing_weights(plan.settings.backbone.name)
+    warnings = [*plan.warnings, *([missing] if missing else [])]
+    taken = None if args.quiet or args.no_timing else training_time(plan.settings, plan.num_train)
     if args.json:
-        settings = task_to_dict(plan.settings)
-        reasons, warnings = dict(plan.reasons), list(plan.warnings)
-        print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings})
+        settings, reasons = task_to_dict(plan.settings), dict(plan.reasons)
+        seconds = {} if taken is None else {"seconds_per_epoch": round(taken.seconds_per_epoch, 1)}
+        print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings} | seconds)
         return 0
-    for line in plan.warnings:
+    for line in warnings:
         warn(line)
     if not args.quiet:
         say(what_is_positive(plan.settings.labels), "")
         say_text(args.out.read_text(encoding="utf-8"))
+        if taken is not None:
+            say("", taken.text(plan.settings.train.epochs))
         say("", f"written to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
     return 0
 

@@ -25,8 +25,8 @@ from anymc3d.settings.config import ViewSettings
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """What is remembered of a scan besides its slices: intensities in raw units, spacing in mm (RAS), warnings, and the
-    modality that its header says, if it says one."""
+    """What is remembered of a scan besides its slices: intensities in raw units, spacing in mm and shape along x, y, z
+    (RAS), warnings, and the modality that its header says, if it says one."""
 
     intensities: IntensityProfile
     spacing: tuple[float, float, float]
@@ -37,9 +37,9 @@ class ScanFacts:
 
 def scan_facts(volume: Volume) -> ScanFacts:
     """Measure one scan."""
-    x, y, z = volume.shape
-    spacing = tuple(float(s) for s in volume.spacing)
-    return ScanFacts(profile(volume), spacing, (x, y, z), volume.warnings, volume.modality)
+    oriented = to_ras(volume)
+    right, front, up = (float(step) for step in oriented.spacing)
+    return ScanFacts(profile(volume), (right, front, up), oriented.shape, volume.warnings, volume.modality)
 
 
 FACTS_SUFFIX = ".v2.facts.json"

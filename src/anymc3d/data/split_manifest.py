@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from anymc3d.data.case import Case, is_metadata
 from anymc3d.data.labels import MAX_CLASSES
 from anymc3d.data.manifest import Manifest, label_column_problems, write_manifest
+from anymc3d.data.outcome_counts import lacking_text
 from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError, UsageError
@@ -55,7 +56,7 @@ def split_column(
     dealt = iter(make_splits(patients_of(pool), strata(manifest, pool, labels), fractions=fractions, seed=seed))
     values = tuple("test" if kept else next(dealt) for kept in held)
     check_no_leak(patients_of(cases), values)
-    return NewColumn("split", values)
+    return NewColumn("split", values, tuple(_poor_parts(cases, values, labels)))
 
 
 def fold_column(manifest: Manifest, labels: Sequence[str], *, folds: int, seed: int) -> NewColumn:
@@ -67,7 +68,8 @@ def fold_column(manifest: Manifest, labels: Sequence[str], *, folds: int, seed: 
     """
     pool = _pool_without_folds(manifest)
     numbers = make_folds(patients_of(pool), strata(manifest, pool, labels), folds=folds, seed=seed)
-    return _folds(manifest, pool, [str(number) for number in numbers])
+    names = [str(number) for number in numbers]
+    return _folds(manifest, pool, names, _poor_parts(pool, [f"fold {name}" for name in names], labels))
 
 
 def site_column(manifest: Manifest, labels: Sequence[str], *, column: str) -> NewColumn:
@@ -132,6 +134,20 @@ def _pool_without_folds(manifest: Manifest) -> list[Case]:
 def _folds(manifest: Manifest, pool: Sequence[Case], names: Sequence[str], warnings: Sequence[str] = ()) -> NewColumn:
     of_row = {case.row: name for case, name in zip(pool, names, strict=True)}
     return NewColumn("fold", tuple(of_row.get(case.row, "") for case in manifest.cases), tuple(warnings))
+
+
+def _poor_parts(cases: Sequence[Case], parts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """One line per value of a label that some part has no case of."""
+    found = []
+    patients = patients_of(cases)
+    for label in labels:
+        for value in sorted({case.cells[label] for case in cases} - {""}):
+            has = [case.cells[label] == value for case in cases]
+            holders = {patient for patient, one in zip(patients, has, strict=True) if one}
+            having = {part for part, one in zip(parts, has, strict=True) if one}
+            text = lacking_text(f"{label} = {value}", len(holders), parts, having)
+            found += [text] if text else []
+    return found
 
 
 def _poor_sites(pool: Sequence[Case], sites: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anymc3d.doctor.summary import Histogram
+from anymc3d.doctor.histograms import Histogram
 from anymc3d.printable import escape
 
 _WIDTH, _HEIGHT, _FOOT, _HEAD = 300, 120, 18, 14
@@ -21,7 +21,9 @@ def bars(histogram: Histogram) -> str:
         if count
     )
     ends = f"{_number(edges[0])} to {_number(edges[-1])} {histogram.unit}"
-    text = f"{histogram.title}: {ends}, at most {most:,} in one bar"
+    beyond = f"; {histogram.beyond}" if histogram.beyond else ""
+    text = f"{histogram.title}: {ends}, at most {most:,} in one bar{beyond}"
+    note = f'<p class="quiet">{escape(histogram.beyond)}</p>' if histogram.beyond else ""
     unit = f'<span class="quiet">({escape(histogram.unit)})</span>'
     return (
         f"<figure><figcaption>{escape(histogram.title)} {unit}</figcaption>"
@@ -30,7 +32,7 @@ def bars(histogram: Histogram) -> str:
         f'<text x="0" y="10">{most:,} {escape(histogram.of)}</text>'
         f'<text x="0" y="{_HEIGHT - 4}">{_number(edges[0])}</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{_number(edges[-1])}</text>'
-        "</svg></figure>"
+        f"</svg>{note}</figure>"
     )
 
 

@@ -162,6 +162,12 @@ CHECKS: Mapping[str, Check] = {
     "label-no-class": Check("error", "labels look like measurements or ids", "make a column of classes from it", "B14"),
     "label-absent-in-train": Check("error", "a class without training cases", "move a case, or drop the class", "B14"),
     "label-absent-in-split": Check("warning", "a class is absent in a split", "its metrics are undefined there", "B14"),
+    "label-too-rare-to-split": Check(
+        "warning",
+        "too few patients have an outcome for every split to have one",
+        "collect more cases, or say which split they are in",
+        "B14",
+    ),
     "label-rare": Check("warning", "a class is rare", "figures of it will be uncertain; collect more cases", "B14"),
     "label-missing": Check(
         "warning", "labels are missing", "those cases take no part in this label; check them", "B14"
@@ -202,6 +208,12 @@ CHECKS: Mapping[str, Check] = {
     "modality-differs": Check(
         "warning", "a scan of another modality", "check that the row names the right scan", "B10"
     ),
+    "intensity-scale": Check(
+        "warning",
+        "intensities many times brighter or darker than the others",
+        "find out where they come from: another unit, rescaling or export; a model may learn that instead",
+        "B10",
+    ),
     "intensity-differs": Check("warning", "intensities unlike the others", "look at the scan", "B10"),
     "storage-differs": Check("note", "scans are stored in several number types", "check that all were exported alike"),
     "orientation-differs": Check(
@@ -216,6 +228,12 @@ CHECKS: Mapping[str, Check] = {
         "convert from the source",
         "B8",
     ),
+    "planes-mixed": Check(
+        "warning",
+        "thick scans of several planes in one column",
+        "give each plane a column (view) of its own; cut across, they are a few coarse steps",
+        "B2",
+    ),
     "spacing-outlier": Check("warning", "spacing far from the others", "check unit and source of the header", "B2, B8"),
     "size-outlier": Check("warning", "field of view far from the others", "check that it shows the same region"),
     "size-implausible": Check("warning", "no body part is that large or small", "check the spacing's unit", "B8"),
@@ -228,6 +246,9 @@ CHECKS: Mapping[str, Check] = {
     "mask-not-integer": Check("error", "a mask with fractions or negative values", "save integer labels, 0 = outside"),
     "mask-value-absent": Check("warning", "a mask lacks a value that the others have", "look at the mask"),
     "mask-value-unknown": Check("warning", "a mask has a value that no other has", "look at the mask"),
+    "mask-at-border": Check(
+        "note", "the region reaches the scan's border in most scans", "right where the scan simply ends there"
+    ),
     "mask-cut": Check("warning", "the region is cut off at the scan's border", "leave the case out, or record it"),
 }
 """By id, which is stable: it stands in JSON reports."""

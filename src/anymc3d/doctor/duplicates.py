@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS
 from anymc3d.doctor.checks import Finding, found
@@ -15,6 +16,13 @@ from anymc3d.doctor.scans import Readable
 ALMOST = 0.995
 """Correlation of the signatures (16 voxels a side). Noise, 8 bits, clipping and another voxel size keep a scan above;
 1.29 million pairs of different real scans (docs/doctor.md) were all below 0.98."""
+NEARER = 0.5
+"""And so many times nearer to each other than to the nearest quarter of the other scans: in a set that was registered
+to one template all are almost the same, and only a pair that stands out is the same scan."""
+QUARTER = 0.75
+LEAST_TO_COMPARE = 8
+"""Fewer scans do not say how alike the scans of the set are."""
+_COMPARED = 512
 _SCAN_VALUES = 64
 """Fewer different values are a mask: two masks may well be alike."""
 _BLOCK = 512
@@ -86,14 +94,32 @@ def _near(readable: Sequence[Readable]) -> list[Finding]:
 
 
 def _alike(scans: Sequence[Readable]) -> Iterator[tuple[int, int, float]]:
-    """(i, j, correlation), i < j, of every pair above the limit; block by block, so that memory stays small."""
+    """(i, j, correlation), i < j, of every pair above the limits; block by block, so that memory stays small."""
     starts = range(0, len(scans), _BLOCK)
     blocks = {start: np.stack([one.voxels.vector() for one in scans[start : start + _BLOCK]]) for start in starts}
+    limits = _limits(blocks, len(scans))
     for first in starts:
         for second in starts:
             if second < first:
                 continue
             products = blocks[first] @ blocks[second].T
-            for i, j in np.argwhere(products >= ALMOST).tolist():
+            needed = np.maximum(limits[first][:, None], limits[second][None, :])
+            for i, j in np.argwhere(products >= needed).tolist():
                 if first + i < second + j:
                     yield first + i, second + j, float(products[i, j])
+
+
+def _limits(blocks: Mapping[int, NDArray[np.float32]], count: int) -> dict[int, NDArray[np.float32]]:
+    """Of each scan the correlation from which on another one is too alike, by how alike the others are to it.
+
+    Distances go with the root of 1 - correlation. The others are a fixed sample of at most 512 scans.
+    """
+    if count < LEAST_TO_COMPARE:
+        return {start: np.full(len(block), ALMOST, dtype=np.float32) for start, block in blocks.items()}
+    every = max(1, -(-count // _COMPARED))
+    sample = np.concatenate([block[-start % every :: every] for start, block in blocks.items()])
+    limits = {}
+    for start, block in blocks.items():
+        usual = np.quantile(block @ sample.T, QUARTER, axis=1)
+        limits[start] = np.maximum(ALMOST, 1 - NEARER**2 * (1 - usual)).astype(np.float32)
+    return limits

@@ -14,7 +14,7 @@ from anymc3d.doctor.checks import Finding, in_order
 from anymc3d.doctor.duplicates import duplicate_faults
 from anymc3d.doctor.facts import Job, ScanFacts
 from anymc3d.doctor.header_faults import exists, header_faults
-from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site
+from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site, too_rare_to_split
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.mask_faults import mask_faults
 from anymc3d.doctor.orientation import flip_faults
@@ -74,6 +74,7 @@ def examine(
     findings = manifest_faults(manifest, problems)
     known, label_findings = read_labels(manifest, asked, task.labels if task else None)
     findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
+    findings += too_rare_to_split(manifest, known)
     scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:
@@ -81,7 +82,7 @@ def examine(
         findings += header_faults(of_this, known)
         # A mask in the image column was told already; compared with scans it would be told again and again.
         meant = [scan for scan in of_this if scan.case.images[column] not in scan.case.masks.values()]
-        findings += voxel_faults(meant, modality) + flip_faults(with_voxels(meant))
+        findings += voxel_faults(meant, modality, known) + flip_faults(with_voxels(meant))
     everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]
     findings += duplicate_faults(with_voxels(everything), known) + mask_faults(manifest.cases, scans, masks)
     return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only)

@@ -14,6 +14,8 @@ from anymc3d.data.intensity import IntensityProfile
 from anymc3d.data.volume import Affine, Millimetres, orientation_of
 
 SIGNATURE_SIDE = 16
+SIGNATURE_STEPS = 1024
+"""Per standard deviation; the scans of a registered set differ by little more than a thousandth of it."""
 HISTOGRAM_LOW, HISTOGRAM_STEP, HISTOGRAM_BINS = -3100.0, 25.0, 248
 """Bins of the HU histogram: 25 units each, from -3100 to 3100; what lies outside is counted in the end bins."""
 
@@ -67,11 +69,11 @@ class VoxelFacts:
     hashes: tuple[str, ...]
     """Sha256 of the voxels as float32 in RAS order, and in stored order where that is another."""
     signature: str
-    """Base64 of the volume in RAS order, resized to 16 x 16 x 16, standardised, in steps of 1/32."""
+    """Base64 of the volume in RAS order, resized to 16 x 16 x 16, standardised, in steps of 1/1024 (int16)."""
 
     def vector(self) -> NDArray[np.float32]:
         """The signature as (4096,) with mean 0 and length 1."""
-        values = np.frombuffer(base64.b64decode(self.signature), dtype=np.int8).astype(np.float32)
+        values = np.frombuffer(base64.b64decode(self.signature), dtype="<i2").astype(np.float32)
         values -= values.mean()
         return values / max(float(np.linalg.norm(values)), 1e-6)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
+from anymc3d.data.thick_planes import mixed_planes
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import Grid
 from anymc3d.doctor.label_faults import Labels
@@ -37,7 +38,9 @@ def header_faults(scans: Sequence[Scan], labels: Labels) -> list[Finding]:
     pairs = list(with_grids(scans))
     for scan, grid in pairs:
         findings += _single(scan, grid)
-    findings += _orientations(pairs) + _storage(pairs) + _outliers(pairs)
+    mixed, odd = _planes(pairs)
+    alone = [pair for place, pair in enumerate(pairs) if place not in odd]
+    findings += _orientations(pairs) + _storage(pairs) + mixed + _outliers(alone)
     return grouped(findings) + _told_by_grid(pairs, labels)
 
 
@@ -122,6 +125,18 @@ def _storage(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
         for scan, grid in pairs
         if grid.dtype != usual
     ]
+
+
+def _planes(pairs: Sequence[tuple[Scan, Grid]]) -> tuple[list[Finding], frozenset[int]]:
+    """Thick scans of several planes in one column, and the places of those of an unusual one: they are told once."""
+    if not pairs:
+        return [], frozenset()
+    spacings = np.array([ras_grid(grid)[1] for _, grid in pairs])
+    mixed = mixed_planes(spacings, [scan.case.id for scan, _ in pairs])
+    if mixed is None:
+        return [], frozenset()
+    cases = [pairs[place][0].case for place in mixed.others]
+    return [found("planes-mixed", mixed.counts, cases, pairs[0][0].column)], frozenset(mixed.others)
 
 
 def _outliers(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:

@@ -23,9 +23,12 @@ from anymc3d.data.labels import (
     natural_order,
 )
 from anymc3d.data.manifest import Manifest
+from anymc3d.data.outcome_counts import lacking_outcomes, outcomes_of
+from anymc3d.data.patients import patients_of
+from anymc3d.data.splits import assign_splits
 from anymc3d.doctor.checks import Finding, found
 from anymc3d.errors import ManifestError
-from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.config import DataSettings, LabelSettings
 
 RARE = 10
 """A class with fewer cases."""
@@ -149,14 +152,17 @@ def _column_faults(cases: Sequence[Case], column: str, bad: set[int]) -> list[Fi
 
 def outcomes(labels: Labels) -> list[tuple[str, str, NDArray[np.float64]]]:
     """(column, class, which cases have it: 1, 0, or NaN where missing), of every class of every column."""
-    if labels.settings is None:
+    return [] if labels.settings is None else list(outcomes_of(labels.targets, labels.settings))
+
+
+def too_rare_to_split(manifest: Manifest, labels: Labels) -> list[Finding]:
+    """Outcomes that the split which training will make cannot hold everywhere; of a given split it is told above."""
+    settings, cases = labels.settings, manifest.cases
+    if settings is None or not cases or any(case.split for case in cases):
         return []
-    classes = labels.settings.classes or ("0", "1")
-    return [
-        (column, name, np.where(np.isnan(values), np.nan, values == index))
-        for column, values in zip(labels.settings.columns, labels.targets.T, strict=True)
-        for index, name in enumerate(classes)
-    ]
+    parts = assign_splits(cases, labels.targets, fractions=DataSettings(manifest="").fractions, seed=0)
+    lines = lacking_outcomes(parts, patients_of(cases), labels.targets, settings)
+    return [Finding("label-too-rare-to-split", line) for line in lines]
 
 
 def _count_faults(cases: Sequence[Case], labels: Labels) -> list[Finding]:

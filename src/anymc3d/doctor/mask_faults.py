@@ -14,6 +14,7 @@ from anymc3d.doctor.facts import Grid, MaskFacts, ScanFacts
 NEARLY_ALL = 0.9
 LEAST_TO_COMPARE = 5
 USUAL = 0.8
+MOST = 0.5
 
 Facts = Mapping[tuple[int, str], ScanFacts]
 
@@ -30,10 +31,15 @@ def mask_faults(cases: Sequence[Case], scans: Facts, masks: Facts) -> list[Findi
         scan = scans.get((index, _image_of(column)))
         if scan and scan.grid and facts.grid and (text := grid_difference(_header(scan.grid), _header(facts.grid))):
             findings.append(found("mask-grid", f"the mask's grid is {text}", [case], column))
-        if facts.mask is not None:
-            findings += _region(case, column, facts.mask)
     for column in sorted({column for _, column in masks}):
-        findings += _values(cases, {i: f.mask for (i, name), f in masks.items() if name == column and f.mask}, column)
+        own = {index: facts.mask for (index, name), facts in masks.items() if name == column and facts.mask}
+        usual = _usual_sides(list(own.values()))
+        if usual:
+            text = f"in most of {len(own)} masks the region ends at the {' and '.join(usual)} border of the scan"
+            findings.append(Finding("mask-at-border", text, column=column))
+        for index, mask in own.items():
+            findings += _region(cases[index], column, mask, usual)
+        findings += _values(cases, own, column)
     return grouped(findings)
 
 
@@ -52,13 +58,22 @@ def _emptiness(error: str) -> str | None:
     return "mask-empty" if error.startswith("all voxels are 0:") else "mask-whole"
 
 
-def _region(case: Case, column: str, mask: MaskFacts) -> list[Finding]:
+def _usual_sides(masks: Sequence[MaskFacts]) -> tuple[str, ...]:
+    """Sides at which most regions end: the stack simply ends there, as short-axis stacks of a heart do."""
+    if len(masks) < LEAST_TO_COMPARE:
+        return ()
+    votes = Counter(side for mask in masks for side in mask.cut_sides)
+    return tuple(side for side, count in votes.items() if count > MOST * len(masks))
+
+
+def _region(case: Case, column: str, mask: MaskFacts, usual: Sequence[str]) -> list[Finding]:
     if not mask.is_integer:
         return [found("mask-not-integer", "expected whole numbers from 0 on", [case], column)]
     if mask.share > NEARLY_ALL:
         return [found("mask-whole", f"{100 * mask.share:.0f} % of the voxels are not 0", [case], column)]
-    if mask.cut_sides:
-        return [found("mask-cut", f"the region ends at the {' and '.join(mask.cut_sides)} border", [case], column)]
+    cut = [side for side in mask.cut_sides if side not in usual]
+    if cut:
+        return [found("mask-cut", f"the region ends at the {' and '.join(cut)} border", [case], column)]
     return []
 
 

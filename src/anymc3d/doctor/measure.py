@@ -18,6 +18,7 @@ from anymc3d.doctor.facts import (
     HISTOGRAM_LOW,
     HISTOGRAM_STEP,
     SIGNATURE_SIDE,
+    SIGNATURE_STEPS,
     Grid,
     Job,
     MaskFacts,
@@ -134,8 +135,8 @@ def _hash(voxels: NDArray[np.float32]) -> str:
 def _signature(volume: Volume) -> str:
     small = resize(to_ras(volume), (SIGNATURE_SIDE,) * 3).voxels
     spread = float(small.std())
-    steps = (small - small.mean()) / (spread or 1.0) * 32
-    return base64.b64encode(np.clip(np.rint(steps), -127, 127).astype(np.int8).tobytes()).decode()
+    steps = (small - small.mean()) / (spread or 1.0) * SIGNATURE_STEPS
+    return base64.b64encode(np.clip(np.rint(steps), -32767, 32767).astype("<i2").tobytes()).decode()
 
 
 def _cut_sides(region: NDArray[np.bool_]) -> tuple[str, ...]:

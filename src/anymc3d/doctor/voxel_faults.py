@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from anymc3d.data.intensity import guess_modality, is_label_map, mismatch, summarise
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, VoxelFacts
+from anymc3d.doctor.intensity_faults import scale_faults
+from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import Readable, Scan, with_voxels
 
 SOFT_TISSUE = (-200.0, 300.0)
@@ -32,7 +34,7 @@ _SCAN_VALUES = 64
 _OFFSET = 1024.0
 
 
-def voxel_faults(scans: Sequence[Scan], modality: str | None) -> list[Finding]:
+def voxel_faults(scans: Sequence[Scan], modality: str | None, labels: Labels) -> list[Finding]:
     """All checks of the voxels of one image column; ``modality`` is the task's, None where nobody said."""
     readable = with_voxels(scans)
     expected, why = expected_modality(readable, modality)
@@ -48,7 +50,11 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None) -> list[Finding]:
         elif expected == "CT":
             findings += _padding(entry)
     fitting = [entry for entry in readable if entry.scan.index not in odd]
-    return grouped(findings) + _unlike(fitting, expected or "other")
+    unlike = _unlike(fitting, expected or "other")
+    told = {row for one in unlike for row in one.rows}
+    alike = [entry for entry in fitting if entry.scan.case.row not in told]
+    # Hounsfield units are absolute: their checks are above.
+    return grouped(findings) + unlike + ([] if expected == "CT" else scale_faults(alike, labels))
 
 
 def expected_modality(readable: Sequence[Readable], modality: str | None) -> tuple[str | None, str]:

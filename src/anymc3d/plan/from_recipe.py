@@ -18,6 +18,7 @@ from anymc3d.data.manifest import Manifest
 from anymc3d.data.preprocess import AXES
 from anymc3d.data.readers import read_volume
 from anymc3d.errors import ScanError, UsageError
+from anymc3d.plan.doubts import doubts
 from anymc3d.plan.intensity import guess_majority
 from anymc3d.plan.measure import DataSet, Measured, Progress, read_data_set
 from anymc3d.plan.region import mask_of
@@ -78,6 +79,7 @@ def plan_recipe(
     warnings += told + _contradictions(recipe, views, {column.name: column for column in measured})
     if "patient" not in data.manifest.columns and not data.manifest.has_splits:
         warnings.append(f"no column 'patient', so each case is its own; the recipe splits {recipe.split_rule}")
+    warnings += doubts(data, splits, measured)
     settings, reasons = recipe_task(
         recipe,
         manifest=str(data.manifest.path),
@@ -95,7 +97,8 @@ def plan_recipe(
     reasons |= {"train.recompute": memory.reason} if memory.recompute else {}
     for key, view in views.items():
         reasons |= {f"views.{key}.windows": f"asked for: {window_names(view.windows) or 'numbers'}"} if windows else {}
-    return Plan(replace(settings, train=train), with_warnings(reasons, warnings), tuple(warnings))
+    told = with_warnings(reasons, warnings)
+    return Plan(replace(settings, train=train), told, tuple(warnings), splits.count("train"))
 
 
 def _read(

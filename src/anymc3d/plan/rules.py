@@ -27,6 +27,8 @@ THICK_SLICES = 3.0
 NEARLY_ISOTROPIC = 1.5
 MAX_PADDING = 1.5
 """Without a size leak scans are padded only up to so many times the median extent."""
+ODD_SHARE, FAR_LARGER, LEAST_FOR_ODD = 0.05, 1.25, 8
+"""So large a part of the scans may be left out of a field of view, being so many times larger than the rest."""
 PATCH_SIZES = {"dinov3": 16, "dinov2": 14, "patch16": 16, "patch14": 14}
 CHUNK_SIZES = (64, 32, 16, 8, 4, 2, 1)
 BATCH_SIZE = 2
@@ -101,24 +103,40 @@ def _other_planes(grids: Grids) -> str:
 
 def choose_field_of_view(grids: Grids, leak: SizeLeak | None) -> tuple[tuple[float, float, float] | None, str]:
     """Millimetres along x, y, z to which all scans are padded, or None for each scan whole."""
-    extents = grids.extents_mm
+    whole = grids.extents_mm
+    inside = fitting(whole).all(axis=1)
+    extents, odd = whole[inside], int((~inside).sum())
     largest, median = extents.max(axis=0), np.median(extents, axis=0)
+    cropped = f"; {odd} far larger {'scan is' if odd == 1 else 'scans are'} cropped to it, see above" if odd else ""
     field = tuple(math.ceil(length * 10 - 1e-6) / 10 for length in largest)
     if leak:
         return field, (
             f"the scan's size alone ({leak.measure}) separates {leak.label} with AUROC {leak.auroc:.2f}: all are padded"
-            " to the largest, so that they have one scale (the border can still show the size)"
+            f" to the largest, so that they have one scale (the border can still show the size){cropped}"
         )
     spread = (largest - extents.min(axis=0)) / median
-    if (spread <= SIMILAR_EXTENTS).all():
+    if (spread <= SIMILAR_EXTENTS).all() and not odd:
         return None, "the scans' extents differ by less than 10 %"
     ranges = " x ".join(f"{low:.0f}-{high:.0f}" for low, high in zip(extents.min(axis=0), largest, strict=True))
     if (largest <= MAX_PADDING * median).all():
         return field, (
             f"extents differ ({ranges} mm): padded to the largest, so that all have one scale; the median scan gives"
-            " the size"
+            f" the size{cropped}"
         )
     return None, f"extents differ too much to pad ({ranges} mm): each scan is resized whole; consider cropping them"
+
+
+def fitting(extents: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which extents (n, 3) are not far larger than nearly all others along their axis.
+
+    One odd scan (another unit, a whole body) must not set the field of view that all others are padded to. At most
+    5 % of the scans, and one of few, can be odd, and only beyond 1.25 times the largest of the rest.
+    """
+    count = len(extents)
+    if count < LEAST_FOR_ODD:
+        return np.ones(extents.shape, dtype=bool)
+    rest = np.sort(extents, axis=0)[: count - math.ceil(ODD_SHARE * count)]
+    return extents <= FAR_LARGER * rest[-1]
 
 
 def choose_memory(

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from anymc3d.data.labels import encode, guesses
+from anymc3d.data.labels import encode
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.plan.doubts import doubts
 from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
@@ -32,6 +33,8 @@ class Plan:
     reasons: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     """What a person should look at before training; one line each."""
+    num_train: int = 0
+    """Training cases."""
 
 
 def plan_task(
@@ -88,9 +91,9 @@ def plan_task(
         backbone=BackboneSettings(name=backbone_name),
         train=TrainSettings(batch_size=memory.batch_size, chunk_size=memory.chunk_size, recompute=memory.recompute),
     )
-    warnings = tuple(guesses(data.labels))
+    warnings = tuple(doubts(data, splits, measured))
     reasons |= _reasons(data, splits, columns[0].intensity, memory)
-    return Plan(settings, with_warnings(reasons, warnings), warnings)
+    return Plan(settings, with_warnings(reasons, warnings), warnings, splits.count("train"))
 
 
 def _chosen_columns(image_column: str | None, planes: Sequence[str], manifest: Manifest) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
-from anymc3d.predict.likeness import unlike_training
+from anymc3d.predict.likeness import across_planes, unlike_training
 from anymc3d.predict.prediction import Prediction
 
 Runs = Sequence[tuple[PluginCard, ClassifierOutput]]
@@ -34,7 +34,7 @@ def answered(plugin: Plugin, case: str, prepared: PreparedCase, runs: Runs) -> P
     found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
     names = card.labels.output_names
     unlike = unlike_training(card, prepared.scans)
-    warnings = [*prepared.warnings, *_missing_views(prepared), *unlike]
+    warnings = [*prepared.warnings, *_missing_views(prepared), *across_planes(card, prepared.scans), *unlike]
     return Prediction(
         case=case,
         plugin=card.name,

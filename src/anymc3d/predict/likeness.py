@@ -7,6 +7,7 @@ from typing import Any
 
 from anymc3d.data.intensity import mismatch
 from anymc3d.data.scan import ScanFacts
+from anymc3d.data.thick_planes import across
 from anymc3d.plugins.card import PluginCard
 
 COMPARED = ("CT", "MR", "PT")
@@ -22,6 +23,15 @@ def unlike_training(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[s
         if summary is not None:
             found.append(mismatch(facts.intensities, summary, card.modality))
     return tuple(text for text in found if text is not None)
+
+
+def across_planes(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:
+    """One line for each scan of thick slices, by image column, that no view of the plugin shows in their own plane."""
+    planes: dict[str, set[str]] = {}
+    for view in card.preprocessing.values():
+        planes.setdefault(view.image, set()).add(view.plane)
+    told = (across(facts.spacing, planes[column]) for column, facts in scans.items() if column in planes)
+    return tuple(text for text in told if text is not None)
 
 
 def _other_modality(told: str | None, trained: str) -> str | None:

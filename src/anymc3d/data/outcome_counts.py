@@ -1,0 +1,84 @@
+"""Before training: whether every split can hold every outcome, and whether enough cases choose the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.case import SPLITS
+from anymc3d.settings.config import LabelSettings
+
+USUAL_FOLDS = 5
+FEW_CASES, FEW_OF_AN_OUTCOME = 30, 20
+"""Fewer validation cases, or fewer of the rarer outcome, cannot tell one epoch from another."""
+
+
+def outcomes_of(targets: NDArray[np.float64], labels: LabelSettings) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """(column, class, which cases have it: 1, 0, or NaN where missing), of every class of every column."""
+    for column, values in zip(labels.columns, targets.T, strict=True):
+        for index, name in enumerate(labels.classes or ("0", "1")):
+            yield column, name, np.where(np.isnan(values), np.nan, values == index)
+
+
+def lacking_outcomes(
+    parts: Sequence[str], patients: Sequence[str], targets: NDArray[np.float64], labels: LabelSettings
+) -> list[str]:
+    """One line per outcome that some part has no case of.
+
+    Args:
+        parts: of each case, such as ``train``.
+        patients: of each case.
+        targets: (n, L), NaN where missing.
+        labels: what the targets mean.
+    """
+    lines = []
+    for column, name, has in outcomes_of(targets, labels):
+        holders = {patient for patient, one in zip(patients, has, strict=True) if one == 1}
+        if holders:  # a class without any case is another fault
+            having = {part for part, one in zip(parts, has, strict=True) if one == 1}
+            text = lacking_text(f"{column} = {name}", len(holders), parts, having)
+            lines += [text] if text else []
+    return lines
+
+
+def lacking_text(outcome: str, num_patients: int, parts: Sequence[str], having: set[str]) -> str | None:
+    """What to say of an outcome that some of the parts in use do not have; None where all have it."""
+    used = set(parts)
+    ordered = [part for part in SPLITS if part in used] + sorted(used - set(SPLITS))
+    lacking = [part for part in ordered if part not in having]
+    if not lacking:
+        return None
+    if num_patients >= len(ordered):
+        return f"no case of {_listed(lacking)} has {outcome}: its metrics are undefined there"
+    noun = "patient" if num_patients == 1 else "patients"
+    text = f"{num_patients} {noun} with {outcome} cannot be in {_listed(ordered)}: {_listed(lacking)} "
+    text += "gets none" if len(lacking) == 1 else "get none"
+    if set(ordered) <= set(SPLITS) and num_patients < USUAL_FOLDS:
+        left = USUAL_FOLDS - num_patients
+        text += f" (of {USUAL_FOLDS} folds {left} {'gets' if left == 1 else 'get'} none)"
+    return f"{text}; its metrics are undefined there"
+
+
+def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: LabelSettings) -> str | None:
+    """Why the validation cases are too few to choose an epoch by; None where they are not."""
+    inside = np.array([split == "val" for split in splits])
+    known = inside & ~np.isnan(targets).all(axis=1)
+    counts = {f"{column} = {name}": int((has[known] == 1).sum()) for column, name, has in outcomes_of(targets, labels)}
+    rarest = min(counts, key=lambda outcome: counts[outcome])
+    if known.sum() >= FEW_CASES and counts[rarest] >= FEW_OF_AN_OUTCOME:
+        return None
+    total = sum(
+        (has == 1).sum() for column, name, has in outcomes_of(targets, labels) if f"{column} = {name}" == rarest
+    )
+    advice = f"; 'anymc3d train' with --folds {USUAL_FOLDS} uses every case" if total >= USUAL_FOLDS else ""
+    cases = "1 validation case chooses" if known.sum() == 1 else f"{known.sum()} validation cases choose"
+    return (
+        f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to tell epochs"
+        f" apart{advice}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
