@@ -187,3 +187,71 @@ def test_a_rule_knows_its_options(tmp_path: Path) -> None:
 )
 def test_G1_a_message_repeats_numbers_and_codes_alone(tmp_path: Path, rule: str, is_repeated: bool) -> None:
     assert (parse_rule(rule, tmp_path).said("stack=1") is not None) == is_repeated
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """What an archive exports: a folder for each study, one of them flat, one with a folder for each series."""
+    root = tmp_path_factory.mktemp("tree") / "incoming"
+    flat = study({1: (6, 5.0, STRAIGHT), 2: (10, 1.0, STRAIGHT)})
+    flat.slices += localizer(5)
+    flat.write(root / "studyA")
+    for number, (count, step, orientation) in {3: (8, 0.5, CORONAL), 4: (7, 2.0, STRAIGHT)}.items():
+        study({number: (count, step, orientation)}).write(root / "studyB" / f"ser{number}")
+    study({9: (5, 3.0, STRAIGHT)}).write(root / "studyC" / "ser3")
+    (root / "studyC" / "notes.txt").write_text("x")
+    return root
+
+
+def predicted(words: list[str], capsys) -> dict[str, dict[str, str]]:
+    main(words)
+    return {row["case"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_every_series_of_a_tree_is_found(tree: Path, journey, tmp_path: Path, capsys) -> None:
+    common = ["predict", "-p", str(journey.plugin), "--device", "cpu", "--quiet", "--json", "-i", str(tree)]
+    rows = predicted([*common, "-o", str(tmp_path / "a"), "--find-series"], capsys)
+    assert len(rows) == 5 and {row["status"] for row in rows.values()} <= {"ok", "warn"}
+    assert {"ser4", "incoming_studyB_ser3", "incoming_studyC_ser3"} < set(rows)
+    assert sum(re.fullmatch(r"studyA_[0-9a-f]{8}", case) is not None for case in rows) == 2
+    alone = [
+        "predict",
+        "-p",
+        str(journey.plugin),
+        "--device",
+        "cpu",
+        "--quiet",
+        "--json",
+        "-i",
+        str(tree / "studyB" / "ser4"),
+    ]
+    (by_itself,) = predicted([*alone, "-o", str(tmp_path / "b")], capsys).values()
+    assert by_itself["logit.block"] == rows["ser4"]["logit.block"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "count"), [("axial", 4), ("coronal", 1), ("SeriesNumber=3", 1), ("SeriesDescription~=/portal [24]/", 2)]
+)
+def test_a_rule_leaves_series_of_a_tree_out(tree: Path, rule: str, count: int) -> None:
+    from anymc3d.data.dicom.found import find_series
+
+    found = find_series(tree, rule)
+    assert len(found.series) == count and found.left_out == 6 - count
+    for one in found.series:
+        assert read_volume(one.reference, series=one.rule).shape[2] in (5, 6, 7, 8, 10)
+    assert len({one.name for one in found.series}) == count
+
+
+def test_a_tree_without_series_is_a_case_that_says_so(tmp_path: Path, journey, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["predict", "-p", str(journey.plugin), "--device", "cpu", "--quiet", "--json", "--find-series"]
+    assert main([*words, "-i", str(tmp_path / "empty"), "-o", str(tmp_path / "out")]) == 4
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "no DICOM scan found" in row["message"]
+
+
+@pytest.mark.parametrize("inputs", [["a=x", "b=y"], ["table.csv"]])
+def test_find_series_is_for_folders(tmp_path: Path, journey, capsys, inputs: list[str]) -> None:
+    words = ["predict", "-p", str(journey.plugin), "--find-series", "-o", str(tmp_path / "out"), "-i", *inputs]
+    assert main(words) == 2
+    assert "--find-series" in capsys.readouterr().err

@@ -43,6 +43,11 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         "--series", metavar="RULE", help="of DICOM: a series UID or its short hash, Tag=value, or 'thinnest axial'"
     )
     parser.add_argument(
+        "--find-series",
+        action="store_true",
+        help="of folders of DICOM studies: every series in them is a case of its own (--series leaves some out)",
+    )
+    parser.add_argument(
         "--allow-gaps", action="store_true", help="of DICOM: missing or uneven slices are resampled, with a warning"
     )
     parser.add_argument(
@@ -75,7 +80,8 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
         ManifestError: the manifest cannot be used.
     """
     allowed = [name for name in _ALLOWED if getattr(args, f"allow_{name}")]
-    cases = _with_region(read_inputs(args.input, args.split, args.series, allowed=allowed), args)
+    cases = read_inputs(args.input, args.split, args.series, allowed=allowed, find=args.find_series)
+    cases = _with_region(cases, args)
     if args.show_tags:
         _show_series(cases)
     return cases
@@ -99,9 +105,16 @@ def _show_series(cases: Sequence[Case]) -> None:
 
 
 def read_inputs(
-    inputs: list[str], splits: list[str] | None = None, series: str | None = None, *, allowed: Sequence[str] = ()
+    inputs: list[str],
+    splits: list[str] | None = None,
+    series: str | None = None,
+    *,
+    allowed: Sequence[str] = (),
+    find: bool = False,
 ) -> list[Case]:
-    """Scans, one manifest, or ``view=scan`` pairs -> cases; ``allowed``: of :data:`_ALLOWED`, for those that are DICOM.
+    """Scans, one manifest, or ``view=scan`` pairs -> cases.
+
+    ``allowed``: of :data:`_ALLOWED`, for those that are DICOM. ``find``: every series of a DICOM study is a case.
 
     Raises:
         UsageError: kinds of input are mixed, or two scans would get one id.
@@ -113,13 +126,8 @@ def read_inputs(
     from anymc3d.predict.study import study_case
 
     manifests = [text for text in inputs if text.lower().endswith(_TABLES)]
-    if manifests and len(inputs) > 1:
-        raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifests[0]} among them")
-    if manifests and series:
-        raise UsageError("--series: a manifest has its own series column; leave the option out")
-    if manifests and allowed:
-        raise UsageError(f"--allow-{allowed[0]}: a manifest says it itself, in its series column: {allowed[0]}=allow")
     if manifests:
+        _check_manifest_options(inputs, manifests[0], series, allowed, find=find)
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
         return [case for case in cases if not splits or case.split in splits]
     if splits:
@@ -131,13 +139,54 @@ def read_inputs(
 
     pairs = [_VIEW.fullmatch(text) for text in inputs]
     if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
+        if find:
+            raise UsageError("--find-series: for folders of studies, not for the views of one study")
         if not all(pairs):
             raise UsageError("expected scans, or view=scan for every view of one study, got both")
         views = {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}
         return [study_case(None, views, series=rule(*views.values()))]
-    cases = [study_case(str(Path(text).resolve()), None, series=rule(text)) for text in inputs]
+    cases = [
+        case
+        for text in inputs
+        for case in (_found(text, rule(text)) if find else ())
+        or [study_case(str(Path(text).resolve()), None, series=rule(text))]
+    ]
     _check_ids(cases)
     return cases
+
+
+def _check_manifest_options(
+    inputs: list[str], manifest: str, series: str | None, allowed: Sequence[str], *, find: bool
+) -> None:
+    """A manifest says by itself what these options say of scans."""
+    if len(inputs) > 1:
+        raise UsageError(f"expected one manifest, or scans, got {len(inputs)} inputs with {manifest} among them")
+    if series:
+        raise UsageError("--series: a manifest has its own series column; leave the option out")
+    if allowed:
+        raise UsageError(f"--allow-{allowed[0]}: a manifest says it itself, in its series column: {allowed[0]}=allow")
+    if find:
+        raise UsageError("--find-series: a manifest names its scans itself; leave the option out")
+
+
+def _found(text: str, series: str | None) -> list[Case]:
+    """The series of a DICOM study or a tree of them, one case each; none where it is no DICOM or cannot be listed, and
+    then the input is a case that says so."""
+    from anymc3d.cli.say import show
+    from anymc3d.data.dicom.found import find_series
+    from anymc3d.data.readers import takes_series
+    from anymc3d.errors import ScanError
+    from anymc3d.predict.study import study_case
+
+    path = Path(text).resolve()
+    if not takes_series(path):
+        return []
+    try:
+        found = find_series(path, series)
+    except ScanError:
+        return []
+    show(f"{path.name}: {len(found.series)} series found, {found.left_out} left out (no scans, or not asked for)")
+    return [study_case(str(one.reference), None, case=one.name, series=one.rule) for one in found.series]
 
 
 def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:

@@ -1,0 +1,85 @@
+"""All series of a tree of DICOM files, as an archive exports them: one scan each, without a manifest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anymc3d.data.dicom.header import DicomFile
+from anymc3d.data.dicom.inventory import opened_inventory
+from anymc3d.data.dicom.listing import facts_of
+from anymc3d.data.dicom.places import OnDisk
+from anymc3d.data.dicom.rules import parse_rule
+from anymc3d.data.dicom.series import series_of
+from anymc3d.data.dicom.tags import foreign_errors
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """One series of a tree."""
+
+    reference: Path
+    """The smallest folder that holds all of its files, or the archive."""
+    rule: str
+    """The ``series`` cell that chooses it there."""
+    name: str
+    """The id of its case: unique among those found."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a tree holds."""
+
+    series: tuple[FoundSeries, ...]
+    left_out: int
+    """Series that are no scans: pictures, localizers, single slices; and those that the rule does not take."""
+
+
+def find_series(reference: Path, rule_text: str | None = None) -> Found:
+    """Every series below a folder, or in an archive, that is a scan and that a rule takes.
+
+    Raises:
+        ScanError: the tree cannot be listed, or the rule is none.
+    """
+    rule = parse_rule(rule_text, reference)
+    with foreign_errors(reference, "the series cannot be listed"), opened_inventory(reference) as inventory:
+        every = series_of(inventory, rule)
+        taken = {}
+        for uid, files in every.items():
+            facts = facts_of(uid, files)
+            frames = [frame for file in files for frame in file.frames]
+            fits = (
+                rule.takes_series(uid)
+                and rule.plane in (None, facts.plane)
+                and any(map(rule.takes, (f.tags for f in frames)))
+            )
+            if facts.is_scan and fits:
+                taken[facts.hash] = files
+        places = {code: _folder_of(files, reference) for code, files in taken.items()}
+    names = _names(places, reference)
+    rest = "; ".join(part for part in (rule_text or "").split(";") if part.strip() and rule.series_hash is None)
+    rules = {code: "; ".join(filter(None, (code, rest.strip()))) for code in taken}
+    found = tuple(FoundSeries(places[code], rules[code], names[code]) for code in taken)
+    return Found(found, len(every) - len(found))
+
+
+def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:
+    folders = {str(file.place.path.parent) for file in files if isinstance(file.place, OnDisk)}
+    return Path(os.path.commonpath(folders)) if folders and reference.is_dir() else reference
+
+
+def _names(places: dict[str, Path], reference: Path) -> dict[str, str]:
+    """The folder's own name where no other has it, else its path in the tree; with the hash where it holds several."""
+    own = Counter(place.name for place in set(places.values()))
+    held = Counter(places.values())
+    names = {}
+    for code, place in places.items():
+        inside = place.relative_to(reference).parts if place.is_relative_to(reference) else ()
+        name = place.name if own[place.name] == 1 else "_".join((reference.name, *inside))
+        names[code] = name.removesuffix(reference.suffix) if place == reference and reference.is_file() else name
+        if held[place] > 1:
+            names[code] += f"_{code}"
+    return names
