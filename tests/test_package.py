@@ -64,7 +64,9 @@ def run(home, *words, cwd):
 def test_archives_hold_the_package_its_data_and_its_licence(built):
     (wheel,), (archive,) = built.glob("*.whl"), built.glob("*.tar.gz")
     names = zipfile.ZipFile(wheel).namelist()
-    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/anymc3d").rglob("*.py")}
+    kinds = (".py", ".html", ".css", ".js")
+    inside = (path for path in (ROOT / "src/anymc3d").rglob("*") if path.suffix in kinds)
+    sources = {path.relative_to(ROOT / "src").as_posix() for path in inside}
     assert sources <= set(names)
     assert {"anymc3d/py.typed", "anymc3d/vlm3d/recipe.yaml"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

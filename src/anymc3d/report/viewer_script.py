@@ -1,4 +1,7 @@
-"""The page's script and the look of what it moves: plain JavaScript, which loads nothing."""
+"""The page's script and the look of what it moves: plain JavaScript, which loads nothing.
+
+A report starts it once; the page of the service starts it anew for every study that it shows.
+"""
 
 VIEWER_STYLE = """
 .viewer { container-type: inline-size; }
@@ -33,7 +36,7 @@ select, button { font: inherit; color: var(--text); background: var(--card); bor
 
 VIEWER_SCRIPT = """
 "use strict";
-(function () {
+window.startViewer = function () {
   const block = document.getElementById("viewer-data");
   if (!block) return;
   const data = JSON.parse(block.textContent);
@@ -255,5 +258,6 @@ VIEWER_SCRIPT = """
       said.textContent = `The sliders do not work here (${error.message}); the pictures stay as they are.`;
       document.getElementById("viewer").append(said);
     });
-})();
+};
+window.startViewer();
 """

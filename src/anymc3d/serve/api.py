@@ -16,8 +16,11 @@ from anymc3d.errors import UsageError
 from anymc3d.explain.folder import file_name
 from anymc3d.serve.guard import Guard, problem
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
+from anymc3d.serve.links import decided, links_of
 from anymc3d.serve.metrics import exposition
+from anymc3d.serve.pages import add_pages
 from anymc3d.serve.service import Service, new_job
+from anymc3d.serve.sessions import Sessions
 from anymc3d.serve.uploads import DiskFullError, checked_case, store_file
 from anymc3d.version import __version__
 
@@ -51,7 +54,9 @@ def make_app(service: Service) -> Guard:
     _add_jobs(app, service)
     _add_results(app, service)
     _add_operations(app, service)
-    return Guard(app, service.settings)
+    sessions = Sessions(service.settings.token)
+    add_pages(app, sessions)
+    return Guard(app, service.settings, sessions)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -107,7 +112,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     def listing(
         count: Annotated[int, Query(ge=1, le=500)] = 100, before: Annotated[int | None, Query(ge=1)] = None
     ) -> JSONResponse:
-        return JSONResponse({"jobs": [_brief(job) for job in service.jobs.latest(count, before=before)]})
+        jobs = [_brief(job) for job in service.jobs.latest(count, before=before)]
+        return JSONResponse({"jobs": jobs, "counts": service.jobs.counts()})
 
     @app.get("/v1/jobs/{job_id}", summary="One job: its state, and its rows once it has ended")
     def one(job_id: JobId, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
@@ -180,12 +186,15 @@ def _there(job: Job | None) -> Job:
 
 def _brief(job: Job) -> dict[str, Any]:
     keys = ("number", "id", "case", "source", "message", "received", "started", "finished")
-    return {"status": job.state} | {key: getattr(job, key) for key in keys}
+    warned = any(row.get("status") == "warn" for row in job.rows)
+    return {"status": job.state, "decided": decided(job), "warned": warned} | {key: getattr(job, key) for key in keys}
 
 
 def _whole(job: Job) -> dict[str, Any]:
     record = {key: value for key, value in job.record.items() if key != "files"}
-    return _brief(job) | {"rows": list(job.rows), "files": list(job.record.get("files", ())), "record": record}
+    names = list(job.record.get("files", ()))
+    rest = {"rows": list(job.rows), "files": names, "links": links_of(job.id, names), "record": record}
+    return _brief(job) | rest
 
 
 def _who(request: Request) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,13 +10,16 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from anymc3d.serve.sessions import Sessions, cookie_of
 from anymc3d.serve.settings import LOOPBACK, ServeSettings
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-OPEN_PATHS = ("/healthz", "/readyz")
+OPEN_PATHS = ("/healthz", "/readyz", "/", "/v1/session")
+OPEN_FOLDER = "/static/"
+"""Without a token: health, the page's own files, which hold nothing of a study, and the place to sign in."""
 IDLE_S = 10.0
 """Between two pieces of a body."""
 BODY_S, BYTES_PER_S = 60.0, 1024**2
@@ -43,8 +45,8 @@ class RefusedError(HTTPException):
 class Guard:
     """An ASGI application around another."""
 
-    def __init__(self, inner: Any, settings: ServeSettings) -> None:
-        self._inner, self._settings = inner, settings
+    def __init__(self, inner: Any, settings: ServeSettings, sessions: Sessions) -> None:
+        self._inner, self._settings, self._sessions = inner, settings, sessions
         self._hosts = {name.lower() for name in (*settings.allowed_hosts, settings.host)}
         if settings.is_local:
             self._hosts |= set(LOOPBACK)
@@ -84,11 +86,17 @@ class Guard:
             raise RefusedError(403, "requests of other sites are refused")
         if headers.get("content-encoding", "identity") != "identity":
             raise RefusedError(415, "compressed bodies are refused")
-        if self._settings.token is not None and scope["path"] not in OPEN_PATHS:
-            given = headers.get("authorization", "")
-            expected = f"Bearer {self._settings.token}"
-            if not hmac.compare_digest(given.encode(), expected.encode()):
-                raise RefusedError(401, "give the token of this service: Authorization: Bearer TOKEN")
+        is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER)
+        if self._settings.token is not None and not is_open and not self._may(scope, headers):
+            raise RefusedError(401, "give the token of this service: Authorization: Bearer TOKEN")
+
+    def _may(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        """Whether the request bears the token, or comes from a page of this service in a browser that gave it."""
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if given:
+            return kind.lower() == "bearer" and self._sessions.is_token(given)
+        own = scope["method"] in ("GET", "HEAD") or "origin" in headers  # a browser names it; another was refused above
+        return own and self._sessions.is_open(cookie_of(headers.get("cookie", "")))
 
     def _limit(self, scope: Scope) -> int:
         carries = scope["method"] == "POST" and scope["path"] in ("/v1/jobs", "/dicom-web/studies")

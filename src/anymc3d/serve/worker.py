@@ -67,9 +67,12 @@ def load(settings: ServeSettings) -> Predictor:
 
 def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
     """What the service says of each plugin."""
+    from anymc3d.report.study import threshold_of
+
     found = []
     for plugin in predictor.plugins:
         card = plugin.card
+        points = {label: threshold_of(card, label) for label in card.labels.output_names}
         found.append(
             {
                 "name": card.name,
@@ -79,6 +82,12 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
                 "images": sorted({view.image for view in card.preprocessing.values()}),
                 "calibrated": card.is_calibrated,
                 "licence": card.licence,
+                "one_of_classes": card.labels.one_of_classes,
+                "operating_points": {
+                    label: {"probability": threshold, "criterion": "0.5" if point is None else point.criterion}
+                    for label, (point, threshold) in points.items()
+                    if threshold is not None
+                },
             }
         )
     return found

@@ -1,0 +1,60 @@
+"""What the page and the interface offer of an ended job: what was decided, and each file with its address.
+
+A new kind of result is one line of :data:`KINDS` and its route in ``api``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from anymc3d.serve.jobs import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of result file. ``title`` and ``address`` may hold ``{stem}`` and ``{name}``."""
+
+    kind: str
+    ending: str
+    title: str
+    address: str
+
+
+KINDS = (
+    Kind(kind="report", ending=".html", title="Report of {stem} (HTML)", address="report?plugin={stem}"),
+    Kind(kind="heatmap", ending=".nii.gz", title="Heatmap {stem} (NIfTI)", address="heatmaps/{name}"),
+)
+
+
+def links_of(job_id: str, names: Sequence[str]) -> list[dict[str, str]]:
+    """``kind``, ``title``, ``href``, ``name`` and ``plugin`` of every file that there is an address for."""
+    found = []
+    for one in KINDS:
+        for name in names:
+            if not name.endswith(one.ending):
+                continue
+            stem = name.removesuffix(one.ending)
+            words = {"stem": stem, "name": name}
+            address = one.address.format(**{key: quote(text) for key, text in words.items()})
+            found.append(
+                {
+                    "kind": one.kind,
+                    "title": one.title.format(**words),
+                    "href": f"/v1/jobs/{job_id}/{address}",
+                    "name": name,
+                    "plugin": stem.partition(".")[0],
+                }
+            )
+    return found
+
+
+def decided(job: Job) -> list[str]:
+    """The labels decided positive, or the class decided for; those of several plugins with the plugin's name."""
+    several = len(job.rows) > 1
+    found: list[str] = []
+    for row in job.rows:
+        names = [key.partition(".")[2] for key, value in row.items() if key.startswith("decision.") and value]
+        found += [f"{row['plugin']}: {name}" if several else name for name in names]
+    return found
