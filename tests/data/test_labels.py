@@ -99,7 +99,7 @@ def test_several_columns_are_multilabel(tmp_path):
         ({"y": ["1", "1"]}, "two classes are needed"),
         ({"y": ["1", "NA", "0"]}, "row 3: case 'c1': y is 'NA'; an empty cell means missing"),
         ({"y": ["Yes", "yes", "no"]}, "differ only in upper and lower case"),
-        ({"y": ["a", "a\u200b", "b"]}, "look alike or are not seen"),
+        ({"y": ["ab", "a\u200bb", "b"]}, "look alike or are not seen"),
         ({"y": ["\u00e9", "e\u0301", "b"]}, "look alike or are not seen"),
         ({"y": ["0", "1"], "z": ["0", "2"]}, "row 3: case 'c1': z is '2'"),
         ({"y": ["0", "1"], "z": ["1", "1"]}, "column 'z': every label is '1'"),

@@ -37,6 +37,14 @@ class TestResampling:
         other = all_weights(self.patients, self.strata, num_resamples=40, seed=4)
         assert (at_once != other).any()
 
+    def test_the_names_of_patients_decide_nothing(self):
+        renamed = dict(zip("abcde", ("x9", "a3", "x1", "Z", "m"), strict=True))
+        mine, theirs = (
+            all_weights(names, self.strata, num_resamples=50)
+            for names in (self.patients, [renamed[one] for one in self.patients])
+        )
+        np.testing.assert_array_equal(mine, theirs)
+
     def test_every_patient_is_drawn_as_often_on_average(self):
         weights = all_weights([str(i) for i in range(10)], np.arange(10) < 4, num_resamples=4000)
         np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.07)

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from anymc3d.files.names import is_of_windows, on_disk
-from anymc3d.files.pointers import broken_link, pointer_in
+from anymc3d.files.pointers import absent, broken_link, pointer_in
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -60,8 +60,10 @@ def test_A14_pointers_say_how_their_content_is_fetched(content, told):
 def test_A14_links_to_nothing_are_told(tmp_path):
     (tmp_path / "annexed").symlink_to("../.git/annex/objects/aa/bb/MD5E-s1--0/MD5E-s1--0")
     (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "real").touch()
     (tmp_path / "good").symlink_to("real")
     assert "not fetched (datalad get" in broken_link(tmp_path / "annexed")
     assert "was the data moved?" in broken_link(tmp_path / "dangling")
-    assert [broken_link(tmp_path / name) for name in ("real", "good", "absent")] == [None] * 3
+    assert [broken_link(tmp_path / name) for name in ("real", "good", "absent", "loop")] == [None] * 4
+    assert absent(tmp_path / "loop") == "a symbolic link that leads back to itself"

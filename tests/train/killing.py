@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 
@@ -149,6 +150,7 @@ def serve():
             try:
                 run_command(request)
             finally:
+                traceback.print_exc()  # into ``said``: a moment that no longer exists is named there
                 os._exit(70)
         answer(request["number"], "started", pid)
         answer(request["number"], "ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -153,7 +153,7 @@ def test_C1_a_run_from_the_frozen_start_killed_in_every_part_ends_bit_identical(
 
 
 STOPS = [
-    ("call", "anymc3d.data.dataset:prepare_view", 3),
+    ("call", "anymc3d.data.scan:prepare_view", 3),
     ("call", "anymc3d.train.fit:make_parts", 1),
     ("call", "anymc3d.train.loop:_step", 3),
     ("call", "anymc3d.train.loop:validate", 1),
@@ -259,11 +259,11 @@ def test_D2_a_killed_prediction_goes_on_and_gives_the_same_table(journey, nurser
     killed = [*command, "-o", str(tmp_path / "killed")]
     rng = np.random.default_rng(2)
     for number in range(4):
-        moment = ("call", "anymc3d.predict.predictor:answer", int(rng.integers(1, 5)))
+        moment = ("call", "anymc3d.predict.predictor:answered", int(rng.integers(1, 5)))
         assert nursery.run(killed, home, where, moment=moment) == KILLED, number
     assert nursery.run(killed, home, where, moment=("torn", "predictions.csv", 1)) == KILLED
     stopped = [*killed[:-1], str(tmp_path / "stopped")]
-    moment = ("call", "anymc3d.predict.predictor:answer", 7)
+    moment = ("call", "anymc3d.predict.predictor:answered", 7)
     assert nursery.run(stopped, home, where, moment=moment, sent=signal.SIGTERM) == 75
     for words_again, folder in ((killed, "killed"), (stopped, "stopped")):
         assert nursery.run(words_again, home, where) == 0, said(tmp_path)

@@ -155,7 +155,7 @@ def test_an_unknown_decoder_is_named_with_the_nearest(masked, tmp_path, capsys):
 
 def test_old_run_folders_go_on_as_they_were(masked):
     """A run without a decoder is recorded as before there were any."""
-    from anymc3d.train.fit import _identity
+    from anymc3d.train.identity import _identity
     from anymc3d.train.study import load_study
 
     (masked / "plain.yaml").write_text(masked_task("none"))

@@ -14,7 +14,7 @@ from typing import Any
 from anymc3d.cli.say import say, say_text
 from anymc3d.errors import UsageError
 from anymc3d.files.home import home_folder
-from anymc3d.files.pointers import broken_link
+from anymc3d.files.pointers import absent
 from anymc3d.version import __version__
 
 PAGE, DATA = "doctor.html", "doctor.json"
@@ -80,7 +80,7 @@ def _run_data_set(args: argparse.Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"{args.out}: expected a folder, got a file; choose another name with -o")
     if not args.manifest.exists():
-        raise UsageError(f"{args.manifest}: {broken_link(args.manifest) or 'no such file'}")
+        raise UsageError(f"{args.manifest}: {absent(args.manifest)}")
 
     from anymc3d.cli.main import print_json
     from anymc3d.cost.progress import Progress

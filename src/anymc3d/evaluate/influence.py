@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from anymc3d.evaluate.intervals import group_index
 from anymc3d.evaluate.weighted import Floats
 
 
@@ -26,8 +27,8 @@ class Influence:
 
     def standard_error(self, patients: Sequence[str]) -> float:
         """Of the value, with cases of one patient taken together."""
-        _, of_row = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
-        return math.sqrt(float(np.square(np.bincount(of_row, weights=self.parts)).sum()))
+        of_patients = np.bincount(group_index(patients), weights=self.parts)
+        return math.sqrt(float(np.square(of_patients).sum()))
 
     def __sub__(self, other: Influence) -> Influence:
         """The difference of two scores of the same cases."""

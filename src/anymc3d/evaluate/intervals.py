@@ -112,8 +112,12 @@ def clustered_wilson_interval(
 
 
 def group_index(patients: Sequence[str] | NDArray[np.object_]) -> NDArray[np.intp]:
-    """Which of the distinct patients, in the order of their names, each row belongs to, (n,)."""
-    return np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)[1]
+    """Which of the distinct patients, in order of appearance, each row belongs to, (n,).
+
+    Not in order of their names: what is computed under pseudonyms is then, to the last digit, what it is under ids.
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(name), len(numbers)) for name in patients], dtype=np.intp)
 
 
 def is_grouped(patients: Sequence[str] | NDArray[np.object_]) -> bool:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anymc3d.evaluate.delong import placement_values
+from anymc3d.evaluate.intervals import group_index
 from anymc3d.evaluate.weighted import Floats
 
 
@@ -58,7 +59,6 @@ def mean_auroc_difference(
         return PairedDifference(None, math.inf)
     influence /= len(differences)
     if patients is not None:
-        _, group = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
-        influence = np.bincount(group, weights=influence)
+        influence = np.bincount(group_index(patients), weights=influence)
     error = math.sqrt(float((influence**2).sum())) if estimable else math.inf
     return PairedDifference(float(np.mean(differences)), error)

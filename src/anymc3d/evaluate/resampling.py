@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anymc3d.errors import UsageError
-from anymc3d.evaluate.intervals import LEVEL, Interval, satterthwaite, t_quantile
+from anymc3d.evaluate.intervals import LEVEL, Interval, group_index, satterthwaite, t_quantile
 from anymc3d.evaluate.weighted import Floats
 
 NUM_RESAMPLES = 2000
@@ -91,11 +91,11 @@ def stratified(
     patients: Sequence[str] | NDArray[np.object_], strata: ArrayLike
 ) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
     """Return the patient of each row (n,), and the patients of each stratum, in ascending order of its value."""
-    names, patient_of_row = np.unique(np.asarray(patients, dtype=object).astype(str), return_inverse=True)
+    patient_of_row = group_index(patients)
     values = np.asarray(strata, dtype=np.float64)
     if values.shape != patient_of_row.shape:
         raise UsageError(f"expected one patient and one stratum per row, got {patient_of_row.size} and {values.shape}")
-    stratum = np.full(names.size, -np.inf)
+    stratum = np.full(int(patient_of_row.max(initial=-1)) + 1, -np.inf)
     np.maximum.at(stratum, patient_of_row, values)
     return patient_of_row, [np.flatnonzero(stratum == value) for value in np.unique(stratum)]
 

@@ -28,13 +28,28 @@ def pointer_in(start: bytes) -> str | None:
     return None
 
 
+def absent(path: str | Path) -> str:
+    """Why a path that does not exist does not."""
+    return broken_link(path) or (
+        "a symbolic link that leads back to itself" if os.path.islink(path) else "no such file"
+    )
+
+
 def broken_link(path: str | Path) -> str | None:
-    """What is wrong with a path that is a link to nothing; None where it is no such link."""
+    """What is wrong with a path that is a link to nothing; None where it is no such link.
+
+    A link that leads back to itself is none: opening it says what it is.
+    """
     try:
-        if not os.path.islink(path) or os.path.exists(path):
-            return None
-        target = os.readlink(path)
+        os.stat(path)
+        return None
+    except FileNotFoundError:
+        pass
     except (OSError, ValueError):
+        return None
+    try:
+        target = os.readlink(path)
+    except OSError:
         return None
     if _ANNEX.match(os.fsencode(target)):
         return "a link to a file that is not there: it was not fetched (datalad get, or git annex get)"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from anymc3d.errors import ProblemsError
 from anymc3d.files import atomic
-from anymc3d.files.pointers import LONGEST, broken_link, pointer_in
+from anymc3d.files.pointers import LONGEST, absent, pointer_in
 
 MAX_TABLE_BYTES = 512 * 2**20
 """A million rows of 500 characters; more is refused before it is read."""
@@ -120,7 +120,7 @@ def parse_table(path: Path) -> Table:
 
 def _unreadable(path: Path) -> str | None:
     if not path.exists():
-        return f"{path}: {broken_link(path) or 'no such file'}"
+        return f"{path}: {absent(path)}"
     if not path.is_file():
         return f"{path}: expected a CSV file, got something that is not a regular file"
     with path.open("rb") as file:

@@ -21,6 +21,7 @@ from anymc3d.data.manifest import Manifest, inspect_manifest, label_column_probl
 from anymc3d.data.readers import read_header, read_volume
 from anymc3d.data.volume import ScanHeader
 from anymc3d.errors import ManifestError, ScanError
+from anymc3d.files.pointers import broken_link
 from anymc3d.plan.body import Tissues, tissues
 from anymc3d.plan.region import mask_extents
 from anymc3d.plan.rules import Grids
@@ -156,7 +157,7 @@ def _read_headers(manifest: Manifest, columns: Sequence[str], progress: Progress
     headers, problems = {}, []
     for index, case in enumerate(manifest.cases):
         for column in columns:
-            if column in case.images and os.path.exists(_file_of(case.images[column])):
+            if column in case.images and _is_there(_file_of(case.images[column])):
                 try:
                     headers[index, column] = read_header(
                         case.images[column], spacing=case.spacing, series=case.series(column)
@@ -165,6 +166,11 @@ def _read_headers(manifest: Manifest, columns: Sequence[str], progress: Progress
                     problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
                 progress(1)
     return headers, problems
+
+
+def _is_there(path: str) -> bool:
+    """Not ``exists``, which is False of whatever cannot be opened: that has its own fault."""
+    return os.path.lexists(path) and broken_link(path) is None
 
 
 def _file_of(reference: str) -> str:
