@@ -171,21 +171,17 @@ class TestUncalibrated:
 
 
 class TestRefusals:
-    def test_other_labels_preprocessing_and_backbone_are_all_named(self, journey, members, tmp_path):
+    def test_other_labels_and_another_modality_are_all_named(self, journey, members, tmp_path):
         plugin = load_plugin(members[0])
-        view = replace(plugin.card.preprocessing["image"], size=(28, 28, 8))
-        other = replace(
-            plugin.card,
-            preprocessing={"image": view},
-            backbone=replace(plugin.card.backbone, fingerprint="sha256:" + "0" * 64),
-        )
+        labels = replace(plugin.card.labels, classes=("no", "yes"))
+        other = replace(plugin.card, labels=labels, modality="CT", calibration=None, operating_points=())
         save_plugin(tmp_path / "other.safetensors", other, plugin.tensors)
         with pytest.raises(ProblemsError) as caught:
             make_ensemble([plugin, load_plugin(tmp_path / "other.safetensors")], sources=["a", "b"])
         (problem,) = caught.value.problems
         assert problem.startswith("b: ")
-        assert "backbone.fingerprint was 'sha256:" in problem
-        assert "preprocessing.image.size was [28, 28, 4], now [28, 28, 8]" in problem
+        assert "labels.classes was ['0', '1'], now ['no', 'yes']" in problem
+        assert "modality was 'MR', now 'CT'" in problem
 
     def test_the_name_of_the_backbone_is_for_people_only(self, members, tmp_path):
         plugin = load_plugin(members[0])

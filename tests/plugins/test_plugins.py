@@ -85,9 +85,9 @@ def test_F6_one_flipped_bit_is_refused(journey, tmp_path):
     ("change", "message"),
     [
         ({"format_version": 2}, "reads plugins of format 1, got 2"),
-        ({"kind": "network"}, "expected kind 'plugin' or 'ensemble' or 'baseline', got 'network'"),
-        ({"kind": "baseline"}, "a baseline has none and a plugin has one, got tiny-random in a baseline"),
-        ({"backbone": None}, "a baseline has none and a plugin has one, got none in a plugin"),
+        ({"kind": "network"}, "expected kind 'plugin' or 'ensemble' or 'baseline' or 'plain', got 'network'"),
+        ({"kind": "baseline"}, "a plugin has one, a baseline or plain plugin none, got tiny-random in a baseline"),
+        ({"backbone": None}, "a plugin has one, a baseline or plain plugin none, got none in a plugin"),
         ({"auto_map": {"x": "y.py"}}, "auto_map: unknown key"),
         ({"fusion": 3}, "fusion: expected text"),
         ({"modality": "XR"}, "modality: expected one of CT, MR, PT, other"),

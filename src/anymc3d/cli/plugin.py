@@ -109,6 +109,10 @@ def _needs(card: PluginCard) -> list[str]:
 
 
 def _backbone(card: PluginCard) -> list[str]:
+    if card.is_mixed:
+        return []
+    if card.kind == "plain":
+        return ["backbone: none; no network at all"]
     if card.backbone is None:
         return ["backbone: none; the file holds all weights of the network"]
     return [f"backbone: {card.backbone.name}, {card.backbone.positions} positions, {card.backbone.fingerprint}"]
@@ -117,18 +121,19 @@ def _backbone(card: PluginCard) -> list[str]:
 def _members(card: PluginCard) -> list[str]:
     if not card.members:
         return []
-    lines = [f"  {i}: {member.card.name}, {member.hash[:12]}" for i, member in enumerate(card.members)]
-    return [f"ensemble of {len(card.members)}; logit = mean of the members' calibrated logits:", *lines]
+    total = sum(member.weight for member in card.members)
+    equal = len({member.weight for member in card.members}) == 1
+    lines = [
+        f"  {i}: {member.card.name}, {member.hash[:12]}" + ("" if equal else f", weight {member.weight / total:.3f}")
+        for i, member in enumerate(card.members)
+    ]
+    mean = "mean" if equal else "weighted mean"
+    return [f"ensemble of {len(card.members)}; logit = {mean} of the members' calibrated logits:", *lines]
 
 
 def _method(card: PluginCard) -> list[str]:
     cards = [member.card for member in card.members] or [card]
-    methods = dict.fromkeys(
-        f"{one.method.name}, rank {one.method.rank}, alpha {one.method.alpha:g}{_last_blocks(one)}, fusion {one.fusion}"
-        if one.backbone
-        else f"{one.method.name}, started from {one.training.get('start_weights', 'unknown weights')}"
-        for one in cards
-    )
+    methods = dict.fromkeys(_method_of(one) for one in cards)
     lines = [f"method: {method}" for method in methods]
     lines += [f"training: {how}" for how in dict.fromkeys(_start(one) for one in cards) if how]
     if card.segmentation is not None:
@@ -139,6 +144,20 @@ def _method(card: PluginCard) -> list[str]:
         return lines
     split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
     return [*lines, f"cases: {split}; split by patient"]
+
+
+def _method_of(card: PluginCard) -> str:
+    from anymc3d.models.plain import PLAIN
+
+    if card.plain is not None:
+        count = len(card.plain.measures)
+        what = f"linear in {count} measures" if count else "linear in the voxels"
+        return f"{card.method.name}, {what}, {PLAIN[card.method.name].summary}"
+    if card.backbone is None:
+        return f"{card.method.name}, started from {card.training.get('start_weights', 'unknown weights')}"
+    seen = "" if card.features == "class" else f", features {card.features}"
+    lora = "" if card.method.name == "frozen" else f", rank {card.method.rank}, alpha {card.method.alpha:g}"
+    return f"{card.method.name}{lora}{_last_blocks(card)}, fusion {card.fusion}{seen}"
 
 
 def _last_blocks(card: PluginCard) -> str:

@@ -83,13 +83,7 @@ class CaseScans:
             ScanError: a scan cannot be read or used, or the case has none of the views.
             ExcludedError: a view's settings leave the case out.
         """
-        wanted = dict.fromkeys(view.image for view in views.values())
-        here = [column for column in wanted if column in self._scans]
-        if not here:
-            raise ScanError(
-                f"case {self.case.id!r}: expected a scan in at least one of the columns {', '.join(wanted)}, "
-                f"got {', '.join(self._scans) or 'none'}"
-            )
+        here = self._here(views)
         slices = self.slices(views)
         return PreparedCase(
             views=slices,
@@ -97,6 +91,30 @@ class CaseScans:
             hashes={column: self._scans[column].hash for column in here} | self._mask_hashes(views.values()),
             notes=tuple(f"view {n}: {note}" for n, view in slices.items() if view is not None for note in view.notes),
         )
+
+    def measured(self, views: Mapping[str, ViewSettings]) -> PreparedCase:
+        """What is known of the scans that views show, without slices.
+
+        Raises:
+            ScanError: a scan cannot be read, or the case has none of them.
+        """
+        here = self._here(views)
+        return PreparedCase(
+            views={},
+            scans={column: self._scans[column].facts() for column in here},
+            hashes={column: self._scans[column].hash for column in here},
+        )
+
+    def _here(self, views: Mapping[str, ViewSettings]) -> list[str]:
+        """The image columns of views that the case has."""
+        wanted = dict.fromkeys(view.image for view in views.values())
+        here = [column for column in wanted if column in self._scans]
+        if not here:
+            raise ScanError(
+                f"case {self.case.id!r}: expected a scan in at least one of the columns {', '.join(wanted)}, "
+                f"got {', '.join(self._scans) or 'none'}"
+            )
+        return here
 
     def slices(self, views: Mapping[str, ViewSettings]) -> dict[str, PreparedView | None]:
         """Prepare all views without measuring the scans; None where the case lacks a view."""

@@ -26,7 +26,7 @@ from anymc3d.models.classifier import PackedSlices
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor
-from anymc3d.predict.resident import Resident
+from anymc3d.predict.resident import Resident, prepared_for
 
 FUSED = "fused"
 """The view name of the map over all views."""
@@ -140,14 +140,14 @@ def unexplained_case(predictor: Predictor, case: Case, *, plugin: int = 0) -> Ex
     resident = predictor.residents[plugin]
     scans = predictor.scans(case)
     prediction = predictor.predict_scans(resident, case, scans)
-    prepared = scans.prepare(resident.plugin.card.preprocessing)
+    prepared = prepared_for(resident.plugin.card, scans)
     return Explanation(prediction, (), {column: scans.volume(column) for column in prepared.scans}, prepared.hashes)
 
 
 def default_method(predictor: Predictor) -> str:
     """What to draw where nobody asked for a method."""
     resident = predictor.residents[0]
-    return DEFAULTS[resident.plugin.card.holds_network or has_attention(resident.backbone.module)]
+    return DEFAULTS[bool(resident.plugin.card.why_no_heatmap) or has_attention(resident.backbone.module)]
 
 
 def chosen_methods(predictor: Predictor, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -167,18 +167,12 @@ def check_has_attention(card: PluginCard) -> None:
     """Refuse a plugin of which no heatmap is drawn.
 
     Raises:
-        UsageError: it is a baseline.
+        UsageError: it has no attention to show.
     """
-    if card.holds_network:
+    if card.why_no_heatmap:
         raise UsageError(
-            f"heatmaps are drawn from the backbone's attention, and {card.name!r} ({card.method.name}) has no "
-            "backbone; explain a plugin of method anymc3d or frozen"
-        )
-    others = sorted({one.features for one in (card, *(member.card for member in card.members))} - {"class"})
-    if others:
-        raise UsageError(
-            f"heatmaps are drawn from the class token's attention, and {card.name!r} sees {', '.join(others)}; explain "
-            "a plugin of features: class"
+            f"there is no heatmap of {card.name!r}: {card.why_no_heatmap}; explain a plugin of method anymc3d or "
+            "frozen that sees class tokens, of an ensemble one of its members"
         )
 
 

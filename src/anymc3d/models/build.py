@@ -11,11 +11,13 @@ from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.features import check_backbone, num_patches, width_of
+from anymc3d.models.plain import PLAIN, PlainClassifier, is_plain
 from anymc3d.models.zoo.table import ELSEWHERE, ZOO, zoo_entry
 from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
 
-Classifier = VolumeClassifier | BaselineClassifier
-"""Both are called with (backbone or None, batch, encoding) and have ``tensors()`` and ``load_tensors()``."""
+Classifier = VolumeClassifier | BaselineClassifier | PlainClassifier
+"""The first two are called with (backbone or None, batch, encoding), the last with numbers; all have ``tensors()`` and
+``load_tensors()``."""
 
 ON_BACKBONE = ("anymc3d", "frozen")
 """Methods that train on a frozen backbone."""
@@ -27,12 +29,13 @@ def is_baseline(method: MethodSettings) -> bool:
     Raises:
         PluginError: no such method.
     """
-    if method.name in ON_BACKBONE:
+    if method.name in ON_BACKBONE or is_plain(method):
         return False
     if method.name in ELSEWHERE:
         raise PluginError(f"method: {ELSEWHERE[method.name]}")
     if method.name not in ZOO:
-        raise PluginError(f"method: unknown name {method.name!r}{did_you_mean(method.name, [*ON_BACKBONE, *ZOO])}")
+        known = [*ON_BACKBONE, *PLAIN, *ZOO]
+        raise PluginError(f"method: unknown name {method.name!r}{did_you_mean(method.name, known)}")
     return True
 
 
@@ -80,6 +83,8 @@ def build_classifier(
             num_structures=0 if segmentation is None or not segmentation.is_on else len(segmentation.classes),
             seed=seed,
         )
+    if is_plain(method):
+        raise PluginError(f"method {method.name} has no network to train; add --quick")
     if backbone is None:
         raise PluginError(f"method {method.name} trains on a backbone, and none was given")
     check_backbone(features, backbone)

@@ -1,7 +1,9 @@
 """The card of a plugin: all that its file says besides the tensors, strict in every key and type.
 
-An ensemble is one file too: its card has the cards of its members, which share labels, preprocessing and backbone.
-A baseline is a network that holds all its weights: it has no backbone, and its method is a name of the zoo.
+An ensemble is one file too: its card has the cards of its members, which answer the same labels. They may see other
+slices, stand on other backbones and be of other kinds.
+A baseline is a network that holds all its weights: it has no backbone, and its method is a name of the zoo. A plain
+plugin has no network at all: one linear map of voxels, or of measures of the scan and its mask.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from anymc3d.errors import PluginError, UsageError
@@ -37,7 +40,7 @@ from anymc3d.settings.task_file import is_path
 from anymc3d.types import Modality
 
 PLUGIN_FORMAT = 1
-KINDS = ("plugin", "ensemble", "baseline")
+KINDS = ("plugin", "ensemble", "baseline", "plain")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 MAX_CARD_CHARACTERS = 16 * 2**20
 MAX_MEMBERS = 128
@@ -57,6 +60,7 @@ _Std = Annotated[float, Between(1e-3, 10)]
 _FREE_OF_BACKBONE = ("name", "licence", "trunk")
 """What may differ between records of one backbone: the fingerprint decides, the name is for people, and members may
 adapt different numbers of blocks."""
+MAX_MEASURES = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,16 @@ class BackboneRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlainRecord:
+    """What a plain plugin takes of a case. ``measures``: their names in order, none of one that takes voxels;
+    ``version``: of the code that measures; ``clip``: where standardised numbers are cut off."""
+
+    measures: Annotated[tuple[Annotated[str, Length(300)], ...], Length(MAX_MEASURES)] = ()
+    version: Annotated[int, Between(0, 10**6)] = 0
+    clip: Annotated[float, Between(0.1, 1e6)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginCard:
     """The header of a plugin file: one line per key, with its bounds; the same on writing as on reading.
 
@@ -95,13 +109,15 @@ class PluginCard:
     preprocessing: Annotated[Mapping[str, ViewSettings], Length(16)]
     """View -> how its slices are made."""
     backbone: BackboneRecord | None
-    """None of a baseline, and of an ensemble of baselines."""
+    """None of a baseline or plain plugin; of an ensemble that of its first member that has one."""
     method: MethodSettings
     fusion: Entry
     features: Entry = "class"
     """What of the backbone's answer stands for a slice, an entry of ``anymc3d.models.features.FEATURES``."""
     structures: Annotated[tuple[Annotated[int, Between(1, HIGHEST_LABEL)], ...], Length(MAX_STRUCTURES)] = ()
     """Labels of the segmentation that a new case needs as well; none: it needs no segmentation."""
+    plain: PlainRecord | None = None
+    """Of a plain plugin: the measures it takes, and how."""
     code_version: Annotated[int, Between(0, 10**6)]
     """Of the preprocessing code; another version would prepare other slices."""
     segmentation: SegmentationSettings | None = None
@@ -123,7 +139,7 @@ class PluginCard:
     licence: Note = "unspecified"
     intended_use: Note = INTENDED_USE
     """The maker's words; what this program says of use stands beside them, see ``INTENDED_USE``."""
-    kind: Literal["plugin", "ensemble", "baseline"] = "plugin"
+    kind: Literal["plugin", "ensemble", "baseline", "plain"] = "plugin"
     members: Annotated[tuple[Member, ...], Length(MAX_MEMBERS)] = ()
     """Of an ensemble, in the order of its tensors."""
     format_version: int = PLUGIN_FORMAT
@@ -133,11 +149,13 @@ class PluginCard:
         _check_references(self.preprocessing, self.method)
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")
-        if self.kind != "ensemble" and (self.backbone is None) != (self.kind == "baseline"):
+        if self.kind != "ensemble" and (self.backbone is None) != (self.kind in ("baseline", "plain")):
             raise UsageError(
-                f"backbone: a baseline has none and a plugin has one, got "
+                f"backbone: a plugin has one, a baseline or plain plugin none, got "
                 f"{'none' if self.backbone is None else self.backbone.name} in a {self.kind}"
             )
+        if (self.plain is None) == (self.kind == "plain"):
+            raise UsageError(f"plain: expected in a plain plugin alone, got kind {self.kind}")
         if self.calibration is not None:
             self.calibration.check_fits(self.labels, self.thresholds)
         for index, member in enumerate(self.members):
@@ -153,13 +171,38 @@ class PluginCard:
         """Whether the plugin holds its decoders, or all members of the ensemble theirs, of the same structures."""
         if self.members:
             classes = {member.card.segmentation and member.card.segmentation.classes for member in self.members}
-            return len(classes) == 1 and all(member.card.decodes for member in self.members)
+            alike = len(classes) == 1 and not self.is_mixed
+            return alike and all(member.card.decodes for member in self.members)
         return self.segmentation is not None and self.segmentation.keep
 
     @property
     def holds_network(self) -> bool:
-        """Whether the file holds whole networks, of one baseline or of several."""
+        """Whether the file holds all there is of its networks: it names no backbone."""
         return self.backbone is None
+
+    @cached_property
+    def why_no_heatmap(self) -> str:
+        """In words; "" where heatmaps can be drawn: from one backbone's attention between class token and patches."""
+        if self.is_mixed:
+            return "its members see other slices or are of other kinds, and share no attention that could be shown"
+        if self.kind == "plain" or any(member.card.kind == "plain" for member in self.members):
+            return f"method {self.method.name} has no network whose attention could be shown"
+        if self.holds_network:
+            return f"method {self.method.name} has no backbone whose attention could be shown"
+        features = self.members[0].card.features if self.members else self.features
+        return "" if features == "class" else f"it sees {features}, and attention is that of the class token alone"
+
+    @cached_property
+    def is_mixed(self) -> bool:
+        """Whether it is an ensemble whose members see other slices, or are of other kinds or representations."""
+        return len({_sight(member.card) for member in self.members}) > 1
+
+    @property
+    def sees_slices(self) -> bool:
+        """Whether it takes prepared slices; a plain plugin that measures the scan as it was stored takes none."""
+        if self.members:
+            return any(member.card.sees_slices for member in self.members)
+        return self.plain is None or not self.plain.measures
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -210,7 +253,9 @@ class PluginCard:
         """Equal for plugins that give equal logits: the tensors, and in an ensemble the members' calibrations."""
         if not self.members:
             return self.tensors_sha256
-        maps = [to_plain(member.card.calibration) for member in self.members]
+        maps: list[Any] = [to_plain(member.card.calibration) for member in self.members]
+        weights = [member.weight for member in self.members]
+        maps += [] if set(weights) == {1.0} else [weights]
         return hashlib.sha256(f"{self.tensors_sha256}{json.dumps(maps, sort_keys=True)}".encode()).hexdigest()
 
 
@@ -220,6 +265,8 @@ class Member:
 
     card: PluginCard
     hash: Annotated[str, _DIGEST]
+    weight: Annotated[float, Between(0, 1e6)] = 1.0
+    """How much its calibrated logit counts in the mean."""
 
 
 def _check_references(views: Mapping[str, ViewSettings], method: MethodSettings) -> None:
@@ -249,23 +296,26 @@ def _check_region(place: str, roi: RoiSettings) -> None:
 
 
 def member_differences(card: PluginCard, other: PluginCard) -> list[str]:
-    """What keeps two plugins out of one ensemble, one line each: slices, backbone and labels must be one."""
+    """What keeps two plugins out of one ensemble, one line each: they must answer the same labels of the same scans."""
     if other.kind == "ensemble":
         return [f"it is of kind {other.kind!r}; give plugins, of an ensemble its members"]
-    if card.holds_network != other.holds_network:
-        return [f"it is a {other.kind}, and the first one is not; baselines and plugins make no ensemble together"]
     return list(differing(_common(card), _common(other)))
 
 
 def _common(card: PluginCard) -> dict[str, Any]:
+    return {"labels": to_plain(card.labels), "modality": card.modality, "code_version": card.code_version}
+
+
+def _sight(card: PluginCard) -> str:
+    """Equal for plugins that see the same slices through the same backbone, in the same representation."""
     backbone = to_plain(card.backbone) or {}
-    return {
-        "labels": to_plain(card.labels),
-        "modality": card.modality,
+    facts = {
+        "kind": card.kind,
         "preprocessing": to_plain(card.preprocessing),
-        "code_version": card.code_version,
+        "features": card.features,
         "backbone": {key: value for key, value in backbone.items() if key not in _FREE_OF_BACKBONE},
     }
+    return json.dumps(facts, sort_keys=False)
 
 
 def card_to_json(card: PluginCard) -> str:

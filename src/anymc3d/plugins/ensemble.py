@@ -1,7 +1,7 @@
 """Several plugins of one task as one plugin file: the mean of their calibrated logits (METHODS 9.1, supplement D).
 
-Members must see the same slices on the same backbone and answer the same labels. They are sorted by hash, so the
-order in which they are given changes neither the file nor any prediction.
+Members must answer the same labels; they may see other slices, stand on other backbones and be of other kinds. They
+are sorted by hash, so the order in which they are given changes neither the file nor any prediction.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import Member, PluginCard, member_differences
 from anymc3d.plugins.file import MEMBER_PREFIX
+from anymc3d.settings.config import ViewSettings
 
 _SHOWN = 4
 _NUM_SCANS = "num_scans"
 
 
 def make_ensemble(
-    plugins: Sequence[Plugin], *, name: str = "", sources: Sequence[str] = ()
+    plugins: Sequence[Plugin], *, name: str = "", sources: Sequence[str] = (), weights: Sequence[float] = ()
 ) -> tuple[PluginCard, dict[str, Tensor]]:
     """Make one ensemble of ``plugins``: its card and tensors, ready for :func:`anymc3d.plugins.save_plugin`.
 
@@ -33,6 +34,7 @@ def make_ensemble(
         name: of the ensemble; default: what the members' names have in common (``task`` of ``task-fold_0`` …), and
             ``-ensemble``.
         sources: what to call the plugins in messages, one each; default: their names.
+        weights: of their logits in the mean, one each, at least one above 0; default: equal.
 
     Raises:
         UsageError: no plugin, or one plugin twice.
@@ -40,13 +42,16 @@ def make_ensemble(
     """
     sources = list(sources) or [plugin.card.name for plugin in plugins]
     _check(plugins, sources)
-    members = sorted(plugins, key=lambda plugin: plugin.hash)
-    first = members[0].card
+    shares = _checked_weights(weights, len(plugins))
+    ordered = sorted(zip(plugins, shares, strict=True), key=lambda pair: pair[0].hash)
+    members = [plugin for plugin, _ in ordered]
+    # What stands for all: a member that sees slices, through a backbone where there is one.
+    first = max((member.card for member in members), key=lambda one: (one.backbone is not None, one.sees_slices))
     card = PluginCard(
         name=name or _default_name([member.card.name for member in members]),
         labels=first.labels,
         modality=first.modality,
-        preprocessing=first.preprocessing,
+        preprocessing=_joint_views([member.card for member in members], first),
         backbone=first.backbone,
         method=first.method,
         fusion=first.fusion,
@@ -54,7 +59,7 @@ def make_ensemble(
         intensities=_joint_intensities([member.card.intensities for member in members]),
         licence=_one_licence(members),
         kind="ensemble",
-        members=tuple(Member(card=member.card, hash=member.hash) for member in members),
+        members=tuple(Member(card=member.card, hash=member.hash, weight=share) for member, share in ordered),
     )
     tensors = {
         f"{MEMBER_PREFIX}{index}.{key}": tensor
@@ -131,6 +136,27 @@ def _check(plugins: Sequence[Plugin], sources: Sequence[str]) -> None:
     if without and len(without) < len(plugins):
         msg = f"expected a calibration in every plugin or in none, but {', '.join(without[:_SHOWN])} has none"
         raise PluginError(f"{msg}; see 'anymc3d calibrate'")
+
+
+def _checked_weights(weights: Sequence[float], count: int) -> list[float]:
+    given = list(weights) or [1.0] * count
+    if len(given) != count or min(given) < 0 or max(given) <= 0:
+        raise UsageError(f"weights: expected {count} numbers of 0 or more, not all 0, got {given}")
+    return given
+
+
+def _joint_views(cards: Sequence[PluginCard], first: PluginCard) -> dict[str, ViewSettings]:
+    """The views of all members that see slices, each once; those of one name that differ are numbered."""
+    seeing = [card for card in cards if card.sees_slices] or [first]
+    joint: dict[str, ViewSettings] = {}
+    for name, view in ((name, view) for card in [first, *seeing] for name, view in card.preprocessing.items()):
+        if view in joint.values():
+            continue
+        own, number = name, 2
+        while own in joint:
+            own, number = f"{name}-{number}", number + 1
+        joint[own] = view
+    return joint
 
 
 def _joint_intensities(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

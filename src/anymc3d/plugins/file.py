@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from anymc3d.errors import PluginError
 from anymc3d.files import atomic
 from anymc3d.models.build import Classifier, build_classifier, is_baseline
+from anymc3d.models.plain import PlainClassifier, num_voxels
 from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.table import zoo_entry
@@ -74,10 +75,10 @@ class Plugin:
             )
         _check_revision(self.card)
         with without_memory():
-            expected = self._classifier(backbone)
+            expected = _untrained(self.card, backbone)
         # Names and shapes before memory is taken: a small file can ask for a network of any size.
         expected.load_tensors(self.tensors)
-        classifier = self._classifier(backbone)
+        classifier = _untrained(self.card, backbone)
         classifier.load_tensors(self.tensors)
         for name, parameter in classifier.tensors().items():
             # One copy in memory, not two: an ensemble has many members, and nothing here is ever trained.
@@ -85,19 +86,21 @@ class Plugin:
                 parameter.data = self.tensors[name]
         return classifier.eval().requires_grad_(False)
 
-    def _classifier(self, backbone: nn.Module | None) -> Classifier:
-        """As its card says, untrained."""
-        card = self.card
-        return build_classifier(
-            card.method,
-            views=card.preprocessing,
-            labels=card.labels,
-            fusion=card.fusion,
-            backbone=backbone,
-            segmentation=card.segmentation if card.decodes else None,
-            features=card.features,
-            structures=card.structures,
-        )
+
+def _untrained(card: PluginCard, backbone: nn.Module | None) -> Classifier:
+    if card.plain is not None:
+        count = len(card.plain.measures) or num_voxels(card.preprocessing)
+        return PlainClassifier(count, common=not card.plain.measures, clip=card.plain.clip, labels=card.labels)
+    return build_classifier(
+        card.method,
+        views=card.preprocessing,
+        labels=card.labels,
+        fusion=card.fusion,
+        backbone=backbone,
+        segmentation=card.segmentation if card.decodes else None,
+        features=card.features,
+        structures=card.structures,
+    )
 
 
 def _check_revision(card: PluginCard) -> None:
@@ -137,9 +140,20 @@ def plugin_bytes(card: PluginCard, tensors: Mapping[str, Tensor]) -> bytes:
     Raises:
         PluginError: as :func:`save_plugin`.
     """
-    kept = stored(tensors, whole=card.holds_network)
+    kept = _rounded(card, tensors)
     # One key only: safetensors writes several in random order, and equal plugins should be equal files.
     return save(kept, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(kept)))})
+
+
+def _rounded(card: PluginCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As the file holds them; of an ensemble each member's as its own file does."""
+    if not card.members:
+        return stored(tensors, whole=card.holds_network)
+    found = stored(tensors, whole=card.holds_network)
+    for index, member in enumerate(card.members):
+        part = stored(member_tensors(tensors, index), whole=member.card.holds_network)
+        found |= {f"{MEMBER_PREFIX}{index}.{name}": tensor for name, tensor in part.items()}
+    return found
 
 
 def stored(tensors: Mapping[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
@@ -217,7 +231,8 @@ def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
         with safe_open(str(path), framework="pt") as file:
             text = _header_of(path, file.metadata() or {})
             card = read_card(text, str(path))
-            _check_size(path, MAX_BASELINE_BYTES if card.holds_network else MAX_FILE_BYTES)
+            whole = card.holds_network or any(member.card.holds_network for member in card.members)
+            _check_size(path, MAX_BASELINE_BYTES if whole else MAX_FILE_BYTES)
             return card, text, {name: _tensor(path, file, name) for name in _names(path, file.keys())}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         what = f"expected a safetensors file, but it cannot be read: {error}"

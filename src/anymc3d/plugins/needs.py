@@ -21,10 +21,15 @@ class Need:
 
 def needs_of(card: PluginCard) -> list[Need]:
     """What has to be at hand before the plugin answers, the backbone first."""
+    cards = [card, *(member.card for member in card.members)]
     found: list[Need] = []
-    if card.backbone is not None:
-        what = f"the backbone {shown(card.backbone.name)}"
-        found.append(Need("backbone", what, "found by its fingerprint in the local store; or --backbone FOLDER"))
+    for name in dict.fromkeys(one.backbone.name for one in cards if one.backbone is not None):
+        how = "found by its fingerprint in the local store; or --backbone FOLDER"
+        found.append(Need("backbone", f"the backbone {shown(name)}", how))
+    structures = sorted({label for one in cards for label in one.structures})
+    if structures:
+        what = f"a segmentation of every scan with the labels {', '.join(map(str, structures))}"
+        found.append(Need("mask", what, "the column mask or mask.<view>; --mask FILE"))
     regions = {name: view.roi for name, view in card.preprocessing.items() if view.roi is not None}
     return [*found, *_of_regions(regions)]
 

@@ -35,7 +35,7 @@ def export_peft(plugin: Plugin, out: Path) -> list[Path]:
         raise PluginError(f"{plugin.card.name!r} is an ensemble; PEFT has one adapter a folder, export its plugins")
     if plugin.card.holds_network:
         raise PluginError(
-            f"{plugin.card.name!r} is a whole network ({plugin.card.method.name}); PEFT holds adapters only"
+            f"{plugin.card.name!r} has no backbone (method {plugin.card.method.name}); PEFT holds adapters only"
         )
     if out.exists() and any(out.iterdir()):
         raise PluginError(f"{out}: expected a new or empty folder, found files in it")

@@ -59,22 +59,27 @@ def unanswered(plugin: Plugin, case: str, message: str) -> Prediction:
 
 
 def _task_logits(card: PluginCard, runs: Runs) -> np.ndarray:
-    """Logits (1, labels) of one case: raw, or the mean of an ensemble's calibrated ones (supplement D)."""
+    """Logits (1, labels) of one case: raw, or the weighted mean of an ensemble's calibrated ones (supplement D)."""
     raw = [outputs.raw_logits(run.logits.cpu().numpy(), card.labels.kind) for _, run in runs]
     if card.kind != "ensemble":
         return raw[0]
     maps = [member.calibration for member, _ in runs]
-    return np.mean([own if one is None else one.apply(own) for own, one in zip(raw, maps, strict=True)], axis=0)
+    told = [own if one is None else one.apply(own) for own, one in zip(raw, maps, strict=True)]
+    return np.average(told, axis=0, weights=[member.weight for member in card.members])
 
 
 def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict[str, tuple[float, ...]]:
+    if card.is_mixed:
+        return {}
     weighed = [run.slice_weights for _, run in runs]
-    there = [n for n in card.views if prepared.views[n] is not None and all(n in weights for weights in weighed)]
+    there = [n for n in card.views if prepared.views.get(n) is not None and all(n in weights for weights in weighed)]
     weights = {name: [run.slice_weights[name][0] for _, run in runs] for name in there}
     return {name: tuple(torch.stack(found).mean(dim=0).tolist()) for name, found in weights.items()}
 
 
 def _view_weights(card: PluginCard, runs: Runs) -> dict[str, float]:
+    if card.is_mixed or any(member.plain is not None for member, _ in runs):
+        return {}
     by_name = [dict(zip(member.views, run.view_weights[0].tolist(), strict=True)) for member, run in runs]
     return {name: float(np.mean([weights[name] for weights in by_name])) for name in card.views}
 

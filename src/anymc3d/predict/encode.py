@@ -17,6 +17,9 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.errors import ScanError
 from anymc3d.models.classifier import ClassifierOutput, Encoding
 from anymc3d.models.frozen_pass import Pass, frozen_parts, tokens_of
+from anymc3d.models.plain import PlainClassifier
+from anymc3d.plugins.card import PluginCard
+from anymc3d.predict.plain_numbers import numbers_of
 from anymc3d.predict.resident import Resident, ResidentMember, packed, packed_view
 from anymc3d.settings.config import ViewSettings
 
@@ -56,6 +59,8 @@ class Alone:
         Raises:
             ScanError: a scan cannot be read or used.
         """
+        if isinstance(member.classifier, PlainClassifier):
+            return self._of_plain(member.card, member.classifier, scans)
         prepared = scans.prepare(member.card.preprocessing)
         if member.is_frozen:
             return self._of_frozen(member, case, scans, prepared)
@@ -66,6 +71,11 @@ class Alone:
                 return member.classifier(member.network, batch, encoding)
 
         return member.within_memory(case, run)
+
+    def _of_plain(self, card: PluginCard, classifier: PlainClassifier, scans: CaseScans) -> ClassifierOutput:
+        numbers = torch.from_numpy(numbers_of(card, scans)).to(self._device)
+        with torch.inference_mode():
+            return classifier(numbers.unsqueeze(0))
 
     def _of_frozen(
         self, member: ResidentMember, case: str, scans: CaseScans, prepared: PreparedCase

@@ -29,7 +29,7 @@ from anymc3d.predict.encode import Alone
 from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
-from anymc3d.predict.resident import Resident, packed, residents_of, seen_views
+from anymc3d.predict.resident import Resident, packed, prepared_for, residents_of, seen_views
 from anymc3d.predict.study import study_case
 from anymc3d.predict.time_limit import within
 from anymc3d.predict.together import Asked, run_together
@@ -163,7 +163,7 @@ class Predictor:
         def encoded() -> dict[int, Encoded]:
             runs = run_together(list(asked.values()), case.id, self.device, self.alone)
             found = zip(asked.items(), runs, strict=True)
-            return {n: (scans.prepare(one.resident.plugin.card.preprocessing), said) for (n, one), said in found}
+            return {n: (prepared_for(one.resident.plugin.card, scans), said) for (n, one), said in found}
 
         together = attempt(partial(within, timeout_s, encoded), case)
         return {} if isinstance(together, CaseFault) else together
@@ -184,7 +184,7 @@ class Predictor:
             ScanError: a scan cannot be read or used.
             PluginError: a logit is not finite.
         """
-        prepared = scans.prepare(resident.plugin.card.preprocessing)
+        prepared = prepared_for(resident.plugin.card, scans)
         return self._answered(resident, case, (prepared, self.encode(resident, case, scans)))
 
     def _answered(self, resident: Resident, case: Case, found: Encoded) -> Prediction:
@@ -218,7 +218,7 @@ class Predictor:
 def _prepare_members(resident: Resident, scans: CaseScans) -> None:
     """Have the slices of all members made; they are kept for who asks for them later."""
     for member in resident.members:
-        scans.prepare(member.card.preprocessing)
+        prepared_for(member.card, scans)
 
 
 def load(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from anymc3d.cost.device import ran_out_of_memory
-from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.build import Classifier
@@ -142,6 +142,15 @@ def _member(
         encoding = replace(encoding, mean=record.mean, std=record.std)
     network = (None, None) if shared is None else (shared.module, shared.fingerprint)
     return ResidentMember(plugin.card, plugin.build(*network).to(device), shared, encoding)
+
+
+def prepared_for(card: PluginCard, scans: CaseScans) -> PreparedCase:
+    """The slices of a case that a plugin sees; of one that sees none, what is known of the scans.
+
+    Raises:
+        ScanError: a scan cannot be read or used.
+    """
+    return scans.prepare(card.preprocessing) if card.sees_slices else scans.measured(card.preprocessing)
 
 
 def packed(views: Mapping[str, ViewSettings], prepared: PreparedCase, device: torch.device) -> dict[str, PackedSlices]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anymc3d.evaluate.task_calibration import states_in_words
+from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.printable import quoted
@@ -35,13 +36,29 @@ def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_fig
 
 
 def _method(card: PluginCard) -> Iterator[tuple[str, str]]:
+    if card.members and card.is_mixed:
+        total = sum(member.weight for member in card.members)
+        for member in card.members:
+            yield "Member", f"{member.card.name}: {_words(member.card)}, weight {member.weight / total:.3f}"
+        return
+    if card.plain is not None:
+        yield "Method", _words(card)
+        return
     if card.backbone is None:
         yield "Method", f"{card.method.name}, a network that holds all its weights"
         return
     blocks = card.method.blocks
     last = "" if blocks is None else " in the last block" if blocks == 1 else f" in the last {blocks} blocks"
-    yield "Method", f"{card.method.name}, rank {card.method.rank}{last}, fusion {card.fusion}"
+    seen = "" if card.features == "class" else f", features {card.features}"
+    yield "Method", f"{card.method.name}, rank {card.method.rank}{last}, fusion {card.fusion}{seen}"
     yield "Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"
+
+
+def _words(card: PluginCard) -> str:
+    """The method of one plugin."""
+    if card.plain is not None:
+        return f"{card.method.name}, {PLAIN[card.method.name].summary}"
+    return f"{card.method.name}, fusion {card.fusion}, features {card.features}"
 
 
 def _figures(card: PluginCard) -> Iterator[str]:

@@ -106,14 +106,14 @@ def threshold_of(card: PluginCard, label: str) -> tuple[OperatingPoint | None, f
 
 
 def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
-    """Predict and explain one case; of a baseline there is no heat to show.
+    """Predict and explain one case; of some plugins there is no heatmap.
 
     Raises:
         UsageError: an unknown method.
         ScanError: the scan cannot be read or used.
     """
     (plugin,) = predictor.plugins
-    if plugin.card.holds_network:
+    if plugin.card.why_no_heatmap:
         found = unexplained_case(predictor, case)
     else:
         found = explain_case(predictor, case, methods=[method])

@@ -156,8 +156,8 @@ def _warnings(facts: StudyFacts) -> Iterator[str]:
 
 def _heat(facts: StudyFacts) -> Iterator[str]:
     summary = METHODS[facts.method].summary if facts.method in METHODS else ""
-    if facts.card is not None and facts.card.holds_network:
-        yield paragraph("A baseline has no backbone whose attention could be shown: there is no heat of it.")
+    if facts.card is not None and facts.card.why_no_heatmap:
+        yield paragraph(f"There is no heatmap of this plugin: {facts.card.why_no_heatmap}.")
         return
     views = list(facts.slice_weights)
     over = f", over the views {', '.join(views)} together" if len(views) > 1 else ""

@@ -39,7 +39,7 @@ from anymc3d.train.scans import read_scans
 from anymc3d.train.segmentation import with_structures
 from anymc3d.train.start import find_start, with_recipe
 from anymc3d.train.study import Study, load_study, undefined_figures
-from anymc3d.train.task_checks import check_features, check_task, unused
+from anymc3d.train.task_checks import check_steps, check_task, unused
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def fit(
         InterruptedRunError: a stop was asked for; the state is saved.
     """
     check_task(task)
-    check_features(task)
+    check_steps(task)
     check_programs(task.views.values(), segmenters)
     task = with_recipe(replace(task, views=with_stored_models(task.views)))
     drawn_by, where = build_segmenters(task.views.values(), given=segmenters), choose_device(device)

@@ -26,6 +26,7 @@ from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.files.tables import write_table
+from anymc3d.models.plain import is_plain
 from anymc3d.models.seam import first_adapted
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.models.zoo.table import zoo_entry
@@ -37,7 +38,6 @@ from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.cost import parameter_counts
 from anymc3d.train.loop_parts import Parts
-from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.start import Start
@@ -74,7 +74,7 @@ def finish(
     write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss)
+    card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss.record())
     own = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
     card = replace(card, training={**card.training, **how_it_went(state), **own})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
@@ -131,9 +131,14 @@ def make_card(
     points: Sequence[OperatingPoint],
     calibration: TaskCalibration | None,
     metrics: Sequence[Mapping[str, Any]],
-    loss: Loss,
+    loss: Mapping[str, Any],
+    **more: Any,
 ) -> PluginCard:
-    """Everything the plugin file says about itself; no id, path, host or user name is in it."""
+    """Everything the plugin file says about itself; no id, path, host or user name is in it.
+
+    ``loss``: its record; ``more``: other keys of the card.
+    """
+    kind = "plain" if is_plain(task.method) else "plugin" if start.backbone is not None else "baseline"
     columns = {view.image for view in task.views.values()}
     profiles = {c: [case.scans[c].intensities for case in train_cases if c in case.scans] for c in sorted(columns)}
     return PluginCard(
@@ -146,14 +151,15 @@ def make_card(
         fusion=task.fusion,
         features=task.features,
         segmentation=task.segmentation if task.segmentation.is_on else None,
-        kind="plugin" if start.backbone is not None else "baseline",
+        kind=kind,
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
         operating_points=tuple(point.to_dict() for point in points),
         calibration=calibration,
         metrics=tuple(dict(row) for row in metrics),
         split=split_record(study),
-        training=training_record(task, start) | loss.record() | {"augmentation": task.augmentation} | software(),
+        training=training_record(task, start) | dict(loss) | {"augmentation": task.augmentation} | software(),
+        **more,
     )
 
 
@@ -166,6 +172,8 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
     """The recipe with the values that were used, and of a network the fingerprint of what it started from."""
     if start.backbone is not None:
         return asdict(task.train)
+    if is_plain(task.method):
+        return {}
     entry = zoo_entry(task.method.name)
     recipe = entry.recipe
     own = {"network_revision": entry.revision} if entry.revision > 1 else {}

@@ -11,6 +11,7 @@ from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.features import FEATURES, representation
 from anymc3d.models.fusion import CONCAT, FUSIONS, MAX_SLICES
+from anymc3d.models.plain import is_plain
 from anymc3d.models.scale import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
@@ -107,12 +108,14 @@ def chosen_features(task: TaskSettings) -> tuple[str, ...]:
     return names
 
 
-def check_features(task: TaskSettings) -> None:
-    """Check the representation of a training by steps, which is one, without masks.
+def check_steps(task: TaskSettings) -> None:
+    """Check what a training by steps cannot be: a plain method, or several representations or one of masks.
 
     Raises:
-        UsageError: it is another.
+        UsageError: it is one of them.
     """
+    if is_plain(task.method):
+        raise UsageError(f"method: {task.method.name} has no network and is fitted at once; add --quick")
     names = chosen_features(task)
     if len(names) > 1:
         raise UsageError(f"features: {task.features}: only --quick chooses among several; name one, such as class")

@@ -12,7 +12,6 @@ import pytest
 
 from anymc3d.cli.main import main
 from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError, ScanError, UsageError
-from anymc3d.files import home
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
@@ -22,7 +21,9 @@ from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.quick import features as features_module
+from anymc3d.train.quick import prepare as quick_prepare
 from anymc3d.train.quick import run as quick_run
+from anymc3d.train.quick import subject as quick_subject
 from anymc3d.train.quick.features import FeatureCache, feature_key
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
@@ -53,16 +54,11 @@ def quick(journey, manifest, out, *overrides, settings=SMALL):
     return fit_quick(task, out, settings=settings, device="cpu", quiet=True)
 
 
-def entries():
-    return {path.name for path in (home.home_folder() / "features").glob("*.safetensors")}
-
-
 @pytest.fixture(scope="module")
 def done(journey, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
-    before = entries()
     report = quick(journey, write_manifest(journey, folder / "manifest.csv"), folder / "run")
-    return folder, json.loads(report.read_text()), entries() - before
+    return folder, json.loads(report.read_text())
 
 
 def forbid_backbone(monkeypatch):
@@ -73,18 +69,19 @@ def forbid_backbone(monkeypatch):
 
 
 def test_a_run_leaves_a_plugin_figures_a_picture_and_the_task(done):
-    folder, _, made = done
+    folder, _ = done
     names = {path.name for path in (folder / "run").iterdir()}
     assert names >= {"plugin.safetensors", "oof.csv", "oof_metrics.csv", "quick.json", "quick.png", "task.yaml"}
     assert names >= {"manifest.csv", "metrics.csv", "predictions.val.csv", "log.jsonl", "run.json"}
     assert load_plugin(folder / "run" / "plugin.safetensors").card.method.name == "frozen"
     stages = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
     assert all(stage["seconds"] >= 0 and stage["cpu_seconds"] >= 0 for stage in stages)
-    assert len(made) == 16, "one entry per scan outside the test split"
+    (of_features,) = [stage for stage in stages if stage["stage"] == "features"]
+    assert of_features["computed"] + of_features["reused"] == 16, "one entry per scan outside the test split"
 
 
 def test_every_case_outside_the_test_split_is_held_out_once(done):
-    folder, report, _ = done
+    folder, report = done
     rows = read_table(folder / "run" / "oof.csv")
     assert [row["case"] for row in rows] == [f"case{i:02d}" for i in range(16)]
     assert {row["fold"] for row in rows} == {"0", "1", "2"}
@@ -126,7 +123,7 @@ def test_the_plugin_predicts_what_validation_said(done, journey):
 def test_the_same_command_again_does_nothing(done, journey, monkeypatch, caplog):
     plugin = done[0] / "run" / "plugin.safetensors"
     before = (plugin.stat().st_mtime_ns, plugin.read_bytes())
-    monkeypatch.setattr(quick_run, "prepare_all", None)
+    monkeypatch.setattr(quick_subject, "prepare_all", None)
     with caplog.at_level(logging.INFO):
         quick(journey, done[0] / "manifest.csv", done[0] / "run")
     assert "nothing to do" in caplog.text
@@ -181,11 +178,13 @@ class _Held:
 
 def test_a_damaged_or_foreign_entry_is_made_again(done, caplog):
     cache = FeatureCache()
-    name = sorted(done[2])[0]
+    found = {path.name: cache.get(path.stem) for path in cache.folder.glob("*.safetensors")}
+    names = sorted(name for name, one in found.items() if set(one.parts) == {"class"} and len(one.parts["class"]) == 4)
+    name = names[0]
     key, path = name.removesuffix(".safetensors"), cache.folder / name
     good = path.read_bytes()
     assert cache.get(key).tokens("class").shape == (4, 128)
-    for bad in (good[:-3] + b"abc", good[:50], b"", (cache.folder / sorted(done[2])[1]).read_bytes()):
+    for bad in (good[:-3] + b"abc", good[:50], b"", (cache.folder / names[1]).read_bytes()):
         path.write_bytes(bad)
         assert cache.get(key) is None
         assert "damaged" in caplog.text
@@ -243,7 +242,7 @@ def test_every_kind_of_labels(journey, done, tmp_path, labels, columns, monkeypa
 
 
 def test_B14_too_few_cases_of_a_class_are_told_before_the_backbone_is_loaded(journey, tmp_path, monkeypatch):
-    monkeypatch.setattr(quick_run, "find_backbone", None)
+    monkeypatch.setattr(quick_prepare, "find_backbone", None)
     manifest = write_manifest(journey, tmp_path / "m.csv", block=lambda i: int(i in (1, 13, 17)))
     with pytest.raises(ManifestError, match=r"expected 3 patients or more with block = '1' .* got 2"):
         quick(journey, manifest, tmp_path / "run")
@@ -251,13 +250,13 @@ def test_B14_too_few_cases_of_a_class_are_told_before_the_backbone_is_loaded(jou
 
 
 def test_cases_that_are_left_out_by_their_regions_are_in_nothing(done, journey, tmp_path, monkeypatch):
-    read = quick_run.prepare_all
+    read = quick_subject.prepare_all
 
     def without_the_first(*arguments, **options):
         found = read(*arguments, **options)
         return [replace(found[0], scans={}, hashes={}, excluded="too small"), *found[1:]]
 
-    monkeypatch.setattr(quick_run, "prepare_all", without_the_first)
+    monkeypatch.setattr(quick_subject, "prepare_all", without_the_first)
     report = json.loads(quick(journey, done[0] / "manifest.csv", tmp_path / "run", settings=NO_CURVE).read_text())
     assert (report["cases"]["pool"], report["cases"]["train"]) == (15, 11)
     assert [row["case"] for row in read_table(tmp_path / "run" / "oof.csv")] == [f"case{i:02d}" for i in range(1, 16)]

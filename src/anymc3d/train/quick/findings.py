@@ -24,7 +24,8 @@ class Plan:
     study: Study
     rows: list[int]
     pool: Pool
-    backbone: LoadedBackbone
+    backbone: LoadedBackbone | None
+    """None of a plain method."""
     notes: tuple[str, ...]
     features: tuple[str, ...] = ("class",)
     """The representations that compete."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anymc3d.data.measures.case import MEASURES_VERSION
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import RunFolderError
 from anymc3d.files import atomic
@@ -81,10 +82,13 @@ def refuse_other_runs(folder: RunFolder) -> None:
         )
 
 
-def identity(task: TaskSettings, study: Study, backbone: LoadedBackbone, settings: QuickSettings) -> dict[str, Any]:
+def identity(
+    task: TaskSettings, study: Study, backbone: LoadedBackbone | None, settings: QuickSettings
+) -> dict[str, Any]:
     """What must be equal for a second command to be the same run. Test labels are no part of it."""
     plain = settings_of_run(task)
-    plain["backbone"] = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions}
+    known = {"fingerprint": backbone.fingerprint, "positions": task.backbone.positions} if backbone else None
+    plain["backbone"] = known if known else f"measures of version {MEASURES_VERSION}"
     cases = "\n".join(
         f"{case.id}|{case.patient}|{split}|{case.fold}|{row.tolist()}"
         for case, split, row in zip(study.manifest.cases, study.splits, study.targets, strict=True)

@@ -6,12 +6,10 @@ The plugin is written last; its presence means that the run is finished.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.evaluate import outputs
@@ -19,17 +17,14 @@ from anymc3d.evaluate.study import StudySettings, evaluate_rows
 from anymc3d.evaluate.task_calibration import answer
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
-from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.models.features import representation
-from anymc3d.plugins import save_plugin, to_half
-from anymc3d.train.losses import make_loss
+from anymc3d.plugins import save_plugin
+from anymc3d.train.fitted import Fitted
 from anymc3d.train.quick import trivial, verdict
+from anymc3d.train.quick.crossval import Learner
 from anymc3d.train.quick.curve import Estimate, estimate, macro_draws
 from anymc3d.train.quick.findings import Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder
-from anymc3d.train.quick.heads import LOSS, HeadLearner
 from anymc3d.train.quick.picture import draw_curve
-from anymc3d.train.quick.settings import Candidate
 from anymc3d.train.result import decide_how, make_card, software, validation_manifest, validation_rows
 from anymc3d.train.start import Start
 
@@ -37,14 +32,19 @@ Row = Mapping[str, Any]
 
 
 def write(
-    folder: QuickFolder, plan: Plan, learner: HeadLearner, findings: Findings, prepared: Sequence[PreparedCase]
+    folder: QuickFolder,
+    plan: Plan,
+    learner: Learner,
+    findings: Findings,
+    fitted: Fitted,
+    prepared: Sequence[PreparedCase],
 ) -> None:
-    """Write everything a run leaves."""
+    """Write everything a run leaves; ``fitted``: the chosen candidate on the training split."""
     figures = write_out_of_fold(folder, plan, findings)
     report = make_report(plan, learner, findings, figures)
     atomic.write_json(folder.report, report)
     draw_curve(folder.picture, findings.curve, title=plan.task.name, trivial=_trivial(plan, findings)[0])
-    write_plugin(folder, plan, learner, findings.chosen, prepared)
+    write_plugin(folder, plan, fitted, prepared)
 
 
 def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> list[Row]:
@@ -71,51 +71,25 @@ def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> li
     return figures
 
 
-def write_plugin(
-    folder: QuickFolder, plan: Plan, learner: HeadLearner, chosen: int, prepared: Sequence[PreparedCase]
-) -> None:
-    """Fit the chosen candidate on the training split and validate it as the file will hold it.
+def write_plugin(folder: QuickFolder, plan: Plan, fitted: Fitted, prepared: Sequence[PreparedCase]) -> None:
+    """Validate the chosen candidate, fitted on the training split, as the file will hold it.
 
     As after a normal training: operating points, calibration and metrics are of the validation split.
     """
-    train, val = plan.of_split("train"), plan.of_split("val")
-    candidate: Candidate = learner.candidates[chosen]
-    task = replace(plan.task, fusion=candidate.fusion, features=candidate.features)
-    tensors = learner.tensors(train, chosen)
-    logits = plugin_logits(candidate, learner, tensors, val)
-    raw, targets = outputs.raw_logits(logits, task.labels.kind), plan.pool.targets[val]
+    train, val, task = plan.of_split("train"), plan.of_split("val"), fitted.task
+    raw, targets = outputs.raw_logits(fitted.logits(val), task.labels.kind), plan.pool.targets[val]
     points, calibration = decide_how(task, targets, raw)
     rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration)
     write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, plan.study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    loss = make_loss(LOSS, task.labels, plan.pool.targets[train])
     facts = [prepared[i] for i in train]
-    card = make_card(task, plan.study, Start(plan.backbone, None), facts, points, calibration, metrics, loss)
-    recipe = {
-        "recipe": "quick",
-        "loss": LOSS.loss,
-        "weight_decay": candidate.decay,
-        "chosen_by": f"AUROC in {plan.settings.inner_folds} folds of the training split",
-    }
-    structures = plan.structures if representation(candidate.features).needs_mask else ()
-    save_plugin(folder.plugin, replace(card, structures=structures, training=recipe | software()), tensors)
+    start = Start(plan.backbone, None)
+    card = make_card(task, plan.study, start, facts, points, calibration, metrics, {}, **fitted.more)
+    save_plugin(folder.plugin, replace(card, training={**fitted.recipe, **software()}), fitted.tensors)
 
 
-def plugin_logits(
-    candidate: Candidate, learner: HeadLearner, tensors: Mapping[str, Tensor], rows: np.ndarray
-) -> np.ndarray:
-    """Head logits (len(rows), K) as the plugin's own forward gives them, its tensors rounded as in the file."""
-    classifier: VolumeClassifier = learner.new_classifier(candidate)
-    classifier.load_tensors({name: tensor.float() for name, tensor in to_half(tensors).items()})
-    tokens = learner.tokens[candidate.features].rows(rows)
-    packed = {name: padded[mask] for name, (padded, mask) in tokens.views.items()}
-    counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in tokens.views.items()}
-    with torch.inference_mode():
-        return classifier.fuse(packed, counts).logits.double().numpy()
-
-
-def make_report(plan: Plan, learner: HeadLearner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
+def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
     """``quick.json``: every figure with its interval, what was run, and the verdict. No time, path or id is in it."""
     auroc = [_figure(row) for row in figures if row["metric"] == "auroc"]
     main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
@@ -131,9 +105,9 @@ def make_report(plan: Plan, learner: HeadLearner, findings: Findings, figures: S
         "cases": _cases(plan),
         "views": {name: list(view.size) for name, view in plan.task.views.items()},
         "notes": list(plan.notes),
-        "backbone": {"name": plan.backbone.card.name, "fingerprint": plan.backbone.fingerprint},
+        "backbone": _backbone(plan),
         "settings": asdict(plan.settings),
-        "grid": [asdict(candidate) for candidate in learner.candidates],
+        "grid": [asdict(one) if is_dataclass(one) else {"method": one} for one in learner.candidates],
         "chosen_per_fold": dict(zip(plan.pool.fold_names, findings.nested.chosen, strict=True)),
         "chosen_for_plugin": findings.chosen,
         "out_of_fold_auroc": auroc,
@@ -159,6 +133,12 @@ def _figure(row: Row) -> dict[str, Any]:
         "n_positive": row["n_positive"],
         "reason": row["reason"],
     }
+
+
+def _backbone(plan: Plan) -> dict[str, str] | None:
+    if plan.backbone is None:
+        return None
+    return {"name": plan.backbone.card.name, "fingerprint": plan.backbone.fingerprint}
 
 
 def _cases(plan: Plan) -> dict[str, int]:

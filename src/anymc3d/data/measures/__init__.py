@@ -1,0 +1,1 @@
+"""Plain numbers of a scan and of the structures in its mask, in units: what needs no network."""
