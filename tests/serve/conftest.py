@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 
 from anymc3d.serve.api import make_app
+from anymc3d.serve.node_settings import OBJECTS, NodeSettings
 from anymc3d.serve.service import Service
 from anymc3d.serve.settings import ServeSettings
 
@@ -15,7 +16,11 @@ from anymc3d.serve.settings import ServeSettings
 @pytest.fixture(scope="session")
 def service(journey, tmp_path_factory):
     settings = ServeSettings(
-        plugins=(str(journey.plugin),), store=tmp_path_factory.mktemp("store"), device="cpu", max_upload_bytes=5_000_000
+        plugins=(str(journey.plugin),),
+        store=tmp_path_factory.mktemp("store"),
+        device="cpu",
+        max_upload_bytes=5_000_000,
+        node=NodeSettings(objects=tuple(OBJECTS)),
     )
     with Service(settings) as running:
         yield running

@@ -43,6 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segmentation", action="store_true", help="also draw what a kept decoder learned, on the scan's own grid"
     )
+    parser.add_argument(
+        "--dicom-sr",
+        nargs="?",
+        const="linked",
+        metavar="LINK",
+        help="of DICOM series: also OUT/sr/CASE.dcm, a structured report that refers to the slices, and so HOLDS THEIR "
+        "UIDS (linked, the default); patient: with name, id and dates of the series too, so that an archive files it",
+    )
+    parser.add_argument(
+        "--sr-codes", type=Path, metavar="FILE", help="of --dicom-sr: the codes of findings, as YAML (docs/dicom.md)"
+    )
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -53,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     if args.timeout is not None and not 0 < args.timeout < math.inf:
         raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
+    from anymc3d.cli.dicom_sr import check_dicom_sr, check_sr_cases, write_sr
     from anymc3d.cli.main import print_json
     from anymc3d.data.pseudonyms import write_map
     from anymc3d.maps.case_maps import check_decodes
@@ -61,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.predict.cohort import precision_in, predict_cohort
     from anymc3d.predict.predictor import Predictor
 
+    check_dicom_sr(args)
     pseudonyms = chosen_pseudonyms(args, [args.out])
     plugins = [load_plugin(path) for path in args.plugin]
     cases = cases_of(args)
+    check_sr_cases(args, cases)
     predictor = Predictor(
         plugins,
         backbone=args.backbone,
@@ -88,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     if args.segmentation:
         rows = segment_cohort(predictor, cases, args.out, pseudonyms=pseudonyms, quiet=args.quiet)
         exit_code = exit_code or (3 if any(row["status"] == "error" for row in rows) else 0)
+    if args.dicom_sr is not None and not write_sr(args, predictor, cases, result.rows):
+        exit_code = exit_code or 3
     if pseudonyms is not None and args.pseudonym_map is not None:
         write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:

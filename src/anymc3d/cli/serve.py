@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.say import show
+from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--case-timeout", type=float, default=600.0, metavar="S", help="seconds that one study may take"
     )
+    add_dicom_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,12 +80,14 @@ def _settings(args: argparse.Namespace) -> ServeSettings:
         max_queued=args.max_queued,
         case_timeout_s=args.case_timeout,
         keep_days=args.keep_days,
+        node=node_settings(args),
     )
 
 
 def _require_packages() -> None:
     try:
         import fastapi  # noqa: F401
+        import highdicom  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
-from anymc3d.data.dicom.references import SourceSeries, source_series
+from anymc3d.data.dicom.references import SourceSeries
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError, UsageError
+from anymc3d.explain.dicom_sources import CODES, quiet, shortened, sources_of, stand_ins, uid
 from anymc3d.explain.heat import Heat
 from anymc3d.files import atomic
 from anymc3d.files.inside import inside
@@ -39,8 +38,7 @@ LINKS: Mapping[str, str] = {
 THRESHOLD = 0.5
 MAP_ENDING, SEGMENTATION_ENDING = ".map.dcm", ".seg.dcm"
 _SERIES_NUMBER = 9000
-_TEXT, _SHORT_TEXT = 64, 16
-_CODES = "99ANYMC3D"
+_SHORT_TEXT = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ class DicomSettings:
     threshold: float = THRESHOLD
 
 
-def require_highdicom() -> None:
+def require_highdicom(option: str = "--dicom") -> None:
     """Say which package is missing, before any work.
 
     Raises:
@@ -61,11 +59,11 @@ def require_highdicom() -> None:
         import highdicom  # noqa: F401
     except ImportError:
         raise UsageError(
-            "--dicom: needs the package highdicom, which is not installed: pip install '.[dicom]'"
+            f"{option}: needs the package highdicom, which is not installed: pip install '.[dicom]'"
         ) from None
 
 
-def refuse_other_sources(cases: Sequence[Case]) -> None:
+def refuse_other_sources(cases: Sequence[Case], option: str = "--dicom", does: str = "explain") -> None:
     """DICOM objects refer to DICOM slices.
 
     Raises:
@@ -75,8 +73,8 @@ def refuse_other_sources(cases: Sequence[Case]) -> None:
         for column, reference in case.images.items():
             if not takes_series(reference):
                 raise UsageError(
-                    f"--dicom: expected DICOM series, but {column} of case {case.id!r} is none; its heatmaps can only "
-                    "be NIfTI: leave out --dicom, or explain the DICOM series themselves"
+                    f"{option}: expected DICOM series, but {column} of case {case.id!r} is none, so that no DICOM "
+                    f"object can refer to it: leave out {option}, or {does} the DICOM series themselves"
                 )
 
 
@@ -89,10 +87,15 @@ class DicomWriter:
 
     def __init__(self, case: Case, settings: DicomSettings, plugin_hash: str) -> None:
         self._case, self._settings, self._plugin = case, settings, plugin_hash
-        self._sources = {column: self._read(column) for column in case.images}
+        self._sources = sources_of(case, with_patient=settings.link == "patient")
 
-    def write(self, folder: Path, stem: str, heat: Heat) -> list[str]:
-        """Write both objects and return their names; a map without any voxel at the threshold has no segmentation.
+    def source(self, column: str) -> SourceSeries:
+        """The series behind an image column."""
+        return self._sources[column]
+
+    def write(self, folder: Path, stem: str, heat: Heat, kinds: Collection[str] = ("map", "seg")) -> list[str]:
+        """Write these kinds of objects and return their names; of a map without any voxel at the threshold no
+        segmentation is made.
 
         Raises:
             ScanError: the series holds what DICOM objects cannot repeat.
@@ -102,22 +105,17 @@ class DicomWriter:
         if frames.shape != (len(source.slices), source.rows, source.columns):
             raise ScanError(f"{heat.column}: the series changed while it was explained; start again")
         above = frames >= np.float32(self._settings.threshold)
-        made = {f"{stem}{MAP_ENDING}": lambda: self._parametric_map(source, frames, heat)}
-        if above.any():
+        made: dict[str, Callable[[], Dataset]] = {}
+        if "map" in kinds:
+            made[f"{stem}{MAP_ENDING}"] = lambda: self._parametric_map(source, frames, heat)
+        if "seg" in kinds and above.any():
             made[f"{stem}{SEGMENTATION_ENDING}"] = lambda: self._segmentation(source, above, heat)
         for name, make in made.items():
-            with foreign_errors(heat.column, "no DICOM object can be made of this series"), _unsaid():
+            with foreign_errors(heat.column, "no DICOM object can be made of this series"), quiet():
                 content = io.BytesIO()
                 make().save_as(content)
             atomic.write_bytes(inside(folder, name), content.getvalue())
         return list(made)
-
-    def _read(self, column: str) -> SourceSeries:
-        with_patient = self._settings.link == "patient"
-        try:
-            return source_series(Path(self._case.images[column]), self._case.series(column), with_patient=with_patient)
-        except ScanError as error:
-            raise ScanError(f"{column}: {error.what}") from error
 
     def _parametric_map(self, source: SourceSeries, frames: NDArray[np.float32], heat: Heat) -> Dataset:
         import highdicom as hd
@@ -125,12 +123,12 @@ class DicomWriter:
 
         meaning = hd.pm.RealWorldValueMapping(
             lut_label=heat.label[:_SHORT_TEXT],
-            lut_explanation=_shortened(f"Heat of {heat.label}: lowest 0, highest 1"),
+            lut_explanation=shortened(f"Heat of {heat.label}: lowest 0, highest 1"),
             unit=codes.UCUM.NoUnits,
             value_range=(0.0, 1.0),
             slope=1.0,
             intercept=0.0,
-            quantity_definition=hd.sr.CodedConcept("HEAT", _CODES, "Heat of a classifier"),
+            quantity_definition=hd.sr.CodedConcept("HEAT", CODES, "Heat of a classifier"),
         )
         made = hd.pm.ParametricMap(
             stand_ins(source, self._case.id),
@@ -150,9 +148,9 @@ class DicomWriter:
         threshold = f"{self._settings.threshold:g}"
         segment = hd.seg.SegmentDescription(
             segment_number=1,
-            segment_label=_shortened(f"Heat of {heat.label} at or above {threshold}"),
-            segmented_property_category=hd.sr.CodedConcept("ATTENTION", _CODES, "Where a classifier looked"),
-            segmented_property_type=hd.sr.CodedConcept("HEAT", _CODES, "Heat of a classifier"),
+            segment_label=shortened(f"Heat of {heat.label} at or above {threshold}"),
+            segmented_property_category=hd.sr.CodedConcept("ATTENTION", CODES, "Where a classifier looked"),
+            segmented_property_type=hd.sr.CodedConcept("HEAT", CODES, "Heat of a classifier"),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=hd.AlgorithmIdentificationSequence(
                 name=f"anymc3d {heat.method}",
@@ -178,93 +176,24 @@ class DicomWriter:
         key = (self._settings.link, self._case.id, source.series_uid, self._plugin, kind, heat.label, heat.view)
         key = (*key, heat.method, hashlib.sha256(np.ascontiguousarray(heat.values).tobytes()).hexdigest())
         return {
-            "series_instance_uid": _uid("series", *key),
+            "series_instance_uid": uid("series", *key),
             "series_number": _SERIES_NUMBER + (kind != "map"),
-            "sop_instance_uid": _uid("object", *key),
+            "sop_instance_uid": uid("object", *key),
             "instance_number": 1,
             "manufacturer": "anymc3d",
             "manufacturer_model_name": "anymc3d explain",
             "software_versions": __version__,
             "device_serial_number": "none",
             "content_description": "Where the classifier looked, not disease. Research use only.",
-            "series_description": _shortened(f"RESEARCH ONLY {what}: {heat.label}, {heat.view}, {heat.method}"),
+            "series_description": shortened(f"RESEARCH ONLY {what}: {heat.label}, {heat.view}, {heat.method}"),
             "specific_character_set": "ISO_IR 192",
         }
 
 
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """highdicom logs what it copies, UIDs among it."""
-    logger = logging.getLogger("highdicom")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def stand_ins(source: SourceSeries, case_id: str) -> list[Dataset]:
-    """The source as highdicom wants it, with nothing in it but what the new objects may repeat.
-
-    One dataset per slice, in order; of an enhanced file one for all.
-    """
-    if source.is_enhanced:
-        return [_enhanced(source, case_id)]
-    datasets = []
-    for entry in source.slices:
-        dataset = _identified(source, case_id)
-        dataset.SOPInstanceUID = entry.sop_uid
-        dataset.ImagePositionPatient = _numbers(entry.geometry.position)
-        # The reader has found all orientations equal but for rounding; highdicom wants them equal.
-        dataset.ImageOrientationPatient = _numbers(source.slices[0].geometry.orientation)
-        dataset.PixelSpacing = _numbers(source.slices[0].geometry.pixel_spacing)
-        dataset.SliceThickness = _numbers((_thickness(source),))[0]
-        datasets.append(dataset)
-    return datasets
-
-
-def _identified(source: SourceSeries, case_id: str) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.PatientID = _shortened(case_id.replace("\\", "_"))
-    for name in ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"):
-        setattr(dataset, name, "")
-    dataset.StudyTime = dataset.ReferringPhysicianName = ""
-    for name, text in source.patient.items():
-        setattr(dataset, name, text)
-    dataset.SOPClassUID, dataset.StudyInstanceUID = source.sop_class, source.study_uid
-    dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = source.series_uid, source.frame_of_reference
-    dataset.Rows, dataset.Columns = source.rows, source.columns
-    return dataset
-
-
-def _enhanced(source: SourceSeries, case_id: str) -> Dataset:
-    from pydicom.dataset import Dataset
-    from pydicom.sequence import Sequence as Items
-
-    geometry = source.slices[0].geometry
-    dataset, shared, measures, orientation = _identified(source, case_id), Dataset(), Dataset(), Dataset()
-    dataset.SOPInstanceUID, dataset.NumberOfFrames = source.slices[0].sop_uid, len(source.slices)
-    measures.PixelSpacing = _numbers(geometry.pixel_spacing)
-    measures.SliceThickness = _numbers((_thickness(source),))[0]
-    orientation.ImageOrientationPatient = _numbers(geometry.orientation)
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Items([measures]), Items([orientation])
-    frames = []
-    for entry in source.slices:
-        frame, place = Dataset(), Dataset()
-        place.ImagePositionPatient = _numbers(entry.geometry.position)
-        frame.PlanePositionSequence = Items([place])
-        frames.append(frame)
-    dataset.SharedFunctionalGroupsSequence = Items([shared])
-    dataset.PerFrameFunctionalGroupsSequence = Items(frames)
-    return dataset
-
-
 def _finished(made: Dataset, source: SourceSeries) -> Dataset:
     """Of an enhanced source each frame refers to the frame of the file, not to its place in the order of slices."""
+    if "Laterality" not in made:
+        made.Laterality = ""  # not known here; validators want it said for a body part that may be one of a pair
     if source.is_enhanced:
         for frame in made.PerFrameFunctionalGroupsSequence:
             for derived in frame.DerivationImageSequence:
@@ -272,29 +201,3 @@ def _finished(made: Dataset, source: SourceSeries) -> Dataset:
                     entry = source.slices[int(reference.ReferencedFrameNumber) - 1]
                     reference.ReferencedFrameNumber = entry.frame_number
     return made
-
-
-def _thickness(source: SourceSeries) -> float:
-    """Millimetres of one slice: what the file says, or the distance to the next."""
-    first = source.slices[0].geometry
-    if first.thickness:
-        return first.thickness
-    one, two = (np.array(entry.geometry.position, dtype=np.float64) for entry in source.slices[:2])
-    return float(np.linalg.norm(two - one))
-
-
-def _numbers(values: Sequence[float] | None) -> list[Any]:
-    """Decimal strings of at most 16 letters, as DICOM stores them."""
-    from pydicom.valuerep import DSfloat
-
-    return [DSfloat(value, auto_format=True) for value in values or ()]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
-
-
-def _uid(*parts: str) -> str:
-    """A UID that is a number made of a hash (DICOM PS3.5 B.2)."""
-    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

@@ -19,6 +19,7 @@ from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
 from anymc3d.serve.links import decided, links_of
 from anymc3d.serve.metrics import exposition
 from anymc3d.serve.pages import add_pages
+from anymc3d.serve.node_settings import OBJECTS
 from anymc3d.serve.service import Service, new_job
 from anymc3d.serve.sessions import Sessions
 from anymc3d.serve.uploads import DiskFullError, checked_case, store_file
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 NOTICE = "Research use only. Not a medical device."
 PROBLEM = "application/problem+json"
+DICOM = "application/dicom"
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 PluginName = Annotated[str | None, Query(max_length=100)]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._=+-]{1,200}$")]
@@ -150,6 +152,14 @@ def _add_results(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{job_id}/heatmaps/{name}", summary="A heatmap as NIfTI", response_class=Response)
     def heatmap(job_id: JobId, name: Name, request: Request) -> Response:
         return file_of(job_id, name, ".nii.gz", "application/gzip", request)
+
+    @app.get("/v1/jobs/{job_id}/sr", summary="The answers as a DICOM structured report", response_class=Response)
+    def structured_report(job_id: JobId, request: Request) -> Response:
+        return file_of(job_id, None, OBJECTS["sr"], DICOM, request)
+
+    @app.get("/v1/jobs/{job_id}/dicom/{name}", summary="A DICOM object of the study", response_class=Response)
+    def dicom_object(job_id: JobId, name: Name, request: Request) -> Response:
+        return file_of(job_id, name, ".dcm", DICOM, request)
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anymc3d.data.case import Case
+from anymc3d.data.case_faults import fault_of
 from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError
+from anymc3d.explain.dicom_objects import DicomSettings
 from anymc3d.explain.folder import file_name, heat_stem, write_nifti
 from anymc3d.explain.heat import default_method
 from anymc3d.files import atomic
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor
+from anymc3d.report.dicom_objects import write_heat_objects
+from anymc3d.report.dicom_sr import answer_of, write_report
 from anymc3d.report.study import from_plugin
 from anymc3d.report.study_page import study_page
+from anymc3d.serve.node_settings import OBJECTS, NodeSettings
 from anymc3d.version import __version__
 
 
@@ -50,8 +57,34 @@ def record_of(predictor: Predictor, case: Case) -> dict[str, Any]:
     }
 
 
-def write_results(predictor: Predictor, case: Case, folder: Path) -> list[str]:
-    """Explain one case with the predictor's one plugin: ``<plugin>.html`` and the heatmaps of its labels.
+def is_dicom(case: Case) -> bool:
+    """Whether DICOM objects can refer to the scans of a case."""
+    return all(takes_series(reference) for reference in case.images.values())
+
+
+def write_sr(
+    predictor: Predictor, case: Case, rows: Sequence[Mapping[str, Any]], folder: Path, node: NodeSettings
+) -> list[str]:
+    """The answers of all plugins as one structured report; none where there is no answer.
+
+    Returns:
+        The name of the file in ``folder``.
+    """
+    known = {plugin.card.name: plugin for plugin in predictor.plugins}
+    answers = [answer_of(known[row["plugin"]], row) for row in rows]
+    if not any(answer.findings for answer in answers):
+        return []
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = f"answers{OBJECTS['sr']}"
+    write_report(folder / name, predictor.scans(case).case, answers, link=node.link, codes=node.codes)
+    return [name]
+
+
+def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSettings, notes: list[str]) -> list[str]:
+    """Explain one case with the predictor's one plugin: ``<plugin>.html``, the heatmaps of its labels, and of a DICOM
+    study the objects that were asked for.
+
+    ``notes`` gets what could not be made.
 
     Returns:
         The names of the files in ``folder``.
@@ -65,4 +98,11 @@ def write_results(predictor: Predictor, case: Case, folder: Path) -> list[str]:
     for heat in (*facts.maps, *facts.others):
         names.append(f"{stem}.{heat_stem(heat)}.nii.gz")
         write_nifti(folder / names[-1], heat)
+    kinds = [kind for kind in node.objects if kind != "sr"]
+    if kinds and is_dicom(case):
+        settings = DicomSettings(link=node.link)
+        try:
+            names += write_heat_objects(facts, predictor.scans(case).case, folder, settings, kinds)
+        except ScanError as error:
+            notes.append(f"{plugin.card.name}: no DICOM objects of the heatmaps: {fault_of(error, case)}")
     return names

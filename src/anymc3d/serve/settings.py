@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymc3d.errors import UsageError
+from anymc3d.serve.node_settings import NodeSettings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -46,6 +47,8 @@ class ServeSettings:
     """A study that ended the worker process this often is given up."""
     keep_days: float = 30.0
     """Results and inputs older than this are removed; 0: never."""
+    node: NodeSettings = field(default_factory=NodeSettings)
+    """What is done with DICOM."""
 
     def __post_init__(self) -> None:
         if not self.plugins:

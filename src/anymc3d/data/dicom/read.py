@@ -102,15 +102,18 @@ def dicom_content_hash(reference: Path, series: str | None = None) -> str:
 
 
 @contextmanager
-def chosen_slices(reference: Path, series: str | None = None) -> Iterator[tuple[ChosenFrame, ...]]:
+def chosen_slices(
+    reference: Path, series: str | None = None, *, resampled: bool = False
+) -> Iterator[tuple[ChosenFrame, ...]]:
     """The slices of one series in the order of the volume's third axis, from the headers alone; their files can be read
     while this is open.
 
     Raises:
-        ScanError: as :func:`read_dicom_header`; or the volume is resampled, so that its slices are others.
+        ScanError: as :func:`read_dicom_header`; or the volume is resampled, so that its slices are others, unless
+            ``resampled``.
     """
     with _chosen(reference, series) as (chosen, placed):
-        if placed.resampling is not None:
+        if placed.resampling is not None and not resampled:
             what = "the series was resampled (gaps or tilt allowed), so that its own slices are others"
             raise scan_error(reference, f"{what}; leave out --dicom")
         yield tuple(chosen.frames[index] for index in placed.order)

@@ -23,6 +23,7 @@ PATIENT_TAGS = (
 """What an archive files a study by, and shows of it."""
 _UIDS = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _CHARACTERS = "SpecificCharacterSet"
+_LEAVE_OUT = "leave out --dicom (of predict: --dicom-sr)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,23 +55,33 @@ class SourceSeries:
         return self.slices[0].frame_number is not None
 
 
-def source_series(folder: Path, series: str | None = None, *, with_patient: bool = False) -> SourceSeries:
+def source_series(
+    folder: Path, series: str | None = None, *, with_patient: bool = False, resampled: bool = False
+) -> SourceSeries:
     """Read the headers of the series that :func:`anymc3d.data.dicom.read.read_dicom` reads, slice by slice.
+
+    ``resampled``: also where the volume is resampled, so that its slices are others than those of the series.
 
     Raises:
         ScanError: as ``read_dicom_header``; or identifiers are missing, so that nothing can refer to the series.
     """
-    with foreign_errors(folder, "the series cannot be read"), chosen_slices(folder, series) as slices:
+    with (
+        foreign_errors(folder, "the series cannot be read"),
+        chosen_slices(folder, series, resampled=resampled) as slices,
+    ):
         first = slices[0].file
         files = {entry.file.number for entry in slices}
         if first.kind == "frames" and len(files) > 1:
             what = f"the series lies in {len(files)} enhanced (multi-frame) files"
-            raise scan_error(folder, f"{what}; a DICOM object can be made of one such file, leave out --dicom")
+            raise scan_error(
+                folder,
+                f"{what}; a DICOM object can be made of one such file, leave out --dicom (of predict: --dicom-sr)",
+            )
         uids, patient = _identifiers(first, with_patient)
         missing = [name for name in _UIDS if not uids[name]]
         if missing:
             what = f"the files have no {', '.join(missing)}, so no DICOM object can refer to them"
-            raise scan_error(folder, f"{what}; leave out --dicom")
+            raise scan_error(folder, f"{what}; {_LEAVE_OUT}")
         return SourceSeries(
             sop_class=uids["SOPClassUID"],
             study_uid=uids["StudyInstanceUID"],

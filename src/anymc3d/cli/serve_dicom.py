@@ -1,0 +1,46 @@
+"""The DICOM options of ``anymc3d serve``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anymc3d.serve.node_settings import NodeSettings
+
+
+def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the service does with DICOM."""
+    parser.add_argument(
+        "--dicom-objects",
+        default="sr,seg,capture",
+        metavar="KINDS",
+        help="DICOM objects made of an answer: sr, seg, map, capture, separated by commas; none: no such objects "
+        "(default: sr,seg,capture)",
+    )
+    parser.add_argument(
+        "--dicom-link",
+        default="patient",
+        metavar="LINK",
+        help="patient (the default): DICOM objects bear name, id and dates of the scan, so that an archive files them "
+        "in its study; linked: its UIDs alone",
+    )
+    parser.add_argument("--sr-codes", type=Path, metavar="FILE", help="the codes of findings, as YAML (docs/dicom.md)")
+
+
+def node_settings(args: argparse.Namespace) -> NodeSettings:
+    """The settings that these options make.
+
+    Raises:
+        UsageError: options that do not fit each other.
+    """
+    from anymc3d.report.finding_codes import read_codes
+    from anymc3d.serve.node_settings import NodeSettings
+
+    given = [name.strip() for name in args.dicom_objects.split(",") if name.strip()]
+    return NodeSettings(
+        objects=() if given == ["none"] else tuple(given),
+        link=args.dicom_link,
+        codes={} if args.sr_codes is None else read_codes(args.sr_codes),
+    )
