@@ -139,6 +139,7 @@ class DicomWriter:
             content_label="HEAT",
             **self._common(source, heat, "map"),
         )
+        made.Laterality = ""  # not known here; a validator wants it of a map, and not of a segmentation
         return _finished(made, source)
 
     def _segmentation(self, source: SourceSeries, above: NDArray[np.bool_], heat: Heat) -> Dataset:
@@ -192,8 +193,6 @@ class DicomWriter:
 
 def _finished(made: Dataset, source: SourceSeries) -> Dataset:
     """Of an enhanced source each frame refers to the frame of the file, not to its place in the order of slices."""
-    if "Laterality" not in made:
-        made.Laterality = ""  # not known here; validators want it said for a body part that may be one of a pair
     if source.is_enhanced:
         for frame in made.PerFrameFunctionalGroupsSequence:
             for derived in frame.DerivationImageSequence:
