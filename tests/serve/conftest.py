@@ -20,7 +20,7 @@ def service(journey, tmp_path_factory):
         store=tmp_path_factory.mktemp("store"),
         device="cpu",
         max_upload_bytes=5_000_000,
-        node=NodeSettings(objects=tuple(OBJECTS)),
+        node=NodeSettings(objects=tuple(OBJECTS), dicom_port=0, allow_ae=("SENDER", "ORTHANC@127.0.0.1"), quiet_s=0.3),
     )
     with Service(settings) as running:
         yield running

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         opened.listen(128)  # from here on clients wait for an answer, and are not refused
         port = opened.getsockname()[1]
         names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
+        if service.listener is not None:
+            show(f"DICOM node {settings.node.ae_title} at {settings.node.dicom_host}:{service.listener.port}")
         show(f"serving {names} at http://{settings.host}:{port}; research use only, not a medical device")
         run_server(service, opened)
     return 0
@@ -88,6 +90,7 @@ def _require_packages() -> None:
     try:
         import fastapi  # noqa: F401
         import highdicom  # noqa: F401
+        import pynetdicom  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:

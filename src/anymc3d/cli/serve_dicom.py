@@ -26,6 +26,19 @@ def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         help="patient (the default): DICOM objects bear name, id and dates of the scan, so that an archive files them "
         "in its study; linked: its UIDs alone",
     )
+    parser.add_argument("--dicom-port", type=int, metavar="P", help="also a DICOM node (C-ECHO, C-STORE) at this port")
+    parser.add_argument("--dicom-host", default="127.0.0.1", help="its address; it has neither passwords nor TLS")
+    parser.add_argument("--ae-title", default="ANYMC3D", metavar="TITLE", help="its AE title (default: ANYMC3D)")
+    parser.add_argument(
+        "--allow-ae", action="append", default=[], metavar="TITLE[@HOST]", help="who may send to it; can be repeated"
+    )
+    parser.add_argument(
+        "--quiet-seconds",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="a study is taken when nothing of it came for so long (default: 5)",
+    )
     parser.add_argument("--sr-codes", type=Path, metavar="FILE", help="the codes of findings, as YAML (docs/dicom.md)")
 
 
@@ -42,5 +55,10 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
     return NodeSettings(
         objects=() if given == ["none"] else tuple(given),
         link=args.dicom_link,
+        dicom_host=args.dicom_host,
+        dicom_port=args.dicom_port,
+        ae_title=args.ae_title,
+        allow_ae=tuple(args.allow_ae),
+        quiet_s=args.quiet_seconds,
         codes={} if args.sr_codes is None else read_codes(args.sr_codes),
     )

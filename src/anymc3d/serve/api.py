@@ -106,7 +106,11 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         name = checked_case(case) if case else job_id
         names = service.checked_plugins([text.strip() for text in (plugins or "").split(",") if text.strip()])
         path = store_file(file.file, service.folder(job_id) / "input")
-        service.submit(job_id=job_id, source="http", case=name, scan=path, series=series or None, plugins=names)
+        try:
+            service.submit(job_id=job_id, source="http", case=name, scan=path, series=series or None, plugins=names)
+        except QueueFullError:
+            service.remove(job_id)
+            raise
         service.jobs.note(_who(request), "sent a study", job_id)
         return JSONResponse({"id": job_id}, 202, headers={"location": f"/v1/jobs/{job_id}"})
 

@@ -48,6 +48,10 @@ CREATE TABLE IF NOT EXISTS audit (
     what TEXT NOT NULL,
     job TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS seen (
+    key TEXT PRIMARY KEY,
+    job TEXT NOT NULL
+);
 """
 
 
@@ -105,7 +109,8 @@ class JobStore:
             self._connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of what is done in it, or nothing."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -118,17 +123,19 @@ class JobStore:
 
     def recover(self) -> int:
         """Queue again what was running when the service ended; returns how many."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             return sql.execute("UPDATE jobs SET state=?, started=NULL WHERE state=?", (QUEUED, RUNNING)).rowcount
 
-    def add(self, *, source: str, case: str, request: Mapping[str, Any], job_id: str | None = None) -> str:
-        """Accept a study and return its id: 128 random bits.
+    def add(
+        self, *, source: str, case: str, request: Mapping[str, Any], job_id: str | None = None, key: str | None = None
+    ) -> str:
+        """Accept a study and return its id: 128 random bits. ``key``: what it is recognised by, see :meth:`seen`.
 
         Raises:
             QueueFullError: too many wait.
         """
         job_id = job_id or new_id()
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             (waiting,) = sql.execute("SELECT COUNT(*) FROM jobs WHERE state=?", (QUEUED,)).fetchone()
             if waiting >= self._max_queued:
                 raise QueueFullError(f"{waiting} studies are waiting; try again later")
@@ -136,11 +143,26 @@ class JobStore:
                 'INSERT INTO jobs (id, state, source, "case", request, received) VALUES (?, ?, ?, ?, ?, ?)',
                 (job_id, QUEUED, source, case, json.dumps(request), time.time()),
             )
+            if key is not None:
+                sql.execute("INSERT OR REPLACE INTO seen (key, job) VALUES (?, ?)", (key, job_id))
         return job_id
+
+    def seen(self, key: str) -> str | None:
+        """The job of the same study, unless it failed or is no longer known."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT job FROM seen JOIN jobs ON jobs.id = seen.job WHERE key=? AND state != ?", (key, ERROR)
+            ).fetchone()
+            return None if row is None else str(row[0])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many studies wait as may."""
+        return self.counts()[QUEUED] >= self._max_queued
 
     def take(self) -> Job | None:
         """The job that waits longest, now running; None where none waits."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             found = sql.execute("SELECT * FROM jobs WHERE state=? ORDER BY number LIMIT 1", (QUEUED,))
             row = found.fetchone()
             if row is None:
@@ -161,7 +183,7 @@ class JobStore:
         record: Mapping[str, Any] | None = None,
     ) -> bool:
         """End a running job, once; False where it is not running (deleted, or already ended)."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             done = sql.execute(
                 "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
                 (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
@@ -170,12 +192,13 @@ class JobStore:
 
     def again(self, job_id: str) -> None:
         """Put a running job back into the queue, at its old place."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             sql.execute("UPDATE jobs SET state=?, started=NULL WHERE id=? AND state=?", (QUEUED, job_id, RUNNING))
 
     def remove(self, job_id: str) -> bool:
         """Forget a job; False where there is none."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
+            sql.execute("DELETE FROM seen WHERE job=?", (job_id,))
             return sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
 
     def get(self, job_id: str) -> Job | None:
@@ -208,7 +231,7 @@ class JobStore:
 
     def note(self, who: str, what: str, job: str = "") -> None:
         """A line of the audit log: who did what to which job. Never an identifier of a patient."""
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             sql.execute("INSERT INTO audit (at, who, what, job) VALUES (?, ?, ?, ?)", (time.time(), who, what, job))
 
     def audit(self, count: int = 1000) -> list[dict[str, Any]]:

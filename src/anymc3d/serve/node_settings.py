@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ OBJECTS: Mapping[str, str] = {
     "capture": ".sc.dcm",
 }
 """Kind of DICOM object -> how its file's name ends. A map has four bytes for every voxel of the scan."""
+_TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,15}")
 DEFAULT_OBJECTS = ("sr", "seg", "capture")
 
 
@@ -34,7 +36,17 @@ class NodeSettings:
     codes: Mapping[str, FindingCode] = field(default_factory=dict)
     """Label -> code of its finding, for structured reports."""
 
+    dicom_host: str = "127.0.0.1"
+    dicom_port: int | None = None
+    """None: no DICOM node."""
+    ae_title: str = "ANYMC3D"
+    allow_ae: tuple[str, ...] = ()
+    """AE titles that may send, also with their host, as ``TITLE@host``."""
+    quiet_s: float = 5.0
+    """A study is taken when nothing of it came for so long."""
+
     def __post_init__(self) -> None:
+        self._check_node()
         for name in self.objects:
             if name not in OBJECTS:
                 hint = did_you_mean(name, OBJECTS)
@@ -42,3 +54,18 @@ class NodeSettings:
         if self.link not in LINKS:
             hint = did_you_mean(self.link, LINKS)
             raise UsageError(f"--dicom-link: unknown {self.link!r}{hint}; have {', '.join(LINKS)}")
+
+    def _check_node(self) -> None:
+        for name in (self.ae_title, *(peer.partition("@")[0] for peer in self.allow_ae)):
+            if _TITLE.fullmatch(name) is None:
+                raise UsageError(f"expected an AE title of 1 to 16 letters and digits, got {name[:64]!r}")
+        if not self.quiet_s >= 0.1:
+            raise UsageError(f"--quiet-seconds: expected 0.1 or more, got {self.quiet_s:g}")
+        if self.dicom_port is None:
+            if self.allow_ae:
+                raise UsageError("--allow-ae: only together with --dicom-port")
+            return
+        if not 0 <= self.dicom_port <= 65535:
+            raise UsageError(f"--dicom-port: expected 0 to 65535, got {self.dicom_port}")
+        if not self.allow_ae:
+            raise UsageError("--dicom-port: name who may send, with --allow-ae TITLE or TITLE@host for each")

@@ -12,6 +12,8 @@ from typing import Any
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
+from anymc3d.serve.dicom_listener import DicomListener
+from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.supervisor import Supervisor
@@ -40,6 +42,9 @@ class Service:
             self._lock.__exit__(None, None, None)
             raise
         self.supervisor = Supervisor(self.jobs, settings)
+        node = settings.node
+        self.incoming = Incoming(self, quiet_s=node.quiet_s, max_study_bytes=settings.max_upload_bytes)
+        self.listener: DicomListener | None = None
         self.started = time.time()
         self._stopping = threading.Event()
         self._cleaner = threading.Thread(target=self._clean, name="cleaner", daemon=True)
@@ -48,10 +53,17 @@ class Service:
         again = self.jobs.recover()
         if again:
             logger.info("%d studies were interrupted and are queued again", again)
-        self._remove_leftovers()
         try:
+            self.incoming.recover()
+            self._remove_leftovers()
             self.supervisor.start()
+            self.incoming.start()
+            if self.settings.node.dicom_port is not None:
+                self.listener = DicomListener(
+                    self.incoming, self.settings.node, max_file_bytes=self.settings.max_upload_bytes
+                )
         except BaseException:
+            self.supervisor.stop()
             self._close()
             raise
         self._cleaner.start()
@@ -59,6 +71,9 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        if self.listener is not None:
+            self.listener.stop()
+        self.incoming.stop()
         self.supervisor.stop()
         self._close()
 
@@ -101,12 +116,15 @@ class Service:
         views: Mapping[str, Path] | None = None,
         series: str | None = None,
         plugins: Sequence[str] = (),
-        record: Mapping[str, Any] | None = None,
+        fault: str = "",
+        key: str | None = None,
     ) -> str:
         """Queue a study whose files lie in the job's folder.
 
+        ``fault``: why it is not read, but recorded as an error. ``key``: what it is recognised by when it comes again.
+
         Raises:
-            QueueFullError: too many wait; the folder is removed.
+            QueueFullError: too many wait; the caller removes the folder, or keeps it for later.
         """
         request = {
             "scan": None if scan is None else str(scan),
@@ -115,13 +133,14 @@ class Service:
             "case": case,
             "plugins": list(plugins),
             "results": str(self.results(job_id)),
-            "routing": dict(record or {}),
+            "fault": fault,
         }
-        try:
-            return self.jobs.add(source=source, case=case, request=request, job_id=job_id)
-        except BaseException:
-            shutil.rmtree(self.folder(job_id), ignore_errors=True)
-            raise
+        return self.jobs.add(source=source, case=case, request=request, job_id=job_id, key=key)
+
+    @property
+    def identity(self) -> list[str]:
+        """What answers depend on beside the scans: a study that comes again is read again where it changed."""
+        return [str(plugin["hash"]) for plugin in self.plugins]
 
     def remove(self, job_id: str) -> bool:
         """Forget a job and its files; a study that is being read ends first, its answer is dropped."""

@@ -79,6 +79,10 @@ class Supervisor:
 
     def _work(self, job: Job) -> None:
         """Have one job done, or failed, or queued again."""
+        fault = str(job.request.get("fault") or "")
+        if fault:
+            self._store.finish(job.id, ERROR, message=fault)
+            return
         found = self._ask(job.request)
         if found is not None:
             rows, record = found["rows"], found["record"] | {"files": found["files"], "notes": found["notes"]}

@@ -1,0 +1,46 @@
+"""A peer that sends DICOM, by pynetdicom."""
+
+import time
+from contextlib import contextmanager
+
+from pynetdicom import AE
+
+from anymc3d.serve.jobs import DONE, ERROR
+
+
+@contextmanager
+def association(service, datasets, title="SENDER", called=None):
+    """An open association to the service's DICOM node, or one that was refused."""
+    entity = AE(ae_title=title)
+    entity.add_requested_context("1.2.840.10008.1.1")
+    for kind in {(str(one.SOPClassUID), str(one.file_meta.TransferSyntaxUID)) for one in datasets}:
+        entity.add_requested_context(*kind)
+    opened = entity.associate("127.0.0.1", service.listener.port, ae_title=called or service.settings.node.ae_title)
+    try:
+        yield opened
+    finally:
+        if opened.is_established:
+            opened.release()
+
+
+def sent(service, datasets):
+    """Send all in one association; the statuses."""
+    with association(service, datasets) as opened:
+        return [opened.send_c_store(one).Status for one in datasets]
+
+
+def arrived(service, before, seconds=60):
+    """The one job that was not among ``before``, when it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        new = [job for job in service.jobs.latest(500) if job.id not in before]
+        if new and new[0].state in (DONE, ERROR):
+            (job,) = new
+            return job
+        time.sleep(0.05)
+    raise AssertionError("no study was taken")
+
+
+def known(service):
+    """The ids of all jobs."""
+    return {job.id for job in service.jobs.latest(500)}
