@@ -19,8 +19,11 @@ def association(service, datasets, title="SENDER", called=None):
     try:
         yield opened
     finally:
+        raw = getattr(opened.dul.socket, "socket", None)
         if opened.is_established:
             opened.release()
+        if raw is not None:
+            raw.close()  # pynetdicom leaves it open where the other side closed it
 
 
 def sent(service, datasets):

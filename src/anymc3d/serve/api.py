@@ -18,8 +18,8 @@ from anymc3d.serve.guard import Guard, problem
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
 from anymc3d.serve.links import decided, links_of
 from anymc3d.serve.metrics import exposition
-from anymc3d.serve.pages import add_pages
 from anymc3d.serve.node_settings import OBJECTS
+from anymc3d.serve.pages import add_pages
 from anymc3d.serve.service import Service, new_job
 from anymc3d.serve.sessions import Sessions
 from anymc3d.serve.uploads import DiskFullError, checked_case, store_file

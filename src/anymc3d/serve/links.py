@@ -25,6 +25,10 @@ class Kind:
 KINDS = (
     Kind(kind="report", ending=".html", title="Report of {stem} (HTML)", address="report?plugin={stem}"),
     Kind(kind="heatmap", ending=".nii.gz", title="Heatmap {stem} (NIfTI)", address="heatmaps/{name}"),
+    Kind(kind="sr", ending=".sr.dcm", title="Structured report (DICOM)", address="sr"),
+    Kind(kind="segmentation", ending=".seg.dcm", title="Segmentation of {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="map", ending=".map.dcm", title="Parametric map of {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="capture", ending=".sc.dcm", title="Overlay of {stem} (DICOM)", address="dicom/{name}"),
 )
 
 
