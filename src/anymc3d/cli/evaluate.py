@@ -99,7 +99,14 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.evaluate.command import METRICS
-    from anymc3d.evaluate.summary import NOTICE, SEVERITY_NOTE, main_table, meanings, severity_table
+    from anymc3d.evaluate.summary import (
+        NOTICE,
+        SEVERITY_NOTE,
+        covariates_table,
+        main_table,
+        meanings,
+        severity_table,
+    )
 
     for warning in study.warnings:
         warn(warning)
@@ -108,6 +115,9 @@ def _report(study: Study, args: argparse.Namespace) -> None:
     elif not args.quiet:
         say(*meanings(study))
         say_text(main_table(study, brief=True))
+        if study.with_covariates:
+            say("")
+            say_text(covariates_table(study, brief=True))
         if study.severity_groups:
             say("")
             say_text(severity_table(study))

@@ -63,6 +63,13 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         "--center", nargs=3, type=float, metavar=("X", "Y", "Z"), help="of one scan: the point of interest, mm, RAS"
     )
     parser.add_argument(
+        "--covariate",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of one scan: a covariate of the plugin, such as age=63; can be repeated",
+    )
+    parser.add_argument(
         "--segmenter",
         action="append",
         default=[],
@@ -193,12 +200,33 @@ def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:
     """The one scan of the command with what was said of its region."""
     from dataclasses import replace
 
-    if args.mask is None and args.center is None:
+    covariates = _covariates(args.covariate)
+    if args.mask is None and args.center is None and not covariates:
         return cases
     if len(cases) != 1 or args.input[0].lower().endswith(_TABLES):
-        raise UsageError("--mask, --center: for one scan; a manifest has columns mask and center_x, center_y, center_z")
+        raise UsageError(
+            "--mask, --center, --covariate: for one scan; a manifest has columns mask, center_x, center_y, center_z, "
+            "and one per covariate"
+        )
     masks = {} if args.mask is None else {"mask": str(Path(args.mask).resolve())}
-    return [replace(cases[0], masks=masks, center=None if args.center is None else tuple(args.center))]
+    center = None if args.center is None else tuple(args.center)
+    return [replace(cases[0], masks=masks, center=center, cells={**cases[0].cells, **covariates})]
+
+
+def _covariates(given: Sequence[str]) -> dict[str, str]:
+    """``age=63`` -> column and cell.
+
+    Raises:
+        UsageError: no ``=``, or one name twice.
+    """
+    pairs = [text.partition("=") for text in given]
+    for text, (name, equals, _) in zip(given, pairs, strict=True):
+        if not equals or not name.strip():
+            raise UsageError(f"--covariate: expected NAME=VALUE such as age=63, got {text!r}")
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(found) < len(pairs):
+        raise UsageError("--covariate: one name stands twice")
+    return found
 
 
 def _check_ids(cases: list[Case]) -> None:

@@ -93,6 +93,7 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         *_needs(card),
         *_members(card),
         *_method(card),
+        *_covariates(card),
         *_decisions(card),
         *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
         f"licence: {card.licence}" + (f" (backbone: {card.backbone.licence})" if card.backbone else ""),
@@ -106,6 +107,17 @@ def _needs(card: PluginCard) -> list[str]:
 
     found = [f"  {need.what}: {need.how}" for need in needs_of(card)]
     return ["needs on this machine:", *found] if found else ["needs on this machine: nothing beside this program"]
+
+
+def _covariates(card: PluginCard) -> list[str]:
+    from anymc3d.plugins.covariates import in_words
+
+    if card.covariates is None:
+        return []
+    model = card.covariates.model
+    lines = [f"  {in_words(one)}" for one in card.covariates.columns]
+    fitted = f"fitted on {model.cases} training cases, joined with the image on {model.joined_on}"
+    return [f"covariates, {fitted}:", *lines]
 
 
 def _backbone(card: PluginCard) -> list[str]:

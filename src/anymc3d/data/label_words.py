@@ -208,6 +208,11 @@ def stand_for_missing(values: Collection[str]) -> Mapping[str, str]:
     return dict.fromkeys((value for value in values if value in found), shown) if others else {}
 
 
+def says_not_known(text: str) -> bool:
+    """Whether a cell says in itself that the value is not known, in words or in another program's sign for it."""
+    return text.strip().lower() in MISSING_WORDS or words_of(text) in _NOT_KNOWN
+
+
 def doubtful(values: Collection[str]) -> list[str]:
     """Classes beside 0 and 1 or yes and no that may be honest ones, or stand for something that is not known."""
     answers = [value for value in values if words_of(value) in _YES_NO]

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from anymc3d.evaluate.covariates import PARTS as COVARIATE_PARTS
 from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.settings.config import ONE_OF_CLASSES
 from anymc3d.types import LabelKind
@@ -56,10 +57,23 @@ def decisions(raw: np.ndarray, kind: LabelKind, thresholds: Sequence[float]) -> 
     return (np.asarray(raw) >= np.asarray(thresholds)).astype(int)
 
 
-def prediction_columns(label_names: Sequence[str], *, with_plugin: bool = False) -> list[str]:
-    """The columns of ``predictions.csv``."""
+def prediction_columns(
+    label_names: Sequence[str], *, with_plugin: bool = False, with_covariates: Sequence[str] = ()
+) -> list[str]:
+    """The columns of ``predictions.csv``; ``with_covariates``: labels whose answer also has its two parts alone."""
     per_label = [f"{what}.{name}" for name in label_names for what in ("logit", "probability", "decision")]
-    return ["case", *(["plugin"] if with_plugin else []), "status", "message", *per_label]
+    alone = [f"{part}.{name}" for name in with_covariates for part in COVARIATE_PARTS]
+    return ["case", *(["plugin"] if with_plugin else []), "status", "message", *per_label, *alone]
+
+
+def part_cells(label_names: Sequence[str], image: np.ndarray, covariates: np.ndarray) -> dict[str, str]:
+    """The raw logits (labels,) of the image alone and of the covariates alone, of one case."""
+    columns = {"image": image, "covariates": covariates}
+    return {
+        f"{part}.{name}": format(float(columns[part][index]), ".9g")
+        for index, name in enumerate(label_names)
+        for part in COVARIATE_PARTS
+    }
 
 
 def prediction_cells(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from anymc3d.errors import ProblemsError, UsageError
+from anymc3d.evaluate.covariates import PARTS as COVARIATE_PARTS
 from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.evaluate.targets import settings_of
 from anymc3d.evaluate.weighted import Floats
@@ -34,6 +35,8 @@ class PluginPredictions:
     decisions: Floats
     states: tuple[str, ...]
     """Per case: ``ok``, ``warn``, ``error``, or ``absent`` where the table has no row."""
+    parts: Mapping[str, Floats] = field(default_factory=dict)
+    """Of a plugin with covariates: ``image`` and ``covariates`` -> raw logits of that alone (n cases, L labels)."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -42,11 +45,15 @@ class PluginPredictions:
 
     def scores(self) -> Floats:
         """Return what ranks the cases: the raw logit; of several classes the log-odds of one against the rest."""
+        return self.ranked(self.logits)
+
+    def ranked(self, logits: Floats) -> Floats:
+        """The same of other raw logits (n cases, L labels)."""
         if self.settings is None or not self.settings.one_of_classes:
-            return self.logits
-        there = np.isfinite(self.logits).all(axis=1)
-        scores = np.full(self.logits.shape, np.nan)
-        scores[there] = one_vs_rest(self.logits[there]) if there.any() else scores[there]
+            return logits
+        there = np.isfinite(logits).all(axis=1)
+        scores = np.full(logits.shape, np.nan)
+        scores[there] = one_vs_rest(logits[there]) if there.any() else scores[there]
         return scores
 
 
@@ -147,7 +154,30 @@ def _of_plugin(
                 cells, faults = _read_cells(row, names, settings)
                 values[:, position[case]] = cells
                 problems += [f"{where}: {fault}" for fault in faults]
-    return PluginPredictions(plugin, settings, values[0], values[1], values[2], tuple(states))
+    parts = _parts(rows, names, position, f"plugin {plugin!r}: " if plugin else "", problems)
+    return PluginPredictions(plugin, settings, values[0], values[1], values[2], tuple(states), parts)
+
+
+def _parts(
+    rows: Sequence[Mapping[str, str]],
+    labels: Sequence[str],
+    position: Mapping[str, int],
+    where: str,
+    problems: list[str],
+) -> dict[str, Floats]:
+    """What a plugin with covariates says by either alone; none of a plugin without."""
+    columns = [f"{part}.{label}" for part in COVARIATE_PARTS for label in labels]
+    if not labels or not any(row.get(column) for row in rows for column in columns):
+        return {}
+    found = np.full((len(COVARIATE_PARTS), len(position), len(labels)), np.nan)
+    for row in rows:
+        if row["case"] not in position or row["status"] == "error":
+            continue
+        cells = [_number(row.get(column, "")) for column in columns]
+        odd = [column for column, value in zip(columns, cells, strict=True) if not math.isfinite(value)]
+        problems += [f"{where}case {row['case']!r}: {odd[0]}: expected a finite number"] if odd else []
+        found[:, position[row["case"]]] = np.reshape(cells, (len(COVARIATE_PARTS), len(labels)))
+    return dict(zip(COVARIATE_PARTS, found, strict=True))
 
 
 def _read_cells(

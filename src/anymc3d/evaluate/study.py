@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate.comparison import compare
+from anymc3d.evaluate.covariate_rows import answers, covariate_rows
 from anymc3d.evaluate.measures import (
     LabelCases,
     Sampling,
@@ -75,6 +76,8 @@ class Study:
     """Their ids."""
     severity_groups: tuple[str, ...] = ()
     """The groups of the severity tables."""
+    with_covariates: tuple[str, ...] = ()
+    """What both, the image and the covariates are called in rows of plugins that have covariates."""
 
 
 def evaluate_rows(
@@ -119,6 +122,8 @@ def evaluate_study(
     cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
     found = [_of_plugin(one, cases, settings) for one in per_plugin]
     rows = [row for one in found for row in one.rows] + _compared_rows(found, cases, settings.sampling)
+    parted = [one.answers for one in found if one.answers]
+    rows += [row for one in parted for row in covariate_rows(one, patients[evaluated], split, settings.sampling)]
     return Study(
         rows=rows,
         warnings=list(dict.fromkeys([*warnings, *(line for one in found for line in one.warnings)])),
@@ -127,6 +132,7 @@ def evaluate_study(
         patients=patients[evaluated],
         cases=np.array([row["case"] for row in manifest], dtype=object)[evaluated],
         severity_groups=tuple(dict.fromkeys(group for one in found for group in one.severity_groups)),
+        with_covariates=tuple(name for one in parted for name, _ in one),
     )
 
 
@@ -149,6 +155,8 @@ class _Found:
     warnings: list[str]
     study: PluginStudy
     severity_groups: list[str]
+    answers: list[tuple[str, list[LabelCases]]]
+    """Of a plugin with covariates: both, the image alone, the covariates alone."""
 
 
 def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -> _Found:
@@ -169,7 +177,8 @@ def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -
         rows += _severity_rows(table, evaluated, source, patients, settings, frame)
     chosen = {label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()}
     groups = [comparison.group for table in graded for comparison in table.comparisons]
-    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings), groups)
+    parted = answers(one, targets, evaluated)
+    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings), groups, parted)
 
 
 def _compared_rows(found: Sequence[_Found], cases: _Cases, sampling: Sampling) -> list[Row]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 
+from anymc3d.evaluate.covariate_rows import BOTH
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row
@@ -43,6 +45,8 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
     parts += ["  \n".join(map(markdown_text, [*meanings(study), *probabilities])), main_table(study)]
     if study.severity_groups:
         parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
+    if study.with_covariates:
+        parts += ["## Image and covariates", covariates_table(study)]
     groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]
     if groups:
         parts += ["## Subgroups", _table(_lines(groups, with_group=True))]
@@ -91,6 +95,23 @@ def severity_table(study: Study) -> str:
     return _table(lines)
 
 
+def covariates_table(study: Study, *, brief: bool = False) -> str:
+    """Return what both, the image alone and the covariates alone come to, and the paired differences."""
+    cell = shown if brief else markdown_text
+    index = {_key(row): row for row in study.rows}
+    whole = {one.plugin: BOTH for one in study.plugins if not one.plugin}
+    lines = []
+    for name in study.with_covariates:
+        plugin = "" if name == BOTH and "" in whole else name
+        for row in study.rows:
+            if row["metric"] == "auroc" and row["plugin"] == plugin and row["group"] == ALL and row["label"] != "macro":
+                found = index[_key(row)]
+                lines.append({"answer": name, "label": str(row["label"]), "n": str(row["n"]), "AUROC": figure(found)})
+    pairs = {" - ".join(pair) for pair in combinations(study.with_covariates, 2)}
+    own = [row for row in study.rows if row["metric"] == "auroc_difference" and row["plugin"] in pairs]
+    return "\n\n".join([_table(lines, cell), _table([_comparison(row, study.rows) for row in own], cell)])
+
+
 def figure(row: Mapping[str, object] | None, *, digits: int = 3) -> str:
     """Return ``0.912 (0.874 to 0.939)``, ``undefined`` or, where there is no such row, nothing."""
     if row is None:
@@ -106,7 +127,7 @@ def figure(row: Mapping[str, object] | None, *, digits: int = 3) -> str:
 def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:
     """One line per (group, plugin, label, operating point), in the order of the rows."""
     index = {_key(row): row for row in rows}
-    several_plugins = len({row["plugin"] for row in rows}) > 1
+    several_plugins = len({row["plugin"] for row in _decided(rows)}) > 1
     lines = []
     for row in _decided(rows):
         group, plugin, label, point = row["group"], row["plugin"], row["label"], str(row["operating_point"])

@@ -23,6 +23,7 @@ from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
 from anymc3d.plugins.card_schema import IntensitySummary, MetricRow, Note, SplitRecord
+from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.printable import shown
 from anymc3d.settings.config import (
     Column,
@@ -118,6 +119,8 @@ class PluginCard:
     """Labels of the segmentation that a new case needs as well; none: it needs no segmentation."""
     plain: PlainRecord | None = None
     """Of a plain plugin: the measures it takes, and how."""
+    covariates: CovariateRecord | None = None
+    """Clinical columns that answer beside the image; of an ensemble its members have their own."""
     code_version: Annotated[int, Between(0, 10**6)]
     """Of the preprocessing code; another version would prepare other slices."""
     segmentation: SegmentationSettings | None = None
@@ -156,6 +159,10 @@ class PluginCard:
             )
         if (self.plain is None) == (self.kind == "plain"):
             raise UsageError(f"plain: expected in a plain plugin alone, got kind {self.kind}")
+        if self.covariates is not None:
+            if self.members:
+                raise UsageError("covariates: of an ensemble each member has its own")
+            self.covariates.check_fits(len(self.labels.output_names), one_of_classes=self.labels.one_of_classes)
         if self.calibration is not None:
             self.calibration.check_fits(self.labels, self.thresholds)
         for index, member in enumerate(self.members):
@@ -196,6 +203,12 @@ class PluginCard:
     def is_mixed(self) -> bool:
         """Whether it is an ensemble whose members see other slices, or are of other kinds or representations."""
         return len({_sight(member.card) for member in self.members}) > 1
+
+    @property
+    def covariate_names(self) -> tuple[str, ...]:
+        """Columns that the plugin, or a member, takes beside the image, each once."""
+        records = [card.covariates for card in (self, *(one.card for one in self.members))]
+        return tuple(dict.fromkeys(name for record in records if record is not None for name in record.names))
 
     @property
     def sees_slices(self) -> bool:
@@ -251,9 +264,11 @@ class PluginCard:
     @property
     def logits_id(self) -> str:
         """Equal for plugins that give equal logits: the tensors, and in an ensemble the members' calibrations."""
-        if not self.members:
+        if not self.members and self.covariates is None:
             return self.tensors_sha256
         maps: list[Any] = [to_plain(member.card.calibration) for member in self.members]
+        records = [to_plain(card.covariates) for card in (self, *(one.card for one in self.members)) if card.covariates]
+        maps += [records] if records else []
         weights = [member.weight for member in self.members]
         maps += [] if set(weights) == {1.0} else [weights]
         return hashlib.sha256(f"{self.tensors_sha256}{json.dumps(maps, sort_keys=True)}".encode()).hexdigest()

@@ -12,7 +12,7 @@ from anymc3d.settings.config import RoiSettings
 
 @dataclass(frozen=True)
 class Need:
-    """``kind``: backbone, program, network, mask or point; ``what`` it is; ``how`` to give it."""
+    """``kind``: backbone, covariate, program, network, mask or point; ``what`` it is; ``how`` to give it."""
 
     kind: str
     what: str
@@ -30,6 +30,9 @@ def needs_of(card: PluginCard) -> list[Need]:
     if structures:
         what = f"a segmentation of every scan with the labels {', '.join(map(str, structures))}"
         found.append(Need("mask", what, "the column mask or mask.<view>; --mask FILE"))
+    if card.covariate_names:
+        what = f"covariates: {', '.join(map(shown, card.covariate_names))}"
+        found.append(Need("covariate", what, "columns of the manifest; --covariate NAME=VALUE; one may be missing"))
     regions = {name: view.roi for name, view in card.preprocessing.items() if view.roi is not None}
     return [*found, *_of_regions(regions)]
 

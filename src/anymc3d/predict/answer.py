@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.covariates import Joined
 from anymc3d.predict.likeness import across_planes, unlike_training
 from anymc3d.predict.prediction import Prediction
 
@@ -21,20 +22,24 @@ Runs = Sequence[tuple[PluginCard, ClassifierOutput]]
 """What each member of a plugin says of one case."""
 
 
-def answered(plugin: Plugin, case: str, prepared: PreparedCase, runs: Runs) -> Prediction:
-    """The record of one case.
+def answered(
+    plugin: Plugin, case: str, prepared: PreparedCase, runs: Runs, cells: Mapping[str, str] | None = None
+) -> Prediction:
+    """The record of one case; ``cells``: those that hold its covariates.
 
     Raises:
         PluginError: a logit is not finite.
+        ScanError: a covariate is no number where one is expected.
     """
     card = plugin.card
-    logits = _task_logits(card, runs)
+    logits, alone, notes = _task_logits(card, runs, cells or {})
     if not np.isfinite(logits).all():
         raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case!r}")
     found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
     names = card.labels.output_names
     unlike = unlike_training(card, prepared.scans)
-    warnings = [*prepared.warnings, *_missing_views(prepared), *across_planes(card, prepared.scans), *unlike]
+    missing = [*_missing_views(prepared), *notes]
+    warnings = [*prepared.warnings, *missing, *across_planes(card, prepared.scans), *unlike]
     return Prediction(
         case=case,
         plugin=card.name,
@@ -48,6 +53,8 @@ def answered(plugin: Plugin, case: str, prepared: PreparedCase, runs: Runs) -> P
         decisions=dict(zip(names, found.decisions[0].tolist(), strict=True)),
         slice_weights=_slice_weights(card, prepared, runs),
         view_weights=_view_weights(card, runs),
+        image_logits={} if alone is None else dict(zip(names, alone[0].tolist(), strict=True)),
+        covariate_logits={} if alone is None else dict(zip(names, alone[1].tolist(), strict=True)),
         unlike_training=unlike,
     )
 
@@ -58,14 +65,39 @@ def unanswered(plugin: Plugin, case: str, message: str) -> Prediction:
     return Prediction(case=case, plugin=card.name, status="error", message=message, labels=card.labels.output_names)
 
 
-def _task_logits(card: PluginCard, runs: Runs) -> np.ndarray:
-    """Logits (1, labels) of one case: raw, or the weighted mean of an ensemble's calibrated ones (supplement D)."""
+def _task_logits(
+    card: PluginCard, runs: Runs, cells: Mapping[str, str]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, list[str]]:
+    """Logits (1, labels) of one case: raw, or the weighted mean of an ensemble's calibrated ones (supplement D); of
+    plugins with covariates what the image and the covariates say alone, (labels,) each; and notes on the covariates."""
     raw = [outputs.raw_logits(run.logits.cpu().numpy(), card.labels.kind) for _, run in runs]
+    joined = [
+        None if member.covariates is None else member.covariates.joined(own[0], cells)
+        for own, (member, _) in zip(raw, runs, strict=True)
+    ]
+    notes = list(dict.fromkeys(note for one in joined if one is not None for note in one.notes))
+    told = [own if one is None else one.both[None] for own, one in zip(raw, joined, strict=True)]
     if card.kind != "ensemble":
-        return raw[0]
+        return told[0], None if joined[0] is None else (joined[0].image, joined[0].alone), notes
+    weights = [member.weight for member in card.members]
     maps = [member.calibration for member, _ in runs]
-    told = [own if one is None else one.apply(own) for own, one in zip(raw, maps, strict=True)]
-    return np.average(told, axis=0, weights=[member.weight for member in card.members])
+    calibrated = [own if one is None else one.apply(own) for own, one in zip(told, maps, strict=True)]
+    return np.average(calibrated, axis=0, weights=weights), _alone(runs, raw, joined, weights), notes
+
+
+def _alone(
+    runs: Runs, raw: Sequence[np.ndarray], joined: Sequence[Joined | None], weights: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of an ensemble the weighted mean of what each part adds to its members' logits."""
+    if all(one is None for one in joined):
+        return None
+    image, alone = [], []
+    for (member, _), own, one in zip(runs, raw, joined, strict=True):
+        record = member.covariates
+        slopes = (1.0, 0.0) if record is None else (np.array(record.model.image), np.array(record.model.covariates))
+        image.append(slopes[0] * own[0])
+        alone.append(slopes[1] * (np.zeros_like(own[0]) if one is None else one.alone))
+    return np.average(image, axis=0, weights=weights), np.average(alone, axis=0, weights=weights)
 
 
 def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict[str, tuple[float, ...]]:

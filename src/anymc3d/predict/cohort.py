@@ -29,6 +29,7 @@ from anymc3d.files import atomic, journal
 from anymc3d.files.folders import check_there, claim, locked, recorded
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin
+from anymc3d.predict.covariates import covariates_of
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.resident import seen_views
 from anymc3d.predict.time_limit import time_limit
@@ -217,7 +218,9 @@ def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None,
     hashes = attempt(hashed, case)
     if isinstance(hashes, CaseFault):
         return None
-    key = json.dumps({"hashes": hashes, "spacing": case.spacing, "center": case.center}, sort_keys=True)
+    known: dict[str, Any] = {"hashes": hashes, "spacing": case.spacing, "center": case.center}
+    covariates = covariates_of([plugin.card for plugin in predictor.plugins], case)
+    key = json.dumps(known | ({"covariates": covariates} if covariates else {}), sort_keys=True)
     return key if pseudonyms is None else pseudonyms.seal(key)
 
 
@@ -244,7 +247,9 @@ def _identity(predictor: Predictor, precision: str, pseudonyms: Pseudonyms | Non
 
 def _columns(plugins: Sequence[Plugin]) -> list[str]:
     names = dict.fromkeys(name for plugin in plugins for name in plugin.card.labels.output_names)
-    return outputs.prediction_columns(list(names), with_plugin=len(plugins) > 1)
+    having = [plugin.card for plugin in plugins if plugin.card.covariate_names]
+    parted = dict.fromkeys(name for card in having for name in card.labels.output_names)
+    return outputs.prediction_columns(list(names), with_plugin=len(plugins) > 1, with_covariates=list(parted))
 
 
 def _one_plugin(rows: Iterable[Row], plugins: Sequence[Plugin]) -> list[Mapping[str, str]]:

@@ -34,6 +34,10 @@ class Prediction:
     """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline
     has none."""
     view_weights: Mapping[str, float] = field(default_factory=dict)
+    image_logits: Mapping[str, float] = field(default_factory=dict)
+    """Of a plugin with covariates: label -> raw logit of the image alone; otherwise none."""
+    covariate_logits: Mapping[str, float] = field(default_factory=dict)
+    """The same of the covariates alone."""
     unlike_training: tuple[str, ...] = ()
     """Of the warnings those that say that the scan is unlike the training scans: the answer is not to be used."""
 
@@ -45,4 +49,8 @@ class Prediction:
         values = [
             np.array([part[name] for name in self.labels]) for part in (self.logits, self.probabilities, self.decisions)
         ]
-        return cells | outputs.prediction_cells(self.labels, *values)
+        cells |= outputs.prediction_cells(self.labels, *values)
+        if not self.image_logits:
+            return cells
+        alone = (np.array([of[name] for name in self.labels]) for of in (self.image_logits, self.covariate_logits))
+        return cells | outputs.part_cells(self.labels, *alone)

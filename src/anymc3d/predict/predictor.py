@@ -25,6 +25,7 @@ from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.answer import Runs, answered, unanswered
+from anymc3d.predict.covariates import cells_of
 from anymc3d.predict.encode import Alone
 from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.given import Scan, volumes_and_references
@@ -106,13 +107,14 @@ class Predictor:
         series: str | None = None,
         mask: str | Path | None = None,
         center: tuple[float, float, float] | None = None,
+        covariates: Mapping[str, str | float] | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict one study: one scan, or ``views`` = view -> scan. One plugin gives one prediction, several a list.
 
         A scan is a path, or in memory: a NumPy array or torch tensor with its ``spacing`` (mm along its axes, which are
         then right, anterior, superior) or its ``affine`` (4, 4, to RAS mm), an image of nibabel or SimpleITK, or a
         ``Volume``. ``mask`` and ``center`` (RAS, mm) are for plugins whose views show an organ or a point, as in the
-        manifest.
+        manifest. ``covariates``: column -> value, for plugins that have some; one that is missing is a warning.
 
         Raises:
             UsageError: what was given is no scan, or an array without spacing and affine.
@@ -123,12 +125,19 @@ class Predictor:
         volumes, references = volumes_and_references(scan, views, spacing, affine)
         at_hand = references.pop("", None)
         study = study_case(
-            at_hand, references or None, case=case, spacing=spacing, series=series, mask=mask, center=center
+            at_hand,
+            references or None,
+            case=case,
+            spacing=spacing,
+            series=series,
+            mask=mask,
+            center=center,
+            covariates={name: str(value) for name, value in (covariates or {}).items()},
         )
         scans = self.scans(study, volumes)
         found = self._encoded(study, scans)
         predictions = [
-            self._answered(resident, study, found[number])
+            self._answered(resident, scans, found[number])
             if number in found
             else self.predict_scans(resident, study, scans)
             for number, resident in enumerate(self.residents)
@@ -172,7 +181,9 @@ class Predictor:
         self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None, timeout_s: float | None
     ) -> Prediction:
         def predicted() -> Prediction:
-            return self.predict_scans(resident, case, scans) if found is None else self._answered(resident, case, found)
+            if found is None:
+                return self.predict_scans(resident, case, scans)
+            return self._answered(resident, scans, found)
 
         answer = attempt(partial(within, timeout_s, predicted), case, told=predict_fault)
         return unanswered(resident.plugin, case.id, answer.message) if isinstance(answer, CaseFault) else answer
@@ -185,10 +196,10 @@ class Predictor:
             PluginError: a logit is not finite.
         """
         prepared = prepared_for(resident.plugin.card, scans)
-        return self._answered(resident, case, (prepared, self.encode(resident, case, scans)))
+        return self._answered(resident, scans, (prepared, self.encode(resident, case, scans)))
 
-    def _answered(self, resident: Resident, case: Case, found: Encoded) -> Prediction:
-        return answered(resident.plugin, case.id, *found)
+    def _answered(self, resident: Resident, scans: CaseScans, found: Encoded) -> Prediction:
+        return answered(resident.plugin, scans.case.id, *found, cells_of(resident.plugin.card, scans))
 
     def scans(self, case: Case, volumes: Mapping[str, Volume] | None = None) -> CaseScans:
         """The scans of a case, each read at most once, as the plugins take them; ``volumes``: those in memory, by

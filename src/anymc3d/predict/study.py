@@ -19,10 +19,11 @@ def study_case(
     series: str | None = None,
     mask: str | Path | None = None,
     center: tuple[float, float, float] | None = None,
+    covariates: Mapping[str, str] | None = None,
 ) -> Case:
     """A case that no manifest names: one scan, or several views of one study.
 
-    ``series``, ``mask``, ``center``: as in the manifest's columns of that name.
+    ``series``, ``mask``, ``center``: as in the manifest's columns of that name; ``covariates``: column -> cell.
 
     Raises:
         UsageError: neither or both were given.
@@ -36,7 +37,7 @@ def study_case(
         patient=name,
         images=images,
         masks={} if mask is None else {"mask": str(mask)},
-        cells={"series": series} if series else {},
+        cells={**(covariates or {}), **({"series": series} if series else {})},
         split=None,
         fold=None,
         spacing=spacing,

@@ -8,6 +8,7 @@ from anymc3d.evaluate.task_calibration import states_in_words
 from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
+from anymc3d.plugins.covariates import in_words
 from anymc3d.printable import quoted
 from anymc3d.report.figures import metric_tables
 from anymc3d.settings.config import ViewSettings
@@ -24,6 +25,7 @@ def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_fig
         ("Modality", card.modality),
         *_method(card),
         *((f"View {view}", _view(settings)) for view, settings in card.preprocessing.items()),
+        ("Covariates", "; ".join(map(in_words, card.covariates.columns)) if card.covariates else ""),
         ("Calibration", _calibration(card)),
         ("Cases by split", _cases(card)),
         ("Licence", card.licence),

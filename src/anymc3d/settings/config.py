@@ -24,6 +24,7 @@ MAX_PIXELS = 2**29
 """Of one view of one scan, channels included: a gigabyte in half precision. The paper's largest, T11, has 2**27.3."""
 MAX_LABELS = 1000
 MAX_STRUCTURES = 512
+MAX_COVARIATES = 100
 
 VIEW_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
 Entry = Annotated[str, Length(100)]
@@ -449,6 +450,9 @@ class TaskSettings:
     data: DataSettings
     views: Annotated[Mapping[str, ViewSettings], Length(MAX_VIEWS)]
     """A single view is called ``image``."""
+    covariates: Annotated[tuple[Column, ...], Length(MAX_COVARIATES)] = ()
+    """Columns of the manifest that answer beside the image; ``category:COLUMN``: its numbers are names;
+    ``measure:NAME``: a measure of the scan or of its mask, see docs/plain.md."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     fusion: Entry = "query"
@@ -471,6 +475,10 @@ class TaskSettings:
             f"calibration: a {self.labels.kind} task is decided by the largest probability, takes none or temperature, "
             f"got {self.calibration}",
         )
+        twice = [name for name in self.covariates if self.covariates.count(name) > 1]
+        require(not twice, f"covariates: {', '.join(dict.fromkeys(twice))} stands twice")
+        named = [name for name in self.covariates if name.removeprefix("category:") in self.labels.columns]
+        require(not named, f"covariates: {', '.join(named)} is the label itself; leave it out")
         check_view_names(self.views)
         if len(self.views) == 1:
             require(self.train.view_dropout == 0, "train.view_dropout: needs at least two views, this task has one")

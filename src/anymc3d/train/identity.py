@@ -25,7 +25,7 @@ from anymc3d.settings.task_file import write_task
 from anymc3d.train.checkpoint import clear_leftovers
 from anymc3d.train.run_folder import RunFolder, read_inputs
 from anymc3d.train.start import Start, settings_of_run
-from anymc3d.train.study import Study, cases_hash, masks_hash
+from anymc3d.train.study import Study, cases_hash, covariates_record, masks_hash
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, Any]:
         "kind": "train",
         "settings": settings,
         "cases": cases_hash(study, seen),
+        **covariates_record(study, task.covariates, seen),
         "preprocessing_version": CODE_VERSION,
     }
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from anymc3d.cost.device import format_of
+from anymc3d.data.cache import Cache
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
@@ -25,6 +26,7 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
+from anymc3d.files import home
 from anymc3d.files.tables import write_table
 from anymc3d.models.plain import is_plain
 from anymc3d.models.seam import first_adapted
@@ -33,10 +35,12 @@ from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM
 from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.plugins.card import BackboneRecord, PluginCard
+from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.segmenters.store import portable
 from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.cost import parameter_counts
+from anymc3d.train.covariates.record import Answers, TrainedCovariates, answers_of, cells_of_cases
 from anymc3d.train.loop_parts import Parts
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
@@ -69,15 +73,36 @@ def finish(
     reference = replace(parts, encoding=exact, val=val, processes=Processes(), segmentation=None)
     logits = validate(reference).logits
     raw = outputs.raw_logits(logits, task.labels.kind)
+    record, answers = _with_covariates(task, study, raw, parts.val.targets)
+    raw = raw if answers is None else answers.both
     points, calibration = decide_how(task, parts.val.targets, raw)
-    rows = validation_rows(task, parts.val.ids, raw, points, calibration)
-    write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
+    rows = validation_rows(task, parts.val.ids, raw, points, calibration, answers)
+    write_table(folder.predictions, validation_columns(task), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
-    card = make_card(task, study, start, train_cases, points, calibration, metrics, parts.loss.record())
+    loss = parts.loss.record()
+    card = make_card(task, study, start, train_cases, points, calibration, metrics, loss, covariates=record)
     own = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
     card = replace(card, training={**card.training, **how_it_went(state), **own})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
+
+
+def _with_covariates(
+    task: TaskSettings, study: Study, image: np.ndarray, targets: np.ndarray
+) -> tuple[CovariateRecord | None, Answers | None]:
+    """The covariates, fitted on the training cases and joined with the image on the validation cases, which it was not
+    trained on; ``image``: their raw logits."""
+    if not task.covariates:
+        return None, None
+    train, val = (study.indices(split) for split in ("train", "val"))
+    cases = [study.manifest.cases[i] for i in (*train, *val)]
+    cells = cells_of_cases(task, cases, cache=Cache(home.cache_folder()))
+    patients = [case.patient for case in cases[: len(train)]]
+    own = TrainedCovariates(
+        task.covariates, cells[: len(train)], study.targets[train], task.labels, patients, seed=task.data.split_seed
+    )
+    record = own.joined_on(image, cells[len(train) :], targets)
+    return record, answers_of(record, image, cells[len(train) :])
 
 
 def decide_how(
@@ -104,15 +129,23 @@ def validation_rows(
     raw: np.ndarray,
     points: Sequence[OperatingPoint],
     calibration: TaskCalibration | None,
+    parts: Answers | None = None,
 ) -> list[dict[str, str]]:
-    """The validation cases as rows of ``predictions.csv``."""
+    """The validation cases as rows of ``predictions.csv``; ``parts``: of a task with covariates."""
     names = task.labels.output_names
     found = answer(raw, task.labels.kind, [point.threshold for point in points], calibration)
     return [
         {"case": case, "status": "ok", "message": ""}
         | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
+        | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
         for i, case in enumerate(ids)
     ]
+
+
+def validation_columns(task: TaskSettings) -> list[str]:
+    """Of the table of :func:`validation_rows`."""
+    names = task.labels.output_names
+    return outputs.prediction_columns(names, with_covariates=names if task.covariates else ())
 
 
 def validation_manifest(task: TaskSettings, study: Study) -> list[dict[str, str]]:

@@ -109,6 +109,8 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     if plain["method"]["blocks"] is None:
         del plain["method"]["blocks"], plain["train"]["copies"]  # as runs before there was a choice have it
     del plain["train"]["token_cache_gb"]  # changes no result
+    if not plain["covariates"]:
+        del plain["covariates"]  # as runs before there was a choice have it
     if plain["features"] == TaskSettings.features:
         del plain["features"]  # as runs before there was a choice have it
     return plain

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from anymc3d.data.covariate_checks import check_covariates
+from anymc3d.data.covariates import column_of
 from anymc3d.data.labels import absent_classes, encode, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.pseudonyms import Pseudonyms
@@ -43,9 +46,11 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
 
     Raises:
         ManifestError: every fault of the manifest, or a split without cases to train or select on.
+        UsageError: a covariate that is none, or that says what the label says.
     """
     manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
     targets = encode(manifest.cases, task.labels)
+    check_covariates(task.covariates, manifest, targets, task.labels)
     splits = assign_splits(manifest.cases, targets, fractions=task.data.fractions, seed=task.data.split_seed)
     shown = manifest
     if pseudonyms is not None:
@@ -61,6 +66,14 @@ def cases_hash(study: Study, positions: Iterable[int]) -> str:
     cases = ((study.manifest.cases[index], index) for index in positions)
     lines = [f"{case.id}|{case.patient}|{study.splits[index]}|{study.targets[index].tolist()}" for case, index in cases]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def covariates_record(study: Study, names: Sequence[str], positions: Iterable[int]) -> dict[str, str]:
+    """For the identity of a run: sha256 over the covariates of some cases; nothing of a task without."""
+    if not names:
+        return {}
+    cells = [[study.manifest.cases[index].cells.get(column_of(name), "") for name in names] for index in positions]
+    return {"covariates": hashlib.sha256(json.dumps(cells).encode()).hexdigest()}
 
 
 def masks_hash(study: Study, positions: Iterable[int] | None = None) -> str:

@@ -81,6 +81,8 @@ class Nested:
     chosen: tuple[int, ...]
     num_train: tuple[int, ...]
     train_auroc: tuple[float | None, ...]
+    inner: tuple[Floats, ...] = ()
+    """Per outer fold: head logits of its training cases, each by the chosen candidate fitted on other inner folds."""
 
 
 def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, folds: int, seed: int) -> Pool:
@@ -145,31 +147,41 @@ def nested(
     The held-out cases are the same for every fraction. Returns a reason instead where a part is too small to choose.
     """
     logits = np.full((len(pool), pool.labels.num_logits), np.nan)
-    chosen, num_train, train_auroc = [], [], []
+    chosen, num_train, train_auroc, inner = [], [], [], []
     for number in range(len(pool.fold_names)):
         held_out, rest = np.flatnonzero(pool.folds == number), np.flatnonzero(pool.folds != number)
         train = rest if fraction == 1 else _part(pool, rest, fraction, purpose_seed(seed, "part", number, draw))
         fewest = min(outcome_patients(pool, train).items(), key=lambda item: item[1])
         if fewest[1] < inner_folds:
             return f"only {fewest[1]} patients of a training part have {fewest[0]}, {inner_folds} are needed to choose"
-        best = choose(learner, pool, train, inner_folds=inner_folds, seed=purpose_seed(seed, "inner", number, draw))
+        own_seed = purpose_seed(seed, "inner", number, draw)
+        best, inside = choose_with_logits(learner, pool, train, inner_folds=inner_folds, seed=own_seed)
         found = learner.path(train, np.concatenate([held_out, train]))[best]
         logits[held_out] = found[: len(held_out)]
         chosen.append(best)
+        inner.append(inside)
         num_train.append(len(train))
         train_auroc.append(pool.auroc(found[len(held_out) :], train).value)
         progress()
-    return Nested(logits, tuple(chosen), tuple(num_train), tuple(train_auroc))
+    return Nested(logits, tuple(chosen), tuple(num_train), tuple(train_auroc), tuple(inner))
 
 
 def choose(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> int:
-    """The candidate with the highest AUROC over inner folds of ``rows``, unless a smaller one is within one standard
-    error of it (of the paired difference): then the best of the smallest such size.
+    """The choice of :func:`choose_with_logits`."""
+    return choose_with_logits(learner, pool, rows, inner_folds=inner_folds, seed=seed)[0]
+
+
+def choose_with_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> tuple[int, Floats]:
+    """The choice among the candidates, and its head logits (len(rows), K) for each case by a fit without its fold.
+
+    That is the candidate with the highest AUROC over inner folds of ``rows``, unless a smaller one is within one
+    standard error of it (of the paired difference): then the best of the smallest such size.
 
     Of equals, and where none is defined, the first, which is the simplest.
     """
     found = inner_logits(learner, pool, rows, inner_folds=inner_folds, seed=seed)
-    return smallest_within_error([pool.influence(one, rows) for one in found], learner.sizes, pool.of(rows))
+    best = smallest_within_error([pool.influence(one, rows) for one in found], learner.sizes, pool.of(rows))
+    return best, found[best]
 
 
 def inner_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> list[Floats]:

@@ -8,7 +8,9 @@ import numpy as np
 
 from anymc3d.data.case import Case
 from anymc3d.models.store import LoadedBackbone
+from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.settings.config import TaskSettings
+from anymc3d.train.covariates.record import Answers, Cells
 from anymc3d.train.quick.crossval import Nested, Pool
 from anymc3d.train.quick.curve import Curve
 from anymc3d.train.quick.settings import QuickSettings
@@ -42,6 +44,15 @@ class Plan:
         return np.array([i for i, row in enumerate(self.rows) if self.study.splits[row] == split], dtype=np.intp)
 
 
+@dataclass(frozen=True, eq=False)
+class CovariateFindings:
+    """``cells`` of the pool's cases, their nested ``answers``, and the ``record`` of the plugin."""
+
+    cells: list[Cells]
+    answers: Answers
+    record: CovariateRecord
+
+
 @dataclass(frozen=True)
 class Findings:
     """What was found: the nested cross-validation, the curve, the plain measurements, the choice for the plugin."""
@@ -50,3 +61,6 @@ class Findings:
     curve: Curve
     trivial: Nested | None
     chosen: int
+    inner: np.ndarray
+    """Head logits of the training split's cases, each by the choice fitted on other inner folds."""
+    covariates: CovariateFindings | None = None

@@ -19,7 +19,7 @@ from anymc3d.train.quick.features import FEATURE_VERSION, PRECISION
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.start import settings_of_run
-from anymc3d.train.study import Study
+from anymc3d.train.study import Study, covariates_record
 
 KIND = "quick"
 
@@ -99,5 +99,6 @@ def identity(
         "settings": plain,
         "quick": asdict(settings) | {"precision": PRECISION, "feature_version": FEATURE_VERSION},
         "cases": hashlib.sha256(cases.encode()).hexdigest(),
+        **covariates_record(study, task.covariates, [i for i, s in enumerate(study.splits) if s != "test"]),
         "preprocessing_version": CODE_VERSION,
     }

@@ -18,14 +18,23 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import save_plugin
+from anymc3d.train.covariates.record import answers_of
 from anymc3d.train.fitted import Fitted
 from anymc3d.train.quick import trivial, verdict
+from anymc3d.train.quick.covariates import report_of
 from anymc3d.train.quick.crossval import Learner
 from anymc3d.train.quick.curve import Estimate, estimate, macro_draws
-from anymc3d.train.quick.findings import Findings, Plan
+from anymc3d.train.quick.findings import CovariateFindings, Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder
 from anymc3d.train.quick.picture import draw_curve
-from anymc3d.train.result import decide_how, make_card, software, validation_manifest, validation_rows
+from anymc3d.train.result import (
+    decide_how,
+    make_card,
+    software,
+    validation_columns,
+    validation_manifest,
+    validation_rows,
+)
 from anymc3d.train.start import Start
 
 Row = Mapping[str, Any]
@@ -44,21 +53,23 @@ def write(
     report = make_report(plan, learner, findings, figures)
     atomic.write_json(folder.report, report)
     draw_curve(folder.picture, findings.curve, title=plan.task.name, trivial=_trivial(plan, findings)[0])
-    write_plugin(folder, plan, fitted, prepared)
+    write_plugin(folder, plan, fitted, prepared, findings.covariates)
 
 
 def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> list[Row]:
     """``oof.csv`` in the order of the manifest, decided at a probability of 0.5, and its metrics; returns these."""
     labels, cases = plan.task.labels, plan.cases
-    raw = outputs.raw_logits(findings.nested.logits, labels.kind)
+    parts = None if findings.covariates is None else findings.covariates.answers
+    raw = outputs.raw_logits(findings.nested.logits, labels.kind) if parts is None else parts.both
     found = answer(raw, labels.kind, [0.0] * raw.shape[1], None)
     names = labels.output_names
     rows = [
         {"case": case.id, "fold": plan.pool.fold_names[plan.pool.folds[i]], "status": "ok", "message": ""}
         | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
+        | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
         for i, case in enumerate(cases)
     ]
-    columns = outputs.prediction_columns(names)
+    columns = outputs.prediction_columns(names, with_covariates=names if parts else ())
     columns.insert(1, "fold")
     write_table(folder.out_of_fold, columns, rows)
     manifest = [
@@ -71,29 +82,38 @@ def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> li
     return figures
 
 
-def write_plugin(folder: QuickFolder, plan: Plan, fitted: Fitted, prepared: Sequence[PreparedCase]) -> None:
+def write_plugin(
+    folder: QuickFolder,
+    plan: Plan,
+    fitted: Fitted,
+    prepared: Sequence[PreparedCase],
+    covariates: CovariateFindings | None = None,
+) -> None:
     """Validate the chosen candidate, fitted on the training split, as the file will hold it.
 
     As after a normal training: operating points, calibration and metrics are of the validation split.
     """
     train, val, task = plan.of_split("train"), plan.of_split("val"), fitted.task
     raw, targets = outputs.raw_logits(fitted.logits(val), task.labels.kind), plan.pool.targets[val]
+    parts = None if covariates is None else answers_of(covariates.record, raw, [covariates.cells[i] for i in val])
+    raw = raw if parts is None else parts.both
     points, calibration = decide_how(task, targets, raw)
-    rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration)
-    write_table(folder.predictions, outputs.prediction_columns(task.labels.output_names), rows)
+    rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration, parts)
+    write_table(folder.predictions, validation_columns(task), rows)
     metrics = evaluate_rows(rows, validation_manifest(task, plan.study), labels=task.labels, plugin=task.name)
     write_table(folder.metrics, list(metrics[0]), metrics)
     facts = [prepared[i] for i in train]
     start = Start(plan.backbone, None)
     card = make_card(task, plan.study, start, facts, points, calibration, metrics, {}, **fitted.more)
+    card = replace(card, covariates=None if covariates is None else covariates.record)
     save_plugin(folder.plugin, replace(card, training={**fitted.recipe, **software()}), fitted.tensors)
 
 
 def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
     """``quick.json``: every figure with its interval, what was run, and the verdict. No time, path or id is in it."""
-    auroc = [_figure(row) for row in figures if row["metric"] == "auroc"]
+    auroc = [_figure(row) for row in figures if row["metric"] == "auroc" and row["plugin"] == plan.task.name]
     main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
-    whole = Estimate(main["value"], main["low"], main["high"])
+    whole = _of_image(plan, findings, Estimate(main["value"], main["low"], main["high"]))
     seen = [value for value in findings.nested.train_auroc if value is not None]
     on_training = float(np.mean(seen)) if seen else None
     plain, difference = _trivial(plan, findings)
@@ -114,12 +134,22 @@ def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Seque
         "headline": main["label"],
         "chance": 0.5,
         "auroc_on_own_training_cases": on_training,
+        "covariates": report_of(plan.task.covariates, figures, plan.task.name) if findings.covariates else None,
         "trivial": {"of": trivial.WHAT, "auroc": asdict(plain), "frozen_minus_trivial": asdict(difference)},
         "learning_curve": [asdict(point) | {"spread": point.spread} for point in findings.curve.points],
         "gain": None if findings.curve.gain is None else asdict(findings.curve.gain),
         "more_data": asdict(data),
         "lora": asdict(verdict.lora(whole, on_training, data)),
     }
+
+
+def _of_image(plan: Plan, findings: Findings, headline: Estimate) -> Estimate:
+    """What the learning curve and the verdict are of: the image alone."""
+    if findings.covariates is None:
+        return headline
+    pool, logits = plan.pool, findings.nested.logits
+    (draws,) = macro_draws(pool, [logits], resamples=plan.settings.resamples, seed=plan.task.data.split_seed)
+    return estimate(pool.auroc(logits).value, draws)
 
 
 def _figure(row: Row) -> dict[str, Any]:

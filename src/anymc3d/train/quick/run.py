@@ -16,30 +16,34 @@ import numpy as np
 
 from anymc3d.cost.device import choose_device
 from anymc3d.cost.progress import Progress
+from anymc3d.data.cache import Cache
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.files import home
 from anymc3d.files.folders import claim, locked
 from anymc3d.models.build import is_baseline
 from anymc3d.models.plain import is_plain
 from anymc3d.segmenters.build import check_programs
 from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.settings.task_file import write_task
+from anymc3d.train.covariates.record import cells_of_cases
 from anymc3d.train.identity import is_finished
 from anymc3d.train.quick import results
+from anymc3d.train.quick.covariates import nested_answers, plugin_record
 from anymc3d.train.quick.crossval import (
     Learner,
     Nested,
-    choose,
+    choose_with_logits,
     nested,
     purpose_seed,
 )
 from anymc3d.train.quick.curve import Curve, make_curve
-from anymc3d.train.quick.findings import Findings, Plan
+from anymc3d.train.quick.findings import CovariateFindings, Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.prepare import make_plan
 from anymc3d.train.quick.settings import QuickSettings, candidates
-from anymc3d.train.quick.subject import read_subject
+from anymc3d.train.quick.subject import Subject, read_subject
 from anymc3d.train.stopping import listening
 from anymc3d.train.study import undefined_figures
 from anymc3d.train.task_checks import check_task
@@ -85,6 +89,7 @@ def fit_quick(
             subject = read_subject(plan, folder, where, segmenters, stop, log, quiet)
         plan = subject.plan
         findings = _find(plan, subject.learner, subject.trivial, log, quiet)
+        findings = _with_covariates(plan, findings, subject)
         fitted = subject.fitted(findings.chosen, plan.of_split("train"))
         results.write(folder, plan, subject.learner, findings, fitted, subject.prepared)
         log.stage("plugin and report")
@@ -146,9 +151,22 @@ def _find(plan: Plan, learner: Learner, trivial: Learner | None, log: StageLog, 
         raise ManifestError("folds that --quick cannot use", [str(whole)])
     curve = _curve(plan, whole, parts)
     train = plan.of_split("train")
-    chosen = choose(learner, plan.pool, train, inner_folds=settings.inner_folds, seed=purpose_seed(seed, "plugin"))
+    chosen, inner = choose_with_logits(
+        learner, plan.pool, train, inner_folds=settings.inner_folds, seed=purpose_seed(seed, "plugin")
+    )
     log.stage("learning curve", repeats=settings.repeats)
-    return Findings(whole, curve, plain, chosen)
+    return Findings(whole, curve, plain, chosen, inner)
+
+
+def _with_covariates(plan: Plan, findings: Findings, subject: Subject) -> Findings:
+    """The same folds again with the covariates of the task, if it has any."""
+    task, pool, train = plan.task, plan.pool, plan.of_split("train")
+    if not task.covariates:
+        return findings
+    cells = cells_of_cases(task, plan.cases, subject.prepared, Cache(home.cache_folder()))
+    answers = nested_answers(task, pool, cells, findings.nested)
+    record = plugin_record(task, pool, cells, train, findings.inner)
+    return replace(findings, covariates=CovariateFindings(cells, answers, record))
 
 
 def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) -> Curve:

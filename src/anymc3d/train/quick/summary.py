@@ -22,12 +22,23 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     if trivial["auroc"]["value"] is not None:
         difference = interval(trivial["frozen_minus_trivial"], signed=True)
         yield f"{trivial['of']} alone: {interval(trivial['auroc'])}; frozen features minus that: {difference}"
+    if report.get("covariates"):
+        yield from _covariates(report["covariates"])
     for point in report["learning_curve"]:
         figure = interval(point["auroc"]) if point["auroc"]["value"] is not None else point["reason"]
         yield f"{point['fraction']:.0%} of the training cases ({point['num_train']:.0f}): {figure}"
     yield f"more data: {report['more_data']['answer']}. {_sentence(report['more_data']['because'])}"
     yield f"LoRA: {report['lora']['answer']}. {_sentence(report['lora']['because'])}"
     yield NOTICE
+
+
+def _covariates(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"covariates {', '.join(found['of'])}, out of fold like the image (the learning curve is of the image alone):"
+    for row in found["answers"]:
+        yield f"  {row['what']}, {row['label']}: {interval(row)}"
+    for row in found["differences"]:
+        p = "" if row["p"] is None else f", p = {row['p']:.3g} (paired DeLong)"
+        yield f"  {row['what']}, {row['label']}: {interval(row, signed=True)}{p}"
 
 
 def interval(row: Mapping[str, Any], *, signed: bool = False) -> str:

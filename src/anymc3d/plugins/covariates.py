@@ -1,0 +1,76 @@
+"""What a plugin's card says of its covariates: how cells become numbers, and how these answer beside the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.data.covariates import Covariate, numbers_of
+from anymc3d.errors import UsageError
+from anymc3d.evaluate.covariates import CovariateModel
+from anymc3d.settings.config import MAX_COVARIATES
+from anymc3d.settings.limits import Between, Length
+
+Floats = NDArray[np.float64]
+
+
+class Joined(NamedTuple):
+    """Raw logits (labels,) of one case: of both, of the image and of the covariates alone; and what there is to say."""
+
+    both: Floats
+    image: Floats
+    alone: Floats
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CovariateRecord:
+    """The covariates of a plugin, fitted on its training cases."""
+
+    columns: Annotated[tuple[Covariate, ...], Length(MAX_COVARIATES)]
+    model: CovariateModel
+    measures_version: Annotated[int, Between(0, 10**6)] = 0
+    """Of the code that measures, where a covariate is a measure."""
+
+    def __post_init__(self) -> None:
+        width = sum(one.width for one in self.columns)
+        if width != self.model.width or not self.columns:
+            raise UsageError(f"columns: expected {self.model.width} numbers for the weights, got {width}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return tuple(one.name for one in self.columns)
+
+    def joined(self, image: Floats, cells: Mapping[str, str]) -> Joined:
+        """The answer to one case; ``image``: raw logits (labels,).
+
+        Raises:
+            ScanError: a cell holds no number where one is expected.
+        """
+        numbers, notes = numbers_of(self.columns, cells)
+        alone = self.model.alone(numbers[None])[0]
+        return Joined(self.model.both(image[None], alone[None])[0], image, alone, notes)
+
+    def check_fits(self, num_labels: int, *, one_of_classes: bool) -> None:
+        """Check that the model answers so many labels.
+
+        Raises:
+            UsageError: it answers others.
+        """
+        slopes = 1 if one_of_classes else num_labels
+        found = (len(self.model.bias), len(self.model.image))
+        if found != (num_labels, slopes):
+            raise UsageError(f"covariates: expected {num_labels} labels with {slopes} slopes, got {found}")
+
+
+def in_words(one: Covariate) -> str:
+    """One covariate for people."""
+    missing = f", {one.missing} missing" if one.missing else ""
+    if one.kind == "category":
+        return f"{one.name} ({', '.join(one.levels)}{missing})"
+    return f"{one.name} ({one.low:g} to {one.high:g}, mean {one.center:.4g}{missing})"

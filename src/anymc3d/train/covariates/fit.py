@@ -1,0 +1,189 @@
+"""Fits: the covariates alone, by penalised logistic regression; and the slopes that join them with the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logsumexp, softmax
+from sklearn.linear_model import LogisticRegression
+
+from anymc3d.data.splits import make_folds
+from anymc3d.evaluate.covariates import CovariateModel
+from anymc3d.settings.config import LabelSettings
+
+Floats = NDArray[np.float64]
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+"""C of the logistic regression, from strong penalty to weak; of equals the stronger is taken."""
+FOLDS = 5
+_FEW = 0.1
+"""C where an outcome has too few patients to choose one."""
+_JOIN_PENALTY = 1.0
+"""Of half the squared slopes, on logits of spread 1, beside the summed cross-entropy: as scikit-learn's default."""
+
+
+class AloneFit:
+    """The covariates alone: ``weights`` (labels, F), ``bias`` (labels,), the chosen ``strength``; ``held_out``
+    (n, labels) raw logits of each case by a fit without its fold, NaN where an outcome has too few patients."""
+
+    def __init__(
+        self, numbers: Floats, targets: Floats, labels: LabelSettings, patients: Sequence[str], *, seed: int
+    ) -> None:
+        self._labels = labels
+        self.held_out = np.full((len(numbers), _count(labels)), np.nan)
+        folds = _folds(targets, labels, patients, seed)
+        if folds is None:
+            self.strength = _FEW
+        else:
+            tried = [self._held_out(numbers, targets, folds, strength) for strength in STRENGTHS]
+            losses = [_loss(one, targets, labels) for one in tried]
+            best = int(np.argmin(np.round(losses, 9)))
+            self.strength, self.held_out = STRENGTHS[best], tried[best]
+        self.weights, self.bias = _fit(numbers, targets, labels, self.strength)
+
+    def _held_out(self, numbers: Floats, targets: Floats, folds: NDArray[np.intp], strength: float) -> Floats:
+        found = np.full((len(numbers), _count(self._labels)), np.nan)
+        for fold in np.unique(folds):
+            inside = folds == fold
+            weights, bias = _fit(numbers[~inside], targets[~inside], self._labels, strength)
+            found[inside] = numbers[inside] @ weights.T + bias
+        return found
+
+
+def join(alone: AloneFit, image: Floats, own: Floats, targets: Floats, labels: LabelSettings) -> CovariateModel:
+    """The model of both.
+
+    Args:
+        alone: fitted on the training cases.
+        image: raw logits (m, labels) of the image, of cases that it was not trained on.
+        own: those of the covariates alone, of the same cases and as little fitted on them.
+        targets: (m, L) of these cases.
+        labels: of the task.
+    """
+    slopes, shift = _join_classes(image, own, targets) if labels.one_of_classes else _join_labels(image, own, targets)
+    return CovariateModel(
+        weights=tuple(map(_numbers, alone.weights)),
+        bias=_numbers(alone.bias),
+        image=_numbers(slopes[0]),
+        covariates=_numbers(slopes[1]),
+        shift=_numbers(shift),
+        strength=alone.strength,
+        cases=len(alone.held_out),
+        joined_on=len(image),
+    )
+
+
+def _numbers(values: Floats) -> tuple[float, ...]:
+    return tuple(float(f"{value:.9g}") for value in np.clip(values, -1e9, 1e9))
+
+
+def _count(labels: LabelSettings) -> int:
+    return len(labels.output_names)
+
+
+def _folds(targets: Floats, labels: LabelSettings, patients: Sequence[str], seed: int) -> NDArray[np.intp] | None:
+    """Folds by patient in which every outcome has cases elsewhere; None where one has a single patient."""
+    names = np.asarray(patients, dtype=object).astype(str)
+    fewest = min(len(set(names[column == value])) for column in targets.T for value in range(len(labels.classes) or 2))
+    folds = min(FOLDS, fewest)
+    return np.array(make_folds(list(names), targets, folds=folds, seed=seed)) if folds >= 2 else None
+
+
+def _fit(numbers: Floats, targets: Floats, labels: LabelSettings, strength: float) -> tuple[Floats, Floats]:
+    """Weights (labels, F) and bias (labels,)."""
+    if labels.one_of_classes:
+        return _fit_classes(numbers, targets[:, 0], len(labels.classes), strength)
+    fits = [_fit_one(numbers, column, strength) for column in targets.T]
+    return np.array([weights for weights, _ in fits]), np.array([bias for _, bias in fits])
+
+
+def _fit_one(numbers: Floats, target: Floats, strength: float) -> tuple[Floats, float]:
+    there = ~np.isnan(target)
+    if len(np.unique(target[there])) < 2:
+        share = (target[there].sum() + 0.5) / (there.sum() + 1)
+        return np.zeros(numbers.shape[1]), float(np.log(share / (1 - share)))
+    model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[there], target[there])
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _fit_classes(numbers: Floats, target: Floats, count: int, strength: float) -> tuple[Floats, Floats]:
+    there = ~np.isnan(target)
+    weights, bias = np.zeros((count, numbers.shape[1])), np.full(count, np.log(0.5 / (there.sum() + 1)))
+    present = np.unique(target[there]).astype(int)
+    if len(present) == 2:
+        # scikit-learn answers two classes with one row; here each has its own.
+        row, shift = _fit_one(numbers[there], (target[there] == present[1]).astype(float), strength)
+        weights[present], bias[present] = np.stack([-row / 2, row / 2]), np.array([-shift / 2, shift / 2])
+    elif len(present) > 2:
+        model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[there], target[there])
+        weights[present], bias[present] = model.coef_, model.intercept_
+    return weights, bias
+
+
+def _loss(logits: Floats, targets: Floats, labels: LabelSettings) -> float:
+    """Mean cross-entropy of what is known."""
+    if labels.one_of_classes:
+        there = ~np.isnan(targets[:, 0])
+        rows, truth = logits[there], targets[there, 0].astype(int)
+        return float((logsumexp(rows, axis=1) - rows[np.arange(len(rows)), truth]).mean())
+    there = ~np.isnan(targets)
+    signs = np.where(targets == 1, 1.0, -1.0)
+    return float(-log_expit(signs * logits)[there].mean())
+
+
+def _spread(logits: Floats) -> float:
+    return float(logits.std()) or 1.0
+
+
+def _join_labels(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+    """Slopes per label and shifts."""
+    fits = [_join_one(*columns) for columns in zip(image.T, own.T, targets.T, strict=True)]
+    slopes = np.array([[of_image, of_own] for of_image, of_own, _ in fits]).reshape(-1, 2)
+    return (slopes[:, 0], slopes[:, 1]), np.array([shift for _, _, shift in fits])
+
+
+def _join_one(image: Floats, own: Floats, target: Floats) -> tuple[float, float, float]:
+    there = ~np.isnan(target)
+    if len(np.unique(target[there])) < 2:
+        return 1.0, 1.0, 0.0
+    rows, truth = np.stack([image[there], own[there]], axis=1), target[there]
+    widths = np.array([_spread(column) for column in rows.T])
+    scaled = rows / widths
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        logits = scaled @ values[:2] + values[2]
+        error = expit(logits) - truth
+        penalty = 0.5 * _JOIN_PENALTY * float(values[:2] @ values[:2])
+        value = -float(np.where(truth == 1, log_expit(logits), log_expit(-logits)).sum()) + penalty
+        return value, np.r_[scaled.T @ error + _JOIN_PENALTY * values[:2], error.sum()]
+
+    # A logit of the wrong sign by chance must not turn an answer over.
+    bounds = [(0.0, None), (0.0, None), (None, None)]
+    found = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(found[0] / widths[0]), float(found[1] / widths[1]), float(found[2])
+
+
+def _join_classes(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+    """One slope for all classes, and a shift for each."""
+    there = ~np.isnan(targets[:, 0])
+    truth, count = targets[there, 0].astype(int), image.shape[1]
+    parts = [rows[there] - rows[there].mean(axis=1, keepdims=True) for rows in (image, own)]
+    widths = [_spread(rows) for rows in parts]
+    first, second = (rows / width for rows, width in zip(parts, widths, strict=True))
+    one_hot = np.eye(count)[truth]
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        logits = values[0] * first + values[1] * second + values[2:]
+        error = softmax(logits, axis=1) - one_hot
+        # The shifts are free but for their common part, which says nothing; a hair of a penalty takes it away.
+        penalty = 0.5 * _JOIN_PENALTY * float(values[:2] @ values[:2]) + 0.5e-3 * float(values[2:] @ values[2:])
+        value = float((logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]).sum()) + penalty
+        slopes = np.array([(error * first).sum(), (error * second).sum()]) + _JOIN_PENALTY * values[:2]
+        return value, np.r_[slopes, error.sum(axis=0) + 1e-3 * values[2:]]
+
+    bounds = [(0.0, None), (0.0, None), *[(None, None)] * count]
+    found = minimize(loss, np.r_[1.0, 1.0, np.zeros(count)], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return (found[:1] / widths[0], found[1:2] / widths[1]), found[2:]
