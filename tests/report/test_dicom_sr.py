@@ -69,7 +69,7 @@ def test_G1_without_the_patients_link_nothing_but_uids_goes_out(run, plugin):
     content = (run / "out" / "sr" / "series.dcm").read_bytes()
     assert not [word for word in dicom.PHI if word.encode() in content] and content[:128] == bytes(128)
     case = study_case(run / "series", None, case="c")
-    write_report(run / "named.dcm", case, [answer_of(plugin, row_of())], link="patient")
+    write_report(run / "named.dcm", [(case, [answer_of(plugin, row_of())])], link="patient")
     named = pydicom.dcmread(run / "named.dcm")
     assert named.PatientID == "PHI_ID_77" and named.PatientName == "PHI_NAME^X"
 
@@ -88,7 +88,7 @@ def test_sources_of_every_kind_are_referred_to(tmp_path, plugin, kind):
         label = "a label with more than sixteen letters, and a \\ in it: " + "ö" * 40
         answer = replace(answer, findings=(replace(answer.findings[0], label=label),))
         assert len(private_code(label)) == 16
-    write_report(tmp_path / "r.dcm", case, [answer], link="linked")
+    write_report(tmp_path / "r.dcm", [(case, [answer])], link="linked")
     (group,) = highdicom.sr.srread(tmp_path / "r.dcm").content.get_image_measurement_groups()
     assert len(group.source_images) == {"enhanced": 1, "gaps": 7, "two scans": 16, "long label": 8}[kind]
     assert validated(tmp_path / "r.dcm") == []
@@ -100,7 +100,7 @@ def test_scans_of_two_studies_have_no_common_report(tmp_path, plugin):
         dataset.StudyInstanceUID = dicom.ROOT + "77"
     case = study_case(None, {"a": one.write(tmp_path / "a"), "b": other.write(tmp_path / "b")}, case="c")
     with pytest.raises(ScanError, match="several studies"):
-        write_report(tmp_path / "r.dcm", case, [answer_of(plugin, row_of())], link="linked")
+        write_report(tmp_path / "r.dcm", [(case, [answer_of(plugin, row_of())])], link="linked")
 
 
 def test_what_no_report_can_be_made_of_is_refused_before_any_work(journey, tmp_path, capsys):

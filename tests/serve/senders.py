@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from pynetdicom import AE
 
+import dicom_makers as dicom
 from anymc3d.serve.jobs import DONE, ERROR
 
 
@@ -47,3 +48,12 @@ def arrived(service, before, seconds=60):
 def known(service):
     """The ids of all jobs."""
     return {job.id for job in service.jobs.latest(500)}
+
+
+def study(number, stored=None):
+    """A series of its own study."""
+    made = dicom.make_series(sop_class=dicom.MR, series=number, **({} if stored is None else {"stored": stored}))
+    for dataset in made.slices:
+        dataset.StudyInstanceUID = f"{dicom.ROOT}70.{number}"
+        dataset.SOPInstanceUID = f"{dicom.ROOT}71.{number}.{dataset.InstanceNumber}"
+    return made

@@ -5,22 +5,13 @@ import struct
 import time
 
 import pytest
-from senders import arrived, association, known, sent
+from senders import arrived, association, known, sent, study
 
 import dicom_makers as dicom
 from anymc3d.errors import UsageError
 from anymc3d.predict.predictor import load
 from anymc3d.serve import incoming
 from anymc3d.serve.node_settings import NodeSettings
-
-
-def study(number, stored=None):
-    """A series of its own study."""
-    made = dicom.make_series(sop_class=dicom.MR, series=number, **({} if stored is None else {"stored": stored}))
-    for dataset in made.slices:
-        dataset.StudyInstanceUID = f"{dicom.ROOT}70.{number}"
-        dataset.SOPInstanceUID = f"{dicom.ROOT}71.{number}.{dataset.InstanceNumber}"
-    return made
 
 
 def test_a_study_is_answered_as_predict_answers_it_and_read_once(service, journey, tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anymc3d.serve.node_settings import NodeSettings
+    from anymc3d.serve.rules import read_rules
 
 
 def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,9 @@ def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="a study is taken when nothing of it came for so long (default: 5)",
     )
+    parser.add_argument(
+        "--rules", type=Path, metavar="FILE", help="which series goes to which plugin, as YAML (docs/dicom-node.md)"
+    )
     parser.add_argument("--sr-codes", type=Path, metavar="FILE", help="the codes of findings, as YAML (docs/dicom.md)")
 
 
@@ -52,6 +56,9 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
     from anymc3d.serve.node_settings import NodeSettings
 
     given = [name.strip() for name in args.dicom_objects.split(",") if name.strip()]
+    rules = None if args.rules is None else read_rules(args.rules)
+    codes = {} if rules is None else dict(rules.findings)
+    codes |= {} if args.sr_codes is None else read_codes(args.sr_codes)
     return NodeSettings(
         objects=() if given == ["none"] else tuple(given),
         link=args.dicom_link,
@@ -60,5 +67,6 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
         ae_title=args.ae_title,
         allow_ae=tuple(args.allow_ae),
         quiet_s=args.quiet_seconds,
-        codes={} if args.sr_codes is None else read_codes(args.sr_codes),
+        codes=codes,
+        rules=rules,
     )

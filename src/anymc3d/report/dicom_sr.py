@@ -91,38 +91,59 @@ def answer_of(plugin: Plugin, row: Mapping[str, Any]) -> Answer:
     )
 
 
+Part = tuple[Case, Sequence[Answer]]
+"""A case, whose images are DICOM series, and the answers for it."""
+
+
 def write_report(
-    path: Path, case: Case, answers: Sequence[Answer], *, link: str, codes: Mapping[str, FindingCode] | None = None
+    path: Path, parts: Sequence[Part], *, link: str, codes: Mapping[str, FindingCode] | None = None
 ) -> None:
-    """Write one report of a case, atomically.
+    """Write one report of a study, atomically.
 
     Args:
-        case: its images are DICOM series, of one study.
+        parts: of one study; several where plugins were given several of its series. Those without an answer are left
+            out.
         link: an entry of :data:`anymc3d.explain.dicom_objects.LINKS`.
         codes: label -> the code of its finding; a label without one gets a code of this program's own scheme.
 
     Raises:
         ScanError: a series lacks identifiers, or its scans are of several studies.
     """
-    sources = list(sources_of(case, with_patient=link == "patient", resampled=True).values())
-    if len({source.study_uid for source in sources}) > 1:
+    known = [
+        _Known(case, tuple(sources_of(case, with_patient=link == "patient", resampled=True).values()), answered)
+        for case, answers in parts
+        if (answered := tuple(answer for answer in answers if answer.findings))
+    ]
+    if len({source.study_uid for one in known for source in one.sources}) > 1:
         raise ScanError("the scans are of several studies, and one structured report belongs to one")
-    with foreign_errors(next(iter(case.images.values())), "no structured report can be made of this study"), quiet():
+    with foreign_errors("study", "no structured report can be made of it"), quiet():
         content = io.BytesIO()
-        _report(case, sources, [one for one in answers if one.findings], link, codes or {}).save_as(content)
+        _report(known, link, codes or {}).save_as(content)
     atomic.write_bytes(path, content.getvalue())
 
 
-def _report(
-    case: Case, sources: Sequence[SourceSeries], answers: Sequence[Answer], link: str, codes: Mapping[str, FindingCode]
-) -> Dataset:
+@dataclass(frozen=True)
+class _Known:
+    """A part with the series behind it."""
+
+    case: Case
+    sources: tuple[SourceSeries, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def images(self) -> list[Any]:
+        return [image for source in self.sources for image in _source_images(source)]
+
+
+def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]) -> Dataset:
     import highdicom as hd
     from pydicom.sr.codedict import codes as standard
 
-    evidence = [dataset for source in sources for dataset in stand_ins(source, case.id)]
-    images = [image for source in sources for image in _source_images(source)]
+    case, answers = parts[0].case, [answer for part in parts for answer in part.answers]
+    sources = {source.series_uid: source for part in parts for source in part.sources}
+    evidence = [dataset for source in sources.values() for dataset in stand_ins(source, case.id)]
     said = hashlib.sha256(repr((answers, sorted(codes.items()), __version__)).encode()).hexdigest()
-    key = (link, case.id, *(source.series_uid for source in sources), said)
+    key = (link, case.id, *sources, said)
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=uid("device", *(answer.hash for answer in answers)),
         name=shortened(", ".join(answer.plugin for answer in answers)),
@@ -136,8 +157,9 @@ def _report(
         )
     )
     groups = [
-        _group(answer, finding, images, uid("finding", *key, answer.hash, finding.label), codes.get(finding.label))
-        for answer in answers
+        _group(answer, finding, part.images, uid("finding", *key, answer.hash, finding.label), codes.get(finding.label))
+        for part in parts
+        for answer in part.answers
         for finding in answer.findings
     ]
     report = hd.sr.MeasurementReport(

@@ -49,7 +49,7 @@ def write_reports(
             path.unlink(missing_ok=True)  # of an earlier run, in which the case had an answer
             continue
         try:
-            write_report(path, predictor.scans(case).case, answers, link=link, codes=codes)
+            write_report(path, [(predictor.scans(case).case, answers)], link=link, codes=codes)
             count += 1
         except ScanError as error:
             failed[case.id] = error.what

@@ -22,6 +22,7 @@ from anymc3d.serve.node_settings import OBJECTS
 from anymc3d.serve.pages import add_pages
 from anymc3d.serve.service import Service, new_job
 from anymc3d.serve.sessions import Sessions
+from anymc3d.serve.stow import add_stow
 from anymc3d.serve.uploads import DiskFullError, checked_case, store_file
 from anymc3d.version import __version__
 
@@ -56,6 +57,7 @@ def make_app(service: Service) -> Guard:
     _add_jobs(app, service)
     _add_results(app, service)
     _add_operations(app, service)
+    add_stow(app, service)
     sessions = Sessions(service.settings.token)
     add_pages(app, sessions)
     return Guard(app, service.settings, sessions)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.explain.dicom_objects import LINKS
 from anymc3d.report.finding_codes import FindingCode
+from anymc3d.serve.rules import Rules
 
 OBJECTS: Mapping[str, str] = {
     "sr": ".sr.dcm",
@@ -36,6 +37,8 @@ class NodeSettings:
     codes: Mapping[str, FindingCode] = field(default_factory=dict)
     """Label -> code of its finding, for structured reports."""
 
+    rules: Rules | None = None
+    """Which series of a DICOM study goes to which plugin; None: all plugins are given the study as it is."""
     dicom_host: str = "127.0.0.1"
     dicom_port: int | None = None
     """None: no DICOM node."""

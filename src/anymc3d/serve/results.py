@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,39 @@ def row_of(prediction: Prediction, *, strict: bool = False) -> dict[str, Any]:
     return row
 
 
-def record_of(predictor: Predictor, case: Case) -> dict[str, Any]:
-    """What makes an answer traceable: hashes of plugins, backbones and scans, versions, device. No name, no path."""
-    views = [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
-    try:
-        hashes = dict(predictor.scans(case).hashes(views))
-    except ScanError:
-        hashes = {}  # of a scan that cannot be read; its row says why
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A case, the plugins that were asked, and their rows."""
+
+    predictor: Predictor
+    case: Case
+    rows: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, predictor: Predictor, case: Case, strict: bool) -> Answered:
+        """Ask all plugins of a predictor."""
+        rows = [row_of(prediction, strict=strict) for prediction in predictor.predict_case(case)]
+        return cls(predictor=predictor, case=case, rows=rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the plugins."""
+        return [plugin.card.name for plugin in self.predictor.plugins]
+
+
+def record_of(answered: Sequence[Answered], predictor: Predictor) -> dict[str, Any]:
+    """What makes answers traceable: hashes of plugins, backbones and scans, versions, device. No name, no path.
+
+    ``scans``: image column -> hash; where plugins were given several series of a study, with the plugins before it.
+    """
+    scans: dict[str, str] = {}
+    for one in answered:
+        before = "" if len(answered) == 1 else f"{', '.join(one.names)}: "
+        scans |= {f"{before}{column}": found for column, found in _hashes(one).items()}
+    asked = [plugin for one in answered for plugin in one.predictor.plugins]
     return {
-        "plugins": {plugin.card.name: plugin.hash for plugin in predictor.plugins},
-        "scans": hashes,
+        "plugins": {plugin.card.name: plugin.hash for plugin in asked},
+        "scans": scans,
         "device": str(predictor.device),
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
@@ -57,26 +81,36 @@ def record_of(predictor: Predictor, case: Case) -> dict[str, Any]:
     }
 
 
+def _hashes(answered: Answered) -> dict[str, str]:
+    views = [view for plugin in answered.predictor.plugins for view in plugin.card.preprocessing.values()]
+    try:
+        return dict(answered.predictor.scans(answered.case).hashes(views))
+    except ScanError:
+        return {}  # of a scan that cannot be read; its row says why
+
+
 def is_dicom(case: Case) -> bool:
     """Whether DICOM objects can refer to the scans of a case."""
     return all(takes_series(reference) for reference in case.images.values())
 
 
-def write_sr(
-    predictor: Predictor, case: Case, rows: Sequence[Mapping[str, Any]], folder: Path, node: NodeSettings
-) -> list[str]:
+def write_sr(answered: Sequence[Answered], folder: Path, node: NodeSettings) -> list[str]:
     """The answers of all plugins as one structured report; none where there is no answer.
 
     Returns:
         The name of the file in ``folder``.
     """
-    known = {plugin.card.name: plugin for plugin in predictor.plugins}
-    answers = [answer_of(known[row["plugin"]], row) for row in rows]
-    if not any(answer.findings for answer in answers):
+    parts = []
+    for one in answered:
+        known = {plugin.card.name: plugin for plugin in one.predictor.plugins}
+        answers = [answer_of(known[row["plugin"]], row) for row in one.rows]
+        if any(answer.findings for answer in answers):
+            parts.append((one.predictor.scans(one.case).case, answers))
+    if not parts:
         return []
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"answers{OBJECTS['sr']}"
-    write_report(folder / name, predictor.scans(case).case, answers, link=node.link, codes=node.codes)
+    write_report(folder / name, parts, link=node.link, codes=node.codes)
     return [name]
 
 

@@ -15,6 +15,7 @@ from anymc3d.files.folders import locked
 from anymc3d.serve.dicom_listener import DicomListener
 from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
+from anymc3d.serve.rules import check_names
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.supervisor import Supervisor
 
@@ -57,6 +58,8 @@ class Service:
             self.incoming.recover()
             self._remove_leftovers()
             self.supervisor.start()
+            if self.settings.node.rules is not None:
+                check_names(self.settings.node.rules, [str(plugin["name"]) for plugin in self.plugins])
             self.incoming.start()
             if self.settings.node.dicom_port is not None:
                 self.listener = DicomListener(
@@ -140,7 +143,7 @@ class Service:
     @property
     def identity(self) -> list[str]:
         """What answers depend on beside the scans: a study that comes again is read again where it changed."""
-        return [str(plugin["hash"]) for plugin in self.plugins]
+        return [*(str(plugin["hash"]) for plugin in self.plugins), repr(self.settings.node.rules)]
 
     def remove(self, job_id: str) -> bool:
         """Forget a job and its files; a study that is being read ends first, its answer is dropped."""

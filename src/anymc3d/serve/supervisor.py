@@ -86,8 +86,8 @@ class Supervisor:
         found = self._ask(job.request)
         if found is not None:
             rows, record = found["rows"], found["record"] | {"files": found["files"], "notes": found["notes"]}
-            failed = all(row["status"] == "error" for row in rows)
-            message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"]))
+            failed = bool(rows) and all(row["status"] == "error" for row in rows)
+            message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"])) or found["message"]
             self._store.finish(job.id, ERROR if failed else DONE, message=message, rows=rows, record=record)
             return
         if self._stopping.is_set():

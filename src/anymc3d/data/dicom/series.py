@@ -88,6 +88,31 @@ def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
             do not belong together.
     """
     reference = inventory.reference
+    series, taken, pictures = _fitting(inventory, rule)
+    if not rule.ignore_uids:
+        _refuse_renamed(series, taken, rule, inventory)
+    if len(taken) != 1:
+        raise scan_error(reference, _several(series, taken, rule))
+    uid, kept = next(iter(taken.items()))
+    if inventory.is_of_one and kept[0].file.kind == "slice":
+        raise scan_error(reference, "this is one DICOM file of a series; give the folder that holds the whole series")
+    chosen = _checked(kept, series[uid], inventory, rule)
+    return replace(chosen, warnings=(*chosen.warnings, *pictures))
+
+
+def fitting_series(inventory: Inventory, rule: Rule) -> tuple[str, ...]:
+    """Short hashes of the series that a rule takes, whether one, none or several; pictures beside scans do not count.
+
+    Raises:
+        ScanError: a file is damaged, so that nobody knows of which series it is, or there is no scan at all.
+    """
+    _, taken, _ = _fitting(inventory, rule)
+    return tuple(uid if rule.ignore_uids else short_hash(uid) for uid in taken)
+
+
+def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_Kept]], tuple[str, ...]]:
+    """All series, what the rule takes of them, and a note about pictures that were left out."""
+    reference = inventory.reference
     if inventory.damaged and inventory.is_of_one:
         raise scan_error(reference, "a DICOM file that is damaged, or something else under its name; get it again")
     if inventory.damaged:
@@ -98,15 +123,7 @@ def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
         raise scan_error(reference, _without_scan(inventory))
     taken = {uid: kept for uid, files in series.items() if (kept := _taken(files, uid, rule))}
     taken, pictures = _without_pictures(_best(taken, series, rule), rule)
-    if not rule.ignore_uids:
-        _refuse_renamed(series, taken, rule, inventory)
-    if len(taken) != 1:
-        raise scan_error(reference, _several(series, taken, rule))
-    uid, kept = next(iter(taken.items()))
-    if inventory.is_of_one and kept[0].file.kind == "slice":
-        raise scan_error(reference, "this is one DICOM file of a series; give the folder that holds the whole series")
-    chosen = _checked(kept, series[uid], inventory, rule)
-    return replace(chosen, warnings=(*chosen.warnings, *pictures))
+    return series, taken, pictures
 
 
 def _without_pictures(taken: dict[str, list[_Kept]], rule: Rule) -> tuple[dict[str, list[_Kept]], tuple[str, ...]]:
