@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
     {"plugins", "segmenters"},
     {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
     {"report", "benchmark"},
+    {"automl"},
     {"demo", "serve"},
     {"cli", "__main__"},
 ]

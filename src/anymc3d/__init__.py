@@ -13,6 +13,7 @@ from anymc3d.no_probe import install
 from anymc3d.version import __version__
 
 if TYPE_CHECKING:
+    from anymc3d.automl.run import auto
     from anymc3d.plugins import Plugin, load_plugin
     from anymc3d.predict.prediction import Prediction
     from anymc3d.predict.predictor import Predictor, load
@@ -23,13 +24,14 @@ _PUBLIC = {
     "Plugin": "anymc3d.plugins",
     "Prediction": "anymc3d.predict.prediction",
     "Predictor": "anymc3d.predict.predictor",
+    "auto": "anymc3d.automl.run",
     "fit": "anymc3d.train.fit",
     "load": "anymc3d.predict.predictor",
     "load_plugin": "anymc3d.plugins",
     "read_task": "anymc3d.settings.task_file",
 }
 
-__all__ = ["Plugin", "Prediction", "Predictor", "__version__", "fit", "load", "load_plugin", "read_task"]
+__all__ = ["Plugin", "Prediction", "Predictor", "__version__", "auto", "fit", "load", "load_plugin", "read_task"]
 
 install()
 

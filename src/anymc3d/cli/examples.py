@@ -10,6 +10,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d predict -p quick/plugin.safetensors -i scan.nii.gz -o answers",
     ),
     "demo": ("anymc3d demo", "anymc3d demo -o /tmp/demo --device cpu"),
+    "auto": (
+        "anymc3d auto manifest.csv --labels tumour -o best --minutes 30",
+        "anymc3d auto manifest.csv --labels oedema,effusion -o best --leave-out hospital",
+    ),
     "doctor": (
         "anymc3d doctor",
         "anymc3d doctor manifest.csv --labels tumour",

@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "backbone": ("anymc3d.cli.backbone", "list, get, import, verify and show backbones"),
     },
     "the main job": {
+        "auto": ("anymc3d.cli.auto", "from a manifest to the best ensemble that fits the time"),
         "plan": ("anymc3d.cli.plan", "measure a data set and write a task file with a reason for each choice"),
         "train": ("anymc3d.cli.train", "train a task; the same command again resumes"),
         "predict": ("anymc3d.cli.predict", "classify scans with one or several plugins"),

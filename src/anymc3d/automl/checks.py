@@ -1,0 +1,60 @@
+"""What ends ``anymc3d auto`` before anything is computed, one clear line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anymc3d.data.manifest import Manifest
+from anymc3d.doctor.examine import Examination
+from anymc3d.errors import ManifestError, UsageError, did_you_mean
+from anymc3d.train.quick.crossval import Pool, outcome_patients
+
+NOT_NEEDED = frozenset({"split-lacks-part"})
+"""What the doctor asks for and this does without: folds stand for the validation split."""
+
+
+def check_outcomes(pool: Pool, least: int, folds: int) -> None:
+    """Check that every outcome has enough patients outside the test split.
+
+    Raises:
+        ManifestError: one has too few; all are listed.
+    """
+    wanted = max(least, 2 * folds)
+    few = {what: count for what, count in outcome_patients(pool, np.arange(len(pool))).items() if count < wanted}
+    problems = [
+        f"{what}: expected {wanted} patients or more outside the test split, got {count}; "
+        + ("there is one class only, and nothing to tell apart" if count == 0 else "add cases of it")
+        for what, count in few.items()
+    ]
+    if problems:
+        raise ManifestError("too few cases for anymc3d auto", problems)
+
+
+def check_column(manifest: Manifest, name: str, labels: Sequence[str]) -> None:
+    """Check a column that ``--leave-out`` names.
+
+    Raises:
+        UsageError: it is not there, is a label, or has one value only.
+    """
+    if name not in manifest.columns:
+        raise UsageError(f"--leave-out: no column {name!r}{did_you_mean(name, manifest.columns)}")
+    if name in labels:
+        raise UsageError(f"--leave-out: {name!r} is the label; name the column of the sites")
+    values = {case.cells.get(name, "") for case in manifest.cases}
+    if len(values - {""}) < 2:
+        raise UsageError(f"--leave-out: column {name!r} has one value only; leave the option out")
+
+
+def check_examined(seen: Examination) -> list[str]:
+    """The doctor's warnings; its errors end the run, and so does a leak between splits.
+
+    Raises:
+        ManifestError: there are errors; each is a line.
+    """
+    bad = [one for one in seen.findings if one.severity == "error" and one.check not in NOT_NEEDED]
+    if bad:
+        problems = [f"{one.check}: {one.message}" for one in bad]
+        raise ManifestError("what the doctor found ('anymc3d doctor' says more)", problems)
+    return [f"{one.check}: {one.message}" for one in seen.findings if one.severity == "warning"]

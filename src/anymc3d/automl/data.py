@@ -1,0 +1,153 @@
+"""The cases of a run: the manifest, its pool of cases outside the test split in outer folds, and what is planned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anymc3d.automl.checks import check_column, check_outcomes
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.data.case import Case
+from anymc3d.data.labels import encode, guess_labels
+from anymc3d.data.manifest import Manifest, read_manifest
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.plan import plan_task
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.train.quick.crossval import Pool, make_pool
+from anymc3d.train.study import Study
+from anymc3d.types import Plane
+
+logger = logging.getLogger(__name__)
+
+THREE: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+SITE = "site"
+
+
+@dataclass(frozen=True, eq=False)
+class AutoData:
+    """``pool``: labelled cases outside the test split; ``rows``: their positions in the manifest; ``test``: positions
+    of the labelled test cases; ``site``: the column whose values are left out one by one, or none."""
+
+    manifest: Manifest
+    labels: LabelSettings
+    targets: np.ndarray
+    pool: Pool
+    rows: tuple[int, ...]
+    test: tuple[int, ...]
+    site: str
+
+    @property
+    def cases(self) -> list[Case]:
+        """Of the pool."""
+        return [self.manifest.cases[row] for row in self.rows]
+
+    @property
+    def test_cases(self) -> list[Case]:
+        """Of the test split."""
+        return [self.manifest.cases[row] for row in self.test]
+
+    @property
+    def study(self) -> Study:
+        """The pool as training cases, for the record of a plugin."""
+        splits = ["test"] * len(self.manifest.cases)
+        for row in self.rows:
+            splits[row] = "train"
+        return Study(self.manifest, tuple(splits), self.targets, self.manifest)
+
+    def by_site(self) -> Pool | None:
+        """The pool with its sites as outer folds; None where there are none."""
+        if not self.site:
+            return None
+        values = [case.cells.get(self.site, "") or "(empty)" for case in self.cases]
+        names = sorted(set(values))
+        if len(names) < 2:
+            return None
+        folds = np.array([names.index(value) for value in values])
+        return replace(self.pool, folds=folds, fold_names=tuple(names))
+
+
+def read_data(path: Path, columns: Sequence[str], settings: AutoSettings, leave_out: str | None) -> AutoData:
+    """Read the manifest and deal the cases out.
+
+    Raises:
+        ManifestError, UsageError: every fault of them; nothing is computed before.
+    """
+    manifest = read_manifest(path, labels=columns)
+    if leave_out is not None:
+        check_column(manifest, leave_out, columns)
+    labels, _ = guess_labels(manifest, columns)
+    targets = encode(manifest.cases, labels)
+    known = ~np.isnan(targets).all(axis=1)
+    rows = [i for i, case in enumerate(manifest.cases) if known[i] and case.split != "test"]
+    test = [i for i, case in enumerate(manifest.cases) if known[i] and case.split == "test"]
+    if not rows:
+        raise ManifestError(str(path), ["expected cases with labels outside the test split, got none"])
+    cases = [manifest.cases[row] for row in rows]
+    bare = Pool(tuple(c.patient for c in cases), targets[rows], labels, np.zeros(len(rows), dtype=np.intp), ("all",))
+    check_outcomes(bare, settings.least_cases, settings.outer_folds)
+    pool = make_pool(cases, targets[rows], labels, folds=settings.outer_folds, seed=settings.seed)
+    site = leave_out or (SITE if SITE in manifest.columns and SITE not in columns else "")
+    return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site)
+
+
+def plan_all(
+    data: AutoData, backbone: str, progress: Callable[[int], object] = lambda count: None
+) -> dict[tuple[str, str], TaskSettings]:
+    """What ``anymc3d plan`` says, by (planes, region); what cannot be planned is left out, and said."""
+    columns = data.manifest.image_columns
+    planned: dict[tuple[str, str], TaskSettings] = {("own", "whole"): _plan(data, backbone, (), None, None, progress)}
+    regions = ["whole", *(["mask"] if _all_have_masks(data) else [])]
+    for region in regions:
+        try:
+            planned["three", region] = _three_planes(data, backbone, columns, region)
+            if region == "mask":
+                planned["own", region] = _plan(data, backbone, (), None, "mask")
+        except (UsageError, ManifestError) as error:
+            logger.info("planes and regions: %s", error)
+    return planned
+
+
+def _three_planes(data: AutoData, backbone: str, columns: Sequence[str], region: str) -> TaskSettings:
+    roi = "mask" if region == "mask" else None
+    if len(columns) == 1:
+        return _plan(data, backbone, THREE, None, roi)
+    tasks = {column: _plan(data, backbone, THREE, column, roi) for column in columns}
+    views = {
+        f"{column.partition('.')[2] or column}-{name}": view
+        for column, task in tasks.items()
+        for name, view in task.views.items()
+    }
+    return replace(next(iter(tasks.values())), views=views)
+
+
+def _plan(
+    data: AutoData,
+    backbone: str,
+    planes: Sequence[Plane],
+    column: str | None,
+    roi: str | None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> TaskSettings:
+    found = plan_task(
+        data.manifest.path,
+        data.labels.columns,
+        backbone_name=backbone,
+        image_column=column,
+        planes=planes,
+        roi=roi,
+        progress=progress,
+    ).settings
+    views = {
+        name: view if view.roi is None else replace(view, roi=replace(view.roi, on_empty="whole"))
+        for name, view in found.views.items()
+    }
+    own = DataSettings(manifest=found.data.manifest, modality=found.data.modality)
+    return replace(found, views=views, data=own, labels=data.labels)
+
+
+def _all_have_masks(data: AutoData) -> bool:
+    return all(case.mask(column) for case in [*data.cases, *data.test_cases] for column in case.images)

@@ -1,0 +1,163 @@
+"""Reading scans, measuring them and running the frozen backbone over them: the costly part of a candidate, kept in the
+caches of the home folder, so that a stopped run finds it there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from anymc3d.automl.candidates import Candidate, frozen_candidates, plain_candidate
+from anymc3d.automl.data import AutoData
+from anymc3d.automl.deadline import Deadline
+from anymc3d.automl.sights import Sight
+from anymc3d.cost.progress import Progress
+from anymc3d.data.cache import Cache
+from anymc3d.data.case import Case
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.dataset import prepare_all
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.files import home
+from anymc3d.models.features import FEATURES, check_backbone
+from anymc3d.models.frozen_pass import Pass
+from anymc3d.models.plain import PLAIN
+from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.settings.config import TaskSettings
+from anymc3d.train.plain.numbers import measure_cases, voxel_views, voxels_of_cases
+from anymc3d.train.quick.features import CaseFeatures, compute_features
+
+
+@dataclass(eq=False)
+class Reader:
+    """Computes numbers of the pool's cases on one device; backbones are loaded once."""
+
+    data: AutoData
+    device: torch.device
+    stop: Deadline
+    quiet: bool
+    _backbones: dict[str, LoadedBackbone] = field(default_factory=dict)
+
+    def backbone(self, name: str) -> LoadedBackbone:
+        """One backbone, loaded when it is first asked for."""
+        if name not in self._backbones:
+            self._backbones[name] = find_backbone(name)
+        return self._backbones[name]
+
+    def prepare(self, task: TaskSettings, cases: Sequence[Case] | None = None, *, masks: bool) -> list[PreparedCase]:
+        """Read scans and cut their slices; slices stay in the cache."""
+        cases = self.data.cases if cases is None else cases
+        with Progress(total=len(cases), what="reading scans", unit="scan", quiet=self.quiet) as bar:
+            return prepare_all(cases, task.views, _cache(), progress=self._told(bar), with_masks=masks)
+
+    def seconds_per_case(self, sight: Sight, num_cases: int = 3) -> tuple[float, float]:
+        """Reading and the pass of the backbone, of one case, measured on a few; the first only warms up."""
+        few = self.data.cases[:num_cases]
+        started = time.monotonic()
+        prepared = prepare_all(few, sight.views, _cache())
+        read = time.monotonic()
+        names = self.representations(self.backbone(sight.task.backbone.name))
+        names = tuple(name for name in names if not FEATURES[name].needs_mask)
+        self._features(sight, few[:1], prepared[:1], names, ())
+        again = time.monotonic()
+        self._features(sight, few[1:], prepared[1:], names, ())
+        done = time.monotonic()
+        return (read - started) / len(few), (done - again) / max(1, len(few) - 1)
+
+    def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
+        """A plain method of ``PLAIN`` on the pool.
+
+        Raises:
+            ManifestError: scans that it cannot measure, or nothing differs between them.
+        """
+        started, cases = time.monotonic(), self.data.cases
+        with Progress(total=len(cases), what=f"measuring: {method}", unit="scan", quiet=self.quiet) as bar:
+            if PLAIN[method].sees_slices:
+                views = voxel_views(task.views)
+                task = replace(task, views=views)
+                prepared = prepare_all(cases, views, _cache())
+                numbers = voxels_of_cases(cases, prepared, views, _cache(), progress=self._told(bar))
+            else:
+                modality = task.data.modality
+                numbers = measure_cases(
+                    cases, task.views, method, modality, cache=_cache(), prepared=prepared, progress=self._told(bar)
+                )
+        return plain_candidate(method, task, numbers, self.data.pool, prepared, time.monotonic() - started)
+
+    def seconds_to_measure(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> float:
+        """Of one case, measured on the first; it is kept."""
+        if PLAIN[method].sees_slices:
+            return 0.0
+        started = time.monotonic()
+        few = self.data.cases[:1]
+        _tried(
+            lambda: measure_cases(few, task.views, method, task.data.modality, cache=_cache(), prepared=prepared[:1])
+        )
+        return time.monotonic() - started
+
+    def frozen(self, sight: Sight) -> Iterator[Candidate]:
+        """Every candidate of a sight."""
+        started = time.monotonic()
+        backbone = self.backbone(sight.task.backbone.name)
+        names = self.representations(backbone)
+        masks = Pass(features=names).needs_mask
+        prepared = self.prepare(sight.task, masks=masks)
+        labels = {label for case in prepared for found in case.mask_labels.values() for label in found}
+        names = names if labels else tuple(name for name in names if not FEATURES[name].needs_mask)
+        structures = tuple(sorted(labels))
+        found = self._features(sight, self.data.cases, prepared, names, structures)
+        seconds = time.monotonic() - started
+        yield from frozen_candidates(sight, found, names, structures, self.data.pool, prepared, backbone, seconds)
+
+    def representations(self, backbone: LoadedBackbone) -> tuple[str, ...]:
+        """Those that the backbone and the masks of the data allow."""
+        have_masks = all(case.mask(c) for case in [*self.data.cases, *self.data.test_cases] for c in case.images)
+        return tuple(
+            name
+            for name, one in FEATURES.items()
+            if (have_masks or not one.needs_mask) and _tried(lambda name=name: check_backbone(name, backbone.module))
+        )
+
+    def _told(self, bar: Progress) -> Callable[..., None]:
+        """To be called after each case: moves the bar, and ends the step where its time is over."""
+
+        def told(count: int = 1) -> None:
+            bar.update(count)
+            self.stop.check()
+
+        return told
+
+    def _features(
+        self,
+        sight: Sight,
+        cases: Sequence[Case],
+        prepared: Sequence[PreparedCase],
+        names: Sequence[str],
+        structures: tuple[int, ...],
+    ) -> list[CaseFeatures]:
+        return compute_features(
+            cases,
+            prepared,
+            sight.views,
+            backbone=self.backbone(sight.task.backbone.name),
+            positions=sight.task.backbone.positions,
+            device=self.device,
+            slices=_cache(),
+            chunk_size=sight.task.train.chunk_size,
+            stop=self.stop,
+            wanted=Pass(features=tuple(names), structures=structures),
+            quiet=self.quiet or len(cases) < 3,
+        ).cases
+
+
+def _cache() -> Cache:
+    return Cache(home.cache_folder())
+
+
+def _tried(what: Callable[[], object]) -> bool:
+    try:
+        what()
+    except (UsageError, ManifestError):
+        return False
+    return True

@@ -1,0 +1,219 @@
+"""``auto.json`` and ``report.html``: what won, how much it can be trusted, what was tried, where the time went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from anymc3d.automl.clock import in_words
+from anymc3d.automl.compare import Value, auroc_of
+from anymc3d.automl.data import AutoData
+from anymc3d.automl.estimate import Estimate, Scored
+from anymc3d.automl.folder import AutoFolder
+from anymc3d.automl.leaderboard import BLEND, Ranked
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.page.document import RESEARCH_ONLY, document, listing, paragraph, section, table, tiles
+from anymc3d.printable import escape
+from anymc3d.settings.config import TaskSettings
+from anymc3d.version import __version__
+
+GENERATOR = "anymc3d auto"
+SHOWN = 40
+"""Candidates on the page; the table has all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Everything that is told. ``weights``: shares of the deployed members by position in ``scored``; ``test`` and
+    ``sites``: where there are any."""
+
+    task: TaskSettings
+    data: AutoData
+    settings: AutoSettings
+    scored: Sequence[Scored]
+    nested: Estimate
+    weights: Mapping[int, float]
+    ranked: Sequence[Ranked]
+    metrics: Sequence[Mapping[str, Any]]
+    notes: tuple[str, ...]
+    spent_s: float
+    final: bool
+    test: Value | None = None
+    sites: Mapping[str, Any] | None = None
+
+
+def read_summary(folder: AutoFolder) -> dict[str, Any]:
+    """``auto.json`` of a finished run."""
+    return json.loads(folder.summary.read_text(encoding="utf-8"))
+
+
+def make_summary(found: Found) -> dict[str, Any]:
+    """``auto.json``; no id or path is in it."""
+    pool = found.data.pool
+    names = [one.candidate.name for one in found.scored]
+    return {
+        "format": 1,
+        "task": found.task.name,
+        "labels": list(found.data.labels.output_names),
+        "finished": found.final,
+        "verdict": verdict(found),
+        "auroc": {"of": "mean over labels" if found.data.labels.kind != "binary" else found.data.labels.columns[0]}
+        | asdict(auroc_of(pool, found.nested.logits)),
+        "test": None if found.test is None else asdict(found.test),
+        "sites": found.sites,
+        "cases": {
+            "pool": len(pool),
+            "patients": len(set(pool.patients)),
+            "test": len(found.data.test),
+            "folds": len(pool.fold_names),
+        },
+        "members": [
+            {"candidate": names[index], "weight": weight}
+            for index, weight in sorted(found.weights.items(), key=lambda pair: -pair[1])
+        ],
+        "chosen_per_fold": {
+            fold: [names[index] for index in blend.weights]
+            for fold, blend in zip(pool.fold_names, found.nested.chosen, strict=True)
+        },
+        "candidates": len(found.scored),
+        "settings": asdict(found.settings),
+        "seconds": round(found.spent_s, 1),
+        "notes": list(found.notes),
+    }
+
+
+def verdict(found: Found) -> str:
+    """The first line of the report: what won, and by how much."""
+    members = [found.scored[index].candidate for index in found.weights]
+    value = auroc_of(found.data.pool, found.nested.logits)
+    number = f"out-of-fold AUROC {_shown(value)}"
+    plain = [one for one in members if one.kind == "plain"]
+    if len(plain) == len(members):
+        names = " and ".join(one.name for one in plain)
+        return f"The simple method wins: {names}, without a network, {number}."
+    best = next(one for one in found.ranked if one.entry.candidate != BLEND)
+    simple = next((one for one in found.ranked if one.entry.candidate in _plain_names(found)), None)
+    beside = (
+        "" if simple is None else f"; the best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}"
+    )
+    what = f"A blend of {len(members)}" if len(members) > 1 else members[0].name
+    kinds = f", {len(plain)} of them without a network" if plain else ""
+    return f"{what}{kinds}: {number}; the best single candidate ({best.entry.candidate}) {_shown(best.auroc)}{beside}."
+
+
+def _plain_names(found: Found) -> set[str]:
+    return {one.candidate.name for one in found.scored if one.candidate.kind == "plain"}
+
+
+def make_page(found: Found, summary: Mapping[str, Any]) -> str:
+    """The whole page."""
+    title = f"anymc3d auto: {found.task.name}"
+    body = [
+        f"<header>\n<h1>{escape(title)}</h1>",
+        f'<p class="verdict note">{escape(summary["verdict"])}</p>',
+        "" if found.final else paragraph("The search goes on: this is what was found so far.", "quiet"),
+        f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
+        section("estimate", "What it can do", *_estimate(found, summary)),
+        section("members", "What is in the plugin", *_members(found)),
+        section("leaderboard", "Leaderboard", *_leaderboard(found)),
+        section("how", "How it was chosen", *_how(found, summary)),
+        f"</main>\n<footer><p>anymc3d {escape(__version__)}. {RESEARCH_ONLY}</p></footer>",
+    ]
+    return document(title=title, generator=GENERATOR, identity=f"auto {found.task.name}", body=body)
+
+
+def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+    cases = summary["cases"]
+    boxes = [
+        ("out-of-fold AUROC", _shown(auroc_of(found.data.pool, found.nested.logits))),
+        ("cases", f"{cases['pool']} of {cases['patients']} patients"),
+        ("candidates", str(summary["candidates"])),
+        ("time", f"{in_words(found.spent_s)} of {found.settings.minutes:g} min"),
+    ]
+    if found.test is not None:
+        boxes.insert(1, ("AUROC of the test split", _shown(found.test)))
+    yield tiles(boxes)
+    yield paragraph(
+        f"The out-of-fold AUROC is nested: in each of {cases['folds']} outer folds candidates, members and weights "
+        "were chosen on the other folds alone, and the cases of the fold were answered once. It is an estimate of the "
+        "whole way of choosing; the plugin was chosen in the same way on all cases."
+    )
+    rows = [
+        [row["label"], row["metric"], _shown(Value(row["value"], row["ci_low"], row["ci_high"])), str(row["n"])]
+        for row in found.metrics
+        if row["metric"] in ("auroc", "average_precision", "brier") and row["group"] == "all"
+    ]
+    yield table(
+        "Out-of-fold results, by label", ["label", "metric", "value (95 % interval)", "cases"], rows, numbers=(3,)
+    )
+    if found.sites:
+        rows = [[name, _of(one), str(one["n"])] for name, one in found.sites["sites"].items()]
+        yield table(
+            f"Leave one {found.data.site} out: everything chosen and fitted without that {found.data.site}",
+            [found.data.site, "AUROC (95 % interval)", "cases"],
+            rows,
+            numbers=(2,),
+        )
+        yield paragraph(found.sites["note"], "quiet")
+
+
+def _members(found: Found) -> Iterator[str]:
+    rows = []
+    for index, weight in sorted(found.weights.items(), key=lambda pair: -pair[1]):
+        one = found.scored[index].candidate
+        rows.append([one.name, one.kind, one.views, one.size, f"{one.trained_parameters:,}", f"{weight:.2f}"])
+    yield table(
+        "Members and their share of the logit",
+        ["member", "kind", "views", "size", "trained parameters", "weight"],
+        rows,
+        numbers=(4, 5),
+    )
+
+
+def _leaderboard(found: Found) -> Iterator[str]:
+    rows = []
+    for place, one in enumerate(found.ranked[:SHOWN], start=1):
+        entry = one.entry
+        weight = "" if entry.weight is None else f"{entry.weight:.2f}"
+        minus = "" if one.minus.value is None else _shown(one.minus, signed=True)
+        p = "" if one.minus.p is None else f"{one.minus.p:.3f}"
+        rows.append([f"{place}. {entry.candidate}", _shown(one.auroc), minus, p, f"{entry.seconds:.0f}", weight])
+    yield table(
+        "Out of fold, best first",
+        ["candidate", "AUROC (95 % interval)", "minus the first", "p", "seconds", "weight"],
+        rows,
+        numbers=(3, 4, 5),
+    )
+    if len(found.ranked) > SHOWN:
+        yield paragraph(f"{len(found.ranked) - SHOWN} more are in leaderboard.csv.", "quiet")
+    yield paragraph(
+        f"The row '{BLEND}' is the nested estimate. The others are each fitted without the fold they answer, but the "
+        "best of many is best by luck too: do not take the first row's number for a result.",
+        "quiet",
+    )
+
+
+def _how(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield listing(
+        [f"fold {fold}: {'; '.join(names)}" for fold, names in summary["chosen_per_fold"].items()],
+    )
+    yield paragraph(
+        "Members that each outer fold chose without its own cases. Where they differ, the choice is unsure.", "quiet"
+    )
+    if found.notes:
+        yield listing(found.notes)
+
+
+def _of(one: Mapping[str, Any]) -> str:
+    return _shown(Value(one["value"], one["low"], one["high"])) if one["value"] is not None else "undefined"
+
+
+def _shown(value: Value, *, signed: bool = False) -> str:
+    if value.value is None:
+        return "undefined"
+    sign = "+" if signed else ""
+    if value.low is None:
+        return f"{value.value:{sign}.3f}"
+    return f"{value.value:{sign}.3f} ({value.low:{sign}.3f} to {value.high:{sign}.3f})"

@@ -1,0 +1,43 @@
+"""Leave one site out: every choice and fit repeated without a site, which is then answered once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from anymc3d.automl.candidates import Candidate
+from anymc3d.automl.compare import auroc_of
+from anymc3d.automl.estimate import estimate, score
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.train.quick.crossval import Pool, outcome_patients
+
+NOTE = (
+    "Candidates, members and weights were chosen and fitted on the other sites. Members that are trained with LoRA are "
+    "not among them: they would have to be trained once for every site."
+)
+
+
+def leave_sites_out(
+    candidates: Sequence[Candidate], pool: Pool, settings: AutoSettings, progress: Callable[[], object] = lambda: None
+) -> dict[str, Any] | None:
+    """``pool``: its folds are the sites. None where a site holds all cases of an outcome and cannot be left out.
+
+    Returns: ``sites``: site -> AUROC with interval and number of cases; ``together``: of all sites' answers.
+    """
+    for number in range(len(pool.fold_names)):
+        if min(outcome_patients(pool, np.flatnonzero(pool.folds != number)).values()) < 2:
+            return None
+    found = estimate([score(one, pool, progress) for one in candidates], pool, settings)
+    told: dict[str, Any] = {}
+    for number, name in enumerate(pool.fold_names):
+        rows = np.flatnonzero(pool.folds == number)
+        part = _part(pool, rows)
+        told[name] = asdict(auroc_of(part, found.logits[rows])) | {"n": len(rows)}
+    return {"sites": told, "together": asdict(auroc_of(pool, found.logits)), "note": NOTE}
+
+
+def _part(pool: Pool, rows: np.ndarray) -> Pool:
+    return Pool(tuple(pool.of(rows)), pool.targets[rows], pool.labels, pool.folds[rows], pool.fold_names)

@@ -1,0 +1,70 @@
+"""``anymc3d auto MANIFEST.csv --labels COL[,COL…] -o OUT``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from anymc3d.cli.say import say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="the table of cases, or a MedMNIST .npz")
+    parser.add_argument("--labels", required=True, metavar="COL[,COL…]", help="the label column, or several of 0/1")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the folder; made if need be")
+    parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="the whole budget (default: 30)")
+    parser.add_argument(
+        "--backbone", default="dinov2-small", metavar="NAME", help="name, folder or file (default: dinov2-small)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--leave-out", metavar="COL", help="leave every value of this column out once (default: site, if there is one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print warnings and the result only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, blend and write; or resume, or find it done."""
+    from anymc3d.automl.run import auto
+    from anymc3d.cli.main import print_json
+
+    found = auto(
+        args.manifest,
+        [name.strip() for name in args.labels.split(",") if name.strip()],
+        args.out,
+        minutes=args.minutes,
+        backbone=args.backbone,
+        device=args.device,
+        leave_out=args.leave_out,
+        quiet=args.quiet or args.json,
+    )
+    if args.json:
+        print_json(found)
+        return 0
+    say(*_lines(found))
+    say(f"plugin: {args.out / 'plugin.safetensors'}; report: {args.out / 'report.html'}")
+    return 0
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield found["verdict"]
+    for member in found["members"]:
+        yield f"  weight {member['weight']:.2f}: {member['candidate']}"
+    if found["test"] is not None:
+        yield f"test split, scored once: AUROC {_value(found['test'])}"
+    if found["sites"]:
+        for name, one in found["sites"]["sites"].items():
+            yield f"without {name}: AUROC {_value(one)}, n = {one['n']}"
+    yield f"{found['candidates']} candidates in {found['seconds'] / 60:.1f} minutes"
+
+
+def _value(one: Mapping[str, Any]) -> str:
+    if one["value"] is None:
+        return "undefined"
+    if one["low"] is None:
+        return f"{one['value']:.3f}"
+    return f"{one['value']:.3f} (95 % interval {one['low']:.3f} to {one['high']:.3f})"

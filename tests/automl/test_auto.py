@@ -1,0 +1,171 @@
+"""The whole way on tiny scans."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anymc3d.automl import candidates, sights
+from anymc3d.automl import run as auto_run
+from anymc3d.automl.leaderboard import COLUMNS
+from anymc3d.automl.run import auto
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.cli.main import main
+from anymc3d.errors import InterruptedRunError, ManifestError, UsageError
+from anymc3d.files.tables import read_table
+from anymc3d.plugins import load_plugin
+from anymc3d.predict.predictor import load
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
+from anymc3d.train.quick.crossval import Pool
+from anymc3d.train.quick.heads import stack_tokens
+
+SETTINGS = AutoSettings(outer_folds=2, least_cases=4, train=False)
+
+
+def write_manifest(journey, path, *, label=lambda index, cell: cell):
+    rows = read_table(journey.data / "manifest.csv")
+    for index, row in enumerate(rows):
+        own = {"image": str(journey.data / row["image"]), "block": label(index, row["block"])}
+        row |= own | {"split": "test" if index > 15 else "train", "site": "ab"[index // 2 % 2]}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def search(manifest, out, **options):
+    return auto(manifest, "block", out, minutes=60, backbone="tiny-random", device="cpu", quiet=True, **options)
+
+
+@pytest.fixture(scope="module")
+def one_look():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sights, "LOOKS", sights.LOOKS[:1])
+        patch.setattr(auto_run, "stored_records", list)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def done(journey, one_look, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("auto")
+    manifest = write_manifest(journey, folder / "manifest.csv")
+    return folder, manifest, search(manifest, folder / "best", settings=SETTINGS)
+
+
+def test_the_leaderboard_is_best_first_and_has_every_candidate(done):
+    folder, _, found = done
+    rows = read_table(folder / "best" / "leaderboard.csv")
+    assert tuple(rows[0]) == COLUMNS
+    values = [float(row["auroc"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert len(rows) == found["candidates"] + 1
+    weights = {row["candidate"]: float(row["weight"]) for row in rows if row["candidate"] != "auto"}
+    assert sum(weights.values()) == pytest.approx(1)
+    assert {one["candidate"]: one["weight"] for one in found["members"]} == pytest.approx(
+        {name: weight for name, weight in weights.items() if weight}
+    )
+
+
+def test_every_case_outside_the_test_split_is_answered_once(done):
+    rows = read_table(done[0] / "best" / "oof.csv")
+    assert [row["case"] for row in rows] == [f"case{index:02d}" for index in range(16)]
+    assert {row["fold"] for row in rows} == {"0", "1"}
+
+
+def test_the_plugin_predicts_what_the_test_split_was_told(done, journey):
+    predictor = load(done[0] / "best" / "plugin.safetensors", device="cpu")
+    rows = read_table(done[0] / "best" / "test" / "predictions.csv")
+    assert [row["case"] for row in rows] == [f"case{index:02d}" for index in range(16, 20)]
+    again = predictor.predict(journey.data / "scans" / f"{rows[0]['case']}.nii.gz")
+    assert again.logits["block"] == pytest.approx(float(rows[0]["logit.block"]), abs=1e-5)
+    assert load_plugin(done[0] / "best" / "plugin.safetensors").card.holds_calibration
+
+
+def test_each_site_is_left_out_once_and_the_page_says_what_won(done):
+    folder, _, found = done
+    assert {name: one["n"] for name, one in found["sites"]["sites"].items()} == {"a": 8, "b": 8}
+    page = (folder / "best" / "report.html").read_text()
+    assert "The simple method wins" in page or "weight" in page
+    assert found["verdict"].split(":")[0] in page.replace("&#x27;", "'")
+
+
+def test_B16_labels_of_the_test_split_change_no_byte_of_the_plugin(done, journey, tmp_path, one_look):
+    flipped = write_manifest(journey, tmp_path / "m.csv", label=lambda i, cell: cell if i < 16 else str(1 - int(cell)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto_run, "score_test", lambda *_, **__: None)
+        search(flipped, tmp_path / "best", settings=SETTINGS)
+    for name in ("plugin.safetensors", "oof.csv"):
+        assert (tmp_path / "best" / name).read_bytes() == (done[0] / "best" / name).read_bytes(), name
+
+
+def test_a_finished_run_does_nothing_and_a_stopped_one_goes_on(done, tmp_path, one_look):
+    folder, manifest, found = done
+    assert search(manifest, folder / "best", settings=SETTINGS) == json.loads(
+        (folder / "best" / "auto.json").read_text()
+    )
+
+    def stopped(*_):
+        raise InterruptedRunError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(auto_run, "_finish", stopped)
+        search(manifest, tmp_path / "again", settings=SETTINGS)
+    assert (tmp_path / "again" / "plugin.safetensors").exists(), "the first answer is there"
+    again = search(manifest, tmp_path / "again", settings=SETTINGS)
+    assert again["members"] == found["members"]
+    assert (tmp_path / "again" / "oof.csv").read_bytes() == (folder / "best" / "oof.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (lambda index, cell: "1" if index == 3 else "0", r"block = '1': expected 10 patients .* got 1"),
+        (lambda index, cell: "1", "every label is '1'; two classes are needed"),
+    ],
+)
+def test_too_few_cases_end_it_before_anything_is_computed(journey, tmp_path, label, message):
+    manifest = write_manifest(journey, tmp_path / "m.csv", label=label)
+    with pytest.raises(ManifestError, match=message):
+        search(manifest, tmp_path / "best")
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_budget_that_reads_no_scan_and_a_column_that_is_not_there_are_refused(journey, tmp_path, one_look):
+    manifest = write_manifest(journey, tmp_path / "m.csv")
+    with pytest.raises(UsageError, match=r"too small for one candidate: .* give at least --minutes"):
+        auto(manifest, "block", tmp_path / "best", minutes=1e-5, backbone="tiny-random", settings=SETTINGS, quiet=True)
+    with pytest.raises(UsageError, match="--leave-out: no column 'sites', did you mean 'site'"):
+        search(manifest, tmp_path / "other", leave_out="sites", settings=SETTINGS)
+    with pytest.raises(UsageError, match="expected a number above 0"):
+        replace(SETTINGS, minutes=0)
+
+
+def test_the_command_prints_what_won(done, monkeypatch, capsys):
+    monkeypatch.setattr(auto_run, "auto", lambda *_, **__: done[2])
+    assert main(["auto", str(done[1]), "--labels", "block", "-o", "best"]) == 0
+    shown = capsys.readouterr().out
+    assert done[2]["verdict"] in shown
+    assert "test split, scored once" in shown
+
+
+@pytest.mark.parametrize("fusion", ["concat", "mean", "max"])
+def test_every_pooling_answers_as_its_file_with_and_without_a_view(fusion):
+    """Head and pooling of a frozen candidate, as a plugin holds them, give the logits that were compared."""
+    rng = np.random.default_rng(0)
+    cases = [
+        {v: None if v == "b" and i % 3 == 0 else rng.normal(size=(2, 8)).astype(np.float32) for v in "ab"}
+        for i in range(24)
+    ]
+    tokens = stack_tokens(cases, ("a", "b"))
+    labels = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+    targets = (np.arange(24) % 2).astype(float)[:, None]
+    pool = Pool(tuple(map(str, range(24))), targets, labels, np.arange(24) % 2, ("0", "1"))
+    views = {name: ViewSettings(size=(14, 14, 2)) for name in "ab"}
+    task = TaskSettings(name="t", labels=labels, data=DataSettings(manifest="m.csv"), views=views)
+    sight = sights.Sight("s", task, sights.LOOKS[0])
+    one = candidates._frozen(sight, "class", fusion, tokens, (), pool, (), None, 0.0)
+    train = np.arange(20)
+    assert one.fitted(train).logits(np.arange(24)) == pytest.approx(one.answers(train, np.arange(24)), abs=5e-3)
