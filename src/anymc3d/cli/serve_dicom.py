@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anymc3d.serve.node_settings import NodeSettings
+    from anymc3d.serve.peers import read_headers
     from anymc3d.serve.rules import read_rules
 
 
@@ -41,6 +42,23 @@ def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         help="a study is taken when nothing of it came for so long (default: 5)",
     )
     parser.add_argument(
+        "--send-to",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="send every DICOM object there: AE@host:port, or the URL of a STOW service, which ends with /studies; can "
+        "be repeated",
+    )
+    parser.add_argument(
+        "--send-header-file",
+        type=Path,
+        metavar="FILE",
+        help="headers for STOW peers, such as 'Authorization: Basic …', one in a line",
+    )
+    parser.add_argument(
+        "--watch", type=Path, metavar="DIR", help="also answer every file and study folder that is put here"
+    )
+    parser.add_argument(
         "--rules", type=Path, metavar="FILE", help="which series goes to which plugin, as YAML (docs/dicom-node.md)"
     )
     parser.add_argument("--sr-codes", type=Path, metavar="FILE", help="the codes of findings, as YAML (docs/dicom.md)")
@@ -69,4 +87,7 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
         quiet_s=args.quiet_seconds,
         codes=codes,
         rules=rules,
+        watch=args.watch,
+        send_to=tuple(args.send_to),
+        send_headers={} if args.send_header_file is None else read_headers(args.send_header_file),
     )

@@ -126,7 +126,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{job_id}", summary="One job: its state, and its rows once it has ended")
     def one(job_id: JobId, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
         job = service.wait(job_id, wait) if wait else service.jobs.get(job_id)
-        return JSONResponse(_whole(_there(job)))
+        return JSONResponse(_whole(_there(job), service.jobs.deliveries(job_id)))
 
     @app.delete("/v1/jobs/{job_id}", status_code=204, summary="Remove a job with all its files")
     def remove(job_id: JobId, request: Request) -> Response:
@@ -206,11 +206,11 @@ def _brief(job: Job) -> dict[str, Any]:
     return {"status": job.state, "decided": decided(job), "warned": warned} | {key: getattr(job, key) for key in keys}
 
 
-def _whole(job: Job) -> dict[str, Any]:
+def _whole(job: Job, deliveries: list[dict[str, Any]]) -> dict[str, Any]:
     record = {key: value for key, value in job.record.items() if key != "files"}
     names = list(job.record.get("files", ()))
-    rest = {"rows": list(job.rows), "files": names, "links": links_of(job.id, names), "record": record}
-    return _brief(job) | rest
+    rest = {"rows": list(job.rows), "files": names, "links": links_of(job.id, names)}
+    return _brief(job) | rest | {"deliveries": deliveries, "record": record}
 
 
 def _who(request: Request) -> str:

@@ -52,6 +52,17 @@ CREATE TABLE IF NOT EXISTS seen (
     key TEXT PRIMARY KEY,
     job TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS deliveries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    job TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    file TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_at REAL NOT NULL DEFAULT 0,
+    message TEXT NOT NULL DEFAULT '',
+    UNIQUE (job, peer, file)
+);
 """
 
 
@@ -155,6 +166,12 @@ class JobStore:
             ).fetchone()
             return None if row is None else str(row[0])
 
+    def known(self, key: str) -> str | None:
+        """The job of a key, whatever became of it."""
+        with self._lock:
+            row = self._connection.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone()
+            return None if row is None else str(row[0])
+
     @property
     def is_full(self) -> bool:
         """Whether as many studies wait as may."""
@@ -181,14 +198,53 @@ class JobStore:
         message: str = "",
         rows: Sequence[Mapping[str, Any]] = (),
         record: Mapping[str, Any] | None = None,
+        send: Sequence[tuple[str, str]] = (),
     ) -> bool:
-        """End a running job, once; False where it is not running (deleted, or already ended)."""
+        """End a running job, once; False where it is not running (deleted, or already ended).
+
+        ``send``: peer and file of what is then to be sent; it is known when the end is known, or neither.
+        """
         with self.transaction() as sql:
             done = sql.execute(
                 "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
                 (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
             )
+            if done.rowcount == 1:
+                sql.executemany(
+                    "INSERT OR IGNORE INTO deliveries (job, peer, file) VALUES (?, ?, ?)",
+                    [(job_id, peer, file) for peer, file in send],
+                )
             return done.rowcount == 1
+
+    def due_delivery(self, peer: str, now: float) -> dict[str, Any] | None:
+        """The first that may be sent now to a peer."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT number, job, file, state, attempts FROM deliveries WHERE state IN ('waiting', 'sending') "
+                "AND next_at <= ? AND peer=? ORDER BY number LIMIT 1",
+                (now, peer),
+            )
+            row = found.fetchone()
+            return None if row is None else dict(zip([column[0] for column in found.description], row, strict=True))
+
+    def note_delivery(
+        self, number: int, state: str, *, message: str = "", next_at: float = 0.0, attempts: int | None = None
+    ) -> None:
+        """What became of a delivery."""
+        with self.transaction() as sql:
+            sql.execute(
+                "UPDATE deliveries SET state=?, message=?, next_at=?, attempts=COALESCE(?, attempts) WHERE number=?",
+                (state, message, next_at, attempts, number),
+            )
+
+    def deliveries(self, job_id: str) -> list[dict[str, Any]]:
+        """What is, or was, to be sent of a job."""
+        keys = ("peer", "file", "state", "attempts", "message")
+        with self._lock:
+            rows = self._connection.execute(
+                f"SELECT {', '.join(keys)} FROM deliveries WHERE job=? ORDER BY number", (job_id,)
+            ).fetchall()
+            return [dict(zip(keys, row, strict=True)) for row in rows]
 
     def again(self, job_id: str) -> None:
         """Put a running job back into the queue, at its old place."""
@@ -198,7 +254,8 @@ class JobStore:
     def remove(self, job_id: str) -> bool:
         """Forget a job; False where there is none."""
         with self.transaction() as sql:
-            sql.execute("DELETE FROM seen WHERE job=?", (job_id,))
+            sql.execute("DELETE FROM deliveries WHERE job=?", (job_id,))
+            sql.execute("DELETE FROM seen WHERE job=? AND key NOT LIKE 'watch:%'", (job_id,))
             return sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
 
     def get(self, job_id: str) -> Job | None:

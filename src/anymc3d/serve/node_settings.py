@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.explain.dicom_objects import LINKS
 from anymc3d.report.finding_codes import FindingCode
+from anymc3d.serve.peers import Peer, peer_of
 from anymc3d.serve.rules import Rules
 
 OBJECTS: Mapping[str, str] = {
@@ -45,11 +47,18 @@ class NodeSettings:
     ae_title: str = "ANYMC3D"
     allow_ae: tuple[str, ...] = ()
     """AE titles that may send, also with their host, as ``TITLE@host``."""
+    send_to: tuple[str, ...] = ()
+    """Peers that every DICOM object is sent to: ``AE@host:port``, or the URL of a STOW service."""
+    send_headers: Mapping[str, str] = field(default_factory=dict)
+    """Go with every request to STOW peers."""
+    watch: Path | None = None
+    """A folder whose entries are answered; None: no such folder."""
     quiet_s: float = 5.0
     """A study is taken when nothing of it came for so long."""
 
     def __post_init__(self) -> None:
         self._check_node()
+        self.peers()
         for name in self.objects:
             if name not in OBJECTS:
                 hint = did_you_mean(name, OBJECTS)
@@ -57,6 +66,19 @@ class NodeSettings:
         if self.link not in LINKS:
             hint = did_you_mean(self.link, LINKS)
             raise UsageError(f"--dicom-link: unknown {self.link!r}{hint}; have {', '.join(LINKS)}")
+
+    def peers(self) -> list[Peer]:
+        """Whom DICOM objects are sent to.
+
+        Raises:
+            UsageError: a peer is named wrongly, or nothing would be sent.
+        """
+        if self.send_to and not self.objects:
+            raise UsageError("--send-to: nothing would be sent, with --dicom-objects none")
+        if self.send_to and self.link != "patient":
+            raise UsageError("--send-to: an archive cannot file objects of --dicom-link linked in the patient's study")
+        headers = dict(self.send_headers)
+        return [peer_of(text, ae_title=self.ae_title, headers=headers) for text in dict.fromkeys(self.send_to)]
 
     def _check_node(self) -> None:
         for name in (self.ae_title, *(peer.partition("@")[0] for peer in self.allow_ae)):

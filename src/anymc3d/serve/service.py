@@ -12,12 +12,14 @@ from typing import Any
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
+from anymc3d.serve.deliveries import Deliveries
 from anymc3d.serve.dicom_listener import DicomListener
 from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
 from anymc3d.serve.rules import check_names
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.supervisor import Supervisor
+from anymc3d.serve.watch import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Service:
         node = settings.node
         self.incoming = Incoming(self, quiet_s=node.quiet_s, max_study_bytes=settings.max_upload_bytes)
         self.listener: DicomListener | None = None
+        self.watcher: Watcher | None = None
+        self.deliveries: Deliveries | None = None
         self.started = time.time()
         self._stopping = threading.Event()
         self._cleaner = threading.Thread(target=self._clean, name="cleaner", daemon=True)
@@ -58,9 +62,15 @@ class Service:
             self.incoming.recover()
             self._remove_leftovers()
             self.supervisor.start()
+            if self.settings.node.send_to:
+                self.deliveries = Deliveries(self, self.settings.node.peers())
+                self.deliveries.start()
             if self.settings.node.rules is not None:
                 check_names(self.settings.node.rules, [str(plugin["name"]) for plugin in self.plugins])
             self.incoming.start()
+            if self.settings.node.watch is not None:
+                self.watcher = Watcher(self, self.settings.node.watch, quiet_s=self.settings.node.quiet_s)
+                self.watcher.start()
             if self.settings.node.dicom_port is not None:
                 self.listener = DicomListener(
                     self.incoming, self.settings.node, max_file_bytes=self.settings.max_upload_bytes
@@ -77,7 +87,11 @@ class Service:
         if self.listener is not None:
             self.listener.stop()
         self.incoming.stop()
+        if self.watcher is not None:
+            self.watcher.stop()
         self.supervisor.stop()
+        if self.deliveries is not None:
+            self.deliveries.stop()
         self._close()
 
     def _close(self) -> None:

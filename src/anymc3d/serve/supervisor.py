@@ -17,6 +17,7 @@ from typing import Any
 
 from anymc3d.errors import PluginError
 from anymc3d.serve import worker
+from anymc3d.serve.deliveries import to_send
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore
 from anymc3d.serve.settings import ServeSettings
 
@@ -88,7 +89,8 @@ class Supervisor:
             rows, record = found["rows"], found["record"] | {"files": found["files"], "notes": found["notes"]}
             failed = bool(rows) and all(row["status"] == "error" for row in rows)
             message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"])) or found["message"]
-            self._store.finish(job.id, ERROR if failed else DONE, message=message, rows=rows, record=record)
+            send = to_send(self._settings.node.send_to, record)
+            self._store.finish(job.id, ERROR if failed else DONE, message=message, rows=rows, record=record, send=send)
             return
         if self._stopping.is_set():
             self._store.again(job.id)

@@ -1,0 +1,211 @@
+"""A watched folder: every entry, a file or the folder of one study, is answered once when it is quiet, and then moved.
+
+What was taken is known by name, sizes and times in the queue's own file, so that a restart takes nothing twice, also
+where the folder cannot be written to and nothing can be moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymc3d.errors import UsageError
+from anymc3d.files import atomic
+from anymc3d.serve.incoming import MAX_FILES
+from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError, new_id
+from anymc3d.serve.uploads import DiskFullError, check_room, store_file
+
+if TYPE_CHECKING:
+    from anymc3d.serve.service import Service
+
+logger = logging.getLogger(__name__)
+
+DONE_FOLDER, FAILED_FOLDER = "done", "failed"
+KEY = "watch:"
+"""What the keys of taken entries begin with; they outlive their jobs."""
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An entry as it was at one look: ``print`` changes with names, sizes and times."""
+
+    print: str
+    files: int
+    bytes: int
+    since: float
+
+
+class Watcher:
+    """Looks at a folder until it is stopped.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+
+    def __init__(self, service: Service, folder: Path, *, quiet_s: float) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"--watch {folder}: expected a folder that exists")
+        self._service, self._folder, self._quiet_s = service, folder, quiet_s
+        self._seen: dict[str, _Seen] = {}
+        self._unmoved: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(min(_LOOK_S, self._quiet_s / 2)):
+            try:
+                self.look()
+            except Exception:
+                logger.exception("the watched folder could not be looked at; it is tried again")
+
+    def look(self) -> None:
+        """Take what is quiet, and move what has ended."""
+        entries = [entry for entry in os.scandir(self._folder) if not _is_passed_over(entry)]
+        self._seen = {name: one for name, one in self._seen.items() if name in {entry.name for entry in entries}}
+        for entry in sorted(entries, key=lambda one: one.name):
+            try:
+                now = _look_at(Path(entry.path))
+            except OSError:
+                continue  # it is being written or moved
+            before = self._seen.get(entry.name)
+            if before is None or before.print != now.print:
+                self._seen[entry.name] = now
+                continue
+            key = f"{KEY}{hashlib.sha256(f'{entry.name}/{now.print}'.encode('utf-8', 'surrogateescape')).hexdigest()}"
+            known = self._service.jobs.known(key)
+            if known is not None:
+                self._put_away(Path(entry.path), known)
+            elif time.monotonic() - before.since >= self._quiet_s:
+                self._take(Path(entry.path), key, now)
+
+    def _take(self, path: Path, key: str, now: _Seen) -> None:
+        """Copy an entry into a job, which from then on does not depend on the folder."""
+        service, job_id = self._service, new_id()
+        if service.jobs.is_full:
+            return
+        place, fault = service.folder(job_id) / "input", ""
+        try:
+            if now.files > MAX_FILES or now.bytes > service.settings.max_upload_bytes:
+                raise UsageError("it is larger than this service takes")
+            place.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_room(place.parent.parent, now.bytes)
+            scan = _copied(path, place)
+            if _look_at(path).print != now.print:
+                shutil.rmtree(place.parent, ignore_errors=True)
+                return
+        except DiskFullError as error:
+            logger.warning("the watched folder waits: %s", error)
+            shutil.rmtree(place.parent, ignore_errors=True)
+            return
+        except UsageError as error:
+            scan, fault = place, str(error)
+        try:
+            service.submit(job_id=job_id, source="watch", case=job_id, scan=scan, fault=fault, key=key)
+        except QueueFullError:
+            shutil.rmtree(place.parent, ignore_errors=True)
+            return
+        service.jobs.note("watched folder", "sent a study", job_id)
+
+    def _put_away(self, path: Path, job_id: str) -> None:
+        """Move an entry whose job has ended, with what came of it beside it."""
+        job = self._service.jobs.get(job_id)
+        if (job is not None and job.state not in (DONE, ERROR)) or job_id in self._unmoved:
+            return
+        folder = self._folder / (FAILED_FOLDER if job is not None and job.state == ERROR else DONE_FOLDER)
+        try:
+            folder.mkdir(exist_ok=True)
+            target = folder / path.name
+            if target.exists():
+                target = folder / f"{path.name}-{job_id[:8]}"
+            if job is not None:
+                self._write_results(job, folder, target.name)
+            os.rename(path, target)
+        except OSError as error:
+            self._unmoved.add(job_id)
+            logger.warning("an entry of the watched folder cannot be moved (%s); it is not taken again", error.strerror)
+
+    def _write_results(self, job: Job, folder: Path, name: str) -> None:
+        results, files = folder / f"{name}.results", list(job.record.get("files", ()))
+        for file in files:
+            results.mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(self._service.results(job.id) / file, results / file)
+        atomic.write_json(folder / f"{name}.json", _said(job))
+
+
+def _said(job: Job) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "status": job.state,
+        "message": job.message,
+        "rows": list(job.rows),
+        "record": dict(job.record),
+    }
+
+
+def _is_passed_over(entry: os.DirEntry[str]) -> bool:
+    """Hidden, of this program, or a link, which may lead anywhere."""
+    return entry.name.startswith(".") or entry.name in (DONE_FOLDER, FAILED_FOLDER) or entry.is_symlink()
+
+
+def _look_at(path: Path) -> _Seen:
+    digest, files, size = hashlib.sha256(), 0, 0
+    for found in _regular(path):
+        facts = found.lstat()
+        files, size = files + 1, size + facts.st_size
+        name = str(found.relative_to(path)).encode("utf-8", "surrogateescape")
+        digest.update(name + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+        if files > MAX_FILES:
+            break
+    return _Seen(digest.hexdigest(), files, size, time.monotonic())
+
+
+def _regular(path: Path) -> Iterator[Path]:
+    """The regular files of an entry, in one order; links, pipes and devices are none."""
+    if not path.is_dir():
+        if stat.S_ISREG(path.lstat().st_mode):
+            yield path
+        return
+    for folder, inner, names in os.walk(path, followlinks=False):
+        inner.sort()
+        for name in sorted(names):
+            found = Path(folder, name)
+            if stat.S_ISREG(found.lstat().st_mode):
+                yield found
+
+
+def _copied(path: Path, place: Path) -> Path:
+    """Copy an entry and return what the readers are given.
+
+    Raises:
+        UsageError: it is no scan.
+    """
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return store_file(file, place)
+    place.mkdir(mode=0o700, parents=True)
+    for number, found in enumerate(_regular(path)):
+        target = place / f"{number // 1000}" / f"{number:06d}{found.suffix[:16]}"
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(found, target, follow_symlinks=False)
+        target.chmod(0o600)
+    return place
