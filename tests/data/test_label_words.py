@@ -65,6 +65,19 @@ kanama yok|kanama var
 нет|да
 без опухоли|опухоль
 无|有
+alive|dead
+survived|died
+without|with
+ohne|mit
+absence|presence
+off|on
+M0|M1
+N0|N+
+volunteer|patient
+negatief|positief
+Typically developing|Autism
+отсутствует|присутствует
+健常|患者
 无出血|有出血
 阴性|阳性
 出血なし|出血あり
@@ -80,7 +93,7 @@ def test_B14_the_denied_or_healthy_name_is_negative(pair):
 
 UNTOLD = (
     "HGG|LGG,left|right,M|F,male|female,1|2,grade 1|grade 2,No. 1|No. 2,MCI|AD,active|passive,in situ|invasive"
-    ",adenoma|carcinoma,anterior|posterior,luminal|basal"
+    ",adenoma|carcinoma,anterior|posterior,luminal|basal,low|high,T1|T2,B10|B11,progressive|stable"
 )
 
 
@@ -101,7 +114,7 @@ BESIDE_0_AND_1 = "-1 -4 -9 9 99 88 999 -999 5 777 unclear X NotDone ? unbekannt 
     ("values", "codes"),
     [
         *((f"0 1 {code}", code) for code in BESIDE_0_AND_1.split()),
-        *((f"yes no {code}", code) for code in ("unknown", "maybe", "9", "-1", "missing", "U", "n.d.")),
+        *((f"yes no {code}", code) for code in ("unknown", "maybe", "None", "9", "-1", "missing", "U", "n.d.")),
         *(
             (f"{pair} {code}", code)
             for pair, code in (("ja nein", "unklar"), ("да нет", "неизвестно"), ("是 否", "未知"))

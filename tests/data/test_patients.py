@@ -10,11 +10,16 @@ from anymc3d.errors import ManifestError
 NAMES = (
     "Patient ID|Patient-ID|patient.id|Patient.ID|PATIENT_ID|subject ID|SubjectID|PatientName|Patient's Name|MRN|PTID"
     "|RID|PID|pat_id|Pat. Nr.|participant|Participant Identifier|case_patient|individual|eid|sub|subj_no|USUBJID|pt_no"
-    "|bcr_patient_barcode|BraTS_2020_subject_ID|Patienten-ID|id_paciente|患者ID|Patient #|Patient\u200b ID"
+    "|bcr_patient_barcode|BraTS_2020_subject_ID|Patienten-ID|id_paciente|患者ID|Patient #|Patient\u200b ID|patient_id.1|PatientID_x"
+    "|patient 2|Chart No|UHID|N° patient|numéro patient"
+    "|nombre del paciente|codice paziente|pasient-nr|hasta no|potilas|número de pacientes"
+    "|מספר מטופל|رقم المريض|ασθενής"
+    "|住院号|症例番号|등록번호|Pseudonym ID|anon_id|Surname"
 )
 OTHERS = (
     "patient_age|PatientSex|patient_group|patient_position|subject_weight|subtype|submission|pt|pt_stage|pathology|patch"
     "|case_id|study_date|site|id|name|person_height|individual_score|sub_region|hospital|number|PatientBirthDate"
+    "|ptx|sub_x2_region|date_of_birth|del|nombre|numero|subcutis|participated"
 )
 
 
@@ -45,7 +50,9 @@ def table(folder, ids, splits):
     return folder / "m.csv"
 
 
-@pytest.mark.parametrize("second", ["{0}.0", "P-{0}", "sub-{0}", "0{0}", "p {0}"])
+@pytest.mark.parametrize(
+    "second", ["{0}.0", "P-{0}", "sub-{0}", "0{0}", "p {0}", "{0}.00", "S{0}", "MRN {0}", "#{0}", "Pt.{0}"]
+)
 def test_B12_one_patient_in_two_spellings_and_two_splits_is_an_error(tmp_path, second):
     ids = [*map(str, range(101, 105)), *(second.format(number) for number in range(103, 107))]
     problems = inspect_manifest(table(tmp_path, ids, ["train"] * 4 + ["test"] * 4))[1]

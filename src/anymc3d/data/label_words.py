@@ -29,6 +29,7 @@ def _listed(*lines: str) -> frozenset[str]:
 
 _POSITIVE = _listed(
     "yes|y|true|t|positive|pos|present|abnormal|malignant|diseased|disease|cancer|affected|detected|pathological",
+    "with|presence|dead|died|deceased|aanwezig|positief|obecny|присутствует|mit|on",
     "mutant|pathologic|mutated|mut|ja|j|oui|si|sim|da|tak|ano|igen|kyllä|evet|nai|hai|vrai|wahr|verdadero",
     "verdadeiro|vero|prawda|waar|sann|doğru|positiv|positivo|positiva|positif|pozitiv|pozitivní|dodatni|krank",
     "pathologisch|malade|enfermo|malato|doente|bösartig|maligne|maligno|да|д|истина|положительный|ναι|θετικό|是",
@@ -36,6 +37,8 @@ _POSITIVE = _listed(
 )
 _NEGATIVE = _listed(
     "no|n|false|f|negative|neg|normal|benign|healthy|control|controls|ctrl|ctl|absent|none|cn|nc|nl|hc|td|tdc|wt",
+    "without|absence|off|alive|survived|survivor|living|ned|hv|volunteer|volunteers|cont|typically developing",
+    "afwezig|negatief|brak|отсутствует|健常|健常者|ohne|sans|sin|senza|sem|bez|без|zonder|utan|uten|uden",
     "wild|wildtype|wild type|wildtyp|unremarkable|intact|nein|non|não|nej|nee|nei|ne|nie|nem|ei|hayır|oxi|faux",
     "falsch|falso|fałsz|onwaar|falskt|negativ|negativo|negativa|négatif|negativní|ujemny|gesund|kontrolle",
     "kontroll|kontrolli|sain|témoin|sano|sana|saudável|controle|controllo|controlo|gezond|frisk|zdrowy|benigno",
@@ -156,7 +159,9 @@ def negative_first(first: str, second: str) -> tuple[tuple[str, str], bool]:
     letters = as_seen(first) + as_seen(second)
     if letters in _LETTERS or letters[::-1] in _LETTERS:
         return ((first, second) if letters in _LETTERS else (second, first)), True
-    votes = [polarity(first), polarity(second)]
+    votes = [_stage(first, second), _stage(second, first)]
+    if not any(votes):
+        votes = [polarity(first), polarity(second)]
     for place, (text, other) in enumerate(((first, second), (second, first))):
         if _is_denied(text, other):
             base = polarity(other) or 1
@@ -164,6 +169,14 @@ def negative_first(first: str, second: str) -> tuple[tuple[str, str], bool]:
     if votes[0] == votes[1]:
         return (first, second), False
     return ((first, second) if votes[0] < votes[1] else (second, first)), True
+
+
+def _stage(text: str, other: str) -> int:
+    """-1 for ``M0`` beside ``M1``, ``N0`` beside ``N+``; 1 for those; else 0."""
+    mine, theirs = (as_seen(one).strip() for one in (text, other))
+    if len(mine) < 2 or mine[:-1] != theirs[:-1] or mine[-2].isdecimal():
+        return 0
+    return {("0", "1"): -1, ("0", "+"): -1, ("1", "0"): 1, ("+", "0"): 1}.get((mine[-1], theirs[-1]), 0)
 
 
 def _without_negation(words: str) -> str:
@@ -200,7 +213,7 @@ def stand_for_missing(values: Collection[str]) -> Mapping[str, str]:
     if {value for text, value in numbers.items() if text not in codes} == {0.0, 1.0}:
         found |= {text for text in texts if not any(sign.isdigit() for sign in text)} | codes
     elif len(answers) == 2 and negative_first(*answers)[1]:
-        found |= {*numbers, *(text for text in texts if words[text] in _UNSURE or len(words[text]) == 1)} - {*answers}
+        found |= {*numbers, *(text for text in texts if _says_nothing(words[text]))} - {*answers}
     elif numbers and found >= set(texts):
         found |= codes
     others = [value for value in values if value not in found]
@@ -211,6 +224,11 @@ def stand_for_missing(values: Collection[str]) -> Mapping[str, str]:
 def says_not_known(text: str) -> bool:
     """Whether a cell says in itself that the value is not known, in words or in another program's sign for it."""
     return text.strip().lower() in MISSING_WORDS or words_of(text) in _NOT_KNOWN
+
+
+def _says_nothing(words: str) -> bool:
+    """Beside yes and no: a doubt, one letter, or what Python writes where nothing stands."""
+    return words in _UNSURE or words == "none" or len(words) == 1
 
 
 def doubtful(values: Collection[str]) -> list[str]:

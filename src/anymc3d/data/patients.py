@@ -12,19 +12,26 @@ from anymc3d.files.spelling import bare, one_spelling, spellings
 _PERSONS = (
     "patient|patients|pat|subject|subjects|subj|sbj|sub|participant|participants|proband|probands|volunteer|volunteers"
     "|donor|donors|person|persons|individual|individuals|animal|patienten|patientin|patientinnen|paciente|pacientes"
-    "|paziente|pazienti|patiente|sujet|sujets|sujeto|sujeito|soggetto|participante|partecipante|deelnemer|pacjent"
+    "|paziente|pazienti|patiente|sujet|sujets|sujeto|sujeito|soggetto|participante|partecipante|deelnemer|pacjent|pacjenta"
+    "|pasient|pasienter|potilas|pacient|pacienti|pacientas|hasta|deltaker|deltager|beteg|versuchsperson|forsøksperson"
+    "|ασθενής|ασθενήσ|מטופל|מטופלת|חולה|المريض|مريض|被検者|受診者|患儿"
     "|пациент|участник|испытуемый|患者|病人|受试者|被试|被験者|환자"
 )
 _BESIDE = (
-    "id|ids|no|nr|num|number|numbers|nummer|numero|número|name|names|key|code|kode|uid|uuid|guid|identifier|hash|index"
+    "id|ids|no|nr|num|number|numbers|nummer|numero|número|numéro|name|names|key|code|kode|uid|uuid|guid|identifier|hash|index"
     "|idx|pseudonym|alias|barcode|bcr|anon|anonym|anonymized|anonymised|anonymous|deid|deidentified|case|study|trial"
-    "|research|orig|original|source|unique|global|internal|external|the|of|идентификатор|номер|编号|番号|번호|号"
+    "|research|orig|original|source|unique|global|internal|external|the|of|identifiant|identificador|identificativo|numer|číslo|código|codigo|codice|nom|nome|nombre|de|del|della|du|do|da|le|la"
+    "|azonosító|nº|n|αριθμός|αριθμόσ|מספר|رقم|идентификатор|номер|编号|番号|번호|号"
 )
-_NAMES_PATIENT = re.compile(rf"(?:{_BESIDE})*(?:{_PERSONS})(?:{_BESIDE})*|(?:{_BESIDE})*pt(?:{_BESIDE})+")
+_NAMES_PATIENT = re.compile(
+    rf"(?:{_BESIDE})*(?:{_PERSONS})(?:{_BESIDE})*(?:x|y|\d{{1,2}})?|(?:{_BESIDE})*pt(?:{_BESIDE})+"
+)
 _OTHER_NAMES = (
     "mrn mrnumber medicalrecord medicalrecordnumber medicalrecordno medrecno ptid rid pid eid pnr cpr ssn empi usubjid"
     " usubjectid hospitalnumber nhsnumber nhsno chinumber healthnumber personnummer krankenaktennummer naccid oasisid"
-    " submitterid casesubmitterid"
+    " submitterid casesubmitterid chartnumber chartno chartid urnumber unitrecordnumber mrno uhid ipp cpf kennitala"
+    " henkilötunnus persnr prontuário prontuario pseudonym pseudonymid pseudoid anonid anonymizedid anonymisedid"
+    " surname lastname familyname nachname 病历号 病案号 住院号 门诊号 登记号 症例番号 カルテ番号 등록번호 병록번호"
 )
 """Of hospitals and of well-known studies."""
 _LONGEST = 60

@@ -15,7 +15,29 @@ _EXPONENT = re.compile(r"\d(\.\d+)?e\+?\d{1,2}")
 _NO_LETTER = re.compile(r"[^a-z0-9]+")
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 _PERSON_PREFIXES = frozenset(
-    ("sub", "subj", "subject", "sbj", "patient", "patients", "pat", "pt", "p", "participant", "person", "proband", "id")
+    (
+        "sub",
+        "subj",
+        "subject",
+        "sbj",
+        "patient",
+        "patients",
+        "pat",
+        "pt",
+        "p",
+        "participant",
+        "person",
+        "proband",
+        "id",
+        "s",
+        "pid",
+        "ptid",
+        "mrn",
+        "vp",
+        "pac",
+        "nr",
+        "no",
+    )
 )
 """What programs write before a patient's number: BIDS ``sub-``, a join ``P``."""
 
