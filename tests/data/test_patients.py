@@ -10,8 +10,8 @@ from anymc3d.errors import ManifestError
 NAMES = (
     "Patient ID|Patient-ID|patient.id|Patient.ID|PATIENT_ID|subject ID|SubjectID|PatientName|Patient's Name|MRN|PTID"
     "|RID|PID|pat_id|Pat. Nr.|participant|Participant Identifier|case_patient|individual|eid|sub|subj_no|USUBJID|pt_no"
-    "|bcr_patient_barcode|BraTS_2020_subject_ID|Patienten-ID|id_paciente|患者ID|Patient #|Patient\u200b ID|patient_id.1|PatientID_x"
-    "|patient 2|Chart No|UHID|N° patient|numéro patient"
+    "|bcr_patient_barcode|BraTS_2020_subject_ID|Patienten-ID|id_paciente|患者ID|Patient #|Patient\u200b ID|patient_id.1"
+    "|PatientID_x|patient 2|Chart No|UHID|N° patient|numéro patient"
     "|nombre del paciente|codice paziente|pasient-nr|hasta no|potilas|número de pacientes"
     "|מספר מטופל|رقم المريض|ασθενής"
     "|住院号|症例番号|등록번호|Pseudonym ID|anon_id|Surname"
