@@ -48,13 +48,13 @@ class UsageError(AnyMC3DError):
 class ProblemsError(AnyMC3DError):
     """Several problems found in one pass; they are all reported, never just the first."""
 
-    def __init__(self, what: str, problems: Sequence[str]) -> None:
+    def __init__(self, what: str, problems: Sequence[str], *, most: int = _MOST_PROBLEMS) -> None:
         self.problems = tuple(map(printable, problems))
         noun = "problem" if len(self.problems) == 1 else "problems"
         lines = [f"{printable(what)}: {len(self.problems)} {noun}"]
-        lines += [f"  - {one}" for one in self.problems[:_MOST_PROBLEMS]]
-        if len(self.problems) > _MOST_PROBLEMS:
-            lines.append(f"  … and {len(self.problems) - _MOST_PROBLEMS} more")
+        lines += [f"  - {one}" for one in self.problems[:most]]
+        if len(self.problems) > most:
+            lines.append(f"  … and {len(self.problems) - most} more")
         # Past the base class: only here a line end is one of ours.
         Exception.__init__(self, "\n".join(lines))
 

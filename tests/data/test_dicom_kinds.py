@@ -86,6 +86,10 @@ def times(dataset: Dataset, number: int) -> None:
     dataset.AcquisitionTime = f"10153{number}.250000"
 
 
+def trigger_delays(dataset: Dataset, number: int) -> None:
+    dataset.NominalCardiacTriggerDelayTime = 100.0 * number
+
+
 def directions(dataset: Dataset, number: int) -> None:
     """One b = 0 and three directions of b = 1000."""
     dataset.DiffusionBValue = 1000.0 if number else 0.0
@@ -237,6 +241,7 @@ KINDS: dict[str, Kind] = {
     ),
     "sequence_names": first_of(2, sequence_name, "volume=1", *TOLD, "SequenceName"),
     "acquisition_times": first_of(2, times, "volume=1", *TOLD, "AcquisitionTime"),
+    "trigger_delays": first_of(2, trigger_delays, "volume=1", *TOLD, "NominalCardiacTriggerDelayTime"),
     "numbers_alone": first_of(3, nothing, "volume=1", "3 volumes", "by no tag that is known"),
     "numbers_that_run_across": first_of(3, nothing, "volume=1", "3 volumes", "InstanceNumber", slice_major=True),
     "angled_stacks": of(angled, "3 stacks of 4 slices", "turned by 12 and 10 degrees"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -80,8 +81,7 @@ def read_predictions(
     problems: list[str] = []
     found = [_of_plugin(name, part, labels, case_ids, known, problems) for name, part in by_plugin.items()]
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise ProblemsError("predictions", problems[:_SHOWN] + more)
+        raise ProblemsError("predictions", problems, most=_SHOWN)
     listed = set(case_ids)
     others = list(dict.fromkeys(row["case"] for row in rows if row["case"] not in listed))
     if not others:
@@ -190,13 +190,16 @@ def _read_cells(
             text = row[f"{part}.{label}"]
             value = _number(text)
             if not _fits(part, value):
-                faults.append(f"{part}.{label} is {text!r}, expected {_EXPECTED[part]}")
+                advice = _OF_A_SPREADSHEET if _DECIMAL_COMMA.fullmatch(text) else ""
+                faults.append(f"{part}.{label} is {text!r}, expected {_EXPECTED[part]}{advice}")
             cells[i, j] = value
     if settings and settings.one_of_classes and not faults and cells[2].sum() != 1:
         faults.append(f"{int(cells[2].sum())} classes of {settings.columns[0]} are decided, expected exactly one")
     return cells, faults
 
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_OF_A_SPREADSHEET = "; take the table as it was written, not as a spreadsheet with a decimal comma saved it"
 _EXPECTED = {"logit": "a finite number", "probability": "a number from 0 to 1", "decision": "0 or 1"}
 
 

@@ -54,8 +54,7 @@ def encode_targets(rows: Sequence[Mapping[str, str]], settings: LabelSettings) -
     if rows and not problems and np.isnan(coded).all():
         raise UsageError(f"no labels: {', '.join(settings.columns)} empty in all {len(rows)} rows of the manifest")
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more cells"] if len(problems) > _SHOWN else []
-        raise ManifestError("label cells", problems[:_SHOWN] + more)
+        raise ManifestError("label cells", problems, most=_SHOWN)
     if not settings.one_of_classes:
         return coded
     return np.where(np.isnan(coded), np.nan, (coded == np.arange(len(classes))).astype(np.float64))

@@ -52,7 +52,10 @@ RULE_TAGS = (
 )
 """What a ``series`` rule may ask for; each value is compared, and never shown."""
 
-APART_TAGS = ("AcquisitionTime", "ComplexImageComponent", "ContentTime", "DiffusionGradientOrientation")
+APART_TAGS = (
+    *("AcquisitionTime", "ComplexImageComponent", "ContentTime", "DiffusionGradientOrientation"),
+    *("NominalCardiacTriggerDelayTime", "ScanOptions", "SequenceVariant"),
+)
 """What else may tell the volumes of a 4D series apart; no rule asks for these."""
 PRIVATE_B_VALUES = (
     (0x0043, 0x39, "GEMS_PARM_01", "GE"),
