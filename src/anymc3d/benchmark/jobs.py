@@ -13,9 +13,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from anymc3d.benchmark.plan import Trial
+from anymc3d.engines.work import Outcome
 from anymc3d.errors import AnyMC3DError, InterruptedRunError, RunFolderError
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, differing, locked
@@ -28,8 +29,6 @@ PREDICTIONS, FIGURES, TRIALS = "predictions", "figures", "trials"
 
 GRADE_POINTS = ("youden", "youden@test")
 """Of figures by grade: the second as the paper's Table 8 seems to choose, and marked so (METHODS 10)."""
-
-State = Literal["waiting", "done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +81,6 @@ class RunOptions:
     quiet: bool = True
     segmenters: tuple[str, ...] = ()
     """Files of networks that draw regions, or the program that does, as the person at the keyboard named them."""
-    threads: int | None = None
-    """Of torch in a process of its own; None: torch's own choice."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job."""
-
-    job: str
-    state: State
-    message: str = ""
-    exit_code: int = 0
 
 
 def _objective(method: str) -> int:

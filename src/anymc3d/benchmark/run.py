@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from anymc3d.benchmark.backends import BACKENDS, BackendOptions
-from anymc3d.benchmark.jobs import Job, Outcome, RunOptions, job_state, read_json
+from anymc3d.benchmark.jobs import Job, RunOptions, job_state, read_json, run_job
 from anymc3d.benchmark.plan import Plan
 from anymc3d.benchmark.prepare import JOBS, data_set_rows, prepare_jobs
 from anymc3d.benchmark.results import RESULTS, write_results
-from anymc3d.errors import RunFolderError, UsageError, did_you_mean
+from anymc3d.engines.table import chosen_engine
+from anymc3d.engines.work import EngineOptions, Outcome, Work
+from anymc3d.errors import RunFolderError
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
 from anymc3d.files.private import make_private
@@ -47,7 +49,7 @@ def run_benchmark(
     *,
     backend: str = "local",
     options: RunOptions | None = None,
-    backend_options: BackendOptions | None = None,
+    engine: EngineOptions | None = None,
 ) -> BenchmarkRun:
     """Run every job of ``plan`` that is not done yet, and write ``out/results.csv``.
 
@@ -56,8 +58,7 @@ def run_benchmark(
         RunFolderError: ``out`` or one of its jobs was made with other settings.
         InterruptedRunError: a stop was asked for; what was finished is in the table.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend: unknown name {backend!r}{did_you_mean(backend, BACKENDS)}")
+    run_all = chosen_engine(backend)
     out = Path(out)
     cohorts, jobs = prepare_jobs(plan, out)
     with locked(out):
@@ -73,14 +74,19 @@ def run_benchmark(
         logger.info("%d jobs: %d done before, %d to do", len(jobs), len(done), len(open_jobs))
         outcomes = dict(done)
         try:
-            where = backend_options or BackendOptions(folder=out)
-            for outcome in BACKENDS[backend](open_jobs, options or RunOptions(), where) if open_jobs else ():
+            work = work_of(open_jobs, options or RunOptions())
+            for outcome in run_all(work, engine or EngineOptions(folder=out)) if work else ():
                 outcomes[outcome.job] = outcome
                 logger.info("%s: %s (%d of %d)", outcome.job, outcome.state, len(outcomes), len(jobs))
                 _write(plan, jobs, outcomes, out)
         finally:
             _write(plan, jobs, outcomes, out)
     return BenchmarkRun(outcomes, out / RESULTS, len(done))
+
+
+def work_of(jobs: Sequence[Job], options: RunOptions) -> list[Work]:
+    """The jobs for an engine."""
+    return [Work(name=job.name, call=partial(run_job, job, options), found=partial(job_state, job)) for job in jobs]
 
 
 def check_folder(plan: Plan, out: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.part_options import add_engine, engine_options
 from anymc3d.cli.say import say, say_text
 from anymc3d.errors import UsageError
 
@@ -30,15 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list-methods", action="store_true", help="everything there is to compare, with parameters counted for K = 2"
     )
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
-    parser.add_argument("--backend", default="local", metavar="NAME", help="local, slurm or ray (default: local)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once (default: 1)")
-    parser.add_argument(
-        "--scheduler",
-        action="append",
-        default=[],
-        metavar="key=value",
-        help="for slurm or ray, by its own names: timeout_min=120, slurm_partition=gpu; can be repeated",
-    )
+    add_engine(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--segmenter", action="append", default=[], metavar="FILE", help="as of 'anymc3d train'; for all jobs"
@@ -95,20 +88,17 @@ def _run_plan(args: argparse.Namespace) -> int:
 
     if args.out is None:
         raise UsageError("anymc3d benchmark: expected -o OUT, the folder of all jobs and results")
-    if args.jobs < 1:
-        raise UsageError(f"--jobs: expected 1 or more, got {args.jobs}")
+    engine = engine_options(args)
     plan = read_plan(args.words[0], args.words[1:])
     if args.check:
         return _check(plan, args)
-    from anymc3d.benchmark.backends import BackendOptions
     from anymc3d.benchmark.jobs import RunOptions
     from anymc3d.benchmark.run import run_benchmark
     from anymc3d.settings.task_file import programs_named
 
-    where = BackendOptions(jobs=args.jobs, folder=args.out, parameters=_parameters(args.scheduler))
     drawn_by = (*args.segmenter, *programs_named(args.words[1:]))
     options = RunOptions(device=args.device, quiet=args.quiet, segmenters=drawn_by)
-    done = run_benchmark(plan, args.out, backend=args.backend, options=options, backend_options=where)
+    done = run_benchmark(plan, args.out, backend=args.backend, options=options, engine=engine)
     _report(done, args)
     return done.exit_code
 
@@ -195,19 +185,6 @@ def _folder(args: argparse.Namespace) -> Path:
     if len(args.words) != 2:
         raise UsageError(f"anymc3d benchmark {args.words[0]}: expected the folder of one benchmark")
     return Path(args.words[1])
-
-
-def _parameters(texts: list[str]) -> dict[str, Any]:
-    """``key=value`` with values as YAML reads them."""
-    from anymc3d.settings.strict_yaml import load_yaml
-
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--scheduler: expected key=value, got {text!r}")
-        found[key] = load_yaml(value)
-    return found
 
 
 JOBS: dict[str, Callable[[argparse.Namespace], int]] = {"table": _table, "figure": _figure}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.say import say, show
@@ -53,16 +54,16 @@ def check_sr_cases(args: argparse.Namespace, cases: Sequence[Case]) -> None:
 
 
 def write_sr(
-    args: argparse.Namespace, predictor: Predictor, cases: Sequence[Case], rows: Sequence[Mapping[str, str]]
+    args: argparse.Namespace, out: Path, predictor: Predictor, cases: Sequence[Case], rows: Sequence[Mapping[str, str]]
 ) -> bool:
-    """Write the reports of a run, and say what could not be written; whether all could."""
+    """Write the reports of a run into ``out``, and say what could not be written; whether all could."""
     from anymc3d.report.finding_codes import read_codes
     from anymc3d.report.sr_folder import FOLDER, write_reports
 
     codes = None if args.sr_codes is None else read_codes(args.sr_codes)
-    written = write_reports(predictor, cases, rows, args.out, link=args.dicom_sr, codes=codes)
+    written = write_reports(predictor, cases, rows, out, link=args.dicom_sr, codes=codes)
     for case, reason in written.failed.items():
         show(f"{case}: no structured report: {reason}")
     if not (args.json or args.quiet):
-        say(f"{args.out / FOLDER}: {written.count} structured reports (DICOM SR)")
+        say(f"{out / FOLDER}: {written.count} structured reports (DICOM SR)")
     return not written.failed

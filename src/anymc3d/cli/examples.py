@@ -56,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d predict -p plugin.safetensors -i scan.nii.gz -o answers",
         "anymc3d predict -p tumour.safetensors -p bleeding.safetensors -i manifest.csv -o answers",
         "anymc3d predict -p plugin.safetensors -i axial=a.nii.gz sagittal=s.nii.gz -o answers",
+        "anymc3d predict -p plugin.safetensors -i manifest.csv -o answers --part 3/16",
     ),
     "evaluate": (
         "anymc3d evaluate answers/predictions.csv manifest.csv -o results",
@@ -80,6 +81,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d calibrate -p plugin.safetensors answers/predictions.csv b.csv --criterion youden -o b.safetensors",
     ),
     "ensemble": ("anymc3d ensemble folds/fold_0/plugin.safetensors folds/fold_1/plugin.safetensors -o e.safetensors",),
+    "merge": (
+        "anymc3d merge answers",
+        "anymc3d merge answers --of 16 --json",
+    ),
     "serve": (
         "anymc3d serve -p plugin.safetensors --store STORE",
         "anymc3d serve -p tumour.safetensors -p bleeding.safetensors --store STORE --port 9000",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
+from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_strict(parser)
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_part(parser)
     add_pseudonymize(parser, "name the folders by keyed pseudonyms in place of the case ids")
     parser.add_argument("--json", action="store_true", help="print one record per case as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
@@ -71,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
     from anymc3d.explain.heat import check_has_attention, chosen_methods, label_index
     from anymc3d.explain.methods import check_method
+    from anymc3d.files.parts import part_of
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
 
     dicom = _dicom(args)
-    pseudonyms = chosen_pseudonyms(args, [args.out])
+    pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     for name in args.method or ():
         if name != "all":
             check_method(name)
@@ -97,11 +100,14 @@ def run(args: argparse.Namespace) -> int:
         dicom=dicom,
         strict=args.strict,
     )
-    result = explain_cohort(predictor, cases, args.out, settings, quiet=args.quiet)
+    if is_split(args):
+        return run_split(args)
+    with part_of(args.out, chosen_part(args), cases, {}) as (out, mine):
+        result = explain_cohort(predictor, mine, out, settings, quiet=args.quiet)
     if args.json:
         print_json(result.records)
     elif not args.quiet:
-        _print_summary(result.records, args.out)
+        _print_summary(result.records, out)
     return result.exit_code
 
 

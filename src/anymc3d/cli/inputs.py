@@ -136,7 +136,11 @@ def read_inputs(
     if manifests:
         _check_manifest_options(inputs, manifests[0], series, allowed, find=find)
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
-        return [case for case in cases if not splits or case.split in splits]
+        chosen = [case for case in cases if not splits or case.split in splits]
+        if splits and not chosen:
+            there = ", ".join(sorted({str(case.split) for case in cases if case.split})) or "no split column"
+            raise UsageError(f"--split {' '.join(splits)}: no case of {manifests[0]} is of it; it has {there}")
+        return chosen
     if splits:
         raise UsageError("--split: only a manifest has splits")
 

@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "ensemble": ("anymc3d.cli.ensemble", "one file out of several plugins of one task"),
     },
     "every day": {
+        "merge": ("anymc3d.cli.merge", "one table out of the parts of a run split by --part or --backend"),
         "serve": ("anymc3d.cli.serve", "a resident service: HTTP, one queue, results"),
     },
     "compare, and challenges": {
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command is None:
             return int(words[0])
         parsed = parse(command, words)
+        parsed.given = (command, *words)
         with private(), logged(parsed), stoppable():
             return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
+from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
+    from anymc3d.data.case import Case
+    from anymc3d.data.pseudonyms import Pseudonyms
     from anymc3d.plugins import Plugin
     from anymc3d.predict.cohort import CohortResult
+    from anymc3d.predict.predictor import Predictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_case_options(parser)
     add_strict(parser)
+    add_part(parser)
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
     parser.add_argument(
@@ -64,17 +69,17 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     if args.timeout is not None and not 0 < args.timeout < math.inf:
         raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
-    from anymc3d.cli.dicom_sr import check_dicom_sr, check_sr_cases, write_sr
+    from anymc3d.cli.dicom_sr import check_dicom_sr, check_sr_cases
     from anymc3d.cli.main import print_json
     from anymc3d.data.pseudonyms import write_map
+    from anymc3d.files.parts import part_of
     from anymc3d.maps.case_maps import check_decodes
-    from anymc3d.maps.folder import segment_cohort
     from anymc3d.plugins import load_plugin
-    from anymc3d.predict.cohort import precision_in, predict_cohort
+    from anymc3d.predict.cohort import precision_in
     from anymc3d.predict.predictor import Predictor
 
     check_dicom_sr(args)
-    pseudonyms = chosen_pseudonyms(args, [args.out])
+    pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     plugins = [load_plugin(path) for path in args.plugin]
     cases = cases_of(args)
     check_sr_cases(args, cases)
@@ -82,16 +87,39 @@ def run(args: argparse.Namespace) -> int:
         plugins,
         backbone=args.backbone,
         device=args.device,
-        precision=precision_in(args.out, args.precision),
+        precision=precision_in(folder_of(args), args.precision),
         chunk_size=args.chunk_size,
         segmenters=args.segmenter,
     )
     if args.segmentation:
         check_decodes(predictor)
+    if is_split(args):
+        return run_split(args)
+    settings = {"strict": args.strict, "timeout": args.timeout, "segmentation": args.segmentation}
+    with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, mine):
+        result, exit_code = _answer(args, predictor, mine, out, pseudonyms)
+    if pseudonyms is not None and args.pseudonym_map is not None:
+        write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
+    if args.json:
+        print_json(result.rows)
+    if args.json or args.quiet:
+        return exit_code
+    _report(args, out, plugins, result)
+    return exit_code
+
+
+def _answer(
+    args: argparse.Namespace, predictor: Predictor, cases: list[Case], out: Path, pseudonyms: Pseudonyms | None
+) -> tuple[CohortResult, int]:
+    """Everything that is asked of the cases, into one folder; and the exit code."""
+    from anymc3d.cli.dicom_sr import write_sr
+    from anymc3d.maps.folder import segment_cohort
+    from anymc3d.predict.cohort import predict_cohort
+
     result = predict_cohort(
         predictor,
         cases,
-        args.out,
+        out,
         precision=args.precision,
         pseudonyms=pseudonyms,
         strict=args.strict,
@@ -100,28 +128,21 @@ def run(args: argparse.Namespace) -> int:
     )
     exit_code = result.exit_code
     if args.segmentation:
-        rows = segment_cohort(predictor, cases, args.out, pseudonyms=pseudonyms, quiet=args.quiet)
+        rows = segment_cohort(predictor, cases, out, pseudonyms=pseudonyms, quiet=args.quiet)
         exit_code = exit_code or (3 if any(row["status"] == "error" for row in rows) else 0)
-    if args.dicom_sr is not None and not write_sr(args, predictor, cases, result.rows):
+    if args.dicom_sr is not None and not write_sr(args, out, predictor, cases, result.rows):
         exit_code = exit_code or 3
-    if pseudonyms is not None and args.pseudonym_map is not None:
-        write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
-    if args.json:
-        print_json(result.rows)
-    if args.json or args.quiet:
-        return exit_code
-    _report(args, plugins, result)
-    return exit_code
+    return result, exit_code
 
 
-def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortResult) -> None:
+def _report(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], result: CohortResult) -> None:
     from anymc3d.evaluate.task_calibration import states_in_words
     from anymc3d.maps.folder import TABLE as SEGMENTATIONS
     from anymc3d.predict.cohort import TABLE as PREDICTIONS
     from anymc3d.settings.decision_text import what_is_positive
 
     counts = {status: sum(row["status"] == status for row in result.rows) for status in ("ok", "warn", "error")}
-    say(f"{args.out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
+    say(f"{out / PREDICTIONS}: {counts['ok']} ok, {counts['warn']} with warnings, {counts['error']} failed")
     for line in dict.fromkeys(what_is_positive(plugin.card.labels) for plugin in plugins):
         say(line)
     for plugin in plugins:
@@ -133,5 +154,5 @@ def _report(args: argparse.Namespace, plugins: Sequence[Plugin], result: CohortR
     if result.reused:
         say(f"{result.reused} cases were already done and unchanged")
     if args.segmentation:
-        say(f"{args.out / SEGMENTATIONS}: volumes, and Dice where there are masks; maps beside it")
+        say(f"{out / SEGMENTATIONS}: volumes, and Dice where there are masks; maps beside it")
     say("Research use only. Not a medical device.")

@@ -35,18 +35,23 @@ class Journal:
         Raises:
             OutputError: the disk is full, or the journal was removed meanwhile.
         """
-        line = (json.dumps(entry | {CHECK: _checksum(entry)}, allow_nan=False) + "\n").encode()
+        text = line(entry)
         try:
             before = os.fstat(self._handle).st_size
             if os.stat(self._path).st_ino != os.fstat(self._handle).st_ino:
                 raise FileNotFoundError(2, "it is not the file that this command began to write")
             try:
-                _write(self._handle, line)
+                _write(self._handle, text)
             except OSError:
                 os.ftruncate(self._handle, before)
                 raise
         except OSError as error:
-            raise output_error(self._path, error, needed=len(line)) from error
+            raise output_error(self._path, error, needed=len(text)) from error
+
+
+def line(entry: dict[str, Any]) -> bytes:
+    """The line of an entry, with its checksum."""
+    return (json.dumps(entry | {CHECK: _checksum(entry)}, allow_nan=False) + "\n").encode()
 
 
 @contextmanager
@@ -79,8 +84,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     lines, damaged = content.split(b"\n"), 0
     torn = lines.pop()
     entries = []
-    for line in lines:
-        entry = _entry(line)
+    for text in lines:
+        entry = _entry(text)
         if entry is None:
             damaged += 1
         else:

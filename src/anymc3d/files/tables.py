@@ -75,8 +75,12 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 def row_text(cells: Iterable[object]) -> str:
     """One line of a CSV, as :func:`write_table` writes it."""
-    texts = [_written(cell) for cell in cells]
-    if texts == [""]:
+    return raw_row([_written(cell) for cell in cells])
+
+
+def raw_row(texts: Sequence[str]) -> str:
+    """One line of a CSV out of cells that are already as they stand in a file."""
+    if list(texts) == [""]:
         return '""\n'
     return ",".join('"' + text.replace('"', '""') + '"' if _IN_QUOTES.search(text) else text for text in texts) + "\n"
 
@@ -157,7 +161,7 @@ def _records(text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
     number = 0
     try:
         for number, cells in enumerate(reader, start=1):
-            stripped = [_read(cell.strip(BLANKS)) for cell in cells]
+            stripped = [unquoted(cell.strip(BLANKS)) for cell in cells]
             if any(stripped):
                 yield number, stripped
     except csv.Error as error:
@@ -213,6 +217,7 @@ def _written(value: object) -> str:
     return text if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", text)
 
 
-def _read(cell: str) -> str:
+def unquoted(cell: str) -> str:
+    """A cell of a file without the apostrophe that keeps a spreadsheet from running it."""
     # '-3 is left alone on purpose only when it is a number: write_table never quotes one.
     return _QUOTED_FORMULA.sub(r"\1", cell)
