@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"cost", "engines", "evaluate", "pictures"},
     {"plugins", "segmenters"},
     {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
-    {"report", "benchmark", "parts"},
+    {"report", "benchmark", "embed", "parts"},
     {"automl"},
     {"demo", "serve"},
     {"cli", "__main__"},

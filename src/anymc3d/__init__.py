@@ -14,6 +14,7 @@ from anymc3d.version import __version__
 
 if TYPE_CHECKING:
     from anymc3d.automl.run import auto
+    from anymc3d.embed.load import load_embeddings
     from anymc3d.plugins import Plugin, load_plugin
     from anymc3d.predict.prediction import Prediction
     from anymc3d.predict.predictor import Predictor, load
@@ -27,11 +28,23 @@ _PUBLIC = {
     "auto": "anymc3d.automl.run",
     "fit": "anymc3d.train.fit",
     "load": "anymc3d.predict.predictor",
+    "load_embeddings": "anymc3d.embed.load",
     "load_plugin": "anymc3d.plugins",
     "read_task": "anymc3d.settings.task_file",
 }
 
-__all__ = ["Plugin", "Prediction", "Predictor", "__version__", "auto", "fit", "load", "load_plugin", "read_task"]
+__all__ = [
+    "Plugin",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "auto",
+    "fit",
+    "load",
+    "load_embeddings",
+    "load_plugin",
+    "read_task",
+]
 
 install()
 

@@ -81,6 +81,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d calibrate -p plugin.safetensors answers/predictions.csv b.csv --criterion youden -o b.safetensors",
     ),
     "ensemble": ("anymc3d ensemble folds/fold_0/plugin.safetensors folds/fold_1/plugin.safetensors -o e.safetensors",),
+    "embed": (
+        "anymc3d embed -i manifest.csv -o embeddings",
+        "anymc3d embed -i manifest.csv -o organs --level mask --task task.yaml",
+        "anymc3d embed -p plugin.safetensors -i scan.nii.gz -o seen --level scan",
+    ),
     "merge": (
         "anymc3d merge answers",
         "anymc3d merge answers --of 16 --json",

@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "ensemble": ("anymc3d.cli.ensemble", "one file out of several plugins of one task"),
     },
     "every day": {
+        "embed": ("anymc3d.cli.embed", "embeddings of scans, frozen or as a plugin sees them"),
         "merge": ("anymc3d.cli.merge", "one table out of the parts of a run split by --part or --backend"),
         "serve": ("anymc3d.cli.serve", "a resident service: HTTP, one queue, results"),
     },
