@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymc3d.automl import candidates, sights
+from anymc3d.automl import candidates, lora, sights, steps
 from anymc3d.automl import run as auto_run
 from anymc3d.automl.leaderboard import COLUMNS
 from anymc3d.automl.run import auto
@@ -44,7 +44,7 @@ def search(manifest, out, **options):
 def one_look():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sights, "LOOKS", sights.LOOKS[:1])
-        patch.setattr(auto_run, "stored_records", list)
+        patch.setattr(steps, "stored_records", list)
         yield patch
 
 
@@ -149,6 +149,58 @@ def test_the_command_prints_what_won(done, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert done[2]["verdict"] in shown
     assert "test split, scored once" in shown
+
+
+@pytest.fixture(scope="module")
+def trained(done, one_look, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "best"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lora, "MOST_EPOCHS", 1)
+        patch.setattr(lora, "LEAST_EPOCHS", 1)
+        # Any gain is enough here: what an epoch of noise learns is not what is tested.
+        return out, search(done[1], out, settings=replace(SETTINGS, train=True, margin=-1e9))
+
+
+def test_trained_members_are_on_the_leaderboard_and_in_the_plugin(trained):
+    out, found = trained
+    (row,) = [row for row in read_table(out / "leaderboard.csv") if row["lora"]]
+    assert (row["lora"], row["members"], row["features"]) == ("rank 8, last 2 blocks", "2", "class")
+    card = load_plugin(out / "plugin.safetensors").card
+    adapted = [member for member in card.members if member.card.method.blocks == 2]
+    assert len(adapted) == (2 if float(row["weight"]) else 0)
+    assert sum(member.weight for member in adapted) == pytest.approx(float(row["weight"]))
+    assert sum(member.weight for member in card.members) == pytest.approx(1)
+    assert found["trained"]["weight"] == pytest.approx(float(row["weight"]))
+
+
+def test_the_cases_of_a_fold_are_answered_by_the_training_without_them(trained):
+    out = trained[0]
+    for number in (0, 1):
+        held_out = {row["case"] for row in read_table(out / "lora" / f"fold_{number}" / "held_out" / "predictions.csv")}
+        cases = {row["case"]: row["split"] for row in read_table(out / "lora" / f"fold_{number}" / "cases.csv")}
+        assert held_out == {case for case, split in cases.items() if split == "test"}
+        assert not set(cases) & {row["case"] for row in read_table(out / "test" / "predictions.csv")}
+
+
+def test_a_trained_member_that_brings_nothing_stays_out():
+    rng = np.random.default_rng(1)
+    labels = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+    targets = (np.arange(200) % 2).astype(float)[:, None]
+    patients = [str(i) for i in range(200)]
+    good = np.stack([np.zeros(200), 2 * targets[:, 0] - 1 + rng.normal(size=200)], axis=1)
+    noise = np.stack([np.zeros(200), rng.normal(size=200)], axis=1)
+    assert lora.choose_share(good, noise, targets, labels, patients, SETTINGS) == lora.Share(1.0, 0.0)
+    other = np.stack([np.zeros(200), 2 * targets[:, 0] - 1 + rng.normal(size=200)], axis=1)
+    other[0] = np.nan  # a case without an answer has no vote
+    share = lora.choose_share(good, other, targets, labels, patients, SETTINGS)
+    assert share.trained > 0
+    assert share.frozen > 0
+
+
+def test_epochs_follow_from_the_time():
+    fit = [lora.epochs_that_fit(seconds, 0.1, 100, 5, 12) for seconds in (10, 400, 1e6)]
+    assert fit[0] == 0
+    assert lora.LEAST_EPOCHS <= fit[1] < lora.MOST_EPOCHS == fit[2]
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mean", "max"])

@@ -60,12 +60,12 @@ def choose_blend(
     """
     members = [best_single(found, targets, labels, patients, margin=margin) if start is None else start]
     # A member must not enter for the scale that the first one lacks: that is fitted too.
-    weights = _weights([found[members[0]]], targets, labels)
+    weights = fit_weights([found[members[0]]], targets, labels)
     losses = case_losses(weights[0] * found[members[0]], targets, labels)
     while len(members) < most:
         tried = []
         for index in (i for i in range(len(found)) if i not in members):
-            own = _weights([found[i] for i in (*members, index)], targets, labels)
+            own = fit_weights([found[i] for i in (*members, index)], targets, labels)
             mixed = _mixed([found[i] for i in (*members, index)], own)
             tried.append((float(np.nansum(case_losses(mixed, targets, labels))), index, own))
         if not tried:
@@ -118,7 +118,7 @@ def _mixed(found: Sequence[Floats], weights: Floats) -> Floats:
     return sum(weight * one for weight, one in zip(weights, found, strict=True))
 
 
-def _weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings) -> Floats:
+def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings) -> Floats:
     """Weights of 0 or more that minimise the cross-entropy of the weighted sum."""
     stacked = np.stack(found)
 

@@ -10,9 +10,10 @@ from typing import Any
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.compare import Value, auroc_of
 from anymc3d.automl.data import AutoData
-from anymc3d.automl.estimate import Estimate, Scored
+from anymc3d.automl.estimate import Scored
 from anymc3d.automl.folder import AutoFolder
-from anymc3d.automl.leaderboard import BLEND, Ranked
+from anymc3d.automl.joined import Joined
+from anymc3d.automl.leaderboard import BLEND, Entry, Ranked
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.page.document import RESEARCH_ONLY, document, listing, paragraph, section, table, tiles
 from anymc3d.printable import escape
@@ -26,15 +27,13 @@ SHOWN = 40
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Everything that is told. ``weights``: shares of the deployed members by position in ``scored``; ``test`` and
-    ``sites``: where there are any."""
+    """Everything that is told; ``test`` and ``sites``: where there are any."""
 
     task: TaskSettings
     data: AutoData
     settings: AutoSettings
     scored: Sequence[Scored]
-    nested: Estimate
-    weights: Mapping[int, float]
+    joined: Joined
     ranked: Sequence[Ranked]
     metrics: Sequence[Mapping[str, Any]]
     notes: tuple[str, ...]
@@ -42,6 +41,24 @@ class Found:
     final: bool
     test: Value | None = None
     sites: Mapping[str, Any] | None = None
+
+    @property
+    def trained(self) -> Entry | None:
+        """The row of the members that were trained, if they are in the plugin."""
+        rows = [one.entry for one in self.ranked if one.entry.lora]
+        return rows[0] if rows and rows[0].weight else None
+
+    def members(self) -> list[tuple[str, str, str, str, int, float]]:
+        """Name, kind, views, size, trained parameters and share of the logit of every member, the largest first."""
+        found = []
+        for index, weight in self.joined.weights.items():
+            one = self.scored[index].candidate
+            found.append((one.name, one.kind, one.views, one.size, one.trained_parameters, weight))
+        row = self.trained
+        if row is not None:
+            name = f"{row.candidate} ({row.members} plugins, one per fold)"
+            found.append((name, "LoRA", row.views, row.size, row.trained_parameters, float(row.weight or 0)))
+        return sorted(found, key=lambda one: -one[-1])
 
 
 def read_summary(folder: AutoFolder) -> dict[str, Any]:
@@ -60,7 +77,7 @@ def make_summary(found: Found) -> dict[str, Any]:
         "finished": found.final,
         "verdict": verdict(found),
         "auroc": {"of": "mean over labels" if found.data.labels.kind != "binary" else found.data.labels.columns[0]}
-        | asdict(auroc_of(pool, found.nested.logits)),
+        | asdict(auroc_of(pool, found.joined.nested.logits)),
         "test": None if found.test is None else asdict(found.test),
         "sites": found.sites,
         "cases": {
@@ -69,13 +86,13 @@ def make_summary(found: Found) -> dict[str, Any]:
             "test": len(found.data.test),
             "folds": len(pool.fold_names),
         },
-        "members": [
-            {"candidate": names[index], "weight": weight}
-            for index, weight in sorted(found.weights.items(), key=lambda pair: -pair[1])
-        ],
+        "members": [{"candidate": one[0], "weight": one[-1]} for one in found.members()],
+        "trained": None
+        if found.joined.trained_out is None
+        else {"weight": found.joined.trained_weight, "joined_in_folds": found.joined.joined_folds},
         "chosen_per_fold": {
             fold: [names[index] for index in blend.weights]
-            for fold, blend in zip(pool.fold_names, found.nested.chosen, strict=True)
+            for fold, blend in zip(pool.fold_names, found.joined.nested.chosen, strict=True)
         },
         "candidates": len(found.scored),
         "settings": asdict(found.settings),
@@ -86,21 +103,17 @@ def make_summary(found: Found) -> dict[str, Any]:
 
 def verdict(found: Found) -> str:
     """The first line of the report: what won, and by how much."""
-    members = [found.scored[index].candidate for index in found.weights]
-    value = auroc_of(found.data.pool, found.nested.logits)
-    number = f"out-of-fold AUROC {_shown(value)}"
-    plain = [one for one in members if one.kind == "plain"]
+    members = found.members()
+    number = f"out-of-fold AUROC {_shown(auroc_of(found.data.pool, found.joined.nested.logits))}"
+    plain = [one for one in members if one[1] == "plain"]
     if len(plain) == len(members):
-        names = " and ".join(one.name for one in plain)
-        return f"The simple method wins: {names}, without a network, {number}."
+        return f"The simple method wins: {' and '.join(one[0] for one in plain)}, without a network, {number}."
     best = next(one for one in found.ranked if one.entry.candidate != BLEND)
     simple = next((one for one in found.ranked if one.entry.candidate in _plain_names(found)), None)
-    beside = (
-        "" if simple is None else f"; the best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}"
-    )
-    what = f"A blend of {len(members)}" if len(members) > 1 else members[0].name
+    told = f"; best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}" if simple else ""
+    what = f"A blend of {len(members)}" if len(members) > 1 else members[0][0]
     kinds = f", {len(plain)} of them without a network" if plain else ""
-    return f"{what}{kinds}: {number}; the best single candidate ({best.entry.candidate}) {_shown(best.auroc)}{beside}."
+    return f"{what}{kinds}: {number}; best single candidate ({best.entry.candidate}) {_shown(best.auroc)}{told}."
 
 
 def _plain_names(found: Found) -> set[str]:
@@ -127,7 +140,7 @@ def make_page(found: Found, summary: Mapping[str, Any]) -> str:
 def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     cases = summary["cases"]
     boxes = [
-        ("out-of-fold AUROC", _shown(auroc_of(found.data.pool, found.nested.logits))),
+        ("out-of-fold AUROC", _shown(auroc_of(found.data.pool, found.joined.nested.logits))),
         ("cases", f"{cases['pool']} of {cases['patients']} patients"),
         ("candidates", str(summary["candidates"])),
         ("time", f"{in_words(found.spent_s)} of {found.settings.minutes:g} min"),
@@ -160,10 +173,7 @@ def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _members(found: Found) -> Iterator[str]:
-    rows = []
-    for index, weight in sorted(found.weights.items(), key=lambda pair: -pair[1]):
-        one = found.scored[index].candidate
-        rows.append([one.name, one.kind, one.views, one.size, f"{one.trained_parameters:,}", f"{weight:.2f}"])
+    rows = [[*one[:4], f"{one[4]:,}", f"{one[5]:.2f}"] for one in found.members()]
     yield table(
         "Members and their share of the logit",
         ["member", "kind", "views", "size", "trained parameters", "weight"],
@@ -202,6 +212,13 @@ def _how(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     yield paragraph(
         "Members that each outer fold chose without its own cases. Where they differ, the choice is unsure.", "quiet"
     )
+    if found.joined.trained_out is not None:
+        folds = len(found.data.pool.fold_names)
+        yield paragraph(
+            "Training with LoRA lowered the cross-entropy by more than a standard error in "
+            f"{found.joined.joined_folds} of {folds} outer folds (on a fifth of their training cases); in the plugin "
+            f"it has a weight of {found.joined.trained_weight:.2f}, chosen on the pooled out-of-fold cases."
+        )
     if found.notes:
         yield listing(found.notes)
 

@@ -1,0 +1,89 @@
+"""The frozen blend and the trained member together: per outer fold for the estimate, once for the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.automl.blend import Blend
+from anymc3d.automl.estimate import Estimate, Scored, deployed, estimate
+from anymc3d.automl.leaderboard import Entry
+from anymc3d.automl.lora import BLOCKS, Share, TrainedFold, choose_share
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.automl.sights import planes_of, size_of
+from anymc3d.train.quick.crossval import Pool
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """``nested``: the estimate of the whole choice; ``blend``: of frozen and plain members alone; ``out`` (n, K): what
+    is deployed, on out-of-fold logits; ``joined_folds``: in how many outer folds the trained member joined."""
+
+    nested: Estimate
+    blend: Blend
+    out: Floats
+    share: Share
+    trained_out: Floats | None = None
+    joined_folds: int = 0
+
+    @property
+    def weights(self) -> dict[int, float]:
+        """Shares of the whole logit."""
+        own = self.share.frozen / (self.share.frozen + self.share.trained) / sum(self.blend.weights.values())
+        return {index: own * weight for index, weight in self.blend.weights.items()}
+
+    @property
+    def trained_weight(self) -> float:
+        """Share of the whole logit."""
+        return self.share.trained / (self.share.frozen + self.share.trained)
+
+
+def join(scored: Sequence[Scored], trained: Sequence[TrainedFold], pool: Pool, settings: AutoSettings) -> Joined:
+    """Choose members and weights, nested and deployed; ``scored``: the simplest first."""
+    nested, blend = estimate(scored, pool, settings), deployed(scored, pool, settings)
+    out = blend.logits([one.out for one in scored])
+    if not trained:
+        return Joined(nested, blend, out, Share(1.0, 0.0))
+    logits, trained_out, joined = nested.logits.copy(), np.full_like(out, np.nan), 0
+    for number, one in enumerate(trained):
+        rest = np.flatnonzero(pool.folds != number)
+        places = np.searchsorted(rest, one.val)
+        frozen = nested.chosen[number].logits([each.inner[number][places] for each in scored])
+        patients = pool.of(one.val)
+        share = choose_share(frozen, one.val_logits, pool.targets[one.val], pool.labels, patients, settings)
+        logits[one.held_out] = _mixed(share, logits[one.held_out], one.out_logits)
+        trained_out[one.held_out] = one.out_logits
+        joined += share.trained > 0
+    share = choose_share(out, trained_out, pool.targets, pool.labels, pool.patients, settings)
+    alone = _mixed(Share(0.0, 1.0), out, trained_out)
+    both = _mixed(share, out, trained_out)
+    return Joined(Estimate(logits, nested.chosen), blend, both, share, alone, joined)
+
+
+def _mixed(share: Share, frozen: Floats, trained: Floats) -> Floats:
+    """Where a trained member has no answer the others stand alone."""
+    return np.where(np.isfinite(trained), share.mixed(frozen, trained), frozen)
+
+
+def trained_entry(trained: Sequence[TrainedFold], joined: Joined, seconds: float) -> Entry:
+    """The row of the trained members."""
+    sights = dict.fromkeys(one.sight for one in trained)
+    card = trained[0].plugin.card
+    return Entry(
+        candidate=f"LoRA; {' / '.join(sights)}",
+        logits=joined.trained_out,
+        features=card.features,
+        fusion=card.fusion,
+        views=planes_of(trained[0].task.views),
+        size=size_of(trained[0].task.views),
+        lora=f"rank {card.method.rank}, last {BLOCKS} blocks",
+        members=len(trained),
+        seconds=seconds,
+        trained_parameters=sum(tensor.numel() for tensor in trained[0].plugin.tensors.values()),
+        weight=joined.trained_weight,
+    )

@@ -1,0 +1,173 @@
+"""Training with LoRA over the outer folds, from the frozen solution, and whether it joins the blend.
+
+In each outer fold the sight is the one whose class tokens answered that fold's training cases best; a fifth of these
+cases is kept from training, chooses the epoch, and decides on the weight of the trained member beside the frozen blend.
+Only then the fold's own cases are answered. The plugin holds the trained members of all folds, each with an equal part
+of a weight that is chosen on the pooled out-of-fold cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.automl.blend import case_losses, fit_weights, paired
+from anymc3d.automl.data import AutoData
+from anymc3d.automl.estimate import Scored
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.data.manifest import write_manifest
+from anymc3d.data.splits import make_splits
+from anymc3d.files.private import make_private
+from anymc3d.files.tables import read_table
+from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.predict.cohort import predict_cohort
+from anymc3d.predict.predictor import Predictor
+from anymc3d.settings.config import LabelSettings, MethodSettings, TaskSettings, TrainSettings
+from anymc3d.train.fit import fit
+from anymc3d.train.run_folder import RunFolder
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+BLOCKS = 2
+"""The last so many blocks are adapted; what lies before them is computed once and kept."""
+COPIES = 2
+BATCH = 8
+LEAST_EPOCHS, MOST_EPOCHS = 3, 12
+VALIDATION = 0.2
+"""Of a fold's training cases."""
+SAFETY = 1.3
+"""Factor on what training is expected to take."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedFold:
+    """One training. ``val``: positions in the pool of the cases that chose, with their head logits ``val_logits``;
+    ``held_out``: those of the fold, with ``out_logits``; ``task``: with the sight that was taken."""
+
+    plugin: Plugin
+    task: TaskSettings
+    sight: str
+    val: Rows
+    val_logits: Floats
+    held_out: Rows
+    out_logits: Floats
+
+
+def best_sight(scored: Sequence[Scored], targets: Floats, labels: LabelSettings, number: int) -> Scored:
+    """The candidate with the lowest held-out cross-entropy on the training cases of outer fold ``number``, whose
+    ``targets`` these are."""
+    return min(scored, key=lambda one: float(case_losses(one.inner[number], targets, labels).sum()))
+
+
+def train_fold(
+    folder: Path, data: AutoData, number: int, chosen: Scored, epochs: int, *, seed: int, device: str, quiet: bool
+) -> TrainedFold:
+    """Train without outer fold ``number`` and answer it; the same call again goes on where it stopped.
+
+    Raises:
+        AnyMC3DError: as :func:`anymc3d.train.fit.fit`.
+    """
+    pool = data.pool
+    rest, held_out = np.flatnonzero(pool.folds != number), np.flatnonzero(pool.folds == number)
+    fractions = (1 - VALIDATION, VALIDATION, 0.0)
+    dealt = make_splits(pool.of(rest), pool.targets[rest], fractions=fractions, seed=seed + number)
+    splits = np.full(len(pool), "test", dtype=object)
+    splits[rest] = dealt
+    own = folder / f"fold_{number}"
+    make_private(own)
+    manifest = own / "cases.csv"
+    write_manifest(manifest, data.manifest, {"split": splits.tolist()}, cases=data.cases)
+    task = _task(chosen.candidate.task, manifest, number, epochs, seed)
+    path = fit(task, own / "run", device=device, quiet=quiet)
+    val = np.array([row for row, split in zip(rest, dealt, strict=True) if split == "val"], dtype=np.intp)
+    told = {row["case"]: row for row in read_table(RunFolder(own / "run").predictions)}
+    plugin = load_plugin(path)
+    predictor = Predictor([plugin], backbone=task.backbone.name, device=device)
+    answers = predict_cohort(predictor, [data.cases[row] for row in held_out], own / "held_out", quiet=quiet).rows
+    val_logits = _head_logits([told[data.cases[row].id] for row in val], data.labels)
+    sight = chosen.candidate.name.partition("; ")[2]
+    return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data.labels))
+
+
+def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, seed: int) -> TaskSettings:
+    train = TrainSettings(
+        start="frozen",
+        epochs=epochs,
+        batch_size=BATCH,
+        copies=COPIES,
+        chunk_size=base.train.chunk_size,
+        recompute=base.train.recompute,
+        seed=seed + number,
+    )
+    return replace(
+        base,
+        name=f"{base.name}-lora-{number}",
+        data=replace(base.data, manifest=str(manifest.absolute())),
+        method=MethodSettings(blocks=BLOCKS),
+        fusion="query",
+        train=train,
+        calibration="none",
+    )
+
+
+def _head_logits(rows: Sequence[dict[str, str]], labels: LabelSettings) -> Floats:
+    """Rows of predictions -> (n, K); NaN of a case without an answer."""
+    cells = [[row.get(f"logit.{name}") or "nan" for name in labels.output_names] for row in rows]
+    raw = np.array(cells, dtype=np.float64).reshape(len(rows), len(labels.output_names))
+    return np.concatenate([np.zeros_like(raw), raw], axis=1) if labels.kind == "binary" else raw
+
+
+def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int) -> int:
+    """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
+
+    Counted in passes of the frozen backbone over one case, ``pass_s`` each: the frozen start, the trunk's tokens of all
+    copies, then for every epoch the adapted blocks forward and backward and once more for validation, and the answers.
+    """
+    trained = num_cases * (folds - 1) / folds
+    adapted = min(1.0, BLOCKS / depth)
+    once = trained * (1 + (COPIES + 1) * (1 - adapted)) + num_cases / folds
+    epoch = trained * adapted * 3.5
+    left = seconds / SAFETY / folds / max(pass_s, 1e-9) - once
+    epochs = int(left / epoch) if epoch else 0
+    return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """Weights of the frozen blend and of the trained member; that of the trained one is 0 where it brought nothing."""
+
+    frozen: float
+    trained: float
+
+    def mixed(self, frozen: Floats, trained: Floats) -> Floats:
+        """The weighted mean of logits (n, K)."""
+        if self.trained == 0:
+            return frozen
+        return (self.frozen * frozen + self.trained * trained) / (self.frozen + self.trained)
+
+
+def choose_share(
+    frozen: Floats,
+    trained: Floats,
+    targets: Floats,
+    labels: LabelSettings,
+    patients: Sequence[str],
+    settings: AutoSettings,
+) -> Share:
+    """The trained member joins if it lowers the cross-entropy by more than ``margin`` standard errors."""
+    known = np.isfinite(trained).all(axis=1)
+    frozen, trained, targets = frozen[known], trained[known], targets[known]
+    patients = [one for one, here in zip(patients, known, strict=True) if here]
+    alone = fit_weights([frozen], targets, labels)
+    both = fit_weights([frozen, trained], targets, labels)
+    before = case_losses(alone[0] * frozen, targets, labels)
+    after = case_losses(both[0] * frozen + both[1] * trained, targets, labels)
+    gain, error = paired(before, after, patients)
+    if both[1] <= 0 or gain <= settings.margin * error:
+        return Share(1.0, 0.0)
+    return Share(float(both[0]), float(both[1]))

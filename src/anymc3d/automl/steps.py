@@ -1,0 +1,149 @@
+"""The steps that add candidates: plain methods, the first sight and an early answer, more sights while time lasts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from anymc3d.automl.candidates import SIMPLEST
+from anymc3d.automl.clock import in_words
+from anymc3d.automl.deadline import OutOfTimeError
+from anymc3d.automl.sights import Sight, make_sights
+from anymc3d.automl.work import Work
+from anymc3d.automl.write import write
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.errors import ManifestError, UsageError
+from anymc3d.models.plain import PLAIN
+from anymc3d.models.store import stored_records
+from anymc3d.plan.rules import patch_size_of
+from anymc3d.settings.config import TaskSettings
+
+logger = logging.getLogger(__name__)
+
+CANDIDATES_OF_A_SIGHT = 7
+FIRST_ANSWER = 0.2
+"""Of the budget, after which there is an answer."""
+
+
+def first_candidates(work: Work, backbone: str) -> None:
+    """Plain methods and the cheapest sight; then there is an answer."""
+    sight = _sights(work, backbone)[0]
+    read, passed = work.reader.seconds_per_case(sight)
+    count, total = len(work.data.cases), work.clock.total_s
+    if not work.remembered.decided and read * count > 0.8 * work.clock.left_s:
+        needed = (read * count / 0.8 + work.clock.spent_s) / 60
+        raise UsageError(
+            f"--minutes {work.settings.minutes:g} is too small for one candidate: reading {count} scans alone takes "
+            f"about {in_words(read * count)} here; give at least --minutes {int(needed) + 1}"
+        )
+    _say_plan(work, read * count, passed * count, sight)
+    work.paces["read"].measured(read, len(sight.views))
+    work.paces["pass"].measured(passed, work.tokens(sight))
+    prepared = work.reader.prepare(sight.task, masks=False)
+    for method in SIMPLEST:
+        _plain(work, method, sight.task, prepared)
+    if work.scored and work.clock.spent_s + passed * count > FIRST_ANSWER * total:
+        _first_answer(work)
+    goes = not work.scored or passed * count < work.clock.until(work.settings.frozen_share)
+    if work.decide(_step(sight), goes):
+        _look(work, sight)
+    if not work.scored:
+        raise ManifestError("anymc3d auto", ["no candidate could be computed", *work.notes])
+    _first_answer(work)
+
+
+def _first_answer(work: Work) -> None:
+    write(work, final=False)
+    spent, total = in_words(work.clock.spent_s), in_words(work.clock.total_s)
+    logger.info("a first answer is in %s after %s of %s", work.folder.path, spent, total)
+
+
+def _step(sight: Sight) -> str:
+    return f"sight: {sight.name}"
+
+
+def _say_plan(work: Work, read_s: float, pass_s: float, sight: Sight) -> None:
+    settings, total = work.settings, work.clock.total_s
+    logger.info(
+        "plan for %s: reading about %s; the first frozen candidates (%s) about %s; further ones until %s; %s; scoring "
+        "and files by %s",
+        in_words(total),
+        in_words(read_s),
+        sight.name,
+        in_words(pass_s),
+        in_words(settings.frozen_share * total),
+        f"training until {in_words(settings.train_share * total)}" if settings.train else "no training",
+        in_words(total),
+    )
+
+
+def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> None:
+    if PLAIN[method].needs_mask and not all(case.mask(c) for case in work.data.cases for c in case.images):
+        work.note(f"{method}: left out, not every scan has a mask")
+        return
+    needed = work.reader.seconds_to_measure(method, work.task, prepared) * len(work.data.cases)
+    if not work.decide(f"plain: {method}", needed < 0.25 * work.clock.left_s):
+        work.note(f"{method}: left out, measuring would take about {in_words(needed)}")
+        return
+    try:
+        with work.reader.stop.within(work.settings.train_share * work.clock.total_s):
+            found = work.reader.plain(method, work.task, prepared)
+    except ManifestError as error:
+        work.note(f"{method}: left out, {error.problems[0] if error.problems else error}")
+        return
+    except OutOfTimeError:
+        work.remembered.decided[f"plain: {method}"] = False
+        work.note(f"{method}: given up, it took longer than its share of the time")
+        return
+    work.score([found])
+
+
+def _sights(work: Work, backbone: str) -> list[Sight]:
+    others = {
+        record.name: patch_size_of(record.name)
+        for record in stored_records()
+        if record.name != backbone and record.fingerprint != work.reader.backbone(backbone).fingerprint
+    }
+    return make_sights(work.planned, work.reader.backbone(backbone).module.patch_size, others)
+
+
+def further_candidates(work: Work, backbone: str) -> None:
+    """More sights, from cheap to expensive, until their share of the time is used."""
+    share = work.settings.frozen_share if work.settings.train else work.settings.train_share
+    for sight in _sights(work, backbone)[1:]:
+        cases = len(work.data.cases) + len(work.data.test)
+        seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
+        needed = seconds * cases + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
+        if not work.decide(_step(sight), needed < work.clock.until(share)):
+            work.note(f"{sight.name}: left out, would take about {in_words(needed)}")
+            continue
+        _look(work, sight)
+        _say_best(work)
+
+
+def _look(work: Work, sight: Sight) -> None:
+    """The candidates of a sight; one that outlasts its time, or cannot be read, is left out."""
+    started = work.clock.spent_s
+    try:
+        with work.reader.stop.within(work.settings.train_share * work.clock.total_s):
+            found = list(work.reader.frozen(sight))
+    except ManifestError as error:
+        work.note(f"{sight.name}: left out, {error.problems[0] if error.problems else error}")
+        return
+    except OutOfTimeError:
+        work.remembered.decided[_step(sight)] = False
+        work.note(f"{sight.name}: given up, it took longer than its share of the time")
+        return
+    took = (work.clock.spent_s - started) / len(work.data.cases)
+    first = work.remembered.decided.setdefault(f"seconds: {sight.name}", took)
+    work.paces["pass"].measured(max(0.5 * first, first - work.paces["read"].of(len(sight.views))), work.tokens(sight))
+    work.score(found)
+
+
+def _say_best(work: Work) -> None:
+    values = [(work.data.pool.auroc(one.out).value or 0.0, one.candidate.name) for one in work.scored]
+    value, name = max(values)
+    logger.info(
+        "%d candidates, best so far %s: out-of-fold AUROC %.3f; %s spent, %s left",
+        *(len(values), name, value, in_words(work.clock.spent_s), in_words(work.clock.left_s)),
+    )

@@ -1,0 +1,86 @@
+"""The step that trains: the best sight of every outer fold with LoRA, where the time allows it for all folds."""
+
+from __future__ import annotations
+
+import logging
+
+from anymc3d.automl.clock import in_words
+from anymc3d.automl.estimate import Scored
+from anymc3d.automl.lora import BLOCKS, LEAST_EPOCHS, best_sight, epochs_that_fit, train_fold
+from anymc3d.automl.work import Work
+from anymc3d.errors import BackboneError, TrainingDivergedError
+from anymc3d.models.seam import check_blocks
+
+logger = logging.getLogger(__name__)
+
+
+def train_best(work: Work, device: str) -> None:
+    """Train one plugin per outer fold; with too little time for all of them, none."""
+    able = [one for one in work.scored if one.candidate.kind == "frozen" and one.candidate.task.features == "class"]
+    if not work.settings.train or not able:
+        return
+    folds, labels = len(work.data.pool.fold_names), work.data.labels
+    chosen = [best_sight(able, work.data.pool.targets[work.data.pool.folds != k], labels, k) for k in range(folds)]
+    epochs = _epochs(work, chosen)
+    if not epochs:
+        return
+    started = work.clock.spent_s
+    before = float(work.remembered.decided.get("seconds: training", 0.0))
+    trained = []
+    for number, one in enumerate(chosen):
+        begun = work.clock.spent_s
+        try:
+            found = train_fold(
+                work.folder.lora,
+                work.data,
+                number,
+                one,
+                epochs,
+                seed=work.settings.seed,
+                device=device,
+                quiet=work.reader.quiet,
+            )
+        except TrainingDivergedError as error:
+            work.note(f"training: given up, {error}")
+            return
+        trained.append(found)
+        work.remembered.decided["seconds: training"] = before + work.clock.spent_s - started
+        work.keep()
+        took = work.clock.spent_s - begun
+        left = folds - number - 1
+        logger.info("trained fold %d of %d in %s, %s", number + 1, folds, in_words(took), found.sight)
+        goes = left * took < 0.97 * work.clock.total_s - work.clock.spent_s
+        if left and not work.decide(f"training: after fold {number}", goes):
+            work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
+            return
+    work.trained = trained
+    work.training_s = float(work.remembered.decided["seconds: training"])
+
+
+def _epochs(work: Work, chosen: list[Scored]) -> int:
+    """How many epochs all folds can have, as decided once."""
+    if "training: epochs" in work.remembered.decided:
+        return int(work.remembered.decided["training: epochs"])
+    folds = len(chosen)
+    passes = [_pass_seconds(work, one) for one in chosen]
+    backbone = chosen[0].candidate.backbone.module
+    try:
+        check_blocks(backbone, BLOCKS)
+    except BackboneError as error:
+        work.note(f"training: left out, {error}")
+        return 0
+    seconds = work.clock.until(work.settings.train_share)
+    depth = len(backbone.block_paths)
+    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth)
+    if not epochs:
+        work.note(
+            f"training: left out, {LEAST_EPOCHS} epochs over {folds} folds would not fit in {in_words(max(0, seconds))}"
+        )
+    work.remembered.decided["training: epochs"] = epochs
+    work.keep()
+    return epochs
+
+
+def _pass_seconds(work: Work, one: Scored) -> float:
+    sight = one.candidate.name.partition("; ")[2]
+    return float(work.remembered.decided.get(f"seconds: {sight}", work.paces["pass"].of(1)))

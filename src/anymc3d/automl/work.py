@@ -1,0 +1,92 @@
+"""What a run knows so far, and what it has decided."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anymc3d.automl.candidates import Candidate, simplest_first
+from anymc3d.automl.clock import Clock, Pace
+from anymc3d.automl.compare import Value
+from anymc3d.automl.data import AutoData
+from anymc3d.automl.estimate import Scored, score
+from anymc3d.automl.folder import AutoFolder, Remembered
+from anymc3d.automl.lora import TrainedFold
+from anymc3d.automl.numbers import Reader
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.automl.sights import Sight
+from anymc3d.settings.config import TaskSettings
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 5.0
+
+
+@dataclass(eq=False)
+class Work:
+    """What a run knows so far."""
+
+    folder: AutoFolder
+    settings: AutoSettings
+    clock: Clock
+    remembered: Remembered
+    data: AutoData
+    reader: Reader
+    planned: dict[tuple[str, str], TaskSettings]
+    scored: list[Scored] = field(default_factory=list)
+    trained: list[TrainedFold] = field(default_factory=list)
+    """Of all outer folds, or none."""
+    training_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    fits: Pace = field(default_factory=Pace)
+    sites: dict[str, Any] | None = None
+    test: tuple[Value, list[Mapping[str, Any]]] | None = None
+    paces: dict[str, Pace] = field(default_factory=lambda: {"read": Pace(), "pass": Pace()})
+
+    @property
+    def task(self) -> TaskSettings:
+        """As planned without further wishes."""
+        return self.planned["own", "whole"]
+
+    def tokens(self, sight: Sight) -> float:
+        """What a pass of the backbone over one case of a sight costs, in patches, as the main one would."""
+        return sight.tokens(self.reader.backbone(sight.task.backbone.name).module.patch_size)
+
+    def keep(self, *, finished: bool = False) -> None:
+        """Remember the seconds and decisions."""
+        self.remembered.write(self.clock.spent_s, finished=finished)
+
+    def beat(self) -> None:
+        """Remember the seconds now and then, so that those before a kill count."""
+        if self.clock.spent_s - self.remembered.spent_s > BEAT_S:
+            self.keep()
+
+    def decide(self, what: str, goes: bool) -> bool:
+        """Whether a step is made: as an earlier run of the same command decided, otherwise ``goes``."""
+        found = bool(self.remembered.decided.setdefault(what, goes))
+        self.keep()
+        return found
+
+    def note(self, text: str) -> None:
+        """Say a thing once, on the terminal and in the report."""
+        if text not in self.notes:
+            self.notes.append(text)
+            logger.info("%s", text)
+
+    def score(self, candidates: Sequence[Candidate]) -> None:
+        """Fit candidates in every outer fold, and keep what they say."""
+        for candidate in candidates:
+            started = self.clock.spent_s
+            found = score(candidate, self.data.pool)
+            took = self.clock.spent_s - started
+            candidate.seconds += took
+            self.fits.measured(took, 1)
+            self.scored.append(found)
+        self.keep()
+
+    def in_order(self) -> list[Scored]:
+        """What was scored, the simplest first."""
+        places = {id(one): place for place, one in enumerate(simplest_first([s.candidate for s in self.scored]))}
+        return sorted(self.scored, key=lambda one: places[id(one.candidate)])
