@@ -24,5 +24,5 @@ from typing import Literal
 Plane = Literal["axial", "coronal", "sagittal"]
 Modality = Literal["CT", "MR", "PT", "other"]
 Split = Literal["train", "val", "test"]
-LabelKind = Literal["binary", "multiclass", "multilabel", "ordinal"]
+LabelKind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
 Status = Literal["ok", "warn", "error"]

@@ -93,7 +93,7 @@ def test_several_columns_are_multilabel(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"y": [str(i) for i in range(25)]}, "look like a measurement"),
+        ({"y": [str(i) for i in range(25)]}, "look like identifiers"),
         ({"y": [f"id{i}" for i in range(150)]}, "look like identifiers"),
         ({"y": ["", ""]}, "no row"),
         ({"y": ["1", "1"]}, "two classes are needed"),

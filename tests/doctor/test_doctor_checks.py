@@ -47,7 +47,7 @@ BALANCED = ["0", "1"] * 12
         (BALANCED, set()),
         (["0"] * 20, {"label-constant"}),
         (["a", "A"] * 12 + ["b"] * 12, {"label-spelling"}),
-        ([f"{index}.5" for index in range(30)], {"label-no-class"}),
+        ([f"{index}.5" for index in range(30)], {"label-number"}),
         ([f"text {index}" for index in range(12)], {"label-no-class"}),
         ([""] * 20, {"label-column"}),
         (["", *BALANCED], {"label-missing"}),

@@ -80,6 +80,11 @@ def read_data(path: Path, columns: Sequence[str], settings: AutoSettings, leave_
     if leave_out is not None:
         check_column(manifest, leave_out, columns)
     labels, _ = guess_labels(manifest, columns)
+    if labels.is_number:
+        raise UsageError(
+            f"anymc3d auto ranks by AUROC, and {columns[0]} holds a number (kind: regression); make a column of "
+            "classes from it, or use 'anymc3d plan' and 'anymc3d train --quick'"
+        )
     targets = encode(manifest.cases, labels)
     known = ~np.isnan(targets).all(axis=1)
     rows = [i for i, case in enumerate(manifest.cases) if known[i] and case.split != "test"]

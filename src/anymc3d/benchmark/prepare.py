@@ -13,7 +13,7 @@ from anymc3d.benchmark.plan import ALL, Plan, Trial
 from anymc3d.benchmark.subsets import choose_cases
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.patients import patients_of
-from anymc3d.errors import AnyMC3DError, ProblemsError
+from anymc3d.errors import AnyMC3DError, ProblemsError, UsageError
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import task_to_dict
@@ -90,6 +90,8 @@ def _of_job(task: TaskSettings, manifest: Path, seed: int) -> TaskSettings:
 
 def _cohorts(plan: Plan, task: str, out: Path) -> Iterator[Cohort]:
     settings, first = plan.settings, plan.first(task)
+    if first.labels.is_number:
+        raise UsageError(f"task {task!r}: a benchmark compares by AUROC, and {first.labels.columns[0]} is a number")
     study = load_study(first)
     test = study.indices("test")
     if not test:

@@ -69,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.plugins.recalibrate import read_scored
 
     plugin = load_plugin(args.plugin)
+    if plugin.card.labels.is_number:
+        raise UsageError(
+            f"{plugin.card.name} answers a number, which has no probability and no operating point to calibrate; "
+            "'anymc3d evaluate' gives its calibration slope"
+        )
     cases = read_scored(plugin, args.predictions, args.manifest, chosen_pseudonyms(args, []))
     printed: dict[str, object] = {}
     if args.out is not None:

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     elif not args.quiet:
-        states = states_in_words(card.calibration_states)
-        say(f"{args.out}: {card.name}, an ensemble of {len(card.members)} plugins; probabilities are {states}")
+        states = "" if card.labels.is_number else f"; probabilities are {states_in_words(card.calibration_states)}"
+        say(f"{args.out}: {card.name}, an ensemble of {len(card.members)} plugins{states}")
         say(what_is_positive(card.labels))
         say("Research use only. Not a medical device.")
     return 0

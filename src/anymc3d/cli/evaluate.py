@@ -99,6 +99,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.evaluate.command import METRICS
+    from anymc3d.evaluate.number_summary import differences_table, numbers_table
     from anymc3d.evaluate.summary import (
         NOTICE,
         SEVERITY_NOTE,
@@ -107,6 +108,7 @@ def _report(study: Study, args: argparse.Namespace) -> None:
         meanings,
         severity_table,
     )
+    from anymc3d.printable import shown
 
     for warning in study.warnings:
         warn(warning)
@@ -114,7 +116,11 @@ def _report(study: Study, args: argparse.Namespace) -> None:
         print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
     elif not args.quiet:
         say(*meanings(study))
-        say_text(main_table(study, brief=True))
+        if study.numbers is not None:
+            say_text(numbers_table(study.numbers.rows, cell=shown, brief=True))
+            say_text(differences_table(study.numbers.rows, cell=shown))
+        if study.plugins:
+            say_text(main_table(study, brief=True))
         if study.with_covariates:
             say("")
             say_text(covariates_table(study, brief=True))

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             check_method(name)
     plugin = load_plugin(args.plugin)
     check_has_attention(plugin.card)
+    if args.faithfulness and plugin.card.labels.is_number:
+        raise UsageError(f"--faithfulness: is of probabilities, and {plugin.card.name} answers a number; leave it out")
     for label in args.label or ():
         label_index(label, plugin.card.labels.output_names)
     cases = cases_of(args)

@@ -75,6 +75,7 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         for name, view in card.preprocessing.items()
     ]
     wanted = ("auroc", "average_precision", "sensitivity", "specificity", "accuracy")
+    wanted = ("mae", "r2", "pearson", "spearman") if card.labels.is_number else wanted
     metrics = [
         f"  {row['metric']} {row['label']}: {_number(row['value'])}"
         + (f" ({_number(row['ci_low'])} to {_number(row['ci_high'])})" if row["ci_low"] not in ("", None) else "")
@@ -199,10 +200,20 @@ def _decisions(card: PluginCard) -> list[str]:
         f"raw logit >= {point['threshold']:.4g}"
         for name, point in zip(card.labels.output_names, card.operating_points, strict=bool(card.operating_points))
     ]
+    if card.labels.is_number:
+        return [_number_line(card)]
     heading = "operating points (none is used: the largest probability decides):"
     if not card.labels.one_of_classes:
         heading = "operating points:" if points else "operating points: probability >= 0.5"
     return [*_calibration(card), heading, *points]
+
+
+def _number_line(card: PluginCard) -> str:
+    scale = card.number
+    if scale is None:
+        return "answers a number: the mean of its members'"
+    trained = f"{scale.low:g} to {scale.high:g}, mean {scale.center:.4g}, standard deviation {scale.spread:.4g}"
+    return f"answers a number; the training cases have {trained}"
 
 
 def _calibration(card: PluginCard) -> list[str]:

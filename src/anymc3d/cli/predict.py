@@ -146,7 +146,7 @@ def _report(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], resu
     for line in dict.fromkeys(what_is_positive(plugin.card.labels) for plugin in plugins):
         say(line)
     for plugin in plugins:
-        if not plugin.card.is_calibrated:
+        if not plugin.card.is_calibrated and not plugin.card.labels.is_number:
             states = states_in_words(plugin.card.calibration_states)
             say(f"{plugin.card.name}: probabilities are {states} (see 'anymc3d calibrate')")
     if result.earlier:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from anymc3d.train.folds import FoldRuns
 
 
+HEADLINE = {"auroc": "AUROC", "mae": "MAE", "r2": "R²"}
+"""Metrics that are printed, by their name in ``metrics.csv``."""
+
+
 def add_arguments(parser: Parser) -> None:
     """Add this command's arguments."""
     parser.hint = setting_hint
@@ -98,7 +102,7 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.files.tables import read_table
 
-    rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["group"] == "all"]
+    rows = [row for row in read_table(done.metrics) if row["metric"] in HEADLINE and row["group"] == "all"]
     for warning in done.warnings:
         warn(warning)
     if args.json:
@@ -111,7 +115,7 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
         say(f"for an ensemble, rare labels calibrated on all held-out cases: {done.pooled[0].parent}")
     for row in rows:
         which = f"{row['plugin']} {row['label']}" if args.repeats > 1 else row["label"]
-        say(f"out-of-fold AUROC {which}: {_with_interval(row)}, n = {row['n']}")
+        say(f"out-of-fold {HEADLINE[row['metric']]} {which}: {_with_interval(row)}, n = {row['n']}")
 
 
 def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
@@ -129,14 +133,15 @@ def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
     from anymc3d.plugins import load_plugin
 
     plugin = load_plugin(plugin_path)
-    headline = [row for row in plugin.card.metrics if row["metric"] == "auroc" and row["group"] == "all"]
+    headline = [row for row in plugin.card.metrics if row["metric"] in HEADLINE and row["group"] == "all"]
     if args.json:
         print_json({"plugin": str(plugin_path), "hash": plugin.hash, "validation": headline})
         return
     say(f"plugin: {plugin_path}")
     for row in headline:
-        say(f"validation AUROC {row['label']}: {_with_interval(row)}, n = {row['n']}")
-    say("The epoch and the operating point were chosen on these cases: take results to report from a test split.")
+        say(f"validation {HEADLINE[row['metric']]} {row['label']}: {_with_interval(row)}, n = {row['n']}")
+    chosen = "The epoch was" if plugin.card.labels.is_number else "The epoch and the operating point were"
+    say(f"{chosen} chosen on these cases: take results to report from a test split.")
 
 
 def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespace) -> Callable[[], None]:

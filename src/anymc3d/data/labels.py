@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,16 +17,20 @@ from anymc3d.settings.config import LabelSettings
 
 MAX_NUMERIC_CLASSES = 20
 MAX_CLASSES = 100
+MAX_LABEL = 1e12
+"""Of a label that is a number."""
+NUMBER_STRATA = 5
+"""Parts of the range of a number that splits and folds deal out evenly."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def encode(cases: Sequence[Case], settings: LabelSettings) -> np.ndarray:
     """Targets of ``cases``: float64 (n, L), NaN where the cell is empty.
 
-    Binary and multi-class: one column holding the class index. Multi-label: 0 or 1 per column.
+    Binary and multi-class: one column holding the class index. Multi-label: 0 or 1 per column. Regression: the number.
 
     Raises:
-        ManifestError: with every cell that is none of the classes, by row and case.
+        ManifestError: with every cell that is none of the classes, or no number, by row and case.
     """
     targets, problems = _encode(cases, settings)
     if problems:
@@ -41,6 +46,11 @@ def label_problems(cases: Sequence[Case], settings: LabelSettings) -> list[str]:
 def unlearnable(targets: np.ndarray, settings: LabelSettings) -> list[str]:
     """One line per label that cannot be learnt from ``targets`` (n, L): it has no value, or a class has no case."""
     problems = []
+    if settings.is_number:
+        known = targets[~np.isnan(targets)]
+        if len(np.unique(known)) < 2:
+            problems.append(f"{settings.columns[0]!r}: expected different numbers, got {np.unique(known).tolist()}")
+        return problems
     for column, values in zip(settings.columns, targets.T, strict=True):
         absent = absent_classes(values, settings)
         if np.isnan(values).all():
@@ -55,7 +65,9 @@ def unlearnable(targets: np.ndarray, settings: LabelSettings) -> list[str]:
 
 
 def absent_classes(values: np.ndarray, settings: LabelSettings) -> list[str]:
-    """The classes that none of ``values`` (n,), a column of targets, has."""
+    """The classes that none of ``values`` (n,), a column of targets, has; a number has no classes."""
+    if settings.is_number:
+        return []
     classes = settings.classes or ("0", "1")
     return [name for index, name in enumerate(classes) if not (values == index).any()]
 
@@ -63,10 +75,11 @@ def absent_classes(values: np.ndarray, settings: LabelSettings) -> list[str]:
 def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSettings, list[str]]:
     """What the label columns mean, and one reason per choice. Rows of the test split are not looked at.
 
-    One column of 0/1 or of two values is binary, of more values multi-class; several columns are multi-label.
+    One column of 0/1 or of two values is binary, of more values multi-class, of more than twenty different numbers a
+    number; several columns are multi-label.
 
     Raises:
-        ManifestError: a column is absent, empty, constant, or looks like a measurement or an identifier.
+        ManifestError: a column is absent, empty, constant, or looks like an identifier.
     """
     problems = label_column_problems(manifest.columns, columns)
     if not columns:
@@ -142,6 +155,8 @@ def natural_order(texts: Iterable[str]) -> list[str]:
 
 
 def _encode(cases: Sequence[Case], settings: LabelSettings) -> tuple[np.ndarray, list[str]]:
+    if settings.is_number:
+        return _encode_numbers(cases, settings.columns[0])
     classes = settings.classes or ("0", "1")
     index = {canonical(name): position for position, name in enumerate(classes)}
     problems = [] if len(index) == len(classes) else [f"labels.classes: two of {list(classes)} are the same number"]
@@ -159,6 +174,33 @@ def _encode(cases: Sequence[Case], settings: LabelSettings) -> tuple[np.ndarray,
                 else:
                     targets[i, j] = position
     return targets, problems
+
+
+def _encode_numbers(cases: Sequence[Case], column: str) -> tuple[np.ndarray, list[str]]:
+    targets, problems = np.full((len(cases), 1), np.nan), []
+    for i, case in enumerate(cases):
+        cell = case.cells.get(column)
+        if cell is None:
+            problems.append(f"row {case.row}: case {case.id!r}: the manifest has no column {column!r}")
+        elif cell and not (_NUMBER.fullmatch(cell) and abs(float(cell)) <= MAX_LABEL):
+            expected = "expected a number, or an empty cell for missing"
+            problems.append(f"row {case.row}: case {case.id!r}: {column} is {cell!r}, {expected}")
+        elif cell:
+            targets[i, 0] = float(cell)
+    return targets, problems
+
+
+def strata(targets: np.ndarray, settings: LabelSettings) -> np.ndarray:
+    """What splits and folds deal out evenly: targets (n, L) as they are; of a number its fifth of the cases."""
+    if not settings.is_number:
+        return targets
+    values = targets[:, 0]
+    known = np.sort(values[~np.isnan(values)])
+    if not known.size:
+        return targets
+    bounds = known[[known.size * part // NUMBER_STRATA for part in range(1, NUMBER_STRATA)]]
+    found = np.searchsorted(bounds, values, side="right").astype(np.float64)
+    return np.where(np.isnan(values), np.nan, found)[:, None]
 
 
 def _values(cases: Sequence[Case], column: str) -> set[str]:
@@ -185,15 +227,23 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
         what = "upper and lower case" if cased else "signs that look alike or are not seen"
         shown = natural_order(values)[:10] if cased else [ascii(value) for value in natural_order(values)[:10]]
         problems.append(f"column {column!r}: values differ only in {what}: {shown}")
-    numeric = all(_NUMBER.fullmatch(value) for value in values)
-    if numeric and len(values) > MAX_NUMERIC_CLASSES:
-        problems.append(
-            f"column {column!r}: {len(values)} different numbers look like a measurement, not classes;"
-            " make a column of classes from it (for instance 0/1 at a threshold)"
-        )
+    if is_measurement(values):
+        if _counts_rows(values):
+            problems.append(f"column {column!r}: {len(values)} numbers without a gap look like identifiers, not labels")
     elif len(values) > MAX_CLASSES:
         problems.append(f"column {column!r}: {len(values)} different texts look like identifiers, not classes")
     return problems
+
+
+def is_measurement(values: Collection[str]) -> bool:
+    """Whether the values of a column (in one spelling each) are so many numbers that they are no classes."""
+    return len(values) > MAX_NUMERIC_CLASSES and all(_NUMBER.fullmatch(value) for value in values)
+
+
+def _counts_rows(values: Collection[str]) -> bool:
+    """Whether numbers are 1, 2, 3, … as ids are."""
+    numbers = sorted(float(value) for value in values)
+    return numbers[0] in (0, 1) and all(after - before == 1 for before, after in pairwise(numbers))
 
 
 def _not_binary(cases: Sequence[Case], column: str) -> list[str]:
@@ -207,6 +257,12 @@ def _not_binary(cases: Sequence[Case], column: str) -> list[str]:
 
 def _guess_one(cases: Sequence[Case], column: str) -> tuple[LabelSettings, list[str]]:
     values = natural_order(_values(cases, column))
+    if is_measurement(values):
+        reason = (
+            f"{len(values)} different numbers from {values[0]} to {values[-1]}: a measurement, predicted as a number; "
+            "for classes make a column of them (for instance 0/1 at a threshold)"
+        )
+        return LabelSettings(columns=(column,), kind="regression"), [reason]
     if len(values) > 2:
         reason = f"{len(values)} different values: one class each, in natural order"
         if values == [str(number) for number in range(len(values))]:

@@ -16,7 +16,10 @@ FEW_CASES, FEW_OF_AN_OUTCOME = 30, 20
 
 
 def outcomes_of(targets: NDArray[np.float64], labels: LabelSettings) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """(column, class, which cases have it: 1, 0, or NaN where missing), of every class of every column."""
+    """(column, class, which cases have it: 1, 0, or NaN where missing), of every class of every column; a number
+    has none."""
+    if labels.is_number:
+        return
     for column, values in zip(labels.columns, targets.T, strict=True):
         for index, name in enumerate(labels.classes or ("0", "1")):
             yield column, name, np.where(np.isnan(values), np.nan, values == index)
@@ -65,6 +68,9 @@ def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: L
     """Why the validation cases are too few to choose an epoch by; None where they are not."""
     inside = np.array([split == "val" for split in splits])
     known = inside & ~np.isnan(targets).all(axis=1)
+    if labels.is_number:
+        few = f"{known.sum()} validation cases choose the epoch: too few to tell epochs apart"
+        return few if known.sum() < FEW_CASES else None
     counts = {f"{column} = {name}": int((has[known] == 1).sum()) for column, name, has in outcomes_of(targets, labels)}
     rarest = min(counts, key=lambda outcome: counts[outcome])
     if known.sum() >= FEW_CASES and counts[rarest] >= FEW_OF_AN_OUTCOME:

@@ -159,7 +159,8 @@ CHECKS: Mapping[str, Check] = {
     "label-outside": Check("error", "a label is none of the classes", "mend the cell, or add the class", "B14"),
     "label-constant": Check("error", "all labels are the same", "add cases of another class", "B14"),
     "label-spelling": Check("error", "one class in several spellings", "spell each class one way", "B14"),
-    "label-no-class": Check("error", "labels look like measurements or ids", "make a column of classes from it", "B14"),
+    "label-no-class": Check("error", "labels look like ids", "make a column of classes from it", "B14"),
+    "label-number": Check("note", "the label is a number", "for classes make a column of them", "B14"),
     "label-absent-in-train": Check("error", "a class without training cases", "move a case, or drop the class", "B14"),
     "label-absent-in-split": Check("warning", "a class is absent in a split", "its metrics are undefined there", "B14"),
     "label-too-rare-to-split": Check(

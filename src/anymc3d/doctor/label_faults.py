@@ -14,13 +14,14 @@ from anymc3d.data.case import SPLITS, Case, is_metadata
 from anymc3d.data.label_words import MISSING_WORDS
 from anymc3d.data.labels import (
     MAX_CLASSES,
-    MAX_NUMERIC_CLASSES,
     canonical,
     encode,
     guess_labels,
     guesses,
+    is_measurement,
     missing_codes,
     natural_order,
+    strata,
 )
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.outcome_counts import lacking_outcomes, outcomes_of
@@ -61,7 +62,8 @@ def read_labels(
     findings, bad = [], set()
     for column in usable:
         classes = _allowed(settings, len(columns))
-        found_here, bad_cells = _cell_faults(manifest.cases, column, classes)
+        numeric = settings is not None and settings.is_number
+        found_here, bad_cells = _cell_faults(manifest.cases, column, classes, is_number=numeric)
         findings += found_here
         bad |= {(row, column) for row in bad_cells}
         if settings is None and classes is None:
@@ -88,7 +90,7 @@ _HOPELESS = ("label-constant", "label-spelling", "label-no-class")
 def _allowed(settings: LabelSettings | None, num_columns: int) -> tuple[str, ...] | None:
     """The classes a cell may name; None where nobody said."""
     if settings is not None:
-        return settings.classes or ("0", "1")
+        return None if settings.is_number else settings.classes or ("0", "1")
     return ("0", "1") if num_columns > 1 else None
 
 
@@ -96,7 +98,9 @@ def _without_cells(case: Case, bad: set[tuple[int, str]]) -> Case:
     return replace(case, cells={name: "" if (case.row, name) in bad else cell for name, cell in case.cells.items()})
 
 
-def _cell_faults(cases: Sequence[Case], column: str, classes: tuple[str, ...] | None) -> tuple[list[Finding], set[int]]:
+def _cell_faults(
+    cases: Sequence[Case], column: str, classes: tuple[str, ...] | None, *, is_number: bool = False
+) -> tuple[list[Finding], set[int]]:
     """Findings of single cells, and the rows whose cell cannot be used."""
     filled = [case for case in cases if case.cells.get(column)]
     words = [case for case in filled if case.cells[column].lower() in MISSING_WORDS]
@@ -109,7 +113,15 @@ def _cell_faults(cases: Sequence[Case], column: str, classes: tuple[str, ...] | 
         text = f"{column} is empty in {len(empty)} of {len(cases)} cases"
         findings.append(found("label-missing", text, empty, column))
     bad = {case.row for case in words}
-    if classes is None:
+    if is_number:
+        odd = [case for case in filled if case.row not in bad and not _NUMBER.fullmatch(case.cells[column])]
+        if odd:
+            shown = ", ".join(repr(case.cells[column]) for case in odd[:3])
+            findings.append(
+                found("label-outside", f"{column} is {shown}, expected a number or an empty cell", odd, column)
+            )
+        bad |= {case.row for case in odd}
+    elif classes is None:
         codes = missing_codes([case for case in filled if case.row not in bad], column).values()
         findings += [found("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
         bad |= {case.row for _, group in codes for case in group}
@@ -133,14 +145,13 @@ def _column_faults(cases: Sequence[Case], column: str, bad: set[int]) -> list[Fi
     folded: dict[str, list[str]] = {}
     for value in natural_order(values):
         folded.setdefault(value.casefold(), []).append(value)
-    numeric = all(_NUMBER.fullmatch(value) for value in values)
     if not values:
         return [Finding("label-column", f"{column} is empty in every case", column=column)]
     if len(values) == 1:
         return [Finding("label-constant", f"{column} is {next(iter(values))!r} in every case", column=column)]
-    if numeric and len(values) > MAX_NUMERIC_CLASSES:
-        text = f"{column} has {len(values)} different numbers: a measurement?"
-        return [Finding("label-no-class", text, column=column)]
+    if is_measurement(values):
+        text = f"{column} has {len(values)} different numbers: it is predicted as a number (kind: regression)"
+        return [Finding("label-number", text, column=column)]
     if len(values) > MAX_CLASSES or (len(values) == num_filled and num_filled > RARE):
         return [Finding("label-no-class", f"{column} has {len(values)} different texts: ids?", column=column)]
     return [
@@ -158,7 +169,7 @@ def outcomes(labels: Labels) -> list[tuple[str, str, NDArray[np.float64]]]:
 def too_rare_to_split(manifest: Manifest, labels: Labels) -> list[Finding]:
     """Outcomes that the split which training will make cannot hold everywhere; of a given split it is told above."""
     settings, cases = labels.settings, manifest.cases
-    if settings is None or not cases or any(case.split for case in cases):
+    if settings is None or settings.is_number or not cases or any(case.split for case in cases):
         return []
     parts = assign_splits(cases, labels.targets, fractions=DataSettings(manifest="").fractions, seed=0)
     lines = lacking_outcomes(parts, patients_of(cases), labels.targets, settings)
@@ -211,7 +222,8 @@ def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
     findings = []
     for site in sites:
         cells = np.array([case.cells.get(site, "") for case in manifest.cases])
-        for column, values in zip(own, labels.targets.T, strict=True):
+        parts = labels.targets if labels.settings is None else strata(labels.targets, labels.settings)
+        for column, values in zip(own, parts.T, strict=True):
             known = ~np.isnan(values) & (cells != "")
             rows, row_of = np.unique(cells[known], return_inverse=True)
             kinds, kind_of = np.unique(values[known], return_inverse=True)

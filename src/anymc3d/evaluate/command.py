@@ -20,6 +20,7 @@ from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
+from anymc3d.evaluate.number_pictures import curves_of, draw_numbers
 from anymc3d.evaluate.pictures import Drawn, draw_curves
 from anymc3d.evaluate.predictions import PREDICT_RECORD
 from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
@@ -34,6 +35,7 @@ from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.task_file import read_task
 
 RECORD, METRICS, CURVES, SUMMARY = "evaluation.json", "metrics.csv", "curves.csv", "table.md"
+NUMBERS = "predicted.png"
 PICTURES: Mapping[str, tuple[str, str]] = {
     "roc": ("roc.png", "auroc"),
     "pr": ("pr.png", "average_precision"),
@@ -97,6 +99,7 @@ def evaluate_predictions(
         curves = list(draw(study, settings.sampling))
         write_table(out / CURVES, CURVE_COLUMNS, (row for drawn in curves for row in _curve_rows(drawn, study.split)))
         _draw_pictures(out, curves, study.split)
+        draw_numbers(out / NUMBERS, study)
         said = list(_probabilities(predictions.parent / PREDICT_RECORD, study))
         atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level, probabilities=said))
     return study
@@ -138,6 +141,7 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
                     curve = _curve(kind, cases, patients, sampling)
                     numbers = cases.targets.size, int(cases.targets.sum())
                     yield Drawn(cases.label, plugin.plugin, curve, legend, *numbers, places_of(kind, cases))
+    yield from curves_of(study)
 
 
 def places_of(kind: str, cases: LabelCases) -> dict[str, tuple[float, float]]:
@@ -233,6 +237,8 @@ def _cell(value: float) -> float | None:
 
 def _check_has_figures(study: Study) -> None:
     if any(cases.targets.size for plugin in study.plugins for cases in plugin.labels):
+        return
+    if study.numbers is not None and any(cases.truth.size for _, cases in study.numbers.cases):
         return
     which = "case" if study.split == ALL else f"{study.split} case"
     raise UsageError(

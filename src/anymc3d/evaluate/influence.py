@@ -55,6 +55,20 @@ def auroc_influence(targets: ArrayLike, scores: ArrayLike) -> Influence:
     return Influence(float(np.mean(areas)), parts / len(areas))
 
 
+def r2_influence(truth: ArrayLike, predicted: ArrayLike) -> Influence:
+    """Of R² of numbers (n,), NaN where missing: what each case's squared error adds, the variance of the cases taken as
+    known. The difference of two answers to the same cases has the variance of a paired comparison of squared errors."""
+    target, answer = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    there = ~np.isnan(target)
+    parts = np.zeros(len(target))
+    variance = float(target[there].var()) if there.any() else 0.0
+    if not variance:
+        return Influence(None, parts)
+    errors = np.square(answer[there] - target[there]) / variance
+    parts[there] = -_centred(errors)
+    return Influence(1 - float(errors.mean()), parts)
+
+
 def _centred(placements: Floats) -> Floats:
     """So that the sum of squares is the variance of the mean; of a single case there is none."""
     count = len(placements)

@@ -7,19 +7,24 @@
 | ordinal    | column=grade (K) | log p_k    | softmax     |
 | multilabel | the columns (K)  | z_k        | sigmoid     |
 
+A number (regression) has neither: its column is ``value``, in the units of the manifest.
+
 Multi-class and ordinal cases are decided by the largest probability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from anymc3d.evaluate.covariates import PARTS as COVARIATE_PARTS
 from anymc3d.evaluate.metrics import one_vs_rest
-from anymc3d.settings.config import ONE_OF_CLASSES
+from anymc3d.settings.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.types import LabelKind
+
+VALUE = "value"
+"""Of a label that is a number: the one column it has in ``predictions.csv``."""
 
 
 def raw_logits(logits: np.ndarray, kind: LabelKind) -> np.ndarray:
@@ -58,12 +63,37 @@ def decisions(raw: np.ndarray, kind: LabelKind, thresholds: Sequence[float]) -> 
 
 
 def prediction_columns(
-    label_names: Sequence[str], *, with_plugin: bool = False, with_covariates: Sequence[str] = ()
+    label_names: Sequence[str],
+    *,
+    with_plugin: bool = False,
+    with_covariates: Sequence[str] = (),
+    numbers: Collection[str] = (),
 ) -> list[str]:
-    """The columns of ``predictions.csv``; ``with_covariates``: labels whose answer also has its two parts alone."""
-    per_label = [f"{what}.{name}" for name in label_names for what in ("logit", "probability", "decision")]
+    """The columns of ``predictions.csv``; ``with_covariates``: labels whose answer also has its two parts alone;
+    ``numbers``: labels that are numbers."""
+    per_label = [
+        f"{what}.{name}"
+        for name in label_names
+        for what in ((VALUE,) if name in numbers else ("logit", "probability", "decision"))
+    ]
     alone = [f"{part}.{name}" for name in with_covariates for part in COVARIATE_PARTS]
     return ["case", *(["plugin"] if with_plugin else []), "status", "message", *per_label, *alone]
+
+
+def columns_of(labels: LabelSettings, *, with_plugin: bool = False, with_covariates: bool = False) -> list[str]:
+    """The columns of ``predictions.csv`` of one task."""
+    names = labels.output_names
+    return prediction_columns(
+        names,
+        with_plugin=with_plugin,
+        with_covariates=names if with_covariates else (),
+        numbers=names if labels.is_number else (),
+    )
+
+
+def value_cells(label_names: Sequence[str], values: np.ndarray) -> dict[str, str]:
+    """The label cells of one row of numbers, (labels,) of one case."""
+    return {f"{VALUE}.{name}": format(float(value), ".9g") for name, value in zip(label_names, values, strict=True)}
 
 
 def part_cells(label_names: Sequence[str], image: np.ndarray, covariates: np.ndarray) -> dict[str, str]:

@@ -74,7 +74,7 @@ def read_predictions(
         ProblemsError: duplicated cases, or cells that are not what their column promises.
     """
     labels = _labels(rows)
-    _check_overlap([row["case"] for row in rows], case_ids)
+    check_overlap([row["case"] for row in rows], case_ids)
     by_plugin: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         by_plugin.setdefault(row.get("plugin", plugin), []).append(row)
@@ -82,11 +82,16 @@ def read_predictions(
     found = [_of_plugin(name, part, labels, case_ids, known, problems) for name, part in by_plugin.items()]
     if problems:
         raise ProblemsError("predictions", problems, most=_SHOWN)
+    return found, left_out(rows, case_ids)
+
+
+def left_out(rows: Sequence[Mapping[str, str]], case_ids: Sequence[str]) -> list[str]:
+    """A line on predicted cases that the manifest does not have, or none."""
     listed = set(case_ids)
     others = list(dict.fromkeys(row["case"] for row in rows if row["case"] not in listed))
     if not others:
-        return found, []
-    return found, [f"{len(others)} predicted cases are not in the manifest and were left out: {shown_few(others)}"]
+        return []
+    return [f"{len(others)} predicted cases are not in the manifest and were left out: {shown_few(others)}"]
 
 
 def shown_few(names: Sequence[str]) -> str:
@@ -110,8 +115,12 @@ def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return labels
 
 
-def _check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
-    """Ids that a spreadsheet or a join rewrote would silently leave their cases out."""
+def check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
+    """Ids that a spreadsheet or a join rewrote would silently leave their cases out.
+
+    Raises:
+        UsageError: some were, or no case is in both tables.
+    """
     known, listed = set(case_ids), set(predicted)
     rewritten = matches(listed - known, known - listed)
     if rewritten:

@@ -23,8 +23,22 @@ from anymc3d.evaluate.measures import (
     macro_measures,
     pooled_crg,
 )
+from anymc3d.evaluate.number_study import (
+    NumberPredictions,
+    NumberStudy,
+    number_labels,
+    read_numbers,
+    study_numbers,
+)
 from anymc3d.evaluate.operating_points import OperatingPoint
-from anymc3d.evaluate.predictions import PluginPredictions, read_predictions, shown_few
+from anymc3d.evaluate.outputs import VALUE
+from anymc3d.evaluate.predictions import (
+    PluginPredictions,
+    check_overlap,
+    left_out,
+    read_predictions,
+    shown_few,
+)
 from anymc3d.evaluate.severity import Severity, severities
 from anymc3d.evaluate.study_points import Points, choose_points, label_cases
 from anymc3d.evaluate.study_rows import ALL, Row, failed_row, failures, row_of, threshold_rows
@@ -76,6 +90,8 @@ class Study:
     """Their ids."""
     severity_groups: tuple[str, ...] = ()
     """The groups of the severity tables."""
+    numbers: NumberStudy | None = None
+    """Of labels that are numbers."""
     with_covariates: tuple[str, ...] = ()
     """What both, the image and the covariates are called in rows of plugins that have covariates."""
 
@@ -116,13 +132,25 @@ def evaluate_study(
     """
     settings = settings or StudySettings()
     split, evaluated, for_thresholds = _choose_rows(manifest)
-    per_plugin, warnings = read_predictions(predictions, [row["case"] for row in manifest], known=known, plugin=plugin)
+    ids = [row["case"] for row in manifest]
+    of_classes, of_numbers = _by_kind(predictions)
+    per_plugin, warnings = [], left_out(of_numbers, ids)
+    if of_classes or not of_numbers:
+        per_plugin, warnings = read_predictions(of_classes, ids, known=known, plugin=plugin)
     _check_groups(settings.groups, manifest)
     patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
+    groups = list(_groups(manifest, evaluated, settings.groups))
+    numbers = None
+    if of_numbers:
+        check_overlap([row["case"] for row in of_numbers], ids)
+        read = read_numbers(of_numbers, ids, plugin=plugin)
+        numbers = study_numbers(read, manifest, groups, patients, split, settings.sampling)
+        warnings = [*warnings, *_lost(read, split, evaluated)]
     cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
     found = [_of_plugin(one, cases, settings) for one in per_plugin]
     rows = [row for one in found for row in one.rows] + _compared_rows(found, cases, settings.sampling)
     parted = [one.answers for one in found if one.answers]
+    rows += [] if numbers is None else numbers.rows
     rows += [row for one in parted for row in covariate_rows(one, patients[evaluated], split, settings.sampling)]
     return Study(
         rows=rows,
@@ -132,6 +160,7 @@ def evaluate_study(
         patients=patients[evaluated],
         cases=np.array([row["case"] for row in manifest], dtype=object)[evaluated],
         severity_groups=tuple(dict.fromkeys(group for one in found for group in one.severity_groups)),
+        numbers=numbers,
         with_covariates=tuple(name for one in parted for name, _ in one),
     )
 
@@ -179,6 +208,32 @@ def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -
     groups = [comparison.group for table in graded for comparison in table.comparisons]
     parted = answers(one, targets, evaluated)
     return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings), groups, parted)
+
+
+def _by_kind(
+    predictions: Sequence[Mapping[str, str]],
+) -> tuple[list[Mapping[str, str]], list[Mapping[str, str]]]:
+    """The rows of plugins that answer classes, and of those that answer numbers."""
+    columns = [f"{VALUE}.{label}" for label in number_labels(list(predictions[0]) if predictions else [])]
+    if not columns:
+        return list(predictions), []
+    if not any(column.startswith("logit.") for column in predictions[0]):
+        return [], list(predictions)
+    numeric = {row.get("plugin", "") for row in predictions if any(row[column] for column in columns)}
+    own = [row for row in predictions if row.get("plugin", "") in numeric]
+    return [row for row in predictions if row.get("plugin", "") not in numeric], own
+
+
+def _lost(read: Sequence[NumberPredictions], split: str, evaluated: NDArray[np.intp]) -> Iterator[str]:
+    """Lines on cases without a number, and on rows that flatter."""
+    for one in read:
+        num_error, num_absent = failures(one, evaluated)
+        if num_error + num_absent:
+            name, which = f"plugin {one.plugin!r}: " if one.plugin else "", "" if split == ALL else f"{split} "
+            told = f"{num_error + num_absent} of {evaluated.size} {which}cases have no prediction and are not in"
+            yield f"{name}{told} the results ({num_error} failed, {num_absent} not in the table)"
+    if split in _SEEN:
+        yield f"the manifest has no test rows: the results are of its {split} rows, {_SEEN[split]}"
 
 
 def _compared_rows(found: Sequence[_Found], cases: _Cases, sampling: Sampling) -> list[Row]:

@@ -7,6 +7,7 @@ Beside the metrics proper: ``threshold`` (of an operating point, on raw scores, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from anymc3d.evaluate.intervals import Interval
 from anymc3d.evaluate.measures import Measure
 from anymc3d.evaluate.metrics import Metric
-from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.study_points import Points
 
 COLUMNS = (
@@ -25,7 +25,15 @@ ALL = "all"
 
 Row = dict[str, object]
 
-_NO_INTERVAL = Interval(None, None, "")
+NO_INTERVAL = Interval(None, None, "")
+
+
+class HasStates(Protocol):
+    """Predictions of one plugin: ``states`` per case of the manifest, ``ok``, ``warn``, ``error`` or ``absent``."""
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Per case."""
 
 
 def threshold_rows(points: Points, plugin: str, group: str = ALL) -> Iterator[Row]:
@@ -34,23 +42,23 @@ def threshold_rows(points: Points, plugin: str, group: str = ALL) -> Iterator[Ro
         for name, point in of_label.items():
             if isinstance(point, str):
                 split = "val"
-                measure = Measure("threshold", name, Metric(None, point), _NO_INTERVAL, 0, None)
+                measure = Measure("threshold", name, Metric(None, point), NO_INTERVAL, 0, None)
             else:
                 split = point.source_split
                 value = Metric(point.threshold)
-                measure = Measure("threshold", name, value, _NO_INTERVAL, point.n, point.n_positive)
+                measure = Measure("threshold", name, value, NO_INTERVAL, point.n, point.n_positive)
             yield row_of(measure, {"label": label, "group": group, "split": split, "plugin": plugin})
 
 
-def failed_row(one: PluginPredictions, members: NDArray[np.intp], group: str, frame: Mapping[str, str]) -> Row:
+def failed_row(one: HasStates, members: NDArray[np.intp], group: str, frame: Mapping[str, str]) -> Row:
     """How many of the cases ``members`` have no prediction, of how many; a row also when there are none."""
     num_error, num_absent = failures(one, members)
     text = f"{num_error} with status error, {num_absent} without a row" if num_error + num_absent else ""
-    measure = Measure("failed_cases", "", Metric(num_error + num_absent, text), _NO_INTERVAL, members.size, None)
+    measure = Measure("failed_cases", "", Metric(num_error + num_absent, text), NO_INTERVAL, members.size, None)
     return row_of(measure, {**frame, "label": "", "group": group})
 
 
-def failures(one: PluginPredictions, members: NDArray[np.intp]) -> tuple[int, int]:
+def failures(one: HasStates, members: NDArray[np.intp]) -> tuple[int, int]:
     """Return how many of ``members`` have the status error, and how many have no row."""
     states = [one.states[row] for row in members]
     return states.count("error"), states.count("absent")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from anymc3d.evaluate.covariate_rows import BOTH
+from anymc3d.evaluate.number_summary import differences_table, numbers_table
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row
+from anymc3d.evaluate.summary_cells import figure, p_value, table
 from anymc3d.printable import markdown as markdown_text
 from anymc3d.printable import shown
+from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 
 NOTICE = "Research use only. Not a medical device."
@@ -30,7 +33,9 @@ _METHODS = {
     "wilson_clustered": "Wilson by patient",
     "wilson_ends": "Wilson's ends of sensitivity and specificity",
     "bootstrap_patient": "bootstrap over patients within outcome strata",
-    "bootstrap_patient_unstratified": "bootstrap over patients (averages over labels)",
+    "bootstrap_patient_unstratified": "bootstrap over patients (averages over labels, numbers)",
+    "paired_t": "paired t-test of the absolute errors",
+    "paired_t_clustered": "the same by patient",
 }
 
 
@@ -42,17 +47,24 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
     parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals."]
-    parts += ["  \n".join(map(markdown_text, [*meanings(study), *probabilities])), main_table(study)]
+    parts += ["  \n".join(map(markdown_text, [*meanings(study), *probabilities]))]
+    if study.numbers is not None:
+        parts += [numbers_table(study.numbers.rows, cell=markdown_text)]
+        parts += [numbers_table(study.numbers.rows, cell=markdown_text, groups=True)]
+        parts += [differences_table(study.numbers.rows, cell=markdown_text)]
+    parts += [main_table(study)] if study.plugins else []
     if study.severity_groups:
         parts += ["## Severity", severity_table(study), SEVERITY_NOTE]
     if study.with_covariates:
         parts += ["## Image and covariates", covariates_table(study)]
-    groups = [row for row in rows if row["group"] not in (ALL, *study.severity_groups)]
+    parts = [part for part in parts if part]
+    of_numbers = set() if study.numbers is None else set(map(id, study.numbers.rows))
+    groups = [row for row in rows if id(row) not in of_numbers and row["group"] not in (ALL, *study.severity_groups)]
     if groups:
-        parts += ["## Subgroups", _table(_lines(groups, with_group=True))]
+        parts += ["## Subgroups", table(_lines(groups, with_group=True))]
     pairs = [row for row in rows if row["metric"] == "auroc_difference"]
     if pairs:
-        parts += ["## Comparisons", _table([_comparison(row, rows) for row in pairs])]
+        parts += ["## Comparisons", table([_comparison(row, rows) for row in pairs])]
     notes = [f"- {markdown_text(warning)}" for warning in study.warnings] + [
         "- " + markdown_text(f"{row['metric']} of {row['label']} ({row['group']}) is undefined: {row['reason']}")
         for row in rows
@@ -70,7 +82,11 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
 
 def meanings(study: Study) -> list[str]:
     """What a decision of 1 stands for, of every label, once."""
-    return list(dict.fromkeys(what_is_positive(one.settings) for one in study.plugins if one.settings is not None))
+    found = [what_is_positive(one.settings) for one in study.plugins if one.settings is not None]
+    if study.numbers is not None:
+        labels = dict.fromkeys(cases.label for _, cases in study.numbers.cases)
+        found += [what_is_positive(LabelSettings(columns=(label,), kind="regression")) for label in labels]
+    return list(dict.fromkeys(found))
 
 
 def main_table(study: Study, *, brief: bool = False) -> str:
@@ -78,7 +94,7 @@ def main_table(study: Study, *, brief: bool = False) -> str:
     lines = _lines([row for row in study.rows if row["group"] == ALL], with_group=False)
     left_out = _NOT_IN_BRIEF if brief else ()
     kept = [{title: cell for title, cell in line.items() if title not in left_out} for line in lines]
-    return _table(kept, cell=shown if brief else markdown_text)
+    return table(kept, cell=shown if brief else markdown_text)
 
 
 def severity_table(study: Study) -> str:
@@ -92,7 +108,7 @@ def severity_table(study: Study) -> str:
         before = list(shown).index("sensitivity")
         items = list(shown.items())
         lines.append(dict([*items[:before], ("accuracy", figure(accuracy)), *items[before:]]))
-    return _table(lines)
+    return table(lines)
 
 
 def covariates_table(study: Study, *, brief: bool = False) -> str:
@@ -109,19 +125,7 @@ def covariates_table(study: Study, *, brief: bool = False) -> str:
                 lines.append({"answer": name, "label": str(row["label"]), "n": str(row["n"]), "AUROC": figure(found)})
     pairs = {" - ".join(pair) for pair in combinations(study.with_covariates, 2)}
     own = [row for row in study.rows if row["metric"] == "auroc_difference" and row["plugin"] in pairs]
-    return "\n\n".join([_table(lines, cell), _table([_comparison(row, study.rows) for row in own], cell)])
-
-
-def figure(row: Mapping[str, object] | None, *, digits: int = 3) -> str:
-    """Return ``0.912 (0.874 to 0.939)``, ``undefined`` or, where there is no such row, nothing."""
-    if row is None:
-        return ""
-    if not isinstance(row["value"], int | float):
-        return "undefined"
-    text = f"{row['value']:.{digits}f}"
-    if row["ci_low"] is None:
-        return text
-    return f"{text} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+    return "\n\n".join([table(lines, cell), table([_comparison(row, study.rows) for row in own], cell)])
 
 
 def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:
@@ -165,21 +169,6 @@ def _comparison(row: Mapping[str, object], rows: Iterable[Row]) -> dict[str, str
         "label": str(row["label"]),
         "n": str(row["n"]),
         "AUROC difference": figure(row),
-        "p": _p_value(same["auroc_difference_p"]),
-        "p (Holm)": _p_value(same["auroc_difference_p_holm"]),
+        "p": p_value(same["auroc_difference_p"]),
+        "p (Holm)": p_value(same["auroc_difference_p_holm"]),
     }
-
-
-def _p_value(row: Mapping[str, object]) -> str:
-    value = row["value"]
-    return "below 0.0001" if isinstance(value, float) and value < 1e-4 else figure(row, digits=4)
-
-
-def _table(lines: Sequence[Mapping[str, str]], cell: Callable[[str], str] = markdown_text) -> str:
-    """Return a Markdown table padded to read well as plain text, too; ``cell`` makes a foreign text safe to show."""
-    titles = list(dict.fromkeys(title for line in lines for title in line))
-    cells = [titles, *([cell(line.get(title, "")) for title in titles] for line in lines)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(titles))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
-    padded.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(row)} |" for row in padded)

@@ -150,9 +150,12 @@ def heat_stem(heat: Heat) -> str:
 def picture_of(heat: Heat, found: Explanation, card: PluginCard) -> Colour:
     """The heatmap's three planes, with the case, its probability and the method in the title."""
     prediction, scan = found.prediction, found.scans[heat.column]
-    probability = f"probability {prediction.probabilities[heat.label]:.2f}"
-    state = prediction.calibration.get(heat.label, "none")
-    kind = "" if state == "calibrated" else f" ({SAYS[state]})"
+    if card.labels.is_number:
+        probability, kind = f"{prediction.values[heat.label]:.4g}", ""
+    else:
+        probability = f"probability {prediction.probabilities[heat.label]:.2f}"
+        state = prediction.calibration.get(heat.label, "none")
+        kind = "" if state == "calibrated" else f" ({SAYS[state]})"
     title = f"{prediction.case} · {heat.label}: {probability}{kind} · {heat.method}, {heat.view}"
     low, high, how = grey_of(card, heat.column, scan)
     caption = f"{how[0].upper()}{how[1:]}. {RESEARCH_ONLY}"
@@ -243,6 +246,7 @@ def _explained(folder: Path, predictor: Predictor, case: Case, settings: Explain
         "message": prediction.message,
         "unlike_training": list(prediction.unlike_training),
         "plugin": prediction.plugin,
+        **({"values": dict(prediction.values)} if prediction.values else {}),
         "probabilities": dict(prediction.probabilities),
         "calibrated": prediction.calibrated,
         "calibration": dict(prediction.calibration),

@@ -167,6 +167,8 @@ def choose_memory(
 
 def calibration_reason(labels: LabelSettings) -> str:
     """What the task file may say in place of ``calibration: none``."""
+    if labels.is_number:
+        return "a number has no probability to calibrate"
     choices = "temperature" if labels.one_of_classes else "f1, crg, f1_crg or youden"
     return f"the paper's plain training; {choices} makes probabilities of the logits, fitted on the val rows at the end"
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from anymc3d.data.labels import encode
+from anymc3d.data.labels import encode, strata
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
@@ -137,7 +137,7 @@ def measure_training(
 ) -> tuple[list[str], list[Measured]]:
     """The split of each case, and what was measured on each image column's training scans."""
     targets = encode(data.manifest.cases, data.labels)
-    splits = assign_splits(data.manifest.cases, targets, fractions=fractions, seed=seed)
+    splits = assign_splits(data.manifest.cases, strata(targets, data.labels), fractions=fractions, seed=seed)
     train = [index for index, split in enumerate(splits) if split == "train"]
     return splits, [measure(data, column, train) for column in data.columns]
 

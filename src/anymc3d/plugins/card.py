@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate.calibration import STATES, State
+from anymc3d.evaluate.number_scale import NumberScale
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
@@ -119,6 +120,8 @@ class PluginCard:
     """Labels of the segmentation that a new case needs as well; none: it needs no segmentation."""
     plain: PlainRecord | None = None
     """Of a plain plugin: the measures it takes, and how."""
+    number: NumberScale | None = None
+    """Of a label that is a number: mean and spread of the training cases, in whose units the network answers."""
     covariates: CovariateRecord | None = None
     """Clinical columns that answer beside the image; of an ensemble its members have their own."""
     code_version: Annotated[int, Between(0, 10**6)]
@@ -159,10 +162,7 @@ class PluginCard:
             )
         if (self.plain is None) == (self.kind == "plain"):
             raise UsageError(f"plain: expected in a plain plugin alone, got kind {self.kind}")
-        if self.covariates is not None:
-            if self.members:
-                raise UsageError("covariates: of an ensemble each member has its own")
-            self.covariates.check_fits(len(self.labels.output_names), one_of_classes=self.labels.one_of_classes)
+        self._check_answer()
         if self.calibration is not None:
             self.calibration.check_fits(self.labels, self.thresholds)
         for index, member in enumerate(self.members):
@@ -172,6 +172,21 @@ class PluginCard:
         if len({member.card.calibration is None for member in self.members}) > 1:
             raise UsageError("members: expected a calibration in all of them or in none")
         self.thresholds  # noqa: B018 - checks them
+
+    def _check_answer(self) -> None:
+        """What a number has and has not, and whose covariates there are.
+
+        Raises:
+            UsageError: they do not fit the labels.
+        """
+        if (self.number is not None) != (self.labels.is_number and not self.members):
+            raise UsageError(f"number: expected of a regression alone, got labels of kind {self.labels.kind}")
+        if self.labels.is_number and (self.calibration is not None or self.operating_points):
+            raise UsageError("calibration, operating_points: a number has none")
+        if self.covariates is not None:
+            if self.members:
+                raise UsageError("covariates: of an ensemble each member has its own")
+            self.covariates.check_fits(len(self.labels.output_names), one_of_classes=self.labels.one_of_classes)
 
     @property
     def decodes(self) -> bool:
@@ -264,11 +279,13 @@ class PluginCard:
     @property
     def logits_id(self) -> str:
         """Equal for plugins that give equal logits: the tensors, and in an ensemble the members' calibrations."""
-        if not self.members and self.covariates is None:
+        if not self.members and self.covariates is None and self.number is None:
             return self.tensors_sha256
         maps: list[Any] = [to_plain(member.card.calibration) for member in self.members]
         records = [to_plain(card.covariates) for card in (self, *(one.card for one in self.members)) if card.covariates]
         maps += [records] if records else []
+        scales = [to_plain(card.number) for card in (self, *(one.card for one in self.members)) if card.number]
+        maps += [scales] if scales else []
         weights = [member.weight for member in self.members]
         maps += [] if set(weights) == {1.0} else [weights]
         return hashlib.sha256(f"{self.tensors_sha256}{json.dumps(maps, sort_keys=True)}".encode()).hexdigest()

@@ -83,6 +83,8 @@ def _same_weights(card: PluginCard) -> list[str]:
 
 
 def _how_it_decides(card: PluginCard) -> list[str]:
+    if card.labels.is_number:
+        return []
     if card.labels.one_of_classes:
         return [] if card.holds_calibration else ["no member holds a calibration: the mean of raw logits, uncalibrated"]
     if not card.holds_calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,6 @@ def answered(
     logits, alone, notes = _task_logits(card, runs, cells or {})
     if not np.isfinite(logits).all():
         raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case!r}")
-    found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
     names = card.labels.output_names
     unlike = unlike_training(card, prepared.scans)
     missing = [*_missing_views(prepared), *notes]
@@ -46,17 +46,28 @@ def answered(
         status="warn" if warnings else "ok",
         message="; ".join(" ".join(text.split()) for text in warnings),
         labels=names,
-        logits=dict(zip(names, logits[0].tolist(), strict=True)),
-        probabilities=dict(zip(names, found.probabilities[0].tolist(), strict=True)),
-        calibrated=card.is_calibrated,
-        calibration=card.calibration_states,
-        decisions=dict(zip(names, found.decisions[0].tolist(), strict=True)),
+        **_said(card, logits),
         slice_weights=_slice_weights(card, prepared, runs),
         view_weights=_view_weights(card, runs),
         image_logits={} if alone is None else dict(zip(names, alone[0].tolist(), strict=True)),
         covariate_logits={} if alone is None else dict(zip(names, alone[1].tolist(), strict=True)),
         unlike_training=unlike,
     )
+
+
+def _said(card: PluginCard, logits: np.ndarray) -> dict[str, Any]:
+    """What a record says of the labels: a number, or logit, probability and decision; ``logits`` (1, labels)."""
+    names = card.labels.output_names
+    if card.labels.is_number:
+        return {"values": dict(zip(names, logits[0].tolist(), strict=True))}
+    found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
+    return {
+        "logits": dict(zip(names, logits[0].tolist(), strict=True)),
+        "probabilities": dict(zip(names, found.probabilities[0].tolist(), strict=True)),
+        "calibrated": card.is_calibrated,
+        "calibration": card.calibration_states,
+        "decisions": dict(zip(names, found.decisions[0].tolist(), strict=True)),
+    }
 
 
 def unanswered(plugin: Plugin, case: str, message: str) -> Prediction:
@@ -77,12 +88,19 @@ def _task_logits(
     ]
     notes = list(dict.fromkeys(note for one in joined if one is not None for note in one.notes))
     told = [own if one is None else one.both[None] for own, one in zip(raw, joined, strict=True)]
+    told = [_in_units(member, own) for own, (member, _) in zip(told, runs, strict=True)]
     if card.kind != "ensemble":
-        return told[0], None if joined[0] is None else (joined[0].image, joined[0].alone), notes
+        own = joined[0]
+        return told[0], None if own is None else (_in_units(card, own.image), _in_units(card, own.alone)), notes
     weights = [member.weight for member in card.members]
     maps = [member.calibration for member, _ in runs]
     calibrated = [own if one is None else one.apply(own) for own, one in zip(told, maps, strict=True)]
     return np.average(calibrated, axis=0, weights=weights), _alone(runs, raw, joined, weights), notes
+
+
+def _in_units(card: PluginCard, standard: np.ndarray) -> np.ndarray:
+    """A number in the units of the manifest; logits as they are."""
+    return standard if card.number is None else card.number.in_units(standard)
 
 
 def _alone(
@@ -95,8 +113,8 @@ def _alone(
     for (member, _), own, one in zip(runs, raw, joined, strict=True):
         record = member.covariates
         slopes = (1.0, 0.0) if record is None else (np.array(record.model.image), np.array(record.model.covariates))
-        image.append(slopes[0] * own[0])
-        alone.append(slopes[1] * (np.zeros_like(own[0]) if one is None else one.alone))
+        image.append(_in_units(member, slopes[0] * own[0]))
+        alone.append(_in_units(member, slopes[1] * (np.zeros_like(own[0]) if one is None else one.alone)))
     return np.average(image, axis=0, weights=weights), np.average(alone, axis=0, weights=weights)
 
 

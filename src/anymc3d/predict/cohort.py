@@ -247,9 +247,12 @@ def _identity(predictor: Predictor, precision: str, pseudonyms: Pseudonyms | Non
 
 def _columns(plugins: Sequence[Plugin]) -> list[str]:
     names = dict.fromkeys(name for plugin in plugins for name in plugin.card.labels.output_names)
+    numbers = {name for plugin in plugins if plugin.card.labels.is_number for name in plugin.card.labels.output_names}
     having = [plugin.card for plugin in plugins if plugin.card.covariate_names]
     parted = dict.fromkeys(name for card in having for name in card.labels.output_names)
-    return outputs.prediction_columns(list(names), with_plugin=len(plugins) > 1, with_covariates=list(parted))
+    return outputs.prediction_columns(
+        list(names), with_plugin=len(plugins) > 1, with_covariates=list(parted), numbers=numbers
+    )
 
 
 def _one_plugin(rows: Iterable[Row], plugins: Sequence[Plugin]) -> list[Mapping[str, str]]:

@@ -30,12 +30,15 @@ class Prediction:
     calibration: Mapping[str, State] = field(default_factory=dict)
     """Label -> ``calibrated``; ``shifted`` or ``scaled``, where that alone was done; ``none``: a squashed logit."""
     decisions: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Label -> number, in the units of the manifest, of a plugin that answers one; it has no logit, probability or
+    decision then."""
     slice_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """View -> weight of every slice in the view's order, adding up to 1; of an ensemble the members' mean. A baseline
     has none."""
     view_weights: Mapping[str, float] = field(default_factory=dict)
     image_logits: Mapping[str, float] = field(default_factory=dict)
-    """Of a plugin with covariates: label -> raw logit of the image alone; otherwise none."""
+    """Of a plugin with covariates: label -> raw logit (or number) of the image alone; otherwise none."""
     covariate_logits: Mapping[str, float] = field(default_factory=dict)
     """The same of the covariates alone."""
     unlike_training: tuple[str, ...] = ()
@@ -46,11 +49,15 @@ class Prediction:
         cells = {"case": self.case, "plugin": self.plugin, "status": self.status, "message": self.message}
         if self.status == "error":
             return cells
-        values = [
-            np.array([part[name] for name in self.labels]) for part in (self.logits, self.probabilities, self.decisions)
-        ]
-        cells |= outputs.prediction_cells(self.labels, *values)
+        if self.values:
+            cells |= outputs.value_cells(self.labels, self._row_of(self.values))
+        else:
+            parts = (self.logits, self.probabilities, self.decisions)
+            cells |= outputs.prediction_cells(self.labels, *map(self._row_of, parts))
         if not self.image_logits:
             return cells
-        alone = (np.array([of[name] for name in self.labels]) for of in (self.image_logits, self.covariate_logits))
+        alone = map(self._row_of, (self.image_logits, self.covariate_logits))
         return cells | outputs.part_cells(self.labels, *alone)
+
+    def _row_of(self, by_label: Mapping[str, float]) -> np.ndarray:
+        return np.array([by_label[name] for name in self.labels])

@@ -84,6 +84,9 @@ def _view(view: ViewSettings) -> str:
 
 
 def _calibration(card: PluginCard) -> str:
+    if card.labels.is_number:
+        scale = card.number
+        return "a number" if scale is None else f"a number; the training cases have {scale.low:g} to {scale.high:g}"
     states = states_in_words(card.calibration_states)
     if card.calibration is not None:
         own = card.calibration

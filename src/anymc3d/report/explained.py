@@ -44,6 +44,7 @@ class CaseRecord:
     plugin: Label = ""
     probabilities: Mapping[Label, Share] = field(default_factory=dict)
     decisions: Mapping[Label, int] = field(default_factory=dict)
+    values: Mapping[Label, float] = field(default_factory=dict)
     calibrated: bool = False
     slice_weights: Mapping[Label, tuple[Share, ...]] = field(default_factory=dict)
     view_weights: Mapping[Label, Share] = field(default_factory=dict)

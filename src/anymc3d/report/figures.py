@@ -13,6 +13,14 @@ FREE = {
     "brier": "Brier score",
     "expected_calibration_error": "Calibration error",
 }
+NUMBERS = {
+    "mae": "Mean absolute error",
+    "r2": "R²",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "calibration_slope": "Calibration slope",
+}
+"""Of labels that are numbers."""
 DECIDED = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
@@ -31,6 +39,9 @@ def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
     """Return the tables of one group: figures without a threshold, then by operating point; reasons below."""
     own = [row for row in rows if row["group"] == group]
     parts = []
+    numbers = _lines(own, NUMBERS, ("label",))
+    if numbers:
+        parts.append(_table("Predicted and true numbers", ("label",), NUMBERS, numbers, own))
     free = _lines(own, FREE, ("label",))
     if free:
         parts.append(_table("Without a threshold", ("label",), FREE, free, own))

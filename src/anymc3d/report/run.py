@@ -188,6 +188,8 @@ def _meanings(record: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
         if row["metric"] == "auroc" and row["group"] == ALL and row["label"] != "macro":
             names.setdefault(str(row["plugin"]), {})[str(row["label"])] = None
     yield from dict.fromkeys(what_is_positive(settings_of(list(labels), known)) for labels in names.values())
+    of_numbers = dict.fromkeys(str(row["label"]) for row in rows if row["metric"] == "mae")
+    yield from (what_is_positive(LabelSettings(columns=(label,), kind="regression")) for label in of_numbers)
 
 
 def _hard_of_tables(
@@ -231,6 +233,8 @@ def _hard(
 ) -> HardFacts:
     if worst == 0:
         return HardFacts(pictures={}, missing="Not asked for (--worst 0).")
+    if predictions and not any(column.startswith("logit.") for column in predictions[0]):
+        return HardFacts(pictures={}, missing="A number is not right or wrong; see how far answers lie from the line.")
     ids = [row["case"] for row in labels]
     found: list[Hard] = []
     num_wrong = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from anymc3d.evaluate.number_pictures import NUMBERS
 from anymc3d.evaluate.study_rows import ALL
 from anymc3d.explain.folder import NOTICE
 from anymc3d.page.document import RESEARCH_ONLY, data_url, document, listing, paragraph, section, table, tiles
@@ -24,10 +25,11 @@ STYLE = """
 KINDS: Mapping[str, tuple[str, str, str, str]] = {
     "roc": ("ROC", "1 - specificity", "sensitivity", "auroc"),
     "pr": ("Precision-recall", "recall (sensitivity)", "precision (PPV)", "average_precision"),
+    NUMBERS: ("Predicted and true", "mean predicted", "mean true", "mae"),
     "reliability": ("Reliability", "mean predicted probability", "share of positives", "expected_calibration_error"),
 }
 """Kind of curve -> title, axes, and the metric beside its name."""
-_SHORT = {"auroc": "AUROC", "average_precision": "AP", "expected_calibration_error": "calibration error"}
+_SHORT = {"auroc": "AUROC", "average_precision": "AP", "expected_calibration_error": "calibration error", "mae": "MAE"}
 _UNIT = (0.0, 1.0)
 
 
@@ -52,7 +54,10 @@ def run_page(facts: FiguresFacts) -> str:
 def _verdict(facts: FiguresFacts) -> str:
     rows = [row for row in facts.rows if row["metric"] == "auroc" and row["group"] == ALL]
     row = next((one for one in rows if one["label"] == "macro"), rows[0] if rows else None)
+    number = next((one for one in facts.rows if one["metric"] == "mae" and one["group"] == ALL), None)
     which = "all cases" if facts.split in ("", ALL) else f"the {facts.split} split"
+    if row is None and number is not None:
+        return f"Mean absolute error of {number['label']} on {which}: {cell_of(number)}"
     if row is None:
         return f"Figures of {which}"
     of = "mean over labels" if row["label"] == "macro" else str(row["label"])
@@ -139,14 +144,19 @@ def _curves(facts: FiguresFacts) -> Iterator[str]:
             own = [curve for curve in facts.curves if curve.kind == kind and curve.label == label]
             lines = [_line(curve, metric, values, several) for curve in own]
             reference = ((0.0, 0.0), (1.0, 1.0)) if kind != "pr" else ()
+            span = _UNIT
+            if kind == NUMBERS and lines:
+                ends = [value for line in lines for point in line.points for value in point]
+                span = (min(ends), max(ends))
+                reference = ((span[0], span[0]), (span[1], span[1]))
             if lines:
                 plot = Plot(
                     title=title,
                     x_name=x_name,
                     y_name=y_name,
                     lines=lines,
-                    x_range=_UNIT,
-                    y_range=_UNIT,
+                    x_range=span,
+                    y_range=span,
                     reference=reference,
                 )
                 yield draw(plot)

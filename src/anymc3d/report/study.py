@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class StudyFacts:
     """(what it shows, PNG) where the scan itself is not at hand."""
     unlike_training: tuple[str, ...] = ()
     """Why the answer is not to be used: in what the scan is unlike the training scans."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Label -> number, of a plugin that answers one; it has no probabilities then."""
     told_meaning: str = ""
     """What the record of an explain folder says a decision of 1 stands for."""
     others: tuple[Heat, ...] = ()
@@ -63,11 +65,13 @@ class StudyFacts:
     @property
     def labels(self) -> tuple[str, ...]:
         """The plugin's labels, in its order."""
-        return tuple(self.probabilities)
+        return tuple(self.values or self.probabilities)
 
     @property
     def first_label(self) -> str:
         """The one shown first: a positive decision before others, then the largest probability."""
+        if self.values:
+            return self.labels[0]
         return max(self.labels, key=lambda name: (self.decisions[name], self.probabilities[name]))
 
     @property
@@ -125,6 +129,7 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
         unlike_training=prediction.unlike_training,
         plugin=prediction.plugin,
         probabilities=prediction.probabilities,
+        values=prediction.values,
         decisions=prediction.decisions,
         calibration=prediction.calibration,
         slice_weights=prediction.slice_weights,
@@ -172,6 +177,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         unlike_training=tuple(str(text) for text in record.get("unlike_training") or ()),
         plugin=record["plugin"],
         probabilities=record["probabilities"],
+        values=record.get("values", {}),
         decisions=record["decisions"],
         told_meaning=str(record.get("decision_means", "")),
         calibration=record.get("calibration", dict.fromkeys(record["probabilities"], "none")),

@@ -79,6 +79,11 @@ def _verdict(facts: StudyFacts) -> str:
     if facts.unlike_training:
         # Before anything of the answer: "no label is positive" would read as a finding.
         return f'<p class="verdict warning">{escape(NOT_TO_BE_USED)} ({escape("; ".join(facts.unlike_training))})</p>'
+    if facts.values:
+        text = "; ".join(f"{name}: {value:.4g}" for name, value in facts.values.items())
+        state = "no warnings" if facts.status == "ok" else "with warnings, see below"
+        tone = "note" if facts.status == "ok" else "warning"
+        return f'<p class="verdict {tone}">{escape(text)} ({state})</p>'
     decided = [f"{name} ({facts.probabilities[name]:.2f})" for name in facts.labels if facts.decisions[name]]
     if facts.card is not None and facts.card.labels.one_of_classes:
         text = f"Decided: {', '.join(decided)}"
@@ -92,6 +97,9 @@ def _verdict(facts: StudyFacts) -> str:
 
 
 def _answer(facts: StudyFacts) -> Iterator[str]:
+    if facts.values:
+        yield from _numbers(facts)
+        return
     yield from _calibration(facts)
     if facts.meaning:
         yield paragraph(facts.meaning)
@@ -118,6 +126,15 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         for text in dict.fromkeys(origins.values()):
             names = ", ".join(name for name, own in origins.items() if own == text)
             yield paragraph(f"Operating point of {names}: {text}.", "quiet")
+
+
+def _numbers(facts: StudyFacts) -> Iterator[str]:
+    if facts.meaning:
+        yield paragraph(facts.meaning)
+    scale = None if facts.card is None else facts.card.number
+    trained = "" if scale is None else f"{scale.low:g} to {scale.high:g}"
+    rows = [(name, f"{value:.4g}", trained) for name, value in facts.values.items()]
+    yield table("Predicted numbers", ("Label", "Predicted", "Training cases"), rows, numbers=(1,))
 
 
 def _calibration(facts: StudyFacts) -> Iterator[str]:

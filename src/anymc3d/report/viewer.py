@@ -63,7 +63,8 @@ def viewer(facts: StudyFacts) -> str:
     }
     grey_map = grey_values(volumes[first], HEAT_LEVELS, 128).grey
     shown = _planes(reduced, grey_map, peaks[first], table_of(levels, (low, high)), places, maps[first].label)
-    names = [(heat.label, facts.probabilities[heat.label]) for heat in maps]
+    of_label = facts.values or facts.probabilities
+    names = [(heat.label, of_label[heat.label]) for heat in maps]
     return "\n".join(
         [
             f'<div id="viewer" class="viewer">{controls(names, first, list(windows), (low, high), levels)}',

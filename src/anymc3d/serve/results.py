@@ -34,7 +34,9 @@ def row_of(prediction: Prediction, *, strict: bool = False) -> dict[str, Any]:
         return row | {"status": "error"}
     if status == "error":
         return row
-    for label in prediction.labels:
+    for label, value in prediction.values.items():
+        row[f"value.{label}"] = value
+    for label in prediction.logits:
         row[f"logit.{label}"] = prediction.logits[label]
         row[f"probability.{label}"] = prediction.probabilities[label]
         row[f"decision.{label}"] = int(prediction.decisions[label])

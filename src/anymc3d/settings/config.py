@@ -74,7 +74,8 @@ class LabelSettings:
     columns: Annotated[tuple[Column, ...], Length(MAX_LABELS)]
     """One column (binary, multi-class or ordinal), or several binary columns (multi-label)."""
     kind: LabelKind
-    """``ordinal``: classes with an order, such as grades; one score and the cut points between neighbouring grades."""
+    """``ordinal``: classes with an order, such as grades; one score and the cut points between neighbouring grades.
+    ``regression``: one number, such as an age or a score."""
     classes: Annotated[tuple[Label, ...], Length(MAX_LABELS)] = ()
     """Multi-class: the cell texts in logit order. Ordinal: from the lowest grade up. Binary: (negative, positive)."""
 
@@ -90,6 +91,9 @@ class LabelSettings:
             len(self.columns) == 1,
             f"labels.columns: kind {self.kind} has one column, got {len(self.columns)}; several are kind: multilabel",
         )
+        if self.kind == "regression":
+            require(not self.classes, f"labels.classes: a number has no classes, got {list(self.classes)}")
+            return
         least, expected = {"binary": (2, "exactly 2"), "ordinal": (3, "at least 3")}.get(self.kind, (2, "at least 2"))
         right = len(self.classes) >= least and (self.kind != "binary" or len(self.classes) == 2)
         require(right, f"labels.classes: kind {self.kind} needs {expected} classes, got {list(self.classes)}")
@@ -101,6 +105,11 @@ class LabelSettings:
         return self.kind in ONE_OF_CLASSES
 
     @property
+    def is_number(self) -> bool:
+        """Whether the label is a number: no classes, no probability and no decision."""
+        return self.kind == "regression"
+
+    @property
     def head(self) -> str:
         """The entry of ``anymc3d.models.heads.HEADS`` that gives this task's logits."""
         return "ordinal" if self.kind == "ordinal" else "linear"
@@ -108,7 +117,7 @@ class LabelSettings:
     @property
     def num_logits(self) -> int:
         """K: two for binary (softmax over negative and positive), one per class or per column otherwise."""
-        return len(self.columns) if self.kind == "multilabel" else len(self.classes)
+        return len(self.columns) if self.kind in ("multilabel", "regression") else len(self.classes)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -469,6 +478,10 @@ class TaskSettings:
         require(
             self.format == FORMAT_VERSION,
             f"format: this version reads task files of format {FORMAT_VERSION}, got {self.format}",
+        )
+        require(
+            not self.labels.is_number or self.calibration == "none",
+            f"calibration: a number has no probability to calibrate, takes none, got {self.calibration}",
         )
         require(
             not self.labels.one_of_classes or self.calibration in ("none", "temperature"),

@@ -21,7 +21,7 @@ import numpy as np
 
 from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
-from anymc3d.data.labels import encode, natural_order
+from anymc3d.data.labels import encode, natural_order, strata
 from anymc3d.data.manifest import Manifest, read_manifest, write_manifest
 from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
@@ -139,12 +139,15 @@ def _plan(
     train, val, _ = task.data.fractions
     fractions = (train / (train + val), val / (train + val), 0.0)
     for repeat in range(repeats):
-        names, members = fold_of_each(pool, targets, folds, task.data.split_seed + repeat)
+        names, members = fold_of_each(pool, strata(targets, task.labels), folds, task.data.split_seed + repeat)
         for number, name in enumerate(names):
             inside = np.array([member == name for member in members])
             rest = np.flatnonzero(~inside)
             dealt = make_splits(
-                [patients[i] for i in rest], targets[rest], fractions=fractions, seed=task.data.split_seed + repeat
+                [patients[i] for i in rest],
+                strata(targets[rest], task.labels),
+                fractions=fractions,
+                seed=task.data.split_seed + repeat,
             )
             splits = np.full(len(pool), "test", dtype=object)
             splits[rest] = dealt
@@ -235,7 +238,7 @@ def _write_results(
     """``oof.csv`` in the order of the manifest, repeat by repeat, and ``metrics.csv`` over it and per fold."""
     place = {case.id: index for index, case in enumerate(pool)}
     rows = sorted(rows, key=lambda row: (int(row["plugin"].rpartition("_")[2]), place[row["case"]]))
-    columns = outputs.prediction_columns(task.labels.output_names, with_plugin=repeats > 1)
+    columns = outputs.columns_of(task.labels, with_plugin=repeats > 1, with_covariates=bool(task.covariates))
     columns.insert(1 + (repeats > 1), "fold")
     shown = [{name: row[name] for name in columns if name in row} for row in rows]
     write_table(out / PREDICTIONS, columns, shown)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from anymc3d.errors import ManifestError
+from anymc3d.evaluate.number_scale import scale_of
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.scale import Scale, in_standard_units
 from anymc3d.models.store import LoadedBackbone
@@ -146,6 +147,8 @@ def solve(
         with_query: whether another query than 0 is tried.
     """
     settings = QuickSettings()
+    if labels.is_number:
+        targets = scale_of(targets).standard(targets)
     fusions = ("mean", *(["query"] if with_query else [])) if fusion == "query" else (fusion,)
     grid = [Candidate(name, decay) for name in fusions for decay in settings.decays]
     learner = HeadLearner(tokens, targets, labels, grid)
@@ -158,7 +161,11 @@ def solve(
         zero = torch.zeros(tokens.width)
         names = ["task_query"] if len(tokens.views) == 1 else [f"query.{view}" for view in tokens.views]
         found |= {name: zero.clone() for name in names}
-    record = {"fusion": grid[chosen].fusion, "weight_decay": grid[chosen].decay, "chosen_by": f"AUROC in {folds} folds"}
+    record = {
+        "fusion": grid[chosen].fusion,
+        "weight_decay": grid[chosen].decay,
+        "chosen_by": f"{pool.metric} in {folds} folds",
+    }
     logger.info("start: %s over slices, head with weight decay %g, on frozen features", *list(record.values())[:2])
     return FrozenStart(measure_scale(tokens), found, record)
 

@@ -39,7 +39,7 @@ from anymc3d.train.draws import (
 from anymc3d.train.loop_parts import Parts
 from anymc3d.train.objective import Moment, batch_losses
 from anymc3d.train.optimisation import clip_gradients, learning_rate_factor, set_learning_rate
-from anymc3d.train.selection import beats_start, score_validation
+from anymc3d.train.selection import OF_A_NUMBER, beats_start, score_validation
 from anymc3d.train.stopping import StopRequest, listening
 from anymc3d.train.validation import Validation, validate
 
@@ -320,10 +320,11 @@ def _epoch_line(state: TrainingState, settings: TrainSettings) -> str:
     row = state.history[-1]
     loss = "" if row["train_loss"] is None else f"loss {row['train_loss']:.4f}, "
     dice = "" if row.get("val_dice") is None else f", Dice {row['val_dice']:.3f}"
-    auroc = "undefined" if row["val_auroc"] is None else f"{row['val_auroc']:.4f}"
+    auroc = "" if row["val_auroc"] is None else f", AUROC {row['val_auroc']:.4f}"
+    auroc = ", AUROC undefined" if not auroc and row["selection"] != OF_A_NUMBER else auroc
     return (
-        f"epoch {row['epoch']}/{settings.epochs}: {loss}validation loss {row['val_loss']:.4f}, "
-        f"AUROC {auroc}{dice} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
+        f"epoch {row['epoch']}/{settings.epochs}: {loss}validation loss {row['val_loss']:.4f}"
+        f"{auroc}{dice} (best: epoch {row['best_epoch']}), {row['seconds']:.0f} s"
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.evaluate.number_scale import NumberScale, scale_of
 from anymc3d.models.zoo.objective import Answers
 from anymc3d.settings.config import LabelSettings, TrainSettings
 
@@ -73,6 +74,20 @@ def weighted_bce(truth: TrueLabels, settings: TrainSettings, positive_weights: T
     return -torch.where(truth.positive, positive_weights[truth.column], 1.0).to(truth.log_p.dtype) * truth.log_p
 
 
+def mse(errors: Tensor) -> Tensor:
+    """Half the squared error, in units of the training cases' spread: (N,)."""
+    return 0.5 * errors.square()
+
+
+def huber(errors: Tensor) -> Tensor:
+    """As :func:`mse` up to an error of one spread, beyond it linear: one odd label must not decide (P. Huber, 1964)."""
+    size = errors.abs()
+    return torch.where(size <= 1, 0.5 * errors.square(), size - 0.5)
+
+
+NUMBER_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"mse": mse, "huber": huber}
+"""Of labels that are numbers; the first is the default."""
+
 Terms = Callable[[TrueLabels, TrainSettings, Tensor], Tensor]
 
 LOSSES: dict[str, Terms] = {"focal": focal, "cross-entropy": cross_entropy, "weighted-bce": weighted_bce}
@@ -109,6 +124,27 @@ class Loss:
         return {"positive_weights": list(self.positive_weights)} if self.positive_weights else {}
 
 
+@dataclass(frozen=True)
+class NumberLoss:
+    """The loss of a number: called with answers (B, 1) in units of ``scale`` and targets (B, 1) in the manifest's."""
+
+    name: str
+    scale: NumberScale
+
+    def __call__(self, logits: Tensor, targets: Tensor, weights_of_rows: Tensor | None = None) -> LossSum:
+        """``weights_of_rows`` (B,): factors on the loss of each row, which the count does not see."""
+        there = ~torch.isnan(targets)
+        wanted = (targets[there] - self.scale.center) / self.scale.spread
+        terms = NUMBER_LOSSES[self.name](logits[there] - wanted.to(logits.dtype))
+        if weights_of_rows is not None:
+            terms = terms * weights_of_rows[there.nonzero()[:, 0]]
+        return LossSum(terms.sum(), terms.numel())
+
+    def record(self) -> Mapping[str, Any]:
+        """What a plugin keeps beside the settings."""
+        return {"loss": self.name}
+
+
 def loss_of_answers(loss: Loss, answers: Answers, targets: Tensor) -> LossSum:
     """The loss of answers that are each compared with the label of their case, as far as they see the region.
 
@@ -126,13 +162,18 @@ def loss_of_answers(loss: Loss, answers: Answers, targets: Tensor) -> LossSum:
     return LossSum(total, int((~torch.isnan(targets)).sum()))
 
 
-def make_loss(settings: TrainSettings, labels: LabelSettings, targets: np.ndarray) -> Loss:
-    """The loss of a task; ``targets`` (n, L) are those of the training split, NaN where missing.
+def make_loss(
+    settings: TrainSettings, labels: LabelSettings, targets: np.ndarray, scale: NumberScale | None = None
+) -> Loss | NumberLoss:
+    """The loss of a task; ``targets`` (n, L) are those of the training split, NaN where missing; ``scale``: of a
+    number, where it is another than theirs.
 
     Raises:
         UsageError: see :func:`check_loss`; or a label without both outcomes, for which no weight is defined.
     """
     check_loss(settings, labels)
+    if labels.is_number:
+        return NumberLoss(number_loss_name(settings), scale_of(targets) if scale is None else scale)
     softmax = labels.kind != "multilabel"
     if loss_name(settings) != "weighted-bce":
         return Loss(settings, softmax)
@@ -147,7 +188,12 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
     Raises:
         UsageError: no loss has this name, or it needs yes/no labels and the task has classes.
     """
+    if labels.is_number:
+        number_loss_name(settings)
+        return
     name = loss_name(settings)
+    if name in NUMBER_LOSSES:
+        raise UsageError(f"train.loss: {name} is of numbers (labels.kind: regression), these are {labels.kind} labels")
     if name not in LOSSES:
         raise UsageError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
     balanced = name == "focal" and settings.focal_alpha_mode == "balanced"
@@ -157,6 +203,19 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
             f"train.{what} weighs positives against negatives, a {labels.kind} task has neither; "
             "use loss: focal (constant) or cross-entropy, with train.sampling: balanced for rare classes"
         )
+
+
+def number_loss_name(settings: TrainSettings) -> str:
+    """The loss of a number: what is asked for, or the squared error.
+
+    Raises:
+        UsageError: no loss of numbers has this name.
+    """
+    name = next(iter(NUMBER_LOSSES)) if settings.loss is None else settings.loss
+    if name not in NUMBER_LOSSES:
+        known = ", ".join(NUMBER_LOSSES)
+        raise UsageError(f"train.loss: a number takes {known}, got {name!r}{did_you_mean(name, NUMBER_LOSSES)}")
+    return name
 
 
 def _positive_weight(column: str, targets: np.ndarray) -> float:

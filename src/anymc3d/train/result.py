@@ -23,6 +23,7 @@ from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.number_scale import UNIT, NumberScale, scale_of
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
@@ -74,7 +75,7 @@ def finish(
     logits = validate(reference).logits
     raw = outputs.raw_logits(logits, task.labels.kind)
     record, answers = _with_covariates(task, study, raw, parts.val.targets)
-    raw = raw if answers is None else answers.both
+    raw, answers = in_units(number_scale(task, study), raw, answers)
     points, calibration = decide_how(task, parts.val.targets, raw)
     rows = validation_rows(task, parts.val.ids, raw, points, calibration, answers)
     write_table(folder.predictions, validation_columns(task), rows)
@@ -94,15 +95,35 @@ def _with_covariates(
     trained on; ``image``: their raw logits."""
     if not task.covariates:
         return None, None
+    scale = number_scale(task, study) or UNIT
     train, val = (study.indices(split) for split in ("train", "val"))
     cases = [study.manifest.cases[i] for i in (*train, *val)]
     cells = cells_of_cases(task, cases, cache=Cache(home.cache_folder()))
     patients = [case.patient for case in cases[: len(train)]]
     own = TrainedCovariates(
-        task.covariates, cells[: len(train)], study.targets[train], task.labels, patients, seed=task.data.split_seed
+        task.covariates,
+        cells[: len(train)],
+        scale.standard(study.targets[train]),
+        task.labels,
+        patients,
+        seed=task.data.split_seed,
     )
-    record = own.joined_on(image, cells[len(train) :], targets)
+    record = own.joined_on(image, cells[len(train) :], scale.standard(targets))
     return record, answers_of(record, image, cells[len(train) :])
+
+
+def number_scale(task: TaskSettings, study: Study) -> NumberScale | None:
+    """The units in which a number is learnt, those of the training cases; None of other labels."""
+    return scale_of(study.targets[study.indices("train")]) if task.labels.is_number else None
+
+
+def in_units(scale: NumberScale | None, raw: np.ndarray, answers: Answers | None) -> tuple[np.ndarray, Answers | None]:
+    """What a task answers, (n, labels), of both where there are covariates: numbers in the units of the manifest."""
+    own = raw if answers is None else answers.both
+    if scale is None:
+        return own, answers
+    parts = None if answers is None else (answers.both, answers.image, answers.alone)
+    return scale.in_units(own), None if parts is None else Answers(*map(scale.in_units, parts))
 
 
 def decide_how(
@@ -112,6 +133,8 @@ def decide_how(
 
     ``targets`` (n, L) with NaN = missing, ``raw`` (n, labels).
     """
+    if task.labels.is_number:
+        return [], None
     choice = CHOICES[task.calibration]
     truth = outputs.label_targets(targets, task.labels.kind, raw.shape[1])
     points = choose_points(truth, outputs.ranking_scores(raw, task.labels.kind), choice.criterion)
@@ -133,6 +156,13 @@ def validation_rows(
 ) -> list[dict[str, str]]:
     """The validation cases as rows of ``predictions.csv``; ``parts``: of a task with covariates."""
     names = task.labels.output_names
+    if task.labels.is_number:
+        return [
+            {"case": case, "status": "ok", "message": ""}
+            | outputs.value_cells(names, raw[i])
+            | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
+            for i, case in enumerate(ids)
+        ]
     found = answer(raw, task.labels.kind, [point.threshold for point in points], calibration)
     return [
         {"case": case, "status": "ok", "message": ""}
@@ -144,8 +174,7 @@ def validation_rows(
 
 def validation_columns(task: TaskSettings) -> list[str]:
     """Of the table of :func:`validation_rows`."""
-    names = task.labels.output_names
-    return outputs.prediction_columns(names, with_covariates=names if task.covariates else ())
+    return outputs.columns_of(task.labels, with_covariates=bool(task.covariates))
 
 
 def validation_manifest(task: TaskSettings, study: Study) -> list[dict[str, str]]:
@@ -185,6 +214,7 @@ def make_card(
         features=task.features,
         segmentation=task.segmentation if task.segmentation.is_on else None,
         kind=kind,
+        number=number_scale(task, study),
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
         operating_points=tuple(point.to_dict() for point in points),

@@ -24,6 +24,10 @@ NOISE = 0.5
 """Standard errors of the paired difference by which an epoch must be better than the start to take its place."""
 
 
+OF_A_NUMBER = "loss: of a number"
+"""The rule of labels that are numbers, which have no AUROC."""
+
+
 @dataclass(frozen=True)
 class ValidationScore:
     """``value``: larger is better. ``rule``: ``auroc``, or ``loss: <why AUROC is undefined>``."""
@@ -38,6 +42,8 @@ def score_validation(targets: np.ndarray, logits: np.ndarray, labels: LabelSetti
 
     Binary: AUROC; several labels, classes or grades: the mean of the defined (one-vs-rest) AUROCs.
     """
+    if labels.is_number:
+        return ValidationScore(-loss, None, OF_A_NUMBER)
     truth, scores = _truth_and_scores(targets, logits, labels)
     mean = macro_auroc(truth, scores, labels.output_names)
     if mean.value is None:
@@ -65,9 +71,11 @@ def beats_start(
         labels: what targets and logits mean.
         loss: of the task.
     """
-    truth, scores = _truth_and_scores(targets, later, labels)
-    _, before = _truth_and_scores(targets, start, labels)
-    gain, error = mean_auroc_difference(truth, scores, before, patients)
+    gain, error = 0.0, 0.0
+    if not labels.is_number:
+        truth, scores = _truth_and_scores(targets, later, labels)
+        _, before = _truth_and_scores(targets, start, labels)
+        gain, error = mean_auroc_difference(truth, scores, before, patients)
     if not gain:
         saved = _losses(loss, start, targets) - _losses(loss, later, targets)
         gain = float(saved.mean())

@@ -19,6 +19,7 @@ from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_networ
 from anymc3d.settings.config import TaskSettings, TrainSettings
 from anymc3d.settings.starts import PAPER, filled
 from anymc3d.settings.task_file import task_to_dict
+from anymc3d.train.losses import number_loss_name
 from anymc3d.train.trunk_tokens import COPIES
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,8 @@ def _copies(task: TaskSettings) -> int | None:
 def with_recipe(task: TaskSettings) -> TaskSettings:
     """The task with every null of ``train`` and ``segmentation`` that the method's recipe answers filled in."""
     train, masks = task.train, task.segmentation
+    if task.labels.is_number and train.loss is None:
+        train = replace(train, loss=number_loss_name(train))
     if not is_baseline(task.method):
         if masks.is_on:
             masks = replace(masks, weight=MASK_WEIGHT if masks.weight is None else masks.weight)

@@ -12,7 +12,7 @@ import numpy as np
 
 from anymc3d.data.covariate_checks import check_covariates
 from anymc3d.data.covariates import column_of
-from anymc3d.data.labels import absent_classes, encode, unlearnable
+from anymc3d.data.labels import absent_classes, encode, strata, unlearnable
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.splits import assign_splits
@@ -51,7 +51,12 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Stud
     manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
     targets = encode(manifest.cases, task.labels)
     check_covariates(task.covariates, manifest, targets, task.labels)
-    splits = assign_splits(manifest.cases, targets, fractions=task.data.fractions, seed=task.data.split_seed)
+    splits = assign_splits(
+        manifest.cases,
+        strata(targets, task.labels),
+        fractions=task.data.fractions,
+        seed=task.data.split_seed,
+    )
     shown = manifest
     if pseudonyms is not None:
         manifest = replace(manifest, cases=tuple(pseudonyms.rename(manifest.cases)))

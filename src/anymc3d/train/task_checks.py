@@ -31,6 +31,8 @@ def check_task(task: TaskSettings) -> None:
         UsageError, PluginError: an unknown name (with the nearest known one), or settings that cannot go together.
     """
     baseline = is_baseline(task.method)
+    if task.labels.is_number:
+        _check_number(task)
     check_loss(with_recipe(task).train, task.labels)
     recipe(task.augmentation)
     check_name(task.segmentation.decoder)
@@ -52,6 +54,15 @@ def check_task(task: TaskSettings) -> None:
                 f"views.{name}.size: fusion: {task.fusion} takes at most {limit} slices, got {view.size[2]}; "
                 "take fewer slices, or use fusion: query"
             )
+
+
+def _check_number(task: TaskSettings) -> None:
+    """What a label that is a number cannot take."""
+    if task.train.sampling != "natural":
+        raise UsageError(f"train.sampling: {task.train.sampling} deals out classes, a number has none; use natural")
+    name = task.method.name
+    if name in ZOO and ZOO[name].recipe.hides and task.segmentation.is_on:
+        raise UsageError(f"segmentation: own trains {name} on parts of a volume, of which a number is not known")
 
 
 def _check_baseline(task: TaskSettings) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from scipy.special import expit, log_expit, logsumexp, softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
+from anymc3d.data.labels import strata
 from anymc3d.data.splits import make_folds
 from anymc3d.evaluate.covariates import CovariateModel
 from anymc3d.settings.config import LabelSettings
@@ -63,7 +64,8 @@ def join(alone: AloneFit, image: Floats, own: Floats, targets: Floats, labels: L
         targets: (m, L) of these cases.
         labels: of the task.
     """
-    slopes, shift = _join_classes(image, own, targets) if labels.one_of_classes else _join_labels(image, own, targets)
+    joined = _join_number if labels.is_number else _join_classes if labels.one_of_classes else _join_labels
+    slopes, shift = joined(image, own, targets)
     return CovariateModel(
         weights=tuple(map(_numbers, alone.weights)),
         bias=_numbers(alone.bias),
@@ -87,13 +89,19 @@ def _count(labels: LabelSettings) -> int:
 def _folds(targets: Floats, labels: LabelSettings, patients: Sequence[str], seed: int) -> NDArray[np.intp] | None:
     """Folds by patient in which every outcome has cases elsewhere; None where one has a single patient."""
     names = np.asarray(patients, dtype=object).astype(str)
-    fewest = min(len(set(names[column == value])) for column in targets.T for value in range(len(labels.classes) or 2))
+    if labels.is_number:
+        fewest = len(set(names[~np.isnan(targets[:, 0])]))
+    else:
+        values = range(len(labels.classes) or 2)
+        fewest = min(len(set(names[column == value])) for column in targets.T for value in values)
     folds = min(FOLDS, fewest)
-    return np.array(make_folds(list(names), targets, folds=folds, seed=seed)) if folds >= 2 else None
+    return np.array(make_folds(list(names), strata(targets, labels), folds=folds, seed=seed)) if folds >= 2 else None
 
 
 def _fit(numbers: Floats, targets: Floats, labels: LabelSettings, strength: float) -> tuple[Floats, Floats]:
     """Weights (labels, F) and bias (labels,)."""
+    if labels.is_number:
+        return _fit_number(numbers, targets[:, 0], strength)
     if labels.one_of_classes:
         return _fit_classes(numbers, targets[:, 0], len(labels.classes), strength)
     fits = [_fit_one(numbers, column, strength) for column in targets.T]
@@ -107,6 +115,13 @@ def _fit_one(numbers: Floats, target: Floats, strength: float) -> tuple[Floats, 
         return np.zeros(numbers.shape[1]), float(np.log(share / (1 - share)))
     model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[there], target[there])
     return model.coef_[0], float(model.intercept_[0])
+
+
+def _fit_number(numbers: Floats, target: Floats, strength: float) -> tuple[Floats, Floats]:
+    """Ridge regression; the penalty is 1 / C, as of the logistic regression."""
+    there = ~np.isnan(target)
+    model = Ridge(alpha=1 / strength).fit(numbers[there], target[there])
+    return np.asarray(model.coef_)[None], np.array([float(model.intercept_)])
 
 
 def _fit_classes(numbers: Floats, target: Floats, count: int, strength: float) -> tuple[Floats, Floats]:
@@ -124,7 +139,9 @@ def _fit_classes(numbers: Floats, target: Floats, count: int, strength: float) -
 
 
 def _loss(logits: Floats, targets: Floats, labels: LabelSettings) -> float:
-    """Mean cross-entropy of what is known."""
+    """Mean cross-entropy of what is known; of a number the mean squared error."""
+    if labels.is_number:
+        return float(np.nanmean(np.square(logits - targets)))
     if labels.one_of_classes:
         there = ~np.isnan(targets[:, 0])
         rows, truth = logits[there], targets[there, 0].astype(int)
@@ -164,6 +181,17 @@ def _join_one(image: Floats, own: Floats, target: Floats) -> tuple[float, float,
     bounds = [(0.0, None), (0.0, None), (None, None)]
     found = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
     return float(found[0] / widths[0]), float(found[1] / widths[1]), float(found[2])
+
+
+def _join_number(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+    """Least squares with slopes of 0 or more, mildly penalised as of labels."""
+    there = ~np.isnan(targets[:, 0])
+    rows, truth = np.hstack([image, own])[there], targets[there, 0]
+    widths = np.array([_spread(column) for column in rows.T])
+    middle = rows.mean(axis=0)
+    scaled = np.vstack([(rows - middle) / widths, np.sqrt(_JOIN_PENALTY) * np.eye(2)])
+    slopes = nnls(scaled, np.r_[truth - truth.mean(), 0.0, 0.0])[0] / widths
+    return (slopes[:1], slopes[1:]), np.array([float(truth.mean() - middle @ slopes)])
 
 
 def _join_classes(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:

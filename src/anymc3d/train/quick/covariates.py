@@ -49,11 +49,13 @@ def plugin_record(
 
 
 def report_of(names: Sequence[str], figures: Sequence[dict[str, Any]], plugin: str) -> dict[str, Any]:
-    """The part of ``quick.json``: AUROC of both and of either alone, and the paired differences."""
+    """The part of ``quick.json``: AUROC (or MAE) of both and of either alone, and the paired differences."""
     called = {plugin: "both"} | {f"{plugin}, {words}": words for words in SAYS.values()}
-    rows = [row for row in figures if row["metric"] == "auroc" and row["plugin"] in called and row["label"] != "macro"]
-    pairs = [row for row in figures if row["metric"] == "auroc_difference"]
-    p_values = {(r["plugin"], r["label"]): r["value"] for r in figures if r["metric"] == "auroc_difference_p"}
+    of_number = any(row["metric"] == "mae" for row in figures)
+    metric, difference = ("mae", "mae_difference") if of_number else ("auroc", "auroc_difference")
+    rows = [row for row in figures if row["metric"] == metric and row["plugin"] in called and row["label"] != "macro"]
+    pairs = [row for row in figures if row["metric"] == difference]
+    p_values = {(r["plugin"], r["label"]): r["value"] for r in figures if r["metric"] == f"{difference}_p"}
 
     def shown(row: dict[str, Any], what: str) -> dict[str, Any]:
         numbers = {"value": row["value"], "low": row["ci_low"], "high": row["ci_high"], "reason": row["reason"]}
@@ -61,6 +63,7 @@ def report_of(names: Sequence[str], figures: Sequence[dict[str, Any]], plugin: s
 
     return {
         "of": list(names),
+        "metric": "MAE" if of_number else "AUROC",
         "answers": [shown(row, called[row["plugin"]]) for row in rows],
         "differences": [
             shown(row, " minus ".join(called[part] for part in _pair(row["plugin"], called)))

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
-from anymc3d.data.labels import natural_order
+from anymc3d.data.labels import natural_order, strata
 from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError
 from anymc3d.evaluate import outputs
-from anymc3d.evaluate.influence import Influence, auroc_influence
+from anymc3d.evaluate.influence import Influence, auroc_influence, r2_influence
 from anymc3d.evaluate.metrics import Metric, macro_auroc
+from anymc3d.evaluate.numbers import value_of
+from anymc3d.evaluate.resampling import Scale
 from anymc3d.settings.config import LabelSettings
 
 Floats = NDArray[np.float64]
@@ -42,7 +44,8 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The cases outside the test split. ``targets`` (n, L), NaN = missing; ``folds`` (n,) the outer fold of each."""
+    """The cases outside the test split. ``targets`` (n, L), NaN = missing, numbers standardised; ``folds`` (n,) the
+    outer fold of each."""
 
     patients: tuple[str, ...]
     targets: Floats
@@ -57,16 +60,39 @@ class Pool:
         """The patients of some cases."""
         return [self.patients[row] for row in rows]
 
+    @property
+    def metric(self) -> str:
+        """What candidates are chosen by, and what the learning curve is of."""
+        return "R²" if self.labels.is_number else "AUROC"
+
+    @property
+    def chance(self) -> float:
+        """Its value where nothing is known."""
+        return 0.0 if self.labels.is_number else 0.5
+
+    @property
+    def scale(self) -> Scale:
+        """On which the intervals of that metric are made."""
+        return "real" if self.labels.is_number else "share"
+
+    def strata(self, rows: Rows) -> Floats:
+        """What folds of some cases deal out evenly."""
+        return strata(self.targets[rows], self.labels)
+
     def influence(self, logits: Floats, rows: Rows | None = None) -> Influence:
         """The same AUROC with what each case adds to it."""
         targets = self.targets if rows is None else self.targets[rows]
+        if self.labels.is_number:
+            return r2_influence(targets[:, 0], logits[:, 0])
         raw = outputs.raw_logits(logits, self.labels.kind)
         truth = outputs.label_targets(targets, self.labels.kind, raw.shape[1])
         return auroc_influence(truth, outputs.ranking_scores(raw, self.labels.kind))
 
     def auroc(self, logits: Floats, rows: Rows | None = None) -> Metric:
-        """AUROC of head logits; of several labels or classes the mean of those that are defined."""
+        """AUROC of head logits; of several labels or classes the mean of those that are defined; of a number R²."""
         targets = self.targets if rows is None else self.targets[rows]
+        if self.labels.is_number:
+            return value_of("r2", targets[:, 0], logits[:, 0])
         raw = outputs.raw_logits(logits, self.labels.kind)
         truth = outputs.label_targets(targets, self.labels.kind, raw.shape[1])
         return macro_auroc(truth, outputs.ranking_scores(raw, self.labels.kind), self.labels.output_names)
@@ -95,7 +121,10 @@ def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, 
     given = [case.fold for case in cases if case.fold]
     if not given:
         _check_outcomes(patients, targets, labels, folds)
-        numbers, names = make_folds(patients, targets, folds=folds, seed=seed), [str(n) for n in range(folds)]
+        numbers, names = (
+            make_folds(patients, strata(targets, labels), folds=folds, seed=seed),
+            [str(n) for n in range(folds)],
+        )
     else:
         problems = [f"row {case.row}: fold is empty, other rows have one" for case in cases if not case.fold]
         if problems:
@@ -187,7 +216,7 @@ def choose_with_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds:
 def inner_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> list[Floats]:
     """Head logits (len(rows), K) of every candidate, each case by a fit on the other inner folds of ``rows``."""
     patients = [pool.patients[row] for row in rows]
-    parts = np.array(make_folds(patients, pool.targets[rows], folds=inner_folds, seed=seed))
+    parts = np.array(make_folds(patients, pool.strata(rows), folds=inner_folds, seed=seed))
     found = [np.full((len(rows), pool.labels.num_logits), np.nan) for _ in learner.candidates]
     for part in range(inner_folds):
         inside = parts == part
@@ -215,7 +244,7 @@ def purpose_seed(seed: int, *purpose: str | int) -> int:
 
 def _part(pool: Pool, rows: Rows, fraction: float, seed: int) -> Rows:
     patients = [pool.patients[row] for row in rows]
-    splits = make_splits(patients, pool.targets[rows], fractions=(fraction, 1 - fraction, 0.0), seed=seed)
+    splits = make_splits(patients, pool.strata(rows), fractions=(fraction, 1 - fraction, 0.0), seed=seed)
     return rows[np.array(splits) == "train"]
 
 
@@ -232,6 +261,8 @@ def _check_outcomes(patients: Sequence[str], targets: Floats, labels: LabelSetti
 
 def _outcomes(patients: Sequence[str], targets: Floats, labels: LabelSettings) -> dict[str, int]:
     names = np.asarray(patients, dtype=object).astype(str)
+    if labels.is_number:
+        return {f"a number in {labels.columns[0]}": len(set(names[~np.isnan(targets[:, 0])]))}
     classes = labels.classes or ("0", "1")
     return {
         f"{column} = {name!r}": len(set(names[values == index]))

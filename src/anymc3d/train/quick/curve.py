@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from anymc3d.evaluate import outputs, weighted
 from anymc3d.evaluate.intervals import LEVEL
+from anymc3d.evaluate.numbers import r2
 from anymc3d.evaluate.resampling import Draws, Scale, bootstrap, bootstrap_interval
 from anymc3d.train.quick.crossval import Pool
 
@@ -100,14 +101,16 @@ def make_curve(
         own = [next(boot) for _ in found]
         means[fraction] = own[0].map(*own[1:], change=lambda *values: np.mean(values, axis=0))
         values = tuple(value for logits in found if (value := pool.auroc(logits).value) is not None)
-        middle = estimate(float(np.mean(values)), means[fraction])
+        middle = estimate(float(np.mean(values)), means[fraction], scale=pool.scale)
         points.append(CurvePoint(fraction, num_train[fraction], middle, values))
     points.sort(key=lambda point: point.fraction)
     return Curve(tuple(points), _gain(points, means, seed))
 
 
 def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
-    """Bootstrap draws of the (mean) AUROC of each of several logits (n, K), all on equal resamples."""
+    """Bootstrap draws of the (mean) AUROC, or R², of each of several logits (n, K), all on equal resamples."""
+    if pool.labels.is_number:
+        return _number_draws(pool, found, resamples=resamples, seed=seed)
     names, kind = pool.labels.output_names, pool.labels.kind
     truth = outputs.label_targets(pool.targets, kind, len(names))
     known = [np.flatnonzero(~np.isnan(column)) for column in truth.T]
@@ -127,6 +130,18 @@ def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: in
     strata = np.zeros(len(pool)) if kind == "multilabel" else pool.targets[:, 0]
     statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
     drawn = bootstrap(statistics, pool.patients, strata, num_resamples=resamples, seed=seed)
+    return [drawn[str(number)] for number in range(len(found))]
+
+
+def _number_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
+    known = np.flatnonzero(~np.isnan(pool.targets[:, 0]))
+    truth = pool.targets[known, 0]
+
+    def statistic(logits: Floats):
+        return lambda weights: r2(truth, logits[known, 0], weights[:, known])
+
+    statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
+    drawn = bootstrap(statistics, pool.patients, np.zeros(len(pool)), num_resamples=resamples, seed=seed)
     return [drawn[str(number)] for number in range(len(found))]
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anymc3d.evaluate.number_scale import UNIT
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide
 from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.settings.config import LabelSettings, TrainSettings
-from anymc3d.train.losses import Loss, make_loss
+from anymc3d.train.losses import Loss, NumberLoss, make_loss
 from anymc3d.train.quick.settings import Candidate
 
-LOSS = TrainSettings(loss="cross-entropy")
+LOSS, NUMBER_LOSS = TrainSettings(loss="cross-entropy"), TrainSettings(loss="mse")
 _CONVEX_STEPS, _QUERY_STEPS = 100, 15
 _FLAT = 1e-6
 
@@ -94,7 +95,7 @@ class HeadLearner:
 
     Args:
         tokens: of all cases; with candidates of several representations, by their names.
-        targets: (n, L), NaN where missing.
+        targets: (n, L), NaN where missing; numbers standardised.
         labels: what the targets mean.
         candidates: the grid, decays from strong to weak within a fusion, the mean before the query.
     """
@@ -152,7 +153,8 @@ class HeadLearner:
 
     def _fits(self, train: np.ndarray) -> Iterator[tuple[Candidate, VolumeClassifier, dict[str, Scale]]]:
         targets = self.targets[train]
-        objective = _Objective(make_loss(LOSS, self.labels, targets), torch.from_numpy(targets))
+        loss = make_loss(NUMBER_LOSS if self.labels.is_number else LOSS, self.labels, targets, UNIT)
+        objective = _Objective(loss, torch.from_numpy(targets))
         heads: dict[Candidate, dict[str, Tensor]] = {}
         cases: dict[tuple[str, bool], tuple[dict[str, Scale], Tokens]] = {}
         pooled: dict[tuple[str, str], Tensor] = {}
@@ -188,7 +190,7 @@ class _Objective:
     A query counts as its scores do, divided by the square root of the width: else it would cost far more than a head.
     """
 
-    loss: Loss
+    loss: Loss | NumberLoss
     targets: Tensor
 
     def minimise_head(self, classifier: VolumeClassifier, decay: float, pooled: Tensor) -> None:

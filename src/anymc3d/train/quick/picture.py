@@ -11,8 +11,11 @@ from anymc3d.train.quick.curve import Curve, Estimate
 _BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"
 
 
-def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None) -> None:
-    """AUROC over training cases with 95 % intervals; every draw a dot, chance and the plain measurements lines."""
+def draw_curve(
+    path: Path, curve: Curve, scored: tuple[str, float] = ("AUROC", 0.5), *, title: str, trivial: Estimate | None
+) -> None:
+    """AUROC (or what is ``scored``: its name and its value by chance) over training cases with 95 % intervals; every
+    draw a dot, chance and the plain measurements lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
@@ -30,7 +33,8 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
         if point.auroc.low is not None:
             axis.plot([point.num_train] * 2, [point.auroc.low, point.auroc.high], "-", color=_BLUE, linewidth=1.2)
     axis.plot(sizes, middle, "o-", color=_BLUE, label="frozen features, held-out cases (95 % interval)")
-    axis.axhline(0.5, color=_GREY, linestyle=":", label="chance")
+    name, chance = scored
+    axis.axhline(chance, color=_GREY, linestyle=":", label="chance")
     if trivial is not None and trivial.value is not None:
         axis.axhline(trivial.value, color=_ORANGE, linestyle="--", label="size, intensities, brightness alone")
     doubled = curve.gain.doubling if curve.gain is not None else None
@@ -45,7 +49,7 @@ def draw_curve(path: Path, curve: Curve, *, title: str, trivial: Estimate | None
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([f"{size:.0f}" for size in sizes])
-    axis.set(xlabel="training cases", ylabel="AUROC", ylim=(min(0.45, *middle) if middle else 0.45, 1.0))
+    axis.set(xlabel="training cases", ylabel=name, ylim=(min(chance - 0.05, *middle, chance), 1.0))
     axis.set_title(plotted(title))
     figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
     with atomic.replacing(path) as temporary:

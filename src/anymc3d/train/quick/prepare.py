@@ -12,6 +12,7 @@ import numpy as np
 from anymc3d.data.case import Case
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate.number_scale import UNIT
 from anymc3d.models.features import check_backbone, representation
 from anymc3d.models.plain import PLAIN, is_plain
 from anymc3d.models.store import LoadedBackbone, find_backbone
@@ -22,6 +23,7 @@ from anymc3d.train.quick.crossval import Pool, check_training_parts, make_pool, 
 from anymc3d.train.quick.findings import Plan
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.quick.slices import limit_slices
+from anymc3d.train.result import number_scale
 from anymc3d.train.study import Study, load_study
 from anymc3d.train.task_checks import ALL_FEATURES, chosen_features
 
@@ -113,7 +115,10 @@ def make_checked_pool(task: TaskSettings, study: Study, rows: list[int], setting
         ManifestError: an outcome has too few patients.
     """
     cases = [study.manifest.cases[row] for row in rows]
-    pool = make_pool(cases, study.targets[rows], task.labels, folds=settings.outer_folds, seed=task.data.split_seed)
+    scale = number_scale(task, study) or UNIT
+    pool = make_pool(
+        cases, scale.standard(study.targets[rows]), task.labels, folds=settings.outer_folds, seed=task.data.split_seed
+    )
     check_training_parts(pool, settings.inner_folds)
     _check_train_split(pool, np.array([study.splits[row] == "train" for row in rows]), settings.inner_folds)
     return pool

@@ -13,8 +13,10 @@ import numpy as np
 
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.numbers import NUMBER_METRICS
+from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import StudySettings, evaluate_rows
-from anymc3d.evaluate.task_calibration import answer
+from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import save_plugin
@@ -29,7 +31,9 @@ from anymc3d.train.quick.folder import QuickFolder
 from anymc3d.train.quick.picture import draw_curve
 from anymc3d.train.result import (
     decide_how,
+    in_units,
     make_card,
+    number_scale,
     software,
     validation_columns,
     validation_manifest,
@@ -52,7 +56,8 @@ def write(
     figures = write_out_of_fold(folder, plan, findings)
     report = make_report(plan, learner, findings, figures)
     atomic.write_json(folder.report, report)
-    draw_curve(folder.picture, findings.curve, title=plan.task.name, trivial=_trivial(plan, findings)[0])
+    scored = plan.pool.metric, plan.pool.chance
+    draw_curve(folder.picture, findings.curve, scored, title=plan.task.name, trivial=_trivial(plan, findings)[0])
     write_plugin(folder, plan, fitted, prepared, findings.covariates)
 
 
@@ -60,16 +65,12 @@ def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> li
     """``oof.csv`` in the order of the manifest, decided at a probability of 0.5, and its metrics; returns these."""
     labels, cases = plan.task.labels, plan.cases
     parts = None if findings.covariates is None else findings.covariates.answers
-    raw = outputs.raw_logits(findings.nested.logits, labels.kind) if parts is None else parts.both
-    found = answer(raw, labels.kind, [0.0] * raw.shape[1], None)
-    names = labels.output_names
-    rows = [
-        {"case": case.id, "fold": plan.pool.fold_names[plan.pool.folds[i]], "status": "ok", "message": ""}
-        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
-        | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
-        for i, case in enumerate(cases)
-    ]
-    columns = outputs.prediction_columns(names, with_covariates=names if parts else ())
+    raw = outputs.raw_logits(findings.nested.logits, labels.kind)
+    raw, parts = in_units(number_scale(plan.task, plan.study), raw, parts)
+    points = [] if labels.is_number else [at_half() for _ in labels.output_names]
+    answers = validation_rows(plan.task, [case.id for case in cases], raw, points, None, parts)
+    rows = [{**row, "fold": plan.pool.fold_names[fold]} for row, fold in zip(answers, plan.pool.folds, strict=True)]
+    columns = validation_columns(plan.task)
     columns.insert(1, "fold")
     write_table(folder.out_of_fold, columns, rows)
     manifest = [
@@ -80,6 +81,11 @@ def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> li
     figures = evaluate_rows(plain, manifest, labels=labels, plugin=plan.task.name, settings=StudySettings())
     write_table(folder.out_of_fold_metrics, list(figures[0]), figures)
     return figures
+
+
+def at_half() -> OperatingPoint:
+    """What is decided at a probability of 0.5, as nothing was chosen."""
+    return OperatingPoint(name=HALF, criterion=HALF, threshold=0.0, value=0.0, source_split="", n=0, n_positive=0)
 
 
 def write_plugin(
@@ -96,7 +102,7 @@ def write_plugin(
     train, val, task = plan.of_split("train"), plan.of_split("val"), fitted.task
     raw, targets = outputs.raw_logits(fitted.logits(val), task.labels.kind), plan.pool.targets[val]
     parts = None if covariates is None else answers_of(covariates.record, raw, [covariates.cells[i] for i in val])
-    raw = raw if parts is None else parts.both
+    raw, parts = in_units(number_scale(task, plan.study), raw, parts)
     points, calibration = decide_how(task, targets, raw)
     rows = validation_rows(task, [plan.cases[i].id for i in val], raw, points, calibration, parts)
     write_table(folder.predictions, validation_columns(task), rows)
@@ -111,13 +117,16 @@ def write_plugin(
 
 def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
     """``quick.json``: every figure with its interval, what was run, and the verdict. No time, path or id is in it."""
-    auroc = [_figure(row) for row in figures if row["metric"] == "auroc" and row["plugin"] == plan.task.name]
+    wanted = tuple(NUMBER_METRICS) if plan.task.labels.is_number else ("auroc",)
+    own = [row for row in figures if row["metric"] in wanted and row["plugin"] == plan.task.name]
+    auroc = [_figure(row) for row in own if row["metric"] in ("auroc", "r2")]
     main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
     whole = _of_image(plan, findings, Estimate(main["value"], main["low"], main["high"]))
     seen = [value for value in findings.nested.train_auroc if value is not None]
     on_training = float(np.mean(seen)) if seen else None
     plain, difference = _trivial(plan, findings)
-    data = verdict.more_data(whole, findings.curve)
+    scored = verdict.Scored(plan.pool.metric, plan.pool.chance)
+    data = verdict.more_data(whole, findings.curve, scored)
     return {
         "format": 1,
         "task": plan.task.name,
@@ -130,16 +139,18 @@ def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Seque
         "grid": [asdict(one) if is_dataclass(one) else {"method": one} for one in learner.candidates],
         "chosen_per_fold": dict(zip(plan.pool.fold_names, findings.nested.chosen, strict=True)),
         "chosen_for_plugin": findings.chosen,
-        "out_of_fold_auroc": auroc,
+        "metric": plan.pool.metric,
+        "out_of_fold_auroc": [] if plan.task.labels.is_number else auroc,
+        "out_of_fold": [{"metric": row["metric"], **_figure(row)} for row in own],
         "headline": main["label"],
-        "chance": 0.5,
+        "chance": plan.pool.chance,
         "auroc_on_own_training_cases": on_training,
         "covariates": report_of(plan.task.covariates, figures, plan.task.name) if findings.covariates else None,
         "trivial": {"of": trivial.WHAT, "auroc": asdict(plain), "frozen_minus_trivial": asdict(difference)},
         "learning_curve": [asdict(point) | {"spread": point.spread} for point in findings.curve.points],
         "gain": None if findings.curve.gain is None else asdict(findings.curve.gain),
         "more_data": asdict(data),
-        "lora": asdict(verdict.lora(whole, on_training, data)),
+        "lora": asdict(verdict.lora(whole, on_training, data, scored)),
     }
 
 
@@ -149,7 +160,7 @@ def _of_image(plan: Plan, findings: Findings, headline: Estimate) -> Estimate:
         return headline
     pool, logits = plan.pool, findings.nested.logits
     (draws,) = macro_draws(pool, [logits], resamples=plan.settings.resamples, seed=plan.task.data.split_seed)
-    return estimate(pool.auroc(logits).value, draws)
+    return estimate(pool.auroc(logits).value, draws, scale=pool.scale)
 
 
 def _figure(row: Row) -> dict[str, Any]:
@@ -191,4 +202,4 @@ def _trivial(plan: Plan, findings: Findings) -> tuple[Estimate, Estimate]:
     values = [pool.auroc(logits).value for logits in (frozen, plain)]
     difference = None if None in values else values[0] - values[1]
     paired = draws[0].map(draws[1], change=lambda own, simple: own - simple)
-    return estimate(values[1], draws[1]), estimate(difference, paired, scale="real")
+    return estimate(values[1], draws[1], scale=pool.scale), estimate(difference, paired, scale="real")

@@ -16,6 +16,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         f"{cases['outer_folds']} outer folds; the test split was not looked at"
     )
     yield from report["notes"]
+    for row in report["out_of_fold"] if report["metric"] != "AUROC" else ():
+        yield f"out-of-fold {row['metric']} {row['label']}: {interval(row)}"
     for row in report["out_of_fold_auroc"]:
         yield f"out-of-fold AUROC {row['label']}: {interval(row)}; chance is {report['chance']}"
     trivial = report["trivial"]
@@ -35,9 +37,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 def _covariates(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"covariates {', '.join(found['of'])}, out of fold like the image (the learning curve is of the image alone):"
     for row in found["answers"]:
-        yield f"  {row['what']}, {row['label']}: {interval(row)}"
+        yield f"  {found['metric']}, {row['what']}, {row['label']}: {interval(row)}"
     for row in found["differences"]:
-        p = "" if row["p"] is None else f", p = {row['p']:.3g} (paired DeLong)"
+        p = "" if row["p"] is None else f", p = {row['p']:.3g} (paired)"
         yield f"  {row['what']}, {row['label']}: {interval(row, signed=True)}{p}"
 
 

@@ -30,17 +30,28 @@ class Verdict:
     because: str
 
 
-def more_data(auroc: Estimate, curve: Curve) -> Verdict:
-    """Whether twice the cases of the same kind would raise the AUROC of the frozen method."""
-    if _is_chance(auroc):
-        return Verdict(CANNOT_TELL, f"{_chance(auroc)}; a curve of chance says nothing about more cases")
+@dataclass(frozen=True)
+class Scored:
+    """What the numbers are of, and its value where nothing is known."""
+
+    name: str = "AUROC"
+    chance: float = 0.5
+
+
+AUROC = Scored()
+
+
+def more_data(auroc: Estimate, curve: Curve, scored: Scored = AUROC) -> Verdict:
+    """Whether twice the cases of the same kind would raise the AUROC (or what is ``scored``) of the frozen method."""
+    if _is_chance(auroc, scored):
+        return Verdict(CANNOT_TELL, f"{_chance(auroc, scored)}; a curve of chance says nothing about more cases")
     if _has_no_room(auroc):
-        return Verdict(UNLIKELY, f"only {_room(auroc):.3f} is left between the AUROC and 1")
+        return Verdict(UNLIKELY, f"only {_room(auroc):.3f} is left between the {scored.name} and 1")
     if curve.gain is None or curve.gain.doubling.low is None:
         reasons = [point.reason for point in curve.points if point.reason]
         return Verdict(CANNOT_TELL, f"there is no learning curve: {reasons[0] if reasons else 'too few cases'}")
     gain = curve.gain.doubling
-    found = f"twice the cases would change the AUROC by {signed(gain)} by the fitted curve{_other_forms(curve)}"
+    found = f"twice the cases would change the {scored.name} by {signed(gain)} by the fitted curve{_other_forms(curve)}"
     if gain.low > 0 and gain.value >= WORTH:
         return Verdict(LIKELY, found)
     if gain.high < WORTH:
@@ -48,12 +59,12 @@ def more_data(auroc: Estimate, curve: Curve) -> Verdict:
     return Verdict(CANNOT_TELL, f"{found}: these cases allow both a useful gain (from {WORTH}) and none")
 
 
-def lora(auroc: Estimate, train_auroc: float | None, data: Verdict) -> Verdict:
+def lora(auroc: Estimate, train_auroc: float | None, data: Verdict, scored: Scored = AUROC) -> Verdict:
     """Whether training the backbone's LoRA is worth the time; no LoRA was trained to answer this."""
-    if _is_chance(auroc):
-        because = f"{_chance(auroc)}: look at labels, views and windows first; other features may still find something"
-        return Verdict(CANNOT_TELL, f"{because}. {_rests()}")
-    left = f"{_room(auroc):.3f} is left between the frozen method's AUROC and 1"
+    if _is_chance(auroc, scored):
+        because = "look at labels, views and windows first; other features may still find something"
+        return Verdict(CANNOT_TELL, f"{_chance(auroc, scored)}: {because}. {_rests()}")
+    left = f"{_room(auroc):.3f} is left between the frozen method's {scored.name} and 1"
     if _has_no_room(auroc):
         return Verdict(NO_ROOM, f"only {left}. {_rests()}")
     if data.answer == UNLIKELY:
@@ -65,7 +76,8 @@ def lora(auroc: Estimate, train_auroc: float | None, data: Verdict) -> Verdict:
     because = f"{left}; the head fits its own training cases better"
     because += f" ({train_auroc:.3f})" if train_auroc is not None else ""
     because += ", so the number of cases may be the limit as well as the features"
-    return Verdict(CANNOT_TELL, f"{because}; {PUBLISHED}. {_rests()}")
+    known = f"; {PUBLISHED}" if scored == AUROC else ""
+    return Verdict(CANNOT_TELL, f"{because}{known}. {_rests()}")
 
 
 def _other_forms(curve: Curve) -> str:
@@ -83,8 +95,9 @@ def signed(gain: Estimate) -> str:
     return f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
 
 
-def _is_chance(auroc: Estimate) -> bool:
-    return auroc.value is None or (auroc.low is not None and auroc.low <= 0.5) or auroc.value <= 0.5
+def _is_chance(auroc: Estimate, scored: Scored) -> bool:
+    chance = scored.chance
+    return auroc.value is None or (auroc.low is not None and auroc.low <= chance) or auroc.value <= chance
 
 
 def _room(auroc: Estimate) -> float:
@@ -95,10 +108,11 @@ def _has_no_room(auroc: Estimate) -> bool:
     return _room(auroc) < LITTLE_ROOM
 
 
-def _chance(auroc: Estimate) -> str:
+def _chance(auroc: Estimate, scored: Scored) -> str:
     if auroc.value is None:
-        return "the AUROC is undefined"
-    return f"the frozen features do not rank these cases surely better than chance (AUROC {auroc.value:.3f})"
+        return f"the {scored.name} is undefined"
+    done = "rank these cases" if scored == AUROC else "answer"
+    return f"the frozen features do not {done} surely better than chance ({scored.name} {auroc.value:.3f})"
 
 
 def _rests() -> str:

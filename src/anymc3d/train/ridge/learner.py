@@ -165,7 +165,11 @@ class RidgeLearner:
 
 
 def cross_entropy(logits: Floats, targets: Floats, labels: LabelSettings) -> float:
-    """Mean over the labels and cases that are known, of head logits (n, K) and targets (n, L)."""
+    """Mean over the labels and cases that are known, of head logits (n, K) and targets (n, L); of a number half the
+    logarithm of the mean squared error, which is its cross-entropy but for a constant."""
+    if labels.is_number:
+        errors = np.square(logits - targets)[~np.isnan(targets)]
+        return float(0.5 * np.log(max(errors.mean(), 1e-12)))
     if labels.kind == "multilabel":
         known = ~(np.isnan(targets) | np.isnan(logits))
         signed = np.where(targets == 1, logits, -logits)[known]

@@ -19,7 +19,9 @@ Floats = NDArray[np.float64]
 
 
 def as_scores(targets: Floats, labels: LabelSettings) -> Floats:
-    """Targets (n, L) as numbers to regress on (n, T): -1 and 1, one column per class, or the grade."""
+    """Targets (n, L) as numbers to regress on (n, T): -1 and 1, one column per class, the grade, or the number."""
+    if labels.is_number:
+        return targets
     if labels.kind == "multiclass":
         one_hot = (targets == np.arange(labels.num_logits)).astype(np.float64)
         return np.where(np.isnan(targets), np.nan, one_hot)
@@ -134,9 +136,19 @@ def _map_of_grades(scores: Floats, targets: Floats, labels: LabelSettings) -> Sc
     return ScoreMap(np.array([[slope / width]]), np.zeros(1), cuts)
 
 
+def _map_of_number(scores: Floats, targets: Floats, labels: LabelSettings) -> ScoreMap:
+    """The line of the targets on held-out scores: their penalty has pulled them towards the mean, never past it."""
+    known = ~np.isnan(targets[:, 0])
+    own, truth = scores[known, 0], targets[known, 0]
+    spread = float(own.var())
+    slope = max(float(np.mean((own - own.mean()) * (truth - truth.mean()))) / spread, 0.0) if spread > 0 else 0.0
+    return ScoreMap(np.array([[slope]]), np.array([float(truth.mean() - slope * own.mean())]))
+
+
 _MAPS: Mapping[str, Callable[[Floats, Floats, LabelSettings], ScoreMap]] = {
     "binary": _map_of_two,
     "multilabel": _map_of_labels,
     "multiclass": _map_of_classes,
     "ordinal": _map_of_grades,
+    "regression": _map_of_number,
 }
