@@ -15,7 +15,7 @@ from anymc3d.doctor.duplicates import duplicate_faults
 from anymc3d.doctor.facts import Grid, MaskFacts, ScanFacts, VoxelFacts
 from anymc3d.doctor.header_faults import header_faults
 from anymc3d.doctor.histograms import histogram
-from anymc3d.doctor.intensity_faults import scale_faults
+from anymc3d.doctor.intensity_faults import label_by_brightness, scale_faults
 from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.mask_faults import mask_faults
 from anymc3d.doctor.measure import voxel_facts
@@ -78,6 +78,17 @@ def test_B10_darker_scans_and_mixed_classes():
 )
 def test_brightness_that_is_usual_is_not_told(levels):
     assert scale_faults([bright(k, level) for k, level in enumerate(levels)], labelled([0] * len(levels))) == []
+
+
+def test_B10_half_of_a_set_far_brighter_tells_the_label():
+    levels = [level * (10 if k % 2 else 1) for k, level in enumerate(USUAL)]
+    scans = [bright(k, level) for k, level in enumerate(levels)]
+    (finding,) = label_by_brightness(scans, labelled([float(k % 2) for k in range(76)]))
+    assert finding.check == "label-by-brightness" and "alone tells y: AUROC 1.00" in finding.message
+    assert not label_by_brightness(scans, labelled([float(k % 4 > 1) for k in range(76)]))
+    assert not label_by_brightness(
+        [bright(k, USUAL[k]) for k in range(76)], labelled([float(k % 2) for k in range(76)])
+    )
 
 
 def test_masks_have_no_brightness():

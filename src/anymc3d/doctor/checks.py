@@ -209,6 +209,12 @@ CHECKS: Mapping[str, Check] = {
     "modality-differs": Check(
         "warning", "a scan of another modality", "check that the row names the right scan", "B10"
     ),
+    "label-by-brightness": Check(
+        "warning",
+        "the brightness of the scans gives the label away",
+        "check that classes share scanners and exports",
+        "B10",
+    ),
     "intensity-scale": Check(
         "warning",
         "intensities many times brighter or darker than the others",

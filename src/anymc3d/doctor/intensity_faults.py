@@ -16,10 +16,13 @@ from anymc3d.data.case import Case
 from anymc3d.doctor.checks import Finding, found
 from anymc3d.doctor.label_faults import Labels, outcomes
 from anymc3d.doctor.scans import Readable
+from anymc3d.plan.size_leak import find_leak
 
 LEAST_TO_COMPARE = 8
 TIMES = 10.0
 """Scanners and coils differ by less."""
+LEAST_AUROC, LEAST_TIMES = 0.9, 2.0
+"""Enhancement and atrophy change the level of a scan by less."""
 FAR_SPREADS = 6.0
 """And so many robust standard deviations, on the logarithm: sets of several scanners have a spread of their own."""
 _SCAN_VALUES = 64
@@ -44,6 +47,33 @@ def scale_faults(readable: Sequence[Readable], labels: Labels) -> list[Finding]:
     return findings
 
 
+def label_by_brightness(readable: Sequence[Readable], labels: Labels) -> list[Finding]:
+    """Whether the level of the scans alone separates the classes, by so much that no disease does it.
+
+    Half of a set may be many times brighter than the other half: then no scan is unlike the others, and the scanner or
+    the export tells the label.
+    """
+    scans = [one for one in readable if one.voxels.profile.distinct > _SCAN_VALUES and one.voxels.profile.p995 > 0]
+    if labels.settings is None or len(scans) < LEAST_TO_COMPARE:
+        return []
+    levels = np.array([one.voxels.profile.p995 for one in scans])
+    rows = [one.scan.index for one in scans]
+    leak = find_leak({"99.5 % percentile": levels}, labels.targets[rows], labels.settings)
+    if leak is None or leak.auroc < LEAST_AUROC:
+        return []
+    medians = [
+        np.median(levels[has[rows] == 1]) / np.median(levels[has[rows] == 0])
+        for _, _, has in outcomes(labels)
+        if (has[rows] == 1).any() and (has[rows] == 0).any()
+    ]
+    times = max(max(ratio, 1 / ratio) for ratio in medians)
+    if times < LEAST_TIMES:
+        return []
+    numbers = f"AUROC {leak.auroc:.2f}, at least {leak.lower:.2f}; the classes differ {times:.2g} times"
+    text = f"brightness ({leak.measure}) alone tells {leak.label}: {numbers}"
+    return [Finding("label-by-brightness", text, column=scans[0].scan.column)]
+
+
 def _cases(scans: Sequence[Readable], chosen: NDArray[np.bool_]) -> Iterator[Case]:
     return (one.scan.case for one, here in zip(scans, chosen, strict=True) if here)
 
@@ -59,7 +89,7 @@ def _told(
     ratio = float(np.median(levels[chosen]) / np.median(levels[inside]))
     times = ratio if ratio > 1 else 1 / ratio
     count = int(chosen.sum())
-    verb = "scan is" if count == 1 else "scans are"
+    verb = "scans is" if count == 1 else "scans are"
     where = f"99.5 % percentile {_range(levels[chosen])}, the others {_range(levels[inside])}"
     what = f"{count} of {len(scans)} {verb} about {_rounded(times)} times {word}"
     return f"{what} ({where}){_one_class(scans, chosen, labels)}"

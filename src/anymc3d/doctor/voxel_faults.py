@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from anymc3d.data.intensity import guess_modality, is_label_map, mismatch, summarise
 from anymc3d.doctor.checks import Finding, found, grouped
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, VoxelFacts
-from anymc3d.doctor.intensity_faults import scale_faults
+from anymc3d.doctor.intensity_faults import label_by_brightness, scale_faults
 from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import Readable, Scan, with_voxels
 
@@ -54,7 +54,8 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None, labels: Labels) ->
     told = {row for one in unlike for row in one.rows}
     alike = [entry for entry in fitting if entry.scan.case.row not in told]
     # Hounsfield units are absolute: their checks are above.
-    return grouped(findings) + unlike + ([] if expected == "CT" else scale_faults(alike, labels))
+    by_scale = [] if expected == "CT" else scale_faults(alike, labels) + label_by_brightness(readable, labels)
+    return grouped(findings) + unlike + by_scale
 
 
 def expected_modality(readable: Sequence[Readable], modality: str | None) -> tuple[str | None, str]:

@@ -31,7 +31,7 @@ class SizeLeak:
     """0.5 to 1; the direction does not matter."""
     lower: float
     measure: str
-    """Which size: ``x``, ``y``, ``z`` (RAS axes) or ``volume``."""
+    """Which size: ``x``, ``y``, ``z`` (RAS axes) or ``volume``; or the name of another measure."""
     label: str
     """A label of the task, as in predictions.csv."""
 
@@ -47,6 +47,13 @@ def find_size_leak(
         labels: what the targets mean.
     """
     measures = {axis: extents_mm[:, index] for index, axis in enumerate("xyz")} | {"volume": extents_mm.prod(axis=1)}
+    return find_leak(measures, targets, labels)
+
+
+def find_leak(
+    measures: Mapping[str, NDArray[np.float64]], targets: NDArray[np.float64], labels: LabelSettings
+) -> SizeLeak | None:
+    """The same of any measures: name -> (n,)."""
     questions = {name: outcome for name, outcome in _questions(targets, labels).items() if _is_usable(outcome)}
     level = 1 - 0.05 / max(1, len(measures) * len(questions))
     leaks = [
