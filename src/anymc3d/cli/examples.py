@@ -90,6 +90,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d merge answers",
         "anymc3d merge answers --of 16 --json",
     ),
+    "mcp": (
+        "anymc3d mcp -p plugin.safetensors --data SCANS",
+        "anymc3d mcp -p plugin.safetensors --data SCANS -o results",
+    ),
     "serve": (
         "anymc3d serve -p plugin.safetensors --store STORE",
         "anymc3d serve -p tumour.safetensors -p bleeding.safetensors --store STORE --port 9000",

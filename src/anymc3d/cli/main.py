@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "embed": ("anymc3d.cli.embed", "embeddings of scans, frozen or as a plugin sees them"),
         "merge": ("anymc3d.cli.merge", "one table out of the parts of a run split by --part or --backend"),
         "serve": ("anymc3d.cli.serve", "a resident service: HTTP, one queue, results"),
+        "mcp": ("anymc3d.cli.mcp", "tools for programs that drive tools: the Model Context Protocol on stdio"),
     },
     "compare, and challenges": {
         "benchmark": ("anymc3d.cli.benchmark", "compare methods on tasks: run, resume, and the paper's tables"),
