@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from anymc3d.errors import RunFolderError
+from anymc3d.errors import InterruptedRunError, RunFolderError
 from anymc3d.plugins import load_plugin
 from anymc3d.settings.task_file import read_task
+from anymc3d.train import folds, members
 from anymc3d.train.checkpoint import LATEST, PREVIOUS
 from anymc3d.train.fit import fit
 from anymc3d.train.identity import FORMAT, Begun, begin
@@ -71,6 +72,33 @@ def test_a_format_nobody_knows_is_refused(started, monkeypatch):
     started[0].record.write_text(json.dumps(record | {FORMAT: "fp8"}))
     with pytest.raises(RunFolderError, match=r"number_format: expected fp32 or bf16, got 'fp8'"):
         begin(*started)
+
+
+def test_the_parts_of_a_whole_share_its_format(started, monkeypatch):
+    meaning(monkeypatch, "fp32")
+    assert begin(*started, "bf16") == Begun(False, "bf16")
+    assert begin(*started, "bf16") == Begun(False, "bf16")
+    with pytest.raises(RunFolderError, match="number_format was 'bf16', now 'fp32'"):
+        begin(*started, "fp32")
+
+
+@pytest.mark.parametrize("whole", ["folds", "members"])
+def test_a_whole_keeps_its_format_for_parts_that_begin_on_another_processor(journey, tmp_path, monkeypatch, whole):
+    """Its parts are not trained here: what they are given is what counts."""
+    given = []
+
+    def stop(*_, number_format, **__):
+        given.append(number_format)
+        raise InterruptedRunError("stopped")
+
+    module, run = {"folds": (folds, folds.fit_folds), "members": (members, members.fit_members)}[whole]
+    monkeypatch.setattr(module, "fit", stop)
+    task = read_task(journey.task, ["train.precision=auto", "data.fractions=[0.8,0.2,0.0]"])
+    for name in ("bf16", "fp32"):
+        meaning(monkeypatch, name)
+        with pytest.raises(InterruptedRunError):
+            run(task, tmp_path / "run", device="cpu", quiet=True, **{whole: 2})
+    assert given == ["bf16", "bf16"]
 
 
 def test_plugin_and_run_say_in_which_format_they_were_trained(journey):

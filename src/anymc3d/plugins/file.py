@@ -234,9 +234,12 @@ def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
             whole = card.holds_network or any(member.card.holds_network for member in card.members)
             _check_size(path, MAX_BASELINE_BYTES if whole else MAX_FILE_BYTES)
             return card, text, {name: _tensor(path, file, name) for name in _names(path, file.keys())}
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        what = f"expected a safetensors file, but it cannot be read: {error}"
-        raise PluginError(f"{path}: {what}") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or "alloc" in text.lower() or "memory" in text.lower():
+            what = f"{path}: not enough memory to read it ({text[:160]})"
+            raise PluginError(f"{what}; free some, or raise the limit (ulimit -d, ulimit -v)") from None
+        raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {text}") from None
 
 
 def _check_header(path: Path) -> None:

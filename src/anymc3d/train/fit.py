@@ -51,12 +51,16 @@ def fit(
     device: str = "auto",
     pseudonyms: Pseudonyms | None = None,
     segmenters: Sequence[str | Path] = (),
+    number_format: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
 
     With ``pseudonyms`` nothing in ``run_dir`` tells which cases they were; splits and weights are the same as without.
     ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
+
+    ``number_format`` (fp32, bf16) is for a run that is a part of another, which all parts share: it stands for what
+    ``train.precision`` would become here.
 
     Raises:
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
@@ -79,7 +83,7 @@ def fit(
             check_backbone(start.backbone.module, start.backbone.card.name)
         if task.method.blocks is not None and start.backbone is not None:
             check_blocks(start.backbone.module, task.method.blocks)
-        begun = processes.on_first(lambda: begin(folder, task, study, start, where))
+        begun = processes.on_first(lambda: begin(folder, task, study, start, where, number_format))
         if begun.finished:
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.plugin

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
@@ -39,6 +40,7 @@ from anymc3d.predict.predictor import Predictor
 from anymc3d.segmenters.build import check_programs
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
+from anymc3d.train.identity import FORMAT, chosen_format
 from anymc3d.train.processes import Processes, join
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.sister_calibration import any_rare, calibrate_sisters, pooled_warnings
@@ -101,18 +103,21 @@ def fit_folds(
     if folds < 2 or repeats < 1:
         raise UsageError(f"expected at least 2 folds and 1 repeat, got {folds} and {repeats}")
     out = Path(run_dir)
-    processes = join(choose_device(device))
+    where = choose_device(device)
+    processes = join(where)
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(out)))
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: list(_plan(task, out, pool, targets, folds, repeats)))
-        processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats))
+        chosen = processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats, where))
         named = {f"repeat {fold.repeat}, fold {fold.name}": fold.task for fold in planned}
         processes.together(lambda: check_studies(named, "folds that cannot be trained"))
         rows = []
         for fold in planned:
             logger.info("repeat %d, fold %s: %d cases held out", fold.repeat, fold.name, len(fold.held_out))
-            plugin = fit(fold.task, fold.folder, device=device, segmenters=segmenters, quiet=quiet)
+            plugin = fit(
+                fold.task, fold.folder, device=device, segmenters=segmenters, number_format=chosen, quiet=quiet
+            )
             rows += _predict(fold, plugin, device, segmenters, processes, quiet)
         processes.on_first(lambda: _write_results(out, task, pool, planned, rows, repeats))
         pooled, warnings = processes.on_first(lambda: _calibrate_rare(out, task, planned, repeats))
@@ -195,8 +200,9 @@ def _begin(
     planned: Sequence[Fold],
     folds: int,
     repeats: int,
-) -> None:
-    """Claim the folder and write one manifest per fold."""
+    device: torch.device,
+) -> str:
+    """Claim the folder, write one manifest per fold, and return the number format of all of them."""
     cases = "\n".join(f"{case.id}|{case.patient}|{[fold.splits[i] for fold in planned]}" for i, case in enumerate(pool))
     settings = settings_of_run(task)
     identity = {
@@ -206,10 +212,12 @@ def _begin(
         "repeats": repeats,
         "cases": hashlib.sha256(cases.encode()).hexdigest(),
     }
-    claim(out / RECORD, identity, "a cross-validation")
+    chosen = chosen_format(out / RECORD, task.train.precision, device)
+    claim(out / RECORD, identity | {FORMAT: chosen}, "a cross-validation", later=[FORMAT])
     make_private(out / MANIFESTS)
     for fold in planned:
         write_manifest(Path(fold.task.data.manifest), manifest, {"split": fold.splits}, cases=pool)
+    return chosen
 
 
 def _predict(

@@ -40,13 +40,22 @@ class Begun(NamedTuple):
     number_format: str
 
 
-def begin(folder: RunFolder, task: TaskSettings, study: Study, start: Start, device: torch.device) -> Begun:
+def begin(
+    folder: RunFolder,
+    task: TaskSettings,
+    study: Study,
+    start: Start,
+    device: torch.device,
+    number_format: str | None = None,
+) -> Begun:
     """Claim the folder, write the inputs of the run into it, and say how it goes on.
+
+    ``number_format``: that of the whole of which this run is a part; else it is chosen here.
 
     Raises:
         RunFolderError: the folder is another run's, or its number format cannot be computed here.
     """
-    chosen = _number_format(folder, task, device)
+    chosen = number_format or chosen_format(folder.record, task.train.precision, device)
     claim(folder.record, _identity(task, study, start) | {FORMAT: chosen}, "a training run", later=[FORMAT])
     clear_leftovers(folder.checkpoints)
     if task.segmentation.is_on:
@@ -70,14 +79,18 @@ def is_finished(plugin: Path) -> bool:
     return True
 
 
-def _number_format(folder: RunFolder, task: TaskSettings, device: torch.device) -> str:
-    """What ``precision: auto`` became when the run began; on another processor it would become something else."""
-    here = number_format(task.train.precision, device)
-    began = recorded(folder.record, FORMAT) if task.train.precision == "auto" else None
+def chosen_format(record: Path, precision: str, device: torch.device) -> str:
+    """What ``precision`` means in a run: ``auto`` what it became when the run began, whatever it would become here.
+
+    Raises:
+        RunFolderError: the run's record is damaged, or names a format that nobody knows.
+    """
+    here = number_format(precision, device)
+    began = recorded(record, FORMAT) if precision == "auto" else None
     if began is None or began == here:
         return here
     if began not in DTYPES:
-        raise RunFolderError(f"{folder.record}: {FORMAT}: expected {' or '.join(DTYPES)}, got {str(began)[:40]!r}")
+        raise RunFolderError(f"{record}: {FORMAT}: expected {' or '.join(DTYPES)}, got {str(began)[:40]!r}")
     slowly = "" if began == "fp32" or has_native_bf16(device) else ", which is slow here, where it is emulated"
     logger.warning(
         "this run goes on in %s, in which it began%s; for %s, as train.precision=auto means on this device, train in "

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from anymc3d.cost.device import choose_device
 from anymc3d.data.case import Case
@@ -37,6 +38,7 @@ from anymc3d.plugins.recalibrate import scored_cases
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.folds import fold_of_each, read_pool
+from anymc3d.train.identity import FORMAT, chosen_format
 from anymc3d.train.processes import join
 from anymc3d.train.result import validation_rows
 from anymc3d.train.run_folder import RunFolder
@@ -89,17 +91,18 @@ def fit_members(
     if members < 1:
         raise UsageError(f"expected at least 1 member, got {members}")
     out = Path(run_dir)
-    processes = join(choose_device(device))
+    where = choose_device(device)
+    processes = join(where)
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(out)))
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: _plan(task, out, pool, targets, members))
-        processes.on_first(lambda: _begin(out, task, manifest, pool, planned))
+        chosen = processes.on_first(lambda: _begin(out, task, manifest, pool, planned, where))
         named = {member.name: member.task for member in planned}
         processes.together(lambda: check_studies(named, "members that cannot be trained"))
         for member in planned:
             logger.info("%s of %d", member.name, members)
-            fit(member.task, member.folder.path, device=device, quiet=quiet)
+            fit(member.task, member.folder.path, device=device, number_format=chosen, quiet=quiet)
         return processes.on_first(lambda: _join(out, task, planned))
 
 
@@ -142,18 +145,27 @@ def _num_parts(task: TaskSettings, pool: Sequence[Case]) -> int:
     return max(2, round((train + val) / val))
 
 
-def _begin(out: Path, task: TaskSettings, manifest: Manifest, pool: Sequence[Case], planned: Sequence[_Member]) -> None:
-    """Claim the folder and write one manifest per member."""
+def _begin(
+    out: Path,
+    task: TaskSettings,
+    manifest: Manifest,
+    pool: Sequence[Case],
+    planned: Sequence[_Member],
+    device: torch.device,
+) -> str:
+    """Claim the folder, write one manifest per member, and return the number format of all of them."""
     settings = settings_of_run(replace(task, calibration="none"))
     # Of the weights each member's own record holds the fingerprint, which a path has no say in.
     settings.pop("backbone")
     cases = "\n".join(f"{case.id}|{case.patient}|{case.fold}" for case in pool)
     identity = {"kind": "members", "settings": settings, "cases": hashlib.sha256(cases.encode()).hexdigest()}
-    claim(out / RECORD, identity, "a run of members")
+    chosen = chosen_format(out / RECORD, task.train.precision, device)
+    claim(out / RECORD, identity | {FORMAT: chosen}, "a run of members", later=[FORMAT])
     make_private(out / MANIFESTS)
     make_private(out / MEMBERS)
     for member in planned:
         write_manifest(Path(member.task.data.manifest), manifest, {"split": member.splits}, cases=pool)
+    return chosen
 
 
 def _join(out: Path, task: TaskSettings, planned: Sequence[_Member]) -> MemberRuns:
