@@ -11,6 +11,8 @@ from anymc3d.plugins.peft import export_peft
 from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import load
 from anymc3d.predict.study import study_case
+from anymc3d.settings.task_file import read_task
+from anymc3d.train.fit import fit
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,12 @@ def commands(journey, out):
 def test_G6_of_a_command(journey, tmp_path, name):
     words = commands(journey, tmp_path / "new" / "parents")[name]
     assert main([*words, "--quiet"]) in (0, 3)
+    assert open_to_others(tmp_path / "new") == []
+
+
+def test_G6_of_a_training_run(journey, tmp_path):
+    """Under this umask; the journey's own run was made under the usual one, which would show too."""
+    fit(read_task(journey.task, ["train.epochs=1"]), tmp_path / "new" / "run", device="cpu", quiet=True)
     assert open_to_others(tmp_path / "new") == []
 
 

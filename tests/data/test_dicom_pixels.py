@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import signal
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
+from anymc3d.cli.boundary import logged
 from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.errors import ScanError
@@ -268,6 +270,24 @@ def test_A3_a_run_length_frame_too_short_for_its_size_is_refused(tmp_path: Path)
         dataset.Rows = dataset.Columns = 1000
     with pytest.raises(ScanError, match="too few"):
         read_volume(series.write(tmp_path / "scan"))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_a_decoder_logs_of_a_damaged_frame_is_there_only_for_who_asks(tmp_path: Path, capfd, asked: bool) -> None:
+    """pydicom logs a whole traceback of a frame that ends as one clean line here."""
+    series = make_series()
+    for dataset in series.slices:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    damaged = bytearray(series.slices[0].PixelData)
+    damaged[len(damaged) // 2 :] = b"\x80" * (len(damaged) - len(damaged) // 2)  # stands for nothing
+    series.slices[0].PixelData = bytes(damaged)
+    folder = series.write(tmp_path / "scan")
+    with logged(argparse.Namespace(quiet=False, verbose=False, debug=asked)), pytest.raises(ScanError) as refused:
+        read_volume(folder)
+    assert "\n" not in str(refused.value)
+    printed = capfd.readouterr()
+    assert printed.out == "" and ("Traceback" in printed.err and "RLE" in printed.err) == asked
+    assert asked or printed.err == ""
 
 
 def test_A3_a_deflated_bomb_is_not_inflated(tmp_path: Path) -> None:

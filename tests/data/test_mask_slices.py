@@ -1,16 +1,19 @@
 """Masks cut like the slices of a view and kept in the cache."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from anymc3d.data import case_scans
+from anymc3d.data import case_scans, scan
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.dataset import prepare_all
-from anymc3d.errors import ManifestError, ScanError
+from anymc3d.errors import ManifestError, OutputError, ScanError
 from anymc3d.settings.config import ViewSettings
+from damage import STAND_INS, flipped
 
 VIEWS = {"image": ViewSettings(size=(12, 16, 6), plane="axial", field_of_view=(12.0, 16.0, 12.0))}
 
@@ -57,6 +60,19 @@ def test_a_kept_mask_is_not_read_again_and_a_damaged_one_is_made_again(tmp_path,
     assert "is damaged: made again" in caplog.text
 
 
+def test_C7_no_flipped_bit_of_a_kept_mask_comes_through(tmp_path):
+    cache, case = Cache(tmp_path / "cache"), case_of(tmp_path, labels_of(np.int16, 300))
+    first = CaseScans(case, cache).masks(VIEWS)["image"]
+    (entry,) = (tmp_path / "cache").glob("*.mask.safetensors")
+    for changed in flipped(entry.read_bytes(), 150):
+        entry.write_bytes(changed)
+        found = CaseScans(case, cache).masks(VIEWS)["image"]
+        assert found.dtype == first.dtype and np.array_equal(found, first)
+    for name in ("pipe", "folder", "endless device", "empty"):
+        STAND_INS[name](entry)
+        assert np.array_equal(CaseScans(case, cache).masks(VIEWS)["image"], first)
+
+
 def test_another_mask_is_another_entry(tmp_path):
     cache = Cache(tmp_path / "cache")
     CaseScans(case_of(tmp_path, labels_of()), cache).masks(VIEWS)
@@ -81,3 +97,25 @@ def test_mask_classes_must_name_what_the_mask_holds(tmp_path, cell):
 def test_labels_beyond_16_bits_are_refused(tmp_path):
     with pytest.raises(ScanError, match="expected labels from 0 to 32767, got 40000"):
         CaseScans(case_of(tmp_path, labels_of(np.int32, 40000))).masks(VIEWS)
+
+
+def test_D1_D8_before_training_every_case_has_its_line_and_a_full_cache_ends_it_at_once(tmp_path, monkeypatch):
+    cases = [replace(case_of(tmp_path, labels_of()), id=name) for name in "abc"]
+    cache, prepare = Cache(tmp_path / "cache"), scan.prepare_view
+
+    def odd(*given):
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(scan, "prepare_view", odd)
+    with pytest.raises(ManifestError) as caught:
+        prepare_all(cases, VIEWS, cache)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["case 'a'", "case 'b'", "case 'c'"]
+    assert "ZeroDivisionError: odd" in str(caught.value)
+    monkeypatch.setattr(scan, "prepare_view", prepare)
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("anymc3d.data.cache.write_bytes", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*make room.*ANYMC3D_HOME"):
+        prepare_all(cases, VIEWS, cache)

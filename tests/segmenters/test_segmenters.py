@@ -23,7 +23,7 @@ from anymc3d.segmenters.network import NetworkSegmenter, network_grid, to_labels
 from anymc3d.segmenters.program import ProgramSegmenter
 from anymc3d.segmenters.store import PREFIX, keep_model, portable, with_stored_models
 from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
-from damage import STAND_INS
+from damage import STAND_INS, flipped
 
 AFFINE = np.diag([2.0, 1.5, 3.0, 1.0])
 SHAPE = (16, 20, 10)
@@ -258,6 +258,11 @@ def test_a_scan_is_segmented_once_and_a_damaged_entry_again(tmp_path: Path, scan
     entry.write_bytes(entry.read_bytes()[:-3])
     assert np.array_equal(KeptSegmenter(inner, tmp_path).labels(scan, "a"), first) and inner.calls == 2
     assert "damaged" in caplog.text
+    whole = entry.read_bytes()
+    for changed in flipped(whole, 150):
+        entry.write_bytes(changed)
+        assert np.array_equal(KeptSegmenter(inner, tmp_path).labels(scan, "a"), first)
+    inner.calls = 2
     for number, name in enumerate(("pipe", "folder", "endless device"), start=3):
         STAND_INS[name](entry)
         assert np.array_equal(KeptSegmenter(inner, tmp_path).labels(scan, "a"), first) and inner.calls == number

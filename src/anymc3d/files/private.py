@@ -59,12 +59,10 @@ def output_error(
     if isinstance(error, OutputError):
         return error
     number = error.errno or 0
-    room = ""
-    if needed is not None:
-        room = f"; it needs {needed} bytes"
-        free = _free(path)
-        if free is not None and number in _LACKS_ROOM:
-            room += f", {free} are free there"
+    known = [] if needed is None else [f"it needs {needed} bytes"]
+    free = _free(path) if number in _LACKS_ROOM else None
+    known += [] if free is None else [f"{free} bytes are free there"]
+    room = f"; {', '.join(known)}" if known else ""
     advice = _ADVICE.get(number, "see to it")
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return OutputError(f"{path}: {what} ({why}){room}; {advice}, then run the same command again")

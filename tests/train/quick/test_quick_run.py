@@ -28,7 +28,7 @@ from anymc3d.train.quick.features import FeatureCache, feature_key
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.stopping import StopRequest
-from damage import STAND_INS
+from damage import STAND_INS, flipped
 from tiny_scans import TASK, write_scans
 
 SMALL = QuickSettings(outer_folds=3, inner_folds=2, decays=(0.1,), fractions=(0.5,), repeats=2, resamples=100)
@@ -188,6 +188,12 @@ def test_a_damaged_or_foreign_entry_is_made_again(done, caplog):
         path.write_bytes(bad)
         assert cache.get(key) is None
         assert "damaged" in caplog.text
+    path.write_bytes(good)
+    kept = cache.get(key)
+    for changed in flipped(good, 300):
+        path.write_bytes(changed)
+        found = cache.get(key)
+        assert found is None or all(np.array_equal(found.parts[part], kept.parts[part]) for part in kept.parts)
     for name in ("pipe", "folder", "endless device"):
         STAND_INS[name](path)
         assert cache.get(key) is None
