@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anymc3d.data.case_scans import PreparedCase
@@ -17,6 +17,9 @@ from anymc3d.train.study import Study
 
 logger = logging.getLogger(__name__)
 
+DRAW_EVERY_S = 30.0
+"""Seconds of training between two drawings of the curves; they are drawn once more at the end."""
+
 
 def write(folder: RunFolder, state: TrainingState) -> None:
     """Write all epochs so far. Each file is replaced whole, so a resumed run has no torn or doubled line."""
@@ -25,7 +28,14 @@ def write(folder: RunFolder, state: TrainingState) -> None:
         return
     write_table(folder.log_csv, list(rows[0]), rows)
     atomic.write_text(folder.log_jsonl, "".join(json.dumps(row) + "\n" for row in rows))
-    draw_curves(folder, rows)
+    if _is_due(rows):
+        draw_curves(folder, rows)
+
+
+def _is_due(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last epoch went past another ``DRAW_EVERY_S``: a drawing takes longer than a short epoch does."""
+    now = sum(row["seconds"] for row in rows)
+    return int(now / DRAW_EVERY_S) > int((now - rows[-1]["seconds"]) / DRAW_EVERY_S)
 
 
 def write_regions(folder: RunFolder, study: Study, prepared: Mapping[int, PreparedCase]) -> None:

@@ -39,6 +39,7 @@ from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.segmenters.store import portable
 from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.train import log
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.cost import parameter_counts
 from anymc3d.train.covariates.record import Answers, TrainedCovariates, answers_of, cells_of_cases
@@ -65,7 +66,8 @@ def finish(
     train_cases: Sequence[PreparedCase],
     parts: Parts,
 ) -> None:
-    """Write predictions and metrics of the validation split, then the plugin; the plugin's presence means: finished."""
+    """Write the last picture, predictions and metrics of the validation split, then the plugin: it means "finished"."""
+    log.draw_curves(folder, state.history)
     kept = stored(best, whole=start.backbone is None)
     parts.classifier.scale = None
     parts.classifier.load_tensors({name: tensor.float() for name, tensor in kept.items()})
