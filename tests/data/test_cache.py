@@ -162,9 +162,9 @@ def test_a_folder_that_cannot_be_used_says_what_to_do(tmp_path: Path, monkeypatc
         cache.get_or_make(KEY, prepared)
 
 
-def fill(folder: str, seconds: float) -> None:
-    cache, end = Cache(Path(folder)), time.monotonic() + seconds
-    while time.monotonic() < end:
+def fill(folder: Path, enough: Path) -> None:
+    cache = Cache(folder)
+    while not enough.exists():
         for number in range(6):
             key = cache_key(str(number), VIEW)
             assert same(cache.get_or_make(key, lambda number=number: prepared(number, 40)), prepared(number, 40))
@@ -174,16 +174,22 @@ def fill(folder: str, seconds: float) -> None:
 
 def test_C7_processes_that_share_a_folder_and_die_leave_only_whole_entries(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=fill, args=(str(tmp_path), 1.0)) for _ in range(4)]
+    folder, enough = tmp_path / "cache", tmp_path / "enough"
+    workers = [context.Process(target=fill, args=(folder, enough)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    time.sleep(0.4)
+    while len(list(folder.glob("*.safetensors"))) < 3:
+        time.sleep(0.01)
     for worker in workers[:2]:
         os.kill(worker.pid, signal.SIGKILL)
-    for worker in workers:
-        worker.join(timeout=30)
+        worker.join()
+    while len(list(folder.glob("*.safetensors"))) < 3:
+        time.sleep(0.01)
+    enough.touch()
+    for worker in workers[2:]:
+        worker.join()
     assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
-    cache = Cache(tmp_path)
+    cache = Cache(folder)
     for number in range(6):
         key = cache_key(str(number), VIEW)
         assert same(cache.get_or_make(key, lambda number=number: prepared(number, 40)), prepared(number, 40))

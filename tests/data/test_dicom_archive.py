@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_A3_A17_an_archive_that_is_not_to_be_trusted_is_refused(tmp_path: Path, capfd, name: str) -> None:
     make, word = REFUSED[name]
     path = write(tmp_path, make())
-    began = time.monotonic()
+    began = time.process_time()
     tracemalloc.start()
     for function in (read_volume, read_header, content_hash):
         try:
@@ -214,7 +214,7 @@ def test_A3_A17_an_archive_that_is_not_to_be_trusted_is_refused(tmp_path: Path, 
     tracemalloc.stop()
     with pytest.raises(ScanError, match=word) as caught:
         read_volume(path)
-    assert time.monotonic() - began < 15
+    assert time.process_time() - began < 15
     said = str(caught.value).removeprefix(str(path))
     assert "\n" not in said and not [secret for secret in (*PHI, "canary", "passwd") if secret in said]
     assert not any(capfd.readouterr()) and os.listdir(tmp_path) == [path.name]

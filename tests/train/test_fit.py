@@ -1,13 +1,8 @@
 """Training end to end on tiny scans: what a run leaves, that it can be killed, and that it means what it says."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -21,14 +16,6 @@ from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
 from anymc3d.train.start import settings_of_run
 from anymc3d.train.study import load_study
-
-
-def start(task, run, *overrides):
-    """Run ``train`` in a process of its own; what it says goes to ``<run>.err``."""
-    command = [sys.executable, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run), "--quiet", *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with run.with_suffix(".err").open("w") as said:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
 
 
 def test_a_run_leaves_everything_needed_to_repeat_it(journey):
@@ -108,24 +95,6 @@ def test_H1_the_number_of_threads_changes_no_decision_and_no_logit_beyond_roundi
     for a, b in zip(ours, theirs, strict=True):
         assert float(a["logit.block"]) == pytest.approx(float(b["logit.block"]), abs=1e-2)
         assert a["decision.block"] == b["decision.block"]
-
-
-def test_C3_a_stop_request_saves_and_exits_75_and_the_same_command_goes_on(journey, tmp_path):
-    process = start(journey.task, tmp_path / "run", "train.epochs=40")
-    while not (tmp_path / "run" / "log.csv").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 75
-    assert "the same command resumes" in (tmp_path / "run.err").read_text()
-    done = len(read_table(tmp_path / "run" / "log.csv"))
-    process = start(journey.task, tmp_path / "run", "train.epochs=40")
-    while len(read_table(tmp_path / "run" / "log.csv")) <= done and process.poll() is None:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    assert [int(row["epoch"]) for row in read_table(tmp_path / "run" / "log.csv")][: done + 1] == list(
-        range(1, done + 2)
-    )
 
 
 @pytest.mark.parametrize("patience", [1, 3])

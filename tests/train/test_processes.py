@@ -1,11 +1,9 @@
 """Two processes started by torchrun are one run: the same cases, one writer, and all of them stop together."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,14 @@ from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
 from anymc3d.train.processes import Processes
 
-EPOCHS = "train.epochs=6"
+EPOCHS = "train.epochs=3"
+STOPPED = str(Path(__file__).with_name("stopped_main.py"))
 
 
-def start(task, run, *overrides, processes=2):
+def start(task, run, *overrides, processes=2, main=("-m", "anymc3d.cli.main")):
     """Run ``train`` in several processes of their own; what they say goes to ``<run>.err``."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *torchrun, "-m", "anymc3d.cli.main", "train", str(task), "-o", str(run)]
+    command = [sys.executable, *torchrun, *main, "train", str(task), "-o", str(run)]
     with run.with_suffix(".err").open("w") as said:
         return subprocess.Popen(
             [*command, "--device", "cpu", *overrides],
@@ -108,37 +107,19 @@ def test_two_processes_start_from_one_frozen_solution(journey, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_C3_stopped_together_they_resume_to_the_same_bits(journey, pair, tmp_path):
+    """First by torchrun, which always ends with 1; then as Slurm's srun starts them, where each exits 75 itself."""
     run = tmp_path / "run"
-    process = start(journey.task, run, EPOCHS)
-    while not (run / "log.csv").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(120) != 0
+    assert start(journey.task, run, EPOCHS, main=(STOPPED, "launcher")).wait(240) != 0
     assert "the same command resumes" in said(run)
+    words = [STOPPED, "itself", "train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
+    with run.with_suffix(".err").open("w") as output:
+        processes = without_torchrun(words, output)
+    assert [process.wait(240) for process in processes] == [75, 75], said(run)
     assert not (run / "plugin.safetensors").exists()
+    assert len(read_table(run / "log.csv")) == 2
     assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
     for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
         assert (run / name).read_bytes() == (pair / name).read_bytes(), name
-
-
-@pytest.mark.timeout(600)
-def test_C3_processes_of_another_launcher_exit_75_themselves(journey, pair, tmp_path):
-    """As Slurm's srun starts them: torchrun itself always ends with 1, the processes do not."""
-    run = tmp_path / "run"
-
-    def both():
-        words = ["-m", "anymc3d", "train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
-        with run.with_suffix(".err").open("w") as output:
-            return without_torchrun(words, output)
-
-    processes = both()
-    while not (run / "log.csv").exists() and processes[0].poll() is None:
-        time.sleep(0.02)
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-    assert [process.wait(120) for process in processes] == [75, 75], said(run)
-    assert [process.wait(240) for process in both()] == [0, 0], said(run)
-    assert (run / "plugin.safetensors").read_bytes() == (pair / "plugin.safetensors").read_bytes()
 
 
 THREADS_OF_THE_GROUP = """
