@@ -107,6 +107,9 @@ def test_a_damaged_line_of_the_journal_costs_its_case_alone(predictor, cases, tm
     (out / "journal.jsonl").write_bytes(b"".join(lines))
     assert len(read_journal(out / "journal.jsonl")) == 2
     assert "1 damaged lines are left out" in caplog.text
+    with pytest.raises(RunFolderError, match=rf"holds 1 cases that journal.jsonl has lost: {cases[0].id}; give their"):
+        predict_cohort(predictor, cases[3:4], out, quiet=True)
+    assert content(out) == whole, "the only place where that answer still stands"
     assert predict_cohort(predictor, cases[:3], out, quiet=True).computed == 1
     assert content(out) == whole
 

@@ -28,7 +28,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         make_private(folder)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        handle = regular.open_in_place(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    except regular.NotRegularError as error:
+        raise output_error(folder / ".lock", error) from error
     except OSError as error:
         why = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise OutputError(

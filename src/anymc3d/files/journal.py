@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from anymc3d.files import regular
 from anymc3d.files.private import make_private, output_error
@@ -63,7 +63,7 @@ def opened(path: Path) -> Iterator[Journal]:
     """
     make_private(path.parent)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        handle = regular.open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as error:
         raise output_error(path, error) from error
     try:
@@ -76,11 +76,22 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a journal, in their order; none where there is no journal.
 
     Damaged lines are left out with a warning that counts them. A last line that was not written whole is cut off.
+
+    Raises:
+        OutputError: it is no regular file, or cannot be read.
     """
     try:
-        content = regular.read_bytes(path)
+        handle = regular.open_in_place(path, os.O_RDWR)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise output_error(path, error, what="cannot be read and written") from error
+    with os.fdopen(handle, "r+b") as file:
+        return _whole_lines(path, file)
+
+
+def _whole_lines(path: Path, file: BinaryIO) -> list[dict[str, Any]]:
+    content = file.read()
     lines, damaged = content.split(b"\n"), 0
     torn = lines.pop()
     entries = []
@@ -94,7 +105,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         logger.warning("%s: %d damaged lines are left out", path, damaged)
     if torn:
         logger.warning("%s: a line that was not written whole is dropped", path)
-        os.truncate(path, len(content) - len(torn))
+        file.truncate(len(content) - len(torn))
     return entries
 
 

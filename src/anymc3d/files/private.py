@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from anymc3d.errors import OutputError
+from anymc3d.files.regular import NotRegularError
 
 _ADVICE = {
     errno.ENOSPC: "make room",
@@ -63,7 +64,7 @@ def output_error(
     free = _free(path) if number in _LACKS_ROOM else None
     known += [] if free is None else [f"{free} bytes are free there"]
     room = f"; {', '.join(known)}" if known else ""
-    advice = _ADVICE.get(number, "see to it")
+    advice = "remove what stands there" if isinstance(error, NotRegularError) else _ADVICE.get(number, "see to it")
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return OutputError(f"{path}: {what} ({why}){room}; {advice}, then run the same command again")
 

@@ -1,6 +1,7 @@
-"""Reading files that this program wrote: regular files only, whatever stands in their place by now.
+"""Files that this program wrote: regular files only, whatever stands in their place by now.
 
-A pipe would be waited for without end, a device could be read without end.
+A pipe would be waited for without end, a device could be read without end, and what is written through a link changes
+a file that is none of ours.
 """
 
 from __future__ import annotations
@@ -38,6 +39,25 @@ def opened(path: Path, *, buffering: int = -1) -> Iterator[BinaryIO]:
         raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
     with os.fdopen(handle, "rb", buffering=buffering) as file:
         yield file  # type: ignore[misc]  # unbuffered it is a FileIO
+
+
+def open_in_place(path: Path, flags: int) -> int:
+    """The handle of a regular file that is changed where it lies, such as a lock; for this user alone where it is new.
+
+    Raises:
+        NotRegularError: it is a link, folder, pipe, socket or device.
+        OSError: it cannot be opened.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise NotRegularError(errno.EINVAL, "not a regular file", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+    return handle
 
 
 def read_bytes(path: Path) -> bytes:

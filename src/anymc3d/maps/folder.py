@@ -31,7 +31,7 @@ from anymc3d.files.folders import check_there, locked
 from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.maps.case_maps import Drawn, segment_case, structures
-from anymc3d.predict.cohort import RECORD, read_journal
+from anymc3d.predict.cohort import RECORD, check_kept, read_journal
 from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.predictor import Predictor
 
@@ -55,13 +55,14 @@ def segment_cohort(
     The rows of earlier runs into ``out`` stay in the table, after those of ``cases``, which are returned.
 
     Raises:
-        RunFolderError: another process works in ``out``.
+        RunFolderError: another process works in ``out``, or answers would be lost.
         OutputError: something cannot be written; what is finished is kept.
     """
     cases = cases if pseudonyms is None else pseudonyms.rename(cases)
     folder, rows = out / FOLDER, []
     with locked(out):
         done, seen = read_journal(folder / JOURNAL), set()
+        check_kept(out / TABLE, {case.id for case in cases} | done.keys())
         with journal.opened(folder / JOURNAL) as lines:
             for case in Progress(cases, what="segmenting", unit="case", quiet=quiet):
                 key = _inputs_key(predictor, case, pseudonyms)

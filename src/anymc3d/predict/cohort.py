@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -24,10 +24,11 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
+from anymc3d.errors import RunFolderError
 from anymc3d.evaluate import outputs
 from anymc3d.files import atomic, journal
 from anymc3d.files.folders import check_there, claim, locked, recorded
-from anymc3d.files.tables import write_table
+from anymc3d.files.tables import parse_table, write_table
 from anymc3d.plugins import Plugin
 from anymc3d.predict.covariates import covariates_of
 from anymc3d.predict.predictor import Predictor
@@ -100,7 +101,8 @@ def predict_cohort(
     same run without it writes them. ``timeout_s``: seconds that a case may take with each plugin, reading included.
 
     Raises:
-        RunFolderError: ``out`` belongs to other plugins or settings, or another process works in it.
+        RunFolderError: ``out`` belongs to other plugins or settings, another process works in it, or answers would be
+            lost.
         OutputError: something cannot be written; what is finished is kept.
     """
     if pseudonyms is not None:
@@ -108,6 +110,7 @@ def predict_cohort(
     with locked(out):
         claim(out / RECORD, _identity(predictor, precision, pseudonyms), "a prediction run", later=[FORMAT])
         done = read_journal(out / JOURNAL)
+        check_kept(out / TABLE, {case.id for case in cases} | done.keys())
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
         answers = _answers(predictor, cases, out, done, meter, pseudonyms, timeout_s=timeout_s, quiet=quiet)
@@ -196,6 +199,26 @@ def _is_another(entry: Entry, key: str | None) -> bool:
 def _has_failed(entry: Mapping[str, Any]) -> bool:
     """A failed case is tried again: what failed, memory for one, may be there now."""
     return any(row["status"] == "error" for row in entry["rows"])
+
+
+def check_kept(table: Path, known: Collection[str]) -> None:
+    """Check that every case of the table of earlier runs is ``known``: in the journal, or to be predicted again.
+
+    A table that a person has changed beyond reading says nothing.
+
+    Raises:
+        RunFolderError: a new table would lose rows, because the journal has lost their lines.
+    """
+    rows = parse_table(table)
+    if "case" not in rows.columns:
+        return
+    place = rows.columns.index("case")
+    lost = [name for name in dict.fromkeys(cells[place] for _, cells in rows.rows) if name not in known]
+    if lost:
+        raise RunFolderError(
+            f"{table}: holds {len(lost)} cases that {JOURNAL} has lost: {', '.join(lost[:_MOST_NAMED])}; give their "
+            "scans, too, or choose another output folder, so that no answer is lost"
+        )
 
 
 def read_journal(path: Path) -> dict[str, Entry]:
