@@ -71,6 +71,7 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
     card, facts = plugin.card, _facts(plugin, path)
     views = [
         f"  {name}: {view.plane}, {' x '.join(str(n) if n else 'all' for n in view.size)}, {view.normalise}"
+        + ("" if view.statistics == "backbone" else ", without the backbone's mean and standard deviation")
         + (f" {', '.join(f'[{low:g}, {high:g}]' for low, high in view.windows)}" if view.windows else "")
         for name, view in card.preprocessing.items()
     ]

@@ -100,9 +100,10 @@ def cache_key(
 
     ``content``: :func:`anymc3d.data.readers.content_hash`; ``spacing``: what the manifest says beside it, if anything;
     ``region``: of a view with a region, :func:`anymc3d.data.regions.region_key`, which stands for its settings too.
-    The manifest column and what becomes of the slices later (``input``) are left out: they change nothing here.
+    The manifest column and what becomes of the slices later (``input``, ``statistics``) are left out: they change
+    nothing here.
     """
-    elsewhere = ("image", "input", "roi")
+    elsewhere = ("image", "input", "statistics", "roi")
     settings = None if view is None else {k: v for k, v in dataclasses.asdict(view).items() if k not in elsewhere}
     facts = {"content": content, "spacing": spacing, "view": settings, "code_version": code_version}
     if region is not None:

@@ -128,7 +128,7 @@ def _view_maps(
     parts: dict[tuple[str, int | None], list[Tensor]] = {}
     start = 0
     for chunk in classifier.chunks(view, packed, size):
-        images = to_backbone_input(chunk, patch, encoding)
+        images = to_backbone_input(chunk, patch, classifier.seen_as(view, encoding))
         chunk_gradients = {label: g[start : start + len(images)] for label, g in gradients.items()}
         found = _chunk_weights(backbone, weights, images, encoding, request, chunk_gradients, classifier.options)
         for key, weight in found.items():

@@ -7,7 +7,7 @@ compared systems take several views; the mean needs no parameters and no case to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -20,6 +20,7 @@ from anymc3d.models.heads import OrdinalHead
 from anymc3d.models.number_format import autocast_for
 from anymc3d.models.strict_load import copy_into
 from anymc3d.models.zoo.entry import ZooEntry
+from anymc3d.models.zoo.slice_rnn import take_as_they_are
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class BaselineClassifier(nn.Module):
     Args:
         entry: of the zoo.
         channels: view -> channels of its slices, in the order of the views.
+        standardised: views whose slices the network takes as they are, without the mean and standard deviation of the
+            images that its weights come from.
         num_logits: K.
         head: ``linear``: the network gives the K logits. ``ordinal``: it gives one score, from which the cut points
             between neighbouring grades make the logits (see :class:`anymc3d.models.heads.OrdinalHead`).
@@ -51,6 +54,7 @@ class BaselineClassifier(nn.Module):
         num_logits: int,
         head: str = "linear",
         num_structures: int = 0,
+        standardised: Collection[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -65,6 +69,8 @@ class BaselineClassifier(nn.Module):
                 for (view, count), own in zip(channels.items(), seeds, strict=True)
             }
         )
+        for view in standardised:
+            take_as_they_are(self.networks[view])
         self.ordinal = OrdinalHead(1, num_logits, draws) if head == "ordinal" else None
         if self.ordinal is not None:
             nn.init.ones_(self.ordinal.weight)

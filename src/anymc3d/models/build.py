@@ -78,6 +78,7 @@ def build_classifier(
         return BaselineClassifier(
             zoo_entry(method.name),
             channels={name: view.num_channels for name, view in views.items()},
+            standardised=[name for name, view in views.items() if view.is_standardised],
             num_logits=labels.num_logits,
             head=labels.head,
             num_structures=0 if segmentation is None or not segmentation.is_on else len(segmentation.classes),
@@ -94,6 +95,7 @@ def build_classifier(
         num_logits=labels.num_logits,
         head=labels.head,
         neighbours=[name for name, view in views.items() if view.input == "neighbours"],
+        standardised=[name for name, view in views.items() if view.is_standardised],
         fusion=fusion,
         features=features,
         structures=structures,

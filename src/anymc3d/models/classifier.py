@@ -12,7 +12,7 @@ The backbone is passed to every call and never owned, so the module's parameters
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -83,6 +83,7 @@ class VolumeClassifier(nn.Module):
         num_logits: K.
         head: entry of ``HEADS``, embedding -> logits.
         neighbours: views whose slices see the slice before and after them as channels (2.5D).
+        standardised: views whose slices go to the backbone without its mean and standard deviation.
         fusion: entry of ``FUSIONS``, slices -> view embedding; views are pooled by the task query (``concat``: not at
             all, they stand side by side).
         features: entry of ``FEATURES``, what of the backbone's answer stands for a slice.
@@ -108,6 +109,7 @@ class VolumeClassifier(nn.Module):
         num_logits: int,
         head: str = "linear",
         neighbours: Collection[str] = (),
+        standardised: Collection[str] = (),
         fusion: str = "query",
         features: str = "class",
         structures: Sequence[int] = (),
@@ -124,6 +126,7 @@ class VolumeClassifier(nn.Module):
         self.features, self.structures = representation(features), tuple(structures)
         self.widths = dict.fromkeys(self.views, backbone.embed_dim) if widths is None else dict(widths)
         self.neighbours = frozenset(neighbours)
+        self.standardised = frozenset(standardised)
         self.seam = None if rank is None else first_adapted(backbone, blocks)
         self.fusion_name = fusion
         self.scale: Scale | None = None
@@ -221,7 +224,7 @@ class VolumeClassifier(nn.Module):
                 yield packed.trunk._replace(tokens=tokens)
             return
         for chunk in self.chunks(view, packed, encoding.chunk_size):
-            images = to_backbone_input(chunk, backbone.patch_size, encoding)
+            images = to_backbone_input(chunk, backbone.patch_size, self.seen_as(view, encoding))
             yield images if self.seam is None else trunk_of(backbone, images, self.seam, encoding)
 
     @property
@@ -233,6 +236,10 @@ class VolumeClassifier(nn.Module):
         """Parameter name -> weight of the backbone as this view sees it, for ``torch.func.functional_call``."""
         weights = self.lora[view].weights(backbone) if view in self.lora else {}
         return compute_weights(backbone, weights, dtype)
+
+    def seen_as(self, view: str, encoding: Encoding) -> Encoding:
+        """The mean and standard deviation that are taken out of the slices of one view: none where it stands so."""
+        return replace(encoding, mean=Encoding.mean, std=Encoding.std) if view in self.standardised else encoding
 
     def chunks(self, view: str, packed: PackedSlices, size: int) -> Iterable[Tensor]:
         """The slices of one view as the backbone takes them, ``size`` at a time: (size, C, H, W), in order."""

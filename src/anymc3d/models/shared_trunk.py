@@ -65,14 +65,14 @@ class Tail:
 def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encoding) -> list[Tensor]:
     """Class tokens (sum(S), D) in float32 of the same slices, for each of ``tails`` in order.
 
-    All must take one channel or the slices beside it (2.5D) alike.
+    All must take one channel or the slices beside it (2.5D) alike, and the backbone's mean and standard deviation.
     """
     if packed.slices.shape[0] == 0:
         return [packed.slices.new_zeros((0, tail.backbone.embed_dim), dtype=torch.float32) for tail in tails]
     first = tails[0]
     found: list[list[Tensor]] = [[] for _ in tails]
     for chunk in first.classifier.chunks(first.view, packed, encoding.chunk_size):
-        images = to_backbone_input(chunk, first.backbone.patch_size, encoding)
+        images = to_backbone_input(chunk, first.backbone.patch_size, first.classifier.seen_as(first.view, encoding))
         for number, tokens in _of_chunk(images, tails, encoding).items():
             found[number].append(tokens)
     return [torch.cat(parts) for parts in found]

@@ -132,7 +132,7 @@ def _read(
 
 
 def _with_windows(view: ViewSettings, windows: tuple[Pair, ...]) -> ViewSettings:
-    return replace(view, normalise="window", windows=windows) if windows else view
+    return replace(view, normalise="window", windows=windows, statistics=None) if windows else view
 
 
 def _lacking(recipe: Recipe, manifest: Manifest, own_labels: bool) -> list[str]:

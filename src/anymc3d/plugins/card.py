@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -152,6 +152,12 @@ class PluginCard:
 
     def __post_init__(self) -> None:
         check_view_names(self.preprocessing)
+        # A view that says nothing of it was recorded before there was a choice, and keeps its answers.
+        said = {
+            name: view if view.statistics else replace(view, statistics="backbone")
+            for name, view in self.preprocessing.items()
+        }
+        object.__setattr__(self, "preprocessing", said)
         _check_references(self.preprocessing, self.method)
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")

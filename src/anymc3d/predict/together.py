@@ -88,7 +88,8 @@ def _alike(looks: Sequence[_Look]) -> list[list[_Look]]:
     groups: dict[Hashable, list[_Look]] = {}
     for look in looks:
         classifier, backbone = look.tail.classifier, look.tail.backbone
-        seen = (content[id(look.slices)], look.tail.view in classifier.neighbours)
+        view = look.tail.view
+        seen = (content[id(look.slices)], view in classifier.neighbours, view in classifier.standardised)
         groups.setdefault((seen, look.member.encoding, backbone.patch_size), []).append(look)
     return list(groups.values())
 

@@ -97,6 +97,7 @@ def _view_reasons(recipe: Recipe, view: ViewSettings) -> dict[str, str]:
     reasons = {"size": TABLE_3, shown: ": ".join(filter(None, [TABLE_3, window_names(view.windows)]))}
     if view.roi is not None:
         reasons["roi"] = "paper: TotalSegmentator's box of the organ; the margin and the rule for cut organs are ours"
-    return reasons | {
-        key.removeprefix("view."): text for key, text in recipe.reasons.items() if key.startswith("view.")
-    }
+    own = {key.removeprefix("view."): text for key, text in recipe.reasons.items() if key.startswith("view.")}
+    if view.statistics is None:
+        own.pop("statistics", None)
+    return reasons | own

@@ -80,7 +80,10 @@ def _view(view: ViewSettings) -> str:
     if view.field_of_view is not None:
         parts.append(f"{' × '.join(f'{v:g}' for v in view.field_of_view)} mm")
     windows = ", ".join(f"{low:g} to {high:g}" for low, high in view.windows)
-    return ", ".join([*parts, f"{view.normalise} {windows}".strip()])
+    parts.append(f"{view.normalise} {windows}".strip())
+    if view.is_standardised:
+        parts.append("without the backbone's mean and standard deviation")
+    return ", ".join(parts)
 
 
 def _calibration(card: PluginCard) -> str:

@@ -39,7 +39,9 @@ def with_stored_models(views: Mapping[str, ViewSettings]) -> dict[str, ViewSetti
 
 
 def portable(view: ViewSettings) -> ViewSettings:
-    """A view as a plugin records it: that a program drew the region, without what it is called on this machine."""
+    """A view as a plugin records it: with what is done to its slices on the way to the backbone said outright, and that
+    a program drew the region, without what it is called on this machine."""
+    view = replace(view, statistics="none" if view.is_standardised else "backbone")
     if view.roi is None or view.roi.program is None:
         return view
     return replace(view, roi=replace(view.roi, program=PROGRAM))

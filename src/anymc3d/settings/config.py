@@ -250,6 +250,9 @@ class ViewSettings:
     """Millimetres, in the order of ``size``: crop or pad about the centre before resizing; null = the whole scan."""
     normalise: Literal["window", "suv", "zscore", "percentile"] = "percentile"
     """``suv``: windows in SUV of PET; a scan whose header says other units is refused."""
+    statistics: Literal["backbone", "none"] | None = None
+    """Whether the mean and standard deviation of the backbone's images are applied on top. Null: ``none`` to z-scores,
+    which have mean 0 and deviation 1 by themselves, ``backbone`` to everything else."""
     windows: Annotated[tuple[tuple[float, float], ...], Length(3)] = ()
     """(low, high) pairs mapped to [0, 1]; one pair, or three that become the channels."""
     percentiles: tuple[Percent, Percent] = (0.5, 99.5)
@@ -283,6 +286,11 @@ class ViewSettings:
         )
         if self.field_of_view is not None:
             require(min(self.field_of_view) > 0, f"field_of_view: expected positive mm, got {self.field_of_view}")
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether the slices go to the backbone as they are, without its mean and standard deviation."""
+        return (self.statistics or ("none" if self.normalise == "zscore" else "backbone")) == "none"
 
     @property
     def num_channels(self) -> int:

@@ -67,7 +67,7 @@ def _encode(
     """Class tokens (sum(S), D) in float32, and all tokens of all slices with the asked blocks' inputs."""
 
     def embed(chunk: Tensor) -> ViTOutput:
-        images = to_backbone_input(chunk, backbone.patch_size, encoding)
+        images = to_backbone_input(chunk, backbone.patch_size, classifier.seen_as(view, encoding))
         with _autocast(images.device, encoding):
             return functional_call(backbone, weights, (images,), {"input_blocks": tuple(blocks), **classifier.options})
 

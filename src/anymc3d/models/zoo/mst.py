@@ -48,12 +48,13 @@ class MST(nn.Module):
         # The published class token starts as N(0, 1), unlike the one of the fusion it shares its layers with.
         nn.init.normal_(self.slice_fusion.class_token, generator=generator)
         self.linear = nn.Linear(config.embed_dim, num_logits)
+        self.statistics = IMAGENET
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
         check_volume(volume, slice_mask, self.in_channels)
         slices, counts = packed(volume, slice_mask)
-        images = to_backbone_input(slices, self.encoder.patch_size, IMAGENET)
+        images = to_backbone_input(slices, self.encoder.patch_size, self.statistics)
         embeddings, mask = pad_cases(self.encoder(images, class_token_only=True).tokens[:, 0], counts)
         return self.linear(self.slice_fusion(embeddings, mask).embedding)
 

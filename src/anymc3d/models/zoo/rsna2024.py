@@ -48,6 +48,7 @@ class SliceAttention(nn.Module):
         self.encoder = encoder
         self.fusion = LSTMAttention(encoder.embed_dim, generator, dropout=DROPOUT)
         self.head = nn.Linear(encoder.embed_dim, num_logits)
+        self.statistics = IMAGENET
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
@@ -71,7 +72,7 @@ class SliceAttention(nn.Module):
     def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         check_volume(volume, slice_mask, self.in_channels)
         slices, counts = packed(volume, slice_mask)
-        embeddings, mask = pad_cases(self.encoder(to_backbone_input(slices, self.multiple, IMAGENET)), counts)
+        embeddings, mask = pad_cases(self.encoder(to_backbone_input(slices, self.multiple, self.statistics)), counts)
         return self.fusion.states(embeddings, mask), mask
 
     def _answer(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -31,9 +31,11 @@ Grouping = Callable[[int, int], Places]
 """(slices of a case, channels C of a slice) -> which slices make up each image."""
 
 
-def imagenet(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) with ImageNet's mean and standard deviation taken out."""
-    return to_backbone_input(images, 1, IMAGENET)
+def take_as_they_are(network: nn.Module) -> None:
+    """Leave ImageNet's mean and standard deviation out of a network that takes them out itself; others have none."""
+    for module in network.modules():
+        if hasattr(module, "statistics"):
+            module.statistics = AS_THEY_ARE
 
 
 def max_over_slices(logits: Tensor, mask: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class SliceRNN(nn.Module):
         head: states (N, 2 * hidden) to logits (N, K); with batch norm in it, training needs two groups in a batch.
         pool: logits (B, T, K) and the mask of the real groups (B, T) to logits (B, K).
         group: which slices make up the encoder's images.
-        prepare: those images to what the encoder's weights expect; ImageNet's mean and standard deviation.
+        prepare: those images to what the encoder's weights expect; None: ImageNet's mean and standard deviation.
     """
 
     def __init__(
@@ -102,12 +104,13 @@ class SliceRNN(nn.Module):
         head: nn.Module,
         pool: Callable[[Tensor, Tensor], Tensor] = max_over_slices,
         group: Grouping = triplets,
-        prepare: Callable[[Tensor], Tensor] = imagenet,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.encoder, self.lstm, self.head = encoder, lstm, head
         self.pool, self.group, self.prepare = pool, group, prepare
+        self.statistics = IMAGENET
 
     def forward(self, volume: Tensor, slice_mask: Tensor) -> Tensor:
         """(B, C, S, H, W) and (B, S) -> logits (B, K)."""
@@ -123,7 +126,8 @@ class SliceRNN(nn.Module):
         check_volume(volume, slice_mask, self.in_channels)
         slices, counts = packed(volume, slice_mask)
         places = [self.arrange(count) for count in counts]
-        return self.prepare(stacked(slices, counts, places)), places
+        images = stacked(slices, counts, places)
+        return (to_backbone_input(images, 1, self.statistics) if self.prepare is None else self.prepare(images)), places
 
     def arrange(self, count: int) -> Places:
         """Which of a case's slices make up each image, in the order in which they are read."""

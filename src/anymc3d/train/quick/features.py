@@ -163,8 +163,8 @@ def feature_key(
         "input": view.input,
         "backbone": backbone.fingerprint,
         "positions": positions,
-        "mean": backbone.card.mean,
-        "std": backbone.card.std,
+        "mean": None if view.is_standardised else backbone.card.mean,
+        "std": None if view.is_standardised else backbone.card.std,
         "precision": PRECISION,
         "parts": sorted(parts),
         "feature_version": FEATURE_VERSION,
@@ -263,6 +263,7 @@ class FeatureMaker:
             views=tuple(views),
             num_logits=2,
             neighbours=[name for name, view in views.items() if view.input == "neighbours"],
+            standardised=[name for name, view in views.items() if view.is_standardised],
             rank=None,
         )
         self._encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, chunk_size=chunk_size)
