@@ -176,6 +176,24 @@ def test_every_size_of_the_paper_tilts_and_a_few_slices_turn_in_plane(
     assert tilts or not angles[:, 1:].any()
 
 
+@pytest.mark.parametrize(
+    ("shape", "tilts"), [((28, 1, 320, 320), False), ((70, 1, 240, 432), False), ((70, 1, 160, 160), True)]
+)
+def test_thin_stacks_turn_in_plane_where_the_recipe_says_so(shape: tuple[int, int, int, int], tilts: bool) -> None:
+    """The limit is the recipe's; it changes nothing else, and takes no other numbers from the generator."""
+    drawn = {}
+    for name in ("paper", "paper-flat"):
+        generator = torch.Generator().manual_seed(6)
+        drawn[name] = [draw(recipe(name), generator=generator, shape=shape) for _ in range(300)]
+    angles = numbers(drawn["paper-flat"], "rotation")
+    assert np.abs(angles[:, 0]).max() > 25
+    assert bool(angles[:, 1:].any()) == tilts
+    for one, flat in zip(drawn["paper"], drawn["paper-flat"], strict=True):
+        assert dataclasses.replace(one, rotation=None) == dataclasses.replace(flat, rotation=None)
+        assert (one.rotation is None) == (flat.rotation is None)
+        assert one.rotation is None or one.rotation[0] == flat.rotation[0]
+
+
 @pytest.mark.parametrize("flip", [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)])
 def test_flips_alone_move_voxels_and_change_no_bit(flip: tuple[bool, bool, bool]) -> None:
     slices = torch.randn(3, 2, 4, 5)

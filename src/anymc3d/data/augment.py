@@ -27,10 +27,6 @@ MAX_SHIFT_FRACTION = 0.4
 """No axis moves by more than this part of its length: a short stack is not pushed out of its own frame. Every size of
 the paper (at least 28 slices) keeps the whole ±10 voxels."""
 
-MAX_TILT_RATIO = 12
-"""Slices with a side longer than this many times the number of slices turn in-plane only. nnU-Net's rule, with its
-threshold (3) raised so that every size of the paper (up to 320 x 320 x 28) keeps the paper's ±30° about each axis."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationParameters:
@@ -65,7 +61,7 @@ def draw(recipe: Recipe, *, generator: torch.Generator, shape: tuple[int, int, i
     dice = _Dice(generator)
     sides = (shape[0], shape[2], shape[3])
     rotation = dice.triple(recipe.rotation)
-    if rotation is not None and max(sides[1:]) > MAX_TILT_RATIO * sides[0]:
+    if rotation is not None and max(sides[1:]) > recipe.tilt_limit * sides[0]:
         rotation = (rotation[0], 0.0, 0.0)
     return AugmentationParameters(
         rotation=rotation,
