@@ -58,7 +58,7 @@ def frozen_parts(
     weights = encoder.adapted_weights(backbone, view, encoding.dtype)
     found: dict[str, list[Tensor]] = {part: [] for part in wanted.parts}
     for number, chunk in enumerate(encoder.chunks(view, packed, size)):
-        images = to_backbone_input(chunk, backbone.patch_size, encoding)
+        images = to_backbone_input(chunk, backbone.patch_size, encoder.seen_as(view, encoding))
         own = None if labels is None else labels[number]
         call = partial(run_backbone, backbone, weights, images, encoding)
         parts = read_parts(backbone, call, wanted.parts, grid_of(images, backbone), own, wanted.structures)
