@@ -89,6 +89,16 @@ def test_D8_a_full_disk_is_no_internal_error_whoever_wrote(number):
     assert code == 2 and line.startswith("error: /out/page.html: cannot be written") and "same command again" in line
 
 
+def test_F4_a_text_that_can_be_no_path_is_no_internal_error(tmp_path, capsys):
+    (tmp_path / "task.yaml").write_text(f"format: 1\nbackbone: {'x/' * 1000}{'y' * 300}\n")
+    words = ["data: {manifest: m.csv, modality: MR}", "labels: {columns: [a], kind: binary, classes: ['0', '1']}"]
+    with (tmp_path / "task.yaml").open("a") as file:
+        file.write("\n".join([*words, "name: x", "views: {image: {size: [28, 28, 4]}}", ""]))
+    for where in (tmp_path / "task.yaml", tmp_path / ("z" * 300)):
+        assert main(["train", str(where), "-o", str(tmp_path / "run"), "--quiet"]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_an_error_without_words_says_where_it_arose(monkeypatch, capsys):
     def missing(_):
         raise KeyError("plugin")

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from anymc3d.cli.say import LogLine
 from anymc3d.errors import TRACEBACKS
+from anymc3d.printable import shown
 
 OWN = "anymc3d"
 _OWN_HANDLERS = ("nibabel.global",)
 """Loggers of libraries that write to stderr by themselves, past every handler of the program."""
 _OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Of texts, from a file or the command line, that this system cannot take for a path at all."""
 
 
 @contextmanager
@@ -95,12 +98,14 @@ def _is_own(record: logging.LogRecord) -> bool:
 def last_words(error: Exception, *, debug: bool) -> tuple[str, int]:
     """One line for an exception that is none of this program's, and the exit code.
 
-    A full disk or the like is said as such (2); the rest is an internal error (1).
+    A full disk or the like, and a text that can be no path, is said as such (2); the rest is an internal error (1).
     """
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAULTS:
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again", 2
+    if isinstance(error, OSError) and error.errno in _NO_PATHS:
+        return f"error: {shown(str(error.filename), 100)}: expected a path or a name, got none ({error.strerror})", 2
     if debug:
         traceback.print_exception(error)
     # Some say nothing by themselves, such as the key that a KeyError missed.

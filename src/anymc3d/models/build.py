@@ -75,15 +75,7 @@ def build_classifier(
         BackboneError: ``method.blocks`` is not for this backbone.
     """
     if is_baseline(method):
-        return BaselineClassifier(
-            zoo_entry(method.name),
-            channels={name: view.num_channels for name, view in views.items()},
-            standardised=[name for name, view in views.items() if view.is_standardised],
-            num_logits=labels.num_logits,
-            head=labels.head,
-            num_structures=0 if segmentation is None or not segmentation.is_on else len(segmentation.classes),
-            seed=seed,
-        )
+        return _baseline(method, views, labels, segmentation, seed)
     if is_plain(method):
         raise PluginError(f"method {method.name} has no network to train; add --quick")
     if backbone is None:
@@ -95,7 +87,7 @@ def build_classifier(
         num_logits=labels.num_logits,
         head=labels.head,
         neighbours=[name for name, view in views.items() if view.input == "neighbours"],
-        standardised=[name for name, view in views.items() if view.is_standardised],
+        standardised=_standardised(views),
         fusion=fusion,
         features=features,
         structures=structures,
@@ -106,6 +98,28 @@ def build_classifier(
         blocks=method.blocks,
         seed=seed,
     )
+
+
+def _baseline(
+    method: MethodSettings,
+    views: Mapping[str, ViewSettings],
+    labels: LabelSettings,
+    segmentation: SegmentationSettings | None,
+    seed: int,
+) -> BaselineClassifier:
+    return BaselineClassifier(
+        zoo_entry(method.name),
+        channels={name: view.num_channels for name, view in views.items()},
+        standardised=_standardised(views),
+        num_logits=labels.num_logits,
+        head=labels.head,
+        num_structures=0 if segmentation is None or not segmentation.is_on else len(segmentation.classes),
+        seed=seed,
+    )
+
+
+def _standardised(views: Mapping[str, ViewSettings]) -> list[str]:
+    return [name for name, view in views.items() if view.is_standardised]
 
 
 def embedding_widths(
