@@ -16,7 +16,7 @@ from anymc3d.models.fusion import FUSIONS
 from anymc3d.models.vit import empty_vit
 from anymc3d.models.zoo.table import ZOO
 
-KEYS = ["name", "trainable_parameters", "total_parameters", "weights", "licence", "citation"]
+KEYS = ["name", "trainable_parameters", "total_parameters", "weights", "licence", "citation", "left_out"]
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,16 @@ def test_the_list_for_people_has_a_line_per_system(records, listed, capsys, monk
 def test_a_list_takes_no_file(capsys):
     assert main(["benchmark", "--list-methods", "bench.yaml"]) == 2
     assert "take no benchmark file" in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_a_winner_is_said_under_the_table(records):
+    said = {line.partition(":")[0]: line for line in systems.left_out_lines(records)}
+    assert {name for name in ZOO if name.startswith("rsna20")} | {"pandx"} == set(said)
+    for name, part in (
+        ("rsna2022", "sixth channel; mix-up"),
+        ("rsna2022-patient", "a label for each vertebra"),
+        ("rsna2023-coat", "LSTM blocks"),
+        ("rsna2023-efficientnet", "as many negatives as positives"),
+        ("rsna2024-convnext", "localisation stages"),
+    ):
+        assert part in said[name]

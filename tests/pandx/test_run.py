@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
+from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import RunFolderError, ScanError
 from anymc3d.pandx.nnunet import read_probability
 
@@ -90,6 +91,16 @@ def test_from_scans_to_scores_with_the_program(tmp_path: Path, manifest: Path, n
     expected[26:31, 24:29, 8:11] = 0.8
     np.testing.assert_allclose(detection.get_fdata(), expected, atol=1e-3)
     np.testing.assert_allclose(detection.affine, AFFINE)
+    crops = read_manifest(out / "low" / "manifest.csv", labels=["pdac"])
+    assert [case.id for case in crops.cases] == ["ill", "well", "lost"]
+    assert {case.cells["mask_source"] for case in crops.cases} == {"low-resolution network"}
+    drawn = nib.load(crops.cases[0].masks["mask"])
+    assert drawn.shape == (60, 50, 20) and np.unique(drawn.get_fdata()).tolist() == [0, 1]
+    np.testing.assert_allclose(drawn.affine, AFFINE)
+    truth = np.zeros((60, 50, 20), dtype=bool)
+    truth[20:40, 20:35, 6:14] = True
+    found = drawn.get_fdata() > 0
+    assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.6  # drawn at 4.5 x 4.5 x 9 mm
     high = nib.load(out / "high" / "images" / "ill_0000.nii.gz")
     assert high.shape == (60, 50, 7 + 10)  # 15 mm below and above the pancreas are five slices each
 

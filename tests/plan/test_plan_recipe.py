@@ -94,6 +94,16 @@ def test_every_recipe_goes_from_manifest_to_prepared_slices(recipe, tmp_path):
         assert prepared.plane == view.plane
 
 
+def test_T5_says_whose_masks_it_crops_to(tmp_path):
+    """A box of masks that people drew knows the lesion; the paper's is of a network, of every case alike."""
+    manifest = study(tmp_path, RECIPES["T5"], masks=True, mask_source="manual")
+    (line,) = [line for line in plan(manifest, RECIPES["T5"]).warnings if "crops to masks" in line]
+    cases = len(manifest.read_text().splitlines()) - 1
+    assert f"{cases} of {cases} are not of the low-resolution network" in line and "anymc3d pandx m.csv" in line
+    manifest.write_text(manifest.read_text().replace("manual", "low-resolution network"))
+    assert not [line for line in plan(manifest, RECIPES["T5"]).warnings if "masks" in line]
+
+
 def test_what_the_recipe_says_stands_in_the_task_with_its_source(tmp_path):
     result = plan_recipe(study(tmp_path, RECIPES["T2"]), RECIPES["T2"])
     assert result.settings.name == "liver-injury"

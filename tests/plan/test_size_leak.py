@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anymc3d.plan.size_leak import find_size_leak
-from anymc3d.settings.config import LabelSettings
+from anymc3d.data.preprocess import prepare_view
+from anymc3d.data.volume import Box, Volume
+from anymc3d.plan.size_leak import find_size_leak, region_leaks
+from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 
@@ -61,3 +63,24 @@ def test_of_several_classes_the_separated_one_is_named():
 def test_equal_sizes_are_no_leak():
     targets = np.repeat([0.0, 1.0], 20)[:, None]
     assert find_size_leak(np.full((40, 3), 64.0), targets, BINARY) is None
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_a_region_whose_size_shows_the_label_is_named_whatever_the_plane(plane):
+    """Regions of 12 to 15 mm without, of 18 to 21 mm with the label, along y alone; all are resized to one shape."""
+    rng = np.random.default_rng(0)
+    scan = Volume(rng.normal(size=(24, 24, 8)).astype(np.float32), np.diag([2.0, 1.0, 3.0, 1.0]))
+    targets = np.repeat([0.0, 1.0], 8)[:, None]
+    view = ViewSettings(size=(8, 8, 4), plane=plane, roi=RoiSettings(source="mask"))
+    boxes = [Box((2, 1, 1), (8, 12 + index % 4 + 6 * int(y), 5)) for index, (y,) in enumerate(targets)]
+    prepared = [{"image": prepare_view(scan, view, box)} for box in boxes] + [{"image": None}]
+    targets = np.vstack([targets, [[1.0]]])
+    (line,) = region_leaks({"image": view}, prepared, targets, BINARY)
+    assert "the size of the region alone (y) separates y with AUROC 1.00" in line and "field_of_view" in line
+    for harmless in (
+        ViewSettings(size=(8, 8, 4), plane=plane),
+        ViewSettings(size=(8, 8, 4), plane=plane, roi=RoiSettings(source="point", size_mm=(9.0, 9.0, 9.0))),
+        ViewSettings(size=(8, 8, 4), plane=plane, roi=RoiSettings(source="mask"), field_of_view=(9.0, 9.0, 9.0)),
+    ):
+        assert region_leaks({"image": harmless}, prepared, targets, BINARY) == []
+    assert region_leaks({"image": view}, prepared[:1] * 16, targets[:16], BINARY) == []

@@ -29,7 +29,8 @@ STRUCTURES = 6
 
 
 def list_systems(num_logits: int = 2) -> list[Record]:
-    """One record per system: name, trainable_parameters, total_parameters, weights, licence, citation.
+    """One record per system: name, trainable_parameters, total_parameters, weights, licence, citation,
+    left_out (what belongs to the published system and is not here).
 
     ``anymc3d/<backbone>[/<fusion>]`` and ``frozen/<backbone>`` (query where no fusion is named); with ``+<decoder>``
     what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name, and
@@ -56,6 +57,11 @@ def system_lines(records: list[Record]) -> list[str]:
     ]
 
 
+def left_out_lines(records: list[Record]) -> list[str]:
+    """What of published systems is not here, one line each."""
+    return [f"{record['name']}: {record['left_out']}" for record in records if record["left_out"]]
+
+
 def _on_backbone(card: BackboneCard, num_logits: int) -> Iterator[Record]:
     network = empty_backbone(card.config)
     frozen = count_parameters(network, trainable=False)
@@ -69,6 +75,7 @@ def _on_backbone(card: BackboneCard, num_logits: int) -> Iterator[Record]:
             "weights": f"{card.title}, frozen",
             "licence": card.licence,
             "citation": PAPER,
+            "left_out": "",
         }
 
     query = lora + _fusion_and_head("query", network.embed_dim, num_logits)

@@ -68,7 +68,7 @@ def _list_tasks(args: argparse.Namespace) -> int:
 
 
 def _list_methods(args: argparse.Namespace) -> int:
-    from anymc3d.benchmark.systems import list_systems, system_lines
+    from anymc3d.benchmark.systems import left_out_lines, list_systems, system_lines
     from anymc3d.cli.main import print_json
 
     records = list_systems()
@@ -80,6 +80,7 @@ def _list_methods(args: argparse.Namespace) -> int:
         "\nParameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;"
     )
     say("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
+    say("", "Of these published systems a part is not here:", *left_out_lines(records))
     return 0
 
 

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the system as far as it goes; print what came out, or what to run next."""
     from anymc3d.data.manifest import read_manifest
     from anymc3d.pandx.candidates import CandidateRule
+    from anymc3d.pandx.crops import write_crop_manifest
     from anymc3d.pandx.nnunet import Model
     from anymc3d.pandx.run import PandxSettings, run_pandx
     from anymc3d.segmenters.program import find_program
@@ -55,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
     )
     manifest = read_manifest(args.manifest, check_scans=False)
     result = run_pandx(manifest.cases, args.out, settings, program=program, timeout_s=args.timeout_hours * 3600)
+    crops = write_crop_manifest(manifest, args.out)
     _tell(args, result)
+    if crops is not None and not args.json:
+        say(f"{crops}: the scans with the pancreas of the first network, to crop by: anymc3d plan {crops} --recipe T5")
     return result.exit_code
 
 

@@ -40,6 +40,10 @@ LISTED_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if not suffix.startsw
 _NPZ_REFERENCE = re.compile(r"(.*\.npz)#(\w+)/(\d+)", re.DOTALL)
 
 
+MASK_SOURCE, DRAWN_BY_NETWORK = "mask_source", "low-resolution network"
+"""A column that says who drew a mask, and what it says of the masks of ``anymc3d pandx``."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One row of a manifest."""

@@ -54,5 +54,6 @@ METHOD: dict[str, str | int] = {
     "weights": "trained by the user with nnU-Net v2, outside of this package",
     "licence": "MIT (PanDx), Apache-2.0 (nnU-Net, PANORAMA baseline)",
     "citation": "Liu et al., PanDx, github.com/han-liu/PanDx; Isensee et al. 2021, nnU-Net, Nature Methods",
+    "left_out": "the training of its networks, which is nnU-Net's",
 }
 """As a row of the table of methods; parameters of one high-resolution network of the five folds, by arithmetic."""

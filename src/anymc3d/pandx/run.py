@@ -32,6 +32,7 @@ from anymc3d.files.inside import inside
 from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.pandx.candidates import CandidateRule, find_candidates
+from anymc3d.pandx.crops import mask_on_scan, mask_path
 from anymc3d.pandx.geometry import COARSE_MM, MARGIN_MM, coarse, region_about
 from anymc3d.pandx.nnunet import PROGRAM, Model, find_map, read_mask, read_probability, run_model
 
@@ -129,6 +130,7 @@ class _Run:
         """Write the images of a stage and have them read by nnU-Net; returns its command where that is still to do."""
         images, results = self.out / name / "images", self.out / name / "results"
         make_private(images)
+        make_private(self.out / "low" / "masks")
         for case in self.cases:
             if case.id not in self.faults and self._result(name, case) is None:
                 self._attempt(case, lambda case=case: write(case, inside(images, f"{file_name(case.id)}_0000.nii.gz")))
@@ -149,10 +151,13 @@ class _Run:
             write_volume(path, *_parts(coarse(self._scan(case), self.settings.coarse_mm)))
 
     def write_region(self, case: Case, path: Path) -> None:
-        if path.is_file():
+        """The second network's image, and beside it the pancreas on the scan's grid, for ``pandx.crops``."""
+        drawn = mask_path(self.out, case)
+        if path.is_file() and drawn.is_file():
             return
         scan = self._scan(case)
         labels, affine = read_mask(inside(self.out, "low", "results", f"{file_name(case.id)}.nii.gz"))
+        write_volume(drawn, mask_on_scan(labels, affine, scan), scan.affine)
         box, _ = region_about(labels, affine, scan, self.settings.margin_mm)
         write_volume(path, *_parts(crop_to(scan, box)))
 
@@ -222,7 +227,7 @@ class _Run:
             self.faults[case.id] = error.what
 
 
-def write_volume(path: Path, voxels: NDArray[np.float32], affine: Affine) -> None:
+def write_volume(path: Path, voxels: NDArray[np.float32] | NDArray[np.uint8], affine: Affine) -> None:
     """A compressed NIfTI with nothing but voxels and affine, whole or not at all."""
     image = nibabel.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.data.case import is_family, view_of
+from anymc3d.data.case import DRAWN_BY_NETWORK, MASK_SOURCE, is_family, view_of
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.preprocess import AXES
 from anymc3d.data.readers import read_volume
@@ -202,8 +202,7 @@ def _with_region_program(
     if recipe.roi is None or recipe.roi.source == "point":
         return dict(views), []
     if recipe.roi.source == "mask":
-        told = "" if has_masks else f"recipe {recipe.id} crops to a mask and the manifest has no column 'mask': add it"
-        return dict(views), [told] if told else []
+        return dict(views), _mask_doubts(recipe, manifest, has_masks)
     if all_have:
         organs = ", ".join(recipe.roi.organs)
         return dict(views), [f"recipe {recipe.id} takes the column 'mask' for TotalSegmentator's output ({organs})"]
@@ -216,6 +215,21 @@ def _with_region_program(
     told += f" {SEGMENTATION_PROGRAM} on the search path; install it, add masks, or set roi: null for scans cut already"
     named = f"recipe {recipe.id}: a program runs only if you name it: anymc3d train --segmenter {SEGMENTATION_PROGRAM}"
     return with_program, [named] if there else [told]
+
+
+def _mask_doubts(recipe: Recipe, manifest: Manifest, has_masks: bool) -> list[str]:
+    """One line where a recipe does not crop to the masks of the paper: a network's, of every case alike."""
+    how = f"'anymc3d pandx {manifest.path.name} -o PANDX' makes them, and PANDX/low/manifest.csv has them"
+    if not has_masks:
+        return [f"recipe {recipe.id} crops to a mask and the manifest has no column 'mask': add it; {how}"]
+    others = sum(case.cells.get(MASK_SOURCE) != DRAWN_BY_NETWORK for case in manifest.cases)
+    if not others:
+        return []
+    return [
+        f"recipe {recipe.id} crops to masks, and {others} of {len(manifest.cases)} are not of the low-resolution "
+        "network that the paper crops by: a box of other masks knows the lesion, and who drew them may go with the "
+        f"label; {how}"
+    ]
 
 
 def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured: Mapping[str, Measured]) -> list[str]:

@@ -7,15 +7,16 @@ keeps every structure at its true size relative to the others, and no scan is la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.preprocess import AXES, PreparedView
 from anymc3d.evaluate.delong import delong_interval
 from anymc3d.evaluate.metrics import auroc
-from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.config import LabelSettings, ViewSettings
 
 LEAK_AUROC = 0.6
 LEAK_LOWER_BOUND = 0.55
@@ -63,6 +64,47 @@ def find_leak(
         if (leak := _leak(outcome, sizes, level, measure, label)) is not None
     ]
     return max(leaks, key=lambda leak: leak.auroc, default=None)
+
+
+def region_leaks(
+    views: Mapping[str, ViewSettings],
+    prepared: Sequence[Mapping[str, PreparedView | None]],
+    targets: NDArray[np.float64],
+    labels: LabelSettings,
+) -> list[str]:
+    """One line for each view whose region's size alone gives a label away: resized to one shape, it shows.
+
+    A region of a fixed extent cannot, and a fixed field of view about it does not.
+
+    Args:
+        views: of the task; those without a region are left out.
+        prepared: (n) of the training cases, view to its slices.
+        targets: (n, L) of the same cases.
+        labels: what the targets mean.
+    """
+    lines = []
+    for name, view in views.items():
+        if view.roi is None or view.roi.source == "point" or view.field_of_view is not None:
+            continue
+        there = [index for index, case in enumerate(prepared) if case.get(name) is not None]
+        extents = np.array([_extent_mm(prepared[index][name]) for index in there]).reshape(-1, 3)
+        leak = find_size_leak(extents, targets[there], labels)
+        if leak is not None:
+            lines.append(
+                f"view {name}: the size of the region alone ({leak.measure}) separates {leak.label} with AUROC "
+                f"{leak.auroc:.2f}: every region is resized to one shape, so a network can learn its size; set "
+                f"views.{name}.field_of_view to show all at one scale, or take masks that do not know the lesion"
+            )
+    return lines
+
+
+def _extent_mm(view: PreparedView | None) -> NDArray[np.float64]:
+    """(3,), millimetres along x, y and z of what a view shows."""
+    assert view is not None
+    count, _, height, width = view.slices.shape
+    extent = np.empty(3)
+    extent[list(AXES[view.plane])] = np.linalg.norm(view.affine[:3, :3], axis=0) * (height, width, count)
+    return extent
 
 
 def _questions(targets: NDArray[np.float64], labels: LabelSettings) -> Mapping[str, NDArray[np.float64]]:

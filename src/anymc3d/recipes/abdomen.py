@@ -170,8 +170,9 @@ T5 = Recipe(
     reasons={
         "data.fractions": "the paper: 70/10/20",
         "view.roi": (
-            "the paper: a low-resolution pancreas segmentation's box, 100/50/15 mm around it; here the box of tumour,"
-            " parenchyma and duct (1, 4, 5) of the data set's own masks; an empty mask leaves the scan whole"
+            "the paper: a low-resolution pancreas segmentation's box, 100/50/15 mm around it: PANDX/low/manifest.csv of"
+            " anymc3d pandx has it as label 1; of the data set's own masks the box of tumour, parenchyma and duct"
+            " (1, 4, 5), which knows the lesion; an empty mask leaves the scan whole"
         ),
     },
     notes=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from anymc3d.data.case_scans import PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet, prepare_all
 from anymc3d.errors import ManifestError
 from anymc3d.files import home
+from anymc3d.plan.size_leak import region_leaks
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train import log
 from anymc3d.train.batch import BatchLoader
@@ -23,6 +25,8 @@ from anymc3d.train.run import Run
 from anymc3d.train.segmentation import MaskSource
 from anymc3d.train.study import Study, leave_out
 from anymc3d.train.trunk_tokens import TrunkPass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ def read_scans(task: TaskSettings, study: Study, segmenters: Segmenters, run: Ru
     study = leave_out(study, [i for i, case in prepared.items() if case.excluded], task.labels)
     if run.processes.is_first and any(view.roi is not None for view in task.views.values()):
         log.write_regions(run.folder, study, prepared)
+        trained = study.indices("train")
+        seen = [prepared[index].views for index in trained]
+        for line in region_leaks(task.views, seen, study.targets[trained], task.labels):
+            logger.warning("%s", line)
     return Scans(study, prepared, cache, segmenters)
 
 

@@ -1,13 +1,20 @@
 """Published 3D networks see a volume's axes in the order their weights learned them."""
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from nibabel.orientations import axcodes2ornt, ornt_transform
 
+from anymc3d.data.preprocess import prepare_view
+from anymc3d.data.volume import Volume
 from anymc3d.errors import PluginError
+from anymc3d.models.zoo.ctclip import ClassFine
 from anymc3d.models.zoo.medicalnet import MedicalNet
 from anymc3d.models.zoo.swin import VoCoEncoder
 from anymc3d.models.zoo.table import ZOO
-from anymc3d.models.zoo.volumes import in_order
+from anymc3d.models.zoo.volumes import Sizes, in_order
+from anymc3d.settings.config import ViewSettings
 
 S, H, W = 32, 64, 96
 """Sides that cannot be taken for one another: of an axial view z, x and y."""
@@ -59,6 +66,41 @@ def test_H16_medicalnet_sees_depth_height_width():
     seen = seen_by(encoder.conv1, encoder, ramp(3))
     assert seen.shape == (1, 1, S, W, H)
     assert seen.diff(dim=4).abs().amax() > 0 and seen.diff(dim=2).abs().amax() == seen.diff(dim=3).abs().amax() == 0
+
+
+class FirstLook(torch.nn.Module):
+    """Stands for an encoder whose size is fixed."""
+
+    embed_dim = 4
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        return volume.new_zeros(len(volume), self.embed_dim)
+
+
+@pytest.mark.parametrize("letters", ["RAS", "LPS", "ASL", "IRP"])
+def test_H16_a_scan_however_it_is_stored_reaches_every_published_network_in_its_order(letters, monkeypatch):
+    """From a file's own axes to the first layer: nibabel says where right, front and top are, and the network's authors
+    in which order. Each voxel has a value of its own, so that no flip and no exchange of axes can hide."""
+    ras = np.random.default_rng(0).normal(size=(64, 96, 32)).astype(np.float32)
+    image = nib.Nifti1Image(ras, np.diag([1.0, 1.0, 3.0, 1.0]))
+    stored = image.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(letters)))
+    assert "".join(nib.aff2axcodes(stored.affine)) == letters
+    view = ViewSettings(size=(64, 96, 32), plane="axial", normalise="zscore")
+    prepared = prepare_view(Volume(np.asarray(stored.dataobj), stored.affine), view)
+    volume = torch.from_numpy(prepared.slices).float().transpose(0, 1)[None]
+    x_y_z = torch.from_numpy((ras - ras.mean()) / ras.std())
+    networks = {
+        "xyz": (encoder := VoCoEncoder(width=4, num_heads=(1, 2, 2, 4)).eval(), encoder.swinViT.patch_embed),
+        "zyx": (encoder := MedicalNet(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)).eval(), encoder.conv1),
+    }
+    encoder = FirstLook()
+    monkeypatch.setattr(ClassFine, "sizes", Sizes())
+    fine = ClassFine(2, torch.Generator(), encoder=encoder).eval()
+    networks["zxy"] = (lambda volume: fine(volume, torch.ones(1, 32, dtype=torch.bool)), encoder)
+    for order, (network, first_layer) in networks.items():
+        seen = seen_by(first_layer, network, volume)[0, 0]
+        expected = x_y_z.permute(["xyz".index(axis) for axis in order])
+        torch.testing.assert_close(seen, expected, atol=4e-3, rtol=0)
 
 
 def test_ct_clip_takes_the_prepared_order_as_it_is():

@@ -61,6 +61,8 @@ class ZooEntry:
     """Where that order is written."""
     revision: int = 1
     """Raised where the same tensors give another answer than before; plugins of an earlier one are refused."""
+    left_out: str = ""
+    """What belongs to the published system and is not here, as ``--list-methods`` says it."""
     notes: str = ""
     """What was chosen where nothing is published, and what differs from the original."""
 

@@ -148,10 +148,10 @@ def rsna2022_patient(num_logits: int, *, encoder: ConvNeXt | None = None, hidden
 
 CITATION = "RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha), Kaggle discussion 362607"
 RECIPE = Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy", objective=2)
-NOTES = (
-    "without the predicted mask as a sixth channel: crop to the region instead; not here: its segmentation stage, "
-    "whose part a region of interest takes, and mix-up; training needs two slices in a batch; weight decay: the "
-    "default of AdamW, none is published"
+NOTES = "training needs two slices in a batch; weight decay: the default of AdamW, none is published"
+LEFT_OUT = (
+    "the segmentation of vertebrae, whose part a region of interest takes; its mask as a sixth channel; mix-up; the "
+    "mean of folds and encoders, which 'anymc3d ensemble' makes"
 )
 
 ENTRIES = (
@@ -165,6 +165,7 @@ ENTRIES = (
         citation=CITATION,
         channels=(1,),
         recipe=RECIPE,
+        left_out=LEFT_OUT,
         notes="type 1, of one region: 15 slices, each trained on the label of the volume, in a shuffled order one "
         f"time in five; the mean logit answers; {NOTES}",
     ),
@@ -179,6 +180,7 @@ ENTRIES = (
         channels=(1,),
         sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
         recipe=RECIPE,
+        left_out=f"{LEFT_OUT}; a label for each vertebra",
         notes="type 2, of the patient: 105 slices of the volume stand for 15 of each of seven vertebrae, and the "
         "label of the volume for those of the vertebrae; regions of 15 are shuffled one time in five; the second LSTM "
         f"is as wide as the first; {NOTES}",

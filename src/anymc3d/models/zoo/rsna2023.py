@@ -114,9 +114,11 @@ NOTES = (
     "triplets of at most 96 equally spaced slices, or three windows where there are three; values as they are, without "
     "ImageNet's mean; with masks (segmentation: own) labels of triplets follow the visible part of the region and a "
     "U-Net beside it learns to draw, without masks the largest triplet is trained; one region for all labels, where "
-    "the winner has an organ for each; not here: the segmentation stage, whose part a region of interest takes, LSTM "
-    "blocks on the mask branch's deep maps, as many negatives as positives in each epoch (train.sampling: balanced "
-    "does so), and ensembles"
+    "the winner has an organ for each"
+)
+LEFT_OUT = (
+    "the segmentation stage, whose part a region of interest takes; a label and a mask for each organ; as many "
+    "negatives as positives in each epoch, which 'train.sampling: balanced' does; the mean of folds and encoders"
 )
 
 ENTRIES = (
@@ -131,6 +133,7 @@ ENTRIES = (
         sizes=Sizes(rule="resize in plane", multiple=(1, CoaTLite.multiple, CoaTLite.multiple)),
         recipe=Recipe(lr=1e-4, weight_decay=1e-6, loss="cross-entropy", mask_weight=0.25, hides=True),
         branch=lambda network, structures: FeaturePyramidBranch(network.encoder.widths, structures),
+        left_out=f"{LEFT_OUT}; LSTM blocks on the deep maps of the mask branch",
         notes=f"{NOTES}; the GRU of 256 of its first models, some have 512",
     ),
     ZooEntry(
@@ -143,6 +146,7 @@ ENTRIES = (
         citation=CITATION,
         recipe=Recipe(lr=2e-4, weight_decay=1e-6, loss="cross-entropy", mask_weight=0.3, hides=True),
         branch=lambda network, structures: UNetBranch(network.encoder.widths, structures),
+        left_out=LEFT_OUT,
         notes=f"{NOTES}; an LSTM as in its code, the write-up says GRU",
     ),
 )

@@ -115,8 +115,11 @@ NOTES = (
     "every slice of the view is one image (the winner has five around a predicted centre: crop to the region); "
     "ImageNet's mean and std; attention without a bias, which a softmax would not see; with masks (segmentation: own) "
     "an auxiliary attention learns which slice has most of the region; with several views each view's answer is "
-    "trained beside their mean; not here: the localisation stages, whose part a region of interest takes; no recipe "
-    "is published: AdamW at 1e-4, auxiliary losses by 0.1"
+    "trained beside their mean; no recipe is published: AdamW at 1e-4, auxiliary losses by 0.1"
+)
+LEFT_OUT = (
+    "the localisation stages, whose part a region of interest takes; five slices about the predicted centre; the mean "
+    "of folds and encoders"
 )
 
 ENTRIES = (
@@ -131,6 +134,7 @@ ENTRIES = (
         sizes=Sizes(rule="resize in plane", multiple=(1, CONVNEXT_MULTIPLE, CONVNEXT_MULTIPLE)),
         recipe=RECIPE,
         branch=lambda network, structures: Pointer(network.fusion.out_dim, structures),
+        left_out=LEFT_OUT,
         notes=NOTES,
     ),
     ZooEntry(
@@ -143,6 +147,7 @@ ENTRIES = (
         citation=CITATION,
         recipe=RECIPE,
         branch=lambda network, structures: Pointer(network.fusion.out_dim, structures),
+        left_out=LEFT_OUT,
         notes=NOTES,
     ),
 )

@@ -66,8 +66,8 @@ def zoo_entry(name: str) -> ZooEntry:
 def methods_table(num_logits: int = 2) -> list[dict[str, str | int]]:
     """One record per network, in the order of the table; parameters are counted from the built modules.
 
-    Keys: name, trainable_parameters, total_parameters, weights, licence, citation. Networks that cannot take one
-    channel are counted with the least they take.
+    Keys: name, trainable_parameters, total_parameters, weights, licence, citation, left_out. Networks that cannot
+    take one channel are counted with the least they take.
     """
     records = []
     for entry in ZOO.values():
@@ -80,6 +80,7 @@ def methods_table(num_logits: int = 2) -> list[dict[str, str | int]]:
                 "weights": entry.weights,
                 "licence": entry.licence,
                 "citation": entry.citation,
+                "left_out": entry.left_out,
             }
         )
     return records
