@@ -7,8 +7,8 @@ import httpx
 import pytest
 import uvicorn
 
-from anymc3d.serve.api import make_app
 from anymc3d.serve.node_settings import OBJECTS, NodeSettings
+from anymc3d.serve.server import configured
 from anymc3d.serve.service import Service
 from anymc3d.serve.settings import ServeSettings
 
@@ -31,7 +31,7 @@ def url(service):
     """Where the service answers."""
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning", lifespan="off", ws="none"))
+    server = uvicorn.Server(configured(service))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{opened.getsockname()[1]}"

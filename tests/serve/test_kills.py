@@ -1,12 +1,11 @@
 """Whatever is killed: every accepted study ends in exactly one recorded state, with the right answer or a reason."""
 
+import importlib.util
+import json
 import os
-import re
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +15,8 @@ from anymc3d.predict.predictor import load
 from anymc3d.serve.jobs import DONE, ERROR, RUNNING
 from anymc3d.serve.service import Service, new_job
 from anymc3d.serve.settings import ServeSettings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def settings_of(journey, store, **changed):
@@ -69,35 +70,36 @@ def test_a_plugin_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path)
         pass
 
 
-@contextmanager
-def started(journey, store):
-    """A service as a program of its own, and where it answers; it is killed at the end, if it still runs."""
-    command = [sys.executable, "-m", "anymc3d", "serve", "-p", str(journey.plugin), "--store", str(store)]
-    command += ["--port", "0", "--device", "cpu", "--no-heatmaps"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            lines = []
-            while not lines or "http://" not in lines[-1]:
-                lines.append(process.stderr.readline())
-                assert lines[-1], lines
-            yield process, re.search(r"http://[\d.:]+", lines[-1])[0]
-        finally:
-            process.kill()
+SPEC = importlib.util.spec_from_file_location("service_load", ROOT / "benchmarks" / "service_load.py")
+load_test = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(load_test)
 
 
-def test_C1_a_killed_service_goes_on_where_it_was(journey, tmp_path):
-    store = tmp_path / "store"
-    with started(journey, store) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+def test_C1_G1_nothing_is_lost_or_done_twice_under_kills_and_the_log_names_nobody(journey, tmp_path):
+    """The small version of benchmarks/service_load.py."""
+    scans = [scan.read_bytes() for scan in journey.scans[:4]]
+    expected = load_test.expected_of(journey.plugin, journey.scans[:4])
+    service = load_test.Running(journey.plugin, tmp_path / "store", ["--no-heatmaps"])
+    service.start()
+    try:
         with pytest.raises(RunFolderError, match="in use by process"):
-            Service(settings_of(journey, store))
-        sent = [
-            client.post("/v1/jobs", files={"file": scan.read_bytes()}, data={"case": f"c{number}"}).json()["id"]
-            for number, scan in enumerate(journey.scans[:6])
-        ]
-    with started(journey, store) as (process, url), httpx.Client(base_url=url, timeout=90) as client:
-        jobs = [client.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json() for job_id in sent]
-        listed = [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
-        assert [job["status"] for job in jobs] == ["done"] * 6
-        assert sorted(listed) == sorted(sent)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+            Service(settings_of(journey, tmp_path / "store"))
+        found, kills = load_test.under_fire(service, scans, studies=20, clients=3, worker_kills=1, service_kills=1)
+        counts = load_test.judged(service, found, expected)
+        assert kills == {"worker": 1, "service": 1}
+        assert (counts.pop("right"), counts.pop("errors_with_reason")) == (18, 2) and set(counts.values()) == {0}
+        fields = {"files": {"file": ("MEIER^ANNA.nii.gz", scans[0][:3000])}, "data": {"case": "MEIER-ANNA-1961"}}
+        bad = httpx.post(f"{service.url}/v1/jobs", **fields, timeout=60).json()["id"]
+        job = httpx.get(f"{service.url}/v1/jobs/{bad}", params={"wait": 60}, timeout=90).json()
+        assert job["status"] == "error" and job["message"]
+        httpx.get(f"{service.url}/v1/jobs/MEIER", params={"x": "MEIER"}, timeout=60)
+        assert service.stop() < 30
+    finally:
+        service.kill()
+    text = service.log.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if not line.startswith("serving ")]
+    assert "MEIER" not in text and "nii" not in text
+    assert {"a study has ended", "request", "the worker process ended or was too slow"} <= {
+        line["message"] for line in lines
+    }
+    assert any(line.get("route") == "/v1/jobs/{job_id}" and line["status"] == 422 for line in lines)

@@ -1,9 +1,18 @@
 """The page in a real browser: upload, answer, heatmap; nothing in the console, nothing from elsewhere."""
 
+import socket
+import threading
+from types import SimpleNamespace
+
 import pytest
+import uvicorn
 from browser import axe_findings, console_errors, start_browser
 
+import dicom_makers as dicom
+from anymc3d.serve.jobs import JobStore
 from anymc3d.serve.pages import OWN_FILES, static_files
+from anymc3d.serve.server import configured
+from anymc3d.serve.settings import ServeSettings
 
 COLOURED = """
 const canvas = document.querySelector(".plane canvas"), context = canvas.getContext("2d");
@@ -61,6 +70,24 @@ def test_upload_answer_and_heatmap_without_a_complaint(driver, url, journey):
     assert console_errors(driver) == []
 
 
+def test_the_files_of_a_dicom_study_are_sent_as_one(driver, url, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    names = []
+    for number, slice_ in enumerate(dicom.make_series(sop_class=dicom.MR).slices):
+        names.append(str(tmp_path / f"IM{number}"))
+        (tmp_path / f"IM{number}").write_bytes(dicom.content(slice_))
+    driver.get(f"{url}/#/")
+    driver.refresh()
+    until(driver, "document.getElementById('files')")
+    driver.find_element(By.ID, "case").send_keys("page-dicom")
+    driver.find_element(By.ID, "files").send_keys("\n".join(names))
+    driver.find_element(By.CSS_SELECTOR, ".drop button").click()
+    row = "[...document.querySelectorAll('#jobs tr')].find((row) => row.textContent.includes('page-dicom'))"
+    assert until(driver, f"{row}?.querySelector('.done, .error')?.textContent") == "done"
+    assert console_errors(driver) == []
+
+
 @pytest.mark.parametrize("content", [b"hello" * 100], ids=["no scan"])
 def test_a_refused_file_says_why(driver, url, tmp_path, content):
     from selenium.webdriver.common.by import By
@@ -84,6 +111,39 @@ def test_a_phone_needs_no_scrolling_to_the_side(driver, url):
         driver.get(f"{url}/{place}")
         until(driver, "document.querySelector('main h1')")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """Where a service with a token answers; it has no worker."""
+    settings = ServeSettings(plugins=("p",), store=tmp_path, token="a-token-of-some-length")
+    jobs, metrics = JobStore(tmp_path / "q.sqlite3"), SimpleNamespace(refused=lambda _: None)
+    service = SimpleNamespace(settings=settings, jobs=jobs, plugins=[], metrics=metrics)
+    opened = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(configured(service))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{opened.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    jobs.close()
+
+
+def test_a_browser_is_asked_for_the_token_once(driver, guarded):
+    from selenium.webdriver.common.by import By
+
+    driver.get(guarded)
+    until(driver, "document.getElementById('token')")
+    assert axe_findings(driver) == []
+    for words, shown in (("wrong", "not the token"), ("a-token-of-some-length", "")):
+        driver.find_element(By.ID, "token").clear()
+        driver.find_element(By.ID, "token").send_keys(words)
+        driver.find_element(By.CSS_SELECTOR, ".login button").click()
+        until(driver, f"document.getElementById('said').textContent.includes('{shown}')")
+    until(driver, "document.getElementById('files')")
+    driver.refresh()
+    until(driver, "document.getElementById('files')")
+    assert not driver.execute_script("return document.cookie") and "token" not in driver.current_url
 
 
 def test_the_page_is_of_own_files_without_inline_script(client):

@@ -19,7 +19,9 @@ ORIGIN = "http://127.0.0.1"
 def client(tmp_path):
     settings = ServeSettings(plugins=("p",), store=tmp_path, token=TOKEN, host="127.0.0.1")
     jobs = JobStore(tmp_path / "q.sqlite3")
-    service = SimpleNamespace(settings=settings, jobs=jobs, plugins=[], remove=lambda _: False)
+    service = SimpleNamespace(
+        settings=settings, jobs=jobs, plugins=[], remove=lambda _: False, metrics=SimpleNamespace(refused=print)
+    )
     with TestClient(make_app(service), base_url=ORIGIN) as one:
         yield one
     jobs.close()

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     _require_packages()
+    from anymc3d.serve import logs
     from anymc3d.serve.server import listen, run_server
     from anymc3d.serve.service import Service
 
@@ -56,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
         if service.listener is not None:
             show(f"DICOM node {settings.node.ae_title} at {settings.node.dicom_host}:{service.listener.port}")
+        logs.begin()
         show(f"serving {names} at http://{settings.host}:{port}; research use only, not a medical device")
+        if not settings.is_local:
+            show("this port speaks plain HTTP: put a proxy with TLS in front of it")
         run_server(service, opened)
     return 0
 
@@ -90,6 +94,7 @@ def _require_packages() -> None:
     try:
         import fastapi  # noqa: F401
         import highdicom  # noqa: F401
+        import prometheus_client  # noqa: F401
         import pynetdicom  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401

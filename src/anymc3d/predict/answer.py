@@ -52,6 +52,7 @@ def answered(
         image_logits={} if alone is None else dict(zip(names, alone[0].tolist(), strict=True)),
         covariate_logits={} if alone is None else dict(zip(names, alone[1].tolist(), strict=True)),
         unlike_training=unlike,
+        intensities={column: facts.intensities for column, facts in prepared.scans.items()},
     )
 
 

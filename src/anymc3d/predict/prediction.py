@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from anymc3d.data.intensity import IntensityProfile
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import State
 from anymc3d.types import Status
@@ -43,6 +44,8 @@ class Prediction:
     """The same of the covariates alone."""
     unlike_training: tuple[str, ...] = ()
     """Of the warnings those that say that the scan is unlike the training scans: the answer is not to be used."""
+    intensities: Mapping[str, IntensityProfile] = field(default_factory=dict)
+    """Image column -> what was measured of the scan, in raw units."""
 
     def row(self) -> dict[str, str]:
         """The cells of ``predictions.csv``; an error row has empty label cells."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, HTTPException, Path, Query, Request, UploadFile
+from fastapi import FastAPI, File, Form, Header, HTTPException, Path, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -17,7 +17,6 @@ from anymc3d.explain.folder import file_name
 from anymc3d.serve.guard import Guard, problem
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
 from anymc3d.serve.links import decided, links_of
-from anymc3d.serve.metrics import exposition
 from anymc3d.serve.node_settings import OBJECTS
 from anymc3d.serve.pages import add_pages
 from anymc3d.serve.service import Service, new_job
@@ -32,6 +31,13 @@ NOTICE = "Research use only. Not a medical device."
 PROBLEM = "application/problem+json"
 DICOM = "application/dicom"
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+Key = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[!-~]{1,100}$",
+        description="of the sender's choice; a study sent again under it is the same job, not a second one",
+    ),
+]
 PluginName = Annotated[str | None, Query(max_length=100)]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._=+-]{1,200}$")]
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -60,7 +66,7 @@ def make_app(service: Service) -> Guard:
     add_stow(app, service)
     sessions = Sessions(service.settings.token)
     add_pages(app, sessions)
-    return Guard(app, service.settings, sessions)
+    return Guard(app, service.settings, sessions, service.metrics.refused)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -103,18 +109,26 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         case: Annotated[str | None, Form(description="an id of your own; never an identifier of a patient")] = None,
         plugins: Annotated[str | None, Form(description="names, separated by commas; default: all")] = None,
         series: Annotated[str | None, Form(max_length=500, description="which DICOM series, as --series")] = None,
+        idempotency_key: Key = None,
     ) -> JSONResponse:
+        key = None if idempotency_key is None else f"http {idempotency_key}"
+        known = None if key is None else service.jobs.job_of(key)
+        if known is not None:
+            return _accepted(known)
         job_id = new_job()
         name = checked_case(case) if case else job_id
         names = service.checked_plugins([text.strip() for text in (plugins or "").split(",") if text.strip()])
         path = store_file(file.file, service.folder(job_id) / "input")
+        facts = {"source": "http", "case": name, "scan": path, "series": series or None, "plugins": names}
         try:
-            service.submit(job_id=job_id, source="http", case=name, scan=path, series=series or None, plugins=names)
+            taken = service.submit(job_id=job_id, **facts, key=key, once=True)
         except QueueFullError:
             service.remove(job_id)
             raise
-        service.jobs.note(_who(request), "sent a study", job_id)
-        return JSONResponse({"id": job_id}, 202, headers={"location": f"/v1/jobs/{job_id}"})
+        if taken != job_id:
+            service.remove(job_id)
+        service.jobs.note(_who(request), "sent a study", taken)
+        return _accepted(taken)
 
     @app.get("/v1/jobs", summary="The newest jobs")
     def listing(
@@ -124,8 +138,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         return JSONResponse({"jobs": jobs, "counts": service.jobs.counts()})
 
     @app.get("/v1/jobs/{job_id}", summary="One job: its state, and its rows once it has ended")
-    def one(job_id: JobId, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
-        job = service.wait(job_id, wait) if wait else service.jobs.get(job_id)
+    async def one(job_id: JobId, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
+        job = await service.ended(job_id, wait)
         return JSONResponse(_whole(_there(job), service.jobs.deliveries(job_id)))
 
     @app.delete("/v1/jobs/{job_id}", status_code=204, summary="Remove a job with all its files")
@@ -174,17 +188,25 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         return JSONResponse({"plugins": list(service.plugins), "notice": NOTICE})
 
     @app.get("/healthz", summary="Whether the process lives", response_class=PlainTextResponse)
-    def healthz() -> PlainTextResponse:
+    async def healthz() -> PlainTextResponse:
         return PlainTextResponse("ok")
 
     @app.get("/readyz", summary="Whether studies are being answered", response_class=PlainTextResponse)
-    def readyz() -> PlainTextResponse:
+    async def readyz() -> PlainTextResponse:
         ready = service.supervisor.is_ready
         return PlainTextResponse("ready" if ready else "the worker is starting", 200 if ready else 503)
 
     @app.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
-        return PlainTextResponse(exposition(service), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/drift", summary="The answers of the last weeks against the plugins' training data")
+    def drift() -> JSONResponse:
+        return JSONResponse(service.drift())
+
+    @app.get("/v1/audit", summary="Who did what, newest first")
+    def audit(count: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> JSONResponse:
+        return JSONResponse({"lines": service.jobs.audit(count)})
 
 
 _REPORT_POLICY = (
@@ -192,6 +214,10 @@ _REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads"
 )
 """A report holds its own script and pictures; in a sandbox, so that it can reach nothing of this service."""
+
+
+def _accepted(job_id: str) -> JSONResponse:
+    return JSONResponse({"id": job_id}, 202, headers={"location": f"/v1/jobs/{job_id}"})
 
 
 def _there(job: Job | None) -> Job:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from anymc3d.serve.sessions import Sessions, cookie_of
 from anymc3d.serve.settings import LOOPBACK, ServeSettings
+from anymc3d.serve.uploads import has_room
+
+logger = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Count = Callable[[int], None]
+"""Told the status of every request that was refused or failed."""
 
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/v1/session")
 OPEN_FOLDER = "/static/"
@@ -24,6 +31,8 @@ IDLE_S = 10.0
 """Between two pieces of a body."""
 BODY_S, BYTES_PER_S = 60.0, 1024**2
 """A body may take this long, and as much longer as its bytes need at this pace."""
+CHECK_EVERY = 16 * 1024**2
+"""Bytes of a body between two looks at the disk."""
 SMALL_BODY = 65536
 """Of requests that carry no file."""
 HEADERS: Mapping[str, str] = {
@@ -39,14 +48,18 @@ HEADERS: Mapping[str, str] = {
 
 
 class RefusedError(HTTPException):
-    """A request that no route sees, or whose body is given up while a route reads it."""
+    """A request that no route sees, or whose body is given up while a route reads it; then the connection ends, too."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail, {"connection": "close"} if status in (408, 413, 503) else None)
 
 
 class Guard:
     """An ASGI application around another."""
 
-    def __init__(self, inner: Any, settings: ServeSettings, sessions: Sessions) -> None:
+    def __init__(self, inner: Any, settings: ServeSettings, sessions: Sessions, count: Count | None = None) -> None:
         self._inner, self._settings, self._sessions = inner, settings, sessions
+        self._count = count or (lambda _: None)
         self._hosts = {name.lower() for name in (*settings.allowed_hosts, settings.host)}
         if settings.is_local:
             self._hosts |= set(LOOPBACK)
@@ -57,7 +70,7 @@ class Guard:
             await self._inner(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        begun = False
+        begun, came = False, time.monotonic()
 
         async def answered(message: dict[str, Any]) -> None:
             nonlocal begun
@@ -66,16 +79,26 @@ class Guard:
                 have = {name.lower() for name, _ in message["headers"]}
                 extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in have]
                 message = message | {"headers": [*message["headers"], *extra]}
+                self._say(scope, message["status"], time.monotonic() - came)
             await send(message)
 
         try:
             self._check(scope, headers)
-            bounded = _Body(receive, headers, self._limit(scope))
+            bounded = _Body(receive, headers, self._limit(scope), self._settings.store)
             bounded.check_declared()
             await self._inner(scope, bounded.receive, answered)
         except RefusedError as refused:
             if not begun:
-                await _send_problem(answered, refused.status_code, refused.detail)
+                await _send_problem(answered, refused)
+
+    def _say(self, scope: Scope, status: int, seconds: float) -> None:
+        """A line of the log: the route's pattern, never what a client wrote into an address."""
+        if status >= 400:
+            self._count(status)
+        route = getattr(scope.get("route"), "path", "")
+        level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
+        facts = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 4)}
+        logger.log(level, "request", extra=facts)
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = _without_port(headers.get("host", ""))
@@ -104,10 +127,11 @@ class Guard:
 
 
 class _Body:
-    """A body that is cut at its limit and given up when it comes too slowly."""
+    """A body that is cut at its limit, and given up when it comes too slowly or would fill the disk."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
-        self._receive, self._limit = receive, limit
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, store: Path) -> None:
+        self._receive, self._limit, self._store = receive, limit, store
+        self._checked = 0
         self._declared = headers.get("content-length", "0")
         self._seen, self._begun = 0, time.monotonic()
         self._is_over = False
@@ -118,6 +142,11 @@ class _Body:
             raise RefusedError(400, "Content-Length is no number")
         if int(self._declared) > self._limit:
             raise RefusedError(413, f"expected at most {self._limit} bytes, {self._declared} were announced")
+        self._check_room(2 * int(self._declared))  # as it comes, and its copy in the job's folder
+
+    def _check_room(self, needed: int) -> None:
+        if needed > SMALL_BODY and not has_room(self._store, needed):
+            raise RefusedError(503, "the disk of this service is nearly full; try again later")
 
     async def receive(self) -> dict[str, Any]:
         """The next piece."""
@@ -132,6 +161,9 @@ class _Body:
             self._is_over = not message.get("more_body", False)
             if self._seen > self._limit:
                 raise RefusedError(413, f"expected at most {self._limit} bytes, more came")
+            if self._seen - self._checked > CHECK_EVERY:
+                self._checked = self._seen
+                self._check_room(CHECK_EVERY)
             if time.monotonic() - self._begun > BODY_S + self._seen / BYTES_PER_S:
                 raise RefusedError(408, "the body came too slowly")
         return message
@@ -144,13 +176,13 @@ def problem(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
-async def _send_problem(send: Send, status: int, detail: str) -> None:
-    content = json.dumps(problem(status, detail)).encode()
+async def _send_problem(send: Send, refused: RefusedError) -> None:
+    status = refused.status_code
+    content = json.dumps(problem(status, refused.detail)).encode()
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(content)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status in (408, 413):
-        headers.append((b"connection", b"close"))
+    headers += [(name.encode(), value.encode()) for name, value in (refused.headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 

@@ -12,13 +12,14 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from anymc3d.errors import UsageError
+from anymc3d.serve import history
 
 QUEUED, RUNNING, DONE, ERROR = "queued", "running", "done", "error"
 STATES = (QUEUED, RUNNING, DONE, ERROR)
@@ -46,7 +47,9 @@ CREATE TABLE IF NOT EXISTS audit (
     at REAL NOT NULL,
     who TEXT NOT NULL,
     what TEXT NOT NULL,
-    job TEXT NOT NULL
+    job TEXT NOT NULL,
+    plugin TEXT NOT NULL DEFAULT '',
+    hash TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS seen (
     key TEXT PRIMARY KEY,
@@ -64,6 +67,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     UNIQUE (job, peer, file)
 );
 """
+_AUDITED = ("at", "who", "what", "job", "plugin", "hash")
 
 
 class QueueFullError(UsageError):
@@ -101,14 +105,17 @@ class JobStore:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._max_queued = max_queued
+        self.listeners: set[Callable[[], None]] = set()
+        """Called, from whichever thread, when anything has changed."""
+        self.on_end: Callable[[Job], None] = lambda _: None
+        """Called with every job that has ended."""
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
                 raise UsageError(f"{path}: a queue of format {version}, expected {FORMAT}; choose another --store")
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(_SCHEMA + history.SCHEMA)
             self._connection.execute(f"PRAGMA user_version={FORMAT}")
         except sqlite3.DatabaseError as error:
             raise UsageError(f"{path}: expected the queue of a service, but it is damaged ({error})") from None
@@ -120,9 +127,14 @@ class JobStore:
             self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of what is done in it, or nothing."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All of what is done in it, or nothing.
+
+        ``durable``: it is on the disk afterwards. Without, a power cut (not a kill) may undo it, until the next durable
+        one: right for what a start makes good again, and much faster.
+        """
         with self._lock:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -131,6 +143,8 @@ class JobStore:
                 raise
             self._connection.execute("COMMIT")
             self.changed.notify_all()
+        for listener in tuple(self.listeners):
+            listener()
 
     def recover(self) -> int:
         """Queue again what was running when the service ended; returns how many."""
@@ -138,15 +152,33 @@ class JobStore:
             return sql.execute("UPDATE jobs SET state=?, started=NULL WHERE state=?", (QUEUED, RUNNING)).rowcount
 
     def add(
-        self, *, source: str, case: str, request: Mapping[str, Any], job_id: str | None = None, key: str | None = None
+        self,
+        *,
+        source: str,
+        case: str,
+        request: Mapping[str, Any],
+        job_id: str | None = None,
+        key: str | None = None,
+        once: bool = False,
     ) -> str:
-        """Accept a study and return its id: 128 random bits. ``key``: what it is recognised by, see :meth:`seen`.
+        """Accept a study and return its id: 128 random bits.
+
+        Args:
+            source: the way in.
+            case: its id in the answer.
+            request: what the worker is handed.
+            job_id: an id that :func:`new_id` gave.
+            key: what it is recognised by, see :meth:`seen`.
+            once: what was accepted under the key is not accepted again; its id is returned.
 
         Raises:
             QueueFullError: too many wait.
         """
         job_id = job_id or new_id()
         with self.transaction() as sql:
+            known = sql.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone() if once else None
+            if known is not None:
+                return str(known[0])
             (waiting,) = sql.execute("SELECT COUNT(*) FROM jobs WHERE state=?", (QUEUED,)).fetchone()
             if waiting >= self._max_queued:
                 raise QueueFullError(f"{waiting} studies are waiting; try again later")
@@ -179,7 +211,7 @@ class JobStore:
 
     def take(self) -> Job | None:
         """The job that waits longest, now running; None where none waits."""
-        with self.transaction() as sql:
+        with self.transaction(durable=False) as sql:
             found = sql.execute("SELECT * FROM jobs WHERE state=? ORDER BY number LIMIT 1", (QUEUED,))
             row = found.fetchone()
             if row is None:
@@ -209,12 +241,19 @@ class JobStore:
                 "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
                 (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
             )
-            if done.rowcount == 1:
-                sql.executemany(
-                    "INSERT OR IGNORE INTO deliveries (job, peer, file) VALUES (?, ?, ?)",
-                    [(job_id, peer, file) for peer, file in send],
-                )
-            return done.rowcount == 1
+            if done.rowcount != 1:
+                return False
+            history.remember(sql, rows, record or {})
+            for name, hash_ in (record or {}).get("plugins", {}).items():
+                _note(sql, "service", "answered" if state == DONE else "gave no answer", job_id, name, hash_)
+            sql.executemany(
+                "INSERT OR IGNORE INTO deliveries (job, peer, file) VALUES (?, ?, ?)",
+                [(job_id, peer, file) for peer, file in send],
+            )
+        job = self.get(job_id)
+        if job is not None:
+            self.on_end(job)
+        return True
 
     def due_delivery(self, peer: str, now: float) -> dict[str, Any] | None:
         """The first that may be sent now to a peer."""
@@ -248,7 +287,7 @@ class JobStore:
 
     def again(self, job_id: str) -> None:
         """Put a running job back into the queue, at its old place."""
-        with self.transaction() as sql:
+        with self.transaction(durable=False) as sql:
             sql.execute("UPDATE jobs SET state=?, started=NULL WHERE id=? AND state=?", (QUEUED, job_id, RUNNING))
 
     def remove(self, job_id: str) -> bool:
@@ -257,6 +296,12 @@ class JobStore:
             sql.execute("DELETE FROM deliveries WHERE job=?", (job_id,))
             sql.execute("DELETE FROM seen WHERE job=? AND key NOT LIKE 'watch:%'", (job_id,))
             return sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
+
+    def job_of(self, key: str) -> str | None:
+        """The id of what was accepted under a key, however it ended."""
+        with self._lock:
+            found = self._connection.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone()
+            return None if found is None else str(found[0])
 
     def get(self, job_id: str) -> Job | None:
         """One job by its id."""
@@ -286,23 +331,45 @@ class JobStore:
             rows = self._connection.execute("SELECT id FROM jobs WHERE finished < ?", (moment,)).fetchall()
             return [job_id for (job_id,) in rows]
 
+    def oldest_waiting(self) -> float | None:
+        """When the study that waits longest came, in seconds since 1970; None where none waits."""
+        with self._lock:
+            (moment,) = self._connection.execute("SELECT MIN(received) FROM jobs WHERE state=?", (QUEUED,)).fetchone()
+            return None if moment is None else float(moment)
+
+    def answers_since(self, moment: float) -> list[history.Answer]:
+        """What remains of the answers since a time in seconds since 1970."""
+        with self._lock:
+            return history.since(self._connection, moment)
+
+    def forget_old(self) -> None:
+        """Remove audit lines and remains of answers that are older than either is kept."""
+        with self.transaction() as sql:
+            history.forget(sql)
+            sql.execute("DELETE FROM audit WHERE at < ?", (time.time() - history.KEEP_DAYS * 86400,))
+
     def note(self, who: str, what: str, job: str = "") -> None:
         """A line of the audit log: who did what to which job. Never an identifier of a patient."""
-        with self.transaction() as sql:
-            sql.execute("INSERT INTO audit (at, who, what, job) VALUES (?, ?, ?, ?)", (time.time(), who, what, job))
+        with self.transaction(durable=False) as sql:
+            _note(sql, who, what, job)
 
     def audit(self, count: int = 1000) -> list[dict[str, Any]]:
         """The newest lines of the audit log, newest first."""
         with self._lock:
             rows = self._connection.execute(
-                "SELECT at, who, what, job FROM audit ORDER BY number DESC LIMIT ?", (count,)
+                f"SELECT {', '.join(_AUDITED)} FROM audit ORDER BY number DESC LIMIT ?", (count,)
             ).fetchall()
-            return [dict(zip(("at", "who", "what", "job"), row, strict=True)) for row in rows]
+            return [dict(zip(_AUDITED, row, strict=True)) for row in rows]
 
 
 def new_id() -> str:
     """An id that nobody can guess."""
     return uuid.uuid4().hex
+
+
+def _note(sql: sqlite3.Connection, who: str, what: str, job: str, plugin: str = "", hash_: str = "") -> None:
+    cells = (time.time(), who, what, job, plugin, hash_)
+    sql.execute(f"INSERT INTO audit ({', '.join(_AUDITED)}) VALUES (?, ?, ?, ?, ?, ?)", cells)
 
 
 def _job(found: sqlite3.Cursor, row: Sequence[Any]) -> Job:

@@ -24,6 +24,10 @@ class Kind:
 
 KINDS = (
     Kind(kind="report", ending=".html", title="Report of {stem} (HTML)", address="report?plugin={stem}"),
+    Kind(kind="dicom", ending=".sr.dcm", title="Structured report {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="dicom", ending=".seg.dcm", title="Segmentation {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="dicom", ending=".map.dcm", title="Parametric map {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="dicom", ending=".sc.dcm", title="Picture {stem} (DICOM)", address="dicom/{name}"),
     Kind(kind="heatmap", ending=".nii.gz", title="Heatmap {stem} (NIfTI)", address="heatmaps/{name}"),
     Kind(kind="sr", ending=".sr.dcm", title="Structured report (DICOM)", address="sr"),
     Kind(kind="segmentation", ending=".seg.dcm", title="Segmentation of {stem} (DICOM)", address="dicom/{name}"),

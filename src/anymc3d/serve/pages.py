@@ -20,7 +20,7 @@ from anymc3d.report.study_page import STYLE as STUDY_STYLE
 from anymc3d.report.viewer_script import VIEWER_SCRIPT, VIEWER_STYLE
 from anymc3d.serve.sessions import COOKIE, Sessions, cookie_of
 
-OWN_FILES = ("index.html", "page.css", "app.js", "dom.js", "queue.js", "service.js", "study.js")
+OWN_FILES = ("index.html", "page.css", "app.js", "dom.js", "queue.js", "service.js", "study.js", "zip.js")
 TYPES: Mapping[str, str] = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from anymc3d.explain.dicom_objects import DicomSettings
 from anymc3d.explain.folder import file_name, heat_stem, write_nifti
 from anymc3d.explain.heat import default_method
 from anymc3d.files import atomic
+from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor
 from anymc3d.report.dicom_objects import write_heat_objects
 from anymc3d.report.dicom_sr import answer_of, write_report
 from anymc3d.report.study import from_plugin
 from anymc3d.report.study_page import study_page
+from anymc3d.serve.drift import MEASURES
 from anymc3d.serve.node_settings import OBJECTS, NodeSettings
 from anymc3d.version import __version__
 
@@ -45,17 +47,23 @@ def row_of(prediction: Prediction, *, strict: bool = False) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A case, the plugins that were asked, and their rows."""
+    """A case, the plugins that were asked, their rows, and what each measured of the scans (see :func:`measured`)."""
 
     predictor: Predictor
     case: Case
     rows: list[dict[str, Any]]
+    intensities: Mapping[str, Any]
 
     @classmethod
     def of(cls, predictor: Predictor, case: Case, strict: bool) -> Answered:
         """Ask all plugins of a predictor."""
-        rows = [row_of(prediction, strict=strict) for prediction in predictor.predict_case(case)]
-        return cls(predictor=predictor, case=case, rows=rows)
+        predictions = predictor.predict_case(case)
+        return cls(
+            predictor=predictor,
+            case=case,
+            rows=[row_of(prediction, strict=strict) for prediction in predictions],
+            intensities={prediction.plugin: measured(prediction) for prediction in predictions},
+        )
 
     @property
     def names(self) -> list[str]:
@@ -76,6 +84,7 @@ def record_of(answered: Sequence[Answered], predictor: Predictor) -> dict[str, A
     return {
         "plugins": {plugin.card.name: plugin.hash for plugin in asked},
         "scans": scans,
+        "intensities": {plugin: found for one in answered for plugin, found in one.intensities.items()},
         "device": str(predictor.device),
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
@@ -114,6 +123,33 @@ def write_sr(answered: Sequence[Answered], folder: Path, node: NodeSettings) -> 
     name = f"answers{OBJECTS['sr']}"
     write_report(folder / name, parts, link=node.link, codes=node.codes)
     return [name]
+
+
+def measured(prediction: Prediction) -> dict[str, dict[str, float]]:
+    """Image column -> percentiles of the scan's intensities, for the comparison with the training scans."""
+    return {
+        column: {name: getattr(profile, name) for name in MEASURES}
+        for column, profile in prediction.intensities.items()
+    }
+
+
+def training_of(card: PluginCard) -> dict[str, Any]:
+    """What a plugin's card records for that comparison.
+
+    Returns:
+        ``intensities`` as in the card; ``positive``: label -> (decided positive, cases) of the validation split.
+    """
+    positive = {}
+    for label in card.labels.output_names:
+        rows = {row["metric"]: row for row in card.metrics if row["label"] == label and row["group"] == "all"}
+        found = [rows.get(name, {}) for name in ("sensitivity", "specificity")]
+        if all(row.get("value") is not None for row in found):
+            of, ill = found[0]["n"], found[0]["n_positive"]
+            count = found[0]["value"] * ill + (1 - found[1]["value"]) * (of - ill)
+            positive[label] = (round(count), of)
+    kept = (*MEASURES, "num_scans")
+    intensities = {column: {name: summary[name] for name in kept} for column, summary in card.intensities.items()}
+    return {"intensities": intensities, "positive": positive}
 
 
 def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSettings, notes: list[str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
 from anymc3d.serve.deliveries import Deliveries
 from anymc3d.serve.dicom_listener import DicomListener
+from anymc3d.serve.drift import WINDOW_DAYS, drift
 from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
+from anymc3d.serve.metrics import Metrics
 from anymc3d.serve.rules import check_names
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.supervisor import Supervisor
@@ -24,6 +28,8 @@ from anymc3d.serve.watch import Watcher
 logger = logging.getLogger(__name__)
 
 _CLEAN_EVERY_S = 600.0
+_DRIFT_FOR_S = 60.0
+"""A comparison with the training data is made anew after this long."""
 
 
 class Service:
@@ -51,6 +57,9 @@ class Service:
         self.watcher: Watcher | None = None
         self.deliveries: Deliveries | None = None
         self.started = time.time()
+        self.metrics = Metrics(self)
+        self.jobs.on_end = self._ended
+        self._drift: tuple[float, dict[str, Any]] | None = None
         self._stopping = threading.Event()
         self._cleaner = threading.Thread(target=self._clean, name="cleaner", daemon=True)
 
@@ -83,7 +92,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
+        self.begin_stop()
         if self.listener is not None:
             self.listener.stop()
         self.incoming.stop()
@@ -93,6 +102,15 @@ class Service:
         if self.deliveries is not None:
             self.deliveries.stop()
         self._close()
+
+    def begin_stop(self) -> None:
+        """Take no further study from the queue, and let those who wait for one go; :meth:`__exit__` waits."""
+        self._stopping.set()
+        self.supervisor.begin_stop()
+
+    def _ended(self, job: Job) -> None:
+        self.metrics.ended(job)
+        logger.info("a study has ended", extra={"job": job.id, "status": job.state})
 
     def _close(self) -> None:
         self.jobs.close()
@@ -135,10 +153,12 @@ class Service:
         plugins: Sequence[str] = (),
         fault: str = "",
         key: str | None = None,
+        once: bool = False,
     ) -> str:
-        """Queue a study whose files lie in the job's folder.
+        """Queue a study whose files lie in the job's folder; its id.
 
-        ``fault``: why it is not read, but recorded as an error. ``key``: what it is recognised by when it comes again.
+        ``fault``: why it is not read, but recorded as an error. ``key``: what it is recognised by when it comes again;
+        ``once``: then the id of the first is returned, and the caller removes the folder.
 
         Raises:
             QueueFullError: too many wait; the caller removes the folder, or keeps it for later.
@@ -152,7 +172,7 @@ class Service:
             "results": str(self.results(job_id)),
             "fault": fault,
         }
-        return self.jobs.add(source=source, case=case, request=request, job_id=job_id, key=key)
+        return self.jobs.add(source=source, case=case, request=request, job_id=job_id, key=key, once=once)
 
     @property
     def identity(self) -> list[str]:
@@ -179,14 +199,44 @@ class Service:
             while True:
                 job = self.jobs.get(job_id)
                 left = deadline - time.monotonic()
-                if job is None or job.state in (DONE, ERROR) or left <= 0:
+                if job is None or job.state in (DONE, ERROR) or left <= 0 or self._stopping.is_set():
                     return job
                 self.jobs.changed.wait(min(left, 1.0))
+
+    async def ended(self, job_id: str, timeout_s: float) -> Job | None:
+        """As :meth:`wait`, without a thread for each that waits."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        deadline = loop.time() + timeout_s
+        self.jobs.listeners.add(wake)
+        try:
+            while True:
+                changed.clear()
+                job = await asyncio.to_thread(self.jobs.get, job_id)
+                left = deadline - loop.time()
+                if job is None or job.state in (DONE, ERROR) or left <= 0 or self._stopping.is_set():
+                    return job
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(left, 1.0))
+        finally:
+            self.jobs.listeners.discard(wake)
+
+    def drift(self) -> dict[str, Any]:
+        """The answers of the last weeks against the plugins' training data."""
+        now = time.time()
+        if self._drift is None or now - self._drift[0] > _DRIFT_FOR_S:
+            answers = self.jobs.answers_since(now - WINDOW_DAYS * 86400)
+            self._drift = (now, drift(answers, self.plugins, now))
+        return self._drift[1]
 
     def _clean(self) -> None:
         """Remove what is older than it may be kept."""
         while not self._stopping.wait(_CLEAN_EVERY_S):
             self.remove_old()
+            self.jobs.forget_old()
 
     def remove_old(self) -> int:
         """Remove the jobs that ended longer ago than ``keep_days``; returns how many."""

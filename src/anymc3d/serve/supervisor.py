@@ -33,7 +33,7 @@ class Supervisor:
 
     def __init__(self, store: JobStore, settings: ServeSettings) -> None:
         self._store, self._settings = store, settings
-        self._stopping = threading.Event()
+        self._stopping, self._stop_by = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -51,14 +51,23 @@ class Supervisor:
         self._start_worker()
         self._thread.start()
 
-    def stop(self) -> None:
-        """Let the running study end, within half a minute; otherwise it is queued again at the next start."""
-        self._stopping.set()
+    def begin_stop(self) -> None:
+        """Take no further study."""
+        if not self._stopping.is_set():
+            self._stop_by = time.monotonic() + STOP_TIMEOUT_S
+            self._stopping.set()
         with self._store.changed:
             self._store.changed.notify_all()
-        self._thread.join(STOP_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Let the running study end, within half a minute; otherwise it is queued again at the next start."""
+        self.begin_stop()
+        if self._thread.ident is not None:
+            self._thread.join(max(self._stop_by - time.monotonic(), 0.1))
         self.is_ready = False
         self._end_worker()
+        if self._thread.ident is not None:
+            self._thread.join(2.0)  # it puts the study that was cut off back into the queue
 
     @property
     def worker_pid(self) -> int | None:
@@ -96,6 +105,8 @@ class Supervisor:
             self._store.again(job.id)
             return
         self.restarts += 1
+        code = None if self._process is None else self._process.exitcode
+        logger.warning("the worker process ended or was too slow", extra={"job": job.id, "signal": -(code or 0)})
         if job.attempts >= self._settings.max_attempts:
             text = f"ended the process that reads scans {job.attempts} times, so it was given up"
             self._store.finish(job.id, ERROR, message=text)

@@ -5,9 +5,11 @@ The name that a client gives a file is never used as a path; of it only the endi
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,8 @@ EXPECTED = "expected one .nii.gz or .nii, one multi-frame .dcm, or a .zip of one
 _CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 FREE_SHARE = 0.02
 """Of the disk that must stay free."""
+FULL = "the disk of this service is nearly full; remove results, or give --store another disk"
+_PIECE = 16 * 1024**2
 
 
 class DiskFullError(UsageError):
@@ -67,11 +71,21 @@ def store_file(source: BinaryIO, folder: Path) -> Path:
     ending = ending_of(head)
     folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_room(folder.parent.parent, _length(source))
-    folder.mkdir(mode=0o700, parents=True)
-    path = folder / f"scan{ending}"
-    source.seek(0)
-    with open(path, "xb", opener=_private) as file:
-        shutil.copyfileobj(source, file, 1024**2)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        path = folder / f"scan{ending}"
+        source.seek(0)
+        with open(path, "xb", opener=_private) as file:
+            while piece := source.read(_PIECE):
+                check_room(folder, len(piece))
+                file.write(piece)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(FULL) from None
+        raise
     return path
 
 
@@ -81,9 +95,14 @@ def check_room(folder: Path, needed: int) -> None:
     Raises:
         DiskFullError: less than a share of it would stay free.
     """
+    if not has_room(folder, needed):
+        raise DiskFullError(FULL)
+
+
+def has_room(folder: Path, needed: int) -> bool:
+    """Whether :data:`FREE_SHARE` of the disk stays free."""
     disk = shutil.disk_usage(folder)
-    if disk.free - needed < FREE_SHARE * disk.total:
-        raise DiskFullError("the disk of this service is nearly full; remove results, or give --store another disk")
+    return disk.free - needed >= FREE_SHARE * disk.total
 
 
 def _length(source: BinaryIO) -> int:

@@ -7,10 +7,12 @@ import logging
 import os
 import resource
 import signal
+import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.errors import AnyMC3DError
+from anymc3d.serve import logs
 from anymc3d.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def main(connection: Connection, settings: ServeSettings) -> None:
     """Load the plugins, say so, then answer requests until the connection ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the service decides when this process ends
+    logs.begin_worker()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no scan is left behind in a core dump
     os.umask(0o077)
     try:
@@ -41,7 +44,10 @@ def main(connection: Connection, settings: ServeSettings) -> None:
             request = connection.recv()
         except EOFError:
             return
-        connection.send((RESULT, answer(predictor, request, settings)))
+        begun = time.monotonic()
+        found = answer(predictor, request, settings)
+        found["record"]["work_seconds"] = round(time.monotonic() - begun, 6)
+        connection.send((RESULT, found))
 
 
 def load(settings: ServeSettings) -> Predictor:
@@ -66,6 +72,7 @@ def load(settings: ServeSettings) -> Predictor:
 def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
     """What the service says of each plugin."""
     from anymc3d.report.study import threshold_of
+    from anymc3d.serve.results import training_of
 
     found = []
     for plugin in predictor.plugins:
@@ -86,6 +93,7 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
                     for label, (point, threshold) in points.items()
                     if threshold is not None
                 },
+                "training": training_of(card),
             }
         )
     return found

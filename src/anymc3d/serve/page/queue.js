@@ -1,6 +1,7 @@
 // The queue as it is now, and the place where studies are dropped.
 
 import { Refused, el, json, moment, say, state, table } from "./dom.js";
+import { dropped, studies } from "./zip.js";
 
 const NAMES = ["Case", "State", "Answer or reason", "Received", "Seconds"];
 const [FAST_MS, SLOW_MS] = [1500, 8000];
@@ -66,14 +67,15 @@ function answer(job) {
 }
 
 function dropZone(plugins, sent) {
-  const files = el("input", { type: "file", id: "files", multiple: true, accept: ".gz,.nii,.dcm,.zip" });
+  const files = el("input", { type: "file", id: "files", multiple: true });
   const name = el("input", { id: "case", maxlength: "64", autocomplete: "off", spellcheck: "false" });
   const series = el("input", { id: "series", maxlength: "500", autocomplete: "off", spellcheck: "false" });
   const boxes = plugins.map((plugin) => el("input", { type: "checkbox", value: plugin.name, checked: true }));
   const progress = el("ul", { class: "sending" });
-  const send = async (chosen) => {
+  const send = async (files_) => {
     const names = boxes.filter((box) => box.checked).map((box) => box.value);
     if (!names.length) return say("Choose at least one plugin.", true);
+    const chosen = await studies(files_);
     for (const file of chosen) {
       const fields = { case: chosen.length === 1 ? name.value.trim() : "", series: series.value.trim() };
       fields.plugins = names.length === boxes.length ? "" : names.join(",");
@@ -84,14 +86,15 @@ function dropZone(plugins, sent) {
   };
   const submit = (event) => {
     event.preventDefault();
-    if (files.files.length) send([...files.files]);
+    if (files.files.length) send([...files.files]).catch((error) => say(error.message, true));
     else say("Choose a file first, or drop one here.", true);
   };
   const chooser = el("fieldset", {}, el("legend", {}, "Plugins"),
     boxes.map((box) => el("label", {}, box, box.value)));
   const zone = el("form", { class: "drop", onsubmit: submit, "aria-labelledby": "drop-title" },
     el("h2", { id: "drop-title" }, "Send a study"),
-    el("p", {}, "Drop files here, or choose them: .nii.gz or .nii, a multi-frame .dcm, or a .zip of one DICOM study."),
+    el("p", {}, "Drop files or a folder here, or choose them: .nii.gz or .nii, a .zip of one DICOM study, or its files, " +
+      "which are sent together as one study."),
     el("div", { class: "fields" },
       el("div", { class: "field" }, el("label", { for: "files" }, "Files"), files),
       el("div", { class: "field" }, el("label", { for: "case" }, "Case (no patient identifier)"), name),
@@ -107,7 +110,7 @@ function dropZone(plugins, sent) {
   zone.addEventListener("dragleave", over(false));
   zone.addEventListener("drop", (event) => {
     over(false)(event);
-    if (event.dataTransfer.files.length) send([...event.dataTransfer.files]);
+    dropped(event.dataTransfer).then((found) => found.length && send(found)).catch((error) => say(error.message, true));
   });
   return zone;
 }

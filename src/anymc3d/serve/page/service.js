@@ -1,9 +1,11 @@
-// What is resident, and how the service is doing.
+// What is resident, and the answers of the last weeks against the training data.
 
-import { el, json, table } from "./dom.js";
+import { el, json, state, table } from "./dom.js";
+
+const percent = (share) => (share === null ? "" : `${(100 * share).toFixed(1)} %`);
 
 export async function service(main, current) {
-  const { plugins } = await json("v1/plugins");
+  const [{ plugins }, drift, { counts }] = await Promise.all([json("v1/plugins"), json("v1/drift"), json("v1/jobs?count=1")]);
   if (!current()) return;
   document.title = "Service: anymc3d";
   const rows = plugins.map((plugin) => [
@@ -12,6 +14,35 @@ export async function service(main, current) {
   const names = ["Plugin", "Labels", "Modality", "Calibrated", "Hash"];
   main.replaceChildren(
     el("h1", {}, "Service"),
+    el("p", {}, `${Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ")}.`),
     el("h2", {}, "Plugins"), table("Resident plugins", names, rows, { stacks: true }),
+    el("h2", {}, "Drift"),
+    el("p", {}, `The answers of the last ${drift.window_days} days beside what each plugin's file records of its training. ` +
+      "An alarm is a difference that chance alone gives less than once in a thousand looks, from 20 answers on."),
+    ...drift.plugins.flatMap(section),
   );
 }
+
+function section(one) {
+  const compared = one.comparisons.map((row) => [
+    `${row.measure}: ${row.name}`, `${percent(row.share)} (${row.count} of ${row.of})`,
+    `${percent(row.reference_share)} (${row.reference_count} of ${row.reference_of})`,
+    row.is_alarm ? el("span", { class: "state error" }, "alarm") : row.of < 20 ? "too few answers" : state("none"),
+  ]);
+  const weeks = one.weeks.map((week) => [
+    new Date(week.from * 1000).toLocaleDateString(), String(week.answers), String(week.warnings), String(week.errors),
+    listed(week.mean_probability, 3), listed(week.median_intensity, 1),
+  ]);
+  const columns = ["Share of studies with", "Here", "In training", "Alarm"];
+  const heads = ["Week from", "Answers", "Warnings", "Errors", "Mean probability", "Median intensity"];
+  return [
+    el("h3", {}, one.plugin),
+    el("p", {}, `${one.answers} answers, ${one.warnings} with warnings, ${one.errors} errors.`),
+    compared.length ? table(`${one.plugin} against its training data`, columns, compared, { stacks: true })
+      : el("p", {}, "The plugin's file records nothing to compare with."),
+    table(`${one.plugin} by week`, heads, weeks, { numbers: [1, 2, 3], stacks: true }),
+  ];
+}
+
+const listed = (values, digits) =>
+  Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(digits)}`).join(", ");

@@ -1,0 +1,134 @@
+"""The answers of the last weeks against the plugin's training statistics, as far as its card records them.
+
+Each comparison is of two shares: of studies here, and of cases there. An alarm is a difference that chance alone gives
+less than once in a thousand looks (Fisher's exact test); looked at often, or over many labels, some will be false.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy.stats import fisher_exact
+
+from anymc3d.serve.history import Answer
+
+WINDOW_DAYS = 28.0
+WEEK_S = 7 * 86400.0
+ALARM_P = 0.001
+FEWEST = 20
+"""Answers below which nothing is called an alarm."""
+MEASURES = {"p005": "0.5 % percentile", "p50": "median", "p995": "99.5 % percentile"}
+"""Of a scan's intensities; the card has their 1 % and 99 % quantiles over the training scans."""
+OUTSIDE = 0.02
+"""The share of training scans outside these two quantiles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """``count`` of ``of`` studies here, against ``reference_count`` of ``reference_of`` cases of training."""
+
+    measure: str
+    name: str
+    """A label, or an image column with its percentile."""
+    count: int
+    of: int
+    reference_count: int
+    reference_of: int
+
+    @property
+    def p_value(self) -> float:
+        """That two samples of one kind differ as much (two-sided)."""
+        if not self.of or not self.reference_of:
+            return 1.0
+        rest = (self.of - self.count, self.reference_of - self.reference_count)
+        return float(fisher_exact([[self.count, self.reference_count], rest]).pvalue)
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether there are enough answers, and too many or too few of them differ."""
+        return self.of >= FEWEST and self.p_value < ALARM_P
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready, with shares."""
+        shares = {
+            "share": self.count / self.of if self.of else None,
+            "reference_share": self.reference_count / self.reference_of if self.reference_of else None,
+        }
+        return asdict(self) | shares | {"p_value": self.p_value, "is_alarm": self.is_alarm}
+
+
+def drift(answers: Sequence[Answer], plugins: Sequence[Mapping[str, Any]], now: float | None = None) -> dict[str, Any]:
+    """The whole comparison, JSON-ready.
+
+    Args:
+        answers: of the last :data:`WINDOW_DAYS`.
+        plugins: what the worker says of each, with its ``training``.
+        now: the end of the window in seconds since 1970.
+    """
+    end = time.time() if now is None else now
+    found = []
+    for plugin in plugins:
+        own = [answer for answer in answers if answer.plugin == plugin["name"]]
+        found.append(
+            {
+                "plugin": plugin["name"],
+                **_counts(own),
+                "comparisons": [one.record() for one in compared(own, plugin)],
+                "weeks": list(_weeks(own, end)),
+            }
+        )
+    return {"window_days": WINDOW_DAYS, "plugins": found}
+
+
+def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[Comparison]:
+    """Every comparison that the card of a plugin allows."""
+    answered = [answer for answer in answers if answer.status != "error"]
+    training = plugin.get("training", {})
+    for label, (count, of) in training.get("positive", {}).items():
+        decided = [answer.decisions[label] for answer in answered if label in answer.decisions]
+        yield Comparison(
+            measure="positive", name=label, count=sum(decided), of=len(decided), reference_count=count, reference_of=of
+        )
+    for column, summary in training.get("intensities", {}).items():
+        for measure, words in MEASURES.items():
+            values = [answer.intensities[column][measure] for answer in answered if column in answer.intensities]
+            low, high = summary[measure]["low"], summary[measure]["high"]
+            outside = sum(not low <= value <= high for value in values)
+            yield Comparison(
+                measure="outside the training range",
+                name=f"{column}, {words}",
+                count=outside,
+                of=len(values),
+                reference_count=round(OUTSIDE * summary["num_scans"]),
+                reference_of=summary["num_scans"],
+            )
+
+
+def _counts(answers: Sequence[Answer]) -> dict[str, int]:
+    states = [answer.status for answer in answers]
+    return {"answers": len(states), "warnings": states.count("warn"), "errors": states.count("error")}
+
+
+def _weeks(answers: Sequence[Answer], end: float) -> Iterator[dict[str, Any]]:
+    """Newest last: counts, mean probability of each label, and the median of the scans' medians."""
+    for index in range(int(WINDOW_DAYS // 7), 0, -1):
+        start = end - index * WEEK_S
+        own = [answer for answer in answers if start <= answer.at < start + WEEK_S]
+        labels = dict.fromkeys(label for answer in own for label in answer.probabilities)
+        columns = dict.fromkeys(column for answer in own for column in answer.intensities)
+        yield {
+            "from": start,
+            **_counts(own),
+            "mean_probability": {
+                label: statistics.fmean(a.probabilities[label] for a in own if label in a.probabilities)
+                for label in labels
+            },
+            "median_intensity": {
+                column: statistics.median(a.intensities[column]["p50"] for a in own if column in a.intensities)
+                for column in columns
+            },
+        }

@@ -1,0 +1,103 @@
+"""What an operator sees: metrics, the audit log, logs without identifiers, what is kept and for how long."""
+
+import io
+import json
+import logging
+import re
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from waiting import ended
+
+from anymc3d.serve import history, logs
+from anymc3d.serve.jobs import DONE, JobStore
+
+
+def metrics_of(client):
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(one.name, *sorted(one.labels.values())): one.value for family in families for one in family.samples}
+
+
+def test_metrics_count_answers_refusals_and_time(client, journey):
+    before = metrics_of(client)
+    job_id = client.post("/v1/jobs", files={"file": journey.scans[1].read_bytes()}).json()["id"]
+    row = ended(client, job_id)["rows"][0]
+    client.get("/v1/jobs/x")
+    client.get("/v1/plugins", headers={"host": "evil.example"})
+    after = metrics_of(client)
+
+    def more(*key):
+        return after[key] - before.get(key, 0)
+
+    assert more("anymc3d_answers_total", "block", row["status"]) == 1
+    assert more("anymc3d_jobs_ended_total", "done", "http") == 1
+    assert more("anymc3d_refusals_total", "422") >= 1 and more("anymc3d_refusals_total", "421") == 1
+    assert more("anymc3d_work_seconds_count") == 1 and more("anymc3d_wait_seconds_count") == 1
+    assert after["anymc3d_ready",] == 1 and after["anymc3d_resident_memory_bytes",] > 1e7
+    assert after["anymc3d_oldest_waiting_seconds",] == 0 and after["anymc3d_disk_free_bytes",] > 0
+
+
+def test_the_audit_log_says_who_when_which_plugin_and_its_hash(client, journey):
+    job_id = client.post("/v1/jobs", files={"file": journey.scans[1].read_bytes()}, data={"case": "c-9"}).json()["id"]
+    job = ended(client, job_id)
+    client.get(f"/v1/jobs/{job_id}/report")
+    lines = [line for line in client.get("/v1/audit").json()["lines"] if line["job"] == job_id]
+    assert [line["what"] for line in lines] == ["read html", "answered", "sent a study"]
+    assert lines[1]["plugin"] == "block" and lines[1]["hash"] == job["record"]["plugins"]["block"]
+    assert lines[0]["who"] == "127.0.0.1" and abs(lines[0]["at"] - time.time()) < 120
+    assert "c-9" not in json.dumps(lines)
+
+
+def test_answers_are_compared_with_the_training_data(client, service, journey):
+    ended(client, client.post("/v1/jobs", files={"file": journey.scans[1].read_bytes()}).json()["id"])
+    service._drift = None
+    (found,) = client.get("/v1/drift").json()["plugins"]
+    assert found["plugin"] == "block" and found["answers"] >= 1
+    names = {(one["measure"], one["name"]): one for one in found["comparisons"]}
+    assert names["positive", "block"]["reference_of"] == 6 and names["positive", "block"]["reference_count"] == 3
+    assert names["outside the training range", "image, median"]["of"] >= 1
+
+
+def test_a_log_line_holds_no_text_of_libraries_exceptions_or_paths():
+    stream = io.StringIO()
+    before = list(logging.getLogger().handlers), logging.getLogger().level
+    try:
+        logs.begin(stream)
+        logging.getLogger("pydicom").warning("PatientName is MEIER^ANNA")
+        try:
+            raise ValueError("MEIER^ANNA")
+        except ValueError:
+            logging.getLogger("anymc3d.serve.x").error("failed", exc_info=True, extra={"job": "ab", "case": "MEIER"})
+    finally:
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+        logging.captureWarnings(False)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert "MEIER" not in stream.getvalue() and len(lines) == 2
+    assert lines[0]["message"] == "a message of pydicom" and lines[0]["level"] == "warning"
+    assert lines[1]["error"] == "ValueError" and lines[1]["job"] == "ab" and "case" not in lines[1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = JobStore(tmp_path / "q.sqlite3")
+    yield opened
+    opened.close()
+
+
+def test_what_is_left_of_an_answer_outlives_its_study_and_then_goes(store, monkeypatch):
+    job_id = store.add(source="http", case="c", request={})
+    assert store.oldest_waiting() is not None
+    store.take()
+    rows = [{"case": "c", "plugin": "p", "status": "ok", "probability.x": 0.25, "decision.x": 0}]
+    assert store.finish(job_id, DONE, rows=rows, record={"plugins": {"p": "ff"}}) and store.oldest_waiting() is None
+    assert not store.finish(job_id, DONE, rows=rows)
+    store.remove(job_id)
+    (kept,) = store.answers_since(0)
+    assert (kept.plugin, kept.status, kept.probabilities, kept.decisions) == ("p", "ok", {"x": 0.25}, {"x": 0})
+    assert "c" not in (kept.intensities, kept.plugin)
+    monkeypatch.setattr(history, "KEEP_DAYS", -1.0)
+    store.forget_old()
+    assert store.answers_since(0) == [] and store.audit() == []
