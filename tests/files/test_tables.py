@@ -108,7 +108,6 @@ def test_A16_a_folder_or_a_missing_file_is_a_clean_error(tmp_path):
         (b"PK\x03\x04rest", ".xlsx"),
         (b"\xd0\xcf\x11\xe0rest", ".xls"),
         (b"\x1f\x8brest", "gzip"),
-        (b"PAR1rest", "Parquet"),
     ],
 )
 def test_A16_files_that_people_take_for_tables_are_called_by_their_name(tmp_path, start, what):

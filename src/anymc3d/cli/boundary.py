@@ -119,3 +119,18 @@ def _place(error: Exception) -> str:
     package = Path(__file__).parents[1]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
     return f" at {Path(frames[-1].filename).relative_to(package).as_posix()}:{frames[-1].lineno}" if frames else ""
+
+
+@contextmanager
+def fetching(args: argparse.Namespace) -> Iterator[None]:
+    """Let the addresses be opened that the person at the keyboard named, or whose beginning."""
+    prefixes = list(getattr(args, "remote", None) or ())
+    given = getattr(args, "input", None) or ()
+    prefixes += [text.rpartition("/")[0] + "/" for text in given if "://" in text]
+    if not prefixes:
+        yield
+        return
+    from anymc3d.data.remote import allowing
+
+    with allowing(prefixes):
+        yield

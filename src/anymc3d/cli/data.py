@@ -30,6 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where to put it")
     _add_adapt(actions.add_parser("adapt", help="a manifest from a folder of a public layout"))
     _add_split(actions.add_parser("split", help="a split or fold column for a manifest, by patient"))
+    fetch = actions.add_parser("fetch", help="scans at addresses into a folder, and a manifest of them (downloads)")
+    fetch.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="with addresses in its image columns")
+    fetch.add_argument("-o", "--out", type=Path, required=True, metavar="NEW.csv", help="the manifest to write")
+    fetch.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where the scans go")
+    fetch.add_argument(
+        "--remote",
+        action="append",
+        required=True,
+        metavar="PREFIX",
+        help="addresses that begin so are fetched, as s3://bucket/scans/; can be repeated",
+    )
     cache = actions.add_parser(
         "cache", help="size of what is kept to save time (prepared scans, features, trunk tokens), and keeping it small"
     )
@@ -318,10 +329,26 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out} exists; --overwrite replaces it, or choose another name with -o")
 
 
+def _fetch(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.data.fetch import fetch_manifest
+
+    done = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
+    if args.json:
+        print_json(dataclasses.asdict(done))
+    else:
+        for problem in done.problems:
+            fail(problem)
+        if not args.quiet:
+            say(f"{args.out}: {done.files} files in {args.to}, {len(done.problems)} could not be fetched")
+    return 0 if not done.problems else 3 if done.files else 4
+
+
 ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "get": _get,
     "adapt": _adapt,
     "split": _split,
     "cache": _cache,
+    "fetch": _fetch,
 }

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d data split manifest.csv --folds 5 --labels tumour -o folds.csv",
         "anymc3d data split manifest.csv --leave-site-out site -o sites.csv",
     ),
+    "data fetch": ("anymc3d data fetch remote.csv --remote s3://bucket/scans/ --to scans -o manifest.csv",),
     "data cache": ("anymc3d data cache", "anymc3d data cache --limit 20GB"),
     "backbone": ("anymc3d backbone list", "anymc3d backbone get dinov2-small"),
     "backbone list": ("anymc3d backbone list", "anymc3d backbone list --json"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anymc3d.data.case import Case
 
 _VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
-_TABLES = (".csv", ".tsv", ".npz")
+_TABLES = (".csv", ".tsv", ".npz", ".parquet")
 _ALLOWED = ("gaps", "tilt")
 """Options of a series rule that have one of their own on the command line."""
 
@@ -76,6 +76,12 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the network that draws a plugin's region, or the TotalSegmentator program",
     )
+    parser.add_argument(
+        "--remote",
+        action="append",
+        metavar="PREFIX",
+        help="scans at addresses that begin so may be fetched, as s3://bucket/scans/; can be repeated",
+    )
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
 
 
@@ -89,9 +95,20 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
     allowed = [name for name in _ALLOWED if getattr(args, f"allow_{name}")]
     cases = read_inputs(args.input, args.split, args.series, allowed=allowed, find=args.find_series)
     cases = _with_region(cases, args)
+    _check_addresses(cases)
     if args.show_tags:
         _show_series(cases)
     return cases
+
+
+def _check_addresses(cases: Sequence[Case]) -> None:
+    """Before the first case: an address that may not be opened is no fault of one case."""
+    from anymc3d.data.remote import is_address, why_not, without_secrets
+
+    for case in cases:
+        for reference in (*case.images.values(), *case.masks.values()):
+            if is_address(reference) and (refused := why_not(reference)):
+                raise UsageError(f"case {case.id!r}, {without_secrets(reference)}: {refused}")
 
 
 def _show_series(cases: Sequence[Case]) -> None:
@@ -154,13 +171,12 @@ def read_inputs(
             raise UsageError("--find-series: for folders of studies, not for the views of one study")
         if not all(pairs):
             raise UsageError("expected scans, or view=scan for every view of one study, got both")
-        views = {pair[1]: str(Path(pair[2]).resolve()) for pair in pairs}
+        views = {pair[1]: _place(pair[2]) for pair in pairs}
         return [study_case(None, views, series=rule(*views.values()))]
     cases = [
         case
         for text in inputs
-        for case in (_found(text, rule(text)) if find else ())
-        or [study_case(str(Path(text).resolve()), None, series=rule(text))]
+        for case in (_found(text, rule(text)) if find else ()) or [study_case(_place(text), None, series=rule(text))]
     ]
     _check_ids(cases)
     return cases
@@ -198,6 +214,13 @@ def _found(text: str, series: str | None) -> list[Case]:
         return []
     show(f"{path.name}: {len(found.series)} series found, {found.left_out} left out (no scans, or not asked for)")
     return [study_case(str(one.reference), None, case=one.name, series=one.rule) for one in found.series]
+
+
+def _place(text: str) -> str:
+    """A path from the root, or an address as it is."""
+    from anymc3d.data.remote import is_address
+
+    return text if is_address(text) else str(Path(text).resolve())
 
 
 def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:

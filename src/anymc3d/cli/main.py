@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from anymc3d.cli.boundary import last_words, logged, private, stoppable
+from anymc3d.cli.boundary import fetching, last_words, logged, private, stoppable
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
 from anymc3d.cli.say import fail, say, say_text
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(words[0])
         parsed = parse(command, words)
         parsed.given = (command, *words)
-        with private(), logged(parsed), stoppable():
+        with private(), logged(parsed), stoppable(), fetching(parsed):
             return importlib.import_module(COMMANDS[command][0]).run(parsed)
     except AnyMC3DError as error:
         fail(f"error: {error}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
+from urllib.parse import urlsplit
 
 from anymc3d.types import Split
 
@@ -106,7 +107,8 @@ def default_id(reference: str) -> str:
     inside = split_npz_reference(reference)
     if inside:
         return f"{inside[1]}_{inside[2]:04d}"
-    name = os.path.basename(reference.rstrip("/\\"))
+    path = urlsplit(reference).path if "://" in reference else reference
+    name = os.path.basename(path.rstrip("/\\"))
     for suffix in SCAN_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from anymc3d.data.case import SPLITS, Case, default_id, is_family, is_metadata, split_npz_reference
+from anymc3d.data.remote import is_address, why_not, without_secrets
 from anymc3d.files.names import is_of_windows, on_disk
 from anymc3d.files.pointers import broken_link
 from anymc3d.files.spelling import as_seen
@@ -109,10 +110,17 @@ class RowReader:
     def _references(self, number: int, row: Mapping[str, str], family: str) -> dict[str, str]:
         found = {}
         for column in self._families[family]:
-            if cell := row[column]:
-                found[column] = self._spelled(os.path.join(self.base, cell))
-                if self.check_scans:
-                    self._check_exists(number, column, cell, found[column])
+            cell = row[column]
+            if not cell:
+                continue
+            if is_address(cell):
+                found[column] = cell
+                if self.check_scans and (refused := why_not(cell)):
+                    self._fault(number, f"{column} {without_secrets(cell)!r}: {refused}")
+                continue
+            found[column] = self._spelled(os.path.join(self.base, cell))
+            if self.check_scans:
+                self._check_exists(number, column, cell, found[column])
         return found
 
     @staticmethod

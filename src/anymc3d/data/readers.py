@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from anymc3d.data import remote
 from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
 from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_header
 from anymc3d.data.freesurfer import read_mgh, read_mgh_header
@@ -18,7 +19,7 @@ from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair
 from anymc3d.data.recognise import kind_of
 from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
-from anymc3d.errors import ScanError
+from anymc3d.errors import OutputError, ScanError
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, se
         ScanError: the scan is missing, damaged, ambiguous, or of a format that is not read.
     """
     with _boundary(reference):
-        beside = Beside(spacing, series)
-        return _format_of(reference, beside).read(reference, beside)
+        beside, place = Beside(spacing, series), remote.local(str(reference))
+        return _format_of(place, beside).read(place, beside)
 
 
 def read_header(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> ScanHeader:
@@ -123,8 +124,8 @@ def read_header(reference: str | Path, *, spacing: Millimetres | None = None, se
         ScanError: as :func:`read_volume`, for all that a header shows.
     """
     with _boundary(reference):
-        beside = Beside(spacing, series)
-        return _format_of(reference, beside).header(reference, beside)
+        beside, place = Beside(spacing, series), remote.local(str(reference))
+        return _format_of(place, beside).header(place, beside)
 
 
 def content_hash(reference: str | Path, *, series: str | None = None) -> str:
@@ -135,8 +136,8 @@ def content_hash(reference: str | Path, *, series: str | None = None) -> str:
         ScanError: the scan cannot be read.
     """
     with _boundary(reference):
-        beside = Beside(series=series)
-        return _format_of(reference, beside).content_hash(reference, beside)
+        beside, place = Beside(series=series), remote.local(str(reference))
+        return _format_of(place, beside).content_hash(place, beside)
 
 
 def takes_series(reference: str | Path) -> bool:
@@ -194,6 +195,8 @@ def _boundary(reference: str | Path) -> Iterator[None]:
     """Whatever a damaged file makes a library raise is an error of this one scan."""
     try:
         yield
+    except OutputError:
+        raise  # a scan from an address cannot be put anywhere: no other would fare better
     except ScanError as error:
         if str(error) == str(scan_error(reference, error.what)):
             raise

@@ -38,7 +38,6 @@ _NOT_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx is",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
     b"\x1f\x8b": "a gzip file",
-    b"PAR1": "a Parquet file",
 }
 """First bytes of files that people take for tables."""
 
@@ -105,6 +104,10 @@ def parse_table(path: Path) -> Table:
     problem = _unreadable(path)
     if problem:
         return Table((), (), (problem,))
+    if is_parquet(path):
+        from anymc3d.files.parquet import parse_parquet
+
+        return parse_parquet(path)
     problems: list[str] = []
     numbered = list(_records(_decode(path.read_bytes()), problems))
     if not numbered:
@@ -139,6 +142,12 @@ def _unreadable(path: Path) -> str | None:
     if size > MAX_TABLE_BYTES:
         return f"{path}: {size} bytes, the limit for a table is {MAX_TABLE_BYTES}"
     return None
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a table is Parquet, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _decode(raw: bytes) -> str:
