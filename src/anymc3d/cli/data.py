@@ -330,8 +330,8 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
+    from anymc3d.adapters.fetch import fetch_manifest
     from anymc3d.cli.main import print_json
-    from anymc3d.data.fetch import fetch_manifest
 
     done = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
     if args.json:
