@@ -330,7 +330,7 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from anymc3d.adapters.fetch import fetch_manifest
+    from anymc3d.adapters.fetch_scans import fetch_manifest
     from anymc3d.cli.main import print_json
 
     done = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
