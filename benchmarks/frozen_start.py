@@ -73,8 +73,8 @@ DATA = {
     "lesions-24": Data("lesions", None, (*TAIL, SLICES, "train.epochs=10")),
     "adrenal-400": Data("adrenal", 400, (*TAIL, SLABS, "train.epochs=6")),
 }
-FROZEN = ("train.start=frozen",)
-FAST = (*FROZEN, "train.lora_lr=1e-3")
+FROZEN = ("train.start=frozen", "train.lora_lr=1e-4")
+FAST = ("train.start=frozen", "train.lora_lr=1e-3")
 ROWS: Mapping[str, tuple[str, ...]] = {
     "paper's recipe": (),
     "frozen start": FROZEN,
@@ -284,6 +284,7 @@ def table(folder: Path) -> Iterator[str]:
     for data in DATA:
         for row in ROWS:
             runs = [by_job[data, row, seed] for seed in SEEDS if (data, row, seed) in by_job]
+            runs = [run for run in runs if (data, "frozen start", run["seed"]) in by_job]
             if not runs:
                 continue
             frozen = [by_job[data, "frozen start", run["seed"]]["start"] for run in runs]

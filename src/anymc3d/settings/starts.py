@@ -27,7 +27,7 @@ class StartRecipe:
 
 STARTS: Mapping[str, StartRecipe] = {
     "random": StartRecipe(standardise=False, loss="focal", lora_lr=1e-4, head_lr=1e-3, warmup=0.0, clip="joint"),
-    "frozen": StartRecipe(standardise=True, loss="cross-entropy", lora_lr=1e-4, head_lr=1e-4, warmup=0.1, clip="group"),
+    "frozen": StartRecipe(standardise=True, loss="cross-entropy", lora_lr=1e-3, head_lr=1e-4, warmup=0.1, clip="group"),
 }
 
 
