@@ -166,7 +166,7 @@ class TestFewCases:
 
     @pytest.mark.parametrize("method", ["platt", "temperature", "isotonic"])
     def test_pooled_cases_stand_in_for_the_label_that_has_too_few_and_for_no_other(self, method):
-        """METHODS 9.1: few-positive classes take the operating point of the pooled out-of-fold logits."""
+        """Few-positive classes take the operating point of the pooled out-of-fold logits."""
         targets, raw = cases(n=200)
         pooled = cases(n=900, seed=5)
         targets[:, 1] = np.where(np.arange(200) < 4, 1.0, 0.0)

@@ -41,7 +41,7 @@ def test_plain_vits_and_clip_have_the_counts_that_timm_and_transformers_print() 
 def test_counts_follow_from_the_shapes_of_the_methods_table(
     name: str, embed_dim: int, depth: int, num_heads: int
 ) -> None:
-    """Backbones table of METHODS 1.2, added up by hand."""
+    """Backbones table of docs/method.md, added up by hand."""
     is_v3 = name.startswith("dinov3")
     patch, prefix, positions = (16, 5, 0) if is_v3 else (14, 1, 1 + 37 * 37)
     block = 4 * embed_dim + (3 + 1) * embed_dim * (embed_dim + 1) + 2 * 4 * embed_dim**2 + 5 * embed_dim + 2 * embed_dim

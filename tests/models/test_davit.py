@@ -110,7 +110,7 @@ def test_window_attention_is_softmax_attention_inside_each_window() -> None:
 
 
 def test_channel_attention_looks_from_channel_to_channel() -> None:
-    """METHODS 6.3: softmax(q^T k * N ** -0.5) over the channels of a group, times v^T."""
+    """docs/methods.md: softmax(q^T k * N ** -0.5) over the channels of a group, times v^T."""
     module = ChannelAttention(TINY_DAVIT, 64).double()
     grid = torch.randn(2, 3, 5, 64, dtype=torch.float64)
     query, key, value = module.qkv(grid.reshape(2, 15, 64)).reshape(2, 15, 3, 2, 32).unbind(2)
@@ -120,7 +120,7 @@ def test_channel_attention_looks_from_channel_to_channel() -> None:
 
 
 def test_parameters_are_those_of_the_published_encoder() -> None:
-    """360.6 million, METHODS 6.3."""
+    """360.6 million, docs/methods.md."""
     assert round(card("medimageinsight").num_parameters / 1e6, 1) == 360.6
 
 

@@ -47,13 +47,13 @@ def test_frozen_method_trains_query_and_head_only(backbone):
 
 @pytest.mark.parametrize(("name", "expected"), [("medimageinsight", 6_146), ("medsiglip-448", 3_458)])
 def test_frozen_counts_of_the_medical_backbones(name, expected):
-    """METHODS 6.3 and 6.4: a query and a head on features of 2048 and 1152."""
+    """docs/methods.md: a query and a head on features of 2048 and 1152."""
     backbone = empty_backbone(card(name).config)
     assert count(VolumeClassifier(backbone, views=["image"], num_logits=2, rank=None)) == expected
 
 
 def test_davit_adapts_all_four_strided_convolutions_and_both_kinds_of_attention():
-    """Only so the count of the paper, METHODS 1.9."""
+    """Only so the count of the paper, docs/method.md."""
     attention = [f"{half}.fn.{n}" for half in ("window_attn", "channel_attn") for n in ("qkv", "proj")]
     found = set(target_modules(random_backbone(TINY_DAVIT)))
     assert {name for name in found if name.startswith("convs.")} == {f"convs.{i}.proj" for i in range(4)}

@@ -43,7 +43,7 @@ OLDER_NAMES = (
     (r"ffn\.norm", "norm2"),
     (r"ffn\.fn\.net", "mlp"),
 )
-"""From today's names to those that MedImageInsight's code still accepts (METHODS 6.3)."""
+"""From today's names to those that MedImageInsight's code still accepts (docs/methods.md)."""
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def test_every_naming_of_davit_gives_the_same_tensors_and_fingerprint(writer: st
 
 
 def test_the_published_names_of_medimageinsight_are_recognised_at_full_size() -> None:
-    """METHODS 6.3 writes these names and shapes out."""
+    """docs/methods.md writes these names and shapes out."""
     empty = empty_backbone(DaViTConfig()).state_dict()
     raw = {f"image_encoder.{name}": value for name, value in empty.items()}
     assert raw["image_encoder.convs.0.proj.weight"].shape == (256, 3, 7, 7)

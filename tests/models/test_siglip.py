@@ -115,7 +115,7 @@ def test_gradients_reach_every_map_and_only_where_it_was_used() -> None:
 
 
 def test_parameters_are_those_of_the_published_tower() -> None:
-    """428.6 million with the head, METHODS 6.4."""
+    """428.6 million with the head, docs/methods.md."""
     assert round(card("medsiglip-448").num_parameters / 1e6, 1) == 428.6
 
 

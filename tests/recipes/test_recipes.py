@@ -34,7 +34,7 @@ TABLE_3 = {
     "T12": ("CT", (224, 192, 40), 29476, None),
 }
 ONE_VIEW_VIT_L = 1_193_984
-"""LoRA of ViT-L/16: blocks and patch embedding (METHODS 1.5)."""
+"""LoRA of ViT-L/16: blocks and patch embedding (docs/method.md)."""
 
 
 def columns_for(recipe):

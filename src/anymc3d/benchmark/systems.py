@@ -1,4 +1,4 @@
-"""Everything there is to compare, with parameters counted from built modules (METHODS 0): AnyMC3D and the zoo."""
+"""Everything there is to compare, with parameters counted from built modules (docs/method.md): AnyMC3D and the zoo."""
 
 from __future__ import annotations
 

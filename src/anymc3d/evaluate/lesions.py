@@ -1,4 +1,4 @@
-"""Lesions found and missed, over all patients: matching by overlap, average precision (METHODS 10).
+"""Lesions found and missed, over all patients: matching by overlap, average precision.
 
 The rules are those of the PI-CAI challenge (picai_eval, Apache-2.0), written anew: a candidate finds a lesion when
 their intersection over union is at least 0.10; as many lesions as possible are matched, then the overlaps are as large

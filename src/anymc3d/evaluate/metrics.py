@@ -1,8 +1,8 @@
 """Metrics of one label: arrays in, a value or the reason why there is none out.
 
 ``targets`` are 0/1, ``scores`` any real numbers where higher means more positive, ``decisions`` 0/1, ``probabilities``
-in [0, 1]; all (n,). ``weights`` (n,) are non-negative, by default 1. Definitions as METHODS 9.2 and 10; equal to
-scikit-learn wherever it has the metric and the metric is defined.
+in [0, 1]; all (n,). ``weights`` (n,) are non-negative, by default 1. Definitions as docs/predictions-and-metrics.md;
+equal to scikit-learn wherever it has the metric and the metric is defined.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def f1(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = Non
 
 
 def crg(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the CRG score; for several labels pass all (case, label) cells flattened (METHODS 9.2 pools them)."""
+    """Return the CRG score; for several labels pass all (case, label) cells flattened."""
     return _of_decisions("crg", targets, decisions, weights)
 
 

@@ -1,7 +1,7 @@
 """Grad-CAM of a DaViT, which has no class token that looks at patches (Selvaraju and others, 2017).
 
-Not of the paper: METHODS 8 names it as the way out for this backbone. A feature of the last stage counts as much as the
-label's logit rises with its mean over the slice; what remains above 0 of the sum over features is the map.
+Not of the paper: docs/heatmaps.md names it as the way out for this backbone. A feature of the last stage counts as
+much as the label's logit rises with its mean over the slice; what remains above 0 of the sum over features is the map.
 """
 
 from __future__ import annotations

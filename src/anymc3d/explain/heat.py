@@ -1,6 +1,6 @@
 """One case's heatmaps: patch maps of every view, enlarged, brought back to the scan's own grid and fused over views.
 
-Order of the steps (supplement G, METHODS section 8): slice weights times patch weights, bilinear to the pixels of the
+Order of the steps (supplement G, docs/heatmaps.md): slice weights times patch weights, bilinear to the pixels of the
 slices, lowest to 0 and highest to 1 over the whole volume, then back through resize, pad, crop and orientation. What
 the view did not see is 0.
 """

@@ -1,7 +1,7 @@
 """A network of the zoo as the classifier of a task: called, stored and loaded as AnyMC3D's own, without a backbone.
 
-Several views: one network each, and the mean of the logits of the views that are there. METHODS 4 leaves open how the
-compared systems take several views; the mean needs no parameters and no case to have them all.
+Several views: one network each, and the mean of the logits of the views that are there. docs/methods.md leaves open
+how the compared systems take several views; the mean needs no parameters and no case to have them all.
 """
 
 from __future__ import annotations

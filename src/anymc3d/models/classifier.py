@@ -249,7 +249,7 @@ class VolumeClassifier(nn.Module):
         return (packed.slices[triplet, 0] for triplet in triplets)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return plugin-file name -> parameter (METHODS 1.10): ``lora.<view>.<path>.A``, ``query.<view>``,
+        """Return plugin-file name -> parameter (docs/method.md): ``lora.<view>.<path>.A``, ``query.<view>``,
         ``task_query``, ``fusion.<view>.<path>`` of another fusion, ``head.weight``, ``head.bias`` or ``head.cuts``,
         ``decoder.<view>.<path>``; a single view's query is the task query."""
         named = {f"lora.{v}.{name}": t for v, lora in self.lora.items() for name, t in lora.tensors().items()}
@@ -298,7 +298,7 @@ def neighbour_index(counts: Sequence[int]) -> Tensor:
 def to_backbone_input(slices: Tensor, patch_size: int, encoding: Encoding) -> Tensor:
     """Prepared slices (S, C, H, W) -> what the backbone expects, (S, 3, H', W').
 
-    In-plane sizes that the patch does not divide are enlarged to the next multiple (bilinear; METHODS 14, row 3), one
+    In-plane sizes that the patch does not divide are enlarged to the next multiple (bilinear; docs/method.md), one
     channel is repeated to three, and the backbone's mean and standard deviation are applied.
     """
     images = slices.float()

@@ -1,6 +1,6 @@
 """DaViT, the image encoder of MedImageInsight: four stages that halve the grid, windows and channels in turn.
 
-Source: MedImageInsight's published code (METHODS 6.3) and Ding et al., "DaViT: Dual Attention Vision Transformers",
+Source: MedImageInsight's published code (docs/methods.md) and Ding et al., "DaViT: Dual Attention Vision Transformers",
 2022. Parameter names are those of ``image_encoder.*`` in the published file. The network is fully convolutional:
 there are no positions, windows are padded where the grid is no multiple of them, and there is no class token: the class
 token of the protocol is the feature that upstream classifies with, the normalised mean over the last stage.

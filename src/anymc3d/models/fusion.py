@@ -58,7 +58,7 @@ class MaxFusion(nn.Module):
 
 
 class MedianFusion(nn.Module):
-    """Element-wise median; of an even number of slices the mean of the two middle values (METHODS 14, row 25)."""
+    """Element-wise median; of an even number of slices the mean of the two middle values (docs/method.md)."""
 
     def __init__(self, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()

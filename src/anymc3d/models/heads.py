@@ -14,7 +14,7 @@ MIN_GAP = 1e-3
 
 
 class LinearHead(nn.Linear):
-    """One linear map (supplement A1): weights truncated normal 0.02, biases 0 (METHODS 1.6)."""
+    """One linear map (supplement A1): weights truncated normal 0.02, biases 0 (docs/method.md)."""
 
     def __init__(self, width: int, num_logits: int, generator: torch.Generator) -> None:
         super().__init__(width, num_logits)

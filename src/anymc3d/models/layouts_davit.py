@@ -1,6 +1,6 @@
 """Layouts of MedImageInsight's image encoder: the names of ``image_encoder.*`` are the canonical ones.
 
-Source: MedImageInsight's published code (METHODS 6.3), its table of older names included.
+Source: MedImageInsight's published code (docs/methods.md), its table of older names included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Layouts of SigLIP vision towers: the names below ``vision_model.`` are the canonical ones.
 
-Source: Hugging Face transformers, ``models/siglip`` (METHODS 6.4). transformers 4 writes the vision tower alone with
-the prefix too, transformers 5 without.
+Source: Hugging Face transformers, ``models/siglip`` (docs/methods.md). transformers 4 writes the vision tower alone
+with the prefix too, transformers 5 without.
 """
 
 from __future__ import annotations

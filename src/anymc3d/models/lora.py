@@ -6,7 +6,7 @@ serves any number of adapters at once, cannot be changed by any of them, and pay
 
 Which modules: the network's own linear maps and convolutions that ``TARGETS`` names for its architecture. A fused
 ``qkv`` gets one pair, separate projections one each; of all readings tried only this one gives every parameter count
-printed in the paper (METHODS section 0).
+printed in the paper (docs/method.md).
 """
 
 from __future__ import annotations

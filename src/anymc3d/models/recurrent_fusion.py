@@ -1,5 +1,5 @@
-"""Fusions with a recurrent network: the last state of an LSTM (METHODS 2), and attention over the states of one that
-reads in both directions (METHODS 5.5).
+"""Fusions with a recurrent network: the last state of an LSTM (docs/methods.md), and attention over the states of one
+that reads in both directions (docs/methods.md).
 
 Called as the set fusions are, see ``anymc3d.models.fusion``; real slices come first in each row of the mask.
 """

@@ -1,4 +1,4 @@
-"""Fusions that read the slices in their order by attention (METHODS 2, supplement Table 5): small transformers.
+"""Fusions that read the slices in their order by attention (docs/methods.md, supplement Table 5): small transformers.
 
 Called as the set fusions are, see ``anymc3d.models.fusion``; real slices come first in each row of the mask. Sizes
 are proportions of the embedding width, chosen so that at ViT-L (1024) the parameter counts are those of Table 5.

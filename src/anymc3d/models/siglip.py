@@ -1,8 +1,8 @@
 """The vision tower of SigLIP, as MedSigLIP and MedGemma have it: a ViT whose last layer is an attention pool.
 
-Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023, and METHODS 6.4. Parameter names are those
-of ``vision_model.*`` in the published files. There is no class token among the patches: a learned probe looks at the
-normalised patch tokens once, at the end, and what it sees is the class token here.
+Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023, and docs/methods.md. Parameter names are
+those of ``vision_model.*`` in the published files. There is no class token among the patches: a learned probe looks at
+the normalised patch tokens once, at the end, and what it sees is the class token here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A map of the probability of tumour -> lesion candidates, a detection map and one score (METHODS 7.1).
+"""A map of the probability of tumour -> lesion candidates, a detection map and one score (docs/methods.md).
 
 A candidate is a connected region (26 neighbours) around a peak, down to a share of the peak; its confidence is the
 peak. The rule is that of the PI-CAI and PANORAMA challenges (report-guided-annotation, Apache-2.0), written anew.

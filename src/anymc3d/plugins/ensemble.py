@@ -1,4 +1,4 @@
-"""Several plugins of one task as one plugin file: the mean of their calibrated logits (METHODS 9.1, supplement D).
+"""Several plugins of one task as one plugin file: the mean of their calibrated logits.
 
 Members must answer the same labels; they may see other slices, stand on other backbones and be of other kinds. They
 are sorted by hash, so the order in which they are given changes neither the file nor any prediction.

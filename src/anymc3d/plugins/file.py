@@ -1,6 +1,6 @@
 """The plugin file: one ``.safetensors`` with a task's tensors and, in its header, everything needed to use them.
 
-Tensors (METHODS 1.10): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
+Tensors (docs/method.md): ``lora.<view>.<module path>.A`` and ``.B``, ``query.<view>``, ``task_query``,
 ``head.weight``, ``head.bias``; where the decoder was kept ``decoder.<view>.<path>``; of a baseline (a network of the
 zoo) ``network.<view>.<path>``, in single precision; in an ensemble each name begins with ``member.<i>.``. Header key
 ``anymc3d``: a JSON object, see :class:`anymc3d.plugins.card.PluginCard`. A plugin never holds the backbone, a path, a

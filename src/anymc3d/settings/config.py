@@ -338,7 +338,7 @@ class MethodSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """Learning from masks beside the labels (METHODS 1.8); it changes how the classifier learns, not what it computes.
+    """Learning from masks beside the labels; it changes how the classifier learns, not what it computes.
 
     Masks are those of the manifest's columns ``mask`` or ``mask.<view>``; cases without one are trained on the label
     alone.

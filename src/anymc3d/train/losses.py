@@ -51,7 +51,7 @@ def true_labels(logits: Tensor, targets: Tensor, *, softmax: bool) -> TrueLabels
 
 
 def focal(truth: TrueLabels, settings: TrainSettings, positive_weights: Tensor) -> Tensor:
-    """L = -alpha (1 - p_t)^gamma log p_t (supplement A3; METHODS 1.6): (N,).
+    """L = -alpha (1 - p_t)^gamma log p_t (supplement A3; docs/method.md): (N,).
 
     ``focal_alpha_mode: constant``: alpha is a constant factor, as printed. ``balanced``: alpha for positives and
     1 - alpha for negatives, so alpha above 0.5 favours positives.

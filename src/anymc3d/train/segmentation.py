@@ -1,4 +1,4 @@
-"""Learning from masks beside the labels (METHODS 1.8): which structures, what one batch costs, how good the maps are.
+"""Learning from masks beside the labels: which structures, what one batch costs, how good the maps are.
 
 The loss of a step is that of its labels plus lambda times the mean over its cases that have a mask. A case's loss is
 the mean over its views that have one. Cases without a mask cost nothing.

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 ENCODER_IS_BACKBONE = ("mst", "mst-positions")
 """Networks whose encoder starts from the backbone the task file names, and is trained."""
 MASK_WEIGHT = 1.0
-"""Lambda of AnyMC3D's decoders (METHODS 1.8)."""
+"""Lambda of AnyMC3D's decoders (docs/method.md)."""
 UNUSED = frozenset({"encoder.mask_token"})
 """Of pretraining, which a backbone here does not keep and no answer depends on."""
 

@@ -1,7 +1,7 @@
 """A miniature set in the layout of CT-RATE: tiny chests with 18 findings, some of them rare, made from a seed.
 
 For tests, and to see the whole recipe run in minutes. Nothing about it is medical evidence. Folders, names and tables
-are those of the corrected release, whose voxels are Hounsfield units (METHODS 12.4).
+are those of the corrected release, whose voxels are Hounsfield units (docs/recipes.md).
 """
 
 from __future__ import annotations

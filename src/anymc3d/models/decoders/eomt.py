@@ -1,4 +1,4 @@
-"""EoMT: queries that read the last four blocks of the backbone (tue-mps/eomt, ``models/eomt.py``; METHODS 3.2, 3.3).
+"""EoMT: queries that read the last four blocks of the backbone (tue-mps/eomt, ``models/eomt.py``).
 
 Each query is one segment: a class (background, a structure, or none) and a mask, the product of its embedding with the
 enlarged patch tokens. ``eomt-2d`` has segments of a slice; ``eomt-3d`` (not published, ours) of the whole volume: after

@@ -1,4 +1,4 @@
-"""The loss of EoMT: segments matched to the truth one to one, then their classes and masks (METHODS 3.2).
+"""The loss of EoMT: segments matched to the truth one to one, then their classes and masks (docs/segmentation.md).
 
 Source: tue-mps/eomt ``training/mask_classification_loss.py``, after Mask2Former: Hungarian matching by class, binary
 cross-entropy and Dice at random points; cross-entropy of the classes (weight 2; "none" counts 0.1), binary

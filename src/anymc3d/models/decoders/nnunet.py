@@ -1,4 +1,4 @@
-"""The paper's decoder: nnU-Net's blocks on the patch tokens of the last block as a pseudo-3D volume (METHODS 3.1).
+"""The paper's decoder: nnU-Net's blocks on the patch tokens of the last block as a pseudo-3D volume.
 
 The slices are at full resolution already, so only the plane is enlarged: four stages of a transposed convolution
 (1, 2, 2) and two blocks of 3 x 3 x 3 convolution, instance norm and leaky ReLU, as nnU-Net orders them, at widths 256,

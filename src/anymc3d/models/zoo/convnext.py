@@ -1,4 +1,4 @@
-"""ConvNeXt in two and three dimensions (Liu et al. 2022, arXiv 2201.03545; METHODS 4.3), with the official names.
+"""ConvNeXt in two and three dimensions (Liu et al. 2022, arXiv 2201.03545; docs/methods.md), with the official names.
 
 Every operation is the 2D one with one more axis: a stem of non-overlapping patches of 4, blocks of a depthwise
 convolution, LayerNorm, two linear maps with GELU between them, a factor per channel and a shortcut; LayerNorm and a

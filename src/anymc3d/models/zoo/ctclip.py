@@ -1,4 +1,4 @@
-"""CT-CLIP's image encoder with ClassFine's classifier on it (Hamamci et al. 2024, arXiv 2403.17834; METHODS 7.2).
+"""CT-CLIP's image encoder with ClassFine's classifier on it (Hamamci et al. 2024, arXiv 2403.17834; docs/methods.md).
 
 Written from a description: the public code and weights are CC-BY-NC-SA 4.0, nothing of the code was copied. Names are
 our own; :mod:`anymc3d.models.zoo.published` has those of the published files. A volume is cut into blocks of

@@ -1,4 +1,4 @@
-"""CT-Net (Draelos et al. 2021, Medical image analysis; METHODS 7.3), with its published parameter names.
+"""CT-Net (Draelos et al. 2021, Medical image analysis; docs/methods.md), with its published parameter names.
 
 Triplets of slices through ResNet-18; the feature maps of all triplets are one volume, with a channel for each triplet,
 that three 3D convolutions make small; three linear maps.

@@ -1,4 +1,4 @@
-"""A network in the spirit of DeepCNTD-Net (Yoo et al. 2025, arXiv 2502.21106; METHODS 7.4): head CT by segmentation.
+"""A network in the spirit of DeepCNTD-Net (Yoo et al. 2025, arXiv 2502.21106): head CT by segmentation.
 
 Neither code, weights nor sizes are published. Known is: one 3D Dense U-Net draws five kinds of haemorrhage, a second
 3D U-Net with several outputs draws the left hemisphere, what lies above and below the tentorium, and the remaining

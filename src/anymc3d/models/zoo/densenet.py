@@ -1,4 +1,4 @@
-"""DenseNet-121 in 3D (Huang et al. 2017, arXiv 1608.06993; METHODS 4.1), with MONAI's parameter names."""
+"""DenseNet-121 in 3D (Huang et al. 2017, arXiv 1608.06993; docs/methods.md), with MONAI's parameter names."""
 
 from __future__ import annotations
 

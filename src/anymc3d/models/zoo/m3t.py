@@ -1,4 +1,4 @@
-"""M3T, slices of three planes through a 2D network and a transformer (Jang and Hwang 2022, CVPR; METHODS 4.4).
+"""M3T, slices of three planes through a 2D network and a transformer (Jang and Hwang 2022, CVPR; docs/methods.md).
 
 Written from the description of the public code, which is under the GPL and of which nothing was copied; no weights are
 published, so parameter names are our own.

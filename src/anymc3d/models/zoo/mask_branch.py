@@ -1,5 +1,5 @@
 """What the RSNA 2023 winner draws masks with beside the classifier: two 2D U-Nets on its encoders' feature maps, and
-their loss (METHODS 5.4).
+their loss (docs/methods.md).
 
 A branch is called with the pyramid of an encoder (finest first) and the size of the slices, and gives one map per
 structure; structures may overlap. It exists in training alone.

@@ -1,4 +1,4 @@
-"""MedicalNet's 3D ResNet-50 (Chen et al. 2019, arXiv 1904.00625; METHODS 6.1), with its published parameter names.
+"""MedicalNet's 3D ResNet-50 (Chen et al. 2019, arXiv 1904.00625; docs/methods.md), with its published parameter names.
 
 Stages 3 and 4 keep the resolution and dilate instead. Libraries that load the same weights into a ResNet whose last
 stages have stride 2 have the same parameters and another function.

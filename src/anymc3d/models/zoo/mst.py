@@ -1,4 +1,4 @@
-"""MST, the Medical Slice Transformer (Müller-Franzes et al. 2025, arXiv 2411.15802; METHODS 5.1).
+"""MST, the Medical Slice Transformer (Müller-Franzes et al. 2025, arXiv 2411.15802; docs/methods.md).
 
 DINOv2 ViT-S/14, trained whole, on every slice; one transformer layer over a class token and the slices; one linear map.
 """

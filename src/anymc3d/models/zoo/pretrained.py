@@ -2,7 +2,7 @@
 
 ``linear``: only the head is trained. ``lora``: the head and a pair of small matrices for chosen layers (rank 8, alpha
 16, as for AnyMC3D). ``full``: everything. In the first two the encoder is frozen and stays in evaluation mode, so its
-batch norms keep their published statistics (METHODS 6.1).
+batch norms keep their published statistics (docs/methods.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a network of the zoo is trained where the task file does not say otherwise (METHODS 4-7)."""
+"""How a network of the zoo is trained where the task file does not say otherwise (docs/methods.md)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Recipe:
     """Optimiser and loss of a network.
 
     The defaults are those for networks without a published recipe: AdamW with a learning rate that a comparison
-    searches over 1e-4, 3e-4 and 1e-3 with the same budget for all (METHODS 4). Schedule, epochs and batch size are
-    the task's.
+    searches over 1e-4, 3e-4 and 1e-3 with the same budget for all (docs/methods.md). Schedule, epochs and batch size
+    are the task's.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"

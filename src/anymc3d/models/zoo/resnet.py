@@ -141,7 +141,7 @@ class ResNetClassifier(ResNet):
 
 def resnet18_3d(num_logits: int, in_channels: int, *, widths: Sequence[int] = STAGE_WIDTHS) -> ResNetClassifier:
     """ResNet-18 in 3D as MONAI has it (bias in the shortcuts); its first convolution has stride 2, which MONAI's
-    default has not: at full resolution it would not fit a CT, and the parameters are the same (METHODS 4.2)."""
+    default has not: at full resolution it would not fit a CT, and the parameters are the same (docs/methods.md)."""
     config = ResNetConfig(
         dims=3, block="basic", depths=(2, 2, 2, 2), in_channels=in_channels, widths=widths, shortcut_bias=True
     )

@@ -1,4 +1,4 @@
-"""The RSNA 2022 winner (cervical spine fractures; METHODS 5.3): its classifiers of one region ("type 1") and of the
+"""The RSNA 2022 winner (cervical spine fractures; docs/methods.md): its classifiers of one region ("type 1") and of the
 patient ("type 2").
 
 Equally spaced slices, each with its neighbours as channels, through a 2D network; an LSTM in both directions; a head
@@ -65,8 +65,8 @@ class RegionRNN(SliceRNN):
 class PatientRNN(SliceRNN):
     """Type 2: up to 7 x 15 slices; over the first LSTM's states a second LSTM and head, whose mean logit answers.
 
-    Both heads are trained, 1:1 (METHODS 5.3): each slice of the first on the label of the volume, as the winner trains
-    it on that of its vertebra, and the mean of the second.
+    Both heads are trained, 1:1 (docs/methods.md): each slice of the first on the label of the volume, as the winner
+    trains it on that of its vertebra, and the mean of the second.
     """
 
     def __init__(self, encoder: nn.Module, num_logits: int, *, hidden: int) -> None:

@@ -1,4 +1,4 @@
-"""The RSNA 2023 winner (abdominal trauma; METHODS 5.4): both of its encoders, each with its branch that segments.
+"""The RSNA 2023 winner (abdominal trauma; docs/methods.md): both of its encoders, each with its branch that segments.
 
 Triplets of slices through a 2D network, a recurrent layer in both directions, a linear map for every triplet; the
 largest answer counts. Where masks are known, the label of a triplet is that of the case times the visible part of the

@@ -1,4 +1,4 @@
-"""The RSNA 2024 winner (lumbar spine; METHODS 5.5): slices through a 2D network, an LSTM, attention over its states.
+"""The RSNA 2024 winner (lumbar spine): slices through a 2D network, an LSTM, attention over its states.
 
 Written from the write-up; no complete code with a licence is published.
 """

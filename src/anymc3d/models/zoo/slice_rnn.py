@@ -1,7 +1,7 @@
 """A 2D network on groups of neighbouring slices and a recurrent network over them: the RSNA Kaggle winners.
 
-``rsna_kaggle``: what the paper compares with (supplement C1; METHODS 5.2), EfficientNetV2-S and the recurrent head of
-the 2022 winner on the triplets of the 2023 winner.
+``rsna_kaggle``: what the paper compares with (supplement C1; docs/methods.md), EfficientNetV2-S and the recurrent head
+of the 2022 winner on the triplets of the 2023 winner.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def mlp_head(width: int, hidden: int, num_logits: int) -> nn.Sequential:
 def rsna_kaggle(
     num_logits: int, in_channels: int, *, encoder: EfficientNet | None = None, hidden: int = 256
 ) -> SliceRNN:
-    """The paper's reimplementation; ``encoder`` and ``hidden`` for tests. Pools by the maximum (METHODS 14, row 24)."""
+    """The paper's reimplementation; ``encoder`` and ``hidden`` for tests. Pools by the maximum (docs/method.md)."""
     encoder = EfficientNet() if encoder is None else encoder
     lstm = nn.LSTM(encoder.embed_dim, hidden, num_layers=2, bidirectional=True, batch_first=True)
     return SliceRNN(encoder, in_channels, lstm=lstm, head=mlp_head(2 * hidden, 256, num_logits))

@@ -1,4 +1,4 @@
-"""The encoder of MONAI's Swin UNETR, version 2, on which VoCo publishes its weights (METHODS 6.2).
+"""The encoder of MONAI's Swin UNETR, version 2, on which VoCo publishes its weights (docs/methods.md).
 
 Hatamizadeh et al. 2022 (arXiv 2201.01266), Wu et al. 2024 (arXiv 2402.17300). Maps are (B, S, H, W, C) inside. Names
 are the published ones: ``swinViT.*`` and ``encoder10.*``.

@@ -1,4 +1,4 @@
-"""THE table of networks to compare AnyMC3D with: name -> what it is and how it is built (METHODS 0 and 4-7).
+"""THE table of networks to compare AnyMC3D with: name -> what it is and how it is built (docs/method.md).
 
 Each network's module states its own entries; here they are put in the order of the table.
 """
