@@ -122,17 +122,18 @@ def _head_logits(rows: Sequence[dict[str, str]], labels: LabelSettings) -> Float
     return np.concatenate([np.zeros_like(raw), raw], axis=1) if labels.kind == "binary" else raw
 
 
-def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int) -> int:
+def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, num_test: int = 0) -> int:
     """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
 
     Counted in passes of the frozen backbone over one case, ``pass_s`` each: the frozen start, the trunk's tokens of all
-    copies, then for every epoch the adapted blocks forward and backward and once more for validation, and the answers.
+    copies, then for every epoch the adapted blocks forward and backward and once more for validation, and the answers,
+    also of all members for the ``num_test`` test cases.
     """
     trained = num_cases * (folds - 1) / folds
     adapted = min(1.0, BLOCKS / depth)
     once = trained * (1 + (COPIES + 1) * (1 - adapted)) + num_cases / folds
     epoch = trained * adapted * 3.5
-    left = seconds / SAFETY / folds / max(pass_s, 1e-9) - once
+    left = seconds / SAFETY / folds / max(pass_s, 1e-9) - once - num_test
     epochs = int(left / epoch) if epoch else 0
     return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
 

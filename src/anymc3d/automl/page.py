@@ -139,14 +139,14 @@ def make_page(found: Found, summary: Mapping[str, Any]) -> str:
 
 def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     cases = summary["cases"]
-    boxes = [
-        ("out-of-fold AUROC", _shown(auroc_of(found.data.pool, found.joined.nested.logits))),
-        ("cases", f"{cases['pool']} of {cases['patients']} patients"),
+    value = auroc_of(found.data.pool, found.joined.nested.logits)
+    boxes = [_box("out-of-fold AUROC", value)]
+    boxes += [] if found.test is None else [_box("AUROC of the test split", found.test)]
+    boxes += [
+        (f"cases, {cases['patients']} patients", str(cases["pool"])),
         ("candidates", str(summary["candidates"])),
-        ("time", f"{in_words(found.spent_s)} of {found.settings.minutes:g} min"),
+        (f"of {found.settings.minutes:g} min", in_words(found.spent_s)),
     ]
-    if found.test is not None:
-        boxes.insert(1, ("AUROC of the test split", _shown(found.test)))
     yield tiles(boxes)
     yield paragraph(
         f"The out-of-fold AUROC is nested: in each of {cases['folds']} outer folds candidates, members and weights "
@@ -188,7 +188,7 @@ def _leaderboard(found: Found) -> Iterator[str]:
         entry = one.entry
         weight = "" if entry.weight is None else f"{entry.weight:.2f}"
         minus = "" if one.minus.value is None else _shown(one.minus, signed=True)
-        p = "" if one.minus.p is None else f"{one.minus.p:.3f}"
+        p = "" if one.minus.p is None else "< 0.001" if one.minus.p < 0.0005 else f"{one.minus.p:.3f}"
         rows.append([f"{place}. {entry.candidate}", _shown(one.auroc), minus, p, f"{entry.seconds:.0f}", weight])
     yield table(
         "Out of fold, best first",
@@ -221,6 +221,12 @@ def _how(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if found.notes:
         yield listing(found.notes)
+
+
+def _box(name: str, value: Value) -> tuple[str, str]:
+    """The value large, its interval beside the name."""
+    interval = "" if value.low is None else f" ({value.low:.3f} to {value.high:.3f})"
+    return f"{name}{interval}", "undefined" if value.value is None else f"{value.value:.3f}"
 
 
 def _of(one: Mapping[str, Any]) -> str:

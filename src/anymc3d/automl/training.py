@@ -71,7 +71,7 @@ def _epochs(work: Work, chosen: list[Scored]) -> int:
         return 0
     seconds = work.clock.until(work.settings.train_share)
     depth = len(backbone.block_paths)
-    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth)
+    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth, len(work.data.test))
     if not epochs:
         work.note(
             f"training: left out, {LEAST_EPOCHS} epochs over {folds} folds would not fit in {in_words(max(0, seconds))}"

@@ -1,0 +1,193 @@
+"""``anymc3d auto`` beside everything else on equal splits: test AUROC, paired tests against ``auto``, seconds, ranks.
+
+    python benchmarks/auto.py OUT --backbone FOLDER --adrenal adrenalmnist3d_64.npz --hippocampus FOLDER --lesions
+    python benchmarks/auto.py OUT --table
+
+Every contestant is a command of the package on one manifest with ``train``, ``val`` and ``test`` rows, and is answered
+once on ``test``. Runs are kept in ``OUT/<set>/<contestant>``, so the same command goes on after a kill. Contestants and
+their settings were fixed before any of them was scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anymc3d.data.medmnist import inspect_npz
+from anymc3d.data.splits import make_splits
+from anymc3d.evaluate.delong import delong_interval, delong_paired_test
+from anymc3d.files.tables import read_table
+
+SIZES = ("views.axial.size=[70,70,4]", "views.coronal.size=[70,70,4]", "views.sagittal.size=[70,70,4]")
+"""Three planes of four slabs, the first sight of ``auto``, for all that take slices through the backbone."""
+EPOCHS = "train.epochs=8"
+RANDOM = "method.weights=random"
+LABELS = {"adrenal": "label", "hippocampus": "small_volume", "lesions": "ring"}
+Row = tuple[str, str, str, str]
+"""Case, image, label, split."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """``train`` with these words; none: ``auto``. ``planes``: whether it takes three planes."""
+
+    words: tuple[str, ...] = ()
+    planes: bool = True
+
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    "auto": Contestant(),
+    "quick": Contestant(("--quick", *SIZES)),
+    "plain statistics": Contestant(("--quick", "method=foreground")),
+    "scan statistics": Contestant(("--quick", "method=scan-statistics")),
+    "LoRA, paper": Contestant((*SIZES, EPOCHS)),
+    "LoRA, frozen start": Contestant((*SIZES, EPOCHS, "train.start=frozen")),
+    "last 2 blocks, frozen start": Contestant((*SIZES, EPOCHS, "train.start=frozen", "method.blocks=2")),
+    "3D ResNet-18": Contestant(("method=resnet18-3d", RANDOM, EPOCHS), planes=False),
+    "3D DenseNet-121": Contestant(("method=densenet121-3d", RANDOM, EPOCHS), planes=False),
+    "MST": Contestant(("method=mst", RANDOM, EPOCHS), planes=False),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--backbone")
+    parser.add_argument("--adrenal", type=Path, help="adrenalmnist3d_64.npz")
+    parser.add_argument("--hippocampus", type=Path, help="folder with images/ and labels.csv")
+    parser.add_argument("--lesions", action="store_true")
+    parser.add_argument("--cases", type=int, default=0, help="training and validation cases of a set; 0 = all")
+    parser.add_argument("--tests", type=int, default=0, help="test cases of a set; 0 = all")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS))
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    if not args.table:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name, manifest in _sets(args).items():
+            for contestant in args.only:
+                _run(args.out / name / _folder(contestant), manifest, LABELS[name], contestant, args)
+    sys.stdout.write(_tables(args.out) + "\n")
+
+
+def _sets(args: argparse.Namespace) -> dict[str, Path]:
+    found: dict[str, Sequence[Row]] = {}
+    if args.adrenal:
+        _, cases, _ = inspect_npz(args.adrenal)
+        found["adrenal"] = [(one.id, one.images["image"], one.cells["label"], str(one.split)) for one in cases]
+    if args.hippocampus:
+        found["hippocampus"] = _hippocampus(args.hippocampus)
+    if args.lesions:
+        from anymc3d.demo.dataset import make_dataset
+
+        made = read_table(make_dataset(args.out / "lesion_scans"))
+        place = args.out.absolute() / "lesion_scans"
+        found["lesions"] = [(one["case"], str(place / one["image"]), one["ring"], one["split"]) for one in made]
+    limits = {"test": args.tests, "train": args.cases}
+    return {name: _write(args.out / f"{name}.csv", rows, LABELS[name], limits) for name, rows in found.items()}
+
+
+def _hippocampus(folder: Path) -> list[Row]:
+    """Without masks: the label is made of them."""
+    rows = read_table(folder / "labels.csv")
+    truth = np.array([[float(row["small_volume"])] for row in rows])
+    splits = make_splits([row["id"] for row in rows], truth, fractions=(0.5, 0.1, 0.4), seed=0)
+    scans = [str(next((folder / "images").glob(f"{row['id']}.*")).absolute()) for row in rows]
+    return [(row["id"], scan, row["small_volume"], s) for row, scan, s in zip(rows, scans, splits, strict=True)]
+
+
+def _write(path: Path, rows: Sequence[Row], label: str, limits: Mapping[str, int]) -> Path:
+    """``limits``: at most so many test and other cases, drawn with a seed."""
+    kept: list[Row] = []
+    for which, limit in limits.items():
+        own = [row for row in rows if (row[3] == "test") == (which == "test")]
+        drawn = np.random.default_rng(0).permutation(len(own))[: limit or len(own)]
+        kept += [own[index] for index in sorted(drawn)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "image", label, "split"])
+        writer.writerows(kept)
+    return path
+
+
+def _folder(contestant: str) -> str:
+    return contestant.replace(" ", "_").replace(",", "")
+
+
+def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namespace) -> None:
+    done = own / "contest.json"
+    if done.exists():
+        return
+    own.mkdir(parents=True, exist_ok=True)
+    contestant, started = CONTESTANTS[name], time.monotonic()
+    weights = ("--backbone", args.backbone)
+    if not contestant.words:
+        _anymc3d("auto", manifest, "--labels", label, "-o", own / "run", "--minutes", args.minutes, *weights)
+        told = own / "run" / "test" / "predictions.csv"
+    else:
+        task, plugin = own / "task.yaml", own / "run" / "plugin.safetensors"
+        planes = ("--views", "axial,coronal,sagittal") if contestant.planes else ()
+        _anymc3d("plan", manifest, "--labels", label, "-o", task, "--overwrite", *weights, *planes)
+        _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *contestant.words)
+        _anymc3d("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", own / "test")
+        told = own / "test" / "predictions.csv"
+    record = {"seconds": time.monotonic() - started, "predictions": str(told.relative_to(own))}
+    done.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _anymc3d(*words: object) -> None:
+    subprocess.run([sys.executable, "-m", "anymc3d", *map(str, words), "--quiet"], check=True)
+
+
+def _tables(out: Path) -> str:
+    lines: list[str] = []
+    places: dict[str, list[int]] = {}
+    for name, label in LABELS.items():
+        if not (out / f"{name}.csv").exists():
+            continue
+        scores = sorted(_scores(out / name, read_table(out / f"{name}.csv"), label), key=lambda one: -one["auroc"])
+        lines += [f"\n{name}\n", "| contestant | test AUROC | minus auto | p | seconds |", "|---|---|---|---|---|"]
+        for place, one in enumerate(scores, start=1):
+            places.setdefault(one["name"], []).append(place)
+            lines.append(f"| {one['name']} | {one['shown']} | {one['minus']} | {one['p']} | {one['seconds']:.0f} |")
+    lines += ["\n| contestant | mean rank | sets |", "|---|---|---|"]
+    means = sorted((float(np.mean(own)), name, len(own)) for name, own in places.items())
+    return "\n".join(lines + [f"| {name} | {mean:.1f} | {count} |" for mean, name, count in means])
+
+
+def _scores(folder: Path, rows: Sequence[Mapping[str, str]], label: str) -> list[dict[str, Any]]:
+    truth = {row["case"]: float(row[label]) for row in rows if row["split"] == "test"}
+    targets, found = np.array(list(truth.values())), {}
+    for name in CONTESTANTS:
+        own = folder / _folder(name)
+        if (own / "contest.json").exists():
+            record = json.loads((own / "contest.json").read_text(encoding="utf-8"))
+            told = {row["case"]: float(row[f"logit.{label}"]) for row in read_table(own / record["predictions"])}
+            found[name] = (np.array([told[case] for case in truth]), record["seconds"])
+    return [_row(name, targets, logits, found.get("auto"), seconds) for name, (logits, seconds) in found.items()]
+
+
+def _row(name: str, targets: np.ndarray, logits: np.ndarray, auto: Any, seconds: float) -> dict[str, Any]:
+    interval = delong_interval(targets, logits)
+    pairs = logits[targets == 1][:, None] - logits[targets == 0]
+    value = float((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+    bounds = "" if interval.low is None else f" ({interval.low:.3f} to {interval.high:.3f})"
+    row: dict[str, Any] = {"name": name, "auroc": value, "shown": f"{value:.3f}{bounds}", "seconds": seconds}
+    if name == "auto" or auto is None:
+        return row | {"minus": "", "p": ""}
+    test = delong_paired_test(targets, logits, auto[0])
+    return row | {"minus": f"{test.difference:+.3f}", "p": "" if test.p_value is None else f"{test.p_value:.3f}"}
+
+
+if __name__ == "__main__":
+    main()
