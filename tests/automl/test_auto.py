@@ -120,6 +120,35 @@ def test_a_finished_run_does_nothing_and_a_stopped_one_goes_on(done, tmp_path, o
 
 
 @pytest.mark.parametrize(
+    ("columns", "outputs"),
+    [
+        ({"grade": lambda i: "abc"[i % 3]}, ("grade=a", "grade=b", "grade=c")),
+        ({"one": lambda i: i % 2, "two": lambda i: "" if i == 4 else int(i % 4 < 2)}, ("one", "two")),
+    ],
+    ids=["several classes", "several labels"],
+)
+def test_several_classes_and_several_labels(done, tmp_path, one_look, columns, outputs):
+    rows = read_table(done[1])
+    path = tmp_path / "m.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["image", "split", *columns])
+        writer.writeheader()
+        for index, row in enumerate(rows):
+            kept = {name: row[name] for name in ("image", "split")}
+            writer.writerow(kept | {name: cell(index) for name, cell in columns.items()})
+    options = {"minutes": 60, "backbone": "tiny-random", "device": "cpu", "quiet": True, "settings": SETTINGS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "SIMPLEST", ("foreground",))
+        found = auto(path, list(columns), tmp_path / "best", **options)
+    card = load_plugin(tmp_path / "best" / "plugin.safetensors").card
+    assert card.labels.output_names == outputs
+    assert {f"logit.{name}" for name in outputs} <= set(read_table(tmp_path / "best" / "oof.csv")[0])
+    assert found["auroc"]["of"] == "mean over labels"
+    assert found["auroc"]["value"] is not None
+    assert found["test"]["value"] is not None
+
+
+@pytest.mark.parametrize(
     ("label", "message"),
     [
         (lambda index, cell: "1" if index == 3 else "0", r"block = '1': expected 10 patients .* got 1"),
