@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from anymc3d.automl.candidates import Candidate
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.compare import Value, auroc_of
 from anymc3d.automl.data import AutoData
@@ -15,6 +16,8 @@ from anymc3d.automl.folder import AutoFolder
 from anymc3d.automl.joined import Joined
 from anymc3d.automl.leaderboard import BLEND, Entry, Ranked
 from anymc3d.automl.settings import AutoSettings
+from anymc3d.models.features import representation
+from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import RESEARCH_ONLY, document, listing, paragraph, section, table, tiles
 from anymc3d.printable import escape
 from anymc3d.settings.config import TaskSettings
@@ -180,6 +183,17 @@ def _members(found: Found) -> Iterator[str]:
         rows,
         numbers=(4, 5),
     )
+    needs = [found.scored[index].candidate for index in found.joined.weights]
+    if any(_needs_mask(one) for one in needs):
+        yield paragraph("New scans need a segmentation too: a member measures or crops to it.")
+
+
+def _needs_mask(candidate: Candidate) -> bool:
+    task = candidate.task
+    crops = any(view.roi is not None and view.roi.source == "mask" for view in task.views.values())
+    if candidate.kind == "plain":
+        return PLAIN[task.method.name].needs_mask
+    return crops or representation(task.features).needs_mask
 
 
 def _leaderboard(found: Found) -> Iterator[str]:

@@ -18,7 +18,7 @@ class AutoSettings:
     least_cases: int = 10
     """Of each outcome, outside the test split: with fewer no number below would mean anything."""
     frozen_share: float = 0.5
-    """Of the budget, up to which further frozen candidates may begin; without training up to ``train_share``."""
+    """Of the budget, up to which frozen candidates may begin; where no training would fit, up to ``train_share``."""
     train_share: float = 0.85
     """Of the budget, by which training must have ended; what follows is scoring and the report."""
     train: bool = True

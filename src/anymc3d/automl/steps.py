@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from anymc3d.automl.candidates import SIMPLEST
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
+from anymc3d.automl.lora import epochs_that_fit
 from anymc3d.automl.sights import Sight, make_sights
 from anymc3d.automl.work import Work
 from anymc3d.automl.write import write
@@ -44,7 +45,7 @@ def first_candidates(work: Work, backbone: str) -> None:
         _plain(work, method, sight.task, prepared)
     if work.scored and work.clock.spent_s + passed * count > FIRST_ANSWER * total:
         _first_answer(work)
-    goes = not work.scored or passed * count < work.clock.until(work.settings.frozen_share)
+    goes = not work.scored or passed * count < work.clock.until(work.settings.train_share)
     if work.decide(_step(sight), goes):
         _look(work, sight)
     if not work.scored:
@@ -109,7 +110,7 @@ def _sights(work: Work, backbone: str) -> list[Sight]:
 
 def further_candidates(work: Work, backbone: str) -> None:
     """More sights, from cheap to expensive, until their share of the time is used."""
-    share = work.settings.frozen_share if work.settings.train else work.settings.train_share
+    share = _share_of_sights(work, backbone)
     for sight in _sights(work, backbone)[1:]:
         cases = len(work.data.cases) + len(work.data.test)
         seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
@@ -119,6 +120,17 @@ def further_candidates(work: Work, backbone: str) -> None:
             continue
         _look(work, sight)
         _say_best(work)
+
+
+def _share_of_sights(work: Work, backbone: str) -> float:
+    """Of the budget: training has its part only where it would fit."""
+    settings, data = work.settings, work.data
+    seconds = (settings.train_share - settings.frozen_share) * work.clock.total_s
+    first = work.paces["pass"].of(work.tokens(_sights(work, backbone)[0]))
+    depth = len(work.reader.backbone(backbone).module.block_paths) or 1
+    folds = len(data.pool.fold_names)
+    trains = settings.train and epochs_that_fit(seconds, first, len(data.cases), folds, depth, len(data.test)) > 0
+    return settings.frozen_share if trains else settings.train_share
 
 
 def _look(work: Work, sight: Sight) -> None:
