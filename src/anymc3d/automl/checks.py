@@ -9,14 +9,10 @@ import numpy as np
 from anymc3d.data.manifest import Manifest
 from anymc3d.doctor.examine import Examination
 from anymc3d.errors import ManifestError, UsageError, did_you_mean
-from anymc3d.settings.config import LabelSettings
 from anymc3d.train.quick.crossval import Pool, outcome_patients
 
 NOT_NEEDED = frozenset({"split-lacks-part"})
 """What the doctor asks for and this does without: folds stand for the validation split."""
-
-
-KINDS = ("binary", "multiclass", "multilabel", "ordinal")
 
 
 def check_outcomes(pool: Pool, least: int, folds: int) -> None:
@@ -34,19 +30,6 @@ def check_outcomes(pool: Pool, least: int, folds: int) -> None:
     ]
     if problems:
         raise ManifestError("too few cases for anymc3d auto", problems)
-
-
-def check_kind(labels: LabelSettings) -> None:
-    """Check that the labels are classes.
-
-    Raises:
-        UsageError: they are numbers.
-    """
-    if labels.kind not in KINDS:
-        columns = ", ".join(labels.columns)
-        raise UsageError(
-            f"anymc3d auto: {columns} holds numbers, and candidates are compared by AUROC; use 'anymc3d plan'"
-        )
 
 
 def check_column(manifest: Manifest, name: str, labels: Sequence[str]) -> None:
