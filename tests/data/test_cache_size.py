@@ -144,6 +144,9 @@ def test_what_a_killed_writer_left_goes_and_a_writer_at_work_is_left(tmp_path):
 
 def test_only_entries_are_ever_removed(tmp_path):
     fill(tmp_path, 1)
+    (tmp_path / ".in-use").mkdir(exist_ok=True)
+    (tmp_path / ".in-use" / "folder").mkdir()
+    (tmp_path / ".in-use" / "link").symlink_to("nothing")
     own = tmp_path / "notes.txt"
     own.write_text("mine")
     trim_cache(tmp_path)

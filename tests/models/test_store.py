@@ -342,9 +342,9 @@ def test_a_clip_is_taken_where_its_settings_say_that_its_gelu_is_the_quick_one(t
     laion = clip_folder(tmp_path / "laion", "gelu", pickled=pickled)
     with pytest.raises(BackboneError, match="hidden_act is 'gelu' instead of 'quick_gelu'"):
         import_backbone(laion, "laion")
-    for path in (laion / next(laion.iterdir()).name, clip_folder(tmp_path / "bare", None, pickled=pickled)):
-        if path.suffix == ".json":
-            path = laion / ("pytorch_model.bin" if pickled else "model.safetensors")
+    if pickled:  # what follows does not hang on the kind of file
+        return
+    for path in (laion / "model.safetensors", clip_folder(tmp_path / "bare", None, pickled=False)):
         with pytest.raises(BackboneError, match="which GELU it was trained with"):
             import_backbone(path, "unknown")
 

@@ -142,6 +142,7 @@ def serve():
     import anymc3d.train.folds  # noqa: F401 - the point is to have it all imported
 
     torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports half of torch, which each child would do again
     answer(0, "ready", True)
     for line in sys.stdin:
         request = json.loads(line)

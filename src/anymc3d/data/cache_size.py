@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anymc3d.errors import UsageError
+from anymc3d.files import regular
 
 USERS = ".in-use"
 ENTRY_SUFFIXES = (".safetensors", ".facts.json")
@@ -146,17 +147,22 @@ def _running_since(folder: Path) -> list[float]:
     started = []
     users = folder / USERS
     for path in sorted(users.iterdir()) if users.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                # The time of a file system's clock, as that of the entries.
-                begun = os.fstat(handle).st_mtime
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-            except BlockingIOError:
-                started.append(begun)
-            finally:
-                os.close(handle)
+        try:
+            handle = regular.open_in_place(path, os.O_RDWR)
+        except (FileNotFoundError, regular.NotRegularError):
+            continue
+        except PermissionError:  # another user's process, which cannot be asked
+            started.append(path.stat().st_mtime)
+            continue
+        try:
+            # The time of a file system's clock, as that of the entries.
+            begun = os.fstat(handle).st_mtime
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except BlockingIOError:
+            started.append(begun)
+        finally:
+            os.close(handle)
     return started
 
 

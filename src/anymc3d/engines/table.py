@@ -62,8 +62,9 @@ def _in_child(one: Work, threads: int) -> None:
     """The whole life of a process; a stop signal lets the work save its state first."""
     import torch
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
+            signal.signal(number, signal.default_int_handler)
     torch.set_num_threads(threads)
     try:
         outcome = one.call()
