@@ -15,7 +15,7 @@ from anymc3d.cli.main import main
 from anymc3d.data.dicom.rules import parse_rule, with_options
 from anymc3d.data.readers import read_volume
 from anymc3d.errors import ScanError
-from dicom_makers import PHI, SECONDARY, SPACING, STRAIGHT, Series, anatomy, make_series, setting, truth
+from dicom_makers import PHI, ROOT, SECONDARY, SPACING, STRAIGHT, Series, anatomy, make_series, setting, truth
 
 CORONAL, OBLIQUE_45 = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0), (1.0, 0.0, 0.0, 0.0, 0.7071, 0.7071)
 STACKS = {1: (6, 5.0, STRAIGHT), 2: (10, 1.0, STRAIGHT), 3: (8, 0.5, CORONAL), 4: (5, 0.2, OBLIQUE_45)}
@@ -193,12 +193,18 @@ def test_G1_a_message_repeats_numbers_and_codes_alone(tmp_path: Path, rule: str,
 def tree(tmp_path_factory) -> Path:
     """What an archive exports: a folder for each study, one of them flat, one with a folder for each series."""
     root = tmp_path_factory.mktemp("tree") / "incoming"
+
+    def of_study(number: int, series: Series) -> Series:
+        for dataset in series.slices:
+            dataset.StudyInstanceUID = f"{ROOT}90.{number}"
+        return series
+
     flat = study({1: (6, 5.0, STRAIGHT), 2: (10, 1.0, STRAIGHT)})
     flat.slices += localizer(5)
-    flat.write(root / "studyA")
+    of_study(1, flat).write(root / "studyA")
     for number, (count, step, orientation) in {3: (8, 0.5, CORONAL), 4: (7, 2.0, STRAIGHT)}.items():
-        study({number: (count, step, orientation)}).write(root / "studyB" / f"ser{number}")
-    study({9: (5, 3.0, STRAIGHT)}).write(root / "studyC" / "ser3")
+        of_study(2, study({number: (count, step, orientation)})).write(root / "studyB" / f"ser{number}")
+    of_study(3, study({9: (5, 3.0, STRAIGHT)})).write(root / "studyC" / "ser3")
     (root / "studyC" / "notes.txt").write_text("x")
     return root
 
@@ -230,7 +236,14 @@ def test_every_series_of_a_tree_is_found(tree: Path, journey, tmp_path: Path, ca
 
 
 @pytest.mark.parametrize(
-    ("rule", "count"), [("axial", 4), ("coronal", 1), ("SeriesNumber=3", 1), ("SeriesDescription~=/portal [24]/", 2)]
+    ("rule", "count"),
+    [
+        ("axial", 4),
+        ("coronal", 1),
+        ("SeriesNumber=3", 1),
+        ("SeriesDescription~=/portal [24]/", 2),
+        ("thinnest axial", 3),
+    ],
 )
 def test_a_rule_leaves_series_of_a_tree_out(tree: Path, rule: str, count: int) -> None:
     from anymc3d.data.dicom.found import find_series

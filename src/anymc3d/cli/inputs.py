@@ -93,7 +93,7 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
         ManifestError: the manifest cannot be used.
     """
     allowed = [name for name in _ALLOWED if getattr(args, f"allow_{name}")]
-    cases = read_inputs(args.input, args.split, args.series, allowed=allowed, find=args.find_series)
+    cases = read_inputs(args.input, args.split, args.series, allowed=allowed, find=args.find_series, quiet=args.quiet)
     cases = _with_region(cases, args)
     _check_addresses(cases)
     if args.show_tags:
@@ -135,10 +135,12 @@ def read_inputs(
     *,
     allowed: Sequence[str] = (),
     find: bool = False,
+    quiet: bool = False,
 ) -> list[Case]:
     """Scans, one manifest, or ``view=scan`` pairs -> cases.
 
-    ``allowed``: of :data:`_ALLOWED`, for those that are DICOM. ``find``: every series of a DICOM study is a case.
+    ``allowed``: of :data:`_ALLOWED`, for those that are DICOM. ``find``: every series of a DICOM study is a case,
+    and how many were found is shown unless ``quiet``.
 
     Raises:
         UsageError: kinds of input are mixed, or two scans would get one id.
@@ -176,7 +178,8 @@ def read_inputs(
     cases = [
         case
         for text in inputs
-        for case in (_found(text, rule(text)) if find else ()) or [study_case(_place(text), None, series=rule(text))]
+        for case in (_found(text, rule(text), quiet=quiet) if find else ())
+        or [study_case(_place(text), None, series=rule(text))]
     ]
     _check_ids(cases)
     return cases
@@ -196,7 +199,7 @@ def _check_manifest_options(
         raise UsageError("--find-series: a manifest names its scans itself; leave the option out")
 
 
-def _found(text: str, series: str | None) -> list[Case]:
+def _found(text: str, series: str | None, *, quiet: bool) -> list[Case]:
     """The series of a DICOM study or a tree of them, one case each; none where it is no DICOM or cannot be listed, and
     then the input is a case that says so."""
     from anymc3d.cli.say import show
@@ -212,7 +215,8 @@ def _found(text: str, series: str | None) -> list[Case]:
         found = find_series(path, series)
     except ScanError:
         return []
-    show(f"{path.name}: {len(found.series)} series found, {found.left_out} left out (no scans, or not asked for)")
+    if not quiet:
+        show(f"{path.name}: {len(found.series)} series found, {found.left_out} left out (no scans, or not asked for)")
     return [study_case(str(one.reference), None, case=one.name, series=one.rule) for one in found.series]
 
 

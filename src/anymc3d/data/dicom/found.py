@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import opened_inventory
-from anymc3d.data.dicom.listing import facts_of
+from anymc3d.data.dicom.listing import SeriesFacts, facts_of
 from anymc3d.data.dicom.places import OnDisk
 from anymc3d.data.dicom.rules import parse_rule
-from anymc3d.data.dicom.series import series_of
+from anymc3d.data.dicom.series import best_of, series_of
 from anymc3d.data.dicom.tags import foreign_errors
 
 
@@ -41,23 +41,20 @@ class Found:
 def find_series(reference: Path, rule_text: str | None = None) -> Found:
     """Every series below a folder, or in an archive, that is a scan and that a rule takes.
 
+    ``thinnest``, ``thickest`` and ``largest`` choose within each study.
+
     Raises:
         ScanError: the tree cannot be listed, or the rule is none.
     """
     rule = parse_rule(rule_text, reference)
     with foreign_errors(reference, "the series cannot be listed"), opened_inventory(reference) as inventory:
         every = series_of(inventory, rule)
-        taken = {}
+        studies: dict[tuple[str, str], dict[str, SeriesFacts]] = defaultdict(dict)
         for uid, files in every.items():
-            facts = facts_of(uid, files)
-            frames = [frame for file in files for frame in file.frames]
-            fits = (
-                rule.takes_series(uid)
-                and rule.plane in (None, facts.plane)
-                and any(map(rule.takes, (f.tags for f in frames)))
-            )
-            if facts.is_scan and fits:
-                taken[facts.hash] = files
+            if rule.takes_series(uid) and any(rule.takes(frame.tags) for file in files for frame in file.frames):
+                studies[(files[0].patient, files[0].study)][uid] = facts_of(uid, files)
+        fitting = (facts[uid] for facts in studies.values() for uid in best_of(facts, rule))
+        taken = {facts.hash: facts.files for facts in fitting}
         places = {code: _folder_of(files, reference) for code, files in taken.items()}
     names = _names(places, reference)
     rest = "; ".join(part for part in (rule_text or "").split(";") if part.strip() and rule.series_hash is None)

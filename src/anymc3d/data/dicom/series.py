@@ -170,13 +170,19 @@ def _best(taken: dict[str, list[_Kept]], series: Series, rule: Rule) -> dict[str
     """Of the series taken those of the rule's plane, and of those the thinnest, thickest or largest."""
     if rule.plane is None and rule.best is None:
         return taken
-    facts = {uid: facts_of(uid, series[uid]) for uid in taken}
+    left = best_of({uid: facts_of(uid, series[uid]) for uid in taken}, rule)
+    return {uid: taken[uid] for uid in left}
+
+
+def best_of(facts: Mapping[str, SeriesFacts], rule: Rule) -> list[str]:
+    """Of the series of one study those that are scans of the rule's plane, and of those the thinnest, thickest or
+    largest; several where they are equal."""
     left = [uid for uid, one in facts.items() if one.is_scan and rule.plane in (None, one.plane)]
     if rule.best is not None and left:
         measure = {"thinnest": _thinness, "thickest": lambda one: -_thinness(one), "largest": lambda one: one.slices}
         values = {uid: measure[rule.best](facts[uid]) for uid in left}
         left = [uid for uid in left if values[uid] >= max(values.values()) - 1e-3]
-    return {uid: taken[uid] for uid in left}
+    return left
 
 
 def _thinness(facts: SeriesFacts) -> float:
