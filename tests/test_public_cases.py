@@ -6,6 +6,7 @@ with variants; here the reported inputs themselves are read, planned, split, ada
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import unicodedata
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.real_data
 @pytest.fixture
 def made(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Runs the script of a case; returns the folder that it filled."""
+    if not (shared / "cases").is_dir():
+        pytest.skip("needs the rebuilt bug reports in ../shared/cases, which are not part of the repository")
 
     def make(case: str, *arguments: str) -> Path:
         (script,) = (shared / "cases").glob(f"{case}_*.py")
@@ -186,7 +189,8 @@ def test_names_with_blanks_signs_and_other_letters_are_read(made: Callable[..., 
     assert len(scans) == 5 and all(read_volume(scan).shape == (24, 24, 8) for scan in scans)
 
 
-def test_every_case_is_here(shared: Path) -> None:
-    known = {case.split()[0] for table in (READ, REFUSED, TABLES, ADAPTED, SCORES) for case in table} | {"r41"}
-    known |= {"r25"}  # very few and very many slices: large, and tested with made scans
-    assert {script.name[:3] for script in (shared / "cases").glob("r*.py")} == known
+def test_each_case_has_its_line_in_the_table_of_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
+    told = {case for row in re.findall(r"^\| (r\d\d(?:, r\d\d)?) \|", page, re.M) for case in row.split(", ")}
+    assert {case.split()[0] for table in (READ, REFUSED, TABLES, ADAPTED, SCORES) for case in table} <= told
+    assert len(told) >= 42
