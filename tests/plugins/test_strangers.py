@@ -233,3 +233,21 @@ def test_an_import_writes_over_nothing_else(journey, tmp_path, capsys):
     assert "holds something else" in capsys.readouterr().err and mine.read_bytes() == b"mine"
     assert main(["plugin", "import", str(tmp_path / "peft"), "-o", str(mine), "--overwrite"]) == 0
     assert mine.read_bytes() == journey.plugin.read_bytes()
+
+
+def test_F4_a_peft_folder_is_read_as_a_plugin_is(journey, tmp_path, capsys):
+    """Kinds of numbers, their count and the length of a header, before memory is taken."""
+    import torch
+    from safetensors.torch import save_file
+
+    assert main(["plugin", "export", str(journey.plugin), "-o", str(tmp_path / "peft")]) == 0
+    weights = tmp_path / "peft" / "image" / "adapter_model.safetensors"
+    capsys.readouterr()
+    for tensors, header, message in (
+        ({"x": torch.zeros(2).to(torch.float8_e4m3fn)}, {}, "expected floating-point tensors"),
+        ({f"t{i}": torch.zeros(1) for i in range(40_001)}, {}, "expected at most 40000 tensors"),
+        ({"x": torch.zeros(1)}, {"a": "x" * 40_000_000}, "expected a header of at most"),
+    ):
+        save_file(tensors, weights, metadata=header)
+        assert main(["plugin", "import", str(tmp_path / "peft"), "-o", str(tmp_path / "x.safetensors")]) == 2
+        assert message in capsys.readouterr().err

@@ -226,20 +226,38 @@ def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
         if not path.is_file():
             found = "a folder" if path.is_dir() else "nothing"
             raise PluginError(f"{path}: expected a plugin file (.safetensors), found {found}")
-        _check_size(path, MAX_BASELINE_BYTES)
-        _check_header(path)
+        check_container(path, MAX_BASELINE_BYTES)
         with safe_open(str(path), framework="pt") as file:
             text = _header_of(path, file.metadata() or {})
             card = read_card(text, str(path))
             whole = card.holds_network or any(member.card.holds_network for member in card.members)
             _check_size(path, MAX_BASELINE_BYTES if whole else MAX_FILE_BYTES)
-            return card, text, {name: _tensor(path, file, name) for name in _names(path, file.keys())}
+            return card, text, tensors_of(path, file)
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
         if isinstance(error, MemoryError) or "alloc" in text.lower() or "memory" in text.lower():
             what = f"{path}: not enough memory to read it ({text[:160]})"
             raise PluginError(f"{what}; free some, or raise the limit (ulimit -d, ulimit -v)") from None
         raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {text}") from None
+
+
+def check_container(path: Path, limit: int) -> None:
+    """Refuse a file that is too long, or whose header is, before anything reads it.
+
+    Raises:
+        PluginError: it is.
+    """
+    _check_size(path, limit)
+    _check_header(path)
+
+
+def tensors_of(path: Path, file: Any) -> dict[str, Tensor]:
+    """All tensors of an open container, if there are not too many and each is of numbers that a plugin may hold.
+
+    Raises:
+        PluginError: another kind of numbers, or more than ``MAX_TENSORS``.
+    """
+    return {name: _tensor(path, file, name) for name in _names(path, file.keys())}
 
 
 def _check_header(path: Path) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.files import atomic
 from anymc3d.files.inside import inside
 from anymc3d.plugins import Plugin, PluginCard, card_to_json, read_card, to_half
-from anymc3d.plugins.file import HEADER_KEY
+from anymc3d.plugins.file import HEADER_KEY, MAX_FILE_BYTES, check_container, tensors_of
 
 REST = "anymc3d.safetensors"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -124,8 +124,8 @@ def _load(folder: Path, *names: str) -> tuple[dict[str, str], dict[str, Tensor]]
     if not path.is_file():
         raise PluginError(f"{path}: expected a file of a PEFT export, found nothing")
     try:
+        check_container(path, MAX_FILE_BYTES)
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-        return header, load_file(str(path))
-    except (SafetensorError, OSError, ValueError) as error:
+            return file.metadata() or {}, tensors_of(path, file)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise PluginError(f"{path}: expected a safetensors file, but it cannot be read: {error}") from None

@@ -10,6 +10,7 @@ from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.folder import file_name, heat_stem
 from anymc3d.explain.grey import grey_of
 from anymc3d.explain.heat import Heat
+from anymc3d.files.inside import inside
 from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet
 from anymc3d.report.dicom_capture import ENDING, write_capture
@@ -37,7 +38,9 @@ def write_heat_objects(
             continue
         names.append(f"{stem}{ENDING}")
         title = f"heat over scan: {heat.label}, {heat.view}"
-        write_capture(folder / names[-1], _picture(facts, heat), writer.source(heat.column), case=case.id, title=title)
+        write_capture(
+            inside(folder, names[-1]), _picture(facts, heat), writer.source(heat.column), case=case.id, title=title
+        )
     return names
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from anymc3d.data.case import Case
 from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
+from anymc3d.files.inside import inside
 from anymc3d.predict.predictor import Predictor
 from anymc3d.report.dicom_sr import answer_of, write_report
 from anymc3d.report.finding_codes import FindingCode
@@ -44,7 +45,7 @@ def write_reports(
     for case in cases:
         own = [row for row in rows if row["case"] == case.id]
         answers = [answer_of(known[row["plugin"]], row) for row in own]
-        path = folder / f"{file_name(case.id)}.dcm"
+        path = inside(folder, f"{file_name(case.id)}.dcm")
         if not any(answer.findings for answer in answers):
             path.unlink(missing_ok=True)  # of an earlier run, in which the case had an answer
             continue

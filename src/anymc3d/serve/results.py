@@ -16,6 +16,7 @@ from anymc3d.explain.dicom_objects import DicomSettings
 from anymc3d.explain.folder import file_name, heat_stem, write_nifti
 from anymc3d.explain.heat import default_method
 from anymc3d.files import atomic
+from anymc3d.files.inside import inside
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor
@@ -166,10 +167,10 @@ def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSett
     stem = file_name(plugin.card.name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = [f"{stem}.html"]
-    atomic.write_text(folder / names[0], study_page(facts))
+    atomic.write_text(inside(folder, names[0]), study_page(facts))
     for heat in (*facts.maps, *facts.others):
         names.append(f"{stem}.{heat_stem(heat)}.nii.gz")
-        write_nifti(folder / names[-1], heat)
+        write_nifti(inside(folder, names[-1]), heat)
     kinds = [kind for kind in node.objects if kind != "sr"]
     if kinds and is_dicom(case):
         settings = DicomSettings(link=node.link)
