@@ -158,10 +158,14 @@ def test_fractions_add_up_to_one(fractions):
         split_column(cohort(), [], fractions=fractions, seed=0, keep_test=False)
 
 
-def test_a_column_of_measurements_is_refused():
+def test_a_column_of_measurements_is_dealt_out_by_fifths_of_its_range_and_ids_are_refused():
     manifest = manifest_of([{"patient": f"p{n}", "y": f"{n}.5"} for n in range(150)])
+    folds = fold_column(manifest, ["y"], folds=3, seed=0).values
+    lowest = Counter(folds[:30])
+    assert set(lowest.values()) == {10} and set(Counter(folds).values()) == {50}
+    ids = manifest_of([{"patient": f"p{n}", "y": f"id{n}"} for n in range(150)])
     with pytest.raises(ManifestError, match="150 different values"):
-        fold_column(manifest, ["y"], folds=3, seed=0)
+        fold_column(ids, ["y"], folds=3, seed=0)
 
 
 def test_the_written_manifest_has_the_column_and_finds_its_scans(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anymc3d.errors import RunFolderError
+from anymc3d.files.tables import read_table
 
 
 def choose_trial(runs: Sequence[Path]) -> tuple[int, list[dict[str, float | int | None]]]:
@@ -27,6 +28,8 @@ def choose_trial(runs: Sequence[Path]) -> tuple[int, list[dict[str, float | int 
 
 
 def _score(run: Path) -> dict[str, float | int | None]:
+    if (run / "quick.json").exists():
+        return {"epoch": None, "val_auroc": _validation_auroc(run), "val_loss": None}
     path = run / "log.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -35,3 +38,10 @@ def _score(run: Path) -> dict[str, float | int | None]:
         return {"epoch": best, "val_auroc": row["val_auroc"], "val_loss": row["val_loss"]}
     except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
         raise RunFolderError(f"{path}: expected the log of a finished run ({type(error).__name__})") from None
+
+
+def _validation_auroc(run: Path) -> float | None:
+    """Of a method that is fitted at once, which has no epochs."""
+    rows = [row for row in read_table(run / "metrics.csv") if row["metric"] == "auroc" and row["value"]]
+    found = next((row for row in rows if row["label"] == "macro"), rows[0] if rows else None)
+    return None if found is None else float(found["value"])

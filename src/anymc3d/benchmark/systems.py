@@ -14,6 +14,7 @@ from anymc3d.models.decoders.table import DECODERS
 from anymc3d.models.fusion import FUSIONS, build_fusion
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
+from anymc3d.models.plain import PLAIN
 from anymc3d.models.vit import VisionTransformer
 from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.entry import count_parameters
@@ -33,19 +34,33 @@ def list_systems(num_logits: int = 2) -> list[Record]:
     left_out (what belongs to the published system and is not here).
 
     ``anymc3d/<backbone>[/<fusion>]`` and ``frozen/<backbone>`` (query where no fusion is named); with ``+<decoder>``
-    what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name, and
-    PanDx, whose networks are nnU-Net's.
+    what a decoder adds in training, which the plugin does not keep; then every network of the zoo by its own name,
+    PanDx, whose networks are nnU-Net's, and the plain methods.
     """
     cards = [card for card in BACKBONES.values() if card.origin != "random"]
     ours = [record for card in cards for record in _on_backbone(card, num_logits)]
-    return [*ours, *methods_table(num_logits), METHOD]
+    return [*ours, *methods_table(num_logits), METHOD, *_plain()]
+
+
+def _plain() -> Iterator[Record]:
+    """Methods without a network; how many numbers they weigh depends on the data."""
+    for name, method in PLAIN.items():
+        yield {
+            "name": name,
+            "trainable_parameters": "",
+            "total_parameters": "",
+            "weights": f"no network: {method.summary}",
+            "licence": "",
+            "citation": "",
+            "left_out": "",
+        }
 
 
 def system_lines(records: list[Record]) -> list[str]:
     """The records as a table for people."""
     rows = [("name", "trainable", "total", "weights", "licence")]
     for record in records:
-        counts = (f"{record['trainable_parameters']:,}", f"{record['total_parameters']:,}")
+        counts = (_counted(record["trainable_parameters"]), _counted(record["total_parameters"]))
         rows.append((str(record["name"]), *counts, str(record["weights"]), str(record["licence"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
@@ -60,6 +75,10 @@ def system_lines(records: list[Record]) -> list[str]:
 def left_out_lines(records: list[Record]) -> list[str]:
     """What of published systems is not here, one line each."""
     return [f"{record['name']}: {record['left_out']}" for record in records if record["left_out"]]
+
+
+def _counted(number: str | int) -> str:
+    return f"{number:,}" if isinstance(number, int) else number
 
 
 def _on_backbone(card: BackboneCard, num_logits: int) -> Iterator[Record]:

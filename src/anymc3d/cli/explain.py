@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--faithfulness: is of probabilities, and {plugin.card.name} answers a number; leave it out")
     for label in args.label or ():
         label_index(label, plugin.card.labels.output_names)
-    cases = cases_of(args)
+    cases = cases_of(args, [plugin.card])
     _check_sources(cases, dicom)
     if pseudonyms is not None:
         cases = list(pseudonyms.rename(cases))

@@ -12,6 +12,7 @@ from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
+    from anymc3d.plugins.card import PluginCard
 
 _VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 _TABLES = (".csv", ".tsv", ".npz", ".parquet")
@@ -85,13 +86,18 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
 
 
-def cases_of(args: argparse.Namespace) -> list[Case]:
-    """The cases that the options of :func:`add_input` and :func:`add_case_options` name.
+def cases_of(args: argparse.Namespace, cards: Sequence[PluginCard] = ()) -> list[Case]:
+    """The cases that the options of :func:`add_input` and :func:`add_case_options` name; ``cards``: of the plugins that
+    are asked, whose covariates may be given.
 
     Raises:
         UsageError: options that do not fit each other.
         ManifestError: the manifest cannot be used.
     """
+    if args.covariate:
+        from anymc3d.predict.covariates import check_given
+
+        check_given(_covariates(args.covariate), cards)
     allowed = [name for name in _ALLOWED if getattr(args, f"allow_{name}")]
     cases = read_inputs(args.input, args.split, args.series, allowed=allowed, find=args.find_series, quiet=args.quiet)
     cases = _with_region(cases, args)

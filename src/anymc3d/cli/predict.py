@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     check_dicom_sr(args)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     plugins = [load_plugin(path) for path in args.plugin]
-    cases = cases_of(args)
+    cases = cases_of(args, [plugin.card for plugin in plugins])
     check_sr_cases(args, cases)
     predictor = Predictor(
         plugins,

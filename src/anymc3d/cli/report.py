@@ -15,6 +15,7 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.data.pseudonyms import Pseudonyms
+    from anymc3d.plugins import Plugin
     from anymc3d.report.heated import Heater
     from anymc3d.report.run import FiguresFacts
     from anymc3d.report.study import StudyFacts
@@ -120,7 +121,7 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
     plugin = load_plugin(args.plugin) if args.plugin else None
     if plugin is not None and args.method:
         check_has_attention(plugin.card)
-    case = _one_case(args) if args.input else None
+    case = _one_case(args, plugin) if args.input else None
     if args.folder is not None:
         facts = from_folder(args.folder, plugin=plugin, case=case, method=args.method)
         return facts if pseudonyms is None else renamed(facts, pseudonyms.case(facts.case))
@@ -165,8 +166,8 @@ def _heater(args: argparse.Namespace, kind: str) -> Heater:
     return Heater(predictor, args.method or default_method(predictor))
 
 
-def _one_case(args: argparse.Namespace) -> Case:
-    cases = cases_of(args)
+def _one_case(args: argparse.Namespace, plugin: Plugin | None) -> Case:
+    cases = cases_of(args, [] if plugin is None else [plugin.card])
     if args.case is not None:
         found = [case for case in cases if case.id == args.case]
         if not found:

@@ -125,6 +125,10 @@ def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], No
     plugin_path = fit(
         task, args.out, device=args.device, pseudonyms=pseudonyms, segmenters=args.segmenter, quiet=args.quiet
     )
+    report = plugin_path.parent / "quick.json"
+    if report.exists():
+        # A method that is fitted at once has no epochs to speak of, and out-of-fold results.
+        return lambda: _report_quick(report, args)
     return lambda: _report_plugin(plugin_path, args)
 
 
@@ -171,7 +175,8 @@ def _report_quick(report: Path, args: argparse.Namespace) -> None:
         print_json(found)
         return
     say(*lines(found))
-    say(f"plugin: {report.parent / 'plugin.safetensors'} (method: frozen); picture: {report.parent / 'quick.png'}")
+    method = "" if found["backbone"] is None else " (method: frozen)"
+    say(f"plugin: {report.parent / 'plugin.safetensors'}{method}; picture: {report.parent / 'quick.png'}")
 
 
 def _slices(text: str | None) -> int | None:

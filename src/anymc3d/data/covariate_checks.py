@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.case import Case, is_metadata
+from anymc3d.data.case import is_metadata
 from anymc3d.data.covariate_cells import wanted_of
 from anymc3d.data.covariates import CATEGORY, MEASURE, column_of, known, number
 from anymc3d.data.labels import canonical
@@ -29,7 +29,8 @@ _SAME = 0.9999
 def check_covariates(
     names: Sequence[str], manifest: Manifest, targets: NDArray[np.float64], labels: LabelSettings
 ) -> None:
-    """Check the covariates of a task against its manifest; ``targets`` (n, L) of its cases, NaN where missing.
+    """Check the covariates of a task against its manifest; ``targets`` (n, L) of its cases, NaN where missing. Rows of
+    the test split are not looked at.
 
     Raises:
         UsageError: one is no column, never differs, names the patient or the label, or says what the label says.
@@ -46,11 +47,13 @@ def check_covariates(
             raise UsageError(f"covariates: the manifest has no column {column!r}{did_you_mean(column, there)}")
         if names_patient(column):
             raise UsageError(f"covariates: {column} names the patient; leave it out")
-        cells = [known(case.cells[column]) for case in manifest.cases]
+        seen = [index for index, case in enumerate(manifest.cases) if case.split != "test"]
+        cells = [known(manifest.cases[index].cells[column]) for index in seen]
         if len({canonical(cell) for cell in cells if cell}) < 2:
             raise UsageError(f"covariates: {column} is the same in every case, or empty; leave it out")
-        for label, target in zip(labels.columns, targets.T, strict=True):
-            if _repeats(cells, target, _cells(manifest.cases, label), as_names=name.startswith(CATEGORY)):
+        for label, target in zip(labels.columns, targets[seen].T, strict=True):
+            told = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
+            if _repeats(cells, target, told, as_names=name.startswith(CATEGORY)):
                 raise UsageError(
                     f"covariates: {column} repeats the label {label}: who knows one knows the other; leave it out"
                 )
@@ -62,10 +65,6 @@ def _check_measure(name: str, manifest: Manifest) -> None:
     if absent:
         known = ", ".join(manifest.image_columns)
         raise UsageError(f"covariates: {name}: the manifest has no image column {absent[0]!r}, it has {known}")
-
-
-def _cells(cases: Sequence[Case], column: str) -> list[str]:
-    return [known(case.cells.get(column, "")) for case in cases]
 
 
 def _repeats(cells: Sequence[str], target: NDArray[np.float64], label: Sequence[str], *, as_names: bool) -> bool:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case, is_metadata
-from anymc3d.data.labels import MAX_CLASSES
+from anymc3d.data.labels import MAX_CLASSES, is_measurement
+from anymc3d.data.labels import strata as fifths
 from anymc3d.data.manifest import Manifest, label_column_problems, write_manifest
 from anymc3d.data.outcome_counts import lacking_text
 from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.settings.config import LabelSettings
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,33 @@ def write_with_column(manifest: Manifest, column: NewColumn, out: Path) -> None:
 
 
 def strata(manifest: Manifest, cases: Sequence[Case], labels: Sequence[str]) -> NDArray[np.float64]:
-    """(n, L) numbers, equal where cells are equal, NaN where they are empty; one column of ones without labels.
+    """(n, L) numbers, equal where cells are equal, NaN where they are empty; one column of ones without labels. Of more
+    than twenty different numbers those are equal that lie in one fifth of the range.
 
     Raises:
-        ManifestError: a column is absent, or looks like a measurement or an identifier.
+        ManifestError: a column is absent, or looks like an identifier.
     """
     problems = label_column_problems(manifest.columns, labels)
     values = {label: sorted({case.cells.get(label, "") for case in cases} - {""}) for label in labels}
     problems += [
         f"column {label!r} has {len(found)} different values and cannot be stratified on; name a label of few classes"
         for label, found in values.items()
-        if len(found) > MAX_CLASSES
+        if len(found) > MAX_CLASSES and not is_measurement(found)
     ]
     if problems:
         raise ManifestError(str(manifest.path), problems)
     if not labels:
         return np.ones((len(cases), 1))
-    numbers = {label: {value: float(index) for index, value in enumerate(found)} for label, found in values.items()}
-    return np.array([[numbers[label].get(case.cells[label], np.nan) for label in labels] for case in cases])
+    columns = []
+    for label, found in values.items():
+        kind = {value: float(index) for index, value in enumerate(found)}
+        cells = [case.cells[label] for case in cases]
+        if is_measurement(found):
+            numbers = np.array([[float(cell) if cell else np.nan] for cell in cells])
+            columns.append(fifths(numbers, LabelSettings(columns=(label,), kind="regression"))[:, 0])
+        else:
+            columns.append(np.array([kind.get(cell, np.nan) for cell in cells]))
+    return np.stack(columns, axis=1)
 
 
 def _pool_without_folds(manifest: Manifest) -> list[Case]:
@@ -141,7 +152,8 @@ def _poor_parts(cases: Sequence[Case], parts: Sequence[str], labels: Sequence[st
     found = []
     patients = patients_of(cases)
     for label in labels:
-        for value in sorted({case.cells[label] for case in cases} - {""}):
+        values = sorted({case.cells[label] for case in cases} - {""})
+        for value in [] if is_measurement(values) else values:
             has = [case.cells[label] == value for case in cases]
             holders = {patient for patient, one in zip(patients, has, strict=True) if one}
             having = {part for part, one in zip(parts, has, strict=True) if one}

@@ -20,6 +20,7 @@ NUMBERS = "numbers"
 """The kind of curve: mean predicted and mean true number of ten parts of the cases."""
 PARTS = 10
 """Of the cases by their predicted number, in the calibration line."""
+_TITLE_LETTERS = 40
 _LEAST = 3
 """Cases in each of these parts."""
 
@@ -54,12 +55,13 @@ def draw_numbers(path: Path, study: Study) -> None:
             f"MAE {figure(index[('mae', plugin, cases.label)])}",
             f"R² {figure(index[('r2', plugin, cases.label)])}",
         ]
-        axis.set_title(plotted("\n".join([f"{plugin} {cases.label}".strip(), *words])), fontsize="medium")
+        title = [f"{plugin} {cases.label}".strip()[:_TITLE_LETTERS], *words]
+        axis.set_title("\n".join(map(plotted, title)), fontsize="medium")
         axis.set(xlabel=f"predicted {plotted(cases.label)}", ylabel=f"true {plotted(cases.label)}")
         axis.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), aspect="equal")
         axis.legend(frameon=False, fontsize="small", loc="upper left")
     with atomic.replacing(path) as temporary:
-        drawn.savefig(temporary, format="png", dpi=150)
+        drawn.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
 
 
 def curves_of(study: Study) -> Iterator[Drawn]:

@@ -21,7 +21,8 @@ _BRIEF = ("mae", "r2", "pearson", "spearman")
 
 
 def numbers_table(rows: Sequence[Row], *, cell: Callable[[str], str], brief: bool = False, groups: bool = False) -> str:
-    """One line per plugin (also of parts of an answer), group and label; ``groups``: those but ``all``."""
+    """One line per plugin (also of parts of an answer), group and label, "" without any; ``groups``: those but
+    ``all``."""
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     several = len({row["plugin"] for row in rows if row["metric"] == "mae"}) > 1
     for row in rows:
@@ -34,7 +35,7 @@ def numbers_table(rows: Sequence[Row], *, cell: Callable[[str], str], brief: boo
         found.setdefault(key, {**line, "label": label, "n": str(row["n"])})
         if not brief or row["metric"] in _BRIEF:
             found[key][_SHOWN[str(row["metric"])]] = figure(row)
-    return table(list(found.values()), cell)
+    return table(list(found.values()), cell) if found else ""
 
 
 def differences_table(rows: Sequence[Row], *, cell: Callable[[str], str]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.covariate_cells import covariate_cells
 from anymc3d.data.covariates import MEASURE
 from anymc3d.data.measures.case import MEASURES_VERSION
-from anymc3d.errors import PluginError
+from anymc3d.errors import PluginError, UsageError, did_you_mean
 from anymc3d.plugins.card import PluginCard
 
 
@@ -37,3 +37,17 @@ def covariates_of(cards: Iterable[PluginCard], case: Case) -> dict[str, str]:
     """What some plugins take of a case's row in the manifest, for the record of what its answer depends on."""
     names = dict.fromkeys(name for card in cards for name in card.covariate_names if not name.startswith(MEASURE))
     return {name: case.cells.get(name, "") for name in names}
+
+
+def check_given(names: Iterable[str], cards: Sequence[PluginCard]) -> None:
+    """Check the names of covariates that a person gave: one that no plugin takes would change nothing, in silence.
+
+    Raises:
+        UsageError: no plugin takes it.
+    """
+    taken = dict.fromkeys(name for card in cards for name in card.covariate_names)
+    for name in names:
+        if name not in taken:
+            known = f"it takes {', '.join(taken)}" if taken else "it takes none"
+            known = known if len(cards) == 1 else known.replace("it takes", "they take")
+            raise UsageError(f"covariate {name!r}: no such covariate of the plugin, {known}{did_you_mean(name, taken)}")

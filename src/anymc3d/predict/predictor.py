@@ -25,7 +25,7 @@ from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.answer import Runs, answered, unanswered
-from anymc3d.predict.covariates import cells_of
+from anymc3d.predict.covariates import cells_of, check_given
 from anymc3d.predict.encode import Alone
 from anymc3d.predict.faults import predict_fault
 from anymc3d.predict.given import Scan, volumes_and_references
@@ -122,6 +122,7 @@ class Predictor:
         """
         if mask is not None and not is_path(mask):
             raise UsageError(f"mask: expected the path of a file, got {type(mask).__name__}; save it beside the scan")
+        check_given(covariates or (), [plugin.card for plugin in self.plugins])
         volumes, references = volumes_and_references(scan, views, spacing, affine)
         at_hand = references.pop("", None)
         study = study_case(

@@ -19,6 +19,7 @@ from anymc3d.cost.memory import forget_peak
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.files.folders import check_there, locked
 from anymc3d.models.decoders.table import check_backbone
+from anymc3d.models.plain import is_plain
 from anymc3d.models.seam import check_blocks
 from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
@@ -33,6 +34,8 @@ from anymc3d.train.loop_parts import Parts
 from anymc3d.train.memory import enough_memory
 from anymc3d.train.parts import make_parts
 from anymc3d.train.processes import join
+from anymc3d.train.quick.run import fit_quick
+from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.run import Run
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.scans import read_scans
@@ -56,6 +59,8 @@ def fit(
 ) -> Path:
     """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
 
+    A plain method (:mod:`anymc3d.models.plain`) has no epochs and is fitted at once.
+
     With ``pseudonyms`` nothing in ``run_dir`` tells which cases they were; splits and weights are the same as without.
     ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
 
@@ -66,6 +71,8 @@ def fit(
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the state is saved.
     """
+    if is_plain(task.method):
+        return _fit_plain(task, Path(run_dir), device, pseudonyms, segmenters, quiet=quiet)
     check_task(task)
     check_steps(task)
     check_programs(task.views.values(), segmenters)
@@ -99,6 +106,22 @@ def fit(
                 lambda: result.finish(folder, task, scans.study, start, state, best, scans.of_split("train"), parts)
             )
     return folder.plugin
+
+
+def _fit_plain(
+    task: TaskSettings,
+    folder: Path,
+    device: str,
+    pseudonyms: Pseudonyms | None,
+    segmenters: Sequence[str | Path],
+    *,
+    quiet: bool,
+) -> Path:
+    """A method that is fitted at once: as ``--quick`` does it, without a learning curve."""
+    settings = QuickSettings(fractions=())
+    options = {"device": device, "segmenters": segmenters, "quiet": quiet, "pseudonyms": pseudonyms}
+    fit_quick(task, folder, settings=settings, **options)
+    return RunFolder(folder).plugin
 
 
 def _say_beforehand(task: TaskSettings, study: Study) -> None:

@@ -11,7 +11,6 @@ from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.features import FEATURES, representation
 from anymc3d.models.fusion import CONCAT, FUSIONS, MAX_SLICES
-from anymc3d.models.plain import is_plain
 from anymc3d.models.scale import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
@@ -120,13 +119,11 @@ def chosen_features(task: TaskSettings) -> tuple[str, ...]:
 
 
 def check_steps(task: TaskSettings) -> None:
-    """Check what a training by steps cannot be: a plain method, or several representations or one of masks.
+    """Check what a training by steps cannot be: of several representations, or of one of masks.
 
     Raises:
         UsageError: it is one of them.
     """
-    if is_plain(task.method):
-        raise UsageError(f"method: {task.method.name} has no network and is fitted at once; add --quick")
     names = chosen_features(task)
     if len(names) > 1:
         raise UsageError(f"features: {task.features}: only --quick chooses among several; name one, such as class")

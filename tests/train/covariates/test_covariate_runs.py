@@ -118,6 +118,10 @@ def test_commands_take_them_and_evaluate_says_what_they_add(data, quick, tmp_pat
     assert main(["predict", "-p", plugin, *given, *some]) == 0
     assert read_table(tmp_path / "one" / "predictions.csv")[0]["status"] == "ok"
     assert main(["predict", "-p", plugin, *given, "--covariate", "age"]) == 2
+    assert main(["predict", "-p", plugin, *given, "--covariate", "agee=3"]) == 2
+    assert "takes age, sex, site, did you mean 'age'" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no such covariate of the plugin"):
+        load(quick / "plugin.safetensors", device="cpu").predict(scan, covariates={"weight": 70})
 
 
 def test_the_card_shows_them(quick):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from anymc3d.benchmark.selection import choose_trial
 from anymc3d.cli.main import main
 from anymc3d.cli.plugin import describe
 from anymc3d.data.manifest import read_manifest
@@ -157,8 +158,6 @@ def test_a_case_without_a_mask_is_an_error_row_and_training_without_masks_is_ref
     task = read_task(journey.task, ["method=mask-size"])
     with pytest.raises(UsageError, match="needs a segmentation of every scan, and 16 of 16 cases have none"):
         fit_quick(task, tmp_path / "run", settings=SMALL, device="cpu", quiet=True)
-    with pytest.raises(UsageError, match="has no network and is fitted at once; add --quick"):
-        fit(read_task(data / "task.yaml", ["method=voxels"]), tmp_path / "run", device="cpu", quiet=True)
 
 
 def test_measures_of_another_version_are_refused(runs, data, monkeypatch):
@@ -188,3 +187,17 @@ def test_a_grid_of_voxels_is_made_coarse_in_proportion():
     assert first / second == pytest.approx(2, rel=0.05) and second / slices == pytest.approx(2, rel=0.1)
     small = {"image": ViewSettings(size=(20, 20, 20))}
     assert voxel_views(small) == small
+
+
+def test_without_quick_it_is_fitted_at_once_and_folds_and_a_benchmark_take_it(data, runs, tmp_path, capsys):
+    task = read_task(data / "task.yaml", ["method=mask-size", "name=mask-size"])
+    again = fit(task, tmp_path / "run", device="cpu", quiet=True)
+    assert load_plugin(again).card.kind == "plain"
+    assert choose_trial([tmp_path / "run"])[1] == [{"epoch": None, "val_auroc": 1.0, "val_loss": None}]
+    given = ["train", str(data / "task.yaml"), "method=mask-size", "-o", str(tmp_path / "folds"), "--folds", "2"]
+    assert main([*given, "--device", "cpu", "--quiet"]) == 0
+    assert len(read_table(tmp_path / "folds" / "oof.csv")) == 20
+    capsys.readouterr()
+    assert main(["benchmark", "--list-methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in PLAIN)

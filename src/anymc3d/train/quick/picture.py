@@ -12,10 +12,16 @@ _BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"
 
 
 def draw_curve(
-    path: Path, curve: Curve, scored: tuple[str, float] = ("AUROC", 0.5), *, title: str, trivial: Estimate | None
+    path: Path,
+    curve: Curve,
+    scored: tuple[str, float] = ("AUROC", 0.5),
+    *,
+    title: str,
+    trivial: Estimate | None,
+    of: str = "frozen features",
 ) -> None:
     """AUROC (or what is ``scored``: its name and its value by chance) over training cases with 95 % intervals; every
-    draw a dot, chance and the plain measurements lines."""
+    draw a dot, chance and the plain measurements lines. ``of``: what was learnt on."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
@@ -32,7 +38,7 @@ def draw_curve(
             axis.plot([point.num_train * 0.95] * len(point.draws), point.draws, ".", color=_GREY, ms=5, label=label)
         if point.auroc.low is not None:
             axis.plot([point.num_train] * 2, [point.auroc.low, point.auroc.high], "-", color=_BLUE, linewidth=1.2)
-    axis.plot(sizes, middle, "o-", color=_BLUE, label="frozen features, held-out cases (95 % interval)")
+    axis.plot(sizes, middle, "o-", color=_BLUE, label=f"{plotted(of)}, held-out cases (95 % interval)")
     name, chance = scored
     axis.axhline(chance, color=_GREY, linestyle=":", label="chance")
     if trivial is not None and trivial.value is not None:

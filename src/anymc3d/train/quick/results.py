@@ -57,7 +57,9 @@ def write(
     report = make_report(plan, learner, findings, figures)
     atomic.write_json(folder.report, report)
     scored = plan.pool.metric, plan.pool.chance
-    draw_curve(folder.picture, findings.curve, scored, title=plan.task.name, trivial=_trivial(plan, findings)[0])
+    options = {"title": plan.task.name, "trivial": _trivial(plan, findings)[0]}
+    of = "frozen features" if plan.backbone is not None else plan.task.method.name
+    draw_curve(folder.picture, findings.curve, scored, of=of, **options)
     write_plugin(folder, plan, fitted, prepared, findings.covariates)
 
 

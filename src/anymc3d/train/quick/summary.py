@@ -16,7 +16,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         f"{cases['outer_folds']} outer folds; the test split was not looked at"
     )
     yield from report["notes"]
-    for row in report["out_of_fold"] if report["metric"] != "AUROC" else ():
+    for row in report["out_of_fold"] if report.get("metric", "AUROC") != "AUROC" else ():
         yield f"out-of-fold {row['metric']} {row['label']}: {interval(row)}"
     for row in report["out_of_fold_auroc"]:
         yield f"out-of-fold AUROC {row['label']}: {interval(row)}; chance is {report['chance']}"
@@ -26,11 +26,13 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{trivial['of']} alone: {interval(trivial['auroc'])}; frozen features minus that: {difference}"
     if report.get("covariates"):
         yield from _covariates(report["covariates"])
-    for point in report["learning_curve"]:
-        figure = interval(point["auroc"]) if point["auroc"]["value"] is not None else point["reason"]
-        yield f"{point['fraction']:.0%} of the training cases ({point['num_train']:.0f}): {figure}"
-    yield f"more data: {report['more_data']['answer']}. {_sentence(report['more_data']['because'])}"
-    yield f"LoRA: {report['lora']['answer']}. {_sentence(report['lora']['because'])}"
+    if len(report["learning_curve"]) > 1:
+        for point in report["learning_curve"]:
+            figure = interval(point["auroc"]) if point["auroc"]["value"] is not None else point["reason"]
+            yield f"{point['fraction']:.0%} of the training cases ({point['num_train']:.0f}): {figure}"
+        yield f"more data: {report['more_data']['answer']}. {_sentence(report['more_data']['because'])}"
+    if report["backbone"] is not None:
+        yield f"LoRA: {report['lora']['answer']}. {_sentence(report['lora']['because'])}"
     yield NOTICE
 
 
