@@ -39,8 +39,8 @@ def arrived(service, before, seconds=60):
     while time.monotonic() < deadline:
         new = [job for job in service.jobs.latest(500) if job.id not in before]
         if new and new[0].state in (DONE, ERROR):
-            (job,) = new
-            return job
+            assert len(new) == 1, [(job.state, job.message, job.request["scan"]) for job in new]
+            return new[0]
         time.sleep(0.05)
     raise AssertionError("no study was taken")
 

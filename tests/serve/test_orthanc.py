@@ -6,16 +6,15 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from senders import study
+from senders import arrived, known, study
 
 import dicom_makers as dicom
-from anymc3d.serve.node_settings import NodeSettings
-from anymc3d.serve.service import Service
-from anymc3d.serve.settings import ServeSettings
+from anymc3d.serve.deliveries import Deliveries
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 PROGRAM = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
@@ -79,32 +78,41 @@ def waited(holds, what, seconds=90):
         time.sleep(0.1)
 
 
-def test_a_study_in_orthanc_has_its_answers_beside_it(journey, tmp_path):
-    """Sent back both ways, by C-STORE and by STOW-RS, of which the archive keeps one copy."""
+@pytest.fixture
+def archive(service, tmp_path, monkeypatch):
+    """An Orthanc that sends complete studies to the service, and is sent the answers by C-STORE and by STOW-RS."""
     http_port, dicom_port = free_port(), free_port()
     peers = (f"ORTHANC@127.0.0.1:{dicom_port}", f"http://127.0.0.1:{http_port}/dicom-web/studies")
-    node = NodeSettings(dicom_port=0, allow_ae=("ORTHANC@127.0.0.1",), quiet_s=0.5, send_to=peers)
-    settings = ServeSettings(plugins=(str(journey.plugin),), store=tmp_path / "store", device="cpu", node=node)
-    series = study(51)
-    with Service(settings) as service, orthanc(tmp_path, service.listener.port, http_port, dicom_port) as client:
-        for dataset in series.slices:
-            assert client.post("/instances", content=dicom.content(dataset)).status_code == 200
-        uid = series.slices[0].StudyInstanceUID
+    node = replace(service.settings.node, send_to=peers)
+    with orthanc(tmp_path, service.listener.port, http_port, dicom_port) as client:
+        monkeypatch.setattr(service.supervisor, "_settings", replace(service.settings, node=node))
+        deliveries = Deliveries(service, node.peers())
+        deliveries.start()
+        yield client, node.peers()
+        deliveries.stop()
 
-        def modalities():
-            found = client.get(f"/dicom-web/studies/{uid}/series", headers={"Accept": "application/dicom+json"})
-            return sorted(item["00080060"]["Value"][0] for item in found.json())
 
-        waited(lambda: modalities() == ["MR", "OT", "SEG", "SR"], "the answers did not come back")
-        assert len(client.get("/studies").json()) == 1  # the study of the scan, and no other
-        seen = modalities()
-        time.sleep(2.5)  # the study is stable again, and comes again with the answers in it
-        (job,) = service.jobs.latest()
-        waited(lambda: {one["state"] for one in service.jobs.deliveries(job.id)} == {"sent"}, "something was not sent")
-        sent = service.jobs.deliveries(job.id)
-        assert job.state == "done" and job.source == "dicom ORTHANC"
-        assert modalities() == seen and [one["attempts"] for one in sent] == [1] * 6
-        whole = client.get(f"/dicom-web/studies/{uid}/instances", headers={"Accept": "application/dicom+json"}).json()
-        assert len(whole) == len(series.slices) + 3
-        path = service.results(job.id) / sent[0]["file"]
-        assert all(one.has(path) for one in node.peers())
+def test_a_study_in_orthanc_has_its_answers_beside_it(service, archive):
+    """Sent back both ways, of which the archive keeps one copy; what comes back with the study is no new study."""
+    client, peers = archive
+    series, before = study(51), known(service)
+    uid = series.slices[0].StudyInstanceUID
+    for dataset in series.slices:
+        assert client.post("/instances", content=dicom.content(dataset)).status_code == 200
+    job = arrived(service, before)
+    assert job.state == "done" and job.source == "dicom ORTHANC"
+
+    def sent():
+        return service.jobs.deliveries(job.id)
+
+    def found(level):
+        return client.get(f"/dicom-web/studies/{uid}/{level}", headers={"Accept": "application/dicom+json"}).json()
+
+    waited(lambda: {one["state"] for one in sent()} == {"sent"}, "something was not sent")
+    modalities = sorted(item["00080060"]["Value"][0] for item in found("series"))
+    assert modalities == ["MR", "OT", "OT", "SEG", "SR"]  # a parametric map is of the modality OT too
+    assert len(client.get("/studies").json()) == 1 and len(found("instances")) == len(series.slices) + 4
+    time.sleep(2.5)  # the study is stable again, and comes again with the answers in it
+    assert known(service) - before == {job.id} and len(found("instances")) == len(series.slices) + 4
+    assert [one["attempts"] for one in sent()] == [1] * 8
+    assert all(one.has(service.results(job.id) / sent()[0]["file"]) for one in peers)

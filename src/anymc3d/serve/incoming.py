@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 import time
@@ -38,6 +39,7 @@ BROKEN_WAIT_S = 60.0
 _FACTS, _INPUT = "study.json", "input"
 _TAGS = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "Manufacturer")
 _SWEEP_S = 0.2
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 class RefusedFileError(Exception):
@@ -292,7 +294,7 @@ def _facts_of(path: Path) -> tuple[Kept, str]:
             study, sop, kind, maker = (tags.text(name) for name in _TAGS)
     except ScanError:
         raise RefusedFileError("it is damaged, or no DICOM") from None
-    if not study or not sop:
+    if _UID.fullmatch(study) is None or _UID.fullmatch(sop) is None:
         raise RefusedFileError("it has no StudyInstanceUID or SOPInstanceUID")
     return Kept(kind, sop, is_own=maker == MAKER and sop.startswith("2.25.")), study
 

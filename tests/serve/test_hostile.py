@@ -1,0 +1,124 @@
+"""Hostile and broken input by HTTP and by C-STORE: a refusal or an error record, and the next study is answered."""
+
+import gzip
+import io
+import struct
+import zipfile
+
+import nibabel as nib
+import numpy as np
+from senders import arrived, association, known, sent, study
+from waiting import ended
+
+import dicom_makers as dicom
+
+
+def nifti(**changed):
+    """A scan as bytes, with other cells in its header."""
+    image = nib.Nifti1Image(np.ones((8, 8, 4), dtype=np.float32), np.eye(4))
+    content = bytearray(image.to_bytes())
+    for place, (kind, *values) in changed.values():
+        struct.pack_into(kind, content, place, *values)
+    return bytes(content)
+
+
+def archive(**files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, text in files.items():
+            made.writestr(name.replace("__", "../"), text)
+    return content.getvalue()
+
+
+PIXELS = b"\xe0\x7f\x10\x00OW"
+
+
+def slices(change, only=3):
+    """A study of which one file's bytes are changed."""
+    files = {f"{number}.dcm": dicom.content(one) for number, one in enumerate(dicom.make_series().slices)}
+    return archive(**files | {f"{only}.dcm": change(files[f"{only}.dcm"])})
+
+
+def nested(body, depth=3000):
+    """Sequences in sequences, where the pixels were."""
+    item = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    return body[: body.index(PIXELS)] + item * depth
+
+
+HOSTILE = {
+    "A1 cut": gzip.compress(nifti())[:-30],
+    "A1 header alone": nifti()[:352],
+    "A2 70 TB": nifti(dim=(40, ("<8h", 3, 32000, 32000, 32000, 1, 1, 1, 1))),
+    "A2 negative": nifti(dim=(40, ("<8h", 3, -8, 8, 4, 1, 1, 1, 1))),
+    "A3 bomb": gzip.compress(nifti() + bytes(200_000_000), 9),
+    "A3 bomb in a zip": archive(**{"a.dcm": bytes(400_000_000)}),
+    "A4 nested": slices(nested),
+    "A4 lengths": slices(lambda body: body[:300] + b"\x20\x00\x32\x00DS\xff\xff" + body[300:]),
+    "A4 cut": slices(lambda body: body[:400]),
+    "A6 program": slices(lambda body: b"MZ" + body[2:200]),
+    "A9 pickle": b"\x80\x04cos\nsystem\n(S'touch x'\ntR." * 20,
+    "A17 slip": archive(__slip="x" * 500),
+    "A17 no archive": b"PK\x03\x04" + b"\0" * 500,
+}
+
+
+def test_A1_A2_A3_A4_A6_A9_A17_by_http(client, service, journey):
+    sent_ids, refused = {}, {}
+    for name, content in HOSTILE.items():
+        answer = client.post("/v1/jobs", files={"file": ("x", content)})
+        if answer.status_code == 202:
+            sent_ids[name] = answer.json()["id"]
+        else:
+            refused[name] = answer.status_code
+    jobs = {name: ended(client, job_id) for name, job_id in sent_ids.items()}
+    assert set(refused.values()) <= {413, 422} and "A9 pickle" in refused
+    assert {name: job["status"] for name, job in jobs.items()} == dict.fromkeys(jobs, "error")
+    assert all(job["message"] and "/" not in job["message"].replace("n/a", "") for job in jobs.values()), jobs
+    good = client.post("/v1/jobs", files={"file": ("x", journey.scans[0].read_bytes())})
+    assert ended(client, good.json()["id"])["status"] == "done"
+    assert service.supervisor.is_ready
+
+
+def raw_store(opened, content, sop_uid):
+    """C-STORE of bytes that no library would write."""
+    from pynetdicom.dimse_primitives import C_STORE
+
+    asked = C_STORE()
+    asked.MessageID, asked.Priority = 1, 2
+    asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID = dicom.MR, sop_uid
+    asked.DataSet = io.BytesIO(content)
+    (context,) = [one for one in opened.accepted_contexts if one.abstract_syntax == dicom.MR]
+    opened._reactor_checkpoint.clear()  # as send_c_store does, so that the answer comes here
+    opened.dimse.send_msg(asked, context.context_id)
+    _, answer = opened.dimse.get_msg(block=True)
+    opened._reactor_checkpoint.set()
+    return None if answer is None else answer.Status
+
+
+def bodies(whole):
+    """Broken data sets out of one that is whole, without preamble and meta group."""
+    body = whole[144 + struct.unpack_from("<I", whole, 140)[0] :]
+    return {
+        "noise": np.random.default_rng(0).bytes(3000),
+        "nested": nested(body),
+        "cut": body[:60],
+        "empty": b"\0\0",
+        "lengths": body.replace(PIXELS, b"\x40\x00\x75\x02SQ\0\0\xfe\xff\xff\x7f" + PIXELS),
+        "no UID": body.replace(b"\x20\x00\x0d\x00UI", b"\x20\x00\x0d\x00LO").replace(b"498.70", b"498/70"),
+    }
+
+
+def test_A1_A4_by_c_store(service):
+    number = 61
+    for kind in bodies(dicom.content(study(60).slices[0])):
+        series, before, number = study(number), known(service), number + 1
+        content = bodies(dicom.content(series.slices[0]))[kind]
+        with association(service, series.slices) as opened:
+            status = raw_store(opened, content, series.slices[0].SOPInstanceUID)
+            rest = [opened.send_c_store(one).Status for one in series.slices[1:]]
+        job = arrived(service, before)
+        assert status in (0, 0xC000) and set(rest) == {0}, kind
+        assert job.state == "error" and (status == 0 or "not whole" in job.message), kind
+    before = known(service)
+    assert set(sent(service, study(number).slices)) == {0}
+    assert arrived(service, before).state == "done"
