@@ -14,16 +14,14 @@ from typing import Any
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
-from anymc3d.serve.deliveries import Deliveries
 from anymc3d.serve.dicom_listener import DicomListener
 from anymc3d.serve.drift import WINDOW_DAYS, drift
 from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
 from anymc3d.serve.metrics import Metrics
-from anymc3d.serve.rules import check_names
+from anymc3d.serve.node import Node
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.supervisor import Supervisor
-from anymc3d.serve.watch import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +44,12 @@ class Service:
         self._lock = locked(settings.store)
         self._lock.__enter__()
         try:
+            self.node = Node(self)
             self.jobs = JobStore(settings.store / "queue.sqlite3", max_queued=settings.max_queued)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
         self.supervisor = Supervisor(self.jobs, settings)
-        node = settings.node
-        self.incoming = Incoming(self, quiet_s=node.quiet_s, max_study_bytes=settings.max_upload_bytes)
-        self.listener: DicomListener | None = None
-        self.watcher: Watcher | None = None
-        self.deliveries: Deliveries | None = None
         self.started = time.time()
         self.metrics = Metrics(self)
         self.jobs.on_end = self._ended
@@ -71,36 +65,21 @@ class Service:
             self.incoming.recover()
             self._remove_leftovers()
             self.supervisor.start()
-            if self.settings.node.send_to:
-                self.deliveries = Deliveries(self, self.settings.node.peers())
-                self.deliveries.start()
-            if self.settings.node.rules is not None:
-                check_names(self.settings.node.rules, [str(plugin["name"]) for plugin in self.plugins])
-            self.incoming.start()
-            if self.settings.node.watch is not None:
-                self.watcher = Watcher(self, self.settings.node.watch, quiet_s=self.settings.node.quiet_s)
-                self.watcher.start()
-            if self.settings.node.dicom_port is not None:
-                self.listener = DicomListener(
-                    self.incoming, self.settings.node, max_file_bytes=self.settings.max_upload_bytes
-                )
+            self.node.start()
         except BaseException:
-            self.supervisor.stop()
-            self._close()
+            self._stop()
             raise
         self._cleaner.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.begin_stop()
-        if self.listener is not None:
-            self.listener.stop()
-        self.incoming.stop()
-        if self.watcher is not None:
-            self.watcher.stop()
+        self._stop()
+
+    def _stop(self) -> None:
+        self.node.stop_taking()
         self.supervisor.stop()
-        if self.deliveries is not None:
-            self.deliveries.stop()
+        self.node.stop_sending()
         self._close()
 
     def begin_stop(self) -> None:
@@ -115,6 +94,16 @@ class Service:
     def _close(self) -> None:
         self.jobs.close()
         self._lock.__exit__(None, None, None)
+
+    @property
+    def incoming(self) -> Incoming:
+        """Studies that arrive file by file."""
+        return self.node.incoming
+
+    @property
+    def listener(self) -> DicomListener | None:
+        """The DICOM node, where there is one."""
+        return self.node.listener
 
     @property
     def plugins(self) -> Sequence[Mapping[str, Any]]:
