@@ -108,22 +108,21 @@ def patiently(ask: Callable[[], httpx.Response]) -> httpx.Response:
         time.sleep(0.1)
 
 
-def one_study(service: Running, name: str, content: bytes) -> dict[str, Any]:
+def one_study(service: Running, client: httpx.Client, name: str, content: bytes) -> dict[str, Any]:
     """Send one study and wait for its end; what was refused at the door is an error with its reason, too."""
-    with httpx.Client(timeout=90) as client:
 
-        def send() -> httpx.Response:
-            files, headers = {"file": content}, {"idempotency-key": name}
-            return client.post(f"{service.url}/v1/jobs", files=files, data={"case": name}, headers=headers)
+    def send() -> httpx.Response:
+        files, headers = {"file": content}, {"idempotency-key": name}
+        return client.post(f"{service.url}/v1/jobs", files=files, data={"case": name}, headers=headers)
 
-        sent = patiently(send)
-        if sent.status_code != 202:
-            return {"id": None, "status": "error", "message": sent.json()["detail"], "rows": []}
-        path = f"/v1/jobs/{sent.json()['id']}"
-        while True:
-            job = patiently(lambda: client.get(service.url + path, params={"wait": 20})).json()
-            if job["status"] in ENDED:
-                return job
+    sent = patiently(send)
+    if sent.status_code != 202:
+        return {"id": None, "status": "error", "message": sent.json()["detail"], "rows": []}
+    path = f"/v1/jobs/{sent.json()['id']}"
+    while True:
+        job = patiently(lambda: client.get(service.url + path, params={"wait": 20})).json()
+        if job["status"] in ENDED:
+            return job
 
 
 def from_clients(service: Running, studies: Sequence[tuple[str, bytes]], clients: int) -> dict[str, dict[str, Any]]:
@@ -134,12 +133,13 @@ def from_clients(service: Running, studies: Sequence[tuple[str, bytes]], clients
         waiting.put(study)
 
     def client() -> None:
-        while True:
-            try:
-                name, content = waiting.get_nowait()
-            except queue.Empty:
-                return
-            found[name] = one_study(service, name, content)
+        with httpx.Client(timeout=90) as http:
+            while True:
+                try:
+                    name, content = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                found[name] = one_study(service, http, name, content)
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:

@@ -27,7 +27,7 @@ def closed_after(url, sent, *, then=None, limit_s=20):
         return time.monotonic() - begun, answer
 
 
-def test_a_header_that_does_not_end_closes_the_connection(url, client, monkeypatch):
+def test_E4_a_header_that_does_not_end_closes_the_connection(url, client, monkeypatch):
     monkeypatch.setattr(server, "HEADER_S", 0.3)
     monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
     took, answer = closed_after(url, b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ")
@@ -38,7 +38,7 @@ def test_a_header_that_does_not_end_closes_the_connection(url, client, monkeypat
     assert client.get("/healthz").text == "ok"
 
 
-def test_a_body_that_stops_is_given_up(url, client, monkeypatch):
+def test_E4_a_body_that_stops_is_given_up(url, client, monkeypatch):
     monkeypatch.setattr(guard, "IDLE_S", 0.3)
     took, answer = closed_after(url, HEAD + b"content-length: 5000\r\n\r\n--b\r\n")
     assert took < 10 and b" 408 " in answer.partition(b"\r\n")[0]
@@ -49,7 +49,7 @@ def full(_):
     return SimpleNamespace(total=1000 * 2**30, free=19 * 2**30)
 
 
-def test_a_nearly_full_disk_refuses_before_and_while_a_body_comes(client, service, journey, monkeypatch):
+def test_E3_E12_a_nearly_full_disk_refuses_before_and_while_a_body_comes(client, service, journey, monkeypatch):
     content = journey.scans[0].read_bytes() + b"0" * 200_000
     before = sum(service.jobs.counts().values()), sorted((service.settings.store / "jobs").glob("??/*"))
     monkeypatch.setattr(uploads.shutil, "disk_usage", full)

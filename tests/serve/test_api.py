@@ -15,7 +15,7 @@ def send(client, content, name="scan.nii.gz", **fields):
     return client.post("/v1/jobs", files={"file": (name, content)}, data=fields)
 
 
-def test_a_scan_is_answered_as_predict_answers_it(client, journey):
+def test_E6_E7_a_scan_is_answered_as_predict_answers_it(client, journey):
     scan = journey.scans[1]
     sent = send(client, scan.read_bytes(), case="case-7")
     assert sent.status_code == 202 and sent.headers["location"] == f"/v1/jobs/{sent.json()['id']}"

@@ -75,7 +75,7 @@ load_test = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(load_test)
 
 
-def test_C1_G1_nothing_is_lost_or_done_twice_under_kills_and_the_log_names_nobody(journey, tmp_path):
+def test_C1_E5_E10_E13_G1_nothing_is_lost_or_done_twice_under_kills_and_the_log_names_nobody(journey, tmp_path):
     """The small version of benchmarks/service_load.py."""
     scans = [scan.read_bytes() for scan in journey.scans[:4]]
     expected = load_test.expected_of(journey.plugin, journey.scans[:4])

@@ -27,7 +27,7 @@ def client(tmp_path):
     jobs.close()
 
 
-def test_a_browser_signs_in_once_and_its_cookie_is_out_of_reach_of_scripts(client):
+def test_E1_a_browser_signs_in_once_and_its_cookie_is_out_of_reach_of_scripts(client):
     assert client.get("/").status_code == client.get("/static/app.js").status_code == 200
     assert client.get("/v1/jobs").status_code == 401
     assert client.post("/v1/session", json={"token": "wrong"}).status_code == 401

@@ -59,10 +59,11 @@ def links_of(job_id: str, names: Sequence[str]) -> list[dict[str, str]]:
 
 
 def decided(job: Job) -> list[str]:
-    """The labels decided positive, or the class decided for; those of several plugins with the plugin's name."""
+    """The labels decided positive, the class decided for, or the number; of several plugins with the plugin's name."""
     several = len(job.rows) > 1
     found: list[str] = []
     for row in job.rows:
         names = [key.partition(".")[2] for key, value in row.items() if key.startswith("decision.") and value]
+        names += [f"{key.partition('.')[2]} {row[key]:.4g}" for key in row if key.startswith("value.")]
         found += [f"{row['plugin']}: {name}" if several else name for name in names]
     return found

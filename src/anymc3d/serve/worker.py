@@ -77,7 +77,8 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
     found = []
     for plugin in predictor.plugins:
         card = plugin.card
-        points = {label: threshold_of(card, label) for label in card.labels.output_names}
+        decides = [] if card.labels.is_number else card.labels.output_names
+        points = {label: threshold_of(card, label) for label in decides}
         found.append(
             {
                 "name": card.name,

@@ -34,8 +34,8 @@ function facts(job) {
 function answers(job, known) {
   const parts = [el("h2", { id: "answers" }, "Answers of all plugins")];
   const rows = job.rows.flatMap((row) => lines(row, known[row.plugin]));
-  const names = ["Plugin", "Label", "Decision", "Probability", "Operating point", "0 to 1"];
-  if (rows.length) parts.push(table("Decisions", names, rows, { numbers: [3, 4], stacks: true }));
+  const names = ["Plugin", "Label", "Answer", "Probability", "Operating point", "0 to 1"];
+  if (rows.length) parts.push(table("Answers", names, rows, { numbers: [3, 4], stacks: true }));
   const notes = job.rows.filter((row) => row.message).map((row) =>
     el("article", { class: row.status === "error" ? "error" : "warning" },
       el("h3", {}, `${row.plugin}: ${row.status === "error" ? "no answer" : "warning"}`),
@@ -46,6 +46,12 @@ function answers(job, known) {
 }
 
 function lines(row, plugin) {
+  const numbers = Object.keys(row).filter((key) => key.startsWith("value."))
+    .map((key) => [row.plugin, key.slice(6), el("strong", {}, String(Number(row[key].toPrecision(5)))), "", "", ""]);
+  return [...numbers, ...decisions(row, plugin)];
+}
+
+function decisions(row, plugin) {
   const found = Object.keys(row).filter((key) => key.startsWith("decision.")).map((key) => key.slice(9));
   return found.map((label) => {
     const point = plugin?.operating_points?.[label] ?? null;
