@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anymc3d.serve.node_settings import NodeSettings
-    from anymc3d.serve.peers import read_headers
-    from anymc3d.serve.rules import read_rules
 
 
 def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +70,8 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
     """
     from anymc3d.report.finding_codes import read_codes
     from anymc3d.serve.node_settings import NodeSettings
+    from anymc3d.serve.peers import read_headers
+    from anymc3d.serve.rules import read_rules
 
     given = [name.strip() for name in args.dicom_objects.split(",") if name.strip()]
     rules = None if args.rules is None else read_rules(args.rules)
