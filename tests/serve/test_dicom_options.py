@@ -5,10 +5,10 @@ from anymc3d.cli.serve_dicom import node_settings
 
 
 def test_every_option_reaches_its_setting(tmp_path):
-    (tmp_path / "rules.yaml").write_text(
-        "format: 1\nrules:\n- {plugin: block, series: axial}\nfindings:\n  a: {value: '1', scheme: SCT, meaning: of rules}\n"
-    )
-    (tmp_path / "codes.yaml").write_text("format: 1\nfindings:\n  b: {value: '2', scheme: SCT, meaning: of codes}\n")
+    codes = "findings:\n  {}: {{value: '1', scheme: SCT, meaning: x}}\n"
+    rules = "format: 1\nrules:\n- {plugin: block, series: axial}\n"
+    (tmp_path / "rules.yaml").write_text(rules + codes.format("a"))
+    (tmp_path / "codes.yaml").write_text("format: 1\n" + codes.format("b"))
     (tmp_path / "headers").write_text("Authorization: Basic abc=\n")
     (tmp_path / "headers").chmod(0o600)
     words = ["-p", "p", "--store", str(tmp_path), "--dicom-port", "11112", "--allow-ae", "A@h", "--allow-ae", "B"]
