@@ -169,10 +169,9 @@ def resampled(heights: list[float], step: float) -> np.ndarray:
     return interp1d(heights, truth(anatomy(len(heights), seed=3)), axis=2)(grid).astype(np.float32)
 
 
-def overlapping() -> Series:
-    return at_heights(
-        [3.0 * k for k in range(5)] + [7.2 + 3.0 * k for k in range(5)], AcquisitionNumber=[1] * 5 + [2] * 5
-    )
+def overlapping(**tags: list[object]) -> Series:
+    tags = tags or {"AcquisitionNumber": [1] * 5 + [2] * 5}
+    return at_heights([3.0 * k for k in range(5)] + [7.2 + 3.0 * k for k in range(5)], **tags)
 
 
 def own_uids(*keywords: str) -> Callable[[], Series]:
@@ -251,6 +250,25 @@ KINDS: dict[str, Kind] = {
         overlapping,
         ("2 even stacks by AcquisitionNumber", "3 mm each", "overlap"),
         {"AcquisitionNumber=1": truth(anatomy(10, seed=3)[:5])},
+    ),
+    "two_passes_by_their_time": Kind(
+        lambda: overlapping(AcquisitionTime=["101000"] * 5 + ["101500"] * 5),
+        ("2 even stacks by AcquisitionTime", "3 mm each", "overlap"),
+        {"stack=1": truth(anatomy(10, seed=3)[:5])},
+    ),
+    "two_passes_by_their_kernel": Kind(
+        lambda: overlapping(ConvolutionKernel=["B30f"] * 5 + ["B70f"] * 5),
+        ("2 even stacks by ConvolutionKernel", "3 mm each", "overlap"),
+        {"stack=1": truth(anatomy(10, seed=3)[:5])},
+    ),
+    "two_passes_by_their_numbers": Kind(
+        lambda: overlapping(KVP=[120] * 10),
+        ("2 even stacks by InstanceNumber", "3 mm each", "overlap"),
+        {"stack=1": truth(anatomy(10, seed=3)[:5])},
+    ),
+    "in_turns_and_one_is_missing": Kind(
+        lambda: at_heights([0.0, 4, 8, 12, 6, 10, 14]),
+        ("found 4 mm between 0 and 4 mm", "1 missing"),
     ),
     "two_increments": Kind(
         lambda: at_heights(HEAD, SliceThickness=[2.5] * 7 + [5] * 3),

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.dicom.apart import TELL_APART
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.dicom.tags import RULE_TAGS
 from anymc3d.data.scan_file import scan_error
 
 GAP_TOLERANCE = 0.01
@@ -25,6 +27,8 @@ GAP_TOLERANCE = 0.01
 _WRITTEN_DIGITS_MM = 0.011
 """Positions are often written with two decimals: two of them may differ by this much more than the truth."""
 _PASSES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "ImageType", "StackID", "ConvolutionKernel")
+_NUMBER = "InstanceNumber"
+_OTHER_PASSES = tuple(name for name in TELL_APART if name not in _PASSES)
 """What differs between two scans whose slices lie among each other."""
 _MOST_PASSES, _LEAST_SLICES, _MOST_RUNS, _LEAST_STEPS = 6, 3, 4, 2
 _MOST_MADE = 20
@@ -88,18 +92,52 @@ def is_even(along: NDArray[np.float64]) -> bool:
 
 def _refuse_passes(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, reference: Path) -> None:
     """Raise where the slices are several even stacks that overlap: no resampling may weave them into one."""
-    for name in _PASSES:
-        groups = _by_tag(frames, name)
+    passes = passes_of(along, frames)
+    if passes is None:
+        return
+    name, groups = passes
+    steps = {f"{float(np.median(np.diff(along[g]))):.4g} mm" for g in groups.values()}
+    what = f"uneven slices: {len(groups)} even stacks by {name}, {' and '.join(sorted(steps))} each, which overlap"
+    shown = next((value for value in sorted(groups) if name in RULE_TAGS and is_shown(name, value)), None)
+    advice = rule.advice("stack=1" if shown is None else f"{name}={shown}")
+    raise scan_error(reference, f"{what}: several passes in one series; choose one with {advice}")
+
+
+def passes_of(along: NDArray[np.float64], frames: Sequence[Frame]) -> tuple[str, dict[str, list[int]]] | None:
+    """Several even stacks whose slices lie among each other, and the tag that parts them, or ``InstanceNumber``; None
+    where nothing parts the slices so.
+
+    ``along``: millimetres along the normal, ascending; ``frames`` in the same order.
+    """
+    for name in (*_PASSES, *_OTHER_PASSES, _NUMBER):
+        groups = _by_number(along, frames) if name == _NUMBER else _by_tag(frames, name)
+        if not 2 <= len(groups) <= _MOST_PASSES:
+            continue
         spans = sorted((along[g[0]], along[g[-1]]) for g in groups.values())
         overlap = any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
-        whole = all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values())
-        if not (2 <= len(groups) <= _MOST_PASSES and overlap and whole):
-            continue
-        steps = {f"{float(np.median(np.diff(along[g]))):.4g} mm" for g in groups.values()}
-        what = f"uneven slices: {len(groups)} even stacks by {name}, {' and '.join(sorted(steps))} each, which overlap"
-        shown = next((value for value in sorted(groups) if is_shown(name, value)), None)
-        advice = f"a condition on {name} in --series" if shown is None else rule.advice(f"{name}={shown}")
-        raise scan_error(reference, f"{what}: several passes in one series; choose one with {advice}")
+        if overlap and all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values()):
+            return name, groups
+    return None
+
+
+def _by_number(along: NDArray[np.float64], frames: Sequence[Frame]) -> dict[str, list[int]]:
+    """Slices in the order of their numbers, a new group wherever the order jumps back; none where they are one scan
+    whose slices were taken in turns, of which one is missing."""
+    numbers = [frame.number for frame in frames]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        return {}
+    order = sorted(range(len(frames)), key=lambda index: numbers[index] or 0)
+    steps = np.diff(along[order])
+    forward = float(np.sign(np.median(steps)))
+    starts = np.flatnonzero(np.sign(steps) != forward) + 1
+    groups = {str(place): sorted(map(int, part)) for place, part in enumerate(np.split(np.array(order), starts))}
+    first, *others = groups.values()
+    step = float(np.median(np.diff(along[first]))) if len(first) > 1 else 0.0
+    if not step:
+        return {}
+    between = [(along[group[0]] - along[first[0]]) / step * len(groups) for group in others]
+    in_turns = all(abs(turn - round(turn)) * step <= len(groups) * _tolerance(step) for turn in between)
+    return {} if in_turns else groups
 
 
 def _by_tag(frames: Sequence[Frame], name: str) -> dict[str, list[int]]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.dicom.apart import along_of, crowds
+from anymc3d.data.dicom.increments import is_even, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
 from anymc3d.data.scan_file import scan_error
@@ -33,6 +35,8 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
         ScanError: there is no such stack, or there are several and none was chosen.
     """
     stacks = stacks_of(frames)
+    if rule.stack is not None and len(stacks) == 1:
+        stacks = _passes(frames) or stacks
     if rule.stack is not None:
         if rule.stack > len(stacks):
             what = f"series: stack={rule.stack}, but the series has {len(stacks)}"
@@ -46,6 +50,18 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
     largest = sizes.index(max(sizes)) + 1
     advice = f"choose one with {rule.advice(f'stack={largest}')} (of 'stack=1' to 'stack={len(stacks)}')"
     raise scan_error(reference, f"{what}; {advice}, or leave out what is no scan")
+
+
+def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:
+    """The passes of one stack whose slices lie among each other; none where it is one."""
+    normal = np.cross(*np.split(np.asarray(frames[0].frame.orientation, dtype=np.float64), 2))
+    along = along_of([chosen.frame for chosen in frames], normal)
+    order = np.argsort(along, kind="stable")
+    if is_even(along) or max(map(len, crowds(along))) > 1:
+        return []
+    passes = passes_of(along[order], [frames[i].frame for i in order])
+    found = [tuple(int(order[i]) for i in group) for group in passes[1].values()] if passes else []
+    return sorted(found, key=lambda stack: _first_of(stack, frames))
 
 
 def stacks_of(frames: Sequence[ChosenFrame]) -> list[Stack]:
