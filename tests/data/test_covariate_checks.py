@@ -69,3 +69,13 @@ def test_the_label_under_another_spelling_the_patient_and_a_constant_are_refused
             check_covariates([name], found, targets, LABELS)
     with pytest.raises(UsageError, match="no image column 'ct'"):
         check_covariates(["measure:ct/scan/extent_x_mm"], found, targets, LABELS)
+
+
+def test_what_would_fail_at_the_end_of_training_is_found_before():
+    ages = [str(50 + 4 * value + i % 12) for i, value in enumerate(TRUTH)]
+    with pytest.raises(UsageError, match=r"one holds numbers and 'sixty' \(row 5\)"):
+        check(TRUTH, [*ages[:3], "sixty", *ages[4:]])
+    check(TRUTH, [*ages[:3], "unknown", *ages[4:]])
+    many = TRUTH * 4
+    with pytest.raises(UsageError, match="one has 80 different values, at most 50"):
+        check(many, [f"text {i}" for i, _ in enumerate(many)])

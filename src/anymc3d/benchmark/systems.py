@@ -50,8 +50,8 @@ def _plain() -> Iterator[Record]:
             "trainable_parameters": "",
             "total_parameters": "",
             "weights": f"no network: {method.summary}",
-            "licence": "",
-            "citation": "",
+            "licence": "Apache-2.0",
+            "citation": "docs/plain.md",
             "left_out": "",
         }
 

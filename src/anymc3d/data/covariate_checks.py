@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.case import is_metadata
 from anymc3d.data.covariate_cells import wanted_of
-from anymc3d.data.covariates import CATEGORY, MEASURE, column_of, known, number
+from anymc3d.data.covariates import CATEGORY, MAX_NUMBERS, MEASURE, column_of, fit_covariates, known, number
 from anymc3d.data.labels import canonical
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.patients import names_patient
@@ -35,6 +35,7 @@ def check_covariates(
     Raises:
         UsageError: one is no column, never differs, names the patient or the label, or says what the label says.
     """
+    _check_width(names, manifest)
     for name in names:
         column = column_of(name)
         if name.startswith(MEASURE):
@@ -51,12 +52,34 @@ def check_covariates(
         cells = [known(manifest.cases[index].cells[column]) for index in seen]
         if len({canonical(cell) for cell in cells if cell}) < 2:
             raise UsageError(f"covariates: {column} is the same in every case, or empty; leave it out")
+        if not name.startswith(CATEGORY):
+            _check_one_kind(column, cells, [manifest.cases[index].row for index in seen])
         for label, target in zip(labels.columns, targets[seen].T, strict=True):
             told = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
             if _repeats(cells, target, told, as_names=name.startswith(CATEGORY)):
                 raise UsageError(
                     f"covariates: {column} repeats the label {label}: who knows one knows the other; leave it out"
                 )
+
+
+def _check_width(names: Sequence[str], manifest: Manifest) -> None:
+    """What training would find at its end: too many values of a category, or too many numbers in all."""
+    own = [name for name in names if not name.startswith(MEASURE) and column_of(name) in manifest.columns]
+    found = fit_covariates(own, [case.cells for case in manifest.cases if case.split != "test"])
+    width = sum(one.width for one in found) + 2 * (len(names) - len(own))
+    if width > MAX_NUMBERS:
+        raise UsageError(f"covariates: they become {width} numbers, at most {MAX_NUMBERS}; name fewer")
+
+
+def _check_one_kind(column: str, cells: Sequence[str], rows: Sequence[int]) -> None:
+    """Numbers and other texts in one column are a slip, or names that happen to be numbers: only its maker knows."""
+    odd = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell and number(cell) is None]
+    if odd and any(cell and number(cell) is not None for cell in cells):
+        cell, row = odd[0]
+        raise UsageError(
+            f"covariates: {column} holds numbers and {cell[:40]!r} (row {row}); empty such cells, or name it "
+            f"{CATEGORY}{column} if its numbers are names"
+        )
 
 
 def _check_measure(name: str, manifest: Manifest) -> None:

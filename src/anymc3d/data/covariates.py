@@ -25,6 +25,8 @@ CATEGORY, MEASURE = "category:", "measure:"
 """What a name in ``covariates`` may begin with: a column of numbers that are names, or a measure of the scan itself."""
 MAX_LEVELS = 50
 """Different values of a category; more look like an identifier."""
+MAX_NUMBERS = 1000
+"""Columns that all covariates of a task become."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Value = Annotated[float, Between(-1e15, 1e15)]
