@@ -1,4 +1,7 @@
-"""A scan of another modality or unit is told, refused with --strict, and never headed like a finding. Promise B10."""
+"""A scan of another modality or unit, or unlike training, is told, refused by --strict, never headed like a finding.
+
+Promises B10 and B11.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
+from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.ood_measures import measure_case
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.card import Member
+from anymc3d.predict.likeness import distance_from_training
 from anymc3d.predict.predictor import load
+from anymc3d.predict.study import study_case
 from dicom_makers import MR, anatomy, make_series
 
 PET = "1.2.840.10008.5.1.4.1.1.128"
@@ -60,6 +68,56 @@ def test_B10_the_headers_modality_is_compared_with_the_plugins(journey, scans, t
 def test_B10_a_file_that_says_no_modality_is_free(journey, tmp_path) -> None:
     predictor = load(plugin_for("CT", journey, tmp_path), device="cpu")
     assert "the header says" not in predictor.predict(journey.scans[0]).message
+
+
+def noise(path: Path) -> Path:
+    """Nothing of a scan but its grid."""
+    voxels = np.random.default_rng(0).uniform(0, 1000, (24, 28, 8)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.diag([1, 1, 3, 1])), path)
+    return path
+
+
+def test_B11_a_scan_unlike_training_has_a_score_above_1_and_is_not_to_be_used(journey, tmp_path, capsys) -> None:
+    scans = [noise(tmp_path / "noise.nii.gz"), journey.scans[0]]
+    assert run("predict", "-p", journey.plugin, "--device", "cpu", "-o", tmp_path / "out", "-i", *scans) == 0
+    assert "ood_score" not in capsys.readouterr().out
+    foreign, own = read_table(tmp_path / "out" / "predictions.csv")
+    assert list(own)[-1] == "ood_score" and float(own["ood_score"]) <= 1 < float(foreign["ood_score"])
+    assert own["status"] == "ok" and foreign["status"] == "warn"
+    assert (
+        f"unlike the training scans: ood_score {float(foreign['ood_score']):.3g}, an alarm above 1"
+        in foreign["message"]
+    )
+    (told,) = load(journey.plugin, device="cpu").predict(scans[0]).unlike_training
+    assert told in foreign["message"]
+
+
+def test_B11_the_score_of_an_ensemble_is_the_mean_over_its_members(journey) -> None:
+    card = load_plugin(journey.plugin).card
+    measured = measure_case(CaseScans(study_case(str(journey.scans[1]), None)).prepare(card.preprocessing))
+    far = {name: replace(one, limit=one.limit / 5) for name, one in card.scan_statistics.measures.items()}
+    other = replace(card, scan_statistics=replace(card.scan_statistics, measures=far))
+    members = tuple(Member(card=one, hash="0" * 64) for one in (card, other))
+    ensemble = replace(card, kind="ensemble", members=members, scan_statistics=None)
+    alone = distance_from_training(card, measured).score
+    assert distance_from_training(ensemble, measured).score == pytest.approx(3 * alone)
+    upright = {name: replace(view, plane="coronal") for name, view in card.preprocessing.items()}
+    elsewhere = replace(ensemble, preprocessing=upright, members=(replace(members[0], card=card),))
+    of_scans = {name: values for name, values in measured.items() if not name.startswith(("texture", "layout"))}
+    assert distance_from_training(elsewhere, measured) == distance_from_training(card, of_scans)
+    blind = replace(members[1], card=replace(other, scan_statistics=None))
+    blinded = replace(ensemble, members=(members[0], blind))
+    assert not blinded.knows_its_scans and distance_from_training(blinded, measured).score is None
+
+
+def test_B11_a_plugin_of_before_has_no_score_and_predict_says_so(journey, tmp_path, capsys) -> None:
+    plugin = load_plugin(journey.plugin)
+    save_plugin(tmp_path / "old.safetensors", replace(plugin.card, scan_statistics=None), plugin.tensors)
+    out = tmp_path / "out"
+    assert run("predict", "-p", tmp_path / "old.safetensors", "--device", "cpu", "-o", out, "-i", journey.scans[0]) == 0
+    assert "no statistics of its training scans, so ood_score stays empty" in capsys.readouterr().out
+    (row,) = read_table(out / "predictions.csv")
+    assert row["ood_score"] == "" and row["status"] == "ok"
 
 
 def run(*words: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "10 cases of either outcome",
     )
     parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="add conformal prediction sets that hold the true answer in at least this share of cases, such as 0.9; "
+        "alone it leaves the calibration as it is",
+    )
+    parser.add_argument(
         "--figure",
         type=Path,
         metavar="OUT.png|.csv",
@@ -58,11 +66,13 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, or compare the strategies, or both."""
     if args.out is None and args.figure is None:
         raise UsageError("expected -o NEW.safetensors, or --figure OUT.png, or both")
-    for option in ("pooled", "method", "criterion", "split"):
+    for option in ("pooled", "method", "criterion", "split", "coverage"):
         if getattr(args, option) is not None and args.out is None:
             raise UsageError(
                 f"--{option}: only with -o; the figure compares set strategies, fitted on the val rows alone"
             )
+    if args.coverage is not None and args.pooled is not None and not _recalibrates(args):
+        raise UsageError("--pooled: sets are fitted to the plugin's own logits; give --method or --criterion with it")
     _check_figure(args)
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
@@ -87,6 +97,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _recalibrates(args: argparse.Namespace) -> bool:
+    """Prediction sets alone leave the calibration as it is."""
+    return args.coverage is None or args.method is not None or args.criterion is not None
+
+
 def _check_figure(args: argparse.Namespace) -> None:
     """The figure's numbers go to a table of its name, which must not be one of the tables that are read."""
     if args.figure is None:
@@ -101,16 +116,24 @@ def _check_figure(args: argparse.Namespace) -> None:
 
 def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
     from anymc3d.cli.new_plugin import write_new
-    from anymc3d.plugins.recalibrate import choose_cases, read_pooled, recalibrate
+    from anymc3d.plugins.recalibrate import choose_cases, read_pooled, recalibrate, with_sets
 
     chosen, split, warnings = choose_cases(cases, args.split)
     pooled = None if args.pooled is None else read_pooled(plugin.card.labels, args.pooled, args.manifest)
-    new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion, pooled=pooled)
+    new = None
+    if _recalibrates(args):
+        new = recalibrate(plugin, chosen, split=split, method=args.method, criterion=args.criterion, pooled=pooled)
+    if args.coverage is not None:
+        warnings += [] if new is None else new.warnings
+        before = plugin if new is None else replace(plugin, card=new.card)
+        new = with_sets(before, chosen, split=split, coverage=args.coverage)
+    assert new is not None, "one of the two was asked for"
     digest = write_new(args.out, new.card, plugin.tensors, overwrite=args.overwrite, inputs=[args.plugin])
     for warning in [*warnings, *new.warnings]:
         warn(warning)
     if not (args.json or args.quiet):
-        say(*_lines(args.out, new))
+        say(*_lines(args.out, new) if _recalibrates(args) else [])
+        say(*_lines_of_sets(args.out, new))
     return {
         "plugin": str(args.out),
         "hash": digest,
@@ -118,6 +141,7 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
         "cases": new.cases,
         "positives": {name: {"positive": p, "cases": n} for name, (p, n) in new.positives.items()},
         "pooled": list(new.pooled),
+        "coverage": args.coverage,
         "warnings": [*warnings, *new.warnings],
     }
 
@@ -135,6 +159,24 @@ def _lines(out: Path, new: Recalibrated) -> list[str]:
         point = f", positive from raw logit {threshold:.4g}" if not new.card.labels.one_of_classes else ""
         lines.append(f"  {name}: {positive} of {total} positive{point}")
     return lines
+
+
+def _lines_of_sets(out: Path, new: Recalibrated) -> list[str]:
+    sets = new.card.prediction_sets
+    if sets is None:
+        return []
+    which = "all rows" if sets.split == "all" else f"the {sets.split} rows"
+    lines = [f"{out}: prediction sets of coverage {sets.coverage:g}, fitted on {sets.cases} cases ({which})"]
+    for name, own in sets.labels.items():
+        parts = [f"1 from raw logit {_bound(own.positive_from)} (patients: {own.n_positive})"]
+        if not new.card.labels.one_of_classes:
+            parts.append(f"0 up to {_bound(own.negative_to)} (patients: {own.n_negative})")
+        lines.append(f"  {name}: " + ", ".join(parts))
+    return lines
+
+
+def _bound(value: float | None) -> str:
+    return "any" if value is None else f"{value:.4g}"
 
 
 def _compare(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> list[Score]:

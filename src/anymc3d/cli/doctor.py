@@ -18,6 +18,7 @@ from anymc3d.files.pointers import absent
 from anymc3d.version import __version__
 
 PAGE, DATA = "doctor.html", "doctor.json"
+DOUBTS, DOUBTS_PICTURE = "label_doubts.csv", "label_doubts.png"
 PACKAGES = ("torch", "numpy", "nibabel", "safetensors", "PyYAML", "scikit-learn", "matplotlib", "tqdm")
 
 
@@ -32,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="COL[,COL…]", help="the label column, or several of 0/1")
     parser.add_argument("--task", type=Path, metavar="task.yaml", help="expect this task's labels, classes, modality")
+    parser.add_argument(
+        "--out-of-fold",
+        type=Path,
+        metavar="OOF.csv",
+        help="out-of-fold predictions of these cases, such as RUN/oof.csv of 'train --quick': rank the labels that a "
+        f"confident answer contradicts ({DOUBTS} and {DOUBTS_PICTURE} with -o)",
+    )
     parser.add_argument("--headers-only", action="store_true", help="do not decode voxels: fast, and sees less")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=f"folder for {PAGE} and {DATA}")
     parser.add_argument(
@@ -56,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.manifest is not None:
         return _run_data_set(args)
-    stray = [name for name in ("labels", "task", "headers_only", "out", "jobs") if getattr(args, name)]
+    stray = [name for name in ("labels", "task", "out_of_fold", "headers_only", "out", "jobs") if getattr(args, name)]
     if stray:
         raise UsageError(
             f"--{stray[0].replace('_', '-')} is for a data set: name its manifest, anymc3d doctor MANIFEST.csv"
@@ -72,9 +80,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(check["ok"] for check in checks) else 2
 
 
-def _run_data_set(args: argparse.Namespace) -> int:
+def _check_options(args: argparse.Namespace) -> None:
     if args.labels and args.task:
         raise UsageError("--labels and --task: give one of them; the task file names its labels")
+    if args.out_of_fold and not (args.labels or args.task):
+        raise UsageError("--out-of-fold: name the labels it is compared with, by --labels or --task")
     if args.jobs is not None and args.jobs < 0:
         raise UsageError(f"--jobs: expected 0 or more, got {args.jobs}")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
@@ -82,9 +92,13 @@ def _run_data_set(args: argparse.Namespace) -> int:
     if not args.manifest.exists():
         raise UsageError(f"{args.manifest}: {absent(args.manifest)}")
 
+
+def _run_data_set(args: argparse.Namespace) -> int:
+    _check_options(args)
     from anymc3d.cli.main import print_json
     from anymc3d.cost.progress import Progress
     from anymc3d.doctor.examine import examine
+    from anymc3d.doctor.label_doubts import write_doubts
     from anymc3d.doctor.page import to_html
     from anymc3d.doctor.report import make_report, to_json
     from anymc3d.doctor.text import to_text
@@ -100,6 +114,7 @@ def _run_data_set(args: argparse.Namespace) -> int:
             task=task,
             headers_only=args.headers_only,
             processes=len(os.sched_getaffinity(0)) if args.jobs is None else args.jobs,
+            out_of_fold=args.out_of_fold,
             progress=bar.update,
             told=bar.reset,
         )
@@ -107,6 +122,8 @@ def _run_data_set(args: argparse.Namespace) -> int:
     if args.out is not None:
         atomic.write_json(args.out / DATA, to_json(report))
         atomic.write_text(args.out / PAGE, to_html(report))
+        if args.out_of_fold is not None:
+            write_doubts(args.out, DOUBTS, DOUBTS_PICTURE, seen.doubted.found)
     if args.json:
         print_json(to_json(report))
     elif args.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,7 @@ def _method(card: PluginCard) -> list[str]:
         what = "kept" if card.decodes else "not kept"
         labels = ", ".join(map(str, card.segmentation.classes))
         lines.append(f"learned from masks: {card.segmentation.decoder}, structures {labels}, decoder {what}")
+    lines.append(f"training scans: {_statistics(cards)}")
     if not card.split:
         return lines
     split = ", ".join(f"{name} {part['cases']}" for name, part in card.split.items() if isinstance(part, dict))
@@ -172,6 +174,14 @@ def _method_of(card: PluginCard) -> str:
     seen = "" if card.features == "class" else f", features {card.features}"
     lora = "" if card.method.name == "frozen" else f", rank {card.method.rank}, alpha {card.method.alpha:g}"
     return f"{card.method.name}{lora}{_last_blocks(card)}, fusion {card.fusion}{seen}"
+
+
+def _statistics(cards: Sequence[PluginCard]) -> str:
+    """Of what there are statistics, by which ``predict`` says that a scan is unlike them."""
+    if not all(card.scan_statistics for card in cards):
+        return "no statistics of them, so predict gives no ood_score"
+    names = sorted({name for card in cards if card.scan_statistics for name in card.scan_statistics.measures})
+    return f"statistics of {', '.join(names)}; predict gives an ood_score and warns above 1"
 
 
 def _last_blocks(card: PluginCard) -> str:
@@ -206,7 +216,14 @@ def _decisions(card: PluginCard) -> list[str]:
     heading = "operating points (none is used: the largest probability decides):"
     if not card.labels.one_of_classes:
         heading = "operating points:" if points else "operating points: probability >= 0.5"
-    return [*_calibration(card), heading, *points]
+    return [*_calibration(card), heading, *points, *_sets(card)]
+
+
+def _sets(card: PluginCard) -> list[str]:
+    sets = card.prediction_sets
+    if sets is None:
+        return []
+    return [f"prediction sets: coverage {sets.coverage:g} of every answer, fitted on {sets.cases} cases ({sets.split})"]
 
 
 def _number_line(card: PluginCard) -> str:

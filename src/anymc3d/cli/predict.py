@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_case_options(parser)
     add_strict(parser)
     add_part(parser)
+    parser.add_argument(
+        "--abstain",
+        action="store_true",
+        help="write 'not answered' for a decision that a prediction set leaves open, or of a scan unlike training",
+    )
     add_pseudonymize(parser, "write keyed pseudonyms in place of the case ids")
     add_map(parser)
     parser.add_argument(
@@ -83,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     plugins = [load_plugin(path) for path in args.plugin]
     cases = cases_of(args, [plugin.card for plugin in plugins])
     check_sr_cases(args, cases)
+    if args.abstain:
+        _check_can_abstain(args, plugins)
     predictor = Predictor(
         plugins,
         backbone=args.backbone,
@@ -95,7 +102,12 @@ def run(args: argparse.Namespace) -> int:
         check_decodes(predictor)
     if is_split(args):
         return run_split(args)
-    settings = {"strict": args.strict, "timeout": args.timeout, "segmentation": args.segmentation}
+    settings = {
+        "strict": args.strict,
+        "abstain": args.abstain,
+        "timeout": args.timeout,
+        "segmentation": args.segmentation,
+    }
     with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, mine):
         result, exit_code = _answer(args, predictor, mine, out, pseudonyms)
     if pseudonyms is not None and args.pseudonym_map is not None:
@@ -123,6 +135,7 @@ def _answer(
         precision=args.precision,
         pseudonyms=pseudonyms,
         strict=args.strict,
+        abstain=args.abstain,
         timeout_s=args.timeout,
         quiet=args.quiet,
     )
@@ -133,6 +146,22 @@ def _answer(
     if args.dicom_sr is not None and not write_sr(args, out, predictor, cases, result.rows):
         exit_code = exit_code or 3
     return result, exit_code
+
+
+def _check_can_abstain(args: argparse.Namespace, plugins: Sequence[Plugin]) -> None:
+    if args.dicom_sr is not None:
+        raise UsageError("--abstain and --dicom-sr: a structured report states decisions; give one of the two")
+    numbers = [one.card.name for one in plugins if one.card.labels.is_number]
+    if numbers:
+        raise UsageError(
+            f"--abstain: {', '.join(map(repr, numbers))} answers a number, which is no decision; leave it out"
+        )
+    blind = [one.card.name for one in plugins if not one.card.prediction_sets and not one.card.knows_its_scans]
+    if blind:
+        raise UsageError(
+            f"--abstain: {', '.join(map(repr, blind))} has neither prediction sets nor statistics of its training "
+            "scans; make sets with 'anymc3d calibrate --coverage 0.9'"
+        )
 
 
 def _report(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], result: CohortResult) -> None:
@@ -149,6 +178,12 @@ def _report(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], resu
         if not plugin.card.is_calibrated and not plugin.card.labels.is_number:
             states = states_in_words(plugin.card.calibration_states)
             say(f"{plugin.card.name}: probabilities are {states} (see 'anymc3d calibrate')")
+        if args.abstain and not plugin.card.prediction_sets:
+            say(f"{plugin.card.name}: no prediction sets (see 'anymc3d calibrate --coverage'): only alarms abstain")
+        if not plugin.card.knows_its_scans:
+            say(f"{plugin.card.name}: no statistics of its training scans, so ood_score stays empty (train it again)")
+    if args.abstain:
+        say(f"{result.unanswered} of {len(result.rows)} rows have a decision that is not answered")
     if result.earlier:
         say(f"{result.earlier} rows of earlier runs into this folder stay at the end of the table")
     if result.reused:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
@@ -36,6 +39,8 @@ class PreparedCase:
     scans: Mapping[str, ScanFacts]
     hashes: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False)
+    """By :func:`anymc3d.data.ood_measures.measure_case`, of cases of a data set, whose slices are not kept."""
     mask_labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """View -> labels above 0 in the cut mask, where masks were asked for and the case has one."""
     excluded: str | None = None

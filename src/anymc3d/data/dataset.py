@@ -13,6 +13,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt, fault_of
 from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters, mask_hash_name
 from anymc3d.data.mask_slices import Labels, check_annotated
+from anymc3d.data.ood_measures import measure_case
 from anymc3d.data.scan import named
 from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError
 from anymc3d.settings.config import ViewSettings
@@ -74,7 +75,8 @@ def prepare_all(
     def prepared(case: Case) -> PreparedCase:
         scans = CaseScans(case, cache, segmenters=segmenters)
         try:
-            found = replace(scans.prepare(views), views={})
+            whole = scans.prepare(views)
+            found = replace(whole, views={}, measures=measure_case(whole))
             return _with_masks(found, scans, views) if with_masks else found
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)

@@ -173,6 +173,12 @@ CHECKS: Mapping[str, Check] = {
     "label-missing": Check(
         "warning", "labels are missing", "those cases take no part in this label; check them", "B14"
     ),
+    "label-doubtful": Check(
+        "note",
+        "labels that a confident out-of-fold answer contradicts",
+        "look at these scans, the most doubted first; change a label only for a reason that is in the scan",
+        "B14",
+    ),
     "label-in-case-id": Check(
         "warning",
         "the case ids give the label away",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from anymc3d.doctor.checks import Finding, in_order
 from anymc3d.doctor.duplicates import duplicate_faults
 from anymc3d.doctor.facts import Job, ScanFacts
 from anymc3d.doctor.header_faults import exists, header_faults
+from anymc3d.doctor.label_doubts import LabelDoubts, doubted_labels
 from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site, too_rare_to_split
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.mask_faults import mask_faults
@@ -39,6 +40,7 @@ class Examination:
     scans: Facts
     masks: Facts
     headers_only: bool
+    doubted: LabelDoubts = field(default_factory=lambda: LabelDoubts((), ()))
 
     @property
     def has_errors(self) -> bool:
@@ -54,6 +56,7 @@ def examine(
     headers_only: bool = False,
     processes: int = 0,
     limits: Limits | None = None,
+    out_of_fold: Path | None = None,
     progress: Progress = lambda count: None,
     told: Progress = lambda count: None,
 ) -> Examination:
@@ -66,6 +69,7 @@ def examine(
         headers_only: voxels are not decoded, what only they show is not found.
         processes: that read scans at once, with limits of time and memory; 0 reads in this process, without limits.
         limits: of one scan.
+        out_of_fold: ``oof.csv`` of a run, whose confident answers are compared with the labels.
         progress: told after each file.
         told: told once how many files there are.
     """
@@ -75,6 +79,8 @@ def examine(
     known, label_findings = read_labels(manifest, asked, task.labels if task else None)
     findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
     findings += too_rare_to_split(manifest, known)
+    doubted = LabelDoubts((), ()) if out_of_fold is None else doubted_labels(manifest, known, out_of_fold)
+    findings += doubted.findings
     scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:
@@ -85,7 +91,7 @@ def examine(
         findings += voxel_faults(meant, modality, known) + flip_faults(with_voxels(meant))
     everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]
     findings += duplicate_faults(with_voxels(everything), known) + mask_faults(manifest.cases, scans, masks)
-    return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only)
+    return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only, doubted)
 
 
 def _measured(

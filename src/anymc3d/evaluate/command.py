@@ -17,14 +17,15 @@ from anymc3d.data.manifest import inspect_manifest
 from anymc3d.data.patients import patients_of
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
-from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, roc_curve
+from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, risk_curve, roc_curve
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.number_pictures import curves_of, draw_numbers
 from anymc3d.evaluate.pictures import Drawn, draw_curves
 from anymc3d.evaluate.predictions import PREDICT_RECORD
 from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
-from anymc3d.evaluate.study import Study, StudySettings, evaluate_study
+from anymc3d.evaluate.selective import selective_cases
+from anymc3d.evaluate.study import PluginStudy, Study, StudySettings, class_column, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
 from anymc3d.evaluate.task_calibration import states_in_words
@@ -40,11 +41,12 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     "roc": ("roc.png", "auroc"),
     "pr": ("pr.png", "average_precision"),
     "reliability": ("reliability.png", "expected_calibration_error"),
+    "risk": ("risk.png", "selective_risk"),
 }
 """Kind of curve -> its picture and the metric in the legend."""
 CURVE_COLUMNS = ("curve", "label", "plugin", "split", "part", "x", "y", "low", "high", "n")
 
-_SHORT = {"auroc": "AUROC", "average_precision": "AP", "expected_calibration_error": "ECE"}
+_SHORT = {"auroc": "AUROC", "average_precision": "AP", "expected_calibration_error": "ECE", "selective_risk": "risk"}
 
 
 def evaluate_predictions(
@@ -134,6 +136,9 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
     index = {(row["metric"], row["label"], row["plugin"]): row for row in study.rows if row["group"] == ALL}
     for kind, (_, metric) in PICTURES.items():
         for plugin in study.plugins:
+            if kind == "risk":
+                yield from _risk(study, plugin, index, sampling)
+                continue
             for cases in plugin.labels:
                 if 0 < cases.targets.sum() < cases.targets.size:
                     patients = list(study.patients[cases.rows])
@@ -144,16 +149,34 @@ def draw(study: Study, sampling: Sampling) -> Iterator[Drawn]:
     yield from curves_of(study)
 
 
+def _risk(
+    study: Study, plugin: PluginStudy, index: Mapping[tuple[object, object, object], Row], sampling: Sampling
+) -> Iterator[Drawn]:
+    """The curve of the selective risk of a plugin that left decisions unanswered."""
+    for own in selective_cases(plugin.labels, class_column(plugin.settings)) if plugin.abstains else ():
+        row = index.get(("selective_risk", own.label, plugin.plugin))
+        if row is None or len(set(own.targets)) < 2:
+            continue
+        curve = risk_curve(own.targets, own.wrong, own.confidence, list(study.patients[own.rows]), sampling)
+        place = {"answered": (float(own.answered.mean()), own.risk or 0.0)}
+        legend = f"{_SHORT['selective_risk']} {figure(row, digits=2)}"
+        yield Drawn(own.label, plugin.plugin, curve, legend, own.wrong.size, int(own.wrong.sum()), place)
+
+
 def places_of(kind: str, cases: LabelCases) -> dict[str, tuple[float, float]]:
     """Where the operating points lie on a curve: operating point -> (x, y); the targets hold both outcomes."""
     found = {}
     for name, decided in cases.decisions.items():
         if kind == "reliability" or isinstance(decided, str):
             continue
-        hits, alarms = (float(decided[cases.targets == outcome].sum()) for outcome in (1, 0))
-        sensitivity = hits / float((cases.targets == 1).sum())
+        # Of a point that leaves cases unanswered: among the answered ones.
+        truth, decided = cases.targets[~np.isnan(decided)], decided[~np.isnan(decided)]
+        if not 0 < truth.sum() < truth.size:
+            continue
+        hits, alarms = (float(decided[truth == outcome].sum()) for outcome in (1, 0))
+        sensitivity = hits / float((truth == 1).sum())
         if kind == "roc":
-            found[name] = alarms / float((cases.targets == 0).sum()), sensitivity
+            found[name] = alarms / float((truth == 0).sum()), sensitivity
         elif hits + alarms:
             found[name] = sensitivity, hits / (hits + alarms)
     return found

@@ -96,6 +96,27 @@ def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence
     return Curve("reliability", x, y, Band(x, low, high), sizes[used])
 
 
+def risk_curve(
+    targets: Floats, wrong: Floats, confidence: Floats, patients: Sequence[str], sampling: Sampling
+) -> Curve:
+    """Share of wrong decisions (y) when the surest share of the cases (x) is answered, one point per distinct
+    confidence; ``targets`` are the strata of the band."""
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(confidence[order])), confidence.size - 1)
+
+    def trace(weights: Floats) -> tuple[Floats, Floats]:
+        answered = np.cumsum(weights[:, order], axis=1)[:, ends]
+        mistakes = np.cumsum((weights * wrong)[:, order], axis=1)[:, ends]
+        return weighted.ratio(answered, answered[:, -1:]), weighted.ratio(mistakes, answered)
+
+    def on_grid(x: Floats, y: Floats) -> Floats:
+        there = ~np.isnan(y)
+        return np.interp(GRID, x[there], y[there])
+
+    x, y = (part[0] for part in trace(np.ones((1, targets.size))))
+    return Curve("risk", x, y, _band(trace, on_grid, patients, targets, sampling))
+
+
 def _ends(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values])
 

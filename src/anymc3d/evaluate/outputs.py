@@ -25,6 +25,10 @@ from anymc3d.types import LabelKind
 
 VALUE = "value"
 """Of a label that is a number: the one column it has in ``predictions.csv``."""
+NOT_ANSWERED = "not answered"
+"""What ``predict --abstain`` writes in place of a decision."""
+OOD_SCORE = "ood_score"
+"""The last column of what ``predict`` writes: how far a case is from the training scans, above 1 an alarm."""
 
 
 def raw_logits(logits: np.ndarray, kind: LabelKind) -> np.ndarray:

@@ -62,6 +62,7 @@ _KINDS: Mapping[str, _Kind] = {
     "reliability": _Kind(
         "Reliability", "mean predicted probability (dot area: number of cases)", "share of positives", "upper left"
     ),
+    "risk": _Kind("Selective risk", "share of cases answered, surest first", "share of wrong decisions", "upper left"),
 }
 
 
@@ -99,6 +100,9 @@ def _draw_panel(axis: Axes, kind: _Kind, curves: Sequence[Drawn], plugins: Seque
         _draw_points(axis, drawn, colour)
     axis.set_title(_title(curves), fontsize=font + 1)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    if curves[0].curve.kind == "risk":
+        highest = max(float(np.nanmax([0.02, *drawn.curve.y, *drawn.curve.band.high])) for drawn in curves)
+        axis.set(ylim=(-0.01 * highest, 1.25 * highest), aspect="auto")
     axis.set_xlabel(kind.x, fontsize=font)
     axis.set_ylabel(kind.y, fontsize=font)
     axis.tick_params(labelsize=font - 1)
@@ -111,7 +115,8 @@ def _title(curves: Sequence[Drawn]) -> str:
     """The label and how many cases it has; the number of each plugin where they differ."""
     label = curves[0].label
     name = plotted(label, _TITLE_LETTERS)
-    numbers = dict.fromkeys(f"n = {drawn.n}, {drawn.n_positive} positive" for drawn in curves)
+    what = "wrong if all are answered" if curves[0].curve.kind == "risk" else "positive"
+    numbers = dict.fromkeys(f"n = {drawn.n}, {drawn.n_positive} {what}" for drawn in curves)
     return f"{name}\n{' / '.join(numbers)}"
 
 
@@ -144,7 +149,7 @@ def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> N
 def _draw_reference(axis: Axes, curves: Sequence[Drawn]) -> None:
     """What chance (or, for reliability, perfection) looks like."""
     grey = {"color": "#777777", "linewidth": 1.0, "linestyle": (0, (1, 2))}
-    if curves[0].curve.kind == "pr":
+    if curves[0].curve.kind in ("pr", "risk"):
         axis.axhline(curves[0].prevalence, **grey)
     else:
         axis.plot([0, 1], [0, 1], **grey)

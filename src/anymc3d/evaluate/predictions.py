@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anymc3d.errors import ProblemsError, UsageError
 from anymc3d.evaluate.covariates import PARTS as COVARIATE_PARTS
 from anymc3d.evaluate.metrics import one_vs_rest
+from anymc3d.evaluate.outputs import NOT_ANSWERED
 from anymc3d.evaluate.targets import settings_of
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.files.spelling import matches
@@ -26,7 +28,8 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class PluginPredictions:
-    """One plugin's predictions, (n cases of the manifest, L labels) each, NaN where there is none."""
+    """One plugin's predictions, (n cases of the manifest, L labels) each, NaN where there is none, and where a decision
+    is not answered."""
 
     plugin: str
     settings: LabelSettings | None
@@ -38,6 +41,9 @@ class PluginPredictions:
     """Per case: ``ok``, ``warn``, ``error``, or ``absent`` where the table has no row."""
     parts: Mapping[str, Floats] = field(default_factory=dict)
     """Of a plugin with covariates: ``image`` and ``covariates`` -> raw logits of that alone (n cases, L labels)."""
+
+    sets: NDArray[np.bool_] | None = None
+    """(n, L, 2): whether a prediction set holds answer 0 and answer 1; None where the table has no sets."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -145,6 +151,8 @@ def _of_plugin(
     own = [label for label in labels if any(row[f"logit.{label}"] for row in rows)]
     settings = settings_of(own, known) if own else None
     names = settings.output_names if settings else ()
+    has_sets = bool(names) and all(any(row.get(f"set.{label}") for row in rows) for label in names)
+    sets = np.ones((len(case_ids), len(names), 2), dtype=bool) if has_sets else None
     values = np.full((len(PARTS), len(case_ids), len(names)), np.nan)
     states = ["absent"] * len(case_ids)
     position = {case: index for index, case in enumerate(case_ids)}
@@ -162,9 +170,12 @@ def _of_plugin(
             if row["status"] != "error":
                 cells, faults = _read_cells(row, names, settings)
                 values[:, position[case]] = cells
+                if sets is not None:
+                    sets[position[case]], more = _read_sets(row, names)
+                    faults += more
                 problems += [f"{where}: {fault}" for fault in faults]
     parts = _parts(rows, names, position, f"plugin {plugin!r}: " if plugin else "", problems)
-    return PluginPredictions(plugin, settings, values[0], values[1], values[2], tuple(states), parts)
+    return PluginPredictions(plugin, settings, values[0], values[1], values[2], tuple(states), parts, sets)
 
 
 def _parts(
@@ -189,6 +200,23 @@ def _parts(
     return dict(zip(COVARIATE_PARTS, found, strict=True))
 
 
+_SETS = {"{}": (False, False), "{0}": (True, False), "{1}": (False, True), "{0, 1}": (True, True)} | {
+    "0": (True, False),
+    "1": (False, True),
+}
+
+
+def _read_sets(row: Mapping[str, str], labels: Sequence[str]) -> tuple[list[tuple[bool, bool]], list[str]]:
+    """Return whether answer 0 and answer 1 are in the set of each label of one case; and the faults."""
+    cells = {label: row.get(f"set.{label}", "") for label in labels}
+    faults = [
+        f"set.{label} is {text!r}, expected one of {', '.join(_SETS)}"
+        for label, text in cells.items()
+        if text not in _SETS
+    ]
+    return [_SETS.get(text, (True, True)) for text in cells.values()], faults
+
+
 def _read_cells(
     row: Mapping[str, str], labels: Sequence[str], settings: LabelSettings | None
 ) -> tuple[Floats, list[str]]:
@@ -198,18 +226,19 @@ def _read_cells(
         for j, label in enumerate(labels):
             text = row[f"{part}.{label}"]
             value = _number(text)
-            if not _fits(part, value):
+            if not _fits(part, value) and not (part == "decision" and text == NOT_ANSWERED):
                 advice = _OF_A_SPREADSHEET if _DECIMAL_COMMA.fullmatch(text) else ""
                 faults.append(f"{part}.{label} is {text!r}, expected {_EXPECTED[part]}{advice}")
             cells[i, j] = value
-    if settings and settings.one_of_classes and not faults and cells[2].sum() != 1:
-        faults.append(f"{int(cells[2].sum())} classes of {settings.columns[0]} are decided, expected exactly one")
+    open_ = np.isnan(cells[2])
+    if settings and settings.one_of_classes and not faults and not open_.all() and (open_.any() or cells[2].sum() != 1):
+        faults.append(f"{int(np.nansum(cells[2]))} classes of {settings.columns[0]} are decided, expected exactly one")
     return cells, faults
 
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _OF_A_SPREADSHEET = "; take the table as it was written, not as a spreadsheet with a decimal comma saved it"
-_EXPECTED = {"logit": "a finite number", "probability": "a number from 0 to 1", "decision": "0 or 1"}
+_EXPECTED = {"logit": "a finite number", "probability": "a number from 0 to 1", "decision": "0 or 1, or not answered"}
 
 
 def _fits(part: str, value: float) -> bool:

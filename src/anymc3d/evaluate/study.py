@@ -7,7 +7,7 @@ move them. Cases that failed or are absent are counted (``failed_cases``), never
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from anymc3d.evaluate.comparison import compare
 from anymc3d.evaluate.covariate_rows import answers, covariate_rows
 from anymc3d.evaluate.measures import (
     LabelCases,
+    Measure,
     Sampling,
     class_accuracy,
     label_measures,
@@ -39,8 +40,9 @@ from anymc3d.evaluate.predictions import (
     read_predictions,
     shown_few,
 )
+from anymc3d.evaluate.selective import abstains, apart, selective_cases, selective_measures, set_measures
 from anymc3d.evaluate.severity import Severity, severities
-from anymc3d.evaluate.study_points import Points, choose_points, label_cases
+from anymc3d.evaluate.study_points import PLUGIN_POINT, Points, choose_points, label_cases
 from anymc3d.evaluate.study_rows import ALL, Row, failed_row, failures, row_of, threshold_rows
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.evaluate.weighted import Floats
@@ -74,6 +76,8 @@ class PluginStudy:
     """Label -> criterion -> operating point."""
     settings: LabelSettings | None = None
     """What its labels mean; None where every case failed."""
+    abstains: bool = False
+    """Whether it left decisions unanswered."""
 
 
 @dataclass(frozen=True)
@@ -201,13 +205,16 @@ def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -
         whole = labels if group == ALL else whole
         rows.append(failed_row(one, members, group, frame))
         rows += _group_rows(one, labels, patients[members], settings.sampling, {**frame, "group": group})
+        rows += _selective_rows(one, labels, targets, members, patients, settings.sampling, {**frame, "group": group})
     graded = list(severities(one, cases.manifest, settings.severity))
     for table in graded:
         rows += _severity_rows(table, evaluated, source, patients, settings, frame)
     chosen = {label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()}
     groups = [comparison.group for table in graded for comparison in table.comparisons]
     parted = answers(one, targets, evaluated)
-    return _Found(rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings), groups, parted)
+    return _Found(
+        rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings, abstains(one)), groups, parted
+    )
 
 
 def _by_kind(
@@ -292,9 +299,18 @@ def _group_rows(
     sampling: Sampling,
     frame: Mapping[str, str],
 ) -> Iterator[Row]:
+    for part, point in apart(labels):
+        for label, measure in _group_measures(one, part, patients, sampling):
+            if point is None or measure.point == point:
+                yield row_of(measure, {**frame, "label": label})
+
+
+def _group_measures(
+    one: PluginPredictions, labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling
+) -> Iterator[tuple[str, Measure]]:
     for cases in labels:
         for measure in label_measures(cases, patients[cases.rows], sampling):
-            yield row_of(measure, {**frame, "label": cases.label})
+            yield cases.label, measure
     if one.settings is None or len(labels) < 2:
         return
     if one.settings.one_of_classes:
@@ -302,13 +318,41 @@ def _group_rows(
         for index, cases in enumerate(labels):
             strata[cases.rows[cases.targets == 1]] = index
         for measure in macro_measures(labels, patients, strata, sampling, without=("crg", "accuracy")):
-            yield row_of(measure, {**frame, "label": "macro"})
-        yield row_of(class_accuracy(labels, patients, sampling), {**frame, "label": one.settings.columns[0]})
+            yield "macro", measure
+        if PLUGIN_POINT in labels[0].decisions:
+            yield one.settings.columns[0], class_accuracy(labels, patients, sampling)
         return
     for measure in macro_measures(labels, patients, None, sampling):
-        yield row_of(measure, {**frame, "label": "macro"})
+        yield "macro", measure
     for measure in pooled_crg(labels, patients, sampling):
-        yield row_of(measure, {**frame, "label": "pooled"})
+        yield "pooled", measure
+
+
+def _selective_rows(
+    one: PluginPredictions,
+    labels: Sequence[LabelCases],
+    targets: Floats,
+    members: NDArray[np.intp],
+    patients: NDArray[np.object_],
+    sampling: Sampling,
+    frame: Mapping[str, str],
+) -> Iterator[Row]:
+    """Of a table with decisions that are not answered, or with prediction sets."""
+    found = []
+    if abstains(one):
+        found += list(
+            selective_measures(selective_cases(labels, class_column(one.settings)), patients[members], sampling)
+        )
+    if one.sets is not None:
+        parts = {name: getattr(one, name)[members] for name in ("logits", "sets")}
+        found += list(set_measures(replace(one, **parts), targets[members], patients[members], sampling))
+    for label, measure in found:
+        yield row_of(measure, {**frame, "label": label})
+
+
+def class_column(settings: LabelSettings | None) -> str | None:
+    """The column of a task that decides between classes; None of any other."""
+    return settings.columns[0] if settings is not None and settings.one_of_classes else None
 
 
 def _severity_rows(

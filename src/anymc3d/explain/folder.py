@@ -245,6 +245,7 @@ def _explained(folder: Path, predictor: Predictor, case: Case, settings: Explain
         "status": prediction.status,
         "message": prediction.message,
         "unlike_training": list(prediction.unlike_training),
+        "ood_score": prediction.ood_score,
         "plugin": prediction.plugin,
         **({"values": dict(prediction.values)} if prediction.values else {}),
         "probabilities": dict(prediction.probabilities),

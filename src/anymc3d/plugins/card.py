@@ -19,7 +19,9 @@ from typing import Annotated, Any, Literal
 
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.evaluate.calibration import STATES, State
+from anymc3d.evaluate.conformal import PredictionSets
 from anymc3d.evaluate.number_scale import NumberScale
+from anymc3d.evaluate.ood import ScanStatistics
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
@@ -130,10 +132,15 @@ class PluginCard:
     """How it learned from masks, with its structures' labels; None = it did not. ``keep``: the decoder is here."""
     intensities: Annotated[Mapping[str, Any], As(Mapping[Column, IntensitySummary])] = field(default_factory=dict)
     """Image column -> summary of the training scans' intensity profiles, in raw units."""
+    scan_statistics: ScanStatistics | None = None
+    """Of the training scans, from which ``predict`` says how unlike them a scan is; None in plugins of before, of an
+    ensemble (its members have them), and of fewer training cases than that takes."""
     operating_points: Annotated[tuple[Mapping[str, Any], ...], As(tuple[OperatingPoint, ...])] = ()
     """One per label: name, criterion, threshold on the raw logit, the split it was chosen on and its counts."""
     calibration: TaskCalibration | None = None
     """Of the raw logits; of an ensemble: of the mean of its members' calibrated logits, None = taken as it is."""
+    prediction_sets: PredictionSets | None = None
+    """How conformal prediction sets are made of the raw logits (of an ensemble: of the mean calibrated ones)."""
     metrics: Annotated[tuple[Mapping[str, Any], ...], As(tuple[MetricRow, ...])] = ()
     """Rows of ``metrics.csv`` on the validation split."""
     split: Annotated[Mapping[str, Any], As(SplitRecord)] = field(default_factory=dict)
@@ -169,8 +176,7 @@ class PluginCard:
         if (self.plain is None) == (self.kind == "plain"):
             raise UsageError(f"plain: expected in a plain plugin alone, got kind {self.kind}")
         self._check_answer()
-        if self.calibration is not None:
-            self.calibration.check_fits(self.labels, self.thresholds)
+        self._check_decisions()
         for index, member in enumerate(self.members):
             problems = member_differences(self, member.card)
             if problems:
@@ -193,6 +199,13 @@ class PluginCard:
             if self.members:
                 raise UsageError("covariates: of an ensemble each member has its own")
             self.covariates.check_fits(len(self.labels.output_names), one_of_classes=self.labels.one_of_classes)
+
+    def _check_decisions(self) -> None:
+        """Refuse a calibration or prediction sets of other labels."""
+        if self.calibration is not None:
+            self.calibration.check_fits(self.labels, self.thresholds)
+        if self.prediction_sets is not None:
+            self.prediction_sets.check_fits(self.labels)
 
     @property
     def decodes(self) -> bool:
@@ -258,6 +271,13 @@ class PluginCard:
                 f"operating_points: expected {len(names)}, one per label, got {len(self.operating_points)}"
             )
         return tuple(OperatingPoint.from_dict(point).threshold for point in self.operating_points)
+
+    @property
+    def knows_its_scans(self) -> bool:
+        """Whether it, or every member of the ensemble, has statistics of its training scans."""
+        if self.members:
+            return all(member.card.knows_its_scans for member in self.members)
+        return self.scan_statistics is not None
 
     @property
     def holds_calibration(self) -> bool:

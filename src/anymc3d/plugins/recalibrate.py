@@ -16,6 +16,7 @@ import numpy as np
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.evaluate.command import read_labels
+from anymc3d.evaluate.conformal import fit_sets, too_few
 from anymc3d.evaluate.metrics import RANKING_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.predictions import PREDICT_RECORD, read_predictions, shown_few
@@ -216,6 +217,25 @@ def recalibrate(
     counts, stood_in = _counts(card.labels, cases.targets), _on_pooled(card.labels, cases.targets, more)
     warnings = calibration.notes() + _unchosen(card.labels, cases.targets, stood_in) + _few(method, counts)
     return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
+
+
+def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float) -> Recalibrated:
+    """Fit prediction sets with a promised coverage; calibration and operating points stay as they are.
+
+    Args:
+        plugin: everything else of its card stays.
+        cases: to fit on, see :func:`choose_cases`.
+        split: what they are, for the record.
+        coverage: share of cases of each answer whose set holds that answer.
+
+    Raises:
+        UsageError: a coverage out of range, or cases of one outcome only.
+    """
+    labels = plugin.card.labels
+    _check_outcomes(labels, cases.targets, split)
+    sets = fit_sets(cases.targets, cases.raw, labels, cases.patients, coverage=coverage, split=split)
+    card = replace(plugin.card, prediction_sets=sets)
+    return Recalibrated(card, split, len(cases.splits), _counts(labels, cases.targets), too_few(sets, labels))
 
 
 def _counts(labels: LabelSettings, targets: np.ndarray) -> dict[str, tuple[int, int]]:

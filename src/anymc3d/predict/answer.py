@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.ood_measures import measure_case
 from anymc3d.errors import PluginError
-from anymc3d.evaluate import outputs
+from anymc3d.evaluate import conformal, outputs
 from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.covariates import Joined
-from anymc3d.predict.likeness import across_planes, unlike_training
+from anymc3d.predict.likeness import Distance, across_planes, distance_from_training, unlike_training
 from anymc3d.predict.prediction import Prediction
 
 Runs = Sequence[tuple[PluginCard, ClassifierOutput]]
@@ -37,7 +38,10 @@ def answered(
     if not np.isfinite(logits).all():
         raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case!r}")
     names = card.labels.output_names
-    unlike = unlike_training(card, prepared.scans)
+    distance = distance_from_training(card, measure_case(prepared)) if card.knows_its_scans else Distance(None, None)
+    said = _said(card, logits)
+    sets, in_doubt = _prediction_sets(card, logits, said.get("decisions", {}))
+    unlike = (*unlike_training(card, prepared.scans), *([distance.alarm] if distance.alarm else []))
     missing = [*_missing_views(prepared), *notes]
     warnings = [*prepared.warnings, *missing, *across_planes(card, prepared.scans), *unlike]
     return Prediction(
@@ -46,13 +50,16 @@ def answered(
         status="warn" if warnings else "ok",
         message="; ".join(" ".join(text.split()) for text in warnings),
         labels=names,
-        **_said(card, logits),
+        **said,
         slice_weights=_slice_weights(card, prepared, runs),
         view_weights=_view_weights(card, runs),
         image_logits={} if alone is None else dict(zip(names, alone[0].tolist(), strict=True)),
         covariate_logits={} if alone is None else dict(zip(names, alone[1].tolist(), strict=True)),
         unlike_training=unlike,
         intensities={column: facts.intensities for column, facts in prepared.scans.items()},
+        ood_score=distance.score,
+        sets=sets,
+        in_doubt=tuple(names) if unlike else in_doubt,
     )
 
 
@@ -117,6 +124,19 @@ def _alone(
         image.append(_in_units(member, slopes[0] * own[0]))
         alone.append(_in_units(member, slopes[1] * (np.zeros_like(own[0]) if one is None else one.alone)))
     return np.average(image, axis=0, weights=weights), np.average(alone, axis=0, weights=weights)
+
+
+def _prediction_sets(
+    card: PluginCard, logits: np.ndarray, decisions: Mapping[str, int]
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Of one case: cells of the sets, and the labels whose decision is not all that its set holds."""
+    if card.prediction_sets is None:
+        return {}, ()
+    names, of_classes = card.labels.output_names, card.labels.one_of_classes
+    allowed = card.prediction_sets.answers(logits, card.labels)[0]
+    decided = np.array([decisions[name] for name in names])
+    cells = conformal.set_cells(allowed, names, one_of_classes=of_classes)
+    return cells, conformal.unanswered(allowed, decided, names, one_of_classes=of_classes)
 
 
 def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict[str, tuple[float, ...]]:

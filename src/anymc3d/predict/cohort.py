@@ -37,6 +37,8 @@ from anymc3d.predict.time_limit import time_limit
 from anymc3d.version import __version__
 
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
+IN_DOUBT = "in_doubt"
+"""Of a line of the journal: row by row the labels whose decision ``abstain`` leaves out."""
 FORMAT = "number_format"
 """The key of ``predict.json`` that says what ``--precision`` meant where the run began."""
 
@@ -64,6 +66,8 @@ class CohortResult:
     refused: int = 0
     """Rows that have an answer, and an error of its warnings in its place."""
     earlier: int = 0
+    unanswered: int = 0
+    """Rows of this run in which a decision was left out (``abstain``)."""
 
     @property
     def exit_code(self) -> int:
@@ -83,6 +87,14 @@ def refused_row(row: Row) -> Row:
     return {**named, "status": "error", "message": f"{STRICT}: {row['message']}"}
 
 
+def abstained_row(row: Row, in_doubt: Sequence[str]) -> Row:
+    """With ``--abstain``: a row without the decisions that are in doubt."""
+    if row["status"] == "error":
+        return row
+    columns = [f"decision.{name}" for name in in_doubt]
+    return row | {column: outputs.NOT_ANSWERED for column in columns if column in row}
+
+
 def predict_cohort(
     predictor: Predictor,
     cases: Sequence[Case],
@@ -91,12 +103,14 @@ def predict_cohort(
     precision: str = "fp32",
     pseudonyms: Pseudonyms | None = None,
     strict: bool = False,
+    abstain: bool = False,
     timeout_s: float | None = None,
     quiet: bool = False,
 ) -> CohortResult:
     """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
 
     The table has the rows of ``cases`` in their order, and after them, by case, those of earlier runs into ``out``.
+    ``abstain``: the table has :data:`outputs.NOT_ANSWERED` in place of every decision that is in doubt.
     ``strict``: the table has an error in place of every answer that has a warning. The journal keeps the answers: the
     same run without it writes them. ``timeout_s``: seconds that a case may take with each plugin, reading included.
 
@@ -118,12 +132,13 @@ def predict_cohort(
         others = [done[name] for name in sorted(done.keys() - answers.entries.keys())]
         if answers.computed or not (out / COST).exists():
             _write_cost(out / COST, predictor.device, [*answers.entries.values(), *others], meter.note)
-        rows, earlier = (_rows(entries) for entries in (answers.entries.values(), others))
+        rows, earlier = (_rows(entries, abstain=abstain) for entries in (answers.entries.values(), others))
         refused = sum(row["status"] == "warn" for row in rows) if strict else 0
         if strict:
             rows, earlier = ([refused_row(row) for row in part] for part in (rows, earlier))
         write_table(out / TABLE, _columns(predictor.plugins), _one_plugin([*rows, *earlier], predictor.plugins))
-    return CohortResult(rows, answers.computed, len(cases) - answers.computed, refused, len(earlier))
+        unanswered = sum(outputs.NOT_ANSWERED in row.values() for row in rows)
+    return CohortResult(rows, answers.computed, len(cases) - answers.computed, refused, len(earlier), unanswered)
 
 
 class _Answers(NamedTuple):
@@ -168,13 +183,18 @@ def _answers(
 def _predicted(predictor: Predictor, case: Case, key: str | None, meter: EnergyMeter, timeout_s: float | None) -> Entry:
     started = time.monotonic()
     meter.take()
-    rows = [prediction.row() for prediction in predictor.predict_case(case, timeout_s=timeout_s)]
+    predictions = predictor.predict_case(case, timeout_s=timeout_s)
+    rows = [prediction.row() for prediction in predictions]
+    rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]
     spent = {"seconds": round(time.monotonic() - started, 4), "joules": meter.take()}
-    return {"case": case.id, "inputs": key, "rows": rows} | spent
+    return {"case": case.id, "inputs": key, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
 
 
-def _rows(entries: Iterable[Entry]) -> list[Row]:
-    return [row for entry in entries for row in entry["rows"]]
+def _rows(entries: Iterable[Entry], *, abstain: bool = False) -> list[Row]:
+    if not abstain:
+        return [row for entry in entries for row in entry["rows"]]
+    pairs = [pair for entry in entries for pair in zip(entry["rows"], entry[IN_DOUBT], strict=True)]
+    return [abstained_row(row, in_doubt) for row, in_doubt in pairs]
 
 
 def _write_cost(path: Path, device: torch.device, entries: Sequence[Entry], note: str) -> None:
@@ -226,7 +246,8 @@ def read_journal(path: Path) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for entry in journal.read(path):
         if {"case", "inputs", "rows"} <= entry.keys():
-            entries[entry["case"]] = {"seconds": None, "joules": None} | entry
+            nothing = [[] for _ in entry["rows"]]
+            entries[entry["case"]] = {"seconds": None, "joules": None, IN_DOUBT: nothing} | entry
     return entries
 
 
@@ -273,9 +294,13 @@ def _columns(plugins: Sequence[Plugin]) -> list[str]:
     numbers = {name for plugin in plugins if plugin.card.labels.is_number for name in plugin.card.labels.output_names}
     having = [plugin.card for plugin in plugins if plugin.card.covariate_names]
     parted = dict.fromkeys(name for card in having for name in card.labels.output_names)
-    return outputs.prediction_columns(
+    sets = dict.fromkeys(
+        f"set.{name}" for plugin in plugins if plugin.card.prediction_sets for name in plugin.card.labels.output_names
+    )
+    columns = outputs.prediction_columns(
         list(names), with_plugin=len(plugins) > 1, with_covariates=list(parted), numbers=numbers
     )
+    return [*columns, *sets, outputs.OOD_SCORE]
 
 
 def _one_plugin(rows: Iterable[Row], plugins: Sequence[Plugin]) -> list[Mapping[str, str]]:

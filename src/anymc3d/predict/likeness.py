@@ -1,13 +1,19 @@
-"""Whether a scan is of the kind that a plugin was trained on: what its header says, and what its intensities show."""
+"""Whether a scan is of the kind that a plugin was trained on: what its header says, what its intensities show, and how
+far its measures lie from those of the training scans."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from anymc3d.data.intensity import mismatch
+from anymc3d.data.ood_measures import Measures
 from anymc3d.data.scan import ScanFacts
 from anymc3d.data.thick_planes import across
+from anymc3d.evaluate import ood
 from anymc3d.plugins.card import PluginCard
 
 COMPARED = ("CT", "MR", "PT")
@@ -39,3 +45,52 @@ def _other_modality(told: str | None, trained: str) -> str | None:
     if told not in COMPARED or trained not in COMPARED or told == trained:
         return None
     return f"the header says {told}, the plugin was trained on {trained} scans"
+
+
+IN_WORDS: Mapping[str, str] = {
+    "geometry": "spacing and extent of {}",
+    "histogram": "distribution of values in {}",
+    "texture": "texture of view {}",
+    "layout": "what lies where in view {}",
+}
+"""Measure -> what of the scan it is."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a case is from the training scans. ``score``: ``ood_score``, above 1 an alarm; None: not known."""
+
+    score: float | None
+    alarm: str | None
+    """One line, where it is one."""
+
+
+def distance_from_training(card: PluginCard, measured: Measures) -> Distance:
+    """Compare the measures of a case with the plugin's training scans; of an ensemble the mean over its members, and
+    nothing where a member has no statistics."""
+    cards = [member.card for member in card.members] or [card]
+    found = [one.scan_statistics.distances(_seen_by(one, card, measured)) for one in cards if one.scan_statistics]
+    scores = [score for one in found if (score := ood.score(one)) is not None]
+    if len(scores) < len(cards):
+        return Distance(None, None)
+    score = float(np.mean(scores))
+    if score <= 1:
+        return Distance(score, None)
+    names = dict.fromkeys(name for one in found for name in one)
+    means = {name: float(np.mean([one.get(name, 0.0) for one in found])) for name in names}
+    worst = sorted(means, key=means.__getitem__, reverse=True)
+    why = ", ".join(f"{_in_words(name)} {means[name]:.3g}" for name in worst if means[name] > 1 or name == worst[0])
+    return Distance(score, f"unlike the training scans: ood_score {score:.3g}, an alarm above 1 ({why})")
+
+
+def _seen_by(member: PluginCard, card: PluginCard, measured: Measures) -> Measures:
+    """The measures that mean the same to a member: of scans, and of views that it sees as the whole plugin does."""
+    alike = {name for name, view in member.preprocessing.items() if card.preprocessing.get(name) == view}
+    of_views = ("texture", "layout")
+    parts = {name: name.partition(".") for name in measured}
+    return {name: measured[name] for name, (what, _, place) in parts.items() if what not in of_views or place in alike}
+
+
+def _in_words(name: str) -> str:
+    measure, _, place = name.partition(".")
+    return IN_WORDS[measure].format(place) if measure in IN_WORDS else "a measure"

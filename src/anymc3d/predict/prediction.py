@@ -46,6 +46,15 @@ class Prediction:
     """Of the warnings those that say that the scan is unlike the training scans: the answer is not to be used."""
     intensities: Mapping[str, IntensityProfile] = field(default_factory=dict)
     """Image column -> what was measured of the scan, in raw units."""
+    sets: Mapping[str, str] = field(default_factory=dict)
+    """``set.<label>`` -> the answers that a conformal prediction set holds, as ``predictions.csv`` writes them; empty
+    where the plugin makes none."""
+    in_doubt: tuple[str, ...] = ()
+    """Labels whose decision ``--abstain`` leaves out: all, where the scan is unlike training; else those whose
+    prediction set holds another answer than the decision, or none."""
+    ood_score: float | None = None
+    """How far the scan is from the training scans (out of distribution), in units of what 99 % of held-out training
+    scans keep: above 1 an alarm. None where the plugin has no statistics of them."""
 
     def row(self) -> dict[str, str]:
         """The cells of ``predictions.csv``; an error row has empty label cells."""
@@ -57,10 +66,15 @@ class Prediction:
         else:
             parts = (self.logits, self.probabilities, self.decisions)
             cells |= outputs.prediction_cells(self.labels, *map(self._row_of, parts))
-        if not self.image_logits:
-            return cells
-        alone = map(self._row_of, (self.image_logits, self.covariate_logits))
-        return cells | outputs.part_cells(self.labels, *alone)
+        if self.image_logits:
+            alone = map(self._row_of, (self.image_logits, self.covariate_logits))
+            cells |= outputs.part_cells(self.labels, *alone)
+        return cells | dict(self.sets) | {outputs.OOD_SCORE: self.ood_cell}
 
     def _row_of(self, by_label: Mapping[str, float]) -> np.ndarray:
         return np.array([by_label[name] for name in self.labels])
+
+    @property
+    def ood_cell(self) -> str:
+        """``ood_score`` as ``predictions.csv`` writes it."""
+        return "" if self.ood_score is None else format(self.ood_score, ".4g")

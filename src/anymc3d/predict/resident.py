@@ -150,7 +150,9 @@ def prepared_for(card: PluginCard, scans: CaseScans) -> PreparedCase:
     Raises:
         ScanError: a scan cannot be read or used.
     """
-    return scans.prepare(card.preprocessing) if card.sees_slices else scans.measured(card.preprocessing)
+    # What a plugin of measures alone does not see still shows whether a scan is like its training scans.
+    needed = card.sees_slices or card.knows_its_scans
+    return scans.prepare(card.preprocessing) if needed else scans.measured(card.preprocessing)
 
 
 def packed(views: Mapping[str, ViewSettings], prepared: PreparedCase, device: torch.device) -> dict[str, PackedSlices]:

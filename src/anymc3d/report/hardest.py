@@ -70,7 +70,9 @@ def _chooses(settings: LabelSettings | None) -> bool:
 
 def _of_labels(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
     found = []
-    for i, j in zip(*np.nonzero(np.isfinite(targets) & np.isfinite(one.probabilities)), strict=True):
+    for i, j in zip(
+        *np.nonzero(np.isfinite(targets) & np.isfinite(one.probabilities) & np.isfinite(one.decisions)), strict=True
+    ):
         is_positive, decided = bool(targets[i, j]), bool(one.decisions[i, j])
         probability = float(one.probabilities[i, j])
         names = ("negative", "positive")
@@ -84,7 +86,7 @@ def _of_labels(one: PluginPredictions, targets: Floats, cases: Sequence[str]) ->
 def _of_classes(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
     if one.settings is None:
         return []
-    known = np.isfinite(targets).all(axis=1) & np.isfinite(one.probabilities).all(axis=1)
+    known = np.isfinite(np.stack([targets, one.probabilities, one.decisions])).all(axis=(0, 2))
     column, classes = one.settings.columns[0], one.settings.classes
     found = []
     for i in np.flatnonzero(known):

@@ -12,6 +12,7 @@ from anymc3d.data.case_faults import fault_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError
+from anymc3d.evaluate.outputs import OOD_SCORE
 from anymc3d.explain.dicom_objects import DicomSettings
 from anymc3d.explain.folder import file_name, heat_stem, write_nifti
 from anymc3d.explain.heat import default_method
@@ -43,7 +44,7 @@ def row_of(prediction: Prediction, *, strict: bool = False) -> dict[str, Any]:
         row[f"logit.{label}"] = prediction.logits[label]
         row[f"probability.{label}"] = prediction.probabilities[label]
         row[f"decision.{label}"] = int(prediction.decisions[label])
-    return row
+    return row | dict(prediction.sets) | {OOD_SCORE: prediction.ood_score}
 
 
 @dataclass(frozen=True, kw_only=True)

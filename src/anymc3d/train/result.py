@@ -24,6 +24,7 @@ from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.number_scale import UNIT, NumberScale, scale_of
+from anymc3d.evaluate.ood import fit_statistics
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
@@ -203,6 +204,7 @@ def make_card(
     ``loss``: its record; ``more``: other keys of the card.
     """
     kind = "plain" if is_plain(task.method) else "plugin" if start.backbone is not None else "baseline"
+    patients = [study.manifest.cases[i].patient for i in study.indices("train")]
     columns = {view.image for view in task.views.values()}
     profiles = {c: [case.scans[c].intensities for case in train_cases if c in case.scans] for c in sorted(columns)}
     return PluginCard(
@@ -219,6 +221,7 @@ def make_card(
         number=number_scale(task, study),
         code_version=CODE_VERSION,
         intensities={column: summarise(found) for column, found in profiles.items() if found},
+        scan_statistics=fit_statistics([case.measures for case in train_cases], patients),
         operating_points=tuple(point.to_dict() for point in points),
         calibration=calibration,
         metrics=tuple(dict(row) for row in metrics),

@@ -1,0 +1,160 @@
+"""What not answering costs and brings: how many cases are answered, how often these are wrong, and prediction sets.
+
+Where a table has decisions that are not answered, every number of the plugin's own decisions is of the answered cases
+alone; ``answered`` says how many these are. The selective risk is the share of wrong decisions among them; its curve
+answers the surest cases first (El-Yaniv and Wiener 2010).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymc3d.evaluate.measures import LabelCases, Measure, Sampling, share_interval
+from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.predictions import PluginPredictions
+from anymc3d.evaluate.study_points import PLUGIN_POINT
+from anymc3d.evaluate.weighted import Floats
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Decisions of one label, or of one task of several classes, as they would be without abstaining; (m,) arrays."""
+
+    label: str
+    rows: NDArray[np.intp]
+    targets: Floats
+    wrong: Floats
+    confidence: Floats
+    """How far from the other decision: of a label the distance of its score from where the decision changes, of classes
+    the probability of the decided one."""
+    answered: NDArray[np.bool_]
+
+    @property
+    def risk(self) -> float | None:
+        """Share of wrong decisions among the answered cases; None where none is answered."""
+        return float(self.wrong[self.answered].mean()) if self.answered.any() else None
+
+
+def abstains(one: PluginPredictions) -> bool:
+    """Whether some decision of a predicted case is not answered."""
+    return bool((np.isnan(one.decisions) & np.isfinite(one.logits)).any())
+
+
+def apart(labels: Sequence[LabelCases]) -> Iterator[tuple[list[LabelCases], str | None]]:
+    """The cases of labels as measures take them, and the operating point to keep (None = all).
+
+    Once as they are; where decisions are not answered once without the plugin's own decisions, and once of the answered
+    cases, for these alone.
+    """
+    if not any(np.isnan(_decided(cases)).any() for cases in labels):
+        yield list(labels), None
+        return
+    yield [replace(cases, decisions=_others(cases)) for cases in labels], None
+    yield [_answered_only(cases) for cases in labels], PLUGIN_POINT
+
+
+def _decided(cases: LabelCases) -> Floats:
+    found = cases.decisions[PLUGIN_POINT]
+    assert not isinstance(found, str), "the plugin's decisions are chosen on nothing"
+    return found
+
+
+def _others(cases: LabelCases) -> dict[str, Floats | str]:
+    return {point: found for point, found in cases.decisions.items() if point != PLUGIN_POINT}
+
+
+def _answered_only(cases: LabelCases) -> LabelCases:
+    decided = _decided(cases)
+    there = ~np.isnan(decided)
+    parts = {name: getattr(cases, name)[there] for name in ("rows", "targets", "scores", "probabilities")}
+    return replace(cases, decisions={PLUGIN_POINT: decided[there]}, **parts)
+
+
+def selective_cases(labels: Sequence[LabelCases], column: str | None) -> list[Selective]:
+    """Of every label; of a task of several classes (its ``column``) one of the task."""
+    there = [cases for cases in labels if cases.targets.size]
+    if column is None:
+        return [_of_label(cases) for cases in there]
+    if not there:
+        return []
+    targets, probabilities = (
+        np.stack([getattr(c, name) for c in labels], axis=1) for name in ("targets", "probabilities")
+    )
+    decided, rows = probabilities.argmax(axis=1), np.arange(len(probabilities))
+    answered = ~np.isnan(_decided(labels[0]))
+    wrong = 1 - targets[rows, decided]
+    return [Selective(column, labels[0].rows, wrong, wrong, probabilities[rows, decided], answered)]
+
+
+def _of_label(cases: LabelCases) -> Selective:
+    decided = _decided(cases)
+    answered = ~np.isnan(decided)
+    boundary = _boundary(cases.scores[answered], decided[answered])
+    whole = np.where(answered, decided, (cases.scores >= boundary).astype(np.float64))
+    wrong = (whole != cases.targets).astype(np.float64)
+    return Selective(cases.label, cases.rows, cases.targets, wrong, np.abs(cases.scores - boundary), answered)
+
+
+def _boundary(scores: Floats, decided: Floats) -> float:
+    """Halfway between the highest score that was decided 0 and the lowest that was decided 1."""
+    ends = [*scores[decided == 0].tolist()], [*scores[decided == 1].tolist()]
+    inner = [max(ends[0])] * bool(ends[0]) + [min(ends[1])] * bool(ends[1])
+    return float(np.mean(inner)) if inner else 0.0
+
+
+def selective_measures(
+    found: Sequence[Selective], patients: NDArray[np.object_], sampling: Sampling
+) -> Iterator[tuple[str, Measure]]:
+    """Label -> how many are answered, and the risk among these; ``patients`` are of all cases of the group."""
+    for own in found:
+        names = patients[own.rows]
+        left = int((~own.answered).sum())
+        share = Metric(float(own.answered.mean()), f"{left} of {own.answered.size} not answered")
+        interval = share_interval(own.answered.astype(np.float64), names, sampling)
+        yield own.label, Measure("answered", PLUGIN_POINT, share, interval, own.answered.size, None)
+        wrong = own.wrong[own.answered]
+        if wrong.size:
+            interval = share_interval(wrong, names[own.answered], sampling)
+            yield own.label, Measure("selective_risk", PLUGIN_POINT, Metric(own.risk), interval, wrong.size, None)
+
+
+def set_measures(
+    one: PluginPredictions, targets: Floats, patients: NDArray[np.object_], sampling: Sampling
+) -> Iterator[tuple[str, Measure]]:
+    """Label -> how often the prediction sets hold the true answer, and how often they hold one answer alone.
+
+    ``one`` and ``targets`` (n, labels) are of the cases of the group alone.
+    """
+    if one.sets is None or one.settings is None:
+        return
+    known = ~np.isnan(targets) & np.isfinite(one.logits)
+    truth = np.where(known, targets, 0).astype(np.intp)
+    held = np.take_along_axis(one.sets, truth[..., None], axis=2)[..., 0]
+    alone = one.sets.sum(axis=2) == 1
+
+    def share(metric: str, right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Measure:
+        values = right[of].astype(np.float64)
+        if not values.size:
+            return Measure(
+                metric, "", Metric(None, "no case"), share_interval(np.ones(1), patients[:1], sampling), 0, None
+            )
+        return Measure(
+            metric, "", Metric(float(values.mean())), share_interval(values, patients[of], sampling), values.size, None
+        )
+
+    if one.settings.one_of_classes:
+        for j, label in enumerate(one.labels):
+            yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
+        whole = known.all(axis=1)
+        yield one.settings.columns[0], share("set_coverage", (held | (truth == 0)).all(axis=1), whole)
+        yield one.settings.columns[0], share("set_single", one.sets[..., 1].sum(axis=1) == 1, whole)
+        return
+    for j, label in enumerate(one.labels):
+        yield label, share("set_coverage", held[:, j], known[:, j])
+        yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
+        yield label, share("set_coverage_negative", held[:, j], known[:, j] & (truth[:, j] == 0))
+        yield label, share("set_single", alone[:, j], known[:, j])

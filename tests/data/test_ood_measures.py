@@ -1,0 +1,56 @@
+"""Measures of a prepared case: free of the storage and the unit of a scan, and different for what is no such scan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.ood_measures import GRID, LENGTHS, layout, measure_case
+from anymc3d.data.preprocess import prepare_view
+from anymc3d.data.scan import scan_facts
+from anymc3d.data.volume import Volume, permute_axes
+from anymc3d.settings.config import ViewSettings
+
+VIEW = ViewSettings(size=(28, 28, 10), plane="axial", normalise="percentile")
+
+
+def volume(seed: int = 0) -> Volume:
+    rng = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (20, 24, 12)), indexing="ij")
+    body = 500 * np.exp(-(x**2 + (y - 0.2) ** 2 + (z + 0.3) ** 2) * 3) + rng.uniform(0, 40, x.shape)
+    return Volume(body.astype(np.float32), np.diag([1.0, 1.2, 3.0, 1.0]))
+
+
+def measured(scan: Volume) -> dict[str, np.ndarray]:
+    return measure_case(
+        PreparedCase({"image": prepare_view(scan, VIEW), "other": None}, {"image": scan_facts(scan)}, {})
+    )
+
+
+def test_every_measure_has_its_length_and_is_finite() -> None:
+    found = measured(volume())
+    assert {name.partition(".")[0]: len(values) for name, values in found.items()} == dict(LENGTHS)
+    assert all(np.isfinite(values).all() for values in found.values())
+    assert {name.partition(".")[2] for name in found} == {"image"}
+
+
+def test_neither_the_order_of_the_axes_nor_the_unit_matters() -> None:
+    scan = volume()
+    stored_otherwise = permute_axes(scan, (2, 0, 1))
+    in_another_unit = replace(scan, voxels=(scan.voxels * 16 + 64).astype(np.float32))
+    for other in (stored_otherwise, in_another_unit):
+        for name, values in measured(other).items():
+            assert values == pytest.approx(measured(scan)[name], abs=0.02), name
+
+
+def test_the_layout_is_the_mean_of_every_place() -> None:
+    slices = np.random.default_rng(0).normal(size=(2 * GRID, 3 * GRID, GRID)).astype(np.float32)
+    blocks = slices.reshape(GRID, 2, GRID, 3, GRID, 1).mean(axis=(1, 3, 5))
+    assert layout(slices) == pytest.approx(blocks.ravel(), abs=1e-6)
+
+
+def test_a_view_of_fewer_slices_than_places_has_a_layout_too() -> None:
+    assert layout(np.ones((1, 7, 5), dtype=np.float32)) == pytest.approx(np.ones(GRID**3))
