@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from anymc3d.train.stopping import listening
 
 logger = logging.getLogger(__name__)
 
+MANY_SCANS = 100
+"""From which on the doctor reads in processes of its own, with its limits of time and memory a scan."""
 SITES_SHARE = 0.93
 """Of the budget, by which the leave-one-site-out numbers must be there."""
 
@@ -113,7 +116,9 @@ def _identity(data: AutoData, settings: AutoSettings, backbone: str) -> dict[str
 
 def _examined(data: AutoData, columns: Sequence[str]) -> list[str]:
     """What the doctor warns of; its errors end the run."""
-    found = check_examined(examine(data.manifest.path, labels=columns))
+    scans = sum(len(case.images) for case in data.manifest.cases)
+    processes = len(os.sched_getaffinity(0)) if scans >= MANY_SCANS else 0
+    found = check_examined(examine(data.manifest.path, labels=columns, processes=processes))
     for line in found:
         logger.warning("%s", line)
     return found

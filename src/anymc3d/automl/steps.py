@@ -80,7 +80,7 @@ def _say_plan(work: Work, read_s: float, pass_s: float, sight: Sight) -> None:
 
 def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> None:
     if PLAIN[method].needs_mask and not all(case.mask(c) for case in work.data.cases for c in case.images):
-        work.note(f"{method}: left out, not every scan has a mask")
+        work.note(f"{method}: left out, it needs a mask of every scan")
         return
     needed = work.reader.seconds_to_measure(method, work.task, prepared) * len(work.data.cases)
     if not work.decide(f"plain: {method}", needed < 0.25 * work.clock.left_s):
