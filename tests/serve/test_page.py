@@ -58,6 +58,8 @@ def test_upload_answer_and_heatmap_without_a_complaint(driver, url, journey):
         "Attention along",
     ):
         assert words in text
+    letter = driver.find_element(By.CSS_SELECTOR, ".frame .top")
+    assert letter.text == "A" and letter.size["height"] < 30  # no style of the page over the viewer's
     driver.execute_script("document.getElementById('cross').click()")
     with_heatmap = driver.execute_script(COLOURED)
     driver.execute_script(

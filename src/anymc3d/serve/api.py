@@ -229,7 +229,9 @@ def _there(job: Job | None) -> Job:
 def _brief(job: Job) -> dict[str, Any]:
     keys = ("number", "id", "case", "source", "message", "received", "started", "finished")
     warned = any(row.get("status") == "warn" for row in job.rows)
-    return {"status": job.state, "decided": decided(job), "warned": warned} | {key: getattr(job, key) for key in keys}
+    unlike = sorted(job.record.get("unlike_training", ()))
+    said = {"status": job.state, "decided": decided(job), "warned": warned, "unlike_training": unlike}
+    return said | {key: getattr(job, key) for key in keys}
 
 
 def _whole(job: Job, deliveries: list[dict[str, Any]]) -> dict[str, Any]:

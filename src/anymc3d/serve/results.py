@@ -55,6 +55,8 @@ class Answered:
     case: Case
     rows: list[dict[str, Any]]
     intensities: Mapping[str, Any]
+    unlike_training: Mapping[str, Sequence[str]]
+    """Plugin -> why its answer is not to be used; only where there is a reason."""
 
     @classmethod
     def of(cls, predictor: Predictor, case: Case, strict: bool) -> Answered:
@@ -65,6 +67,7 @@ class Answered:
             case=case,
             rows=[row_of(prediction, strict=strict) for prediction in predictions],
             intensities={prediction.plugin: measured(prediction) for prediction in predictions},
+            unlike_training={one.plugin: one.unlike_training for one in predictions if one.unlike_training},
         )
 
     @property
@@ -86,6 +89,7 @@ def record_of(answered: Sequence[Answered], predictor: Predictor) -> dict[str, A
     return {
         "plugins": {plugin.card.name: plugin.hash for plugin in asked},
         "scans": scans,
+        "unlike_training": {name: list(why) for one in answered for name, why in one.unlike_training.items()},
         "intensities": {plugin: found for one in answered for plugin, found in one.intensities.items()},
         "device": str(predictor.device),
         "preprocessing_version": CODE_VERSION,

@@ -13,7 +13,7 @@ async function show() {
   const current = () => number === shown;
   const place = location.hash || "#/";
   const [, job] = place.match(/^#\/jobs\/([0-9a-f]{32})$/) ?? [];
-  for (const link of document.querySelectorAll(".top nav a")) {
+  for (const link of document.querySelectorAll(".banner nav a")) {
     if (link.getAttribute("href") === place) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

@@ -52,7 +52,7 @@ async function refresh(list) {
     list.replaceChildren(
       el("p", { class: "quiet" }, `${said}.`),
       rows.length
-        ? table(`The newest ${rows.length} studies`, NAMES, rows, { numbers: [4], stacks: true })
+        ? table("Newest first", NAMES, rows, { numbers: [4], stacks: true })
         : el("p", {}, "Nothing has been sent yet."),
     );
     if (focused) list.querySelector(`a[href="${focused}"]`)?.focus();
@@ -62,6 +62,7 @@ async function refresh(list) {
 
 function answer(job) {
   if (job.status !== "done") return job.message.slice(0, 200);
+  if (job.unlike_training.length) return `do not use: unlike the training scans (${job.unlike_training.join(", ")})`;
   const text = job.decided.length ? job.decided.join(", ") : "no label is positive";
   return job.warned ? [text, " ", el("span", { class: "state warning" }, "with warnings")] : text;
 }

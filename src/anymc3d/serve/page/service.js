@@ -37,7 +37,7 @@ function section(one) {
   const heads = ["Week from", "Answers", "Warnings", "Errors", "Mean probability", "Median intensity"];
   return [
     el("h3", {}, one.plugin),
-    el("p", {}, `${one.answers} answers, ${one.warnings} with warnings, ${one.errors} errors.`),
+    el("p", {}, `Answers: ${one.answers}; with warnings: ${one.warnings}; errors: ${one.errors}.`),
     compared.length ? table(`${one.plugin} against its training data`, columns, compared, { stacks: true })
       : el("p", {}, "The plugin's file records nothing to compare with."),
     table(`${one.plugin} by week`, heads, weeks, { numbers: [1, 2, 3], stacks: true }),

@@ -19,6 +19,10 @@ export async function study(main, id, current) {
   if (!current()) return;
   say("");
   const known = Object.fromEntries(plugins.map((plugin) => [plugin.name, plugin]));
+  for (const name of job.unlike_training) {
+    const why = job.record.unlike_training[name].join("; ");
+    main.append(el("p", { class: "verdict warning" }, `Do not use the answer of ${name}: unlike the training scans (${why})`));
+  }
   main.append(answers(job, known), downloads(job, id));
   const reports = job.links.filter((link) => link.kind === "report");
   if (reports.length) await choose(main, reports, current);
