@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,17 +39,17 @@ class Nursery:
         self.number = 0
         assert self._answer("ready")
 
-    def start(self, words, home, said, *, moment=None, every_step=False, sent=signal.SIGKILL):
-        """Start one command and return its process id."""
+    def start(self, words, home, said, *, moment=None, every_step=False, sent=signal.SIGKILL, processes=1):
+        """Start one command and return its process id; in several processes, as Slurm's srun starts them, their ids."""
         self.number += 1
         request = {"words": words, "home": str(home), "said": str(said), "moment": moment, "every_step": every_step}
-        request |= {"signal": int(sent), "number": self.number}
+        request |= {"signal": int(sent), "number": self.number, "processes": processes}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self._answer("started")
 
     def wait(self):
-        """The exit status of the command that runs; minus the signal that ended it."""
+        """The exit status of the command that runs; minus the signal that ended it; of several processes, of each."""
         return self._answer("ended")
 
     def _answer(self, what):
@@ -146,15 +147,34 @@ def serve():
     answer(0, "ready", True)
     for line in sys.stdin:
         request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                run_command(request)
-            finally:
-                traceback.print_exc()  # into ``said``: a moment that no longer exists is named there
-                os._exit(70)
-        answer(request["number"], "started", pid)
-        answer(request["number"], "ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        pids = [forked(request, group) for group in groups(request["processes"])]
+        answer(request["number"], "started", pids if len(pids) > 1 else pids[0])
+        ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        answer(request["number"], "ended", ended if len(ended) > 1 else ended[0])
+
+
+def groups(processes):
+    """What the environment of each process says of the group."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [group | {"RANK": str(rank)} for rank in range(processes)]
+
+
+def forked(request, group):
+    """The id of a process that does what was asked for."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ.update(group)
+            run_command(request)
+        finally:
+            traceback.print_exc()  # into ``said``: a moment that no longer exists is named there
+            os._exit(70)
+    return pid
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""``anymc3d`` as a script that is asked to stop when its first validation begins: ``stopped_main.py WHOM WORDS...``.
+"""``anymc3d`` as a script that has whatever started it (torchrun) stopped when its first validation begins.
 
-``launcher``: the first process has whatever started the group (torchrun) stopped, and waits for what that passes on.
-``itself``: each process is sent the signal, as srun does.
+The first of the processes does so, and waits for what that passes on to it.
 """
 
 import os
@@ -12,15 +11,12 @@ import time
 from anymc3d.cli.main import main
 from anymc3d.train import loop
 
-WHOM, *WORDS = sys.argv[1:]
 validate = loop.validate
 
 
 def stopped_first(parts):
     loop.validate = validate
-    if WHOM == "itself":
-        os.kill(os.getpid(), signal.SIGTERM)
-    elif parts.processes.is_first:
+    if parts.processes.is_first:
         came, usual = [], signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda *given: came.append(usual(*given)))
         os.kill(os.getppid(), signal.SIGTERM)
@@ -30,4 +26,4 @@ def stopped_first(parts):
 
 
 loop.validate = stopped_first
-sys.exit(main(WORDS))
+sys.exit(main(sys.argv[1:]))

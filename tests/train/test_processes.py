@@ -1,6 +1,7 @@
 """Two processes started by torchrun are one run: the same cases, one writer, and all of them stop together."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,17 +18,27 @@ EPOCHS = "train.epochs=3"
 STOPPED = str(Path(__file__).with_name("stopped_main.py"))
 
 
-def start(task, run, *overrides, processes=2, main=("-m", "anymc3d.cli.main")):
-    """Run ``train`` in several processes of their own; what they say goes to ``<run>.err``."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *torchrun, *main, "train", str(task), "-o", str(run)]
+def words(task, run, *overrides):
+    return ["train", str(task), "-o", str(run), "--device", "cpu", *overrides]
+
+
+def together(nursery, task, run, *overrides, **options):
+    """Run ``train`` in two processes, as srun does; their exit codes. What they say goes to ``<run>.err``."""
+    run.with_suffix(".err").unlink(missing_ok=True)
+    home = os.environ["ANYMC3D_HOME"]
+    return nursery.run(words(task, run, *overrides), home, run.with_suffix(".err"), processes=2, **options)
+
+
+def stopped_by_torchrun(task, run, *overrides):
+    """Run ``train`` by torchrun, which is stopped in the first epoch; its exit code."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", STOPPED]
     with run.with_suffix(".err").open("w") as said:
-        return subprocess.Popen(
-            [*command, "--device", "cpu", *overrides],
+        return subprocess.run(
+            [sys.executable, *torchrun, *words(task, run, *overrides)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=said,
             stderr=subprocess.STDOUT,
-        )
+        ).returncode
 
 
 def without_torchrun(words, output):
@@ -49,10 +60,10 @@ def said(run):
 
 
 @pytest.fixture(scope="module")
-def pair(journey, tmp_path_factory):
+def pair(journey, nursery, tmp_path_factory):
     """A run of two processes from start to end."""
     run = tmp_path_factory.mktemp("processes") / "pair"
-    assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
+    assert together(nursery, journey.task, run, EPOCHS) == [0, 0], said(run)
     return run
 
 
@@ -89,12 +100,12 @@ def test_two_processes_train_as_one_with_twice_the_batch(journey, pair, tmp_path
         assert float(a["logit.block"]) == pytest.approx(float(b["logit.block"]), abs=1e-2)
 
 
-def test_two_processes_start_from_one_frozen_solution(journey, tmp_path):
+def test_two_processes_start_from_one_frozen_solution(journey, nursery, tmp_path):
     from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
 
     frozen = ["train.start=frozen", "train.epochs=2", "train.sampling=stratified"]
-    assert start(journey.task, tmp_path / "pair", *frozen).wait(240) == 0, said(tmp_path / "pair")
+    assert together(nursery, journey.task, tmp_path / "pair", *frozen) == [0, 0], said(tmp_path / "pair")
     fit(read_task(journey.task, [*frozen, "train.batch_size=4"]), tmp_path / "one", device="cpu", quiet=True)
     ours, theirs = (read_table(tmp_path / name / "log.csv") for name in ("pair", "one"))
     assert [row["epoch"] for row in ours] == ["0", "1", "2"]
@@ -105,19 +116,16 @@ def test_two_processes_start_from_one_frozen_solution(journey, tmp_path):
     assert cards[0].training["frozen_start"] == cards[1].training["frozen_start"]
 
 
-@pytest.mark.timeout(600)
-def test_C3_stopped_together_they_resume_to_the_same_bits(journey, pair, tmp_path):
+def test_C3_stopped_together_they_resume_to_the_same_bits(journey, nursery, pair, tmp_path):
     """First by torchrun, which always ends with 1; then as Slurm's srun starts them, where each exits 75 itself."""
-    run = tmp_path / "run"
-    assert start(journey.task, run, EPOCHS, main=(STOPPED, "launcher")).wait(240) != 0
+    run, moment = tmp_path / "run", ("call", "anymc3d.train.loop:validate", 1)
+    assert stopped_by_torchrun(journey.task, run, EPOCHS) != 0
     assert "the same command resumes" in said(run)
-    words = [STOPPED, "itself", "train", str(journey.task), "-o", str(run), "--device", "cpu", EPOCHS]
-    with run.with_suffix(".err").open("w") as output:
-        processes = without_torchrun(words, output)
-    assert [process.wait(240) for process in processes] == [75, 75], said(run)
+    stop = {"moment": moment, "sent": signal.SIGTERM}
+    assert together(nursery, journey.task, run, EPOCHS, **stop) == [75, 75], said(run)
     assert not (run / "plugin.safetensors").exists()
     assert len(read_table(run / "log.csv")) == 2
-    assert start(journey.task, run, EPOCHS).wait(240) == 0, said(run)
+    assert together(nursery, journey.task, run, EPOCHS) == [0, 0], said(run)
     for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
         assert (run / name).read_bytes() == (pair / name).read_bytes(), name
 
@@ -146,25 +154,21 @@ def test_C3_no_thread_of_the_group_outlives_it():
     assert [process.communicate()[0] for process in processes] == ["True 0\n"] * 2
 
 
-@pytest.mark.timeout(400)
-def test_two_processes_cross_validate_together(journey, tmp_path):
+def test_two_processes_cross_validate_together(journey, nursery, tmp_path):
     run = tmp_path / "run"
-    assert start(journey.task, run, "--folds", "2", "train.epochs=1").wait(300) == 0, said(run)
+    assert together(nursery, journey.task, run, "--folds", "2", "train.epochs=1") == [0, 0], said(run)
     rows = read_table(run / "oof.csv")
     assert [row["case"] for row in rows] == [f"case{index:02d}" for index in range(20)]
     assert {row["fold"] for row in rows} == {"0", "1"}
     assert said(run).count("out-of-fold AUROC block: ") == 1
 
 
-@pytest.mark.timeout(400)
-def test_C13_what_only_the_first_process_finds_stops_all_of_them(journey, pair):
-    process = start(journey.task, pair, "train.epochs=9")
-    assert process.wait(300) != 0, "one that waited for the other would wait for hours"
-    assert "settings.train.epochs was 6, now 9" in said(pair)
+def test_C13_what_only_the_first_process_finds_stops_all_of_them(journey, nursery, pair):
+    assert together(nursery, journey.task, pair, "train.epochs=9") == [2, 2], "one alone would wait for hours"
+    assert "settings.train.epochs was 3, now 9" in said(pair)
 
 
-@pytest.mark.timeout(400)
-def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, tmp_path):
+def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, nursery, tmp_path):
     import shutil
 
     shutil.copytree(journey.data / "scans", tmp_path / "scans")
@@ -173,8 +177,8 @@ def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, tmp_pa
         (tmp_path / "scans" / f"{name}.nii.gz").write_bytes(b"not a scan")
     shutil.copy(journey.data / "manifest.csv", tmp_path / "manifest.csv")
     (tmp_path / "task.yaml").write_text(journey.task.read_text())
-    process = start(tmp_path / "task.yaml", tmp_path / "run", "data.fractions=[0.6,0.4,0.0]")
-    assert process.wait(200) != 0
+    ended = together(nursery, tmp_path / "task.yaml", tmp_path / "run", "data.fractions=[0.6,0.4,0.0]")
+    assert ended == [2, 2]
     assert [name for name in bad if f"'{name}'" in said(tmp_path / "run")] == bad
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from killing import Nursery
 
 from anymc3d.cli.main import main
 from anymc3d.errors import RunFolderError
@@ -53,13 +52,6 @@ MOMENTS = [
 ]
 """In the order of a run; a range is drawn from. Under ``every_step`` each step writes a checkpoint. The cache has 16
 cases to prepare in two threads, so few enough are counted for some to be left."""
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 def words(journey, run):

@@ -8,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from killing import Nursery
 
 from anymc3d.cli.main import main
 from anymc3d.files.tables import read_table
@@ -70,25 +69,21 @@ def test_quick_refuses_masks_and_show_says_what_was_learned(masked, capsys):
     assert "learned from masks: nnunet, structures 3, 7, decoder not kept" in capsys.readouterr().out
 
 
-def test_C1_a_run_with_a_decoder_killed_in_steps_ends_bit_identical(masked, tmp_path):
+def test_C1_a_run_with_a_decoder_killed_in_steps_ends_bit_identical(masked, nursery, tmp_path):
     """Weights and optimiser state of the decoder and the draws of its loss come back to the last bit."""
     (masked / "killed.yaml").write_text(masked_task("eomt-2d", keep="true"))
     words = ["train", str(masked / "killed.yaml"), "--device", "cpu", "--quiet"]
-    nursery = Nursery()
-    try:
-        assert nursery.run([*words, "-o", str(tmp_path / "calm")], tmp_path / "home", tmp_path / "said") == 0
-        for moment in [("call", "anymc3d.train.loop:_step", 3), ("call", "anymc3d.train.loop:validate", 1)]:
-            status = nursery.run(
-                [*words, "-o", str(tmp_path / "run")],
-                tmp_path / "home",
-                tmp_path / "said",
-                moment=moment,
-                every_step=True,
-            )
-            assert status == -signal.SIGKILL, (tmp_path / "said").read_text()
-        assert nursery.run([*words, "-o", str(tmp_path / "run")], tmp_path / "home", tmp_path / "said") == 0
-    finally:
-        nursery.close()
+    assert nursery.run([*words, "-o", str(tmp_path / "calm")], tmp_path / "home", tmp_path / "said") == 0
+    for moment in [("call", "anymc3d.train.loop:_step", 3), ("call", "anymc3d.train.loop:validate", 1)]:
+        status = nursery.run(
+            [*words, "-o", str(tmp_path / "run")],
+            tmp_path / "home",
+            tmp_path / "said",
+            moment=moment,
+            every_step=True,
+        )
+        assert status == -signal.SIGKILL, (tmp_path / "said").read_text()
+    assert nursery.run([*words, "-o", str(tmp_path / "run")], tmp_path / "home", tmp_path / "said") == 0
     for name in ("plugin.safetensors", "task.yaml", "predictions.val.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
     logs = [[{**row, "seconds": ""} for row in read_table(tmp_path / run / "log.csv")] for run in ("run", "calm")]
