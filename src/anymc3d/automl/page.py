@@ -114,6 +114,9 @@ def verdict(found: Found) -> str:
     best = next(one for one in found.ranked if one.entry.candidate != BLEND)
     simple = next((one for one in found.ranked if one.entry.candidate in _plain_names(found)), None)
     told = f"; best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}" if simple else ""
+    blend = auroc_of(found.data.pool, found.joined.nested.logits).value
+    if simple and (simple.auroc.value or 0.0) >= (blend or 0.0) > 0:
+        told += ", which is no lower than the blend (but was picked as the best of several)"
     what = f"A blend of {len(members)}" if len(members) > 1 else members[0][0]
     kinds = f", {len(plain)} of them without a network" if plain else ""
     return f"{what}{kinds}: {number}; best single candidate ({best.entry.candidate}) {_shown(best.auroc)}{told}."
