@@ -50,7 +50,7 @@ def test_a_good_task_passes_and_the_manifest_is_looked_at_next(task, tmp_path, o
     [
         ("train.samplng=balanced", "train.samplng: unknown key, did you mean 'sampling'"),
         ("train.sampling=ballanced", "did you mean 'balanced'"),
-        ("train.accumulate=0", "train.accumulate: expected a number above 0"),
+        ("train.accumulate=0", "train.accumulate: expected 1 to 4096, got 0"),
         ("train.view_dropout=1.0", "train.view_dropout: expected 0 to below 1"),
         ("views.image.input=neighbors", "did you mean 'neighbours'"),
         ("labels.kind=ordinl", "did you mean 'ordinal'"),
