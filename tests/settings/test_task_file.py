@@ -78,7 +78,7 @@ def test_A12_every_fault_is_named_in_one_pass_with_its_place(tmp_path):
         ("name: liver\n", "", "name: missing; expected text"),
         ("name: liver", "name: 7", "name: expected text, got 7; write it in quotes: '7'"),
         ("['0', '1']", "[0, 1]", "labels.classes[0]: expected text, got 0; write it in quotes: '0'"),
-        ("kind: binary", "kind: binari", "ordinal, got text 'binari', did you mean 'binary'?"),
+        ("kind: binary", "kind: binari", "got text 'binari', did you mean 'binary'?"),
         ("[98, 98, 12]", "[98, 98]", "views.image.size: expected a list of 3 (an integer, an integer,"),
         ("[98, 98, 12]", "[98, 0, 12]", "views.image.size[1]: expected 1 to 1024, got 0"),
         ("{size: [98, 98, 12]}", "3", "views.image: expected keys and values, got 3"),
