@@ -103,7 +103,7 @@ def test_F10_what_a_header_asks_for_is_refused_before_it_is_made(journey, tmp_pa
             "threshold: expected a number, got text",
         ),
         (lambda t: t.replace('"group": "all", ', "", 1), "metrics[0].group: missing"),
-        (lambda t: t.replace('"cases": 10, ', "", 1), "split.train.cases: missing"),
+        (lambda t: t.replace('"train": {"cases": 10, ', '"train": {', 1), "split.train.cases: missing"),
         (lambda t: t.replace('"low": ', '"low": 1e9, "x": ', 1), "intensities.image.minimum.x: unknown key"),
         (lambda t: t.replace("{", "{" + "".join(f'"k{i}": 0,' for i in range(5000)), 1), "5000 unknown keys"),
         (lambda t: t.replace("{", '{"' + "k" * 10**6 + '": 0,', 1), "unknown key"),
