@@ -41,7 +41,7 @@ _NO_CLASSES = (
     " imagests imagesval labelstr labelsts derivatives"
 )
 """Folders of other layouts: their name says what lies in them, not which class it is of."""
-_MASK_NAME = re.compile(r".*[_.-](mask|seg|segmentation|label|labelmap|roi)", re.IGNORECASE)
+MASK_NAME = re.compile(r".*[_.-](mask|seg|segmentation|label|labelmap|roi)", re.IGNORECASE)
 _MAX_DEPTH = 6
 _BESIDE = (".img.gz", ".img", ".raw.gz", ".raw", ".zraw")
 """The other halves of pairs."""
@@ -74,7 +74,7 @@ def adapt_class_folders(folder: Path, options: AdaptOptions) -> Adapted:
         findings.error(f"expected at least two class folders with scans, found {classes}")
         return adapted
     findings.warn_if(
-        [scan.inner for scan in scans if _MASK_NAME.fullmatch(default_id(scan.path.name))],
+        [scan.inner for scan in scans if MASK_NAME.fullmatch(default_id(scan.path.name))],
         "a scan is called like a mask and would be a case of its own; leave it out with --match",
     )
     bad = [name for name in classes if name.lower() in MISSING_WORDS]
@@ -100,7 +100,7 @@ def _scans(folder: Path, findings: Findings) -> Iterator[_Scan]:
     full = [path for path in tops if _holds_scans(path)]
     findings.warn_if([path.name for path in tops if path not in full], "a class folder holds no scan")
     for place, label, split in _places(full, findings):
-        for path in _scans_below(place, findings, 0):
+        for path in scans_below(place, findings, 0):
             inner = path.relative_to(place)
             patient = inner.parts[0] if len(inner.parts) > 1 else default_id(path.name)
             yield _Scan(path, label, split, str(inner), patient)
@@ -149,14 +149,14 @@ def _listed(names: Sequence[str]) -> str:
 def _holds_scans(folder: Path) -> bool:
     """Whether there is anything below that is a scan, or that would be told as one in the wrong place."""
     seen = Findings()
-    return next(_scans_below(folder, seen, 0), None) is not None or seen.has_errors
+    return next(scans_below(folder, seen, 0), None) is not None or seen.has_errors
 
 
 def _is_scan(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(LISTED_SUFFIXES)
 
 
-def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
+def scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
     """Scan files and DICOM folders; a folder of DICOM files is one scan, whatever lies deeper in it."""
     for path in listing(folder):
         if path.is_file():
@@ -171,7 +171,7 @@ def _scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]
         elif any(one.is_file() for one in listing(path)) and is_dicom_folder(path):
             yield path
         elif depth < _MAX_DEPTH:
-            yield from _scans_below(path, findings, depth + 1)
+            yield from scans_below(path, findings, depth + 1)
 
 
 def _is_other_half(path: Path) -> bool:

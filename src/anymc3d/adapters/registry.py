@@ -11,12 +11,14 @@ from pathlib import Path
 from anymc3d.adapters.bids import adapt_bids
 from anymc3d.adapters.class_folders import adapt_class_folders
 from anymc3d.adapters.ct_rate import adapt_ct_rate
+from anymc3d.adapters.dicom_tree import adapt_dicom_tree
 from anymc3d.adapters.medmnist import adapt_medmnist
 from anymc3d.adapters.monai import adapt_monai
 from anymc3d.adapters.nnunet import adapt_nnunet
 from anymc3d.adapters.panorama import adapt_panorama
 from anymc3d.adapters.ratic import adapt_ratic
 from anymc3d.adapters.rows import Adapted, AdaptOptions
+from anymc3d.adapters.table_folder import adapt_table_folder
 from anymc3d.errors import UsageError, did_you_mean
 
 
@@ -104,6 +106,24 @@ ADAPTERS: dict[str, Adapter] = {
             "",
             ("partial", "labels", "match", "suffixes"),
             adapt_bids,
+        ),
+        Adapter(
+            "csv",
+            "a folder of scans and a table with their ids",
+            "scans at any depth (files, DICOM folders) and --table labels.csv with a column of ids",
+            "",
+            "",
+            ("partial", "labels", "id", "patient", "match"),
+            adapt_table_folder,
+        ),
+        Adapter(
+            "dicom-tree",
+            "a tree of DICOM files, as an archive exports it",
+            "DICOM files at any depth, or a .zip of them; --table labels.csv joins labels by the id of a case",
+            "",
+            "",
+            ("partial", "labels", "id", "series"),
+            adapt_dicom_tree,
         ),
         Adapter(
             "folders",

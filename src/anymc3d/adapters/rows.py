@@ -35,6 +35,10 @@ class AdaptOptions:
     """Scans that a table names and that are not here are left out with a warning instead of being errors."""
     labels: Path | None = None
     """A CSV with label columns, for layouts that have none of their own."""
+    id: str | None = None
+    """The column of that CSV which names the scan."""
+    series: str | None = None
+    """Which DICOM series are taken, as ``predict --series``."""
     patient: str | None = None
     """Regular expression on a scan's name; its first group (or the whole match) is the patient."""
     match: str | None = None

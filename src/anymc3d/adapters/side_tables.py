@@ -51,15 +51,20 @@ def keyed(rows: Sequence[dict[str, str]], key: str, where: str, findings: Findin
     return found
 
 
-def read_labels(path: Path, findings: Findings) -> dict[str, dict[str, str]]:
-    """A person's own label table: scan id (extension and channel cut off by the caller) to its cells but the id."""
-    rows = read_rows(path, findings)
+def read_labels(path: Path, findings: Findings, *, key: str | None = None) -> dict[str, dict[str, str]]:
+    """A person's own label table: scan id (extension and channel cut off by the caller) to its cells but the id.
+
+    ``key``: the column that names the scan, where it is not called as in :data:`ID_COLUMNS`.
+    """
+    rows = read_rows(path, findings, needed=() if key is None else (key,))
     if not rows:
         return {}
     names = {bare(column): column for column in reversed(rows[0])}
-    key = next((names[name] for name in ID_COLUMNS if name in names), None)
+    key = key or next((names[name] for name in ID_COLUMNS if name in names), None)
     if key is None:
-        findings.error(f"{path.name}: no column names the scan; call it 'case' (columns are {list(rows[0])})")
+        findings.error(
+            f"{path.name}: no column names the scan; call it 'case', or say --id COLUMN (columns are {list(rows[0])})"
+        )
         return {}
     columns = _manifest_columns([column for column in rows[0] if column != key], path.name, findings)
     for row in rows:

@@ -63,11 +63,19 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="scans that a table names and that are not here are left out with a warning",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help="label columns by scan (nnunet, monai, bids)")
     parser.add_argument(
-        "--patient", metavar="REGEX", help="finds the patient in a scan's name (nnunet, monai, folders)"
+        "--labels",
+        "--table",
+        type=Path,
+        metavar="FILE.csv",
+        help="label columns by scan (csv, dicom-tree, nnunet, monai, bids)",
     )
-    parser.add_argument("--match", metavar="REGEX", help="only scans in whose path it is found (bids, folders)")
+    parser.add_argument("--id", metavar="COLUMN", help="csv, dicom-tree: the column of that table which names the scan")
+    parser.add_argument("--series", metavar="RULE", help="dicom-tree: which series, as of 'anymc3d predict'")
+    parser.add_argument(
+        "--patient", metavar="REGEX", help="finds the patient in a scan's name (csv, nnunet, monai, folders)"
+    )
+    parser.add_argument("--match", metavar="REGEX", help="only scans in whose path it is found (csv, bids, folders)")
     parser.add_argument(
         "--suffix",
         action="append",
@@ -194,6 +202,8 @@ def _options(args: argparse.Namespace, progress: Callable[[int], object]) -> Ada
     return AdaptOptions(
         partial=args.partial,
         labels=args.labels,
+        id=args.id,
+        series=args.series,
         patient=args.patient,
         match=args.match,
         suffixes=tuple(args.suffix) if args.suffix else AdaptOptions().suffixes,

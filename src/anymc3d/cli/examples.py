@@ -23,6 +23,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data list": ("anymc3d data list", "anymc3d data list --json"),
     "data get": ("anymc3d data get adrenalmnist3d-64 -o downloads",),
     "data adapt": (
+        "anymc3d data adapt csv SCANS --table labels.csv --id StudyID -o manifest.csv",
+        "anymc3d data adapt dicom-tree EXPORT --series 'thinnest axial' -o manifest.csv",
         "anymc3d data adapt folders SCANS -o manifest.csv",
         "anymc3d data adapt nnunet Dataset001_Liver --labels grades.csv -o manifest.csv",
         "anymc3d data adapt bids STUDY --suffix T1w -o manifest.csv",
