@@ -26,7 +26,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d data adapt csv SCANS --table labels.csv --id StudyID -o manifest.csv",
         "anymc3d data adapt dicom-tree EXPORT --series 'thinnest axial' -o manifest.csv",
         "anymc3d data adapt folders SCANS -o manifest.csv",
-        "anymc3d data adapt nnunet Dataset001_Liver --labels grades.csv -o manifest.csv",
         "anymc3d data adapt bids STUDY --suffix T1w -o manifest.csv",
     ),
     "data split": (
