@@ -37,6 +37,6 @@ def test_a_baseline_has_no_attention_to_draw(journey):
     from dataclasses import replace
 
     card = replace(load_plugin(journey.plugin).card, kind="baseline", backbone=None)
-    with pytest.raises(UsageError, match=r"'block' .* has no backbone; explain a plugin"):
+    with pytest.raises(UsageError, match=r"'block': .* has no backbone .*; explain a plugin"):
         check_has_attention(card)
     check_has_attention(load_plugin(journey.plugin).card)

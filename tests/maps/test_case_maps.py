@@ -48,6 +48,7 @@ def test_D1_whatever_one_case_raises_the_others_are_drawn_and_earlier_rows_stay(
     out, cases = tmp_path / "out", read_manifest(kept / "manifest.csv").cases[:3]
     shutil.copytree(kept / "with", out)
     shutil.rmtree(out / "segmentations")
+    (out / "segmentations.csv").unlink()
     draw, seen = segmentation_folder.segment_case, []
 
     def break_the_first(*given):

@@ -20,5 +20,13 @@ def test_a_plan_of_one_stage_by_hand():
 
 
 def test_the_table_says_who_trains_it():
-    assert set(METHOD) == {"name", "trainable_parameters", "total_parameters", "weights", "licence", "citation"}
+    assert set(METHOD) == {
+        "name",
+        "trainable_parameters",
+        "total_parameters",
+        "weights",
+        "licence",
+        "citation",
+        "left_out",
+    }
     assert "by the user with nnU-Net" in METHOD["weights"]

@@ -225,5 +225,5 @@ def test_a_baseline_has_no_heat_and_says_so(journey):
     facts = from_plugin(load(journey.plugin, device="cpu"), study_case(journey.scans[1], None), method="attention")
     card = replace(facts.card, kind="baseline", backbone=None)
     text = study_page(replace(facts, card=card, maps=(), slice_weights={}, view_weights={}))
-    assert "there is no heat of it" in text
+    assert "There is no heatmap of this plugin" in text
     assert "was not given (-i)" not in text

@@ -64,7 +64,7 @@ def test_keeping_the_decoder_changes_no_other_tensor(masked):
 def test_quick_refuses_masks_and_show_says_what_was_learned(masked, capsys):
     (masked / "quick.yaml").write_text(masked_task("nnunet"))
     assert main(["train", str(masked / "quick.yaml"), "--quick", "-o", str(masked / "quick"), "--quiet"]) == 2
-    assert "--quick learns from class tokens, without masks" in capsys.readouterr().err
+    assert "--quick learns without a decoder" in capsys.readouterr().err
     assert main(["plugin", "show", str(masked / "left/plugin.safetensors")]) == 0
     assert "learned from masks: nnunet, structures 3, 7, decoder not kept" in capsys.readouterr().out
 

@@ -125,7 +125,8 @@ def _place(error: Exception) -> str:
 def fetching(args: argparse.Namespace) -> Iterator[None]:
     """Let the addresses be opened that the person at the keyboard named, or whose beginning."""
     prefixes = list(getattr(args, "remote", None) or ())
-    given = getattr(args, "input", None) or ()
+    given = getattr(args, "input", None)
+    given = given if isinstance(given, list) else []
     prefixes += [text.rpartition("/")[0] + "/" for text in given if "://" in text]
     if not prefixes:
         yield

@@ -42,6 +42,7 @@ def write_capture(path: Path, picture: Colour, source: SourceSeries, *, case: st
         setattr(made, name, first.get(name, ""))
     made.SpecificCharacterSet, made.SOPClassUID = "ISO_IR 192", _SECONDARY_CAPTURE
     made.SOPInstanceUID, made.SeriesInstanceUID = uid("object", "capture", *key), uid("series", "capture", *key)
+    made.Laterality = ""  # not known here; a validator wants it where the body part may be one of a pair
     made.Modality, made.ConversionType, made.BurnedInAnnotation = "OT", "WSD", "NO"
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.SeriesNumber, made.InstanceNumber = SERIES_NUMBER, 1

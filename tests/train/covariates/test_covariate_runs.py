@@ -66,9 +66,14 @@ def test_the_plugin_answers_as_validation_said_with_both_parts(data, quick):
         assert found.logits["block"] == pytest.approx(both + model.shift[0], abs=1e-5)
 
 
-def test_the_image_alone_is_the_plugin_without_covariates(data, quick):
+@pytest.fixture(scope="module")
+def bare(data):
+    """The same without covariates."""
     task = read_task(data / "task.yaml", ["covariates=[]"])
-    bare = fit_quick(task, data / "bare", settings=SMALL, device="cpu", quiet=True).parent
+    return fit_quick(task, data / "bare", settings=SMALL, device="cpu", quiet=True).parent
+
+
+def test_the_image_alone_is_the_plugin_without_covariates(data, quick, bare):
     case = case_of(data, 2)
     (found,) = load(quick / "plugin.safetensors", device="cpu").predict_case(case)
     (alone,) = load(bare / "plugin.safetensors", device="cpu").predict_case(case)
@@ -132,9 +137,8 @@ def test_the_card_shows_them(quick):
     assert [need.kind for need in needs_of(plugin.card)] == ["backbone", "covariate"]
 
 
-def test_an_ensemble_joins_each_member_with_its_own(data, quick, tmp_path):
-    bare = load_plugin(data / "bare" / "plugin.safetensors")
-    pair = [load_plugin(quick / "plugin.safetensors"), bare]
+def test_an_ensemble_joins_each_member_with_its_own(data, quick, bare, tmp_path):
+    pair = [load_plugin(run / "plugin.safetensors") for run in (quick, bare)]
     save_plugin(tmp_path / "both.safetensors", *make_ensemble(pair, name="both", weights=[3.0, 1.0]))
     case = case_of(data, 5)
     (found,) = load(tmp_path / "both.safetensors", device="cpu").predict_case(case)
