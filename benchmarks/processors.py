@@ -1,6 +1,6 @@
 """Number formats and chunks on kinds of processors: what ``precision: auto`` should take, and does.
 
-One processor stands for older ones: torch and oneDNN are told to leave instructions out (ATEN_CPU_CAPABILITY,
+One processor stands for older ones: torch and oneDNN are made to leave instructions out (ATEN_CPU_CAPABILITY,
 ONEDNN_MAX_CPU_ISA), each in a process of its own. CPU time of one thread, so other work on the machine counts little.
 Memory bandwidth and clock are those of the one processor, so only the ratios within a row say something.
 

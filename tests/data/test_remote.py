@@ -50,6 +50,18 @@ def test_what_was_not_named_is_not_opened(store, reference, monkeypatch):
         read_volume(STORE + "case00.nii.gz")
 
 
+def test_a_changed_scan_is_fetched_again_also_where_the_store_says_nothing_of_it(store, journey, monkeypatch):
+    name, said = journey.scans[0].name, type(store).info
+    for silent in (False, True):
+        if silent:
+            monkeypatch.setattr(type(store), "info", lambda *given, **_: {"name": said(*given)["name"], "size": None})
+        for scan in journey.scans[:2]:
+            store.pipe(f"bucket/scans/{name}", scan.read_bytes())
+            monkeypatch.setattr(remote, "_known", {})
+            with remote.allowing([STORE]):
+                assert content_hash(STORE + name) == content_hash(scan)
+
+
 @pytest.mark.parametrize("prefix", ["s3://", "s3:///", "s3://bucket", "bucket/", "/scans/", "s3://bucket/../"])
 def test_a_beginning_that_says_no_store_is_refused(prefix):
     with pytest.raises(UsageError, match="expected the beginning"), remote.allowing([prefix]):

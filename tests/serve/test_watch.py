@@ -34,7 +34,9 @@ class Answering:
             self.results(job_id).mkdir()
             (self.results(job_id) / "p.html").write_text("report")
         state, files = (ERROR, []) if fault else (DONE, ["p.html"])
-        self.jobs.finish(job_id, state, message=fault, rows=[{"case": case, "status": "ok"}], record={"files": files})
+        self.jobs.finish(
+            job_id, state, message=fault, rows=[{"case": case, "plugin": "p", "status": "ok"}], record={"files": files}
+        )
 
 
 def looked(service, folder, times=4):

@@ -30,7 +30,7 @@ SHOWN = 40
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Everything that is told; ``test`` and ``sites``: where there are any."""
+    """Everything that is said; ``test`` and ``sites``: where there are any."""
 
     task: TaskSettings
     data: AutoData

@@ -1,7 +1,7 @@
 """``results.csv``: one long table of all jobs, made from their own files, so it can be made again at any time.
 
-Beside the figures of every job: the paired test of every method against the reference, and over several seeds the
-mean, the standard deviation, and the figures of the averaged scores.
+Beside the results of every job: the paired test of every method against the reference, and over several seeds the
+mean, the standard deviation, and the results of the averaged scores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEAN, SD, AVERAGED = "mean", "sd", "averaged"
 """In the column ``seed``: over all seeds of a method. ``averaged``: of the mean over seeds of each case's score."""
 
 FAILED, WAITING = "failed", "waiting"
-"""In the column ``metric``: of a job without figures, because it failed or was not run yet."""
+"""In the column ``metric``: of a job without results, because it failed or was not run yet."""
 
 FIGURE_COLUMNS = (
     *("label", "metric", "group", "split", "operating_point", "value"),

@@ -31,6 +31,11 @@ RECENT_S = 3600.0
 """What was used so recently stays, for another process may be about to read it."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CHUNK = 2**20
+MARKS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "generation"),
+    *("Last-Modified", "LastModified", "last_modified", "mtime", "updated", "created"),
+)
+"""What stores say that changes with the content. Where one says none of it, every command fetches anew."""
 
 _allowed: tuple[str, ...] = ()
 """Beginnings that the person at the keyboard named; the same for all threads of a command."""
@@ -136,7 +141,7 @@ def _fetched(reference: str) -> Path:
     if size is not None and size > MOST_BYTES:
         raise scan_error(reference, f"{size} bytes, at most {MOST_BYTES} are fetched")
     target = remote_folder() / _key(reference, info) / _name(reference)
-    if not target.exists():
+    if not target.exists() or not any(info.get(name) for name in MARKS):
         make_private(target.parent)
         with atomic.replacing(target, needed=size) as temporary:
             _copy(_chunks(store, path, reference), temporary, reference, size)
@@ -179,8 +184,7 @@ def _copy(chunks: Iterator[bytes], target: Path, reference: str, size: int | Non
 
 def _key(reference: str, info: dict[str, Any]) -> str:
     """Over the address and whatever the store says that changes with the content."""
-    marks = ("size", "ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created", "generation")
-    facts = [reference, *(f"{name}={info[name]}" for name in marks if info.get(name) is not None)]
+    facts = [reference, *(f"{name}={info[name]}" for name in ("size", *MARKS) if info.get(name) is not None)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

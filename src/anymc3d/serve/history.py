@@ -42,15 +42,14 @@ class Answer:
 def remember(sql: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
     """Write one line per row of an answered study; within the transaction that ends its job."""
     for row in rows:
-        plugin = row.get("plugin", "")  # a study that no plugin was asked about has a row without one
         facts = {
             "decisions": _cells(row, "decision."),
             "probabilities": _cells(row, "probability."),
-            "intensities": record.get("intensities", {}).get(plugin, {}),
+            "intensities": record.get("intensities", {}).get(row["plugin"], {}),
         }
         sql.execute(
             "INSERT INTO answers (at, plugin, status, facts) VALUES (?, ?, ?, ?)",
-            (time.time(), plugin, row["status"], json.dumps(facts)),
+            (time.time(), row["plugin"], row["status"], json.dumps(facts)),
         )
 
 

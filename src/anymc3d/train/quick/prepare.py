@@ -1,4 +1,4 @@
-"""What a quick run decides before it opens a scan: cases and folds first, so that their faults are told before a
+"""What a quick run decides before it opens a scan: cases and folds first, so that their faults are known before a
 backbone is loaded.
 """
 
@@ -29,7 +29,7 @@ from anymc3d.train.task_checks import ALL_FEATURES, chosen_features
 
 
 def make_plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None) -> Plan:
-    """Cases and folds first, so that their faults are told before a backbone is loaded."""
+    """Cases and folds first, so that their faults are known before a backbone is loaded."""
     task = replace(task, views=with_stored_models(task.views))
     study = load_study(task, pseudonyms)
     rows = sorted(study.indices("train") + study.indices("val"))
