@@ -29,6 +29,15 @@ def test_short_work_and_quiet_work_say_nothing(monkeypatch, caplog):
     assert not caplog.records and sys.stderr.getvalue() == ""
 
 
+def test_a_number_that_changes_with_every_step_is_no_line_of_its_own(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO), Progress(total=80, what="epoch 1", unit="step", quiet=False) as bar:
+        bar.n = 41
+        for step in range(5):
+            bar.set_postfix(loss=step)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [

@@ -49,6 +49,10 @@ class Progress(tqdm):  # type: ignore[type-arg]
             logger.info(line(self.format_dict))
         return True
 
+    def set_postfix(self, *what: Any, refresh: bool | None = None, **values: Any) -> None:
+        """As tqdm; where lines are logged, the next one in its turn shows it, and not one for every step."""
+        super().set_postfix(*what, refresh=self.is_drawn if refresh is None else refresh, **values)
+
 
 def line(state: dict[str, Any]) -> str:
     """``reading scans: 40 of 80 scans, 31 s so far, about 30 s left``."""
