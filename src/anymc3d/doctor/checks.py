@@ -169,7 +169,7 @@ CHECKS: Mapping[str, Check] = {
         "collect more cases, or say which split they are in",
         "B14",
     ),
-    "label-rare": Check("warning", "a class is rare", "figures of it will be uncertain; collect more cases", "B14"),
+    "label-rare": Check("warning", "a class is rare", "numbers of it will be uncertain; collect more cases", "B14"),
     "label-missing": Check(
         "warning", "labels are missing", "those cases take no part in this label; check them", "B14"
     ),
