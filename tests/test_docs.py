@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
+import yaml
 
 from anymc3d.cli.main import COMMANDS, parse
 from anymc3d.settings.config import TaskSettings, ViewSettings
@@ -191,6 +192,14 @@ def test_every_reserved_manifest_column_is_described():
 def test_links_lead_to_files(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_every_page_has_one_place_in_the_site_and_a_line_in_the_index():
+    sections = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    placed = [page for section in sections for pages in section.values() for page in pages]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | {"decisions/README.md"}
+    assert sorted(placed) == sorted(pages), "mkdocs.yml: nav"
+    assert pages - {"index.md"} <= set(LINK.findall(doc("index.md")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
