@@ -32,6 +32,14 @@ def untimed():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def alone():
+    """A test starts reading processes only where it asks for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anymc3d.data.ahead.queue.FEW_CASES", 10**9)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and weights beside the repository; tests that need it skip without it."""

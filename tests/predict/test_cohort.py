@@ -14,11 +14,11 @@ import pytest
 import anymc3d.data.scan
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
+from anymc3d.data.time_limit import TooSlowError, time_limit
 from anymc3d.errors import OutputError, RunFolderError
 from anymc3d.files.tables import read_table
 from anymc3d.predict.cohort import precision_in, predict_cohort, read_journal
 from anymc3d.predict.predictor import load
-from anymc3d.predict.time_limit import TooSlowError, time_limit
 
 
 @pytest.fixture(scope="module")

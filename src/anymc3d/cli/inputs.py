@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _VIEW = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 _TABLES = (".csv", ".tsv", ".npz", ".parquet")
+_MOST_WORKERS = 256
 _ALLOWED = ("gaps", "tilt")
 """Options of a series rule that have one of their own on the command line."""
 
@@ -36,6 +37,30 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 def add_strict(parser: argparse.ArgumentParser) -> None:
     """Add ``--strict``."""
     parser.add_argument("--strict", action="store_true", help="an answer with a warning is an error (exit code 3)")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers``."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read and prepare scans ahead; the results are the same for every N (default: 0, in this "
+        "process, for few scans, else by the number of cores)",
+    )
+
+
+def chosen_workers(args: argparse.Namespace, num_cases: int) -> int:
+    """How many processes read ahead.
+
+    Raises:
+        UsageError: fewer than none, or more than any machine has use for.
+    """
+    from anymc3d.data.ahead.queue import workers_for
+
+    if args.workers is not None and not 0 <= args.workers <= _MOST_WORKERS:
+        raise UsageError(f"--workers: expected 0 to {_MOST_WORKERS}, got {args.workers}")
+    return workers_for(num_cases, args.workers)
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
+from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, metavar="S", help="seconds a case may take with each plugin; then it is an error"
     )
     add_case_options(parser)
+    add_workers(parser)
     add_strict(parser)
     add_part(parser)
     parser.add_argument(
@@ -137,6 +138,7 @@ def _answer(
         strict=args.strict,
         abstain=args.abstain,
         timeout_s=args.timeout,
+        workers=chosen_workers(args, len(cases)),
         quiet=args.quiet,
     )
     exit_code = result.exit_code

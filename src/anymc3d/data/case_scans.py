@@ -5,22 +5,25 @@ Training and prediction both go through :class:`CaseScans`, so the same raw file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import content_hash
 from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region
-from anymc3d.data.scan import Scan, ScanFacts, named
+from anymc3d.data.scan import Known, Scan, ScanFacts, named, told, view_name
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
-from anymc3d.errors import ScanError
+from anymc3d.errors import OutputError, ScanError
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 Segmenters = Mapping[RoiSettings, Segmenter]
@@ -62,6 +65,7 @@ class CaseScans:
         hashes: column -> content hash where already known; saves reading the file.
         segmenters: for views whose region a program or network draws.
         volumes: column -> scan that is in memory; the case's reference for it is not looked at.
+        known: what another process found of the case (:mod:`anymc3d.data.ahead`), which is not looked for again.
     """
 
     def __init__(
@@ -71,11 +75,12 @@ class CaseScans:
         hashes: Mapping[str, str] | None = None,
         segmenters: Segmenters | None = None,
         volumes: Mapping[str, Volume] | None = None,
+        known: Known | None = None,
     ) -> None:
-        self.case = case
+        self.case, self._told = case, known or {}
         self._known, self._segmenters = dict(hashes or {}), segmenters or {}
         self._scans = {
-            column: Scan(column, reference, case.spacing, case.series(column), cache, self._known.get(column))
+            column: Scan(column, reference, case.spacing, case.series(column), cache, self._known.get(column), known)
             for column, reference in case.images.items()
         }
         for column, volume in (volumes or {}).items():
@@ -150,7 +155,10 @@ class CaseScans:
         columns = {n: self.case.mask(v.image) if v.image in self._scans else None for n, v in views.items()}
         if any(columns.values()):
             annotated_labels(self.case)
-        return {n: None if column is None else self._mask(views[n], column) for n, column in columns.items()}
+        return {n: None if c is None else self._known_mask(views[n], c) for n, c in columns.items()}
+
+    def _known_mask(self, view: ViewSettings, column: str) -> Labels:
+        return told(self._told, f"mask of {view_name(view)}", lambda: self._mask(view, column))
 
     def _mask(self, view: ViewSettings, column: str) -> Labels:
         scan, reference = self._scans[view.image], self.case.masks[column]
@@ -219,18 +227,61 @@ class CaseScans:
         """
         return {column: scan.hash for column, scan in self._scans.items()} | self._mask_hashes(views)
 
+    def found(self, needs: Needs, within: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
+        """What ``needs`` names, by the names of :data:`~anymc3d.data.scan.Known`, or the exceptions that came in its
+        place; ``within`` bounds the time of each.
+
+        Raises:
+            OutputError: something cannot be written; no other case would fare better.
+        """
+        found: dict[str, Any] = {}
+        for name, make in self._makers(needs).items():
+            try:
+                found[name] = within(make)
+            except OutputError:
+                raise
+            except Exception as error:  # noqa: BLE001 (it is raised again where its answer is asked for)
+                found[name] = error
+        return found
+
+    def _makers(self, needs: Needs) -> dict[str, Callable[[], Any]]:
+        makers: dict[str, Callable[[], Any]] = {}
+        for column, scan in self._scans.items():
+            makers[f"hash {column}"] = partial(getattr, scan, "hash")
+        makers |= {f"key {name}": make for name, make in self._mask_keys(needs.views).items()}
+        for view in needs.views if needs.slices else ():
+            column, mask = view.image, self.case.mask(view.image)
+            if column not in self._scans:
+                continue
+            makers[f"facts {column}"] = self._scans[column].facts
+            # What draws a region stays with who asks: a network, or a program, of which one is enough.
+            is_drawn = view.roi is not None and ROI_SOURCES[view.roi.source].needs_segmenter
+            if is_drawn or needs.volumes:
+                makers[f"volume {column}"] = self._scans[column].volume
+            if not is_drawn:
+                makers[view_name(view)] = partial(self._view, view)
+                if needs.masks and mask is not None:
+                    makers[f"mask of {view_name(view)}"] = partial(self._mask, view, mask)
+        return makers
+
     def _mask_hashes(self, views: Iterable[ViewSettings]) -> dict[str, str]:
-        found = {}
+        return {name: told(self._told, f"key {name}", make) for name, make in self._mask_keys(views).items()}
+
+    def _mask_keys(self, views: Iterable[ViewSettings]) -> dict[str, Callable[[], str]]:
+        """Name among the hashes of a case -> what makes the hash, of the masks that the regions of views need."""
+        found: dict[str, Callable[[], str]] = {}
         for view in views:
             column = self.case.mask(view.image)
             if view.roi is None or column is None or view.image not in self._scans:
                 continue
-            source = ROI_SOURCES[view.roi.source]
-            if source.needs_mask:
+            if ROI_SOURCES[view.roi.source].needs_mask:
                 name = column if view.roi.source == "mask" else f"{column} {' '.join(view.roi.organs)}"
-                with named(f"region of {view.image}"):
-                    found[name] = source.key(view.roi, self._beside(view.image, view.roi))
+                found[name] = partial(self._mask_key, view.image, view.roi)
         return found
+
+    def _mask_key(self, column: str, roi: RoiSettings) -> str:
+        with named(f"region of {column}"):
+            return ROI_SOURCES[roi.source].key(roi, self._beside(column, roi))
 
 
 def mask_hash_name(column: str) -> str:

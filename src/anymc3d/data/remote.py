@@ -65,6 +65,17 @@ def allowing(prefixes: Sequence[str]) -> Iterator[None]:
         _allowed = before
 
 
+def allowed() -> tuple[str, ...]:
+    """The beginnings that are allowed now."""
+    return _allowed
+
+
+def allow(prefixes: Sequence[str]) -> None:
+    """The same as who began this process: for the whole life of a process that reads for another."""
+    global _allowed
+    _allowed = tuple(prefixes)
+
+
 def check_prefix(prefix: str) -> None:
     """Refuse a beginning that does not say which store is meant.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_entry import DamagedEntryError
@@ -21,6 +21,9 @@ from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import ExcludedError, ScanError
 from anymc3d.files import regular
 from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.plain import to_plain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,33 @@ def _facts_hash(key: str, plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([key, plain], sort_keys=True).encode()).hexdigest()
 
 
+Known = Mapping[str, Any]
+"""What another process found of a case, by its name: a value, or the exception that came in its place."""
+
+
+def told(known: Known, name: str, make: Callable[[], T]) -> T:
+    """What is known under a name, else what ``make`` finds now.
+
+    Raises:
+        Exception: the one that came in place of what is asked for.
+    """
+    if name not in known:
+        return make()
+    if isinstance(known[name], Exception):
+        raise known[name]
+    return known[name]  # type: ignore[no-any-return]
+
+
+def view_name(view: ViewSettings) -> str:
+    """The name of a view's slices among what is known: views that are made alike have one."""
+    return f"view {json.dumps(to_plain(replace(view, input='replicate')), sort_keys=True)}"
+
+
 class Scan:
-    """One scan, decoded at most once and only when the cache lacks something."""
+    """One scan, decoded at most once and only when the cache lacks something.
+
+    ``known``: what another process found of it, which is not looked for again.
+    """
 
     def __init__(
         self,
@@ -95,9 +123,10 @@ class Scan:
         series: str | None,
         cache: Cache | None,
         known_hash: str | None,
+        known: Known | None = None,
     ) -> None:
         self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
-        self._hash, self._volume, self._is_held = known_hash, None, False
+        self._hash, self._volume, self._is_held, self._known = known_hash, None, False, known or {}
         self._facts: ScanFacts | None = None
         self._views: dict[ViewSettings, PreparedView] = {}
 
@@ -108,10 +137,13 @@ class Scan:
     @property
     def hash(self) -> str:
         if self._hash is None:
-            with named(self.column):
-                held = self._volume if self._is_held else None
-                self._hash = content_hash(self.reference, series=self.series) if held is None else content_hash_of(held)
+            self._hash = told(self._known, f"hash {self.column}", self._hashed)
         return self._hash
+
+    def _hashed(self) -> str:
+        with named(self.column):
+            held = self._volume if self._is_held else None
+            return content_hash(self.reference, series=self.series) if held is None else content_hash_of(held)
 
     def header(self) -> ScanHeader:
         """As it is stored; of a volume in memory as it is there."""
@@ -122,9 +154,12 @@ class Scan:
 
     def volume(self) -> Volume:
         if self._volume is None:
-            with named(self.column):
-                self._volume = read_volume(self.reference, spacing=self.spacing, series=self.series)
+            self._volume = told(self._known, f"volume {self.column}", self._read)
         return self._volume
+
+    def _read(self) -> Volume:
+        with named(self.column):
+            return read_volume(self.reference, spacing=self.spacing, series=self.series)
 
     def view(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
         """``beside``: of a view with a region. Without a cache each view is made once, however many plugins ask for it:
@@ -132,7 +167,7 @@ class Scan:
         if self.cache is None:
             made_like = replace(view, input="replicate")
             if made_like not in self._views:
-                self._views[made_like] = self._prepare(view, beside)
+                self._views[made_like] = told(self._known, view_name(view), lambda: self._prepare(view, beside))
             return self._views[made_like]
         return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
 
@@ -147,7 +182,7 @@ class Scan:
     def facts(self) -> ScanFacts:
         if self.cache is None:
             if self._facts is None:
-                self._facts = scan_facts(self.volume())
+                self._facts = told(self._known, f"facts {self.column}", lambda: scan_facts(self.volume()))
             return self._facts
         key = self.key(None)
         return self.cache.kept(

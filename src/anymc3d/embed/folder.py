@@ -20,6 +20,7 @@ from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
+from anymc3d.data.time_limit import within
 from anymc3d.embed.source import Arrays, EmbedSettings, Source
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic, journal, regular
@@ -28,7 +29,6 @@ from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.predict.cohort import read_journal
 from anymc3d.predict.faults import predict_fault
-from anymc3d.predict.time_limit import within
 from anymc3d.version import __version__
 
 RECORD, JOURNAL, TABLE, CASES = "embed.json", "journal.jsonl", "embeddings.csv", "cases"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -20,10 +21,13 @@ import torch
 from anymc3d.cost.energy import EnergyMeter, added, energy_facts, meter_of
 from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
 from anymc3d.cost.progress import Progress
+from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
+from anymc3d.data.time_limit import within
 from anymc3d.errors import RunFolderError
 from anymc3d.evaluate import outputs
 from anymc3d.files import atomic, journal
@@ -32,8 +36,7 @@ from anymc3d.files.tables import parse_table, write_table
 from anymc3d.plugins import Plugin
 from anymc3d.predict.covariates import covariates_of
 from anymc3d.predict.predictor import Predictor
-from anymc3d.predict.resident import seen_views
-from anymc3d.predict.time_limit import time_limit
+from anymc3d.predict.resident import needs_of, seen_views
 from anymc3d.version import __version__
 
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
@@ -105,6 +108,7 @@ def predict_cohort(
     strict: bool = False,
     abstain: bool = False,
     timeout_s: float | None = None,
+    workers: int = 0,
     quiet: bool = False,
 ) -> CohortResult:
     """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
@@ -113,6 +117,7 @@ def predict_cohort(
     ``abstain``: the table has :data:`outputs.NOT_ANSWERED` in place of every decision that is in doubt.
     ``strict``: the table has an error in place of every answer that has a warning. The journal keeps the answers: the
     same run without it writes them. ``timeout_s``: seconds that a case may take with each plugin, reading included.
+    ``workers``: processes that read ahead (:mod:`anymc3d.data.ahead`); the table has the same bytes with any number.
 
     Raises:
         RunFolderError: ``out`` belongs to other plugins or settings, another process works in it, or answers would be
@@ -127,7 +132,8 @@ def predict_cohort(
         check_kept(out / TABLE, {case.id for case in cases} | done.keys())
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
-        answers = _answers(predictor, cases, out, done, meter, pseudonyms, timeout_s=timeout_s, quiet=quiet)
+        asked = _Asked(predictor, pseudonyms, timeout_s, workers, quiet)
+        answers = _answers(asked, cases, out, done, meter)
         check_there(out / RECORD)
         others = [done[name] for name in sorted(done.keys() - answers.entries.keys())]
         if answers.computed or not (out / COST).exists():
@@ -148,46 +154,91 @@ class _Answers(NamedTuple):
     computed: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Who is asked, and how cases are read."""
+
+    predictor: Predictor
+    pseudonyms: Pseudonyms | None
+    timeout_s: float | None
+    workers: int
+    quiet: bool
+
+    def ahead(self, cases: Sequence[Case], *, slices: bool) -> AbstractContextManager[Iterator[CaseAhead]]:
+        """The scans of some cases; without ``slices`` only what tells whether they are the same."""
+        needs = needs_of([plugin.card for plugin in self.predictor.plugins], slices=slices)
+        scans_of = self.predictor.scans_known
+        return cases_ahead(cases, needs, scans_of, workers=min(self.workers, len(cases)), timeout_s=self.timeout_s)
+
+    def key(self, scans: CaseScans, case: Case) -> str | None:
+        """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried
+        again)."""
+        cards = [plugin.card for plugin in self.predictor.plugins]
+        hashes = attempt(lambda: within(self.timeout_s, lambda: scans.hashes(seen_views(cards))), case)
+        if isinstance(hashes, CaseFault):
+            return None
+        known: dict[str, Any] = {"hashes": hashes, "spacing": case.spacing, "center": case.center}
+        covariates = covariates_of(cards, case)
+        key = json.dumps(known | ({"covariates": covariates} if covariates else {}), sort_keys=True)
+        return key if self.pseudonyms is None else self.pseudonyms.seal(key)
+
+
 def _answers(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    out: Path,
-    done: Mapping[str, Entry],
-    meter: EnergyMeter,
-    pseudonyms: Pseudonyms | None,
-    *,
-    timeout_s: float | None,
-    quiet: bool,
+    asked: _Asked, cases: Sequence[Case], out: Path, done: Mapping[str, Entry], meter: EnergyMeter
 ) -> _Answers:
     """Take from the journal what is done and unchanged, compute the rest and add it there."""
-    entries: dict[str, Entry] = {}
-    computed, replaced = 0, []
-    with journal.opened(out / JOURNAL) as lines:
-        for case in Progress(cases, what="predicting", unit="case", quiet=quiet):
-            key = _inputs_key(predictor, case, pseudonyms, timeout_s)
-            entry = done.get(case.id)
-            if key is None or entry is None or entry["inputs"] != key or _has_failed(entry):
-                replaced += [case.id] if entry is not None and _is_another(entry, key) else []
-                entry = _predicted(predictor, case, key, meter, timeout_s)
-                lines.append(entry)
-                computed += 1
-            entries[case.id] = entry
+    kept = _unchanged(asked, cases, done)
+    wanted = [case for case in cases if case.id not in kept]
+    computed: dict[str, Entry] = {}
+    with (
+        journal.opened(out / JOURNAL) as lines,
+        asked.ahead(wanted, slices=True) as ahead,
+        Progress(total=len(cases), initial=len(kept), what="predicting", unit="case", quiet=asked.quiet) as bar,
+    ):
+        for one in ahead:
+            entry = _predicted(asked, one, meter)
+            lines.append(entry)
+            computed[one.case.id] = entry
+            bar.update(1)
+    _say_replaced(out, done, computed)
+    return _Answers({case.id: (kept | computed)[case.id] for case in cases}, len(computed))
+
+
+def _unchanged(asked: _Asked, cases: Sequence[Case], done: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries of cases that are answered already, and whose scans are still the same."""
+    answered = [case for case in cases if case.id in done and not _has_failed(done[case.id])]
+    with (
+        asked.ahead(answered, slices=False) as ahead,
+        Progress(ahead, total=len(answered), what="looking what is done", unit="case", quiet=asked.quiet) as bar,
+    ):
+        return {one.case.id: done[one.case.id] for one in bar if _is_of(done[one.case.id], asked, one)}
+
+
+def _is_of(entry: Entry, asked: _Asked, one: CaseAhead) -> bool:
+    key = asked.key(one.scans, one.case)
+    return key is not None and entry["inputs"] == key
+
+
+def _say_replaced(out: Path, done: Mapping[str, Entry], computed: Mapping[str, Entry]) -> None:
+    replaced = [name for name, new in computed.items() if name in done and _is_another(done[name], new["inputs"])]
     if replaced:
         logger.warning(
             "%s: %d cases had answers of other (or changed) scans here, which are replaced: %s; %s keeps the old ones",
             *(out, len(replaced), ", ".join(replaced[:_MOST_NAMED]), JOURNAL),
         )
-    return _Answers(entries, computed)
 
 
-def _predicted(predictor: Predictor, case: Case, key: str | None, meter: EnergyMeter, timeout_s: float | None) -> Entry:
+def _predicted(asked: _Asked, one: CaseAhead, meter: EnergyMeter) -> Entry:
     started = time.monotonic()
     meter.take()
-    predictions = predictor.predict_case(case, timeout_s=timeout_s)
+    key = asked.key(one.scans, one.case)
+    predictions = asked.predictor.predict_case(one.case, timeout_s=asked.timeout_s, scans=one.scans)
     rows = [prediction.row() for prediction in predictions]
     rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]
-    spent = {"seconds": round(time.monotonic() - started, 4), "joules": meter.take()}
-    return {"case": case.id, "inputs": key, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
+    # Also what another process took for it: what a case costs does not hang on who reads it.
+    seconds = time.monotonic() - started + one.seconds
+    spent = {"seconds": round(seconds, 4), "joules": meter.take()}
+    return {"case": one.case.id, "inputs": key, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
 
 
 def _rows(entries: Iterable[Entry], *, abstain: bool = False) -> list[Row]:
@@ -249,23 +300,6 @@ def read_journal(path: Path) -> dict[str, Entry]:
             nothing = [[] for _ in entry["rows"]]
             entries[entry["case"]] = {"seconds": None, "joules": None, IN_DOUBT: nothing} | entry
     return entries
-
-
-def _inputs_key(predictor: Predictor, case: Case, pseudonyms: Pseudonyms | None, timeout_s: float | None) -> str | None:
-    """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried again)."""
-    views = seen_views([plugin.card for plugin in predictor.plugins])
-
-    def hashed() -> dict[str, str]:
-        with time_limit(timeout_s):
-            return predictor.scans(case).hashes(views)
-
-    hashes = attempt(hashed, case)
-    if isinstance(hashes, CaseFault):
-        return None
-    known: dict[str, Any] = {"hashes": hashes, "spacing": case.spacing, "center": case.center}
-    covariates = covariates_of([plugin.card for plugin in predictor.plugins], case)
-    key = json.dumps(known | ({"covariates": covariates} if covariates else {}), sort_keys=True)
-    return key if pseudonyms is None else pseudonyms.seal(key)
 
 
 def precision_in(out: Path, precision: str) -> str:

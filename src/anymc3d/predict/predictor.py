@@ -19,6 +19,8 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.in_memory import is_path
+from anymc3d.data.scan import Known
+from anymc3d.data.time_limit import within
 from anymc3d.data.volume import Millimetres, Volume
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.classifier import Encoding, PackedSlices
@@ -32,7 +34,6 @@ from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.resident import Resident, packed, prepared_for, residents_of, seen_views
 from anymc3d.predict.study import study_case
-from anymc3d.predict.time_limit import within
 from anymc3d.predict.together import Asked, run_together
 from anymc3d.segmenters.build import build_segmenters
 
@@ -145,12 +146,15 @@ class Predictor:
         ]
         return predictions[0] if len(predictions) == 1 else predictions
 
-    def predict_case(self, case: Case, *, timeout_s: float | None = None) -> list[Prediction]:
+    def predict_case(
+        self, case: Case, *, timeout_s: float | None = None, scans: CaseScans | None = None
+    ) -> list[Prediction]:
         """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``.
 
         ``timeout_s``: seconds that a step may take: what plugins share, and each plugin by itself.
+        ``scans``: of the case, where somebody has them (:meth:`scans_known`).
         """
-        scans = self.scans(case)
+        scans = self.scans(case) if scans is None else scans
         found = self._encoded(case, scans, timeout_s)
         return [
             self._guarded(resident, case, scans, found.get(number), timeout_s)
@@ -209,6 +213,10 @@ class Predictor:
         if volumes and set(fitted.images) != set(case.images):
             volumes = dict.fromkeys(fitted.images, volumes["image"])
         return CaseScans(fitted, segmenters=self._segmenters, volumes=volumes)
+
+    def scans_known(self, case: Case, known: Known | None) -> CaseScans:
+        """The scans of a case of which another process found something, as :func:`needs_of` says."""
+        return CaseScans(self._fitted(case), segmenters=self._segmenters, known=known)
 
     def _fitted(self, case: Case) -> Case:
         """A lone scan stands for whatever one column the plugins were trained on."""

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from anymc3d.cost.device import ran_out_of_memory
+from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case_scans import CaseScans, PreparedCase
+from anymc3d.data.covariates import MEASURE
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.build import Classifier
@@ -229,3 +231,15 @@ def seen_views(cards: Sequence[PluginCard]) -> list[ViewSettings]:
     """The views of some plugins and of their members, each once."""
     members = [one.card for card in cards for one in card.members]
     return list(dict.fromkeys(view for card in [*cards, *members] for view in card.preprocessing.values()))
+
+
+def needs_of(cards: Sequence[PluginCard], *, slices: bool = True, volumes: bool = False) -> Needs:
+    """What some plugins ask of the scans of a case; without ``slices`` only what tells whether they are the same."""
+    own = [*cards, *(one.card for card in cards for one in card.members)]
+    measured = any(name.startswith(MEASURE) for card in own for name in card.covariate_names)
+    return Needs(
+        views=tuple(seen_views(cards)),
+        slices=slices,
+        masks=any(card.structures for card in own),
+        volumes=volumes or measured or any(card.plain is not None and bool(card.plain.measures) for card in own),
+    )

@@ -1,0 +1,91 @@
+"""The scans of many cases, one case after the other: found beforehand by other processes, or in this one when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from anymc3d.data.ahead.needs import Needs
+from anymc3d.data.ahead.process import Answer
+from anymc3d.data.ahead.queue import MOST_BYTES, read_ahead
+from anymc3d.data.case import Case
+from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.scan import Known
+from anymc3d.errors import OutputError, ScanError
+
+_STEPS = 8
+"""Steps of one case, each of which the reading process itself ends after the time limit; then it is ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseAhead:
+    """One case. ``seconds``: what its reading took elsewhere."""
+
+    case: Case
+    scans: CaseScans
+    seconds: float = 0.0
+
+
+class _Lost(dict[str, Any]):
+    """Of a case whose reader was lost: whatever is asked for, the answer is why."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __getitem__(self, name: str) -> Any:
+        return self._error
+
+
+@contextmanager
+def cases_ahead(
+    cases: Sequence[Case],
+    needs: Needs,
+    scans_of: Callable[[Case, Known | None], CaseScans],
+    *,
+    workers: int,
+    timeout_s: float | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> Iterator[Iterator[CaseAhead]]:
+    """The cases in their order, each with its scans: by ``workers`` processes that find what ``needs`` names before it
+    is asked for, or with none of them in this process, as before there were any.
+
+    Args:
+        scans_of: makes the scans of a case, with what is known of it.
+        timeout_s: seconds that a step of the reading may take.
+
+    Raises:
+        OutputError: something cannot be written; no other case would fare better.
+        AnyMC3DError: no process can be started.
+    """
+    if not workers:
+        yield (CaseAhead(case, scans_of(case, None)) for case in cases)
+        return
+    jobs = [_job(scans_of(case, None).case, needs, timeout_s) for case in cases]
+    limit_s = None if timeout_s is None else _STEPS * timeout_s
+    with read_ahead(jobs, workers=workers, limit_s=limit_s, most_bytes=most_bytes) as answers:
+        yield (
+            CaseAhead(case, scans_of(case, _known(answer)), answer.seconds)
+            for case, answer in zip(cases, answers, strict=True)
+        )
+
+
+def _job(case: Case, needs: Needs, timeout_s: float | None) -> tuple[str, Mapping[str, Any]]:
+    return "read", {"case": case, "needs": needs, "timeout_s": timeout_s}
+
+
+def _known(answer: Answer) -> Known:
+    if isinstance(answer.value, OutputError):
+        raise answer.value
+    if isinstance(answer.value, dict):
+        return answer.value
+    error = answer.value if isinstance(answer.value, Exception) else ScanError("its reader gave no answer; run again")
+    return _Lost(error)

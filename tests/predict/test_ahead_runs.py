@@ -1,0 +1,113 @@
+"""A cohort read ahead by processes: the same bytes as without any, one row for a lost process, nothing left behind."""
+
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from anymc3d.cli.main import main
+from anymc3d.data.ahead.process import Reader
+from anymc3d.data.manifest import read_manifest
+from anymc3d.files.tables import read_table
+from anymc3d.predict.cohort import predict_cohort, read_journal
+from anymc3d.predict.predictor import load
+
+
+@pytest.fixture(scope="module")
+def predictor(journey):
+    return load(journey.plugin, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cases(journey, tmp_path_factory):
+    """Five that are well, one cut off in the middle, and one that is not there."""
+    good = read_manifest(journey.data / "manifest.csv").cases[:5]
+    cut = tmp_path_factory.mktemp("cut") / "cut.nii.gz"
+    content = journey.scans[2].read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    bad = [
+        replace(good[0], id="cut", images={"image": str(cut)}),
+        replace(good[0], id="gone", images={"image": "/g.nii"}),
+    ]
+    return [good[0], bad[0], *good[1:4], bad[1], good[4]]
+
+
+@pytest.fixture(scope="module")
+def calm(predictor, cases, tmp_path_factory):
+    """The table of a run that reads in its own process."""
+    out = tmp_path_factory.mktemp("calm")
+    assert predict_cohort(predictor, cases, out, quiet=True).exit_code == 3
+    return content(out)
+
+
+def content(out):
+    return (out / "predictions.csv").read_bytes()
+
+
+@contextmanager
+def watched():
+    """The readers of the block; none of their processes is there after it."""
+    asked, seen = Reader._started, {}
+
+    def started(self):
+        found = asked(self)
+        seen[found.pid] = self
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "_started", started)
+        yield seen
+    for pid in seen:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_the_table_has_the_same_bytes_with_any_number_of_processes(predictor, cases, calm, tmp_path):
+    with watched() as readers:
+        result = predict_cohort(predictor, cases, tmp_path / "two", workers=2, quiet=True)
+    assert content(tmp_path / "two") == calm and result.exit_code == 3 and len(readers) == 2
+    keys = {name: entry["inputs"] for name, entry in read_journal(tmp_path / "two" / "journal.jsonl").items()}
+    assert keys["cut"] is not None and keys["gone"] is None
+    again = predict_cohort(predictor, cases, tmp_path / "two", quiet=True)
+    assert again.computed == 2, (
+        "what was read ahead is known again by who reads by himself, and the two are tried again"
+    )
+
+
+def test_a_killed_process_costs_its_case_and_a_kill_of_the_run_nothing(predictor, cases, calm, tmp_path, monkeypatch):
+    victim, ask, predict = cases[3].id, Reader.ask, type(predictor).predict_case
+
+    def killed(self, name, arguments, **options):
+        if arguments["case"].id == victim:
+            os.kill(self._started().pid, signal.SIGKILL)
+        return ask(self, name, arguments, **options)
+
+    def stopped(self, case, **options):
+        if case.id == "gone":
+            raise KeyboardInterrupt
+        return predict(self, case, **options)
+
+    with watched() as readers, monkeypatch.context() as patch:
+        patch.setattr(Reader, "ask", killed)
+        patch.setattr(type(predictor), "predict_case", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            predict_cohort(predictor, cases, tmp_path, workers=1, quiet=True)
+    assert len(readers) == 2, "the one that was killed and the one in its place"
+    done = read_journal(tmp_path / "journal.jsonl")
+    assert list(done) == [case.id for case in cases[:5]]
+    (row,) = done[victim]["rows"]
+    assert row["status"] == "error" and "SIGKILL" in row["message"] and done[victim]["inputs"] is None
+    result = predict_cohort(predictor, cases, tmp_path, quiet=True)
+    assert content(tmp_path) == calm and result.reused == 3
+
+
+def test_a_number_that_makes_no_sense_is_refused(journey, tmp_path, capsys):
+    words = ["predict", "-p", str(journey.plugin), "-i", str(journey.scans[0]), "-o", str(tmp_path / "o")]
+    assert main([*words, "--workers", "-1"]) == 2
+    assert "--workers: expected 0 to 256, got -1" in capsys.readouterr().err
+    with watched() as readers:
+        assert main([*words, "--quiet"]) == 0
+    assert not readers, "one scan starts no process"
+    assert read_table(tmp_path / "o" / "predictions.csv")[0]["status"] == "ok"
