@@ -76,7 +76,9 @@ def test_the_table_has_the_same_bytes_with_any_number_of_processes(predictor, ca
     )
 
 
-def test_C10_C11_a_killed_process_costs_its_case_and_a_kill_of_the_run_nothing(predictor, cases, calm, tmp_path, monkeypatch):
+def test_C10_C11_a_killed_process_costs_its_case_and_a_killed_run_nothing(
+    predictor, cases, calm, tmp_path, monkeypatch
+):
     victim, ask, predict = cases[3].id, Reader.ask, type(predictor).predict_case
 
     def killed(self, name, arguments, **options):
