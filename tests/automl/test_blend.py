@@ -23,22 +23,37 @@ INDEPENDENT = [logits_of(RNG.normal(0, 1, N), 1.0), logits_of(RNG.normal(0, 1, N
 NOISE = logits_of(RNG.normal(0, 1, N), 0.0)
 
 
-def chosen(found, **options):
-    return choose_blend(found, TRUTH, BINARY, PATIENTS, **({"most": 4, "margin": 1.0} | options))
+def chosen(found, families=None, **options):
+    names = families or [str(index) for index in range(len(found))]
+    return choose_blend(found, names, TRUTH, BINARY, PATIENTS, **({"most": 6, "margin": 1.0} | options))
 
 
-def test_members_that_know_different_things_join_and_noise_does_not():
-    blend = chosen([NOISE, *INDEPENDENT])
+def test_members_that_know_different_things_join_and_wild_noise_does_not():
+    wild = 5 * NOISE
+    blend = chosen([wild, *INDEPENDENT])
     assert set(blend.weights) == {1, 2}
-    assert min(blend.weights.values()) > 0
-    mean = blend.logits([NOISE, *INDEPENDENT])
+    mean = blend.logits([wild, *INDEPENDENT])
     shares = np.array([blend.weights[1], blend.weights[2]]) / sum(blend.weights.values())
     assert mean == pytest.approx(shares[0] * INDEPENDENT[0] + shares[1] * INDEPENDENT[1])
 
 
-def test_the_simplest_of_equals_is_taken_and_a_copy_does_not_join():
+def test_of_a_family_the_simplest_of_equals_joins():
     assert best_single([INDEPENDENT[0], INDEPENDENT[0]], TRUTH, BINARY, PATIENTS, margin=1.0) == 0
-    assert set(chosen([INDEPENDENT[0], INDEPENDENT[0] + 1e-9]).weights) == {0}
+    assert set(chosen([INDEPENDENT[0], INDEPENDENT[0] + 1e-9], ["sight", "sight"]).weights) == {0}
+    assert set(chosen([INDEPENDENT[0], NOISE, INDEPENDENT[1]], ["a", "a", "b"]).weights) == {0, 2}
+
+
+def test_few_cases_hold_the_weights_near_equal_ones_and_many_do_not():
+    """The gradient of the cross-entropy grows with the cases, the pull towards equal weights does not."""
+    weak, strong = logits_of(RNG.normal(0, 1, N), 0.3), logits_of(RNG.normal(0, 1, N), 2.0)
+
+    def share(rows):
+        kept = [one[rows] for one in (weak, strong)]
+        patients = [PATIENTS[row] for row in rows]
+        found = choose_blend(kept, ["a", "b"], TRUTH[rows], BINARY, patients, most=2, margin=1.0).weights
+        return found.get(0, 0.0) / sum(found.values())
+
+    assert share(range(N)) < share(range(12)) <= 0.5
 
 
 def test_the_number_of_members_is_limited():

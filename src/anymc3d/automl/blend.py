@@ -1,8 +1,9 @@
 """Which members answer together, and with what weights: chosen on held-out logits, never on what they were fitted on.
 
-Members enter one after another, the one first that lowers the cross-entropy most, as long as it does so by more than
-its own standard error (of the paired difference of the cases' losses, by patient). Weights are 0 or more and come from
-the same cross-entropy; the sum is one linear combination of logits, so a shift is fitted with them.
+Candidates that look at the same thing (the representations and poolings of one sight) are a family; a plain method is
+one of its own. Of each family the simplest within a standard error of its best joins. Weights are 0 or more and lower
+the cross-entropy; with few cases they are held near equal ones, because a difference between members that few cases
+show is mostly chance. Measured against entering one by one: docs/decisions.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 
 _SHRINK = 1.0
 """Penalty on the distance of the weights' sum from 1, in cases: members say log-odds already."""
+_EQUAL = 3.0
+"""Penalty on the distance of the weights from equal ones, in cases a member."""
 _LEAST_WEIGHT = 0.02
 """Share of the sum below which a member is dropped."""
 
@@ -39,46 +42,35 @@ class Blend:
 
 def choose_blend(
     found: Sequence[Floats],
+    families: Sequence[str],
     targets: Floats,
     labels: LabelSettings,
     patients: Sequence[str],
     *,
     most: int,
     margin: float,
-    start: int | None = None,
 ) -> Blend:
     """Choose members and weights.
 
     Args:
         found: held-out logits (n, K) of each candidate, the simplest first.
+        families: of the candidates; one of each joins.
         targets: (n, L), NaN where missing.
         labels: what the targets mean.
         patients: of the cases.
-        most: members.
-        margin: standard errors by which a further member must lower the cross-entropy.
-        start: the first member; None: by :func:`best_single`.
+        most: members; with more the heaviest are kept and weighed again.
+        margin: standard errors by which a larger candidate of a family must be better than a smaller one.
     """
-    members = [best_single(found, targets, labels, patients, margin=margin) if start is None else start]
-    # A member must not enter for the scale that the first one lacks: that is fitted too.
-    weights = fit_weights([found[members[0]]], targets, labels)
-    losses = case_losses(weights[0] * found[members[0]], targets, labels)
-    while len(members) < most:
-        tried = []
-        for index in (i for i in range(len(found)) if i not in members):
-            own = fit_weights([found[i] for i in (*members, index)], targets, labels)
-            mixed = _mixed([found[i] for i in (*members, index)], own)
-            tried.append((float(np.nansum(case_losses(mixed, targets, labels))), index, own))
-        if not tried:
-            break
-        _, index, own = min(tried, key=lambda one: one[:2])
-        after = case_losses(_mixed([found[i] for i in (*members, index)], own), targets, labels)
-        gain, error = paired(losses, after, patients)
-        if own[-1] <= _LEAST_WEIGHT * own.sum() or gain <= margin * error:
-            break
-        members, weights, losses = [*members, index], own, after
-    kept = {index: float(weight) for index, weight in zip(members, weights, strict=True)}
-    least = _LEAST_WEIGHT * sum(kept.values())
-    return Blend({index: weight for index, weight in kept.items() if weight > least})
+    members = []
+    for family in dict.fromkeys(families):
+        own = [index for index, name in enumerate(families) if name == family]
+        members.append(own[best_single([found[i] for i in own], targets, labels, patients, margin=margin)])
+    weights = fit_weights([found[index] for index in members], targets, labels, equal=_EQUAL)
+    if len(members) > most:
+        members = [members[place] for place in sorted(np.argsort(-weights, kind="stable")[:most])]
+        weights = fit_weights([found[index] for index in members], targets, labels, equal=_EQUAL)
+    least = _LEAST_WEIGHT * weights.sum()
+    return Blend({index: float(own) for index, own in zip(members, weights, strict=True) if own > least})
 
 
 def best_single(
@@ -113,19 +105,13 @@ def paired(before: Floats, after: Floats, patients: Sequence[str]) -> tuple[floa
     return float(each.sum()), float(each.std(ddof=1) * len(each) ** 0.5) if len(each) > 1 else 0.0
 
 
-def _mixed(found: Sequence[Floats], weights: Floats) -> Floats:
-    """The sum as it was fitted; the scale that an ensemble loses comes back with its calibration."""
-    return sum(weight * one for weight, one in zip(weights, found, strict=True))
-
-
-def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings) -> Floats:
-    """Weights of 0 or more that minimise the cross-entropy of the weighted sum."""
-    stacked = np.stack(found)
+def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings, *, equal: float = 0.0) -> Floats:
+    """Weights >= 0 that minimise the cross-entropy of the weighted sum; ``equal`` holds them near equal ones."""
+    stacked, start = np.stack(found), np.full(len(found), 1 / len(found))
 
     def loss(values: Floats) -> float:
-        shrunk = _SHRINK * (values.sum() - 1) ** 2
+        shrunk = _SHRINK * (values.sum() - 1) ** 2 + equal * len(values) * ((values - start) ** 2).sum()
         return float(case_losses(np.tensordot(values, stacked, 1), targets, labels).sum() + shrunk)
 
-    start = np.full(len(found), 1 / len(found))
     done = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, None)] * len(found), options={"maxiter": 60})
     return done.x if done.x.sum() > 0 else start

@@ -56,6 +56,11 @@ class Candidate:
         return self.learner.numbers.shape[1]
 
     @property
+    def family(self) -> str:
+        """What it looks at: itself for a plain method, the sight for a frozen one."""
+        return self.name if self.kind == "plain" else self.name.partition("; ")[2]
+
+    @property
     def trained_parameters(self) -> int:
         """Weights and biases of its head."""
         labels = self.task.labels

@@ -23,10 +23,11 @@ class AutoSettings:
     """Of the budget, by which training must have ended; what follows is scoring and the report."""
     train: bool = True
     """Whether the best few are trained with LoRA, where the time allows it."""
-    most_members: int = 4
+    most_members: int = 6
     """Frozen and plain members of the blend."""
     margin: float = 1.0
-    """Standard errors (paired) by which a larger choice must be better than a smaller one."""
+    """Standard errors (paired) by which a larger candidate of a family, or a blend with a trained member, must be
+    better than a smaller one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
