@@ -125,15 +125,16 @@ def _head_logits(rows: Sequence[dict[str, str]], labels: LabelSettings) -> Float
 def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, num_test: int = 0) -> int:
     """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
 
-    Counted in passes of the frozen backbone over one case, ``pass_s`` each: the frozen start, the trunk's tokens of all
-    copies, then for every epoch the adapted blocks forward and backward and once more for validation, and the answers,
-    also of all members for the ``num_test`` test cases.
+    Counted in passes of the frozen backbone over one case, ``pass_s`` each. Once for all folds, because a frozen trunk
+    says the same in each: the trunk's tokens of all cases and their copies, and the answers for every fold's cases and
+    for the ``num_test`` test cases, which all members share as far as the seam. In every fold and epoch: the adapted
+    blocks forward and backward, and once more for validation. The frozen features are there already.
     """
     trained = num_cases * (folds - 1) / folds
     adapted = min(1.0, BLOCKS / depth)
-    once = trained * (1 + (COPIES + 1) * (1 - adapted)) + num_cases / folds
-    epoch = trained * adapted * 3.5
-    left = seconds / SAFETY / folds / max(pass_s, 1e-9) - once - num_test
+    once = num_cases * ((COPIES + 1) * (1 - adapted) + 1) + num_test * (1 + folds * adapted)
+    epoch = folds * trained * adapted * 3.5
+    left = seconds / SAFETY / max(pass_s, 1e-9) - once
     epochs = int(left / epoch) if epoch else 0
     return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
 
