@@ -86,6 +86,14 @@ class BackboneError(AnyMC3DError):
     """Backbone weights are missing, damaged or not the expected ones."""
 
 
+class DownloadError(AnyMC3DError):
+    """A file cannot be fetched. ``code``: what the server answered, where it did."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class UnknownLayoutError(BackboneError):
     """A weights file names its tensors as no backbone that is known."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from anymc3d.adapters.public_sets import PUBLIC_SETS, PublicFile, PublicSet, md5_of
-from anymc3d.errors import BackboneError, UsageError, did_you_mean
+from anymc3d.errors import DownloadError, UsageError, did_you_mean
 from anymc3d.files import atomic
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes in all."""
+from anymc3d.files.download import Progress, Request, download
 
 
 def fetch(name: str, folder: Path, *, progress: Progress | None = None) -> Path:
@@ -41,12 +38,10 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
                 f"{target}: is there and is not the published file (md5 {found}, published {file.md5}); move it away"
             )
         return target
-    from anymc3d.models.download import download  # slow to import, and most calls end before it
-
     with atomic.replacing(target) as temporary:
         try:
-            download(file.address, temporary, max_bytes=file.max_bytes, progress=progress)
-        except BackboneError as error:
+            download(file.address, temporary, Request(max_bytes=file.max_bytes, progress=progress))
+        except DownloadError as error:
             raise UsageError(f"{error}; fetch it elsewhere and put it at {target}") from error
         found = md5_of(temporary)
         if found != file.md5:

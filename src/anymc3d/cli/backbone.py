@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from anymc3d.errors import BackboneError, UnknownLayoutError
 
 if TYPE_CHECKING:
     from anymc3d.models.backbones import BackboneCard
-    from anymc3d.models.download import Progress
     from anymc3d.models.store import LoadedBackbone, Record
 
 
@@ -85,12 +83,13 @@ def _list(_args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _get(args: argparse.Namespace) -> dict[str, Any]:
     from anymc3d.cli.backbone_networks import way_to_network
+    from anymc3d.cli.progress import progress_bar
     from anymc3d.models.download import get_backbone
 
     way = way_to_network(args.name)
     if way is not None:
         raise BackboneError(f"{args.name}: weights of a network, which this command does not download; {way}")
-    progress = None if args.quiet or not sys.stderr.isatty() else _progress_bar()
+    progress = progress_bar(args.quiet)
     return _stored(get_backbone(args.name, sha256=args.sha256, progress=progress))
 
 
@@ -187,20 +186,6 @@ def _stored(record: Record) -> dict[str, Any]:
         "origin": record.origin,
         "folder": str(folder_of(record.name)),
     }
-
-
-def _progress_bar() -> Progress:
-    from tqdm import tqdm
-
-    bar = tqdm(unit="B", unit_scale=True, disable=None)
-
-    def progress(here: int, total: int) -> None:
-        bar.total = total
-        bar.update(here - bar.n)
-        if here >= total:
-            bar.close()
-
-    return progress
 
 
 def _as_lines(row: Mapping[str, Any]) -> str:

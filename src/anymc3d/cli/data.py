@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,13 +149,9 @@ def _get(args: argparse.Namespace) -> int:
     from anymc3d.adapters.fetch import fetch
     from anymc3d.adapters.public_sets import PUBLIC_SETS
     from anymc3d.cli.main import print_json
+    from anymc3d.cli.progress import progress_bar
 
-    progress = None
-    if sys.stderr.isatty() and not args.quiet:
-        from anymc3d.cli.backbone import _progress_bar
-
-        progress = _progress_bar()
-    path = fetch(args.name, args.out, progress=progress)
+    path = fetch(args.name, args.out, progress=progress_bar(args.quiet))
     entry = PUBLIC_SETS[args.name]
     if args.json:
         print_json({"file": str(path), "md5": entry.file.md5 if entry.file else None, "licence": entry.licence})

@@ -120,9 +120,9 @@ def ways(name: str) -> str:
     if known.gated:
         or_else = ", or ask Meta for the .pth file" if known.family == "dinov3" else ""
         return (
-            f"they are gated ({known.licence}): accept the terms at https://huggingface.co/{known.source} and download "
-            f"that repository{or_else}; then run anymc3d backbone import PATH --name {name}, "
-            f"or give the folder as backbone=FOLDER"
+            f"they are gated ({known.licence}): accept the terms at https://huggingface.co/{known.source}, then "
+            f"HF_TOKEN=… anymc3d backbone get {name}; or download that repository{or_else} and run "
+            f"anymc3d backbone import PATH --name {name}, or give the folder as backbone=FOLDER"
         )
     return (
         f"run anymc3d backbone get {name}, or anymc3d backbone import PATH --name {name}, "

@@ -16,10 +16,11 @@ from onnx_writer import onnx_model
 from safetensors.torch import save
 from weight_layouts import hugging_face_dinov2_v4
 
-from anymc3d.errors import BackboneError
+from anymc3d.errors import BackboneError, DownloadError
+from anymc3d.files.download import Request, download
 from anymc3d.models import backbones, weight_files
 from anymc3d.models.backbones import TINY_DINOV2
-from anymc3d.models.download import download, get_backbone
+from anymc3d.models.download import get_backbone
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.store import find_backbone, folder_of, stored_records
 from anymc3d.models.vit import random_vit
@@ -40,6 +41,12 @@ class Server(BaseHTTPRequestHandler):
         type(self).requests += 1
         content, announced = CONTENT, len(CONTENT)
         match self.behaviour:
+            case "refused":
+                self.send_error(403)
+                return
+            case "gated" if self.headers.get("Authorization") != "Bearer hf_mine":
+                self.send_error(401)
+                return
             case "missing":
                 self.send_error(404)
                 return
@@ -80,6 +87,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("ANYMC3D_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_ENDPOINT", address)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(Server, "behaviour", "well")
     monkeypatch.setattr(Server, "requests", 0)
     entry = replace(backbones.card("dinov2-small"), config=TINY_DINOV2)
@@ -128,8 +136,8 @@ def test_F7_a_misbehaving_server_is_a_clean_error(monkeypatch, behaviour: str, m
 
 
 def test_F7_a_slow_server_is_given_up(hub: str, tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"stopped after|timed out"):
-        download(hub + FILE, tmp_path / "file", max_bytes=1 << 30, total_s=1e-6)
+    with pytest.raises(DownloadError, match=r"stopped after|timed out"):
+        download(hub + FILE, tmp_path / "file", Request(max_bytes=1 << 30, total_s=1e-6))
 
 
 def test_no_server_at_all_is_a_clean_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +203,8 @@ def test_F7_only_https_or_the_users_own_http_mirror(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_ENDPOINT", mirror)
     with pytest.raises(BackboneError, match="expected an address that begins with https://"):
         get_backbone("dinov2-small")
-    with pytest.raises(BackboneError, match="expected an address that begins with https://"):
-        download(f"{mirror}/x", Path("unused"), max_bytes=10)
+    with pytest.raises(DownloadError, match="expected an address that begins with https://"):
+        download(f"{mirror}/x", Path("unused"), Request(max_bytes=10))
 
 
 def test_F7_what_nobody_published_a_hash_of_is_said_and_recorded(caplog: pytest.LogCaptureFixture, hub: str) -> None:
@@ -217,3 +225,17 @@ def test_the_password_of_a_mirror_is_in_no_record_and_no_message(monkeypatch: py
     with pytest.raises(BackboneError) as caught:
         get_backbone("dinov2-small", sha256="00")
     assert "secret" not in str(caught.value)
+
+
+def test_a_gated_backbone_needs_the_users_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(backbones.card("dinov2-small"), gated=True)
+    monkeypatch.setitem(backbones.BACKBONES, "dinov2-small", entry)
+    with pytest.raises(BackboneError, match=r"token of your own: .*HF_TOKEN=… anymc3d backbone get dinov2-small"):
+        get_backbone("dinov2-small")
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    monkeypatch.setattr(Server, "behaviour", "refused")
+    with pytest.raises(BackboneError, match="answered 403; is the name right, and does the token") as caught:
+        get_backbone("dinov2-small")
+    assert "hf_mine" not in str(caught.value)
+    monkeypatch.setattr(Server, "behaviour", "gated")
+    assert get_backbone("dinov2-small").fingerprint == fingerprint(TENSORS)

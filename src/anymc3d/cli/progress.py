@@ -1,0 +1,24 @@
+"""The bar of a download."""
+
+from __future__ import annotations
+
+import sys
+
+from anymc3d.files.download import Progress
+
+
+def progress_bar(quiet: bool) -> Progress | None:
+    """A bar on the terminal; None where nobody looks at one."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, disable=None)
+
+    def progress(here: int, total: int) -> None:
+        bar.total = total
+        bar.update(here - bar.n)
+        if here >= total:
+            bar.close()
+
+    return progress
