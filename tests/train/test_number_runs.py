@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.cli.plugin import describe
 from anymc3d.data.manifest import read_manifest
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.describe import describe
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
 from anymc3d.predict.predictor import load
 from anymc3d.settings.task_file import read_task

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.cli.plugin import describe
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import RunFolderError, UsageError
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.plugins import load_plugin, save_plugin
+from anymc3d.plugins.describe import describe
 from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.plugins.needs import needs_of
 from anymc3d.predict.predictor import load
