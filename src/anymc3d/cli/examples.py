@@ -78,6 +78,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plugin verify": ("anymc3d plugin verify plugin.safetensors",),
     "plugin export": ("anymc3d plugin export plugin.safetensors -o peft",),
     "plugin import": ("anymc3d plugin import peft -o plugin.safetensors",),
+    "plugin push": (
+        "anymc3d plugin push plugin.safetensors SHARE/tumour --sign my.key",
+        "anymc3d plugin push plugin.safetensors hf://hospital/tumour",
+    ),
+    "plugin pull": (
+        "anymc3d plugin pull hf://hospital/tumour -o tumour.safetensors --lock plugins.lock",
+        "anymc3d plugin pull https://mirror.example/tumour -o tumour.safetensors --signed-by maker.pub",
+    ),
+    "plugin keygen": ("anymc3d plugin keygen -o my.key",),
     "calibrate": (
         "anymc3d calibrate -p plugin.safetensors answers/predictions.csv manifest.csv -o calibrated.safetensors",
         "anymc3d calibrate -p plugin.safetensors answers/predictions.csv b.csv --criterion youden -o b.safetensors",

@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("anymc3d.cli.report", "one HTML file of a study, a training run or an evaluation"),
     },
     "plugins (trained model files)": {
-        "plugin": ("anymc3d.cli.plugin", "show, verify, export and import plugins"),
+        "plugin": ("anymc3d.cli.plugin", "show, verify, share, export and import plugins"),
         "calibrate": ("anymc3d.cli.calibrate", "fit operating points and probabilities on labelled cases"),
         "ensemble": ("anymc3d.cli.ensemble", "one file out of several plugins of one task"),
     },

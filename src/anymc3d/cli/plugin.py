@@ -1,4 +1,4 @@
-"""``anymc3d plugin show|verify|export|import``."""
+"""``anymc3d plugin show|verify|export|import``; ``push|pull|keygen`` are in ``plugin_sharing.py``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from anymc3d.cli import plugin_sharing
 from anymc3d.cli.say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="show|verify|export|import")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="what a plugin is, was trained on and reached")
     show.add_argument("plugin", type=Path, metavar="PLUGIN")
     verify = actions.add_parser("verify", help="check a plugin's file, and that its backbone is at hand and fits")
     verify.add_argument("plugin", type=Path, metavar="PLUGIN")
     verify.add_argument("--backbone", help="folder, file or name; default: found by fingerprint")
+    plugin_sharing.add_signed_by(verify, "also check the signature beside it")
     export = actions.add_parser("export", help="write the LoRA weights as a PEFT folder, one per view")
     export.add_argument("plugin", type=Path, metavar="PLUGIN")
     export.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
@@ -24,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring.add_argument("folder", type=Path, metavar="FOLDER")
     bring.add_argument("-o", "--out", type=Path, required=True, metavar="PLUGIN")
     bring.add_argument("--overwrite", action="store_true", help="write over another plugin at that place")
-    for sub in (show, verify, export, bring):
+    for sub in (show, verify, export, bring, *plugin_sharing.add_actions(actions)):
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    return {"show": _show, "verify": _verify, "export": _export, "import": _import}[args.action](args)
+    own = {"show": _show, "verify": _verify, "export": _export, "import": _import}
+    return (own | plugin_sharing.ACTIONS)[args.action](args)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -55,14 +58,15 @@ def _verify(args: argparse.Namespace) -> int:
     from anymc3d.plugins.describe import facts_of
     from anymc3d.predict.predictor import Predictor
 
+    signed_by = plugin_sharing.checked_signer(args)
     plugin = load_plugin(args.plugin)
     Predictor([plugin], backbone=args.backbone, device="cpu")
     if args.json:
-        print_json(facts_of(plugin, args.plugin) | {"fits": True})
+        print_json(facts_of(plugin, args.plugin) | {"fits": True, "signed_by": signed_by})
     else:
         backbone = plugin.card.backbone
         fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is at hand and fits"
-        say(f"{args.plugin}: whole; {fits}")
+        say(f"{args.plugin}: whole; {fits}" + (f"; signed by {signed_by}" if signed_by else ""))
     return 0
 
 

@@ -48,15 +48,15 @@ def endpoint() -> str:
     return address
 
 
-def token() -> str | None:
+def token(variable: str = TOKEN_VARIABLE) -> str | None:
     """The user's own token, from the environment.
 
     Raises:
         UsageError: it cannot be one; the message does not show it.
     """
-    found = os.environ.get(TOKEN_VARIABLE, "").strip()
+    found = os.environ.get(variable, "").strip()
     if found and not (found.isascii() and found.isprintable() and " " not in found and len(found) <= 1000):
-        raise UsageError(f"{TOKEN_VARIABLE}: expected a token, one word of plain letters; copy it again")
+        raise UsageError(f"{variable}: expected a token, one word of plain letters; copy it again")
     return found or None
 
 
@@ -109,6 +109,7 @@ def upload(repository: str, files: Mapping[str, bytes], *, revision: str, messag
     except Exception as error:  # noqa: BLE001 - the client and what it stands on have exceptions of their own
         code = getattr(getattr(error, "response", None), "status_code", None)
         what = f"the hub answered {code}" if code else type(error).__name__
+        what = "HF_HUB_OFFLINE is set" if type(error).__name__ == "OfflineModeIsEnabled" else what
         raise UsageError(
             f"{SCHEME}{repository}: cannot be pushed ({what}); is the owner yours, and may the token in "
             f"{TOKEN_VARIABLE} write there?"
