@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"errors", "no_probe", "printable", "types", "version"},
+    {"callable", "errors", "no_probe", "printable", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
     {"cost", "engines", "evaluate", "pictures"},

@@ -14,6 +14,7 @@ from anymc3d.version import __version__
 
 if TYPE_CHECKING:
     from anymc3d.automl.run import auto
+    from anymc3d.cli.functions import calibrate, doctor, ensemble, evaluate, explain, plan, quick, report
     from anymc3d.embed.load import load_embeddings
     from anymc3d.plugins import Plugin, load_plugin
     from anymc3d.predict.prediction import Prediction
@@ -26,12 +27,18 @@ _PUBLIC = {
     "Prediction": "anymc3d.predict.prediction",
     "Predictor": "anymc3d.predict.predictor",
     "auto": "anymc3d.automl.run",
+    "calibrate": "anymc3d.cli.functions",
+    "ensemble": "anymc3d.cli.functions",
     "fit": "anymc3d.train.fit",
     "load": "anymc3d.predict.predictor",
     "load_embeddings": "anymc3d.embed.load",
     "load_plugin": "anymc3d.plugins",
+    "quick": "anymc3d.cli.functions",
     "read_task": "anymc3d.settings.task_file",
 }
+
+_CALLABLE = ("doctor", "evaluate", "explain", "plan", "report")
+"""Packages that are also functions (see anymc3d.callable)."""
 
 __all__ = [
     "Plugin",
@@ -39,11 +46,19 @@ __all__ = [
     "Predictor",
     "__version__",
     "auto",
+    "calibrate",
+    "doctor",
+    "ensemble",
+    "evaluate",
+    "explain",
     "fit",
     "load",
     "load_embeddings",
     "load_plugin",
+    "plan",
+    "quick",
     "read_task",
+    "report",
 ]
 
 install()
@@ -51,6 +66,12 @@ install()
 
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used: a bare ``import anymc3d`` needs no torch."""
+    if name in _CALLABLE:
+        return importlib.import_module(f"anymc3d.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'anymc3d' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,8 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
 
 from anymc3d.cli.boundary import fetching, last_words, logged, private, stoppable
 from anymc3d.cli.examples import EXAMPLES
@@ -59,6 +61,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """Command -> the module that parses and runs it, and what it does in one line."""
 
+_taken: ContextVar[list[Any] | None] = ContextVar("taken", default=None)
+"""Where the JSON goes of a command that a function of the package runs."""
+
 INTERNAL_ERROR = 1
 INTERRUPTED = 75
 
@@ -91,6 +96,18 @@ def parser_of(command: str) -> Parser:
 def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
     """Parse the words after ``command``."""
     return parser_of(command).read(words)
+
+
+def call(command: str, words: Sequence[str]) -> tuple[int, list[Any]]:
+    """Run one command from Python: its exit code and what it gives with ``--json``; errors are raised."""
+    parsed, taken = parse(command, words), list[Any]()
+    parsed.given = (command, *words)
+    token = _taken.set(taken)
+    try:
+        with private(), fetching(parsed):
+            return importlib.import_module(COMMANDS[command][0]).run(parsed), taken
+    finally:
+        _taken.reset(token)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +155,11 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def print_json(value: object) -> None:
-    """Machine output of every command with ``--json``: one JSON value on stdout."""
+    """Machine output of every command with ``--json``: one JSON value on stdout, or for the function that runs it."""
+    taken = _taken.get()
+    if taken is not None:
+        taken.append(value)
+        return
     say_text(json.dumps(value, indent=2, allow_nan=False))
 
 

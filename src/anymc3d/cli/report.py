@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_pseudonymize(parser, "name cases by keyed pseudonyms in place of their ids")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report of the same")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
 
 
@@ -83,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
         figures = _figures(args, kind, pseudonyms)
         check_out(args.out, figures.identity, overwrite=args.overwrite)
         size = write_report(args.out, run_page(figures))
-    if not args.quiet:
+    if args.json:
+        from anymc3d.cli.main import print_json
+
+        print_json({"report": str(args.out), "kind": kind, "bytes": size})
+    elif not args.quiet:
         say(f"{args.out}: {size / 1e6:.1f} MB, opens in any browser without a network")
         say("Research use only. Not a medical device.")
     return 0
