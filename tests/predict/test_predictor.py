@@ -159,6 +159,13 @@ def test_several_plugins_share_one_backbone_and_one_read(journey, second, monkey
 def test_plugins_of_one_name_cannot_share_a_table(journey):
     with pytest.raises(UsageError, match="'block' came twice"):
         load([journey.plugin, journey.plugin], device="cpu")
+    both = load([journey.plugin, f"again={journey.plugin}"], device="cpu")
+    assert [plugin.card.name for plugin in both.plugins] == ["block", "again"]
+    assert len({plugin.hash for plugin in both.plugins}) == 1
+    assert repr(both) == "<Predictor of block, again on cpu, fp32>"
+    assert len(repr(both.plugins[0])) < 200
+    with pytest.raises(PluginError, match="absent"):
+        load(f"again={journey.plugin.parent / 'absent.safetensors'}", device="cpu")
 
 
 def test_H6_chunk_size_changes_no_logit(journey, predictor):

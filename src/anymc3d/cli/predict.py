@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="a trained model file; can be repeated"
+        "-p",
+        "--plugin",
+        action="append",
+        required=True,
+        metavar="PLUGIN",
+        help="a trained model file, or NAME=FILE; can be repeated",
     )
     add_input(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
@@ -80,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.data.pseudonyms import write_map
     from anymc3d.files.parts import part_of
     from anymc3d.maps.case_maps import check_decodes
-    from anymc3d.plugins import load_plugin
+    from anymc3d.plugins import load_named
     from anymc3d.predict.cohort import precision_in
     from anymc3d.predict.predictor import Predictor
 
     check_dicom_sr(args)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
-    plugins = [load_plugin(path) for path in args.plugin]
+    plugins = [load_named(path) for path in args.plugin]
     cases = cases_of(args, [plugin.card for plugin in plugins])
     check_sr_cases(args, cases)
     if args.abstain:

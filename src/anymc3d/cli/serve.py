@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "-p", "--plugin", action="append", required=True, metavar="PLUGIN", help="a trained model file; can be repeated"
+        "-p",
+        "--plugin",
+        action="append",
+        required=True,
+        metavar="PLUGIN",
+        help="a trained model file, or NAME=FILE; can be repeated",
     )
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the queue, what came in, the results")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; others than loopback need a token")

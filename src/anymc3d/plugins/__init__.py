@@ -10,6 +10,7 @@ from anymc3d.plugins.file import (
     to_half,
     without_decoders,
 )
+from anymc3d.plugins.named import load_named
 
 __all__ = [
     "BackboneRecord",
@@ -17,6 +18,7 @@ __all__ = [
     "Plugin",
     "PluginCard",
     "card_to_json",
+    "load_named",
     "load_plugin",
     "plugin_bytes",
     "read_card",

@@ -49,6 +49,11 @@ class Plugin:
     tensors: Mapping[str, Tensor]
     hash: str
 
+    def __repr__(self) -> str:
+        count = sum(tensor.numel() for tensor in self.tensors.values())
+        labels = ", ".join(self.card.labels.output_names)
+        return f"<Plugin {self.card.name!r} ({self.hash[:12]}): {labels}; {count:,} parameters, not for clinical use>"
+
     @property
     def members(self) -> tuple[Plugin, ...]:
         """The plugins of an ensemble, on the same tensors; any other plugin is its own only member."""

@@ -24,7 +24,7 @@ from anymc3d.data.time_limit import within
 from anymc3d.data.volume import Millimetres, Volume
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.models.classifier import Encoding, PackedSlices
-from anymc3d.plugins import Plugin, load_plugin
+from anymc3d.plugins import Plugin, load_named
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.answer import Runs, answered, unanswered
 from anymc3d.predict.covariates import cells_of, check_given
@@ -76,6 +76,10 @@ class Predictor:
         encoding = Encoding(chunk_size=chunk_size, dtype=DTYPES[self.number_format])
         self.residents = residents_of(plugins, backbone=backbone, device=self.device, encoding=encoding)
         self.alone = Alone(self.residents, self.device)
+
+    def __repr__(self) -> str:
+        names = ", ".join(plugin.card.name for plugin in self.plugins)
+        return f"<Predictor of {names} on {self.device}, {self.number_format}>"
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -249,7 +253,7 @@ def load(
     precision: str = "fp32",
     segmenters: Sequence[str | Path] = (),
 ) -> Predictor:
-    """Load one plugin file or several into one predictor; see :class:`Predictor`."""
+    """Load one plugin file or several into one predictor; see :class:`Predictor`. ``NAME=FILE`` names a plugin anew."""
     paths = [plugin] if isinstance(plugin, (str, Path)) else list(plugin)
-    plugins = [load_plugin(path) for path in paths]
+    plugins = [load_named(path) for path in paths]
     return Predictor(plugins, backbone=backbone, device=device, precision=precision, segmenters=segmenters)

@@ -218,7 +218,10 @@ def _check_names(plugins: Sequence[Plugin]) -> None:
     names = [plugin.card.name for plugin in plugins]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"expected plugins of different names, but {', '.join(map(repr, twice))} came twice")
+        named = ", ".join(map(repr, twice))
+        raise UsageError(
+            f"expected plugins of different names, but {named} came twice; NAME=FILE gives one another name"
+        )
     for plugin in plugins:
         if plugin.card.code_version != CODE_VERSION:
             raise PluginError(

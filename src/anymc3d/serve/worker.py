@@ -56,11 +56,11 @@ def load(settings: ServeSettings) -> Predictor:
     Raises:
         PluginError, BackboneError: a plugin cannot be used, or its backbone is not at hand.
     """
-    from anymc3d.plugins import load_plugin
+    from anymc3d.plugins import load_named
     from anymc3d.predict.predictor import Predictor
 
     return Predictor(
-        [load_plugin(path) for path in settings.plugins],
+        [load_named(path) for path in settings.plugins],
         backbone=settings.backbone,
         device=settings.device,
         precision=settings.precision,
