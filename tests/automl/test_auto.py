@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymc3d.automl import candidates, lora, sights, steps
+from anymc3d.automl import candidates, lora, scoring, sights, steps
 from anymc3d.automl import run as auto_run
 from anymc3d.automl.leaderboard import COLUMNS
 from anymc3d.automl.run import auto
@@ -95,8 +95,12 @@ def test_each_site_is_left_out_once_and_the_page_says_what_won(done):
 def test_B16_labels_of_the_test_split_change_no_byte_of_the_plugin(done, journey, tmp_path, one_look):
     flipped = write_manifest(journey, tmp_path / "m.csv", label=lambda i, cell: cell if i < 16 else str(1 - int(cell)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto_run, "score_test", lambda *_, **__: None)
-        search(flipped, tmp_path / "best", settings=SETTINGS)
+        patch.setattr(steps, "MOST_FOR_TEST", 0.0)
+        found = search(flipped, tmp_path / "best", settings=SETTINGS)
+    assert found["test"] is None
+    (note,) = [line for line in found["notes"] if line.startswith("test split: left out")]
+    assert "--split test" in note
+    assert not (tmp_path / "best" / "test").exists()
     for name in ("plugin.safetensors", "oof.csv"):
         assert (tmp_path / "best" / name).read_bytes() == (done[0] / "best" / name).read_bytes(), name
 
@@ -107,16 +111,20 @@ def test_a_finished_run_does_nothing_and_a_stopped_one_goes_on(done, tmp_path, o
         (folder / "best" / "auto.json").read_text()
     )
 
-    def stopped(*_):
+    def stopped(*_, **__):
         raise InterruptedRunError("stopped")
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRunError):
-        patch.setattr(auto_run, "_finish", stopped)
-        search(manifest, tmp_path / "again", settings=SETTINGS)
+    for place, name in ((steps, "_look"), (scoring.TestCases, "scored")):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRunError):
+            patch.setattr(place, name, stopped)
+            search(manifest, tmp_path / "again", settings=SETTINGS)
     assert (tmp_path / "again" / "plugin.safetensors").exists(), "the first answer is there"
     again = search(manifest, tmp_path / "again", settings=SETTINGS)
-    assert again["members"] == found["members"]
-    assert (tmp_path / "again" / "oof.csv").read_bytes() == (folder / "best" / "oof.csv").read_bytes()
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    for name in ("plugin.safetensors", "oof.csv", "metrics.csv", "test/predictions.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / "best" / name).read_bytes(), name
+    one, other = (read_table(path / "leaderboard.csv") for path in (tmp_path / "again", folder / "best"))
+    assert [row | {"seconds": ""} for row in one] == [row | {"seconds": ""} for row in other]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from anymc3d.automl.clock import Clock, Pace
 from anymc3d.automl.deadline import Deadline, OutOfTimeError
 from anymc3d.errors import InterruptedRunError
-from anymc3d.train.stopping import StopRequest
+from anymc3d.train.stopping import OUT_OF_TIME, StopRequest
 
 
 class Now:
@@ -44,3 +44,16 @@ def test_what_was_measured_last_counts_most():
     pace.measured(10, 10)
     pace.measured(30, 10)
     assert 20 < pace.of(10) < 30
+
+
+def test_a_training_stops_as_by_a_signal_when_its_time_is_over():
+    now = Now()
+    stop = Deadline(StopRequest(), Clock(60, now=now))
+    with pytest.raises(OutOfTimeError), stop.within(10):
+        own = StopRequest()  # as a run inside makes for itself
+        assert own.signal is None
+        now.seconds += 11
+        assert own.signal == OUT_OF_TIME
+        assert own.asked is None
+        raise InterruptedRunError("the state is saved")
+    assert StopRequest().signal is None

@@ -91,10 +91,8 @@ def write_out_of_fold(folder: AutoFolder, task: TaskSettings, pool: Pool, ids: S
     write_table(folder.out_of_fold, columns, rows)
 
 
-def nested_metrics(
-    folder: AutoFolder, task: TaskSettings, pool: Pool, logits: Floats, of_test: Sequence[Row] = ()
-) -> list[Row]:
-    """``metrics.csv`` of the nested out-of-fold logits (n, K), and under them those of the test split."""
+def nested_metrics(task: TaskSettings, pool: Pool, logits: Floats) -> list[Row]:
+    """Rows of ``metrics.csv`` of the nested out-of-fold logits (n, K)."""
     raw = outputs.raw_logits(logits, task.labels.kind)
     found = answer(raw, task.labels.kind, [0.0] * raw.shape[1], None)
     names = task.labels.output_names
@@ -103,9 +101,7 @@ def nested_metrics(
         | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
         for i, case in enumerate(_ids(pool))
     ]
-    metrics = _metrics(task, pool, rows)
-    write_table(folder.metrics, list(metrics[0]), [*metrics, *of_test])
-    return metrics
+    return _metrics(task, pool, rows)
 
 
 def _metrics(task: TaskSettings, pool: Pool, rows: Sequence[Mapping[str, str]]) -> list[Row]:

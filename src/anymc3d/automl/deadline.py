@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from anymc3d.automl.clock import Clock
 from anymc3d.errors import InterruptedRunError
-from anymc3d.train.stopping import StopRequest
+from anymc3d.train.stopping import OUT_OF_TIME, StopRequest, ending_when
 
 
 class OutOfTimeError(InterruptedRunError):
@@ -28,10 +28,10 @@ class Deadline:
 
     @property
     def signal(self) -> int | None:
-        """The signal of the user; -1 when the step's time is over."""
-        if self.request.signal is not None:
-            return self.request.signal
-        return -1 if self.is_over else None
+        """The signal of the user, or that the step's time is over."""
+        if self.request.asked is not None:
+            return self.request.asked
+        return OUT_OF_TIME if self.is_over else None
 
     @property
     def is_over(self) -> bool:
@@ -46,7 +46,7 @@ class Deadline:
             InterruptedRunError: the user asked for a stop.
         """
         self.beat()
-        if self.request.signal is not None:
+        if self.request.asked is not None:
             raise InterruptedRunError("stopped; what is computed is kept: the same command goes on")
         if self.is_over:
             raise OutOfTimeError("the time of this step is over")
@@ -60,9 +60,10 @@ class Deadline:
         """
         before, self.until_s = self.until_s, until_s
         try:
-            yield
+            with ending_when(lambda: self.is_over):
+                yield
         except InterruptedRunError as error:
-            if self.request.signal is None and self.is_over:
+            if self.request.asked is None and self.is_over:
                 raise OutOfTimeError("the time of this step is over") from error
             raise
         finally:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 
@@ -16,7 +17,7 @@ from anymc3d.automl.sights import Sight
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.dataset import prepare_all
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.files import home
@@ -26,7 +27,20 @@ from anymc3d.models.plain import PLAIN
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.plain.numbers import measure_cases, voxel_views, voxels_of_cases
-from anymc3d.train.quick.features import CaseFeatures, compute_features
+from anymc3d.train.quick.features import CaseFeatures, FeatureMaker, compute_features
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one case: ``read`` and ``passed`` as the search takes them, from the caches where they are there; ``answer``
+    and ``answer_pass`` as a prediction takes them, which keeps nothing."""
+
+    read: float
+    passed: float
+    answer: float
+    answer_pass: float
 
 
 @dataclass(eq=False)
@@ -51,19 +65,27 @@ class Reader:
         with Progress(total=len(cases), what="reading scans", unit="scan", quiet=self.quiet) as bar:
             return prepare_all(cases, task.views, _cache(), progress=self._told(bar), with_masks=masks)
 
-    def seconds_per_case(self, sight: Sight, num_cases: int = 3) -> tuple[float, float]:
-        """Reading and the pass of the backbone, of one case, measured on a few; the first only warms up."""
+    def seconds_per_case(self, sight: Sight, num_cases: int = 4) -> Seconds:
+        """Measured on a few cases; the first only warms up."""
         few = self.data.cases[:num_cases]
-        started = time.monotonic()
-        prepared = prepare_all(few, sight.views, _cache())
-        read = time.monotonic()
+        prepare_all(few[:1], sight.views, _cache())
+        read, prepared = _timed(lambda: prepare_all(few, sight.views, _cache()), max(1, len(few) - 1))
         names = self.representations(self.backbone(sight.task.backbone.name))
         names = tuple(name for name in names if not FEATURES[name].needs_mask)
         self._features(sight, few[:1], prepared[:1], names, ())
-        again = time.monotonic()
-        self._features(sight, few[1:], prepared[1:], names, ())
-        done = time.monotonic()
-        return (read - started) / len(few), (done - again) / max(1, len(few) - 1)
+        passed, _ = _timed(lambda: self._features(sight, few[1:], prepared[1:], names, ()), max(1, len(few) - 1))
+        case_s, seen = _timed(lambda: CaseScans(few[-1]).prepare(sight.views))
+        maker = FeatureMaker(
+            sight.views,
+            self.backbone(sight.task.backbone.name),
+            sight.task.backbone.positions,
+            self.device,
+            sight.task.train.chunk_size,
+            Pass(),
+        )
+        there = {name: view.slices for name, view in seen.views.items() if view is not None}
+        pass_s, _ = _timed(lambda: [maker.computed_features(name, slices) for name, slices in there.items()])
+        return Seconds(read, passed, case_s, pass_s)
 
     def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
         """A plain method of ``PLAIN`` on the pool.
@@ -149,6 +171,13 @@ class Reader:
             wanted=Pass(features=tuple(names), structures=structures),
             quiet=self.quiet or len(cases) < 3,
         ).cases
+
+
+def _timed(what: Callable[[], Found], parts: int = 1) -> tuple[float, Found]:
+    """Seconds of each of some equal parts, and what came of them."""
+    started = time.monotonic()
+    found = what()
+    return (time.monotonic() - started) / parts, found
 
 
 def _cache() -> Cache:

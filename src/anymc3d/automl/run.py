@@ -21,13 +21,14 @@ from anymc3d.automl.data import AutoData, plan_all, read_data
 from anymc3d.automl.deadline import Deadline
 from anymc3d.automl.folder import KIND, AutoFolder, Remembered
 from anymc3d.automl.numbers import Reader
-from anymc3d.automl.scoring import score_test
+from anymc3d.automl.reserve import Reserve
+from anymc3d.automl.scoring import TestCases
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sites import leave_sites_out
-from anymc3d.automl.steps import first_candidates, further_candidates
+from anymc3d.automl.steps import first_candidates, further_candidates, without_test
 from anymc3d.automl.training import train_best
 from anymc3d.automl.work import Work
-from anymc3d.automl.write import write
+from anymc3d.automl.write import write_pages, write_plugin
 from anymc3d.cost.device import choose_device
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
@@ -40,6 +41,8 @@ MANY_SCANS = 100
 """From which on the doctor reads in processes of its own, with its limits of time and memory a scan."""
 SITES_SHARE = 0.93
 """Of the budget, by which the leave-one-site-out numbers must be there."""
+OVERRUN = 0.07
+"""Of the budget, that the test split may take beyond it."""
 
 
 def auto(
@@ -86,7 +89,8 @@ def auto(
             return page.read_summary(folder)
         clock = Clock(60 * settings.minutes, remembered.spent_s)
         stopper = Deadline(stop, clock)
-        work = Work(folder, settings, clock, remembered, data, Reader(data, choose_device(device), stopper, quiet), {})
+        reader = Reader(data, choose_device(device), stopper, quiet)
+        work = Work(folder, settings, clock, remembered, data, reader, {}, reserve=Reserve(settings.most_members))
         stopper.beat = work.beat
         work.notes += _examined(data, columns)
         work.planned = plan_all(data, backbone)
@@ -130,11 +134,17 @@ def _finish(work: Work, device: str) -> dict[str, Any]:
     if by_site is not None:
         candidates = [one.candidate for one in work.in_order()]
         needed = len(candidates) * len(by_site.fold_names) * work.fits.of(1) / 6
-        if work.decide("sites", needed < work.clock.until(SITES_SHARE)):
+        if work.decide("sites", needed < work.left_s(SITES_SHARE)):
             work.sites = leave_sites_out(candidates, by_site, work.settings)
         else:
             work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
-    write(work, final=False)
-    if work.data.test:
-        work.test = score_test(work.folder, work.data, device, quiet=work.reader.quiet)
-    return write(work, final=True)
+    written = write_plugin(work)
+    if work.reserve.cases:
+        write_pages(work, written, final=False)
+        test = TestCases(work.folder, work.data, device, quiet=work.reader.quiet)
+        needed = test.seconds()
+        if work.decide("test split, by the plugin", needed < (1 + OVERRUN) * work.clock.total_s - work.clock.spent_s):
+            work.test = test.scored()
+        else:
+            work.note(without_test(work, needed))
+    return write_pages(work, written, final=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,27 +18,49 @@ from anymc3d.predict.predictor import Predictor
 from anymc3d.train.quick.crossval import Pool
 
 Row = Mapping[str, Any]
+FEW = 6
+"""Cases whose answers show how long all will take."""
 
 
-def score_test(folder: AutoFolder, data: AutoData, device: str, *, quiet: bool) -> tuple[Value, list[Row]]:
-    """AUROC of the test cases, and all their metrics. Cases that cannot be read have no answer and no part in it."""
-    plugin = load_plugin(folder.plugin)
-    predictor = Predictor([plugin], device=device)
-    rows = predict_cohort(predictor, data.test_cases, folder.test, quiet=quiet).rows
-    answered = [index for index, row in enumerate(rows) if row["status"] != "error"]
-    names = data.labels.output_names
-    raw = np.array([[float(rows[index][f"logit.{name}"]) for name in names] for index in answered])
-    cases = [data.test_cases[index] for index in answered]
-    targets = data.targets[[data.test[index] for index in answered]]
-    logits = np.concatenate([np.zeros_like(raw), raw], axis=1) if data.labels.kind == "binary" else raw
-    none = np.zeros(len(cases), dtype=np.intp)
-    pool = Pool(tuple(case.patient for case in cases), targets, data.labels, none, ("test",))
-    listed = [
-        {"case": c.id, "patient": c.patient, "split": "test", **{name: c.cells[name] for name in data.labels.columns}}
-        for c in data.test_cases
-    ]
-    metrics = evaluate_rows(_without_plugin(rows), listed, labels=data.labels, plugin=plugin.card.name)
-    return auroc_of(pool, logits), list(metrics)
+class TestCases:
+    """The cases of the test split, and the plugin that answers them; answers are kept, as any prediction's are."""
+
+    __test__ = False
+
+    def __init__(self, folder: AutoFolder, data: AutoData, device: str, *, quiet: bool) -> None:
+        self.folder, self.data, self.quiet = folder, data, quiet
+        self.predictor = Predictor([load_plugin(folder.plugin)], device=device)
+
+    def seconds(self) -> float:
+        """What all of them would take, by the first few; these are answered then."""
+        few = min(FEW, len(self.data.test))
+        self._answers(1)
+        started = time.monotonic()
+        self._answers(few)
+        return (time.monotonic() - started) / max(1, few - 1) * (len(self.data.test) - few)
+
+    def scored(self) -> tuple[Value, list[Row]]:
+        """AUROC of the test cases, and all their metrics; one that cannot be read has no answer and no part in it."""
+        data, rows = self.data, self._answers(len(self.data.test))
+        answered = [index for index, row in enumerate(rows) if row["status"] != "error"]
+        names, columns = data.labels.output_names, data.labels.columns
+        raw = np.array([[float(rows[index][f"logit.{name}"]) for name in names] for index in answered])
+        cases = [data.test_cases[index] for index in answered]
+        targets = data.targets[[data.test[index] for index in answered]]
+        logits = np.concatenate([np.zeros_like(raw), raw], axis=1) if data.labels.kind == "binary" else raw
+        none = np.zeros(len(cases), dtype=np.intp)
+        pool = Pool(tuple(case.patient for case in cases), targets, data.labels, none, ("test",))
+        listed = [
+            {"case": c.id, "patient": c.patient, "split": "test"} | {name: c.cells[name] for name in columns}
+            for c in data.test_cases
+        ]
+        name = self.predictor.plugins[0].card.name
+        metrics = evaluate_rows(_without_plugin(rows), listed, labels=data.labels, plugin=name)
+        return auroc_of(pool, logits), list(metrics)
+
+    def _answers(self, count: int) -> list[dict[str, str]]:
+        quiet = self.quiet or count <= FEW
+        return predict_cohort(self.predictor, self.data.test_cases[:count], self.folder.test, quiet=quiet).rows
 
 
 def _without_plugin(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from anymc3d.automl.candidates import SIMPLEST
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.lora import epochs_that_fit
+from anymc3d.automl.reserve import MOST_FOR_TEST
 from anymc3d.automl.sights import Sight, make_sights
 from anymc3d.automl.work import Work
 from anymc3d.automl.write import write
@@ -29,23 +30,28 @@ FIRST_ANSWER = 0.2
 def first_candidates(work: Work, backbone: str) -> None:
     """Plain methods and the cheapest sight; then there is an answer."""
     sight = _sights(work, backbone)[0]
-    read, passed = work.reader.seconds_per_case(sight)
     count, total = len(work.data.cases), work.clock.total_s
-    if not work.remembered.decided and read * count > 0.8 * work.clock.left_s:
+    begins = not work.remembered.decided
+    measured = work.reader.seconds_per_case(sight)
+    read, passed = work.measured("reading", measured.read), work.measured("pass", measured.passed)
+    if begins and read * count > 0.8 * work.clock.left_s:
         needed = (read * count / 0.8 + work.clock.spent_s) / 60
         raise UsageError(
             f"--minutes {work.settings.minutes:g} is too small for one candidate: reading {count} scans alone takes "
             f"about {in_words(read * count)} here; give at least --minutes {int(needed) + 1}"
         )
-    _say_plan(work, read * count, passed * count, sight)
     work.paces["read"].measured(read, len(sight.views))
     work.paces["pass"].measured(passed, work.tokens(sight))
+    work.paces["answer read"].measured(work.measured("answer, reading", measured.answer), len(sight.views))
+    work.paces["answer pass"].measured(work.measured("answer, pass", measured.answer_pass), work.tokens(sight))
+    _plan_test(work, sight)
+    _say_plan(work, read * count, passed * count, sight)
     prepared = work.reader.prepare(sight.task, masks=False)
     for method in SIMPLEST:
         _plain(work, method, sight.task, prepared)
     if work.scored and work.clock.spent_s + passed * count > FIRST_ANSWER * total:
         _first_answer(work)
-    goes = not work.scored or passed * count < work.clock.until(work.settings.train_share)
+    goes = not work.scored or passed * count < work.left_s(work.settings.train_share, work.answer_s(sight))
     if work.decide(_step(sight), goes):
         _look(work, sight)
     if not work.scored:
@@ -63,17 +69,41 @@ def _step(sight: Sight) -> str:
     return f"sight: {sight.name}"
 
 
+def _plan_test(work: Work, sight: Sight) -> None:
+    """Keep the time free that the test split will take, or say at once that there is none for it."""
+    if not work.data.test:
+        return
+    work.reserve.read_s = work.paces["answer read"].of(len(sight.views))
+    work.reserve.cases = len(work.data.test)
+    needed = work.reserve.test_s(work.answer_s(sight))
+    if not work.decide("test split", needed < MOST_FOR_TEST * work.clock.left_s):
+        work.reserve.cases = 0
+        work.note(without_test(work, needed))
+
+
+def without_test(work: Work, seconds: float) -> str:
+    """That the test split is not answered, and how it is by hand."""
+    return (
+        f"test split: left out, answering its {len(work.data.test)} cases would take about {in_words(seconds)}; "
+        f"'anymc3d predict -p {work.folder.plugin} -i {work.data.manifest.path} --split test -o {work.folder.test}' "
+        f"answers them, 'anymc3d evaluate {work.folder.test}/predictions.csv {work.data.manifest.path}' scores them"
+    )
+
+
 def _say_plan(work: Work, read_s: float, pass_s: float, sight: Sight) -> None:
     settings, total = work.settings, work.clock.total_s
+    test = work.reserve.test_s(work.answer_s(sight))
     logger.info(
-        "plan for %s: reading about %s; the first frozen candidates (%s) about %s; further ones until %s; %s; scoring "
-        "and files by %s",
+        "plan for %s: reading about %s; the first frozen candidates (%s) about %s; further ones until %s; %s; kept "
+        "free for the files and the test split (%d cases) about %s or more; done by %s",
         in_words(total),
         in_words(read_s),
         sight.name,
         in_words(pass_s),
         in_words(settings.frozen_share * total),
         f"training until {in_words(settings.train_share * total)}" if settings.train else "no training",
+        work.reserve.cases,
+        in_words(test + work.reserve.writing_s),
         in_words(total),
     )
 
@@ -82,12 +112,13 @@ def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[Prepa
     if PLAIN[method].needs_mask and not all(case.mask(c) for case in work.data.cases for c in case.images):
         work.note(f"{method}: left out, it needs a mask of every scan")
         return
-    needed = work.reader.seconds_to_measure(method, work.task, prepared) * len(work.data.cases)
-    if not work.decide(f"plain: {method}", needed < 0.25 * work.clock.left_s):
+    each = work.measured(f"measuring, {method}", work.reader.seconds_to_measure(method, work.task, prepared))
+    needed = each * len(work.data.cases)
+    if not work.decide(f"plain: {method}", needed < 0.25 * work.left_s(1.0, each)):
         work.note(f"{method}: left out, measuring would take about {in_words(needed)}")
         return
     try:
-        with work.reader.stop.within(work.settings.train_share * work.clock.total_s):
+        with work.reader.stop.within(work.ends_by(work.settings.train_share, each)):
             found = work.reader.plain(method, work.task, prepared)
     except ManifestError as error:
         work.note(f"{method}: left out, {error.problems[0] if error.problems else error}")
@@ -96,6 +127,7 @@ def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[Prepa
         work.remembered.decided[f"plain: {method}"] = False
         work.note(f"{method}: given up, it took longer than its share of the time")
         return
+    work.reserve.members[method] = each
     work.score([found])
 
 
@@ -112,10 +144,9 @@ def further_candidates(work: Work, backbone: str) -> None:
     """More sights, from cheap to expensive, until their share of the time is used."""
     share = _share_of_sights(work, backbone)
     for sight in _sights(work, backbone)[1:]:
-        cases = len(work.data.cases) + len(work.data.test)
         seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
-        needed = seconds * cases + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
-        if not work.decide(_step(sight), needed < work.clock.until(share)):
+        needed = seconds * len(work.data.cases) + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
+        if not work.decide(_step(sight), needed < work.left_s(share, work.answer_s(sight))):
             work.note(f"{sight.name}: left out, would take about {in_words(needed)}")
             continue
         _look(work, sight)
@@ -129,7 +160,7 @@ def _share_of_sights(work: Work, backbone: str) -> float:
     first = work.paces["pass"].of(work.tokens(_sights(work, backbone)[0]))
     depth = len(work.reader.backbone(backbone).module.block_paths) or 1
     folds = len(data.pool.fold_names)
-    trains = settings.train and epochs_that_fit(seconds, first, len(data.cases), folds, depth, len(data.test)) > 0
+    trains = settings.train and epochs_that_fit(seconds, first, len(data.cases), folds, depth, work.reserve.cases) > 0
     return settings.frozen_share if trains else settings.train_share
 
 
@@ -137,7 +168,7 @@ def _look(work: Work, sight: Sight) -> None:
     """The candidates of a sight; one that outlasts its time, or cannot be read, is left out."""
     started = work.clock.spent_s
     try:
-        with work.reader.stop.within(work.settings.train_share * work.clock.total_s):
+        with work.reader.stop.within(work.ends_by(work.settings.train_share, work.answer_s(sight))):
             found = list(work.reader.frozen(sight))
     except ManifestError as error:
         work.note(f"{sight.name}: left out, {error.problems[0] if error.problems else error}")
@@ -147,7 +178,8 @@ def _look(work: Work, sight: Sight) -> None:
         work.note(f"{sight.name}: given up, it took longer than its share of the time")
         return
     took = (work.clock.spent_s - started) / len(work.data.cases)
-    first = work.remembered.decided.setdefault(f"seconds: {sight.name}", took)
+    first = work.measured(sight.name, took)
+    work.reserve.members[sight.name] = work.answer_s(sight)
     work.paces["pass"].measured(max(0.5 * first, first - work.paces["read"].of(len(sight.views))), work.tokens(sight))
     work.score(found)
 

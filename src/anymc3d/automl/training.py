@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from anymc3d.automl.clock import in_words
+from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.lora import BLOCKS, LEAST_EPOCHS, best_sight, epochs_that_fit, train_fold
 from anymc3d.automl.work import Work
@@ -12,6 +13,10 @@ from anymc3d.errors import BackboneError, TrainingDivergedError
 from anymc3d.models.seam import check_blocks
 
 logger = logging.getLogger(__name__)
+
+LATEST = 0.97
+"""Of the budget, by which training is given up that is slower than expected."""
+GIVEN_UP = "training: given up, it took longer than its share of the time"
 
 
 def train_best(work: Work, device: str) -> None:
@@ -24,24 +29,33 @@ def train_best(work: Work, device: str) -> None:
     epochs = _epochs(work, chosen)
     if not epochs:
         return
+    answers = folds * max(_answer_seconds(work, one) for one in chosen)
     started = work.clock.spent_s
     before = float(work.remembered.decided.get("seconds: training", 0.0))
     trained = []
     for number, one in enumerate(chosen):
         begun = work.clock.spent_s
+        if not work.decide(f"training: fold {number}", True):
+            work.note(GIVEN_UP)
+            return
         try:
-            found = train_fold(
-                work.folder.lora,
-                work.data,
-                number,
-                one,
-                epochs,
-                seed=work.settings.seed,
-                device=device,
-                quiet=work.reader.quiet,
-            )
+            with work.reader.stop.within(work.ends_by(LATEST, answers)):
+                found = train_fold(
+                    work.folder.lora,
+                    work.data,
+                    number,
+                    one,
+                    epochs,
+                    seed=work.settings.seed,
+                    device=device,
+                    quiet=work.reader.quiet,
+                )
         except TrainingDivergedError as error:
             work.note(f"training: given up, {error}")
+            return
+        except OutOfTimeError:
+            work.remembered.decided[f"training: fold {number}"] = False
+            work.note(GIVEN_UP)
             return
         trained.append(found)
         work.remembered.decided["seconds: training"] = before + work.clock.spent_s - started
@@ -49,7 +63,7 @@ def train_best(work: Work, device: str) -> None:
         took = work.clock.spent_s - begun
         left = folds - number - 1
         logger.info("trained fold %d of %d in %s, %s", number + 1, folds, in_words(took), found.sight)
-        goes = left * took < 0.97 * work.clock.total_s - work.clock.spent_s
+        goes = left * took < work.left_s(LATEST, answers)
         if left and not work.decide(f"training: after fold {number}", goes):
             work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
             return
@@ -69,9 +83,9 @@ def _epochs(work: Work, chosen: list[Scored]) -> int:
     except BackboneError as error:
         work.note(f"training: left out, {error}")
         return 0
-    seconds = work.clock.until(work.settings.train_share)
+    seconds = work.left_s(work.settings.train_share)
     depth = len(backbone.block_paths)
-    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth, len(work.data.test))
+    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth, work.reserve.cases)
     if not epochs:
         work.note(
             f"training: left out, {LEAST_EPOCHS} epochs over {folds} folds would not fit in {in_words(max(0, seconds))}"
@@ -84,3 +98,7 @@ def _epochs(work: Work, chosen: list[Scored]) -> int:
 def _pass_seconds(work: Work, one: Scored) -> float:
     sight = one.candidate.name.partition("; ")[2]
     return float(work.remembered.decided.get(f"seconds: {sight}", work.paces["pass"].of(1)))
+
+
+def _answer_seconds(work: Work, one: Scored) -> float:
+    return work.reserve.members.get(one.candidate.name.partition("; ")[2], 0.0)

@@ -15,6 +15,7 @@ from anymc3d.automl.estimate import Scored, score
 from anymc3d.automl.folder import AutoFolder, Remembered
 from anymc3d.automl.lora import TrainedFold
 from anymc3d.automl.numbers import Reader
+from anymc3d.automl.reserve import Reserve
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sights import Sight
 from anymc3d.settings.config import TaskSettings
@@ -43,7 +44,11 @@ class Work:
     fits: Pace = field(default_factory=Pace)
     sites: dict[str, Any] | None = None
     test: tuple[Value, list[Mapping[str, Any]]] | None = None
-    paces: dict[str, Pace] = field(default_factory=lambda: {"read": Pace(), "pass": Pace()})
+    paces: dict[str, Pace] = field(
+        default_factory=lambda: {name: Pace() for name in ("read", "pass", "answer read", "answer pass")}
+    )
+    """Reading by views and passes by patches; ``answer``: as a prediction takes them, without caches."""
+    reserve: Reserve = field(default_factory=lambda: Reserve(AutoSettings.most_members))
 
     @property
     def task(self) -> TaskSettings:
@@ -53,6 +58,23 @@ class Work:
     def tokens(self, sight: Sight) -> float:
         """What a pass of the backbone over one case of a sight costs, in patches, as the main one would."""
         return sight.tokens(self.reader.backbone(sight.task.backbone.name).module.patch_size)
+
+    def answer_s(self, sight: Sight) -> float:
+        """Seconds that a member of this sight takes to answer one case, besides reading its file."""
+        return self.paces["answer read"].of(len(sight.views)) + self.paces["answer pass"].of(self.tokens(sight))
+
+    def ends_by(self, share: float, further: float = 0.0) -> float:
+        """The second of the budget by which a step must have ended: when ``share`` of it is spent, but early enough for
+        the files and the test split. ``further``: seconds of a test case that the step would add."""
+        return min(share * self.clock.total_s, self.clock.total_s - self.reserve.seconds(len(self.scored), further))
+
+    def left_s(self, share: float, further: float = 0.0) -> float:
+        """Seconds until then; below 0 when it is over."""
+        return self.ends_by(share, further) - self.clock.spent_s
+
+    def measured(self, what: str, seconds: float) -> float:
+        """Seconds of a step as they were measured when it was first made, also by an earlier run."""
+        return float(self.remembered.decided.setdefault(f"seconds: {what}", seconds))
 
     def keep(self, *, finished: bool = False) -> None:
         """Remember the seconds and decisions."""

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anymc3d.automl import answer, page
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.joined import Joined, join, trained_entry
-from anymc3d.automl.leaderboard import BLEND, Entry, rank, write_leaderboard
+from anymc3d.automl.leaderboard import BLEND, Entry, Ranked, rank, write_leaderboard
 from anymc3d.automl.work import Work
 from anymc3d.files import atomic
+from anymc3d.files.tables import write_table
 from anymc3d.settings.task_file import write_task
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What the plugin holds and what is known of it; ``scored``: the simplest first."""
+
+    scored: Sequence[Scored]
+    joined: Joined
+    ranked: Sequence[Ranked]
+    metrics: Sequence[answer.Row]
 
 
 def write(work: Work, *, final: bool) -> dict[str, Any]:
     """Blend what there is and write every file."""
+    return write_pages(work, write_plugin(work), final=final)
+
+
+def write_plugin(work: Work) -> Written:
+    """Blend what there is; the plugin, its members, and the tables of out-of-fold cases."""
+    started = work.clock.spent_s
     scored, pool = work.in_order(), work.data.pool
     joined = join(scored, work.trained, pool, work.settings)
     nested, weights = joined.nested, {index: weight for index, weight in joined.weights.items() if weight > 0}
@@ -36,19 +53,23 @@ def write(work: Work, *, final: bool) -> dict[str, Any]:
         shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
     answer.write_plugin(work.folder, work.task, members, shares, pool, joined.out)
     answer.write_out_of_fold(work.folder, work.task, pool, [case.id for case in work.data.cases], nested.logits)
-    of_test = [] if work.test is None else work.test[1]
-    metrics = answer.nested_metrics(work.folder, work.task, pool, nested.logits, of_test)
+    metrics = answer.nested_metrics(work.task, pool, nested.logits)
     ranked = rank(_entries(work, scored, joined, len(members)), pool)
     write_leaderboard(work.folder.leaderboard, ranked)
     _write_task(work, scored, joined)
+    work.reserve.wrote(work.measured(f"writing of {len(scored)}", work.clock.spent_s - started), len(scored))
+    return Written(scored, joined, ranked, metrics)
+
+
+def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
+    """``metrics.csv``, ``auto.json`` and ``report.html``, with the test split where it is answered."""
+    of_test = [] if work.test is None else work.test[1]
+    write_table(work.folder.metrics, list(written.metrics[0]), [*written.metrics, *of_test])
     found = page.Found(
         task=work.task,
         data=work.data,
         settings=work.settings,
-        scored=scored,
-        joined=joined,
-        ranked=ranked,
-        metrics=metrics,
+        **vars(written),
         notes=tuple(work.notes),
         spent_s=work.clock.spent_s,
         final=final,

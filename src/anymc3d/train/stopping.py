@@ -4,23 +4,48 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 logger = logging.getLogger(__name__)
+
+OUT_OF_TIME = -1
+"""In place of the number of a signal, when the time that was given is over."""
+_is_over: ContextVar[Callable[[], bool]] = ContextVar("is_over", default=lambda: False)
 
 
 class StopRequest:
     """Remembers SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C, so that the state is saved before the process ends."""
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.asked: int | None = None
+        """The signal that came."""
+
+    @property
+    def signal(self) -> int | None:
+        """``asked``; :data:`OUT_OF_TIME` inside :func:`ending_when`, once that is so."""
+        return OUT_OF_TIME if self.asked is None and _is_over.get()() else self.asked
+
+    @signal.setter
+    def signal(self, number: int | None) -> None:
+        self.asked = number
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.asked is not None:
             raise KeyboardInterrupt
-        self.signal = number
+        self.asked = number
+
+
+@contextmanager
+def ending_when(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Let every run inside the block stop as if a signal had come, once ``is_over`` says so."""
+    before = _is_over.set(is_over)
+    try:
+        yield
+    finally:
+        _is_over.reset(before)
 
 
 @contextmanager

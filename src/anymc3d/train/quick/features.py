@@ -281,12 +281,13 @@ class FeatureMaker:
         if found is not None:
             self.reused += 1
             return found
-        found = self._encode(view, slices, own)
+        found = self.computed_features(view, slices, own)
         self.cache.put(key, found)
         self.computed += 1
         return found
 
-    def _encode(self, view: str, slices: np.ndarray, labels: np.ndarray | None) -> ViewFeatures:
+    def computed_features(self, view: str, slices: np.ndarray, labels: np.ndarray | None = None) -> ViewFeatures:
+        """The same, whatever the cache holds; nothing is kept."""
         tensor = torch.from_numpy(slices).to(self._device)
         masks = None if labels is None else torch.from_numpy(labels).to(self._device)
         packed = PackedSlices(tensor, (len(tensor),), labels=masks)
