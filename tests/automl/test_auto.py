@@ -9,7 +9,7 @@ import pytest
 
 from anymc3d.automl import candidates, lora, scoring, sights, steps
 from anymc3d.automl import run as auto_run
-from anymc3d.automl.leaderboard import COLUMNS
+from anymc3d.automl.leaderboard import COLUMNS, NUMBER_COLUMNS
 from anymc3d.automl.run import auto
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.cli.main import main
@@ -258,3 +258,69 @@ def test_every_pooling_answers_as_its_file_with_and_without_a_view(fusion):
     one = candidates._frozen(sight, "class", fusion, tokens, (), pool, (), None, 0.0)
     train = np.arange(20)
     assert one.fitted(train).logits(np.arange(24)) == pytest.approx(one.answers(train, np.arange(24)), abs=5e-3)
+
+
+def with_columns(journey, path):
+    """The same manifest with a number and two clinical columns, one of which knows most of the label."""
+    rows = read_table(write_manifest(journey, path))
+    rng = np.random.default_rng(2)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "years", "bmi", "smoker"])
+        writer.writeheader()
+        for index, row in enumerate(rows):
+            label = int(row["block"])
+            bmi = "" if index == 3 else f"{25 + 5 * label + 5 * rng.normal():.1f}"
+            years = f"{40 + 20 * label + 4 * rng.normal():.2f}"
+            writer.writerow(row | {"years": years, "bmi": bmi, "smoker": "ny"[index // 3 % 2]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def only_plain(one_look):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "_look", lambda *_: None)
+        patch.setattr(steps, "SIMPLEST", ("scan-statistics", "foreground"))
+        yield patch
+
+
+@pytest.mark.parametrize(("column", "kind"), [("block", None), ("years", "regression")])
+def test_clinical_columns_and_numbers(journey, tmp_path, only_plain, column, kind):
+    manifest, out = with_columns(journey, tmp_path / "m.csv"), tmp_path / "best"
+    options = {"minutes": 60, "backbone": "tiny-random", "device": "cpu", "quiet": True, "settings": SETTINGS}
+    found = auto(manifest, column, out, covariates="bmi, smoker", kind=kind, **options)
+    told = found["covariates"]
+    assert (told["of"], told["metric"]) == (["bmi", "smoker"], "MAE" if kind else "AUROC")
+    assert [one["what"] for one in told["answers"]] == ["both", "image alone", "covariates alone"]
+    assert len(told["differences"]) == 3
+    assert set(told["chosen_per_fold"]) == {"0", "1"}
+    rows = read_table(out / "leaderboard.csv")
+    assert tuple(rows[0]) == (NUMBER_COLUMNS if kind else COLUMNS)
+    assert {"auto", "auto, image alone", "clinical columns: bmi, smoker"} <= {row["candidate"] for row in rows}
+    assert "Clinical columns (bmi, smoker) and the image" in (out / "report.html").read_text()
+    card = load_plugin(out / "plugin.safetensors").card
+    assert card.covariate_names == (() if told["chosen"] == "image" else ("bmi", "smoker"))
+    case = read_table(manifest)[16]
+    given = {name: case[name] for name in card.covariate_names}
+    again = load(out / "plugin.safetensors", device="cpu").predict(case["image"], covariates=given)
+    value = again.values["years"] if kind else again.logits["block"]
+    (answer, *_) = read_table(out / "test" / "predictions.csv")
+    assert value == pytest.approx(float(answer["value.years" if kind else "logit.block"]), rel=1e-5)
+    assert found["test"]["value"] is not None
+    if kind:
+        (row,) = [row for row in rows if row["candidate"] == "auto"]
+        assert found["r2"]["value"] == pytest.approx(float(row["r2"]))
+        pairs = zip(read_table(out / "oof.csv"), read_table(manifest), strict=False)
+        errors = [abs(float(own["value.years"]) - float(true["years"])) for own, true in pairs]
+        assert found["numbers"]["mae"]["value"] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_a_column_that_names_the_label_is_refused(journey, tmp_path):
+    path = tmp_path / "m.csv"
+    rows = read_table(write_manifest(journey, path))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "diagnosis"])
+        writer.writeheader()
+        writer.writerows(row | {"diagnosis": "ill" if row["block"] == "1" else "well"} for row in rows)
+    with pytest.raises(UsageError, match="covariates: diagnosis repeats the label block"):
+        search(path, tmp_path / "best", covariates=["diagnosis"], settings=SETTINGS)
+    assert not (tmp_path / "best").exists()

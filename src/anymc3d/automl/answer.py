@@ -15,55 +15,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.automl.candidates import Candidate
+from anymc3d.automl.clinical import ClinicalMember
+from anymc3d.automl.data import AutoData
 from anymc3d.automl.folder import AutoFolder
 from anymc3d.evaluate import outputs
+from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.study import evaluate_rows
-from anymc3d.evaluate.task_calibration import answer
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.settings.config import TaskSettings
+from anymc3d.train.covariates.record import Answers
+from anymc3d.train.quick.covariates import report_of
 from anymc3d.train.quick.crossval import Pool
-from anymc3d.train.result import decide_how, make_card, software, validation_rows
+from anymc3d.train.quick.results import at_half
+from anymc3d.train.result import decide_how, in_units, make_card, software, validation_rows
 from anymc3d.train.start import Start
 from anymc3d.train.study import Study
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
+Clinical = tuple[ClinicalMember, Floats]
 
 SPLIT = "out-of-fold"
 """What the metrics of the plugin are of."""
 
 
-def write_member(folder: Path, name: str, candidate: Candidate, study: Study, out: Floats) -> Plugin:
-    """One member, fitted on all cases of the pool; decided on its out-of-fold logits (n, K) as head logits."""
+def write_member(
+    folder: Path, name: str, candidate: Candidate, study: Study, out: Floats, clinical: Clinical | None = None
+) -> Plugin:
+    """One member, fitted on all cases of the pool; decided on its out-of-fold logits (n, K) as head logits.
+
+    ``clinical``: what the plugin takes of clinical columns, and the raw logits (n, labels) of these alone."""
     fitted = candidate.fitted(np.arange(len(candidate.learner.targets)))
     task = replace(fitted.task, name=name, calibration="none")
     raw = outputs.raw_logits(out, task.labels.kind)
+    if clinical is not None:
+        raw = clinical[0].raw(raw, clinical[1])
     points, _ = decide_how(task, candidate.learner.targets, raw)
     start = Start(candidate.backbone, None)
-    card = make_card(task, study, start, candidate.prepared, points, None, [], {}, **fitted.more)
+    record = None if clinical is None else clinical[0].record
+    card = make_card(task, study, start, candidate.prepared, points, None, [], {}, covariates=record, **fitted.more)
     card = replace(card, training={**fitted.recipe, **software()})
     path = folder / f"{name}.safetensors"
     save_plugin(path, card, fitted.tensors)
     return load_plugin(path)
 
 
+def beside(folder: Path, name: str, plugin: Plugin, clinical: Clinical | None) -> Plugin:
+    """A trained member with the clinical columns in its card."""
+    if clinical is None or clinical[0].record is None:
+        return plugin
+    path = folder / f"{name}.safetensors"
+    save_plugin(path, replace(plugin.card, covariates=clinical[0].record), plugin.tensors)
+    return load_plugin(path)
+
+
 def write_plugin(
-    folder: AutoFolder, task: TaskSettings, members: Sequence[Plugin], weights: Sequence[float], pool: Pool, out: Floats
+    folder: AutoFolder,
+    task: TaskSettings,
+    members: Sequence[Plugin],
+    weights: Sequence[float],
+    data: AutoData,
+    out: Floats,
 ) -> list[Row]:
     """``plugin.safetensors``: the members in one file, calibrated on the blend's out-of-fold logits (n, K).
 
     Returns the metrics of these cases.
     """
-    task = replace(task, calibration="temperature" if task.labels.one_of_classes else "youden")
-    raw = outputs.raw_logits(out, task.labels.kind)
+    if not task.labels.is_number:
+        task = replace(task, calibration="temperature" if task.labels.one_of_classes else "youden")
+    pool, raw = data.pool, outputs.raw_logits(out, task.labels.kind)
     points, calibration = decide_how(task, pool.targets, raw)
     if calibration is not None:
         calibration = replace(calibration, split=SPLIT)
     points = [replace(point, source_split=SPLIT) for point in points]
     card, tensors = make_ensemble(members, name=task.name, weights=list(weights))
-    metrics = _metrics(task, pool, validation_rows(task, _ids(pool), raw, points, calibration))
+    told, _ = in_units(data.scale, raw, None)
+    metrics = _metrics(task, data, validation_rows(task, _ids(pool), told, points, calibration))
     record = {"recipe": "auto", "members": len(members), **software()}
     card = replace(
         card,
@@ -76,50 +105,48 @@ def write_plugin(
     return metrics
 
 
-def write_out_of_fold(folder: AutoFolder, task: TaskSettings, pool: Pool, ids: Sequence[str], logits: Floats) -> None:
+def write_out_of_fold(folder: AutoFolder, task: TaskSettings, data: AutoData, logits: Floats) -> None:
     """``oof.csv``: each case by a blend that was chosen without it, decided at a probability of 0.5."""
-    kind, names = task.labels.kind, task.labels.output_names
-    raw = outputs.raw_logits(logits, kind)
-    found = answer(raw, kind, [0.0] * raw.shape[1], None)
-    columns = outputs.prediction_columns(names)
+    pool = data.pool
+    columns = outputs.columns_of(task.labels)
     columns.insert(1, "fold")
-    rows = [
-        {"case": case, "fold": pool.fold_names[pool.folds[i]], "status": "ok", "message": ""}
-        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
-        for i, case in enumerate(ids)
-    ]
-    write_table(folder.out_of_fold, columns, rows)
+    rows = _rows(task, data, [case.id for case in data.cases], logits)
+    write_table(
+        folder.out_of_fold,
+        columns,
+        [{**row, "fold": pool.fold_names[fold]} for row, fold in zip(rows, pool.folds, strict=True)],
+    )
 
 
-def nested_metrics(task: TaskSettings, pool: Pool, logits: Floats) -> list[Row]:
+def nested_metrics(task: TaskSettings, data: AutoData, logits: Floats) -> list[Row]:
     """Rows of ``metrics.csv`` of the nested out-of-fold logits (n, K)."""
-    raw = outputs.raw_logits(logits, task.labels.kind)
-    found = answer(raw, task.labels.kind, [0.0] * raw.shape[1], None)
-    names = task.labels.output_names
-    rows = [
-        {"case": case, "status": "ok", "message": ""}
-        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
-        for i, case in enumerate(_ids(pool))
-    ]
-    return _metrics(task, pool, rows)
+    return _metrics(task, data, _rows(task, data, _ids(data.pool), logits))
 
 
-def _metrics(task: TaskSettings, pool: Pool, rows: Sequence[Mapping[str, str]]) -> list[Row]:
+def clinical_report(task: TaskSettings, data: AutoData, found: Answers) -> dict[str, Any]:
+    """The clinical columns alone, the image alone, both, and their paired differences, as ``quick.json`` has them."""
+    both, parts = in_units(data.scale, found.both, found)
+    rows = validation_rows(task, _ids(data.pool), both, _at_half(task), None, parts)
+    return report_of(data.covariates, _metrics(task, data, rows), task.name)
+
+
+def _rows(task: TaskSettings, data: AutoData, ids: Sequence[str], logits: Floats) -> list[dict[str, str]]:
+    raw, _ = in_units(data.scale, outputs.raw_logits(logits, task.labels.kind), None)
+    return validation_rows(task, ids, raw, _at_half(task), None)
+
+
+def _at_half(task: TaskSettings) -> list[OperatingPoint]:
+    return [] if task.labels.is_number else [at_half() for _ in task.labels.output_names]
+
+
+def _metrics(task: TaskSettings, data: AutoData, rows: Sequence[Mapping[str, str]]) -> list[Row]:
+    pool = data.pool
     listed = [
-        {"case": case, "patient": patient, **_cells(task, targets)}
-        for case, patient, targets in zip(_ids(pool), pool.patients, pool.targets, strict=True)
+        {"case": case, "patient": patient, **{column: own.cells[column] for column in task.labels.columns}}
+        for case, patient, own in zip(_ids(pool), pool.patients, data.cases, strict=True)
     ]
     found = evaluate_rows(rows, listed, labels=task.labels, plugin=task.name)
     return [{**row, "split": SPLIT} for row in found]
-
-
-def _cells(task: TaskSettings, targets: Floats) -> dict[str, str]:
-    labels = task.labels
-    classes = labels.classes or ("0", "1")
-    return {
-        column: "" if np.isnan(value) else classes[int(value)]
-        for column, value in zip(labels.columns, targets, strict=True)
-    }
 
 
 def _ids(pool: Pool) -> list[str]:

@@ -3,7 +3,8 @@
 Candidates that look at the same thing (the representations and poolings of one sight) are a family; a plain method is
 one of its own. Of each family the simplest within a standard error of its best joins. Weights are 0 or more and lower
 the cross-entropy; with few cases they are held near equal ones, because a difference between members that few cases
-show is mostly chance. Measured against entering one by one: docs/decisions.
+show is mostly chance. Measured against entering one by one: docs/decisions. Of a number the squared error stands for
+the cross-entropy, and the weights add up to 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from scipy.special import log_expit, log_softmax
 
 from anymc3d.settings.config import LabelSettings
@@ -87,7 +88,10 @@ def best_single(
 
 
 def case_losses(logits: Floats, targets: Floats, labels: LabelSettings) -> Floats:
-    """Cross-entropy (n,) of each case, of several labels the sum of those that are known."""
+    """Cross-entropy (n,) of each case, of several labels the sum of those that are known; of a number the squared
+    error, in units of its variance."""
+    if labels.is_number:
+        return np.nan_to_num(np.square(logits[:, 0] - targets[:, 0]), nan=0.0)
     if labels.kind == "multilabel":
         each = np.where(targets == 1, -log_expit(logits), -log_expit(-logits))
         return np.where(np.isnan(targets), 0.0, each).sum(axis=1)
@@ -106,8 +110,11 @@ def paired(before: Floats, after: Floats, patients: Sequence[str]) -> tuple[floa
 
 
 def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings, *, equal: float = 0.0) -> Floats:
-    """Weights >= 0 that minimise the cross-entropy of the weighted sum; ``equal`` holds them near equal ones."""
+    """Weights >= 0 that minimise the cross-entropy of the weighted sum; ``equal`` holds them near equal ones. Of a
+    number they add up to 1 and minimise the squared error."""
     stacked, start = np.stack(found), np.full(len(found), 1 / len(found))
+    if labels.is_number:
+        return _mean_of_numbers(stacked[:, :, 0], targets[:, 0], equal * len(found))
 
     def loss(values: Floats) -> float:
         shrunk = _SHRINK * (values.sum() - 1) ** 2 + equal * len(values) * ((values - start) ** 2).sum()
@@ -115,3 +122,15 @@ def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings,
 
     done = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, None)] * len(found), options={"maxiter": 60})
     return done.x if done.x.sum() > 0 else start
+
+
+def _mean_of_numbers(found: Floats, truth: Floats, equal: float) -> Floats:
+    """Weights (members,) of a weighted mean with the least squared error; ``found`` (members, n)."""
+    known, count = ~np.isnan(truth), len(found)
+    errors = (found[:, known] - truth[known]).T
+    # With weights that add up to 1 the error of the mean is the mean of the errors: only that sum is asked for besides.
+    sure = 1e3 * max(float(np.abs(errors).max(initial=0.0)), 1.0)
+    rows = np.vstack([errors, sure * np.ones((1, count)), equal**0.5 * np.eye(count)])
+    weights = nnls(rows, np.r_[np.zeros(len(errors)), sure, np.full(count, equal**0.5 / count)])[0]
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(count, 1 / count)

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.delong import delong_interval, delong_paired_test
 from anymc3d.evaluate.intervals import LEVEL, normal_quantile
+from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.number_scale import NumberScale
+from anymc3d.evaluate.numbers import NumberCases, number_measures
 from anymc3d.train.quick.crossval import Pool
 
 Floats = NDArray[np.float64]
+
+NUMBERS = ("mae", "pearson", "spearman")
+"""What is told of a number besides R²."""
+RESAMPLES = 300
+"""Of the patients, for each row of the leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,19 @@ class Value:
 
 
 def auroc_of(pool: Pool, logits: Floats) -> Value:
-    """AUROC of head logits (n, K)."""
+    """AUROC of head logits (n, K); of a number R², its interval by the squared errors of the patients."""
     if pool.labels.kind == "binary":
         truth, score, patients = _binary(pool, logits)
         interval = delong_interval(truth, score, patients=patients)
         return Value(pool.auroc(logits).value, interval.low, interval.high)
     found = pool.influence(logits)
     error = found.standard_error(pool.patients)
-    if found.value is None or not 0 < found.value < 1 or error == 0:
+    if found.value is None or error == 0:
+        return Value(found.value)
+    if pool.labels.is_number:
+        half = normal_quantile(LEVEL) * error
+        return Value(found.value, found.value - half, found.value + half)
+    if not 0 < found.value < 1:
         return Value(found.value)
     half = normal_quantile(LEVEL) * error / (found.value * (1 - found.value))
     middle = math.log(found.value / (1 - found.value))
@@ -43,7 +56,7 @@ def auroc_of(pool: Pool, logits: Floats) -> Value:
 
 
 def difference_of(pool: Pool, first: Floats, second: Floats) -> Value:
-    """AUROC of ``first`` minus that of ``second``."""
+    """AUROC (of a number R²) of ``first`` minus that of ``second``."""
     if pool.labels.kind == "binary":
         truth, score, patients = _binary(pool, first)
         test = delong_paired_test(truth, score, _binary(pool, second)[1], patients=patients)
@@ -56,6 +69,26 @@ def difference_of(pool: Pool, first: Floats, second: Floats) -> Value:
     return Value(
         found.value, found.value - half, found.value + half, math.erfc(abs(found.value) / error / math.sqrt(2))
     )
+
+
+def numbers_of(pool: Pool, answers: Floats, scale: NumberScale) -> dict[str, Value]:
+    """Errors and correlations of a number, by the names of :data:`NUMBERS`, in the units of the manifest.
+
+    Args:
+        pool: whose targets are in standard units.
+        answers: (n, 1) in the same.
+        scale: of these units.
+    """
+    known = np.flatnonzero(~np.isnan(pool.targets[:, 0]) & ~np.isnan(answers[:, 0]))
+    truth, told = (scale.in_units(values[known, 0]) for values in (pool.targets, answers))
+    cases = NumberCases("", known, truth, told)
+    sampling = Sampling(num_resamples=RESAMPLES)
+    found = number_measures(cases, np.array(pool.of(known), dtype=object), sampling)
+    return {
+        one.metric: Value(one.value.value, one.interval.low, one.interval.high)
+        for one in found
+        if one.metric in NUMBERS
+    }
 
 
 def _binary(pool: Pool, logits: Floats) -> tuple[Floats, Floats, list[str] | None]:

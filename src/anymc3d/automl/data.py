@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d.automl.checks import check_column, check_outcomes
+from anymc3d.automl.kinds import find_labels
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.data.case import Case
-from anymc3d.data.labels import encode, guess_labels
+from anymc3d.data.covariate_checks import check_covariates
+from anymc3d.data.labels import encode
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.errors import ManifestError, UsageError
+from anymc3d.evaluate.number_scale import NumberScale, scale_of
 from anymc3d.plan import plan_task
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
 from anymc3d.train.quick.crossval import Pool, make_pool
@@ -30,7 +33,8 @@ SITE = "site"
 @dataclass(frozen=True, eq=False)
 class AutoData:
     """``pool``: labelled cases outside the test split; ``rows``: their positions in the manifest; ``test``: positions
-    of the labelled test cases; ``site``: the column whose values are left out one by one, or none."""
+    of the labelled test cases; ``site``: the column whose values are left out one by one, or none; ``covariates``:
+    columns that may answer beside the image; ``scale``: of a number, in whose units the pool's targets stand."""
 
     manifest: Manifest
     labels: LabelSettings
@@ -39,6 +43,8 @@ class AutoData:
     rows: tuple[int, ...]
     test: tuple[int, ...]
     site: str
+    covariates: tuple[str, ...] = ()
+    scale: NumberScale | None = None
 
     @property
     def cases(self) -> list[Case]:
@@ -70,7 +76,15 @@ class AutoData:
         return replace(self.pool, folds=folds, fold_names=tuple(names))
 
 
-def read_data(path: Path, columns: Sequence[str], settings: AutoSettings, leave_out: str | None) -> AutoData:
+def read_data(
+    path: Path,
+    columns: Sequence[str],
+    settings: AutoSettings,
+    leave_out: str | None,
+    *,
+    covariates: Sequence[str] = (),
+    kind: str | None = None,
+) -> AutoData:
     """Read the manifest and deal the cases out.
 
     Raises:
@@ -79,24 +93,22 @@ def read_data(path: Path, columns: Sequence[str], settings: AutoSettings, leave_
     manifest = read_manifest(path, labels=columns)
     if leave_out is not None:
         check_column(manifest, leave_out, columns)
-    labels, _ = guess_labels(manifest, columns)
-    if labels.is_number:
-        raise UsageError(
-            f"anymc3d auto ranks by AUROC, and {columns[0]} holds a number (kind: regression); make a column of "
-            "classes from it, or use 'anymc3d plan' and 'anymc3d train --quick'"
-        )
+    labels = find_labels(manifest, columns, kind)
     targets = encode(manifest.cases, labels)
+    check_covariates(covariates, manifest, targets, labels)
     known = ~np.isnan(targets).all(axis=1)
     rows = [i for i, case in enumerate(manifest.cases) if known[i] and case.split != "test"]
     test = [i for i, case in enumerate(manifest.cases) if known[i] and case.split == "test"]
     if not rows:
         raise ManifestError(str(path), ["expected cases with labels outside the test split, got none"])
     cases = [manifest.cases[row] for row in rows]
-    bare = Pool(tuple(c.patient for c in cases), targets[rows], labels, np.zeros(len(rows), dtype=np.intp), ("all",))
+    scale = scale_of(targets[rows]) if labels.is_number else None
+    own = targets[rows] if scale is None else scale.standard(targets[rows])
+    bare = Pool(tuple(c.patient for c in cases), own, labels, np.zeros(len(rows), dtype=np.intp), ("all",))
     check_outcomes(bare, settings.least_cases, settings.outer_folds)
-    pool = make_pool(cases, targets[rows], labels, folds=settings.outer_folds, seed=settings.seed)
+    pool = make_pool(cases, own, labels, folds=settings.outer_folds, seed=settings.seed)
     site = leave_out or (SITE if SITE in manifest.columns and SITE not in columns else "")
-    return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site)
+    return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site, tuple(covariates), scale)
 
 
 def plan_all(
@@ -144,6 +156,7 @@ def _plan(
         image_column=column,
         planes=planes,
         roi=roi,
+        labels=data.labels,
         progress=progress,
     ).settings
     views = {
@@ -151,7 +164,8 @@ def _plan(
         for name, view in found.views.items()
     }
     own = DataSettings(manifest=found.data.manifest, modality=found.data.modality)
-    return replace(found, views=views, data=own, labels=data.labels)
+    calibration = "none" if data.labels.is_number else found.calibration
+    return replace(found, views=views, data=own, labels=data.labels, calibration=calibration)
 
 
 def _all_have_masks(data: AutoData) -> bool:

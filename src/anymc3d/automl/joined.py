@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.automl.blend import Blend
+from anymc3d.automl.clinical import (
+    Clinical,
+    ClinicalEstimate,
+    ClinicalMember,
+    deployed_clinical,
+    estimate_clinical,
+    head_logits,
+)
 from anymc3d.automl.estimate import Estimate, Scored, deployed, estimate
 from anymc3d.automl.leaderboard import Entry
 from anymc3d.automl.lora import BLOCKS, Share, TrainedFold, choose_share
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sights import planes_of, size_of
+from anymc3d.evaluate import outputs
 from anymc3d.train.quick.crossval import Pool
 
 Floats = NDArray[np.float64]
@@ -22,7 +31,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Joined:
     """``nested``: the estimate of the whole choice; ``blend``: of frozen and plain members alone; ``out`` (n, K): what
-    is deployed, on out-of-fold logits; ``joined_folds``: in how many outer folds the trained member joined."""
+    is deployed, on out-of-fold logits; ``joined_folds``: in how many outer folds the trained member joined;
+    ``clinical``: of clinical columns the estimate beside the image, which ``nested`` is of, and what is deployed."""
 
     nested: Estimate
     blend: Blend
@@ -30,21 +40,60 @@ class Joined:
     share: Share
     trained_out: Floats | None = None
     joined_folds: int = 0
+    clinical: tuple[ClinicalEstimate, ClinicalMember] | None = None
+
+    @property
+    def member(self) -> ClinicalMember | None:
+        """The clinical columns as the plugin takes them."""
+        return None if self.clinical is None else self.clinical[1]
+
+    @property
+    def logits(self) -> Floats:
+        """(n, K): of each case by all that was chosen without its fold."""
+        return self.nested.logits if self.clinical is None else self.clinical[0].logits
 
     @property
     def weights(self) -> dict[int, float]:
-        """Shares of the whole logit."""
+        """Shares of the whole logit; of the clinical columns alone one member stands for a scan that adds nothing."""
+        if self.member is not None and self.member.chosen == "covariates":
+            return {0: 1.0}
         own = self.share.frozen / (self.share.frozen + self.share.trained) / sum(self.blend.weights.values())
         return {index: own * weight for index, weight in self.blend.weights.items()}
 
     @property
     def trained_weight(self) -> float:
         """Share of the whole logit."""
+        if self.member is not None and self.member.chosen == "covariates":
+            return 0.0
         return self.share.trained / (self.share.frozen + self.share.trained)
 
 
-def join(scored: Sequence[Scored], trained: Sequence[TrainedFold], pool: Pool, settings: AutoSettings) -> Joined:
+def join(
+    scored: Sequence[Scored],
+    trained: Sequence[TrainedFold],
+    pool: Pool,
+    settings: AutoSettings,
+    clinical: Clinical | None = None,
+) -> Joined:
     """Choose members and weights, nested and deployed; ``scored``: the simplest first."""
+    found = _join_image(scored, trained, pool, settings)
+    return found if clinical is None else _beside(found, scored, pool, settings, clinical)
+
+
+def _beside(found: Joined, scored: Sequence[Scored], pool: Pool, settings: AutoSettings, clinical: Clinical) -> Joined:
+    """With the clinical columns; their slopes rest on the frozen blend, which is there for all training cases."""
+    estimated = estimate_clinical(clinical, pool, found.nested.logits, inner_logits(scored, found.nested), settings)
+    member, labels = deployed_clinical(clinical, pool, found.out, settings), pool.labels
+    raw = member.raw(outputs.raw_logits(found.out, labels.kind), estimated.answers.alone)
+    return replace(found, out=head_logits(raw, labels), clinical=(estimated, member))
+
+
+def inner_logits(scored: Sequence[Scored], nested: Estimate) -> list[Floats]:
+    """Per fold what its blend says of its training cases, each by fits without its patient."""
+    return [blend.logits([each.inner[number] for each in scored]) for number, blend in enumerate(nested.chosen)]
+
+
+def _join_image(scored: Sequence[Scored], trained: Sequence[TrainedFold], pool: Pool, settings: AutoSettings) -> Joined:
     nested, blend = estimate(scored, pool, settings), deployed(scored, pool, settings)
     out = blend.logits([one.out for one in scored])
     if not trained:

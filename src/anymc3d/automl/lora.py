@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.automl.blend import case_losses, fit_weights, paired
+from anymc3d.automl.clinical import head_logits
 from anymc3d.automl.data import AutoData
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.data.manifest import write_manifest
 from anymc3d.data.splits import make_splits
+from anymc3d.evaluate import outputs
 from anymc3d.files.private import make_private
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
@@ -75,7 +77,7 @@ def train_fold(
     pool = data.pool
     rest, held_out = np.flatnonzero(pool.folds != number), np.flatnonzero(pool.folds == number)
     fractions = (1 - VALIDATION, VALIDATION, 0.0)
-    dealt = make_splits(pool.of(rest), pool.targets[rest], fractions=fractions, seed=seed + number)
+    dealt = make_splits(pool.of(rest), pool.strata(rest), fractions=fractions, seed=seed + number)
     splits = np.full(len(pool), "test", dtype=object)
     splits[rest] = dealt
     own = folder / f"fold_{number}"
@@ -89,9 +91,9 @@ def train_fold(
     plugin = load_plugin(path)
     predictor = Predictor([plugin], backbone=task.backbone.name, device=device)
     answers = predict_cohort(predictor, [data.cases[row] for row in held_out], own / "held_out", quiet=quiet).rows
-    val_logits = _head_logits([told[data.cases[row].id] for row in val], data.labels)
+    val_logits = _head_logits([told[data.cases[row].id] for row in val], data)
     sight = chosen.candidate.name.partition("; ")[2]
-    return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data.labels))
+    return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data))
 
 
 def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, seed: int) -> TaskSettings:
@@ -115,11 +117,13 @@ def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, seed: in
     )
 
 
-def _head_logits(rows: Sequence[dict[str, str]], labels: LabelSettings) -> Floats:
-    """Rows of predictions -> (n, K); NaN of a case without an answer."""
-    cells = [[row.get(f"logit.{name}") or "nan" for name in labels.output_names] for row in rows]
+def _head_logits(rows: Sequence[dict[str, str]], data: AutoData) -> Floats:
+    """Rows of predictions -> (n, K), of a number in standard units; NaN of a case without an answer."""
+    labels = data.labels
+    what = outputs.VALUE if labels.is_number else "logit"
+    cells = [[row.get(f"{what}.{name}") or "nan" for name in labels.output_names] for row in rows]
     raw = np.array(cells, dtype=np.float64).reshape(len(rows), len(labels.output_names))
-    return np.concatenate([np.zeros_like(raw), raw], axis=1) if labels.kind == "binary" else raw
+    return head_logits(raw if data.scale is None else data.scale.standard(raw), labels)
 
 
 def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, num_test: int = 0) -> int:

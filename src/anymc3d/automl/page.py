@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from anymc3d.automl.candidates import Candidate
+from anymc3d.automl.clinical import CHOICES
 from anymc3d.automl.clock import in_words
-from anymc3d.automl.compare import Value, auroc_of
+from anymc3d.automl.compare import NUMBERS, Value, auroc_of
 from anymc3d.automl.data import AutoData
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.folder import AutoFolder
@@ -26,6 +27,9 @@ from anymc3d.version import __version__
 GENERATOR = "anymc3d auto"
 SHOWN = 40
 """Candidates on the page; the table has all."""
+SHOWN_METRICS = ("auroc", "average_precision", "brier", *NUMBERS, "r2", "rmse")
+NAMES = {"mae": "MAE", "pearson": "Pearson", "spearman": "Spearman"}
+WORDS = {"covariates": "the columns alone", "image": "the image alone", "both": "both"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,17 @@ class Found:
     final: bool
     test: Value | None = None
     sites: Mapping[str, Any] | None = None
+    covariates: Mapping[str, Any] | None = None
+
+    @property
+    def metric(self) -> str:
+        """What candidates are ranked by: AUROC, of a number R²."""
+        return self.data.pool.metric
+
+    @property
+    def estimate(self) -> Value:
+        """The nested estimate of all that was chosen."""
+        return auroc_of(self.data.pool, self.joined.logits)
 
     @property
     def trained(self) -> Entry | None:
@@ -79,8 +94,16 @@ def make_summary(found: Found) -> dict[str, Any]:
         "labels": list(found.data.labels.output_names),
         "finished": found.final,
         "verdict": verdict(found),
-        "auroc": {"of": "mean over labels" if found.data.labels.kind != "binary" else found.data.labels.columns[0]}
-        | asdict(auroc_of(pool, found.joined.nested.logits)),
+        "metric": found.metric,
+        "r2" if found.data.labels.is_number else "auroc": _named(found),
+        "numbers": {name: asdict(value) for name, value in _blend_row(found).numbers.items()},
+        "covariates": None
+        if found.covariates is None or found.joined.clinical is None
+        else {
+            **found.covariates,
+            "chosen": found.joined.clinical[1].chosen,
+            "chosen_per_fold": dict(zip(pool.fold_names, found.joined.clinical[0].chosen, strict=True)),
+        },
         "test": None if found.test is None else asdict(found.test),
         "sites": found.sites,
         "cases": {
@@ -104,17 +127,32 @@ def make_summary(found: Found) -> dict[str, Any]:
     }
 
 
+def _blend_row(found: Found) -> Ranked:
+    return next(one for one in found.ranked if one.entry.candidate == BLEND)
+
+
+def _named(found: Found) -> dict[str, Any]:
+    labels = found.data.labels
+    of = "mean over labels" if labels.kind in ("multiclass", "ordinal", "multilabel") else labels.columns[0]
+    return {"of": of} | asdict(found.estimate)
+
+
 def verdict(found: Found) -> str:
     """The first line of the report: what won, and by how much."""
     members = found.members()
-    number = f"out-of-fold AUROC {_shown(auroc_of(found.data.pool, found.joined.nested.logits))}"
+    number = f"out-of-fold {found.metric} {_shown(found.estimate)}"
+    member, names = found.joined.member, ", ".join(found.data.covariates)
+    if member is not None and member.chosen == "covariates":
+        return f"The clinical columns win: {names}, alone, {number}; beside them the image adds nothing that shows."
+    if member is not None:
+        number = f"with {names} {number}" if member.chosen == "both" else f"{number}, {names} add nothing that shows"
     plain = [one for one in members if one[1] == "plain"]
     if len(plain) == len(members):
         return f"The simple method wins: {' and '.join(one[0] for one in plain)}, without a network, {number}."
-    best = next(one for one in found.ranked if one.entry.candidate != BLEND)
+    best = next(one for one in found.ranked if one.entry.weight is not None)
     simple = next((one for one in found.ranked if one.entry.candidate in _plain_names(found)), None)
     told = f"; best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}" if simple else ""
-    blend = auroc_of(found.data.pool, found.joined.nested.logits).value
+    blend = found.estimate.value
     if simple and (simple.auroc.value or 0.0) >= (blend or 0.0) > 0:
         told += ", which is no lower than the blend (but was picked as the best of several)"
     what = f"A blend of {len(members)}" if len(members) > 1 else members[0][0]
@@ -145,9 +183,8 @@ def make_page(found: Found, summary: Mapping[str, Any]) -> str:
 
 def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     cases = summary["cases"]
-    value = auroc_of(found.data.pool, found.joined.nested.logits)
-    boxes = [_box("out-of-fold AUROC", value)]
-    boxes += [] if found.test is None else [_box("AUROC of the test split", found.test)]
+    boxes = [_box(f"out-of-fold {found.metric}", found.estimate)]
+    boxes += [] if found.test is None else [_box(f"{found.metric} of the test split", found.test)]
     boxes += [
         (f"cases, {cases['patients']} patients", str(cases["pool"])),
         ("candidates", str(summary["candidates"])),
@@ -155,14 +192,14 @@ def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield tiles(boxes)
     yield paragraph(
-        f"The out-of-fold AUROC is nested: in each of {cases['folds']} outer folds candidates, members and weights "
-        "were chosen on the other folds alone, and the cases of the fold were answered once. It is an estimate of the "
-        "whole way of choosing; the plugin was chosen in the same way on all cases."
+        f"The out-of-fold {found.metric} is nested: in each of {cases['folds']} outer folds candidates, members and "
+        "weights were chosen on the other folds alone, and the cases of the fold were answered once. It is an estimate "
+        "of the whole way of choosing; the plugin was chosen in the same way on all cases."
     )
     rows = [
         [row["label"], row["metric"], _shown(Value(row["value"], row["ci_low"], row["ci_high"])), str(row["n"])]
         for row in found.metrics
-        if row["metric"] in ("auroc", "average_precision", "brier") and row["group"] == "all"
+        if row["metric"] in SHOWN_METRICS and row["group"] == "all" and row["split"] != "test"
     ]
     yield table(
         "Out-of-fold results, by label", ["label", "metric", "value (95 % interval)", "cases"], rows, numbers=(3,)
@@ -171,11 +208,33 @@ def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
         rows = [[name, _of(one), str(one["n"])] for name, one in found.sites["sites"].items()]
         yield table(
             f"Leave one {found.data.site} out: everything chosen and fitted without that {found.data.site}",
-            [found.data.site, "AUROC (95 % interval)", "cases"],
+            [found.data.site, f"{found.metric} (95 % interval)", "cases"],
             rows,
             numbers=(2,),
         )
         yield paragraph(found.sites["note"], "quiet")
+    yield from _columns(found)
+
+
+def _columns(found: Found) -> Iterator[str]:
+    """The first question of every reviewer: the clinical columns alone, the image alone, both."""
+    if found.covariates is None:
+        return
+    metric = found.covariates["metric"]
+    answers = [[one["what"], one["label"], _of(one)] for one in found.covariates["answers"]]
+    title = f"Clinical columns ({', '.join(found.data.covariates)}) and the image, out of fold"
+    yield table(title, ["what answers", "label", f"{metric} (95 % interval)"], answers)
+    rows = [[one["what"], one["label"], _of(one), _p(one["p"])] for one in found.covariates["differences"]]
+    yield table(
+        "Paired differences on the same cases", ["what", "label", f"{metric}, difference", "p"], rows, numbers=(3,)
+    )
+    clinical = found.joined.clinical
+    if clinical is not None:
+        folds = ", ".join(f"{clinical[0].chosen.count(name)} x {WORDS[name]}" for name in CHOICES)
+        yield paragraph(
+            f"In the plugin: {WORDS[clinical[1].chosen]}, the simplest of the three within a standard error of the "
+            f"lowest cross-entropy; chosen by the outer folds: {folds}."
+        )
 
 
 def _members(found: Found) -> Iterator[str]:
@@ -205,13 +264,16 @@ def _leaderboard(found: Found) -> Iterator[str]:
         entry = one.entry
         weight = "" if entry.weight is None else f"{entry.weight:.2f}"
         minus = "" if one.minus.value is None else _shown(one.minus, signed=True)
-        p = "" if one.minus.p is None else "< 0.001" if one.minus.p < 0.0005 else f"{one.minus.p:.3f}"
-        rows.append([f"{place}. {entry.candidate}", _shown(one.auroc), minus, p, f"{entry.seconds:.0f}", weight])
+        beside = [_shown(value) for value in one.numbers.values()]
+        name = f"{place}. {entry.candidate}"
+        rows.append([name, _shown(one.auroc), *beside, minus, _p(one.minus.p), f"{entry.seconds:.0f}", weight])
+    named = [NAMES[name] for name in found.ranked[0].numbers]
+    last = 2 + len(named)
     yield table(
         "Out of fold, best first",
-        ["candidate", "AUROC (95 % interval)", "minus the first", "p", "seconds", "weight"],
+        ["candidate", f"{found.metric} (95 % interval)", *named, "minus the first", "p", "seconds", "weight"],
         rows,
-        numbers=(3, 4, 5),
+        numbers=(last + 1, last + 2, last + 3),
     )
     if len(found.ranked) > SHOWN:
         yield paragraph(f"{len(found.ranked) - SHOWN} more are in leaderboard.csv.", "quiet")
@@ -244,6 +306,10 @@ def _box(name: str, value: Value) -> tuple[str, str]:
     """The value large, its interval beside the name."""
     interval = "" if value.low is None else f" ({value.low:.3f} to {value.high:.3f})"
     return f"{name}{interval}", "undefined" if value.value is None else f"{value.value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _of(one: Mapping[str, Any]) -> str:

@@ -28,8 +28,9 @@ from anymc3d.automl.sites import leave_sites_out
 from anymc3d.automl.steps import first_candidates, further_candidates, without_test
 from anymc3d.automl.training import train_best
 from anymc3d.automl.work import Work
-from anymc3d.automl.write import write_pages, write_plugin
+from anymc3d.automl.write import clinical_of, write_pages, write_plugin
 from anymc3d.cost.device import choose_device
+from anymc3d.data.covariates import column_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
 from anymc3d.files.folders import claim, locked
@@ -54,6 +55,8 @@ def auto(
     backbone: str = "dinov2-small",
     device: str = "auto",
     leave_out: str | None = None,
+    covariates: Sequence[str] | str = (),
+    kind: str | None = None,
     settings: AutoSettings | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -70,6 +73,9 @@ def auto(
         backbone: name, folder or file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         leave_out: the column whose values are left out one by one; default ``site``, where there is one.
+        covariates: columns that may answer beside the image, such as ``("age", "sex")``.
+        kind: what the labels are, where that is in doubt: ``binary``, ``multiclass``, ``ordinal``, ``multilabel`` or
+            ``regression`` (a number).
         settings: everything else.
         quiet: no progress bars.
 
@@ -78,9 +84,9 @@ def auto(
         InterruptedRunError: a stop was asked for; what is computed is kept.
     """
     settings = replace(settings or AutoSettings(), minutes=minutes)
-    columns = tuple(labels.split(",")) if isinstance(labels, str) else tuple(labels)
+    columns, beside = _names(labels), _names(covariates)
     folder = AutoFolder(Path(out))
-    data = read_data(Path(manifest), columns, settings, leave_out)
+    data = read_data(Path(manifest), columns, settings, leave_out, covariates=beside, kind=kind)
     with locked(folder.path), listening() as stop:
         claim(folder.record, _identity(data, settings, backbone), "an anymc3d auto run")
         remembered = Remembered.read(folder.progress)
@@ -102,9 +108,14 @@ def auto(
     return summary
 
 
+def _names(given: Sequence[str] | str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given) if name.strip())
+
+
 def _identity(data: AutoData, settings: AutoSettings, backbone: str) -> dict[str, Any]:
     cases = "\n".join(
         f"{case.id}|{case.patient}|{case.split}|{case.fold}|{row.tolist() if case.split != 'test' else ''}"
+        + "".join(f"|{case.cells.get(column_of(name), '')}" for name in data.covariates)
         for case, row in zip(data.manifest.cases, data.targets, strict=True)
     )
     return {
@@ -114,6 +125,8 @@ def _identity(data: AutoData, settings: AutoSettings, backbone: str) -> dict[str
         "backbone": Path(backbone).name,
         "cases": hashlib.sha256(cases.encode()).hexdigest(),
         "leave_out": data.site,
+        **({"covariates": list(data.covariates)} if data.covariates else {}),
+        **({"labels_kind": data.labels.kind} if data.labels.kind in ("ordinal", "regression") else {}),
         "preprocessing_version": CODE_VERSION,
     }
 
@@ -122,7 +135,7 @@ def _examined(data: AutoData, columns: Sequence[str]) -> list[str]:
     """What the doctor warns of; its errors end the run."""
     scans = sum(len(case.images) for case in data.manifest.cases)
     processes = len(os.sched_getaffinity(0)) if scans >= MANY_SCANS else 0
-    found = check_examined(examine(data.manifest.path, labels=columns, processes=processes))
+    found = check_examined(examine(data.manifest.path, labels=columns, meaning=data.labels, processes=processes))
     for line in found:
         logger.warning("%s", line)
     return found
@@ -135,7 +148,7 @@ def _finish(work: Work, device: str) -> dict[str, Any]:
         candidates = [one.candidate for one in work.in_order()]
         needed = len(candidates) * len(by_site.fold_names) * work.fits.of(1) / 6
         if work.decide("sites", needed < work.left_s(SITES_SHARE)):
-            work.sites = leave_sites_out(candidates, by_site, work.settings)
+            work.sites = leave_sites_out(candidates, by_site, work.settings, clinical_of(work))
         else:
             work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
     written = write_plugin(work)

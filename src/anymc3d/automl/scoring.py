@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from anymc3d.automl.clinical import head_logits
 from anymc3d.automl.compare import Value, auroc_of
 from anymc3d.automl.data import AutoData
 from anymc3d.automl.folder import AutoFolder
+from anymc3d.evaluate import outputs
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.cohort import predict_cohort
@@ -40,14 +42,17 @@ class TestCases:
         return (time.monotonic() - started) / max(1, few - 1) * (len(self.data.test) - few)
 
     def scored(self) -> tuple[Value, list[Row]]:
-        """AUROC of the test cases, and all their metrics; one that cannot be read has no answer and no part in it."""
+        """AUROC (of a number R²) of the test cases, and all metrics; one that cannot be read has no part in them."""
         data, rows = self.data, self._answers(len(self.data.test))
         answered = [index for index, row in enumerate(rows) if row["status"] != "error"]
         names, columns = data.labels.output_names, data.labels.columns
-        raw = np.array([[float(rows[index][f"logit.{name}"]) for name in names] for index in answered])
+        what = outputs.VALUE if data.labels.is_number else "logit"
+        raw = np.array([[float(rows[index][f"{what}.{name}"]) for name in names] for index in answered])
         cases = [data.test_cases[index] for index in answered]
         targets = data.targets[[data.test[index] for index in answered]]
-        logits = np.concatenate([np.zeros_like(raw), raw], axis=1) if data.labels.kind == "binary" else raw
+        if data.scale is not None:
+            raw, targets = data.scale.standard(raw), data.scale.standard(targets)
+        logits = head_logits(raw.reshape(len(answered), len(names)), data.labels)
         none = np.zeros(len(cases), dtype=np.intp)
         pool = Pool(tuple(case.patient for case in cases), targets, data.labels, none, ("test",))
         listed = [

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from anymc3d.automl.candidates import Candidate
+from anymc3d.automl.clinical import Clinical, estimate_clinical
 from anymc3d.automl.compare import auroc_of
 from anymc3d.automl.estimate import estimate, score
+from anymc3d.automl.joined import inner_logits
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.train.quick.crossval import Pool, outcome_patients
 
@@ -21,22 +23,30 @@ NOTE = (
 
 
 def leave_sites_out(
-    candidates: Sequence[Candidate], pool: Pool, settings: AutoSettings, progress: Callable[[], object] = lambda: None
+    candidates: Sequence[Candidate],
+    pool: Pool,
+    settings: AutoSettings,
+    clinical: Clinical | None = None,
+    progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Any] | None:
     """``pool``: its folds are the sites. None where a site holds all cases of an outcome and cannot be left out.
 
-    Returns: ``sites``: site -> AUROC with interval and number of cases; ``together``: of all sites' answers.
+    Returns: ``sites``: site -> AUROC (of a number R²) with interval and number of cases; ``together``: of all answers.
     """
     for number in range(len(pool.fold_names)):
         if min(outcome_patients(pool, np.flatnonzero(pool.folds != number)).values()) < 2:
             return None
-    found = estimate([score(one, pool, progress) for one in candidates], pool, settings)
+    scored = [score(one, pool, progress) for one in candidates]
+    found = estimate(scored, pool, settings)
+    logits = found.logits
+    if clinical is not None:
+        logits = estimate_clinical(clinical, pool, logits, inner_logits(scored, found), settings).logits
     told: dict[str, Any] = {}
     for number, name in enumerate(pool.fold_names):
         rows = np.flatnonzero(pool.folds == number)
         part = _part(pool, rows)
-        told[name] = asdict(auroc_of(part, found.logits[rows])) | {"n": len(rows)}
-    return {"sites": told, "together": asdict(auroc_of(pool, found.logits)), "note": NOTE}
+        told[name] = asdict(auroc_of(part, logits[rows])) | {"n": len(rows)}
+    return {"sites": told, "together": asdict(auroc_of(pool, logits)), "note": NOTE}
 
 
 def _part(pool: Pool, rows: np.ndarray) -> Pool:

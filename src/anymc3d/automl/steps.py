@@ -188,6 +188,6 @@ def _say_best(work: Work) -> None:
     values = [(work.data.pool.auroc(one.out).value or 0.0, one.candidate.name) for one in work.scored]
     value, name = max(values)
     logger.info(
-        "%d candidates, best so far %s: out-of-fold AUROC %.3f; %s spent, %s left",
-        *(len(values), name, value, in_words(work.clock.spent_s), in_words(work.clock.left_s)),
+        "%d candidates, best so far %s: out-of-fold %s %.3f; %s spent, %s left",
+        *(len(values), name, work.data.pool.metric, value, in_words(work.clock.spent_s), in_words(work.clock.left_s)),
     )

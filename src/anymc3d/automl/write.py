@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from anymc3d.automl import answer, page
+from anymc3d.automl.clinical import Clinical, head_logits
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.joined import Joined, join, trained_entry
-from anymc3d.automl.leaderboard import BLEND, Entry, Ranked, rank, write_leaderboard
+from anymc3d.automl.leaderboard import BLEND, CLINICAL, Entry, Ranked, rank, write_leaderboard
 from anymc3d.automl.work import Work
-from anymc3d.files import atomic
+from anymc3d.data.cache import Cache
+from anymc3d.files import atomic, home
 from anymc3d.files.tables import write_table
 from anymc3d.settings.task_file import write_task
+from anymc3d.train.covariates.record import cells_of_cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,7 @@ class Written:
     joined: Joined
     ranked: Sequence[Ranked]
     metrics: Sequence[answer.Row]
+    covariates: dict[str, Any] | None = None
 
 
 def write(work: Work, *, final: bool) -> dict[str, Any]:
@@ -35,8 +39,9 @@ def write_plugin(work: Work) -> Written:
     """Blend what there is; the plugin, its members, and the tables of out-of-fold cases."""
     started = work.clock.spent_s
     scored, pool = work.in_order(), work.data.pool
-    joined = join(scored, work.trained, pool, work.settings)
-    nested, weights = joined.nested, {index: weight for index, weight in joined.weights.items() if weight > 0}
+    joined = join(scored, work.trained, pool, work.settings, clinical_of(work))
+    weights = {index: weight for index, weight in joined.weights.items() if weight > 0}
+    beside = None if joined.clinical is None else (joined.clinical[1], joined.clinical[0].answers.alone)
     members = [
         answer.write_member(
             work.folder.members,
@@ -44,21 +49,26 @@ def write_plugin(work: Work) -> Written:
             scored[index].candidate,
             work.data.study,
             scored[index].out,
+            beside,
         )
         for index in weights
     ]
     shares = list(weights.values())
     if joined.trained_weight > 0:
-        members += [one.plugin for one in work.trained]
+        members += [
+            answer.beside(work.folder.members, f"{work.task.name}-lora-{number}", one.plugin, beside)
+            for number, one in enumerate(work.trained)
+        ]
         shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
-    answer.write_plugin(work.folder, work.task, members, shares, pool, joined.out)
-    answer.write_out_of_fold(work.folder, work.task, pool, [case.id for case in work.data.cases], nested.logits)
-    metrics = answer.nested_metrics(work.task, pool, nested.logits)
-    ranked = rank(_entries(work, scored, joined, len(members)), pool)
+    answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out)
+    answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
+    metrics = answer.nested_metrics(work.task, work.data, joined.logits)
+    ranked = rank(_entries(work, scored, joined, len(members)), pool, work.data.scale)
     write_leaderboard(work.folder.leaderboard, ranked)
+    told = None if joined.clinical is None else answer.clinical_report(work.task, work.data, joined.clinical[0].answers)
     _write_task(work, scored, joined)
     work.reserve.wrote(work.measured(f"writing of {len(scored)}", work.clock.spent_s - started), len(scored))
-    return Written(scored, joined, ranked, metrics)
+    return Written(scored, joined, ranked, metrics, told)
 
 
 def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
@@ -83,11 +93,19 @@ def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
     return summary
 
 
+def clinical_of(work: Work) -> Clinical | None:
+    """The clinical columns of every case; measures of scans are kept in the cache."""
+    if not work.data.covariates:
+        return None
+    task = replace(work.task, covariates=work.data.covariates)
+    return Clinical(task, cells_of_cases(task, work.data.cases, cache=Cache(home.cache_folder())))
+
+
 def _entries(work: Work, scored: Sequence[Scored], joined: Joined, members: int) -> list[Entry]:
     weights = joined.weights
     whole = Entry(
         candidate=BLEND,
-        logits=joined.nested.logits,
+        logits=joined.logits,
         members=members,
         seconds=work.clock.spent_s,
         trained_parameters=sum(scored[index].candidate.trained_parameters for index in weights),
@@ -109,6 +127,11 @@ def _entries(work: Work, scored: Sequence[Scored], joined: Joined, members: int)
                 weight=weights.get(index, 0.0),
             )
         )
+    if joined.clinical is not None:
+        estimated, labels = joined.clinical[0], work.data.labels
+        entries.append(Entry(f"{BLEND}, image alone", joined.nested.logits, seconds=work.clock.spent_s))
+        alone = head_logits(estimated.answers.alone, labels)
+        entries.append(Entry(f"{CLINICAL}: {', '.join(work.data.covariates)}", alone))
     if work.trained:
         entries.append(trained_entry(work.trained, joined, work.training_s))
     return entries
@@ -122,4 +145,6 @@ def _write_task(work: Work, scored: Sequence[Scored], joined: Joined) -> None:
         own = work.trained[0]
         task, name = replace(own.task, data=work.task.data), f"LoRA; {own.sight}"
     reason = f"the member of 'anymc3d auto' that counts most: {name}"
-    write_task(work.folder.task, replace(task, name=work.task.name), {"name": reason})
+    takes = joined.member is not None and joined.member.record is not None
+    task = replace(task, name=work.task.name, covariates=work.data.covariates if takes else ())
+    write_task(work.folder.task, task, {"name": reason})

@@ -23,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-out", metavar="COL", help="leave every value of this column out once (default: site, if there is one)"
     )
+    parser.add_argument(
+        "--covariates", default="", metavar="COL[,COL…]", help="clinical columns that may answer beside the image"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["binary", "multiclass", "ordinal", "multilabel", "regression"],
+        help="what the labels are, where that is in doubt; regression: a number",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings and the result only")
 
@@ -40,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone,
         device=args.device,
         leave_out=args.leave_out,
+        covariates=args.covariates,
+        kind=args.kind,
         quiet=args.quiet or args.json,
     )
     if args.json:
@@ -52,14 +62,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield found["verdict"]
+    yield from _beside(found)
     for member in found["members"]:
         yield f"  weight {member['weight']:.2f}: {member['candidate']}"
     if found["test"] is not None:
-        yield f"test split, scored once: AUROC {_value(found['test'])}"
+        yield f"test split, scored once: {found['metric']} {_value(found['test'])}"
     if found["sites"]:
         for name, one in found["sites"]["sites"].items():
-            yield f"without {name}: AUROC {_value(one)}, n = {one['n']}"
+            yield f"without {name}: {found['metric']} {_value(one)}, n = {one['n']}"
     yield f"{found['candidates']} candidates in {found['seconds'] / 60:.1f} minutes"
+
+
+def _beside(found: Mapping[str, Any]) -> Iterator[str]:
+    """What the clinical columns say alone, and beside the image."""
+    if found["covariates"] is None:
+        return
+    metric = found["covariates"]["metric"]
+    for one in found["covariates"]["answers"]:
+        yield f"  {metric}, {one['what']}, {one['label']}: {_value(one)}"
+    for one in found["covariates"]["differences"]:
+        p = "" if one["p"] is None else f", p = {one['p']:.3g} (paired)"
+        yield f"  {one['what']}, {one['label']}: {_value(one)}{p}"
 
 
 def _value(one: Mapping[str, Any]) -> str:

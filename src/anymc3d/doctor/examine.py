@@ -23,7 +23,7 @@ from anymc3d.doctor.patient_faults import unnamed_patients
 from anymc3d.doctor.scans import of_column, with_voxels
 from anymc3d.doctor.voxel_faults import voxel_faults
 from anymc3d.doctor.workers import Limits, Progress, measure_all
-from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.config import LabelSettings, TaskSettings
 
 Facts = Mapping[tuple[int, str], ScanFacts]
 """By case index and manifest column."""
@@ -53,6 +53,7 @@ def examine(
     *,
     labels: Sequence[str] = (),
     task: TaskSettings | None = None,
+    meaning: LabelSettings | None = None,
     headers_only: bool = False,
     processes: int = 0,
     limits: Limits | None = None,
@@ -66,6 +67,7 @@ def examine(
         manifest_path: CSV or MedMNIST ``.npz``.
         labels: the label columns; without them and without a task labels are not looked at.
         task: a task file's settings: its labels, classes and modality are then expected.
+        meaning: of the label columns, where it is known without a task.
         headers_only: voxels are not decoded, what only they show is not found.
         processes: that read scans at once, with limits of time and memory; 0 reads in this process, without limits.
         limits: of one scan.
@@ -76,7 +78,7 @@ def examine(
     asked = tuple(task.labels.columns if task else labels)
     manifest, problems = inspect_manifest(manifest_path, labels=asked)
     findings = manifest_faults(manifest, problems)
-    known, label_findings = read_labels(manifest, asked, task.labels if task else None)
+    known, label_findings = read_labels(manifest, asked, task.labels if task else meaning)
     findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
     findings += too_rare_to_split(manifest, known)
     doubted = LabelDoubts((), ()) if out_of_fold is None else doubted_labels(manifest, known, out_of_fold)

@@ -217,12 +217,14 @@ def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
     """Columns about where and how a scan was taken that tell a label: a model may learn the site instead."""
     from scipy.stats import chi2_contingency
 
-    own = labels.settings.columns if labels.settings else ()
+    if labels.settings is None:
+        return []  # what the labels are is not known, and said already
+    own = labels.settings.columns
     sites = [name for name in manifest.columns if is_metadata(name) and name not in own and is_site(name)]
     findings = []
     for site in sites:
         cells = np.array([case.cells.get(site, "") for case in manifest.cases])
-        parts = labels.targets if labels.settings is None else strata(labels.targets, labels.settings)
+        parts = strata(labels.targets, labels.settings)
         for column, values in zip(own, parts.T, strict=True):
             known = ~np.isnan(values) & (cells != "")
             rows, row_of = np.unique(cells[known], return_inverse=True)

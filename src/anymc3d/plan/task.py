@@ -20,7 +20,7 @@ from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
-from anymc3d.settings.config import BackboneSettings, DataSettings, TaskSettings, TrainSettings
+from anymc3d.settings.config import BackboneSettings, DataSettings, LabelSettings, TaskSettings, TrainSettings
 from anymc3d.settings.windows import Pair
 from anymc3d.types import Modality, Plane
 
@@ -48,6 +48,7 @@ def plan_task(
     windows: tuple[Pair, ...] = (),
     modality: Modality | None = None,
     roi: Literal["mask"] | None = None,
+    labels: LabelSettings | None = None,
     patch_size: int | None = None,
     seed: int = 0,
     progress: Progress = lambda count: None,
@@ -64,6 +65,7 @@ def plan_task(
         windows: (low, high) pairs, one or three, in place of those that the intensities suggest.
         modality: of the scans, in place of what headers and values say.
         roi: ``mask`` crops every scan to its mask; sizes are then those of the crops.
+        labels: what the label columns mean; None: guessed.
         patch_size: of the backbone; default by its family's name.
         seed: of the split.
         progress: told about each header read.
@@ -73,7 +75,7 @@ def plan_task(
         UsageError: ``planes``, ``image_column`` or ``roi`` do not fit the manifest.
     """
     chosen = partial(_chosen_columns, image_column, planes)
-    data = read_data_set(Path(manifest_path), label_columns, choose_columns=chosen, progress=progress)
+    data = read_data_set(Path(manifest_path), label_columns, choose_columns=chosen, labels=labels, progress=progress)
     fractions = DataSettings(manifest="").fractions
     splits, measured = measure_training(data, fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)

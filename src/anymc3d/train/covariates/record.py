@@ -68,11 +68,15 @@ class TrainedCovariates:
         """Raw logits (n, labels) of the covariates of other cases."""
         return self._matrix(cells) @ self._fit.weights.T + self._fit.bias
 
+    def held_out(self) -> Floats:
+        """Raw logits (n, labels) of each training case by a fit without its fold; where an outcome has too few patients
+        for folds, by the fit on all."""
+        own = self._fit.held_out
+        return np.where(np.isnan(own), self._numbers @ self._fit.weights.T + self._fit.bias, own)
+
     def joined_held_out(self, image: Floats) -> CovariateRecord:
         """Joined on the training cases; ``image``: raw logits (n, labels) of each by a fit that never saw it."""
-        own = self._fit.held_out
-        own = np.where(np.isnan(own), self._numbers @ self._fit.weights.T + self._fit.bias, own)
-        return self._record(image, own, self.targets)
+        return self._record(image, self.held_out(), self.targets)
 
     def joined_on(self, image: Floats, cells: Sequence[Cells], targets: Floats) -> CovariateRecord:
         """Joined on other cases, on which the image was not trained."""
