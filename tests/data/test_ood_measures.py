@@ -12,6 +12,7 @@ from anymc3d.data.ood_measures import GRID, LENGTHS, layout, measure_case
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.scan import scan_facts
 from anymc3d.data.volume import Volume, permute_axes
+from anymc3d.evaluate.ood import fit_statistics, score
 from anymc3d.settings.config import ViewSettings
 
 VIEW = ViewSettings(size=(28, 28, 10), plane="axial", normalise="percentile")
@@ -54,3 +55,25 @@ def test_the_layout_is_the_mean_of_every_place() -> None:
 
 def test_a_view_of_fewer_slices_than_places_has_a_layout_too() -> None:
     assert layout(np.ones((1, 7, 5), dtype=np.float32)) == pytest.approx(np.ones(GRID**3))
+
+
+def test_r25_a_whole_body_and_one_slice_are_unlike_small_training_crops() -> None:
+    """At the spacing of the crops, so that it is the size of what is shown that says it."""
+
+    def body(shape: tuple[int, int, int], seed: int) -> Volume:
+        rng = np.random.default_rng(seed)
+        x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+        seen = 500 * np.exp(-3 * (x**2 + (y - 0.2) ** 2 + (z + 0.3) ** 2)) + rng.uniform(0, 40, shape)
+        return Volume(seen.astype(np.float32), np.diag([1.0, 1.2, 3.0, 1.0]))
+
+    def crop(seed: int) -> Volume:
+        more = np.random.default_rng(100 + seed).integers(-2, 3, 3)
+        return body((20 + more[0], 24 + more[1], 12 + more[2]), seed)
+
+    crops = [measured(crop(seed)) for seed in range(24)]
+    statistics = fit_statistics(crops[:20], [str(number) for number in range(20)])
+    assert max(score(statistics.distances(one)) for one in crops[20:]) < 1
+    for unlike, shape in {"whole body": (160, 192, 96), "one slice": (20, 24, 1)}.items():
+        found = statistics.distances(measured(body(shape, 50)))
+        assert found["geometry.image"] > 2, unlike
+        assert score(found) >= found["geometry.image"]

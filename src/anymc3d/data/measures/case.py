@@ -15,7 +15,6 @@ from itertools import combinations
 import numpy as np
 
 from anymc3d.data.dataset import CaseScans
-from anymc3d.data.intensity import profile
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels
 from anymc3d.data.measures.inside import (
@@ -28,6 +27,7 @@ from anymc3d.data.measures.inside import (
     scale_of,
 )
 from anymc3d.data.measures.shape import SHAPE, SIZE, shape_measures
+from anymc3d.data.scan import ScanFacts, scan_facts
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError
 from anymc3d.types import Modality
@@ -136,7 +136,7 @@ def _of_scan(scans: CaseScans, column: str, wanted: Wanted) -> dict[str, dict[st
     volume = to_ras(scans.volume(column))
     found: dict[str, dict[str, float]] = {}
     if "scan" in wanted.groups:
-        found["scan"] = _scan_statistics(volume)
+        found["scan"] = scan_statistics(scan_facts(volume))
     if "foreground" in wanted.groups:
         found["foreground"] = _foreground(volume, wanted.modality)
     if wanted.needs_mask:
@@ -145,11 +145,12 @@ def _of_scan(scans: CaseScans, column: str, wanted: Wanted) -> dict[str, dict[st
     return found
 
 
-def _scan_statistics(volume: Volume) -> dict[str, float]:
-    axes = list(zip("xyz", volume.shape, volume.spacing, strict=True))
+def scan_statistics(facts: ScanFacts) -> dict[str, float]:
+    """Size, spacing and raw intensities of a scan as it was stored: the group ``scan``."""
+    axes = list(zip("xyz", facts.shape, facts.spacing, strict=True))
     found = {f"extent_{axis}_mm": count * step for axis, count, step in axes}
     found |= {f"spacing_{axis}_mm": float(step) for axis, _, step in axes}
-    return found | {f"raw_{name}": float(value) for name, value in asdict(profile(volume)).items()}
+    return found | {f"raw_{name}": float(value) for name, value in asdict(facts.intensities).items()}
 
 
 def _foreground(volume: Volume, modality: Modality) -> dict[str, float]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import numpy as np
 import torch
 
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.data.measures.case import as_numbers, scan_statistics
 from anymc3d.settings.config import ViewSettings
 from anymc3d.train.quick.features import CaseFeatures
 from anymc3d.train.quick.heads import Tokens
@@ -57,9 +58,8 @@ def _measurements(
         if facts is None:
             row += [math.nan] * (6 + len(fields(IntensityProfile)))
             continue
-        row += [math.log(n * step) for n, step in zip(facts.shape, facts.spacing, strict=True)]
-        row += [math.log(step) for step in facts.spacing]
-        row += [float(value) for value in asdict(facts.intensities).values()]
+        measures = scan_statistics(facts)
+        row += as_numbers(measures, list(measures))
     for view in views:
         found = features[view]
         row += [math.nan] * 2 if found is None else [float(found.brightness.mean()), float(found.brightness.std())]
