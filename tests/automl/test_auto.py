@@ -208,6 +208,8 @@ def test_trained_members_are_on_the_leaderboard_and_in_the_plugin(trained):
     assert sum(member.weight for member in adapted) == pytest.approx(float(row["weight"]))
     assert sum(member.weight for member in card.members) == pytest.approx(1)
     assert found["trained"]["weight"] == pytest.approx(float(row["weight"]))
+    starts = [(out / "lora" / f"fold_{n}_random" / "run" / "plugin.safetensors").exists() for n in (0, 1)]
+    assert starts == [True, True], "there was time for both"
 
 
 def test_the_cases_of_a_fold_are_answered_by_the_training_without_them(trained):
@@ -232,6 +234,25 @@ def test_a_trained_member_that_brings_nothing_stays_out():
     share = lora.choose_share(good, other, targets, labels, patients, SETTINGS)
     assert share.trained > 0
     assert share.frozen > 0
+
+
+def test_of_two_starts_the_second_is_taken_where_the_kept_cases_show_it():
+    rng = np.random.default_rng(1)
+    labels = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+    signs = np.where(np.arange(120) % 2, 1.0, -1.0)
+    pool = Pool(tuple(map(str, range(120))), (signs[:, None] + 1) / 2, labels, np.zeros(120, dtype=int), ("0",))
+    rows = np.arange(120)
+
+    def fold(strength, scale):
+        score = scale * (strength * signs + rng.normal(size=120))
+        head = np.stack([np.zeros(120), score], axis=1)
+        return lora.TrainedFold(None, None, "s", rows, head, rows, head)
+
+    weak, strong, unsure = fold(0.2, 1.0), fold(2.0, 1.0), fold(2.0, 0.05)
+    assert lora.better_start(weak, strong, pool, SETTINGS) is strong
+    assert lora.better_start(strong, weak, pool, SETTINGS) is strong
+    assert lora.better_start(weak, unsure, pool, SETTINGS) is unsure, "how sure it is does not matter"
+    assert lora.better_start(strong, strong, pool, SETTINGS) is strong
 
 
 def test_epochs_follow_from_the_time():

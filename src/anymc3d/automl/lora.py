@@ -8,9 +8,10 @@ of a weight that is chosen on the pooled out-of-fold cases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
 from anymc3d.settings.config import LabelSettings, MethodSettings, TaskSettings, TrainSettings
 from anymc3d.train.fit import fit
+from anymc3d.train.quick.crossval import Pool
 from anymc3d.train.run_folder import RunFolder
 
 Floats = NDArray[np.float64]
@@ -37,6 +39,13 @@ Rows = NDArray[np.intp]
 
 BLOCKS = 2
 """The last so many blocks are adapted; what lies before them is computed once and kept."""
+FIRST, SECOND = "frozen", "random"
+STARTS: Mapping[str, Mapping[str, Any]] = {
+    FIRST: {"start": "frozen"},
+    SECOND: {"start": "random", "standardise": True},
+}
+"""What a training may start from: the frozen solution, or random values on standardised embeddings with the rates and
+the loss of the paper."""
 COPIES = 2
 BATCH = 8
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
@@ -67,9 +76,20 @@ def best_sight(scored: Sequence[Scored], targets: Floats, labels: LabelSettings,
 
 
 def train_fold(
-    folder: Path, data: AutoData, number: int, chosen: Scored, epochs: int, *, seed: int, device: str, quiet: bool
+    folder: Path,
+    data: AutoData,
+    number: int,
+    chosen: Scored,
+    epochs: int,
+    *,
+    start: str = FIRST,
+    seed: int,
+    device: str,
+    quiet: bool,
 ) -> TrainedFold:
     """Train without outer fold ``number`` and answer it; the same call again goes on where it stopped.
+
+    ``start``: one of ``STARTS``.
 
     Raises:
         AnyMC3DError: as :func:`anymc3d.train.fit.fit`.
@@ -80,11 +100,11 @@ def train_fold(
     dealt = make_splits(pool.of(rest), pool.strata(rest), fractions=fractions, seed=seed + number)
     splits = np.full(len(pool), "test", dtype=object)
     splits[rest] = dealt
-    own = folder / f"fold_{number}"
+    own = folder / (f"fold_{number}" if start == FIRST else f"fold_{number}_{start}")
     make_private(own)
     manifest = own / "cases.csv"
     write_manifest(manifest, data.manifest, {"split": splits.tolist()}, cases=data.cases)
-    task = _task(chosen.candidate.task, manifest, number, epochs, seed)
+    task = _task(chosen.candidate.task, manifest, number, epochs, start, seed)
     path = fit(task, own / "run", device=device, quiet=quiet)
     val = np.array([row for row, split in zip(rest, dealt, strict=True) if split == "val"], dtype=np.intp)
     told = {row["case"]: row for row in read_table(RunFolder(own / "run").predictions)}
@@ -96,9 +116,23 @@ def train_fold(
     return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data))
 
 
-def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, seed: int) -> TaskSettings:
+def better_start(first: TrainedFold, second: TrainedFold, pool: Pool, settings: AutoSettings) -> TrainedFold:
+    """Of two trainings of one fold the second, if it lowers the cross-entropy on the cases that were kept from both by
+    more than ``margin`` standard errors. A number of their own is fitted to either first: loss functions differ in how
+    sure they make a network."""
+    known = np.isfinite(first.val_logits).all(axis=1) & np.isfinite(second.val_logits).all(axis=1)
+    rows = first.val[known]
+    found = [one.val_logits[known] for one in (first, second)]
+    targets = pool.targets[rows]
+    scaled = [fit_weights([one], targets, pool.labels)[0] * one for one in found]
+    losses = [case_losses(one, targets, pool.labels) for one in scaled]
+    gain, error = paired(losses[0], losses[1], pool.of(rows))
+    return second if gain > settings.margin * error else first
+
+
+def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, start: str, seed: int) -> TaskSettings:
     train = TrainSettings(
-        start="frozen",
+        **STARTS[start],
         epochs=epochs,
         batch_size=BATCH,
         copies=COPIES,
@@ -108,7 +142,7 @@ def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, seed: in
     )
     return replace(
         base,
-        name=f"{base.name}-lora-{number}",
+        name=f"{base.name}-lora-{number}" + ("" if start == FIRST else f"-{start}"),
         data=replace(base.data, manifest=str(manifest.absolute())),
         method=MethodSettings(blocks=BLOCKS),
         fusion="query",

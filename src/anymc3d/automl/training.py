@@ -7,7 +7,17 @@ import logging
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
-from anymc3d.automl.lora import BLOCKS, LEAST_EPOCHS, best_sight, epochs_that_fit, train_fold
+from anymc3d.automl.lora import (
+    BLOCKS,
+    LEAST_EPOCHS,
+    SAFETY,
+    SECOND,
+    TrainedFold,
+    best_sight,
+    better_start,
+    epochs_that_fit,
+    train_fold,
+)
 from anymc3d.automl.work import Work
 from anymc3d.errors import BackboneError, TrainingDivergedError
 from anymc3d.models.seam import check_blocks
@@ -67,8 +77,44 @@ def train_best(work: Work, device: str) -> None:
         if left and not work.decide(f"training: after fold {number}", goes):
             work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
             return
-    work.trained = trained
+    work.trained = _second_starts(work, chosen, trained, epochs, device, answers)
     work.training_s = float(work.remembered.decided["seconds: training"])
+
+
+def _second_starts(
+    work: Work, chosen: list[Scored], first: list[TrainedFold], epochs: int, device: str, answers: float
+) -> list[TrainedFold]:
+    """Per fold the better of two starts, as its own validation cases say; those for which there is time, in order."""
+    found = list(first)
+    took = work.measured("training, first start", float(work.remembered.decided["seconds: training"])) / len(first)
+    for number, one in enumerate(chosen):
+        goes = SAFETY * took < work.left_s(work.settings.train_share, answers)
+        if not work.decide(f"training: second start, fold {number}", goes):
+            break
+        try:
+            with work.reader.stop.within(work.ends_by(LATEST, answers)):
+                other = train_fold(
+                    work.folder.lora,
+                    work.data,
+                    number,
+                    one,
+                    epochs,
+                    start=SECOND,
+                    seed=work.settings.seed,
+                    device=device,
+                    quiet=work.reader.quiet,
+                )
+        except TrainingDivergedError as error:
+            work.note(f"training from random values: given up, {error}")
+            break
+        except OutOfTimeError:
+            work.remembered.decided[f"training: second start, fold {number}"] = False
+            break
+        found[number] = better_start(first[number], other, work.data.pool, work.settings)
+    taken = sum(one is not before for one, before in zip(found, first, strict=True))
+    if taken:
+        work.note(f"training: in {taken} of {len(first)} folds random values on standardised embeddings were better")
+    return found
 
 
 def _epochs(work: Work, chosen: list[Scored]) -> int:
