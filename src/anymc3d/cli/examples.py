@@ -76,7 +76,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plugin": ("anymc3d plugin show plugin.safetensors", "anymc3d plugin verify plugin.safetensors"),
     "plugin show": ("anymc3d plugin show plugin.safetensors", "anymc3d plugin show plugin.safetensors --json"),
     "plugin verify": ("anymc3d plugin verify plugin.safetensors",),
-    "plugin export": ("anymc3d plugin export plugin.safetensors -o peft",),
+    "plugin export": (
+        "anymc3d plugin export plugin.safetensors -o peft",
+        "anymc3d plugin export plugin.safetensors --onnx -o tumour.onnx",
+        "anymc3d plugin export plugin.safetensors --monai-bundle -o bundle",
+    ),
     "plugin import": ("anymc3d plugin import peft -o plugin.safetensors",),
     "plugin push": (
         "anymc3d plugin push plugin.safetensors SHARE/tumour --sign my.key",

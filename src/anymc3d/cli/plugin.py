@@ -8,6 +8,7 @@ from pathlib import Path
 
 from anymc3d.cli import plugin_sharing
 from anymc3d.cli.say import say
+from anymc3d.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("plugin", type=Path, metavar="PLUGIN")
     verify.add_argument("--backbone", help="folder, file or name; default: found by fingerprint")
     plugin_sharing.add_signed_by(verify, "also check the signature beside it")
-    export = actions.add_parser("export", help="write the LoRA weights as a PEFT folder, one per view")
+    export = actions.add_parser("export", help="write the LoRA weights as PEFT folders, or the whole network")
     export.add_argument("plugin", type=Path, metavar="PLUGIN")
-    export.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="a folder; with --onnx a file")
+    form = export.add_mutually_exclusive_group()
+    form.add_argument("--onnx", action="store_true", help="the network with the adapter merged, as one ONNX file")
+    form.add_argument("--monai-bundle", action="store_true", help="the same network as a bundle for MONAI's runner")
+    export.add_argument("--backbone", help="with --onnx, --monai-bundle: folder, file or name; default: by fingerprint")
     bring = actions.add_parser("import", help="make a plugin again from an exported PEFT folder")
     bring.add_argument("folder", type=Path, metavar="FOLDER")
     bring.add_argument("-o", "--out", type=Path, required=True, metavar="PLUGIN")
@@ -73,6 +78,11 @@ def _verify(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.plugins import load_plugin
+
+    if args.onnx or args.monai_bundle:
+        return _export_network(args)
+    if args.backbone is not None:
+        raise UsageError("--backbone: only with --onnx or --monai-bundle; PEFT folders hold no backbone")
     from anymc3d.plugins.peft import export_peft
 
     folders = export_peft(load_plugin(args.plugin), args.out)
@@ -80,6 +90,27 @@ def _export(args: argparse.Namespace) -> int:
         print_json([str(folder) for folder in folders])
     else:
         say(*(f"wrote {folder}" for folder in folders))
+    return 0
+
+
+def _export_network(args: argparse.Namespace) -> int:
+    from anymc3d.cli.main import print_json
+    from anymc3d.plugins import load_plugin
+    from anymc3d.plugins.export.monai_bundle import export_bundle
+    from anymc3d.plugins.export.onnx_file import export_onnx
+
+    plugin = load_plugin(args.plugin)
+    if args.onnx and (args.out.suffix != ".onnx" or args.out.exists()):
+        raise UsageError(f"--out: expected the name of a new .onnx file, got {args.out}")
+    if args.onnx:
+        found = export_onnx(plugin, args.out, backbone=args.backbone)
+    else:
+        found = export_bundle(plugin, args.plugin, args.out, backbone=args.backbone)
+    if args.json:
+        print_json({"out": str(args.out), "largest_difference": found})
+    else:
+        say(f"wrote {args.out}: its logits differ from the plugin's by {found:.1g} at most")
+        say("It holds the backbone, whose licence holds for it; preparing scans and calibration stay outside.")
     return 0
 
 
