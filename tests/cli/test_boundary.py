@@ -57,7 +57,7 @@ def test_logging_is_afterwards_as_it_was():
 
 
 @pytest.mark.usefixtures("terminal")
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_lost_terminal_ends_a_command_as_a_scheduler_does(monkeypatch, capsys, number):
     monkeypatch.setattr("anymc3d.cli.plugin.run", lambda _: os.kill(os.getpid(), number) or time.sleep(60))
     assert main(["plugin", "show", "x"]) == 75

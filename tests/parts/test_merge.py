@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 from dataclasses import replace
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.cli.main import main
+from anymc3d.cli.part_options import _run_part
 from anymc3d.data.manifest import read_manifest
 from anymc3d.engines.table import run_local
 from anymc3d.engines.work import EngineOptions, Outcome, Work
@@ -191,11 +193,36 @@ def _once_killed(folder, name):
     return Outcome(name, "done")
 
 
+def _refused(name):
+    return Outcome(name, "failed", "the disk is full", 2)
+
+
 def _found(folder, name):
     return Outcome(name, "done" if (folder / f"{name}.done").exists() else "waiting")
 
 
-def test_work_that_its_process_took_with_it_is_begun_again(tmp_path):
+def test_work_that_its_process_took_with_it_is_begun_again_and_what_fails_says_why(tmp_path):
     work = [Work(name="a", call=partial(_once_killed, tmp_path, "a"), found=partial(_found, tmp_path, "a"))]
-    (outcome,) = run_local(work, EngineOptions(jobs=2, retries=1))
-    assert outcome == Outcome("a", "done")
+    work += [Work(name="b", call=partial(_refused, "b"), found=partial(_found, tmp_path, "b"))]
+    outcomes = {outcome.job: outcome for outcome in run_local(work, EngineOptions(jobs=2, retries=1))}
+    assert outcomes == {"a": Outcome("a", "done"), "b": Outcome("b", "failed", "the disk is full", 2)}
+
+
+def test_a_full_disk_of_one_part_is_one_line_and_the_others_are_unharmed(journey, tmp_path, capsys):
+    out, manifest = tmp_path / "out", tmp_path / "four.csv"
+    found = read_manifest(journey.data / "manifest.csv").cases[:4]
+    write_table(manifest, ("case", "image"), [{"case": case.id, "image": case.images["image"]} for case in found])
+    words = ["predict", "-p", str(journey.plugin), "-i", str(manifest), "-o", str(out), "--device", "cpu", "--quiet"]
+    run = [partial(_run_part, [*words, "--part", f"{number}/2"], f"part {number}/2") for number in (1, 2)]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, limit[1]))  # as ulimit -f: writing beyond fails as a full disk does
+    try:
+        full = run[0]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert full.state == "failed" and "1-of-2" in full.message and "\n" not in full.message
+    assert "File too large" in full.message and capsys.readouterr().err.count("\n") == 1
+    assert run[1]().state == "done"
+    with pytest.raises(ProblemsError, match="part 1/2 is not finished"):
+        merge_parts(out)
+    assert run[0]().state == "done" and merge_parts(out).cases == 4

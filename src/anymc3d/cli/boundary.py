@@ -27,13 +27,13 @@ _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM, SIGUSR1 and SIGHUP end a command as Ctrl-C does, with exit code 75 (only in the main thread).
+    """SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP end a command as Ctrl-C does, with exit code 75 (only in the main thread).
 
     A signal that is ignored stays so: ``nohup`` asks for that.
     """
     before = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, signal.default_int_handler)
     except ValueError:

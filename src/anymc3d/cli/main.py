@@ -112,27 +112,32 @@ def call(command: str, words: Sequence[str]) -> tuple[int, list[Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one clear line on stderr."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    code, why = ended(sys.argv[1:] if arguments is None else arguments)
+    if why:
+        fail(why)
+    return code
+
+
+def ended(arguments: Sequence[str]) -> tuple[int, str]:
+    """Run one command: its exit code, and what there is to say of its end."""
+    words = list(arguments)
     try:
         command, words = _command_of(words)
         if command is None:
-            return int(words[0])
+            return int(words[0]), ""
         parsed = parse(command, words)
         parsed.given = (command, *words)
         with private(), logged(parsed), stoppable(), fetching(parsed):
-            return importlib.import_module(COMMANDS[command][0]).run(parsed)
+            return importlib.import_module(COMMANDS[command][0]).run(parsed), ""
     except AnyMC3DError as error:
-        fail(f"error: {error}")
-        return error.exit_code
+        return error.exit_code, f"error: {error}"
     except KeyboardInterrupt:
-        fail("interrupted; the same command continues where it stopped")
-        return INTERRUPTED
+        return INTERRUPTED, "interrupted; the same command continues where it stopped"
     except BrokenPipeError:
-        return INTERNAL_ERROR
+        return INTERNAL_ERROR, ""
     except Exception as error:  # noqa: BLE001 - the last boundary: an internal error is one line, not a traceback
         line, exit_code = last_words(error, debug="--debug" in words)
-        fail(line)
-        return exit_code
+        return exit_code, line
 
 
 def _command_of(words: list[str]) -> tuple[str | None, list[str]]:

@@ -141,16 +141,20 @@ def run_split(args: argparse.Namespace) -> int:
 
 def _run_part(words: Sequence[str], name: str) -> Outcome:
     """One part, in whatever process an engine chose."""
-    from anymc3d.cli.main import INTERRUPTED, main
+    from anymc3d.cli.main import INTERRUPTED, ended
+    from anymc3d.cli.say import fail
     from anymc3d.engines.work import Outcome
     from anymc3d.errors import InterruptedRunError
 
-    code = main(list(words))
+    code, why = ended(words)
+    if why:
+        fail(why)
     if code == INTERRUPTED:
         raise InterruptedRunError(f"{name} was stopped; the same command continues")
     if code in (0, 3, 4):
         return Outcome(name, "done", exit_code=code)
-    return Outcome(name, "failed", f"it ended with exit code {code}; its error is in its own output", code)
+    said = " ".join(why.removeprefix("error: ").split()) or f"it ended with exit code {code}"
+    return Outcome(name, "failed", said, code)
 
 
 def _found_part(out: Path, part: Part) -> Outcome:

@@ -17,7 +17,7 @@ _is_over: ContextVar[Callable[[], bool]] = ContextVar("is_over", default=lambda:
 
 
 class StopRequest:
-    """Remembers SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C, so that the state is saved before the process ends."""
+    """Remembers SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and the first Ctrl-C, so that the state is saved before the end."""
 
     def __init__(self) -> None:
         self.asked: int | None = None
@@ -54,7 +54,7 @@ def listening() -> Iterator[StopRequest]:
     request = StopRequest()
     before = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT):
             if signal.getsignal(number) == signal.SIG_IGN:
                 continue  # as nohup asks for
             before[number] = signal.signal(number, request)
