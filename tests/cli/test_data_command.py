@@ -190,3 +190,26 @@ def test_F7_a_machine_without_a_network_is_told_in_one_line(tmp_path):
         fetch_file(known, known.file, tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_a_preparation_share_the_cache_and_training_reads_no_scan(journey, tmp_path, monkeypatch, capsys):
+    from anymc3d.data.cache_size import cache_state
+
+    monkeypatch.setenv("ANYMC3D_HOME", str(tmp_path / "home"))
+    counts = [0]
+    for part in ("1/2", "2/2"):
+        code, out, _ = run(capsys, "data", "prepare", journey.task, "--part", part)
+        assert code == 0 and f"cases are prepared, part {part}" in out
+        counts.append(cache_state(home.cache_folder()).num_entries)
+    assert counts[0] < counts[1] < counts[2] == 2 * 20, "the slices and the facts of each scan"
+    monkeypatch.setattr("anymc3d.data.scan.read_volume", lambda *_, **__: pytest.fail("it is in the cache"))
+    code, out, _ = run(capsys, "data", "prepare", journey.task, "--json")
+    assert code == 0 and json.loads(out) == {"cases": 20, "failed": 0, "problems": []}
+
+
+def test_a_preparation_names_what_cannot_be_used(journey, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "anymc3d.data.scan.content_hash", lambda reference, **_: (_ for _ in ()).throw(OSError(5, "I/O"))
+    )
+    code, _, err = run(capsys, "data", "prepare", journey.task)
+    assert code == 4 and err.count("\n") == 20 and "case 'case07': " in err

@@ -11,6 +11,7 @@ import pytest
 
 from anymc3d.data import array_store
 from anymc3d.data.array_store import ArrayStore
+from anymc3d.data.cache_size import entry_path
 from anymc3d.errors import RunFolderError
 
 
@@ -28,8 +29,8 @@ def put_long_ago(folder, number, **options):
     for index in range(number):
         one.put(str(index), arrays(index, **options))
         then = time.time() - 3600 * (number - index)
-        os.utime(one.folder / f"{index}.safetensors", (then, then))
-    size = (one.folder / "0.safetensors").stat().st_size
+        os.utime(entry_path(one.folder, f"{index}.safetensors"), (then, then))
+    size = entry_path(one.folder, "0.safetensors").stat().st_size
     del one
     gc.collect()
     return size
@@ -44,14 +45,15 @@ def test_an_entry_comes_back_and_is_private(tmp_path):
         np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in arrays(3).items()
     )
     found["tokens"][0] = 1
-    assert (one.folder.stat().st_mode & 0o777, (one.folder / "a.safetensors").stat().st_mode & 0o777) == (0o700, 0o600)
+    modes = [path.stat().st_mode & 0o777 for path in (one.folder, entry_path(one.folder, "a.safetensors"))]
+    assert modes == [0o700, 0o600]
 
 
 @pytest.mark.parametrize("place", [3, 60, -1])
 def test_a_changed_bit_or_a_cut_is_said_and_is_no_entry(tmp_path, place, caplog):
     one = store(tmp_path)
     one.put("a", arrays())
-    path = one.folder / "a.safetensors"
+    path = entry_path(one.folder, "a.safetensors")
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
@@ -64,7 +66,7 @@ def test_a_changed_bit_or_a_cut_is_said_and_is_no_entry(tmp_path, place, caplog)
 def test_an_entry_under_the_name_of_another_is_none(tmp_path):
     one = store(tmp_path)
     one.put("a", arrays())
-    (one.folder / "a.safetensors").rename(one.folder / "b.safetensors")
+    entry_path(one.folder, "a.safetensors").rename(one.folder / "b.safetensors")
     assert one.get("b") is None
 
 
@@ -85,19 +87,19 @@ def test_a_full_store_says_so_once_and_keeps_what_is_used(tmp_path, caplog):
     assert [one.get(key) is not None for key in "0abc"] == [True, True, False, False]
     (line,) = caplog.messages
     assert "is full" in line and "(train.token_cache_gb)" in line and "computed again each time" in line
-    assert sum(path.stat().st_size for path in one.folder.glob("*.safetensors")) <= 2 * size
+    assert sum(path.stat().st_size for path in one.folder.rglob("*.safetensors")) <= 2 * size
 
 
 def test_what_other_processes_write_counts_too(tmp_path):
     """Two that began with an empty folder: together they stay within the limit, but for what each may miss."""
     size = put_long_ago(tmp_path, 1)
-    (tmp_path / "kept" / "0.safetensors").unlink()
+    entry_path(tmp_path / "kept", "0.safetensors").unlink()
     limit = 60 * size
     one, other = store(tmp_path, limit_bytes=limit), store(tmp_path, limit_bytes=limit)
     for index in range(50):
         one.put(f"a{index}", arrays())
         other.put(f"b{index}", arrays())
-    kept = sum(path.stat().st_size for path in one.folder.glob("*.safetensors"))
+    kept = sum(path.stat().st_size for path in one.folder.rglob("*.safetensors"))
     assert 0.9 * limit < kept <= limit * (1 + 2 * array_store.RECOUNT_SHARE) + 2 * size
 
 

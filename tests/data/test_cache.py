@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from anymc3d.data.cache import Cache, cache_key
-from anymc3d.data.cache_size import USERS
+from anymc3d.data.cache_size import USERS, entry_path
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import OutputError, RunFolderError
 from anymc3d.settings.config import ViewSettings
@@ -45,7 +45,7 @@ def never() -> PreparedView:
 
 
 def entry(cache: Cache) -> Path:
-    return cache.folder / f"{KEY}.safetensors"
+    return entry_path(cache.folder, f"{KEY}.safetensors")
 
 
 def test_an_entry_comes_back_bit_by_bit(tmp_path: Path) -> None:
@@ -69,7 +69,8 @@ def test_the_folder_and_its_files_are_private(tmp_path: Path) -> None:
     cache.get_or_make(KEY, prepared)
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(entry(cache).stat().st_mode) == 0o600
-    assert sorted(path.name for path in cache.folder.iterdir()) == [USERS, f"{KEY}.safetensors"]
+    assert sorted(cache.folder.iterdir()) == sorted([cache.folder / USERS, entry(cache).parent])
+    assert stat.S_IMODE(entry(cache).parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((cache.folder / USERS).stat().st_mode) == 0o700
 
 
@@ -99,7 +100,7 @@ def test_C7_a_damaged_entry_is_made_again_with_one_line(
     if name == "another_entry":
         other = cache_key("other", VIEW)
         cache.get_or_make(other, lambda: prepared(9))
-        entry(cache).write_bytes((cache.folder / f"{other}.safetensors").read_bytes())
+        entry(cache).write_bytes(entry_path(cache.folder, f"{other}.safetensors").read_bytes())
     else:
         entry(cache).write_bytes(damages()[name](entry(cache).read_bytes()))
     with caplog.at_level(logging.WARNING):
@@ -169,7 +170,7 @@ def fill(folder: Path, enough: Path) -> None:
             key = cache_key(str(number), VIEW)
             assert same(cache.get_or_make(key, lambda number=number: prepared(number, 40)), prepared(number, 40))
             if os.getpid() % 2:
-                (cache.folder / f"{key}.safetensors").unlink(missing_ok=True)
+                entry_path(cache.folder, f"{key}.safetensors").unlink(missing_ok=True)
 
 
 def test_C7_processes_that_share_a_folder_and_die_leave_only_whole_entries(tmp_path: Path) -> None:
@@ -178,12 +179,12 @@ def test_C7_processes_that_share_a_folder_and_die_leave_only_whole_entries(tmp_p
     workers = [context.Process(target=fill, args=(folder, enough)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    while len(list(folder.glob("*.safetensors"))) < 3:
+    while len(list(folder.rglob("*.safetensors"))) < 3:
         time.sleep(0.01)
     for worker in workers[:2]:
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-    while len(list(folder.glob("*.safetensors"))) < 3:
+    while len(list(folder.rglob("*.safetensors"))) < 3:
         time.sleep(0.01)
     enough.touch()
     for worker in workers[2:]:
@@ -206,8 +207,8 @@ def test_C7_what_is_no_file_is_never_waited_for_and_made_again(tmp_path: Path, n
 
 def test_a_folder_with_files_in_the_place_of_an_entry_is_left_alone_and_named(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    (tmp_path / f"{KEY}.safetensors").mkdir()
-    (tmp_path / f"{KEY}.safetensors" / "mine").write_text("kept")
+    entry_path(tmp_path, f"{KEY}.safetensors").mkdir(parents=True)
+    (entry_path(tmp_path, f"{KEY}.safetensors") / "mine").write_text("kept")
     with pytest.raises(OutputError, match="a folder stands where a file should be"):
         cache.get_or_make(KEY, prepared)
-    assert (tmp_path / f"{KEY}.safetensors" / "mine").read_text() == "kept"
+    assert (entry_path(tmp_path, f"{KEY}.safetensors") / "mine").read_text() == "kept"

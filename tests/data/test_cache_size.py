@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from anymc3d.data.cache import Cache, cache_key
-from anymc3d.data.cache_size import USERS, cache_state, parse_size, trim_cache
+from anymc3d.data.cache_size import USERS, cache_state, entry_path, parse_size, trim_cache
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.errors import UsageError
 from anymc3d.settings.config import ViewSettings
@@ -39,7 +39,7 @@ def fill(folder: Path, number: int) -> list[Path]:
     paths = []
     for index in range(number):
         cache.get_or_make(key(index), prepared)
-        paths.append(folder / f"{key(index)}.safetensors")
+        paths.append(entry_path(folder, f"{key(index)}.safetensors"))
         age(paths[-1], (number - index) * HOUR)
     del cache
     gc.collect()
@@ -91,7 +91,7 @@ def test_clearing_leaves_what_a_living_process_has_used(tmp_path):
 
 def use_the_first(folder: Path, line: Connection) -> None:
     cache = Cache(folder)
-    cache.used(folder / f"{key(0)}.safetensors")
+    cache.used(entry_path(folder, f"{key(0)}.safetensors"))
     line.send("ready")
     line.poll(None)
 
@@ -210,7 +210,18 @@ def test_facts_of_scans_count_as_used_when_they_are_read(tmp_path):
     case = Case("a", "a", {"image": str(tmp_path / "a.nii")}, {}, {}, None, None, None, None, 2)
     cache = Cache(tmp_path / "cache")
     CaseScans(case, cache).prepare({"image": VIEW})
-    for path in (tmp_path / "cache").glob("*.*"):
+    for path in (tmp_path / "cache").rglob("*.*"):
         age(path, HOUR)
     CaseScans(case, cache).prepare({"image": VIEW})
     assert cache_state(tmp_path / "cache").num_in_use == cache_state(tmp_path / "cache").num_entries == 2
+
+
+def test_no_folder_has_too_many_entries_and_those_of_earlier_versions_are_found(tmp_path):
+    places = [entry_path(tmp_path, f"{key(number)}.safetensors").parent for number in range(4000)]
+    assert max(places.count(place) for place in set(places)) < 50, "a million entries: some 4,000 in each"
+    (path,) = fill(tmp_path, 1)
+    path.rename(tmp_path / path.name)
+    assert cache_state(tmp_path).num_entries == 1
+    cache = Cache(tmp_path)
+    cache.get_or_make(key(0), lambda: pytest.fail("it was there"))
+    assert path.exists() and not (tmp_path / path.name).exists()

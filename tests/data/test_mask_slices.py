@@ -54,7 +54,7 @@ def test_a_kept_mask_is_not_read_again_and_a_damaged_one_is_made_again(tmp_path,
     real = case_scans.cut_mask
     monkeypatch.setattr(case_scans, "cut_mask", lambda *given: made.append(1) or real(*given))
     assert np.array_equal(CaseScans(case, cache).masks(VIEWS)["image"], first) and not made
-    (entry,) = (tmp_path / "cache").glob("*.mask.safetensors")
+    (entry,) = (tmp_path / "cache").rglob("*.mask.safetensors")
     entry.write_bytes(entry.read_bytes()[:-1] + b"\x01")
     assert np.array_equal(CaseScans(case, cache).masks(VIEWS)["image"], first) and made
     assert "is damaged: made again" in caplog.text
@@ -63,7 +63,7 @@ def test_a_kept_mask_is_not_read_again_and_a_damaged_one_is_made_again(tmp_path,
 def test_C7_no_flipped_bit_of_a_kept_mask_comes_through(tmp_path):
     cache, case = Cache(tmp_path / "cache"), case_of(tmp_path, labels_of(np.int16, 300))
     first = CaseScans(case, cache).masks(VIEWS)["image"]
-    (entry,) = (tmp_path / "cache").glob("*.mask.safetensors")
+    (entry,) = (tmp_path / "cache").rglob("*.mask.safetensors")
     for changed in flipped(entry.read_bytes(), 150):
         entry.write_bytes(changed)
         found = CaseScans(case, cache).masks(VIEWS)["image"]
@@ -77,7 +77,7 @@ def test_another_mask_is_another_entry(tmp_path):
     cache = Cache(tmp_path / "cache")
     CaseScans(case_of(tmp_path, labels_of()), cache).masks(VIEWS)
     other = CaseScans(case_of(tmp_path, labels_of(top=2)), cache).masks(VIEWS)["image"]
-    assert set(np.unique(other)) == {0, 1, 2} and len(list((tmp_path / "cache").glob("*.mask.safetensors"))) == 2
+    assert set(np.unique(other)) == {0, 1, 2} and len(list((tmp_path / "cache").rglob("*.mask.safetensors"))) == 2
 
 
 def test_labels_found_on_the_slices_are_remembered(tmp_path):

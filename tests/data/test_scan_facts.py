@@ -36,7 +36,7 @@ def facts(case, cache):
 
 
 def entry(cache):
-    (path,) = cache.folder.glob("*.facts.json")
+    (path,) = cache.folder.rglob("*.facts.json")
     return path
 
 
@@ -70,7 +70,7 @@ def test_C7_the_facts_of_another_scan_are_not_taken(tmp_path, case, cache):
     cube = Volume(voxels=np.arange(8, dtype=np.float32).reshape(2, 2, 2), affine=np.eye(4))
     other = ScanFacts(profile(cube), (1.0, 1.0, 1.0), (2, 2, 2), ())
     (cache.folder / "other.v2.facts.json").write_bytes(encode_facts(other, "other"))
-    mine = next(path for path in cache.folder.glob("*.facts.json") if path.name != "other.v2.facts.json")
+    mine = next(path for path in cache.folder.rglob("*.facts.json") if path.name != "other.v2.facts.json")
     swap(mine, cache.folder / "other.v2.facts.json")
     assert facts(case, cache) == first
 

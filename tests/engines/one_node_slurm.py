@@ -5,6 +5,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -33,6 +34,7 @@ SelectTypeParameters=CR_CPU
 SchedulerType=sched/builtin
 SlurmdParameters=config_overrides
 MpiDefault=none
+MessageTimeout=100
 SwitchType=switch/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
@@ -89,7 +91,7 @@ def one_node_slurm(folder: Path):
         _until(lambda: "idle" in _told(["sinfo", "-h", "-o", "%t"], env), folder)
         yield env
     finally:
-        _told(["scancel", f"--user={user}", "--signal=KILL"], env)
+        _told(["scancel", f"--user={user}"], env)
         for process in reversed(started):
             process.terminate()
         for process in reversed(started):
@@ -97,6 +99,18 @@ def one_node_slurm(folder: Path):
                 process.wait(5)
             process.kill()
             process.wait()
+        for process in _left(configuration):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _left(configuration):
+    """Processes of jobs and their keepers that outlived this Slurm, and no other."""
+    mark = f"SLURM_CONF={configuration}\0".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if int(path.parent.name) != os.getpid() and mark in path.read_bytes() + b"\0":
+                yield int(path.parent.name)
 
 
 _FILES_OF_MUNGE = {
@@ -110,12 +124,12 @@ _FILES_OF_MUNGE = {
 
 def _told(command, env):
     try:
-        return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=15).stdout
+        return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
 
-def _until(holds, folder, seconds=15):
+def _until(holds, folder, seconds=40):
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:

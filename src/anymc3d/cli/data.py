@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.data_prepare import add_prepare, prepare
 from anymc3d.cli.say import fail, say, warn
 from anymc3d.errors import UsageError
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PREFIX",
         help="addresses that begin so are fetched, as s3://bucket/scans/; can be repeated",
     )
+    add_prepare(actions.add_parser("prepare", help="the scans of a task into the cache, here or in parts"))
     cache = actions.add_parser(
         "cache", help="size of what is kept to save time (prepared scans, features, trunk tokens), and keeping it small"
     )
@@ -356,4 +358,5 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "split": _split,
     "cache": _cache,
     "fetch": _fetch,
+    "prepare": prepare,
 }

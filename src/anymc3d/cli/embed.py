@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.inputs import add_case_options, add_input, cases_of
+from anymc3d.cli.inputs import add_case_memory, add_case_options, add_input, case_memory, cases_of
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chunk-size", type=int, default=64, metavar="N", help="slices a backbone call (default: 64)")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds a case may take; then it is an error")
+    add_case_memory(parser)
     add_case_options(parser)
     add_part(parser)
     add_pseudonymize(parser, "name cases by keyed pseudonyms")
@@ -57,10 +58,17 @@ def run(args: argparse.Namespace) -> int:
     source = _source(args, settings)
     if is_split(args):
         return run_split(args)
-    common = {"timeout": args.timeout}
+    common = {"timeout": args.timeout, "case_memory": args.case_memory}
     with part_of(args.out, chosen_part(args), cases, common, names=names_of(cases, pseudonyms)) as (out, mine):
         result = embed_cohort(
-            source, mine, out, settings, pseudonyms=pseudonyms, timeout_s=args.timeout, quiet=args.quiet
+            source,
+            mine,
+            out,
+            settings,
+            pseudonyms=pseudonyms,
+            timeout_s=args.timeout,
+            case_memory=case_memory(args),
+            quiet=args.quiet,
         )
     if args.json:
         print_json(result.rows)

@@ -34,6 +34,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "anymc3d data split manifest.csv --leave-site-out site -o sites.csv",
     ),
     "data fetch": ("anymc3d data fetch remote.csv --remote s3://bucket/scans/ --to scans -o manifest.csv",),
+    "data prepare": (
+        "anymc3d data prepare task.yaml",
+        "anymc3d data prepare task.yaml --part 3/16",
+        "anymc3d data prepare task.yaml --backend slurm --jobs 16",
+    ),
     "data cache": ("anymc3d data cache", "anymc3d data cache --limit 20GB"),
     "backbone": ("anymc3d backbone list", "anymc3d backbone get dinov2-small"),
     "backbone list": ("anymc3d backbone list", "anymc3d backbone list --json"),

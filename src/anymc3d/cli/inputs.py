@@ -63,6 +63,31 @@ def chosen_workers(args: argparse.Namespace, num_cases: int) -> int:
     return workers_for(num_cases, args.workers)
 
 
+def add_case_memory(parser: argparse.ArgumentParser) -> None:
+    """Add the bound of one case's memory."""
+    parser.add_argument(
+        "--case-memory",
+        metavar="SIZE",
+        help="host memory a case may take beside what is loaded, as 4GB; then it is an error (Linux)",
+    )
+
+
+def case_memory(args: argparse.Namespace) -> int | None:
+    """Bytes of ``--case-memory``.
+
+    Raises:
+        UsageError: it is no size above 0.
+    """
+    from anymc3d.data.cache_size import parse_size
+
+    if args.case_memory is None:
+        return None
+    found = parse_size(args.case_memory)
+    if found < 1:
+        raise UsageError(f"--case-memory: expected a size above 0, as 4GB, got {args.case_memory!r}")
+    return found
+
+
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Add what else may be said of the scans: series, gaps, region, split."""
     parser.add_argument(

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from anymc3d.files.parts import Part
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
-    """Add the options that split a cohort."""
-    parser.add_argument(
-        "--part", metavar="K/N", help="only the K-th of N parts, below OUT/parts; 'anymc3d merge OUT' joins them"
-    )
+OF_A_TABLE = "only the K-th of N parts, below OUT/parts; 'anymc3d merge OUT' joins them"
+
+
+def add_part(parser: argparse.ArgumentParser, what: str = OF_A_TABLE) -> None:
+    """Add the options that split a cohort; ``what``: a part is."""
+    parser.add_argument("--part", metavar="K/N", help=what)
     add_engine(parser)
 
 
@@ -114,13 +115,13 @@ def run_split(args: argparse.Namespace) -> int:
     engine, options = chosen_engine(args.backend), replace(engine_options(args), retries=2)
     make_private(args.out)
     parts = [Part(args.jobs, number) for number in range(1, args.jobs + 1)]
-    command, *words = _without_engine(args.given)
+    command, *words = without_engine(args.given)
     if args.backend == "local" and getattr(args, "workers", 0) is None:
         words += ["--workers", "0"]  # the parts have the machine's cores already
     work = [
         Work(
             name=f"part {part}",
-            call=partial(_run_part, [command, *words, "--part", str(part), "--quiet"], f"part {part}"),
+            call=partial(run_part, [command, *words, "--part", str(part), "--quiet"], f"part {part}"),
             found=partial(_found_part, args.out, part),
         )
         for part in parts
@@ -139,7 +140,7 @@ def run_split(args: argparse.Namespace) -> int:
     return merged.exit_code
 
 
-def _run_part(words: Sequence[str], name: str) -> Outcome:
+def run_part(words: Sequence[str], name: str) -> Outcome:
     """One part, in whatever process an engine chose."""
     from anymc3d.cli.main import INTERRUPTED, ended
     from anymc3d.cli.say import fail
@@ -165,7 +166,7 @@ def _found_part(out: Path, part: Part) -> Outcome:
     return Outcome(f"part {part}", "done" if done else "waiting")
 
 
-def _without_engine(words: Sequence[str]) -> list[str]:
+def without_engine(words: Sequence[str]) -> list[str]:
     """The words of a command without ``--backend``, ``--jobs``, ``--scheduler`` and ``--json``."""
     kept, skip = [], False
     for word in words:

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
+from anymc3d.cli.inputs import (
+    add_case_memory,
+    add_case_options,
+    add_input,
+    add_strict,
+    add_workers,
+    case_memory,
+    cases_of,
+    chosen_workers,
+)
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -45,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds a case may take with each plugin; then it is an error"
     )
+    add_case_memory(parser)
     add_case_options(parser)
     add_workers(parser)
     add_strict(parser)
@@ -103,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
         precision=precision_in(folder_of(args), args.precision),
         chunk_size=args.chunk_size,
         segmenters=args.segmenter,
+        case_memory=case_memory(args),
     )
     if args.segmentation:
         check_decodes(predictor)
@@ -112,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         "strict": args.strict,
         "abstain": args.abstain,
         "timeout": args.timeout,
+        "case_memory": args.case_memory,
         "segmentation": args.segmentation,
     }
     with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, mine):

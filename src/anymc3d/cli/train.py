@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.launch_options import add_launch, is_launcher, launch
 from anymc3d.cli.parser import Parser
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say, warn
@@ -45,6 +46,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="the network that draws a region, or the TotalSegmentator program: it runs only if you name it here",
     )
+    add_launch(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.slices is not None and not args.quick:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
     slices = _slices(args.slices)
+    if is_launcher(args):
+        return launch(args)
     task = read_task(args.task, [*args.overrides, *([] if args.backbone is None else [f"backbone={args.backbone}"])])
     args.segmenter += programs_named(args.overrides)
     try:

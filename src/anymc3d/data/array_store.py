@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from anymc3d.data.cache_size import cache_state, hold, trim_cache
+from anymc3d.data.cache_size import cache_state, entry_path, hold, trim_cache
 from anymc3d.errors import RunFolderError
 from anymc3d.files.atomic import write_bytes
 
@@ -36,7 +36,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class ArrayStore:
-    """Entries ``<key>.safetensors`` in one folder (0700), together at most ``limit_bytes``.
+    """Entries ``<key>.safetensors`` below one folder (0700), together at most ``limit_bytes``.
 
     ``what``: what they are, for messages; ``setting``: what a user changes to keep more.
     """
@@ -111,7 +111,7 @@ class ArrayStore:
         return False
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
+        return entry_path(self.folder, f"{key}.safetensors")
 
     def _unusable(self, error: OSError) -> RunFolderError:
         what = f"{self.what}: the folder {self.folder} cannot be used ({error.strerror or error})"

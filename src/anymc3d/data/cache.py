@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from anymc3d.data.cache_entry import DamagedEntryError, encode, read_entry
-from anymc3d.data.cache_size import hold
+from anymc3d.data.cache_size import entry_path, hold
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.data.volume import Millimetres
 from anymc3d.errors import OutputError
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Cache:
-    """Entries ``<key>.safetensors`` in one folder (0700); keys come from :func:`cache_key`."""
+    """Entries ``<key>.safetensors`` below one folder (0700); keys come from :func:`cache_key`."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder if need be.
@@ -63,7 +63,7 @@ class Cache:
         Raises:
             OutputError: as :meth:`get_or_make`.
         """
-        path = self.folder / name
+        path = entry_path(self.folder, name)
         try:
             found = read(path)
             self.used(path)

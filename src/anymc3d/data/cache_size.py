@@ -14,6 +14,7 @@ import re
 import tempfile
 import time
 import weakref
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,22 @@ STALE_PART_S = 24 * 3600
 """A temporary file this old was left by a process that was killed while writing."""
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SHARD = re.compile(r"[0-9a-f]{2}")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+def entry_path(folder: Path, name: str) -> Path:
+    """Where the entry of a name lies: in one of 256 folders, so that a million entries are 4,000 in each.
+
+    One that an earlier version wrote, into the folder itself, is moved there.
+    """
+    path = folder / f"{zlib.crc32(name.encode()) & 0xFF:02x}" / name
+    before = folder / name
+    if before.is_file() and not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just moved or removed it
+            os.replace(before, path)
+    return path
 
 
 @dataclass(frozen=True)
@@ -134,7 +150,19 @@ def _entries(folder: Path) -> Iterator[_Entry]:
     """Every entry; other processes may remove some meanwhile."""
     if not folder.is_dir():
         return
+    for place in _places(folder):
+        yield from _entries_in(place)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """The folders of entries, and that in which earlier versions put them."""
+    yield folder
     with os.scandir(folder) as found:
+        yield from sorted(Path(item.path) for item in found if _SHARD.fullmatch(item.name) and item.is_dir())
+
+
+def _entries_in(place: Path) -> Iterator[_Entry]:
+    with os.scandir(place) as found:
         for item in found:
             if item.name.endswith(ENTRY_SUFFIXES) and not item.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
@@ -182,7 +210,7 @@ def _remove_litter(folder: Path) -> None:
     if not folder.is_dir():
         return
     oldest = time.time() - STALE_PART_S
-    for path in folder.glob(".*.part"):
+    for path in (path for place in _places(folder) for path in place.glob(".*.part")):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < oldest:
                 path.unlink()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from anymc3d.data.memory_limit import memory_limit
 from anymc3d.errors import ScanError, UsageError
 
 
@@ -18,13 +19,13 @@ class TooSlowError(ScanError):
 T = TypeVar("T")
 
 
-def within(seconds: float | None, work: Callable[[], T]) -> T:
-    """What ``work`` gives, if it takes no longer than that.
+def within(seconds: float | None, work: Callable[[], T], memory_bytes: int | None = None) -> T:
+    """What ``work`` gives, if it takes no longer than that, and no more memory.
 
     Raises:
-        TooSlowError, UsageError: as :func:`time_limit`.
+        TooSlowError, TooLargeError, UsageError: as :func:`time_limit` and :func:`memory_limit`.
     """
-    with time_limit(seconds):
+    with time_limit(seconds), memory_limit(memory_bytes):
         return work()
 
 

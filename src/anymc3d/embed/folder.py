@@ -78,6 +78,7 @@ def embed_cohort(
     *,
     pseudonyms: Pseudonyms | None = None,
     timeout_s: float | None = None,
+    case_memory: int | None = None,
     quiet: bool = False,
 ) -> EmbedResult:
     """Embed every case into ``out``; a case that fails has one row with status ``error`` and no file.
@@ -100,7 +101,7 @@ def embed_cohort(
                 entry = done.get(case.id)
                 if entry is None or key is None or entry["inputs"] != key or not _is_there(out, entry["rows"]):
                     check_there(out / RECORD)
-                    made = _embedded(source, case, out, settings, timeout_s)
+                    made = _embedded(source, case, out, settings, timeout_s, case_memory)
                     entry = {"case": case.id, "inputs": key, "rows": [row | facts for row in made]}
                     lines.append(entry)
                     computed += 1
@@ -119,9 +120,16 @@ def case_file(case: str) -> str:
 
 
 def _embedded(
-    source: Source, case: Case, out: Path, settings: EmbedSettings, timeout_s: float | None
+    source: Source,
+    case: Case,
+    out: Path,
+    settings: EmbedSettings,
+    timeout_s: float | None,
+    case_memory: int | None,
 ) -> list[dict[str, Any]]:
-    found = attempt(lambda: within(timeout_s, lambda: source.embed(case, settings)), case, told=predict_fault)
+    found = attempt(
+        lambda: within(timeout_s, lambda: source.embed(case, settings), case_memory), case, told=predict_fault
+    )
     empty = dict.fromkeys(COLUMNS, "")
     if isinstance(found, CaseFault):
         return [empty | {"case": case.id, "status": "error", "message": found.message}]

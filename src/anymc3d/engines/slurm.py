@@ -11,6 +11,8 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 from anymc3d.engines.submitting import call, collect, final, in_one_line, lost, submitting
@@ -56,7 +58,8 @@ def _array(work: Sequence[Work], options: EngineOptions) -> Iterator[tuple[Work,
         ours = {"slurm_job_name": "anymc3d"} | ({} if "timeout_min" in parameters else {"slurm_time": None})
         at_once = {"slurm_array_parallelism": options.jobs} if options.jobs > 1 else {}
         executor.update_parameters(**ours | at_once | parameters)
-        handles = executor.map_array(call, list(work))
+        with redirect_stderr(StringIO()):  # submitit repeats there what its error says too
+            handles = executor.map_array(call, list(work))
     if cluster != SLURM:
         yield from zip(work, collect(work, [handle.result for handle in handles]), strict=True)
         return

@@ -168,7 +168,12 @@ class _Asked:
         """The scans of some cases; without ``slices`` only what tells whether they are the same."""
         needs = needs_of([plugin.card for plugin in self.predictor.plugins], slices=slices)
         scans_of = self.predictor.scans_known
-        return cases_ahead(cases, needs, scans_of, workers=min(self.workers, len(cases)), timeout_s=self.timeout_s)
+        return cases_ahead(
+            *(cases, needs, scans_of),
+            workers=min(self.workers, len(cases)),
+            timeout_s=self.timeout_s,
+            memory_bytes=self.predictor.case_memory,
+        )
 
     def key(self, scans: CaseScans, case: Case) -> str | None:
         """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried

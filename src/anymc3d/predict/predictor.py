@@ -54,6 +54,7 @@ class Predictor:
         chunk_size: slices per backbone call; changes memory, not the result.
         segmenters: for plugins whose views show a region: the file of the network that draws it, where the local store
             does not have it, or the TotalSegmentator program.
+        case_memory: bytes of host memory that :meth:`predict_case` may take for a case, beside what is resident.
 
     Raises:
         PluginError, BackboneError: a plugin cannot be used, or its backbone is not at hand.
@@ -68,7 +69,9 @@ class Predictor:
         precision: str = "fp32",
         chunk_size: int = DEFAULT_CHUNK,
         segmenters: Sequence[str | Path] = (),
+        case_memory: int | None = None,
     ) -> None:
+        self.case_memory = case_memory
         views = seen_views([plugin.card for plugin in plugins])
         self._segmenters = build_segmenters(views, given=segmenters)
         self.device = choose_device(device)
@@ -175,7 +178,7 @@ class Predictor:
         asked: dict[int, Asked] = {}
         for number, resident in enumerate(self.residents):
             ready = partial(_prepare_members, resident, scans)
-            if not isinstance(attempt(partial(within, timeout_s, ready), case), CaseFault):
+            if not isinstance(attempt(partial(within, timeout_s, ready, self.case_memory), case), CaseFault):
                 asked[number] = Asked(resident, scans)
 
         def encoded() -> dict[int, Encoded]:
@@ -183,7 +186,7 @@ class Predictor:
             found = zip(asked.items(), runs, strict=True)
             return {n: (prepared_for(one.resident.plugin.card, scans), said) for (n, one), said in found}
 
-        together = attempt(partial(within, timeout_s, encoded), case)
+        together = attempt(partial(within, timeout_s, encoded, self.case_memory), case)
         return {} if isinstance(together, CaseFault) else together
 
     def _guarded(
@@ -194,7 +197,7 @@ class Predictor:
                 return self.predict_scans(resident, case, scans)
             return self._answered(resident, scans, found)
 
-        answer = attempt(partial(within, timeout_s, predicted), case, told=predict_fault)
+        answer = attempt(partial(within, timeout_s, predicted, self.case_memory), case, told=predict_fault)
         return unanswered(resident.plugin, case.id, answer.message) if isinstance(answer, CaseFault) else answer
 
     def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,10 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from anymc3d.errors import AnyMC3DError, UsageError
+from anymc3d.cost.device import ran_out_of_memory
+from anymc3d.errors import AnyMC3DError, InterruptedRunError, UsageError
 
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for another one: the first may read scans or validate alone for long."""
+_MOST_LETTERS = 200
 
 T = TypeVar("T")
 
@@ -48,7 +51,8 @@ class Processes:
         wanted = [p for p in parameters if p.requires_grad]
         there = torch.tensor([p.grad is not None for p in wanted], device=wanted[0].device).to(wanted[0].dtype)
         flat = torch.cat([there, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted)])
-        dist.all_reduce(flat)
+        with _peers():
+            dist.all_reduce(flat)
         anywhere, *parts = flat.split([len(wanted), *(p.numel() for p in wanted)])
         for parameter, part, is_there in zip(wanted, parts, (anywhere > 0).tolist(), strict=True):
             parameter.grad = part.view_as(parameter) if is_there else None
@@ -58,7 +62,8 @@ class Processes:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        with _peers():
+            dist.all_gather_object(values, value)
         return values
 
     def together(self, work: Callable[[], T]) -> T:
@@ -98,8 +103,25 @@ class Processes:
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's values."""
         if self.world_size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            with _peers():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Around what needs all processes: when one of them is gone the others are stopped, not wrong.
+
+    Raises:
+        InterruptedRunError: a process was lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo raises this itself, NCCL and the store what is derived from it
+        if ran_out_of_memory(error):
+            raise
+        text = " ".join(str(error).split())[:_MOST_LETTERS]
+        raise InterruptedRunError(f"another process of this run was lost ({text}); the same command resumes") from error
 
 
 def join(device: torch.device) -> Processes:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from anymc3d.cli.main import main
+from anymc3d.data.cache_size import entry_path
 from anymc3d.errors import InterruptedRunError, ManifestError, RunFolderError, ScanError, UsageError
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.store import find_backbone
@@ -178,13 +179,13 @@ class _Held:
 
 def test_a_damaged_or_foreign_entry_is_made_again(done, caplog):
     cache = FeatureCache()
-    found = {path.name: cache.get(path.stem) for path in cache.folder.glob("*.safetensors")}
+    found = {path.name: cache.get(path.stem) for path in cache.folder.rglob("*.safetensors")}
     names = sorted(name for name, one in found.items() if set(one.parts) == {"class"} and len(one.parts["class"]) == 4)
     name = names[0]
-    key, path = name.removesuffix(".safetensors"), cache.folder / name
+    key, path = name.removesuffix(".safetensors"), entry_path(cache.folder, name)
     good = path.read_bytes()
     assert cache.get(key).tokens("class").shape == (4, 128)
-    for bad in (good[:-3] + b"abc", good[:50], b"", (cache.folder / names[1]).read_bytes()):
+    for bad in (good[:-3] + b"abc", good[:50], b"", entry_path(cache.folder, names[1]).read_bytes()):
         path.write_bytes(bad)
         assert cache.get(key) is None
         assert "damaged" in caplog.text
@@ -372,8 +373,8 @@ def test_features_beyond_the_limit_go_when_nobody_uses_them(tmp_path, monkeypatc
     cache = FeatureCache(tmp_path / "features")
     for index in range(4):
         cache.put(f"{index:064x}", found)
-        os.utime(cache.folder / f"{index:064x}.safetensors", (index + 1, index + 1))
+        os.utime(entry_path(cache.folder, f"{index:064x}.safetensors"), (index + 1, index + 1))
     cache.get(f"{0:064x}")
     monkeypatch.setattr(features_module, "LIMIT_BYTES", 4000)
     cache.trim()
-    assert sorted(path.stem[-1] for path in cache.folder.glob("*.safetensors")) == ["0", "3"]
+    assert sorted(path.stem[-1] for path in cache.folder.rglob("*.safetensors")) == ["0", "3"]

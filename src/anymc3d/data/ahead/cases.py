@@ -53,6 +53,7 @@ def cases_ahead(
     *,
     workers: int,
     timeout_s: float | None = None,
+    memory_bytes: int | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> Iterator[Iterator[CaseAhead]]:
     """The cases in their order, each with its scans: by ``workers`` processes that find what ``needs`` names before it
@@ -61,6 +62,7 @@ def cases_ahead(
     Args:
         scans_of: makes the scans of a case, with what is known of it.
         timeout_s: seconds that a step of the reading may take.
+        memory_bytes: that such a step may take.
 
     Raises:
         OutputError: something cannot be written; no other case would fare better.
@@ -69,7 +71,7 @@ def cases_ahead(
     if not workers:
         yield (CaseAhead(case, scans_of(case, None)) for case in cases)
         return
-    jobs = [_job(scans_of(case, None).case, needs, timeout_s) for case in cases]
+    jobs = [_job(scans_of(case, None).case, needs, timeout_s, memory_bytes) for case in cases]
     limit_s = None if timeout_s is None else _STEPS * timeout_s
     with read_ahead(jobs, workers=workers, limit_s=limit_s, most_bytes=most_bytes) as answers:
         yield (
@@ -78,8 +80,8 @@ def cases_ahead(
         )
 
 
-def _job(case: Case, needs: Needs, timeout_s: float | None) -> tuple[str, Mapping[str, Any]]:
-    return "read", {"case": case, "needs": needs, "timeout_s": timeout_s}
+def _job(case: Case, needs: Needs, timeout_s: float | None, memory_bytes: int | None) -> tuple[str, Mapping[str, Any]]:
+    return "read", {"case": case, "needs": needs, "timeout_s": timeout_s, "memory_bytes": memory_bytes}
 
 
 def _known(answer: Answer) -> Known:

@@ -31,9 +31,9 @@ Said = tuple[str, int, str]
 """A line of the log: logger, level, text."""
 
 
-def read_case(case: Case, needs: Needs, timeout_s: float | None) -> dict[str, Any]:
+def read_case(case: Case, needs: Needs, timeout_s: float | None, memory_bytes: int | None = None) -> dict[str, Any]:
     """What ``needs`` names of a case, see :meth:`anymc3d.data.case_scans.CaseScans.found`."""
-    return CaseScans(case).found(needs, lambda make: within(timeout_s, make))
+    return CaseScans(case).found(needs, lambda make: within(timeout_s, make, memory_bytes))
 
 
 JOBS: Mapping[str, Callable[..., Any]] = {"read": read_case}

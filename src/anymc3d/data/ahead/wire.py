@@ -21,6 +21,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.data.memory_limit import TooLargeError
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import ScanFacts
 from anymc3d.data.time_limit import TooSlowError
@@ -39,7 +40,7 @@ ERRORS: Mapping[str, type[Exception]] = {
     one.__name__: one
     for one in (
         *(errors.AnyMC3DError, errors.ScanError, errors.ExcludedError, errors.OutputError, errors.UsageError),
-        *(errors.InterruptedRunError, TooSlowError),
+        *(errors.InterruptedRunError, TooLargeError, TooSlowError),
     )
 }
 """Exceptions that mean something to who catches them; of others the name and the text come over."""

@@ -32,7 +32,7 @@ from safetensors.numpy import load, save
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache, cache_error, clear_away
 from anymc3d.data.cache_entry import safetensors_facts
-from anymc3d.data.cache_size import hold, trim_cache
+from anymc3d.data.cache_size import entry_path, hold, trim_cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import PreparedCase, Segmenters
@@ -89,7 +89,7 @@ class Features:
 
 
 class FeatureCache:
-    """Entries ``<key>.safetensors`` in one folder (0700)."""
+    """Entries ``<key>.safetensors`` below one folder (0700)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Make the folder if need be; by default ``features`` in the home folder.
@@ -111,7 +111,7 @@ class FeatureCache:
         Raises:
             OutputError: the entry cannot be read (rights).
         """
-        path = self.folder / f"{key}.safetensors"
+        path = entry_path(self.folder, f"{key}.safetensors")
         try:
             found = _decode(regular.read_bytes(path), key)
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class FeatureCache:
         tensors = {**features.parts, BRIGHTNESS: features.brightness}
         facts = {"key": key, "sha256": _hash(tensors)}
         try:
-            write_bytes(self.folder / f"{key}.safetensors", save(tensors, metadata=facts))
+            write_bytes(entry_path(self.folder, f"{key}.safetensors"), save(tensors, metadata=facts))
         except OSError as error:
             raise cache_error(self.folder, error) from error
 
