@@ -91,6 +91,20 @@ def test_earlier_answers_stay_in_the_table_after_those_of_this_run(predictor, ca
     assert "4 rows of earlier runs into this folder stay at the end of the table" in capsys.readouterr().out
 
 
+def test_a_resumed_run_reads_no_scan_that_its_file_system_says_is_unchanged(predictor, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr("anymc3d.data.file_marks.SETTLED_SECONDS", -3600.0)  # so that new files count as old
+    copied = [shutil.copy(case.images["image"], tmp_path) for case in cases[:3]]
+    mine = [replace(case, images={"image": str(path)}) for case, path in zip(cases[:3], copied, strict=True)]
+    predict_cohort(predictor, mine, tmp_path / "out", quiet=True)
+    read, whole = [], anymc3d.data.scan.content_hash
+    monkeypatch.setattr(
+        "anymc3d.data.scan.content_hash", lambda path, **given: read.append(path) or whole(path, **given)
+    )
+    assert predict_cohort(predictor, mine, tmp_path / "out", quiet=True).computed == 0 and read == []
+    shutil.copy(cases[5].images["image"], copied[1])
+    assert predict_cohort(predictor, mine, tmp_path / "out", quiet=True).computed == 1 and set(read) == {str(copied[1])}
+
+
 def test_another_scan_under_the_same_id_is_said(predictor, cases, tmp_path, caplog):
     predict_cohort(predictor, cases[:2], tmp_path / "out", quiet=True)
     other = replace(cases[0], images=cases[5].images)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.file_marks import file_mark
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
@@ -42,6 +43,8 @@ from anymc3d.version import __version__
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
 IN_DOUBT = "in_doubt"
 """Of a line of the journal: row by row the labels whose decision ``abstain`` leaves out."""
+MARK = "files"
+"""Of a line of the journal: :func:`anymc3d.data.file_marks.file_mark`, or null."""
 FORMAT = "number_format"
 """The key of ``predict.json`` that says what ``--precision`` meant where the run began."""
 
@@ -163,6 +166,16 @@ class _Asked:
     timeout_s: float | None
     workers: int
     quiet: bool
+    begun: float = field(default_factory=time.time)
+
+    def mark(self, case: Case) -> str | None:
+        """What tells, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
+        mark = file_mark(case, self.begun)
+        if mark is None:
+            return None
+        covariates = covariates_of([plugin.card for plugin in self.predictor.plugins], case)
+        mark = json.dumps([mark, covariates], sort_keys=True) if covariates else mark
+        return mark if self.pseudonyms is None else self.pseudonyms.seal(mark)
 
     def ahead(self, cases: Sequence[Case], *, slices: bool) -> AbstractContextManager[Iterator[CaseAhead]]:
         """The scans of some cases; without ``slices`` only what tells whether they are the same."""
@@ -212,11 +225,18 @@ def _answers(
 def _unchanged(asked: _Asked, cases: Sequence[Case], done: Mapping[str, Entry]) -> dict[str, Entry]:
     """The entries of cases that are answered already, and whose scans are still the same."""
     answered = [case for case in cases if case.id in done and not _has_failed(done[case.id])]
+    marked = {case.id: done[case.id] for case in answered if _is_marked(done[case.id], asked, case)}
+    answered = [case for case in answered if case.id not in marked]
     with (
         asked.ahead(answered, slices=False) as ahead,
         Progress(ahead, total=len(answered), what="looking what is done", unit="case", quiet=asked.quiet) as bar,
     ):
-        return {one.case.id: done[one.case.id] for one in bar if _is_of(done[one.case.id], asked, one)}
+        read = {one.case.id: done[one.case.id] for one in bar if _is_of(done[one.case.id], asked, one)}
+    return marked | read
+
+
+def _is_marked(entry: Entry, asked: _Asked, case: Case) -> bool:
+    return entry[MARK] is not None and entry[MARK] == asked.mark(case)
 
 
 def _is_of(entry: Entry, asked: _Asked, one: CaseAhead) -> bool:
@@ -243,7 +263,8 @@ def _predicted(asked: _Asked, one: CaseAhead, meter: EnergyMeter) -> Entry:
     # Also what another process took for it: what a case costs does not hang on who reads it.
     seconds = time.monotonic() - started + one.seconds
     spent = {"seconds": round(seconds, 4), "joules": meter.take()}
-    return {"case": one.case.id, "inputs": key, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
+    mark = None if key is None else asked.mark(one.case)
+    return {"case": one.case.id, "inputs": key, MARK: mark, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
 
 
 def _rows(entries: Iterable[Entry], *, abstain: bool = False) -> list[Row]:
@@ -303,7 +324,7 @@ def read_journal(path: Path) -> dict[str, Entry]:
     for entry in journal.read(path):
         if {"case", "inputs", "rows"} <= entry.keys():
             nothing = [[] for _ in entry["rows"]]
-            entries[entry["case"]] = {"seconds": None, "joules": None, IN_DOUBT: nothing} | entry
+            entries[entry["case"]] = {"seconds": None, "joules": None, IN_DOUBT: nothing, MARK: None} | entry
     return entries
 
 
