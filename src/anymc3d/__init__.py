@@ -15,7 +15,7 @@ from anymc3d.version import __version__
 if TYPE_CHECKING:
     from anymc3d.automl.run import auto
     from anymc3d.cli.functions import calibrate, doctor, ensemble, evaluate, explain, plan, quick, report
-    from anymc3d.embed.load import load_embeddings
+    from anymc3d.data.embeddings import load_embeddings
     from anymc3d.plugins import Plugin, load_plugin
     from anymc3d.predict.prediction import Prediction
     from anymc3d.predict.predictor import Predictor, load
@@ -31,7 +31,7 @@ _PUBLIC = {
     "ensemble": "anymc3d.cli.functions",
     "fit": "anymc3d.train.fit",
     "load": "anymc3d.predict.predictor",
-    "load_embeddings": "anymc3d.embed.load",
+    "load_embeddings": "anymc3d.data.embeddings",
     "load_plugin": "anymc3d.plugins",
     "quick": "anymc3d.cli.functions",
     "read_task": "anymc3d.settings.task_file",

@@ -38,6 +38,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="first answer in minutes: frozen features, cross-validated, with a verdict"
     )
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="DIR",
+        help="with --quick: learn from what anymc3d embed wrote; reads no scan",
+    )
     parser.add_argument("--slices", metavar="N|all", help="with --quick: at most N slices per view (default: by work)")
     parser.add_argument(
         "--segmenter",
@@ -68,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.slices is not None and not args.quick:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
+    given = [name for name in ("slices", "pseudonymize", "segmenter") if getattr(args, name)]
+    if args.embeddings is not None and (given or not args.quick):
+        what = f"not with --{given[0]}" if given else "only with --quick"
+        raise UsageError(f"--embeddings: {what}; what it holds is learnt from as it is")
     slices = _slices(args.slices)
     if is_launcher(args):
         return launch(args)
@@ -164,6 +174,7 @@ def _train_quick(task: TaskSettings, slices: int | None, args: argparse.Namespac
         segmenters=args.segmenter,
         quiet=args.quiet,
         pseudonyms=chosen_pseudonyms(args, [args.out]),
+        embeddings=args.embeddings,
     )
     return lambda: _report_quick(report, args)
 

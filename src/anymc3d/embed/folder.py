@@ -18,6 +18,7 @@ from anymc3d.cost.progress import Progress
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
@@ -31,7 +32,7 @@ from anymc3d.predict.cohort import read_journal
 from anymc3d.predict.faults import predict_fault
 from anymc3d.version import __version__
 
-RECORD, JOURNAL, TABLE, CASES = "embed.json", "journal.jsonl", "embeddings.csv", "cases"
+JOURNAL, CASES = "journal.jsonl", "cases"
 COLUMNS = ("case", "view", "status", "message", "file", "rows", "width", "backbone", "settings")
 FACTS = ("position_mm", "affine", "labels")
 """Endings of arrays that say what the rows of a view's array are."""
@@ -60,6 +61,7 @@ def identity_of(source: Source, settings: EmbedSettings, pseudonyms: Pseudonyms 
         **source.identity,
         "settings": asdict(settings),
         "preprocessing_version": CODE_VERSION,
+        "embedding_version": EMBEDDING_VERSION,
         "version": __version__,
         **({} if pseudonyms is None else {"pseudonym_key": pseudonyms.check}),
     }

@@ -245,7 +245,9 @@ def of_backbone(
     check_backbone(features, loaded.module)
     network = loaded.module.to(where)
     beside = [name for name, view in views.items() if view.input == "neighbours"]
-    classifier = VolumeClassifier(network, views=tuple(views), num_logits=2, neighbours=beside, rank=None)
+    plain = [name for name, view in views.items() if view.is_standardised]
+    options = {"num_logits": 2, "neighbours": beside, "standardised": plain, "rank": None}
+    classifier = VolumeClassifier(network, views=tuple(views), **options)
     chosen = number_format(precision, where)
     return Source(
         classifier=classifier.to(where),

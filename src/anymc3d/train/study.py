@@ -39,16 +39,17 @@ class Study:
         return [i for i in wanted if i not in self.excluded]
 
 
-def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None) -> Study:
+def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None, *, check_scans: bool = True) -> Study:
     """Read manifest and labels, and split the cases where the manifest does not.
 
-    With ``pseudonyms`` the cases get other ids, after the split, which is by the ids of the manifest.
+    With ``pseudonyms`` the cases get other ids, after the split, which is by the ids of the manifest. Without
+    ``check_scans`` a scan need not be there.
 
     Raises:
         ManifestError: every fault of the manifest, or a split without cases to train or select on.
         UsageError: a covariate that is none, or that says what the label says.
     """
-    manifest = read_manifest(task.data.manifest, labels=task.labels.columns)
+    manifest = read_manifest(task.data.manifest, labels=task.labels.columns, check_scans=check_scans)
     targets = encode(manifest.cases, task.labels)
     check_covariates(task.covariates, manifest, targets, task.labels)
     splits = assign_splits(

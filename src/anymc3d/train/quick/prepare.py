@@ -20,6 +20,7 @@ from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.plain.numbers import voxel_views
 from anymc3d.train.quick.crossval import Pool, check_training_parts, make_pool, outcome_patients
+from anymc3d.train.quick.embedded import Embedded, check_network
 from anymc3d.train.quick.findings import Plan
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.quick.slices import limit_slices
@@ -28,15 +29,20 @@ from anymc3d.train.study import Study, load_study
 from anymc3d.train.task_checks import ALL_FEATURES, chosen_features
 
 
-def make_plan(task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None) -> Plan:
+def make_plan(
+    task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None, embedded: Embedded | None = None
+) -> Plan:
     """Cases and folds first, so that their faults are known before a backbone is loaded."""
     task = replace(task, views=with_stored_models(task.views))
-    study = load_study(task, pseudonyms)
+    study = load_study(task, pseudonyms, check_scans=embedded is None)
     rows = sorted(study.indices("train") + study.indices("val"))
     pool = make_checked_pool(task, study, rows, settings)
     if is_plain(task.method):
         return _plain_plan(task, settings, study, rows, pool)
     backbone = find_backbone(task.backbone.name, position_rule=task.backbone.positions)
+    if embedded is not None:
+        check_network(embedded, backbone, task.backbone.positions)
+        return Plan(task, settings, study, rows, pool, backbone, (), (embedded.features,))
     limit = limit_slices(
         task,
         num_cases=len(rows),

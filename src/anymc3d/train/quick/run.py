@@ -39,11 +39,12 @@ from anymc3d.train.quick.crossval import (
     purpose_seed,
 )
 from anymc3d.train.quick.curve import Curve, make_curve
+from anymc3d.train.quick.embedded import NOTE, as_embedded, read_embedded
 from anymc3d.train.quick.findings import CovariateFindings, Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.prepare import make_plan
 from anymc3d.train.quick.settings import QuickSettings, candidates
-from anymc3d.train.quick.subject import Subject, read_subject
+from anymc3d.train.quick.subject import Subject, read_subject, subject_of
 from anymc3d.train.stopping import listening
 from anymc3d.train.study import undefined_figures
 from anymc3d.train.task_checks import check_task
@@ -60,33 +61,41 @@ def fit_quick(
     segmenters: Sequence[str | Path] = (),
     quiet: bool = False,
     pseudonyms: Pseudonyms | None = None,
+    embeddings: Path | None = None,
 ) -> Path:
     """Make a frozen plugin and the report on it in ``run_dir``; return the path of ``quick.json``.
 
     The same call again goes on where it stopped (features are kept), or is done. With ``pseudonyms`` nothing in
-    ``run_dir`` tells which cases they were; folds are then dealt by the pseudonyms.
+    ``run_dir`` tells which cases they were; folds are then dealt by the pseudonyms. With ``embeddings``, a folder of
+    ``anymc3d embed``, no scan is opened, and none has to be there.
 
     Raises:
         AnyMC3DError: task, manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the features so far are kept.
     """
     settings = settings or QuickSettings()
-    task = _as_quick(task, settings)
+    embedded = None if embeddings is None else read_embedded(embeddings)
+    task = _as_quick(task if embedded is None else as_embedded(task, embedded), settings)
     check_programs(task.views.values(), segmenters)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("--quick runs in one process; start it without torchrun")
     folder, where = QuickFolder(Path(run_dir)), choose_device(device)
     with locked(folder.path):
         refuse_other_runs(folder)
-        plan = make_plan(task, settings, pseudonyms)
-        claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings), "a --quick run")
+        plan = make_plan(task, settings, pseudonyms, embedded)
+        more = {} if embedded is None else embedded.identity
+        claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings) | more, "a --quick run")
         if is_finished(folder.plugin):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.report
         _begin(folder, plan)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
-            subject = read_subject(plan, folder, where, segmenters, stop, log, quiet)
+            if embedded is None:
+                subject = read_subject(plan, folder, where, segmenters, stop, log, quiet)
+            else:
+                subject = subject_of(plan, embedded, log)
+                logger.warning("%s", NOTE)
         plan = subject.plan
         findings = _find(plan, subject.learner, subject.trivial, log, quiet)
         findings = _with_covariates(plan, findings, subject)

@@ -25,6 +25,7 @@ from anymc3d.train.fitted import Fitted, fitted_frozen, fitted_plain
 from anymc3d.train.log import write_regions
 from anymc3d.train.plain.numbers import measure_cases, plain_learner, voxels_of_cases
 from anymc3d.train.quick.crossval import Learner
+from anymc3d.train.quick.embedded import Embedded, features_of
 from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
 from anymc3d.train.quick.findings import Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog
@@ -75,6 +76,20 @@ def read_subject(
     features = _features(plan, prepared, device, slices, segmenters, stop, quiet)
     log.stage("features", computed=features.computed, reused=features.reused, device=str(device))
     return _frozen(plan, prepared, features)
+
+
+def subject_of(plan: Plan, embedded: Embedded, log: StageLog) -> Subject:
+    """What was embedded in place of scans, none of which is opened.
+
+    Raises:
+        ManifestError: cases that were not embedded.
+    """
+    assert plan.backbone is not None
+    features = features_of(embedded, plan.cases, plan.backbone)
+    _check_views(plan, features)
+    log.stage("embeddings", cases=len(plan.rows))
+    bare = [PreparedCase(dict.fromkeys(plan.task.views), {}, {}) for _ in plan.rows]
+    return _frozen(plan, bare, features)
 
 
 def _read(

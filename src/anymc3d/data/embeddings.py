@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import pandas
 
 RECORD, TABLE = "embed.json", "embeddings.csv"
+EMBEDDING_VERSION = 2
+"""Part of every record. Raise it whenever the embeddings of the same slices can change. 2: z-scores go to the backbone
+as they are, as everywhere else."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,16 @@ class Embeddings:
         """The views that any case has."""
         return tuple(dict.fromkeys(row["view"] for row in self.rows))
 
-    def arrays(self, view: str | None = None) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-        """(case, arrays) of one view: ``values``, and what its rows are (``position_mm``, ``affine``, ``labels``)."""
+    def arrays(
+        self, view: str | None = None, cases: Collection[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+        """(case, arrays) of one view: ``values``, and what its rows are (``position_mm``, ``affine``, ``labels``).
+
+        ``cases``: those that are wanted; None: all.
+        """
         wanted = self._view(view)
         for row in self.rows:
-            if row["view"] != wanted:
+            if row["view"] != wanted or (cases is not None and row["case"] not in cases):
                 continue
             try:
                 found = load(regular.read_bytes(inside(self.folder, *row["file"].split("/"))))
