@@ -84,8 +84,11 @@ class Reader:
             Pass(),
         )
         there = {name: view.slices for name, view in seen.views.items() if view is not None}
-        pass_s, _ = _timed(lambda: [maker.computed_features(name, slices) for name, slices in there.items()])
-        return Seconds(read, passed, case_s, pass_s)
+        passes = [
+            _timed(lambda: [maker.computed_features(name, slices) for name, slices in there.items()])[0]
+            for _ in range(2)
+        ]
+        return Seconds(read, passed, case_s, min(passes))
 
     def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
         """A plain method of ``PLAIN`` on the pool.

@@ -39,7 +39,7 @@ def train_best(work: Work, device: str) -> None:
     epochs = _epochs(work, chosen)
     if not epochs:
         return
-    answers = folds * max(_answer_seconds(work, one) for one in chosen)
+    answers = _answer_seconds(work, chosen)
     started = work.clock.spent_s
     before = float(work.remembered.decided.get("seconds: training", 0.0))
     trained = []
@@ -129,9 +129,9 @@ def _epochs(work: Work, chosen: list[Scored]) -> int:
     except BackboneError as error:
         work.note(f"training: left out, {error}")
         return 0
-    seconds = work.left_s(work.settings.train_share)
+    seconds = work.left_s(work.settings.train_share, _answer_seconds(work, chosen))
     depth = len(backbone.block_paths)
-    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth, work.reserve.cases)
+    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth)
     if not epochs:
         work.note(
             f"training: left out, {LEAST_EPOCHS} epochs over {folds} folds would not fit in {in_words(max(0, seconds))}"
@@ -146,5 +146,8 @@ def _pass_seconds(work: Work, one: Scored) -> float:
     return float(work.remembered.decided.get(f"seconds: {sight}", work.paces["pass"].of(1)))
 
 
-def _answer_seconds(work: Work, one: Scored) -> float:
-    return work.reserve.members.get(one.candidate.name.partition("; ")[2], 0.0)
+def _answer_seconds(work: Work, chosen: list[Scored]) -> float:
+    """What the trained members of all folds take for one test case: they share the backbone as far as the seam."""
+    one = max(work.reserve.members.get(one.candidate.name.partition("; ")[2], 0.0) for one in chosen)
+    depth = len(chosen[0].candidate.backbone.module.block_paths) or 1
+    return one * (1 + len(chosen) * min(1.0, BLOCKS / depth))
