@@ -169,3 +169,19 @@ def test_a_folder_that_is_none_is_said(tmp_path):
 
     with pytest.raises(RunFolderError, match="expected a finished folder"):
         anymc3d.load_embeddings(tmp_path)
+
+
+def test_one_parquet_table_holds_the_same_numbers(manifest, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
+    for level, labels in (("slice", {None}), ("mask", {3, 7})):
+        assert embed(manifest, tmp_path / level, "--level", level, "--format", "parquet") == 3
+        table = parquet.read_table(tmp_path / level / "embeddings.parquet").to_pylist()
+        assert {row["label"] for row in table} == labels
+        for case, arrays in anymc3d.load_embeddings(tmp_path / level).arrays():
+            own = [row for row in table if row["case"] == case]
+            assert np.array_equal([row["values"] for row in own], arrays["values"])
+            if level == "slice":
+                assert [row["z_mm"] for row in own] == arrays["position_mm"][:, 2].tolist()
+    assert embed(manifest, tmp_path / "p", "--level", "patch", "--format", "parquet") == 2
+    assert embed(manifest, tmp_path / "p", "--part", "1/2", "--format", "parquet") == 2
+    assert "grids" in capsys.readouterr().err

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk-size", type=int, default=64, metavar="N", help="slices a backbone call (default: 64)")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds a case may take; then it is an error")
     add_case_memory(parser)
+    parser.add_argument(
+        "--format",
+        choices=("safetensors", "parquet"),
+        default="safetensors",
+        help="parquet: one table of all cases beside the arrays (default: safetensors)",
+    )
     add_case_options(parser)
     add_part(parser)
     add_pseudonymize(parser, "name cases by keyed pseudonyms")
@@ -49,9 +55,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
     from anymc3d.cli.main import print_json
     from anymc3d.embed.folder import TABLE, embed_cohort
+    from anymc3d.embed.parquet import check_level, write_parquet
     from anymc3d.embed.source import EmbedSettings
     from anymc3d.files.parts import part_of
 
+    if args.format == "parquet":
+        check_level(args.level)
+        if is_split(args) or chosen_part(args) is not None:
+            raise UsageError("--format parquet: of a run in one piece; leave it out of a run in parts")
     settings = EmbedSettings(level=args.level, features=args.features)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     cases = cases_of(args)
@@ -70,11 +81,12 @@ def run(args: argparse.Namespace) -> int:
             case_memory=case_memory(args),
             quiet=args.quiet,
         )
+    table = write_parquet(args.out) if args.format == "parquet" else args.out / TABLE
     if args.json:
         print_json(result.rows)
     elif not args.quiet:
         failed = sum(row["status"] == "error" for row in result.rows)
-        say(f"{out / TABLE}: {len(result.rows) - failed} of {len(result.rows)} views embedded, level {args.level}")
+        say(f"{table}: {len(result.rows) - failed} of {len(result.rows)} views embedded, level {args.level}")
         say(f"In Python: anymc3d.load_embeddings({str(out)!r}).numpy()")
         say("Research use only. Not a medical device.")
     return result.exit_code
