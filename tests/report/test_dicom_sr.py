@@ -125,3 +125,21 @@ def test_a_wrong_file_of_codes_says_where(tmp_path, text, expected):
     (tmp_path / "codes.yaml").write_text(text)
     with pytest.raises(UsageError, match=expected):
         read_codes(tmp_path / "codes.yaml")
+
+
+@pytest.mark.real_data
+def test_other_programs_accept_the_report_on_a_real_series(journey, shared, tmp_path):
+    """A tilted CT with gaps, to which the plugin answers with warnings: it was trained on other scans."""
+    series = shared / "data" / "dicom_ct_gantry_tilt" / "In" / "GE"
+    words = ["predict", "-p", str(journey.plugin), "-i", str(series), "-o", str(tmp_path / "out")]
+    words += ["--allow-tilt", "--allow-gaps", "--device", "cpu", "--quiet"]
+    assert main([*words, "--dicom-sr"]) == 0
+    (path,) = (tmp_path / "out" / "sr").glob("*.dcm")
+    assert validated(path) == []
+    assert "Probability" in dumped(path)
+    sources = [pydicom.dcmread(one, stop_before_pixels=True) for one in sorted(series.glob("*.dcm"))]
+    report = highdicom.sr.srread(path)
+    assert {report.StudyInstanceUID} == {one.StudyInstanceUID for one in sources}
+    (group,) = report.content.get_image_measurement_groups()
+    named = {image.referenced_sop_instance_uid for image in group.source_images}
+    assert named == {one.SOPInstanceUID for one in sources}

@@ -6,11 +6,12 @@ from anymc3d.serve.drift import FEWEST, WEEK_S, drift
 from anymc3d.serve.history import Answer
 
 RANGE = {name: {"low": 90.0, "median": 100.0, "high": 110.0} for name in ("p005", "p50", "p995")}
-PLUGIN = {"name": "p", "training": {"positive": {"x": (20, 100)}, "intensities": {"image": RANGE | {"num_scans": 200}}}}
+TRAINING = {"positive": {"x": (20, 100)}, "intensities": {"image": RANGE | {"num_scans": 200}}, "scan_statistics": 150}
+PLUGIN = {"name": "p", "training": TRAINING}
 NOW = 100 * WEEK_S
 
 
-def answers(count, *, positive=0.2, level=100.0, status="ok", at=NOW - 10):
+def answers(count, *, positive=0.2, level=100.0, status="ok", at=NOW - 10, ood=0.5):
     every = round(1 / positive) if positive else count + 1
     return [
         Answer(
@@ -20,6 +21,7 @@ def answers(count, *, positive=0.2, level=100.0, status="ok", at=NOW - 10):
             decisions={"x": int(i % every == 0)},
             probabilities={"x": 0.25},
             intensities={"image": dict.fromkeys(RANGE, level)},
+            ood_score=ood,
         )
         for i in range(count)
     ]
@@ -38,6 +40,7 @@ def test_answers_like_those_of_training_raise_no_alarm():
     ("changed", "expected"),
     [
         ({"positive": 1.0}, {"x"}),
+        ({"ood": 1.1}, {"ood_score above 1"}),
         ({"level": 150.0}, {"image, 0.5 % percentile", "image, median", "image, 99.5 % percentile"}),
     ],
 )
@@ -54,8 +57,9 @@ def test_errors_are_counted_and_not_compared():
 
 
 def test_weeks_are_told_apart_and_a_card_without_statistics_compares_nothing():
-    given = answers(4, at=NOW - 3.5 * WEEK_S) + answers(2, level=80.0)
+    given = answers(4, at=NOW - 3.5 * WEEK_S, ood=None) + answers(2, level=80.0)
     (found,) = drift(given, [{"name": "p"}], NOW)["plugins"]
     assert [week["answers"] for week in found["weeks"]] == [4, 0, 0, 2]
     assert found["weeks"][-1]["median_intensity"] == {"image": 80.0}
+    assert [week["median_ood_score"] for week in found["weeks"]] == [None, None, None, 0.5]
     assert found["weeks"][0]["mean_probability"] == {"x": 0.25} and found["comparisons"] == []

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,11 +52,12 @@ def test_mercure_gets_its_result_and_the_answer_is_that_of_predict(environment, 
     (row,) = found["rows"]
     assert found["status"] == "done" and row["logit.block"] == pytest.approx(expected.logits["block"], abs=1e-6)
     assert "block.html" in found["files"] and all((tmp_path / "out" / name).is_file() for name in found["files"])
-    assert found["__mercure_notification"]["requested"] is False
+    assert found["__mercure_notification"]["requested"] is (row["status"] != "ok")
     assert "Research use only" in found["__mercure_notification"]["text"]
 
 
 def test_a_study_without_an_answer_says_why_and_asks_for_a_notification(environment, tmp_path, capsys):
+    """mercure sends its own notification after an exit code that is not 0; others may read this one."""
     damaged = next((tmp_path / "in").glob("*.dcm"))
     damaged.write_bytes(damaged.read_bytes()[:-400])
     assert main([environment["MERCURE_IN_DIR"], environment["MERCURE_OUT_DIR"]], environment) == 3
@@ -83,6 +85,19 @@ def test_no_folder_no_plugin_and_two_scans_are_refused(environment, tmp_path, ca
     for name in ("a.nii.gz", "b.nii"):
         (tmp_path / "in" / name).touch()
     assert main([], environment) == 2 and "holds 2" in capsys.readouterr().err
+    (tmp_path / "in" / "b.nii").unlink()
+    assert main([], environment) == 2 and "beside them a.nii.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["warn", "error", "ok"])
+def test_an_answer_with_a_warning_or_of_some_plugins_only_asks_for_a_look(environment, tmp_path, monkeypatch, status):
+    from anymc3d.serve import answering, worker
+
+    rows = [{"plugin": "p", "status": "ok", "message": ""}, {"plugin": "block", "status": status, "message": "m"}]
+    monkeypatch.setattr(answering, "answer", lambda *_: {"rows": rows, "files": []})
+    monkeypatch.setattr(worker, "load", lambda _: SimpleNamespace(plugins=[]))
+    assert main([], environment) == 0
+    assert result(tmp_path)["__mercure_notification"]["requested"] is (status != "ok")
 
 
 def entry(words, environment, tmp_path):

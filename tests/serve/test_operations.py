@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import threading
 import time
 
 import pytest
@@ -80,6 +81,13 @@ def test_a_log_line_holds_no_text_of_libraries_exceptions_or_paths():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
 
 
+def test_a_word_in_the_place_of_a_method_is_not_logged(client, caplog):
+    caplog.set_level(logging.INFO, "anymc3d.serve")
+    assert client.request("MEIER^ANNA", "/v1/jobs").status_code == 405 and client.get("/v1/plugins").is_success
+    found = [record.method for record in caplog.records if record.getMessage() == "request"]
+    assert "other" in found and "GET" in found and "MEIER" not in str([vars(record) for record in caplog.records])
+
+
 @pytest.fixture
 def store(tmp_path):
     opened = JobStore(tmp_path / "q.sqlite3")
@@ -87,16 +95,44 @@ def store(tmp_path):
     opened.close()
 
 
+def test_a_study_that_comes_while_the_queue_is_looked_at_is_not_missed(store, monkeypatch):
+    adds = threading.Thread(target=store.add, kwargs={"source": "http", "case": "c", "request": {}})
+    look = store._first
+
+    def looked():
+        found = look()
+        if adds.ident is None:
+            adds.start()  # it waits for the lock that take holds until it waits itself
+        return found
+
+    monkeypatch.setattr(store, "_first", looked)
+    begun = time.monotonic()
+    assert store.take(60).case == "c" and time.monotonic() - begun < 30
+    adds.join()
+
+
+def test_those_who_wait_for_a_study_are_told_of_its_end_and_of_no_other(store):
+    told, (mine, other) = [], (store.add(source="http", case=name, request={}) for name in "ab")
+    store.listeners[lambda: told.append(mine)] = mine
+    store.take(), store.take()
+    store.finish(other, DONE)
+    assert told == []
+    store.finish(mine, DONE)
+    store.remove(mine)
+    assert told == [mine, mine]
+
+
 def test_what_is_left_of_an_answer_outlives_its_study_and_then_goes(store, monkeypatch):
     job_id = store.add(source="http", case="c", request={})
     assert store.oldest_waiting() is not None
     store.take()
-    rows = [{"case": "c", "plugin": "p", "status": "ok", "probability.x": 0.25, "decision.x": 0}]
+    rows = [{"case": "c", "plugin": "p", "status": "ok", "probability.x": 0.25, "decision.x": 0, "ood_score": 0.7}]
     assert store.finish(job_id, DONE, rows=rows, record={"plugins": {"p": "ff"}}) and store.oldest_waiting() is None
     assert not store.finish(job_id, DONE, rows=rows)
     store.remove(job_id)
     (kept,) = store.answers_since(0)
     assert (kept.plugin, kept.status, kept.probabilities, kept.decisions) == ("p", "ok", {"x": 0.25}, {"x": 0})
+    assert kept.ood_score == 0.7
     assert "c" not in (kept.intensities, kept.plugin)
     monkeypatch.setattr(history, "KEEP_DAYS", -1.0)
     store.forget_old()

@@ -13,8 +13,8 @@ def body(*parts):
     return b"".join(head + part + b"\r\n" for part in parts) + b"--b0--\r\n"
 
 
-def post(client, content, kind=TYPE):
-    return client.post("/dicom-web/studies", content=content, headers={"content-type": kind})
+def post(client, content, kind=TYPE, of=""):
+    return client.post(f"/dicom-web/studies{of}", content=content, headers={"content-type": kind})
 
 
 def test_instances_of_two_requests_are_one_study(client, service):
@@ -36,6 +36,16 @@ def test_a_part_that_is_no_dicom_is_said_and_the_study_is_no_answer(client, serv
     job = arrived(service, before)
     assert job.state == "error" and "not whole" in job.message
     assert post(client, body(b"no dicom")).status_code == 409
+
+
+def test_of_the_study_that_a_request_names_and_of_no_other(client, service):
+    slices, before = study(33).slices, known(service)
+    whole, uid = [dicom.content(one) for one in slices], slices[0].StudyInstanceUID
+    assert post(client, body(*whole), of=f"/{uid}9").status_code == 409
+    assert post(client, body(*whole), of="/a-name").status_code == 422
+    answer = post(client, body(*whole), of=f"/{uid}")
+    assert answer.status_code == 200 and len(answer.json()["00081199"]["Value"]) == len(slices)
+    assert arrived(service, before).state == "done"
 
 
 @pytest.mark.parametrize(

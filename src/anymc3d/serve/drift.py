@@ -14,6 +14,8 @@ from typing import Any
 
 from scipy.stats import fisher_exact
 
+from anymc3d.evaluate.ood import QUANTILE
+from anymc3d.evaluate.outputs import OOD_SCORE
 from anymc3d.serve.history import Answer
 
 WINDOW_DAYS = 28.0
@@ -25,6 +27,8 @@ MEASURES = {"p005": "0.5 % percentile", "p50": "median", "p995": "99.5 % percent
 """Of a scan's intensities; the card has their 1 % and 99 % quantiles over the training scans."""
 OUTSIDE = 0.02
 """The share of training scans outside these two quantiles."""
+UNLIKE = 1 - QUANTILE
+"""The share of training cases that the limits of ``ood_score`` let be an alarm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,16 @@ def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[C
         yield Comparison(
             measure="positive", name=label, count=sum(decided), of=len(decided), reference_count=count, reference_of=of
         )
+    if training.get("scan_statistics"):
+        scores = _scores(answered)
+        yield Comparison(
+            measure="unlike the training scans",
+            name=f"{OOD_SCORE} above 1",
+            count=sum(score > 1 for score in scores),
+            of=len(scores),
+            reference_count=round(UNLIKE * training["scan_statistics"]),
+            reference_of=training["scan_statistics"],
+        )
     for column, summary in training.get("intensities", {}).items():
         for measure, words in MEASURES.items():
             values = [answer.intensities[column][measure] for answer in answered if column in answer.intensities]
@@ -108,13 +122,17 @@ def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[C
             )
 
 
+def _scores(answers: Sequence[Answer]) -> list[float]:
+    return [answer.ood_score for answer in answers if answer.ood_score is not None]
+
+
 def _counts(answers: Sequence[Answer]) -> dict[str, int]:
     states = [answer.status for answer in answers]
     return {"answers": len(states), "warnings": states.count("warn"), "errors": states.count("error")}
 
 
 def _weeks(answers: Sequence[Answer], end: float) -> Iterator[dict[str, Any]]:
-    """Newest last: counts, mean probability of each label, and the median of the scans' medians."""
+    """Newest last: counts, mean probability of each label, the median of the scans' medians, and of ``ood_score``."""
     for index in range(int(WINDOW_DAYS // 7), 0, -1):
         start = end - index * WEEK_S
         own = [answer for answer in answers if start <= answer.at < start + WEEK_S]
@@ -123,6 +141,7 @@ def _weeks(answers: Sequence[Answer], end: float) -> Iterator[dict[str, Any]]:
         yield {
             "from": start,
             **_counts(own),
+            f"median_{OOD_SCORE}": statistics.median(scores) if (scores := _scores(own)) else None,
             "mean_probability": {
                 label: statistics.fmean(a.probabilities[label] for a in own if label in a.probabilities)
                 for label in labels

@@ -27,12 +27,16 @@ Count = Callable[[int], None]
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/v1/session")
 OPEN_FOLDER = "/static/"
 """Without a token: health, the page's own files, which hold nothing of a study, and the place to sign in."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""That the log names: any other word in their place is a client's own text."""
 IDLE_S = 10.0
 """Between two pieces of a body."""
 BODY_S, BYTES_PER_S = 60.0, 1024**2
 """A body may take this long, and as much longer as its bytes need at this pace."""
 CHECK_EVERY = 16 * 1024**2
 """Bytes of a body between two looks at the disk."""
+CARRIERS = ("/v1/jobs", "/dicom-web/studies")
+"""What takes files; below the last, each study."""
 SMALL_BODY = 65536
 """Of requests that carry no file."""
 HEADERS: Mapping[str, str] = {
@@ -97,7 +101,8 @@ class Guard:
             self._count(status)
         route = getattr(scope.get("route"), "path", "")
         level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
-        facts = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 4)}
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        facts = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
         logger.log(level, "request", extra=facts)
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
@@ -122,7 +127,8 @@ class Guard:
         return own and self._sessions.is_open(cookie_of(headers.get("cookie", "")))
 
     def _limit(self, scope: Scope) -> int:
-        carries = scope["method"] == "POST" and scope["path"] in ("/v1/jobs", "/dicom-web/studies")
+        path = scope["path"]
+        carries = scope["method"] == "POST" and (path in CARRIERS or path.startswith(CARRIERS[-1] + "/"))
         return self._settings.max_upload_bytes + SMALL_BODY if carries else SMALL_BODY
 
 

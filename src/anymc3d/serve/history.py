@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anymc3d.evaluate.outputs import OOD_SCORE
+
 KEEP_DAYS = 400.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -37,6 +39,8 @@ class Answer:
     probabilities: Mapping[str, float]
     intensities: Mapping[str, Mapping[str, float]]
     """Image column -> measure -> value, in raw units."""
+    ood_score: float | None = None
+    """How far from the training scans, above 1 an alarm; None: not known, as of answers of earlier versions."""
 
 
 def remember(sql: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
@@ -46,6 +50,7 @@ def remember(sql: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], record:
             "decisions": _cells(row, "decision."),
             "probabilities": _cells(row, "probability."),
             "intensities": record.get("intensities", {}).get(row["plugin"], {}),
+            OOD_SCORE: row.get(OOD_SCORE),
         }
         sql.execute(
             "INSERT INTO answers (at, plugin, status, facts) VALUES (?, ?, ?, ?)",

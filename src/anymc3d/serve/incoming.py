@@ -64,6 +64,8 @@ class Line:
     """One association or request, by which files of one or several studies come."""
 
     source: str
+    only: str | None = None
+    """The one study that may come by it, where the sender named one."""
     studies: set[str] = field(default_factory=set)
     fault: str = ""
     """Why something that came by it was refused: of which study it was is not always known."""
@@ -115,9 +117,9 @@ class Incoming:
         if self._thread.is_alive():
             self._thread.join(10)
 
-    def opened(self, source: str) -> Line:
-        """A sender has come."""
-        return Line(source)
+    def opened(self, source: str, only: str | None = None) -> Line:
+        """A sender has come; ``only``: the UID of the one study that it says it sends."""
+        return Line(source, only)
 
     def closed(self, line: Line, *, whole: bool) -> None:
         """A sender has gone; ``whole``: as it should, and did not break off."""
@@ -156,6 +158,8 @@ class Incoming:
         """
         try:
             kept, study_uid = _facts_of(temporary)
+            if line.only not in (None, study_uid):
+                raise RefusedFileError("it is of another study than the one that the request names")
             if kept.is_own:
                 return kept
             key = hashlib.sha256(f"{line.source}\n{study_uid}".encode()).hexdigest()[:32]

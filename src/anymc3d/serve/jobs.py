@@ -107,8 +107,9 @@ class JobStore:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._max_queued = max_queued
-        self.listeners: set[Callable[[], None]] = set()
-        """Called, from whichever thread, when anything has changed."""
+        self.listeners: dict[Callable[[], None], str] = {}
+        """Called, from whichever thread, when the job of this id has ended or is gone."""
+        self._is_behind = False
         self.on_end: Callable[[Job], None] = lambda _: None
         """Called with every job that has ended."""
         try:
@@ -148,10 +149,20 @@ class JobStore:
                 raise
             self._connection.execute("COMMIT")
             self.changed.notify_all()
-        for listener in tuple(self.listeners):
-            listener()
+            self._is_behind |= not durable
         if durable:
             os.fsync(self._log)
+
+    def sync(self) -> None:
+        """Bring to the disk what was done so far; for one thread, which takes jobs and ends them."""
+        if self._is_behind:
+            self._is_behind = False
+            os.fsync(self._log)
+
+    def _tell(self, job_id: str) -> None:
+        for listener, awaited in tuple(self.listeners.items()):
+            if awaited == job_id:
+                listener()
 
     def recover(self) -> int:
         """Queue again what was running when the service ended; returns how many."""
@@ -216,18 +227,24 @@ class JobStore:
         """Whether as many studies wait as may."""
         return self.counts()[QUEUED] >= self._max_queued
 
-    def take(self) -> Job | None:
-        """The job that waits longest, now running; None where none waits."""
-        with self.transaction(durable=False) as sql:
-            found = sql.execute("SELECT * FROM jobs WHERE state=? ORDER BY number LIMIT 1", (QUEUED,))
-            row = found.fetchone()
-            if row is None:
+    def take(self, wait_s: float = 0.0) -> Job | None:
+        """The job that waits longest, now running; None where none waits, and none has come in so many seconds."""
+        with self._lock:
+            job_id = self._first()
+            if job_id is None and wait_s > 0:
+                self.changed.wait(wait_s)  # the lock is held until it waits: nothing that comes is missed
+                job_id = self._first()
+            if job_id is None:
                 return None
-            job = _job(found, row)
-            sql.execute(
-                "UPDATE jobs SET state=?, attempts=attempts+1, started=? WHERE id=?", (RUNNING, time.time(), job.id)
-            )
-        return self.get(job.id)
+            with self.transaction(durable=False) as sql:
+                change = "UPDATE jobs SET state=?, attempts=attempts+1, started=? WHERE id=?"
+                sql.execute(change, (RUNNING, time.time(), job_id))
+            return self.get(job_id)
+
+    def _first(self) -> str | None:
+        asked = "SELECT id FROM jobs WHERE state=? ORDER BY number LIMIT 1"
+        row = self._connection.execute(asked, (QUEUED,)).fetchone()
+        return None if row is None else str(row[0])
 
     def finish(
         self,
@@ -241,9 +258,12 @@ class JobStore:
     ) -> bool:
         """End a running job, once; False where it is not running (deleted, or already ended).
 
+        It is on the disk after the next :meth:`sync`: a power cut before that has the study answered anew. Nothing is
+        sent before (what a delivery writes first is durable, and so is all that came before it).
+
         ``send``: peer and file of what is then to be sent; it is known when the end is known, or neither.
         """
-        with self.transaction() as sql:
+        with self.transaction(durable=False) as sql:
             done = sql.execute(
                 "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
                 (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
@@ -257,6 +277,7 @@ class JobStore:
                 "INSERT OR IGNORE INTO deliveries (job, peer, file) VALUES (?, ?, ?)",
                 [(job_id, peer, file) for peer, file in send],
             )
+        self._tell(job_id)
         job = self.get(job_id)
         if job is not None:
             self.on_end(job)
@@ -302,7 +323,9 @@ class JobStore:
         with self.transaction() as sql:
             sql.execute("DELETE FROM deliveries WHERE job=?", (job_id,))
             sql.execute("DELETE FROM seen WHERE job=? AND key NOT LIKE 'watch:%'", (job_id,))
-            return sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
+            there = sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
+        self._tell(job_id)
+        return there
 
     def job_of(self, key: str) -> str | None:
         """The id of what was accepted under a key, however it ended."""

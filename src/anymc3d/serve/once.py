@@ -84,11 +84,12 @@ def answered(source: Path, target: Path, settings: ServeSettings, chosen: Mappin
     request = {"case": "study", "results": str(target), "scan": str(scan_of(source)), **chosen}
     found = answer(predictor, request, settings)
     failed = all(row["status"] == "error" for row in found["rows"])
+    needs_a_look = any(row["status"] != "ok" for row in found["rows"])
     text = "; ".join(_sentence(row) for row in found["rows"])
     return {
         "status": "error" if failed else "done",
         **found,
-        "__mercure_notification": {"requested": failed, "text": f"{text}. Research use only."},
+        "__mercure_notification": {"requested": needs_a_look, "text": f"{text}. Research use only."},
     }
 
 
@@ -96,11 +97,14 @@ def scan_of(source: Path) -> Path:
     """The one NIfTI or archive in a folder; otherwise the folder itself, a DICOM study.
 
     Raises:
-        UsageError: several, of which none is the study.
+        UsageError: several, of which none is the study; as where the results of another program lie beside it.
     """
-    found = [path for path in sorted(source.iterdir()) if path.name.lower().endswith(ENDINGS)]
+    paths = sorted(source.iterdir())
+    found = [path for path in paths if path.name.lower().endswith(ENDINGS)]
     if len(found) > 1:
         raise UsageError(f"expected one scan, {source} holds {len(found)}")
+    if found and any(path.suffix.lower() == ".dcm" for path in paths):
+        raise UsageError(f"expected one scan, {source} holds DICOM files and beside them {found[0].name}")
     return found[0] if found else source
 
 

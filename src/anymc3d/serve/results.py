@@ -143,7 +143,8 @@ def training_of(card: PluginCard) -> dict[str, Any]:
     """What a plugin's card records for that comparison.
 
     Returns:
-        ``intensities`` as in the card; ``positive``: label -> (decided positive, cases) of the validation split.
+        ``intensities`` as in the card; ``positive``: label -> (decided positive, cases) of the validation split;
+        ``scan_statistics``: from how many training cases ``ood_score`` was made, 0 where the card has none.
     """
     positive = {}
     for label in card.labels.output_names:
@@ -155,7 +156,13 @@ def training_of(card: PluginCard) -> dict[str, Any]:
             positive[label] = (round(count), of)
     kept = (*MEASURES, "num_scans")
     intensities = {column: {name: summary[name] for name in kept} for column, summary in card.intensities.items()}
-    return {"intensities": intensities, "positive": positive}
+    return {"intensities": intensities, "positive": positive, "scan_statistics": _num_compared(card)}
+
+
+def _num_compared(card: PluginCard) -> int:
+    """Of an ensemble the member with the fewest: its score is the mean over all of them."""
+    known = [member.card.scan_statistics for member in card.members] or [card.scan_statistics]
+    return min(0 if one is None else max(measure.cases for measure in one.measures.values()) for one in known)
 
 
 def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSettings, notes: list[str]) -> list[str]:

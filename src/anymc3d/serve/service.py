@@ -200,7 +200,7 @@ class Service:
             loop.call_soon_threadsafe(changed.set)
 
         deadline = loop.time() + timeout_s
-        self.jobs.listeners.add(wake)
+        self.jobs.listeners[wake] = job_id
         try:
             while True:
                 changed.clear()
@@ -211,7 +211,7 @@ class Service:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(left, 1.0))
         finally:
-            self.jobs.listeners.discard(wake)
+            self.jobs.listeners.pop(wake, None)
 
     def drift(self) -> dict[str, Any]:
         """The answers of the last weeks against the plugins' training data."""

@@ -1,12 +1,14 @@
-"""DICOMweb in: instances stored by ``POST /dicom-web/studies`` (STOW-RS, DICOM PS3.18 10.5), read as they stream in."""
+"""DICOMweb in: instances stored by ``POST /dicom-web/studies`` or, of one study, ``/dicom-web/studies/{uid}`` (STOW-RS,
+DICOM PS3.18 10.5), read as they stream in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -18,16 +20,24 @@ from anymc3d.serve.service import Service
 NO_ROOM, NOT_UNDERSTOOD = 0xA700, 0xC000
 """Failure reasons (DICOM PS3.18 I.2.2)."""
 DICOM_JSON = "application/dicom+json"
+StudyUid = Annotated[str, InPath(pattern=r"^[0-9.]{1,64}$")]
 
 
 def add_stow(app: FastAPI, service: Service) -> None:
-    """Add the route."""
+    """Add the two routes."""
+
+    async def stored(request: Request, study: str | None) -> JSONResponse:
+        address = request.client.host if request.client else "unknown"
+        found = await _received(request, service.incoming, f"stow {address}", study)
+        return JSONResponse(found.answer(), found.status, media_type=DICOM_JSON)
 
     @app.post("/dicom-web/studies", summary="Store DICOM instances (STOW-RS)", response_class=JSONResponse)
     async def store(request: Request) -> JSONResponse:
-        address = request.client.host if request.client else "unknown"
-        found = await _received(request, service.incoming, f"stow {address}")
-        return JSONResponse(found.answer(), found.status, media_type=DICOM_JSON)
+        return await stored(request, None)
+
+    @app.post("/dicom-web/studies/{study}", summary="Store instances of this study", response_class=JSONResponse)
+    async def store_in(request: Request, study: StudyUid) -> JSONResponse:
+        return await stored(request, study)
 
 
 class _Stored:
@@ -60,14 +70,14 @@ def _value(kind: str, value: str | int) -> dict[str, Any]:
     return {"vr": kind, "Value": [value]}
 
 
-async def _received(request: Request, incoming: Incoming, source: str) -> _Stored:
-    """Read a request to its end, part by part.
+async def _received(request: Request, incoming: Incoming, source: str, study: str | None) -> _Stored:
+    """Read a request to its end, part by part; where it names a study, instances of another are not stored.
 
     Raises:
         HTTPException: it is of another type, damaged, or there is no room for anything.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
-    line, stored, is_whole = incoming.opened(source), _Stored(), False
+    line, stored, is_whole = incoming.opened(source, study), _Stored(), False
     parts = _Parts(incoming.temporary)
     try:
         parser = MultipartParser(boundary, parts.callbacks())

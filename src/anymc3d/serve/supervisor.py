@@ -79,10 +79,10 @@ class Supervisor:
             while not self._stopping.is_set():
                 job = self._store.take()
                 if job is None:
-                    with self._store.changed:
-                        self._store.changed.wait(_POLL_S)
-                    continue
-                self._work(job)
+                    self._store.sync()
+                    job = self._store.take(_POLL_S)
+                if job is not None:
+                    self._work(job)
         except BaseException as error:
             self.fault, self.is_ready = error, False
             logger.exception("the supervisor ended")
@@ -119,6 +119,7 @@ class Supervisor:
         assert self._connection is not None
         try:
             self._connection.send(dict(request))
+            self._store.sync()  # the end of the one before, while the worker has this one
             deadline = time.monotonic() + self._settings.case_timeout_s
             while not self._connection.poll(_POLL_S):
                 if time.monotonic() > deadline:

@@ -32,9 +32,10 @@ function section(one) {
   const weeks = one.weeks.map((week) => [
     new Date(week.from * 1000).toLocaleDateString(), String(week.answers), String(week.warnings), String(week.errors),
     listed(week.mean_probability, 3), listed(week.median_intensity, 1),
+    week.median_ood_score === null ? "" : week.median_ood_score.toFixed(2),
   ]);
   const columns = ["Share of studies with", "Here", "In training", "Alarm"];
-  const heads = ["Week from", "Answers", "Warnings", "Errors", "Mean probability", "Median intensity"];
+  const heads = ["Week from", "Answers", "Warnings", "Errors", "Mean probability", "Median intensity", "Median ood_score"];
   return [
     el("h3", {}, one.plugin),
     el("p", {}, `Answers: ${one.answers}; with warnings: ${one.warnings}; errors: ${one.errors}.`),
