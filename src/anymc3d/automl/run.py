@@ -152,7 +152,7 @@ def _finish(work: Work, device: str) -> dict[str, Any]:
         else:
             work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
     written = write_plugin(work)
-    if work.reserve.cases:
+    if work.data.test:
         write_pages(work, written, final=False)
         test = TestCases(work.folder, work.data, device, quiet=work.reader.quiet)
         needed = test.seconds()

@@ -70,7 +70,7 @@ def _step(sight: Sight) -> str:
 
 
 def _plan_test(work: Work, sight: Sight) -> None:
-    """Keep the time free that the test split will take, or say at once that there is none for it."""
+    """Keep the time free that the test split will take, or say at once that it is answered only if some is left."""
     if not work.data.test:
         return
     work.reserve.read_s = work.paces["answer read"].of(len(sight.views))
@@ -78,7 +78,8 @@ def _plan_test(work: Work, sight: Sight) -> None:
     needed = work.reserve.test_s(work.answer_s(sight))
     if not work.decide("test split", needed < MOST_FOR_TEST * work.clock.left_s):
         work.reserve.cases = 0
-        work.note(without_test(work, needed))
+        text = "test split: no time is kept free for its %d cases (about %s); answered at the end if enough is left"
+        logger.info(text, len(work.data.test), in_words(needed))
 
 
 def without_test(work: Work, seconds: float) -> str:
