@@ -41,7 +41,19 @@ from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor, load
 
 PARTS, KILLS, CORRUPT, AT_ONCE = 16, 30, 0.01, 2
-COLUMNS = ("cases", "write_s", "manifest_s", "whole_s", "resumed_s", "peak_mb", "parts_s", "part_peak_mb", "merge_s")
+COLUMNS = (
+    "cases",
+    "write_s",
+    "manifest_s",
+    "whole_s",
+    "whole_cpu_s",
+    "resumed_s",
+    "resumed_cpu_s",
+    "peak_mb",
+    "parts_s",
+    "part_peak_mb",
+    "merge_s",
+)
 
 
 class StandIn(Predictor):
@@ -104,8 +116,8 @@ def forked(work: Callable[[], dict[str, Any]], told: Path) -> int:
     try:
         device = predictor.device
         forget_peak(device)
-        started = time.monotonic()
-        found = work() | {"seconds": time.monotonic() - started}
+        started, cpu = time.monotonic(), time.process_time()
+        found = work() | {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu}
         told.write_text(json.dumps(found | {"peak": peak_memory(device)}))
         code = 0
     finally:
@@ -183,7 +195,8 @@ def measured(folder: Path, cases: int, kills: int) -> dict[str, Any]:
     tables = [(folder / name / "predictions.csv").read_bytes() for name in ("one", "parts")]
     assert tables[0] == tables[1], "the joined table is not that of one process"
     assert tables[0].count(b",error,") == round(cases * CORRUPT) and merged["cases"] == cases
-    row = (write_s, one["manifest_s"], one["seconds"], again["seconds"], one["peak"] / 1e6, parts_s, part_peak / 1e6)
+    spent = (one["manifest_s"], one["seconds"], one["cpu"], again["seconds"], again["cpu"], one["peak"] / 1e6)
+    row = (write_s, *spent, parts_s, part_peak / 1e6)
     return dict(zip(COLUMNS, (cases, *(round(value, 2) for value in (*row, merged["seconds"]))), strict=True))
 
 

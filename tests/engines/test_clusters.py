@@ -21,6 +21,7 @@ from anymc3d.files.tables import write_table
 
 CASES, JOBS = 300, 2
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]

@@ -3,7 +3,8 @@
 import pytest
 
 from anymc3d.errors import UsageError
-from anymc3d.files.tables import parse_table, read_table
+from anymc3d.files.parquet import write_beside
+from anymc3d.files.tables import parse_table, read_table, write_table
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -43,3 +44,16 @@ def test_what_is_no_table_of_text_and_numbers_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(UsageError, match=r"anymc3d\[parquet\]"):
         parse_table(tmp_path / "list.parquet")
+
+
+def test_a_table_is_written_beside_its_csv_with_numbers_as_numbers(tmp_path):
+    table = tmp_path / "predictions.csv"
+    rows = [
+        {"case": "007", "status": "ok", "logit.a": "-1.5e-05", "decision.a": "1", "set.a": "0 1"},
+        {"case": "=008", "status": "error", "message": "gone"},
+    ]
+    write_table(table, ("case", "status", "message", "logit.a", "decision.a", "set.a"), rows)
+    found = pandas.read_parquet(write_beside(table)).astype(object).to_dict("records")
+    assert found[0] == rows[0] | {"message": "", "logit.a": -1.5e-05, "decision.a": 1.0}
+    assert found[1]["case"] == "=008" and pandas.isna(found[1]["logit.a"]) and pandas.isna(found[1]["set.a"])
+    assert parse_table(tmp_path / "predictions.parquet").rows[0][1][:2] == ("007", "ok")

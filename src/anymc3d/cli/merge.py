@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
 from anymc3d.cli.say import say
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("out", type=Path, metavar="OUT", help="the output folder that all parts were given")
     parser.add_argument("--of", type=int, metavar="N", help="the parts of N, where those of several splits lie there")
+    add_parquet(parser)
     parser.add_argument("--json", action="store_true", help="print what was joined as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -25,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
     """Join the parts; the exit code is that of the whole run."""
     from anymc3d.parts.merge import merge_parts
 
+    check_parquet(args)
     merged = merge_parts(args.out, args.of)
+    if args.parquet:
+        write_parquet(args.out)
     print_merged(args.out, merged, as_json=args.json, quiet=args.quiet)
     return merged.exit_code
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.parquet_option import write_parquet
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def run_split(args: argparse.Namespace) -> int:
             "the same command runs what is missing"
         )
     merged = merge_parts(args.out, len(parts))
+    if getattr(args, "parquet", False):
+        write_parquet(args.out)
     print_merged(args.out, merged, as_json=args.json, quiet=args.quiet)
     return merged.exit_code
 
@@ -166,14 +169,17 @@ def _found_part(out: Path, part: Part) -> Outcome:
     return Outcome(f"part {part}", "done" if done else "waiting")
 
 
+_OF_THE_WHOLE = ("--json", "--quiet", "--parquet")
+
+
 def without_engine(words: Sequence[str]) -> list[str]:
-    """The words of a command without ``--backend``, ``--jobs``, ``--scheduler`` and ``--json``."""
+    """The words of a command without ``--backend``, ``--jobs``, ``--scheduler`` and what is of the whole."""
     kept, skip = [], False
     for word in words:
         if skip:
             skip = False
         elif word in ("--backend", "--jobs", "--scheduler"):
             skip = True
-        elif not word.startswith(("--backend=", "--jobs=", "--scheduler=")) and word not in ("--json", "--quiet"):
+        elif not word.startswith(("--backend=", "--jobs=", "--scheduler=")) and word not in _OF_THE_WHOLE:
             kept.append(word)
     return kept

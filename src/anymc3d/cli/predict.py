@@ -18,6 +18,7 @@ from anymc3d.cli.inputs import (
     cases_of,
     chosen_workers,
 )
+from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sr-codes", type=Path, metavar="FILE", help="of --dicom-sr: the codes of findings, as YAML (docs/dicom.md)"
     )
+    add_parquet(parser)
     parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.predict.cohort import precision_in
     from anymc3d.predict.predictor import Predictor
 
+    check_parquet(args)
     check_dicom_sr(args)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     plugins = [load_named(path) for path in args.plugin]
@@ -128,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
     }
     with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, mine):
         result, exit_code = _answer(args, predictor, mine, out, pseudonyms)
+    if args.parquet:
+        write_parquet(out)
     if pseudonyms is not None and args.pseudonym_map is not None:
         write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:

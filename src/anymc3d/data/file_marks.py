@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from anymc3d.data.case import Case
 from anymc3d.data.remote import is_address
@@ -34,27 +34,27 @@ def file_mark(case: Case, begun: float) -> str | None:
             found = _files_of(reference)
             if found is None:
                 return None
-            for path in found:
-                status = path.stat()
+            for path, status in found:
                 if max(status.st_ctime, status.st_mtime) > begun - SETTLED_SECONDS:
                     return None
                 times = (status.st_mtime_ns, status.st_ctime_ns)
-                facts.append([column, str(path), status.st_dev, status.st_ino, status.st_size, *times])
+                facts.append([column, path, status.st_dev, status.st_ino, status.st_size, *times])
     except OSError:
         return None
     return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _files_of(reference: str) -> list[Path] | None:
+def _files_of(reference: str) -> list[tuple[str, os.stat_result]] | None:
     if is_address(reference):
         return None
-    path = Path(reference.rpartition("#")[0] if ".npz#" in reference else reference)
-    if path.is_dir():
-        return sorted(_below(path))
-    return [path] if path.name.lower().endswith(_ALONE) else None
+    path = reference.rpartition("#")[0] if ".npz#" in reference else reference
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        return [(below, os.stat(below)) for below in sorted(_below(path))]
+    return [(path, status)] if path.lower().endswith(_ALONE) else None
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: str) -> Iterator[str]:
     """All files of a folder of slices, and what it is a link to."""
     for place, _, names in os.walk(folder, followlinks=True):
-        yield from (Path(place) / name for name in names)
+        yield from (os.path.join(place, name) for name in names)

@@ -124,7 +124,7 @@ def _judge(codes: Sequence[int], launch: Launch) -> None:
 def _codes(group: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     """How each ended. When one is lost or fails the others get the grace to end by themselves, then they are ended."""
     until = None
-    while any(process.poll() is None for process in group):
+    while None in [process.poll() for process in group]:  # all of them, not up to the first that runs
         if until is None and any(process.returncode not in (None, 0, INTERRUPTED) for process in group):
             until = time.monotonic() + GRACE_SECONDS
         if until is not None and time.monotonic() > until:
