@@ -8,6 +8,7 @@ import pytest
 
 import dicom_makers as dicom
 from anymc3d.errors import UsageError
+from anymc3d.serve import watch
 from anymc3d.serve.jobs import DONE, ERROR, JobStore, new_id
 from anymc3d.serve.settings import ServeSettings
 from anymc3d.serve.watch import Watcher
@@ -77,6 +78,23 @@ def test_files_and_folders_are_answered_once_and_moved_with_their_results(servic
     assert len(copied) == 9 and not [path for path in copied if "PHI" in str(path)]
     dicom.make_series().write(watched / "study")
     assert len(looked(service, watched)) == 5 and len(os.listdir(watched / "done")) == 9
+
+
+def test_links_that_are_put_in_place_of_files_or_folders_lead_nowhere(service, tmp_path, monkeypatch):
+    watched, other = tmp_path / "watched", tmp_path / "other"
+    watched.mkdir(), other.mkdir()
+    (other / "secret.nii.gz").write_bytes(b"\x1f\x8b" + bytes(500))
+    (watched / "done").symlink_to(other)
+    (watched / "a.nii.gz").write_bytes(b"\x1f\x8b" + bytes(500))
+    (watched / "b.nii.gz").symlink_to(other / "secret.nii.gz")
+    monkeypatch.setattr(watch, "_is_passed_over", lambda entry: entry.name in ("done", "failed"))
+    monkeypatch.setattr(watch, "_regular", lambda path: iter([path]))  # the look came before the link
+    jobs = looked(service, watched)
+    assert {job.state for job in jobs} == {DONE, ERROR} and len(jobs) == 2
+    assert [job.message for job in jobs if job.state == ERROR] == [
+        "it cannot be read (Too many levels of symbolic links)"
+    ]
+    assert os.listdir(other) == ["secret.nii.gz"] and (watched / "a.nii.gz").exists()
 
 
 def test_what_grows_is_waited_for(service, tmp_path):

@@ -6,6 +6,7 @@ where the folder cannot be written to and nothing can be moved.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from anymc3d.errors import UsageError
 from anymc3d.files import atomic
@@ -133,9 +134,9 @@ class Watcher:
             return
         folder = self._folder / (FAILED_FOLDER if job is not None and job.state == ERROR else DONE_FOLDER)
         try:
-            folder.mkdir(exist_ok=True)
+            _make_folder(folder, 0o777)
             target = folder / path.name
-            if target.exists():
+            if os.path.lexists(target):
                 target = folder / f"{path.name}-{job_id[:8]}"
             if job is not None:
                 self._write_results(job, folder, target.name)
@@ -147,7 +148,7 @@ class Watcher:
     def _write_results(self, job: Job, folder: Path, name: str) -> None:
         results, files = folder / f"{name}.results", list(job.record.get("files", ()))
         for file in files:
-            results.mkdir(mode=0o700, exist_ok=True)
+            _make_folder(results, 0o700)
             shutil.copyfile(self._service.results(job.id) / file, results / file)
         atomic.write_json(folder / f"{name}.json", _said(job))
 
@@ -165,6 +166,33 @@ def _said(job: Job) -> dict[str, Any]:
 def _is_passed_over(entry: os.DirEntry[str]) -> bool:
     """Hidden, of this program, or a link, which may lead anywhere."""
     return entry.name.startswith(".") or entry.name in (DONE_FOLDER, FAILED_FOLDER) or entry.is_symlink()
+
+
+def _make_folder(path: Path, mode: int) -> None:
+    """A folder of its own: those who may write to the watched folder could have put a link in its place.
+
+    Raises:
+        OSError: it cannot be made, or is a link.
+    """
+    path.mkdir(mode=mode, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "a link stands in the place of a folder of this program")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A regular file, even where a link was put in its place since it was looked at.
+
+    Raises:
+        UsageError: it is a link, a pipe or a device.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except OSError as error:
+        raise UsageError(f"it cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UsageError("it is no regular file")
+    return file
 
 
 def _look_at(path: Path) -> _Seen:
@@ -200,12 +228,13 @@ def _copied(path: Path, place: Path) -> Path:
         UsageError: it is no scan.
     """
     if not path.is_dir():
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return store_file(file, place)
     place.mkdir(mode=0o700, parents=True)
     for number, found in enumerate(_regular(path)):
         target = place / f"{number // 1000}" / f"{number:06d}{found.suffix[:16]}"
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(found, target, follow_symlinks=False)
-        target.chmod(0o600)
+        with _opened(found) as source, target.open("xb") as copy:
+            target.chmod(0o600)
+            shutil.copyfileobj(source, copy)
     return place
