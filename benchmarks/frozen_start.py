@@ -79,6 +79,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "paper's recipe": (),
     "frozen start": FROZEN,
     "frozen start, LoRA 1e-3": FAST,
+    "frozen start, LoRA 1e-3, batch 8": (*FAST, "train.accumulate=4"),
     "paper's, standardised": ("train.standardise=true",),
     "frozen start, focal": (*FROZEN, "train.loss=focal"),
     "frozen start, LoRA 1e-3, focal": (*FAST, "train.loss=focal"),
@@ -94,8 +95,8 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "paper's, batch 8": ("train.accumulate=4",),
     "paper's, stratified": ("train.sampling=stratified",),
 }
-"""Name -> overrides of the task file. Of the larger data set the first three, of the lesions the first nine."""
-ENOUGH = {"adrenal-400": 3, "lesions-24": 9}
+"""Name -> overrides of the task file. Of the larger data set the first four, of the lesions the first ten."""
+ENOUGH = {"adrenal-400": 4, "lesions-24": 10}
 SEEDS = (0, 1, 2)
 
 
