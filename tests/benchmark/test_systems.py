@@ -86,16 +86,34 @@ def test_the_sum_of_the_parts_is_the_whole_classifier(listed, fusion):
     assert listed[name]["total_parameters"] == own + frozen
 
 
-def test_the_list_for_people_has_a_line_per_system(records, listed, capsys, monkeypatch):
+def test_the_list_for_people_has_a_line_per_system_under_its_group(records, listed, capsys, monkeypatch):
     monkeypatch.setattr(systems, "list_systems", lambda: records)
     assert main(["benchmark", "--list-methods"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1 : len(listed) + 1]] == list(listed)
+    table, _, notes = capsys.readouterr().out.partition("\n\nParameters for two logits")
+    assert notes and "\\n" not in table
+    groups = table.split("\n\n")[1:]
+    names = [[line.split()[0] for line in group.splitlines()[1:]] for group in groups]
+    assert sorted(name for group in names for name in group) == sorted(listed)
+    assert [group.splitlines()[0].rpartition("(")[2] for group in groups] == [f"{len(group)})" for group in names]
+    frozen = next(group for group in names if "frozen/dinov2-small" in group)
+    assert frozen == [name for name in listed if name.startswith("frozen/")]
 
 
-def test_a_list_takes_no_file(capsys):
+def test_words_choose_from_the_list(records, capsys, monkeypatch):
+    monkeypatch.setattr(systems, "list_systems", lambda: records)
+    assert main(["benchmark", "--list-methods", "DINOv2-small/", "mst", "--json"]) == 0
+    shown = [record["name"] for record in json.loads(capsys.readouterr().out)]
+    assert shown == ["anymc3d/dinov2-small/mst", "anymc3d/dinov2-small/mst-positions"]
+    assert main(["benchmark", "--list-methods", "voco"]) == 0
+    assert "published systems" not in capsys.readouterr().out
+
+
+def test_a_word_that_no_name_has_and_a_file_are_refused(records, capsys, monkeypatch):
+    monkeypatch.setattr(systems, "list_systems", lambda: records)
     assert main(["benchmark", "--list-methods", "bench.yaml"]) == 2
-    assert "take no benchmark file" in capsys.readouterr().err
+    assert "no name has this word" in capsys.readouterr().err
+    assert main(["benchmark", "--list-tasks", "bench.yaml"]) == 2
+    assert "takes no benchmark file" in capsys.readouterr().err
 
 
 def test_what_is_left_out_of_a_winner_is_said_under_the_table(records):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import torch
 from torch import nn
 
+from anymc3d.errors import UsageError
 from anymc3d.models.architectures import empty_backbone
 from anymc3d.models.backbones import BACKBONES, BackboneCard
 from anymc3d.models.decoders.table import DECODERS
@@ -56,20 +57,52 @@ def _plain() -> Iterator[Record]:
         }
 
 
+def choose_systems(records: list[Record], words: Sequence[str]) -> list[Record]:
+    """The records whose name has every word, in upper or lower case.
+
+    Raises:
+        UsageError: no name has them all.
+    """
+    chosen = [record for record in records if all(word.lower() in str(record["name"]).lower() for word in words)]
+    if not chosen:
+        raise UsageError(
+            f"--list-methods {' '.join(words)}: no name has {'all of these words' if len(words) > 1 else 'this word'}; "
+            "'anymc3d benchmark --list-methods' lists all names"
+        )
+    return chosen
+
+
+def group_of(record: Record) -> str:
+    """The heading under which a record stands in the list for people."""
+    name = str(record["name"])
+    if name.startswith("frozen/"):
+        return "A head on a frozen backbone"
+    if name.startswith("anymc3d/"):
+        return "AnyMC3D, with a decoder of masks in training" if "+" in name else "AnyMC3D: backbone and fusion"
+    return "Methods without a network" if name in PLAIN else "Other networks"
+
+
 def system_lines(records: list[Record]) -> list[str]:
-    """The records as a table for people."""
-    rows = [("name", "trainable", "total", "weights", "licence")]
+    """The records as a table for people, in groups; each line of a system begins with its name."""
+    head = ("name", "trainable", "total", "weights", "licence")
+    groups: dict[str, list[tuple[str, ...]]] = {}
     for record in records:
         counts = (_counted(record["trainable_parameters"]), _counted(record["total_parameters"]))
-        rows.append((str(record["name"]), *counts, str(record["weights"]), str(record["licence"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in (1, 2) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+        row = (str(record["name"]), *counts, str(record["weights"]), str(record["licence"]))
+        groups.setdefault(group_of(record), []).append(row)
+    rows = [head, *(row for group in groups.values() for row in group)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [_aligned(head, widths)]
+    for heading, group in groups.items():
+        lines += ["", f"{heading} ({len(group)})", *(_aligned(row, widths) for row in group)]
+    return lines
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = enumerate(zip(row, widths, strict=True))
+    return "  ".join(
+        cell.rjust(width) if column in (1, 2) else cell.ljust(width) for column, (cell, width) in cells
+    ).rstrip()
 
 
 def left_out_lines(records: list[Record]) -> list[str]:

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "anymc3d benchmark bench.yaml -o OUT [key=value …]\n"
         "       anymc3d benchmark table OUT [--layout NAME] [--format NAME] [-o FILE]\n"
         "       anymc3d benchmark figure OUT --layout NAME -o FILE.png\n"
-        "       anymc3d benchmark --list-tasks | --list-methods"
+        "       anymc3d benchmark --list-tasks\n"
+        "       anymc3d benchmark --list-methods [WORD …]"
     )
     parser.add_argument("words", nargs="*", metavar="bench.yaml", help="the benchmark file, or: table OUT, figure OUT")
     parser.add_argument(
@@ -28,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument("--list-tasks", action="store_true", help="the recipes of the paper's tasks, T1 to T12")
     lists.add_argument(
-        "--list-methods", action="store_true", help="everything there is to compare, with parameters counted for K = 2"
+        "--list-methods",
+        action="store_true",
+        help="everything there is to compare, in groups, with parameters counted for K = 2; with words, only names "
+        "that have them all",
     )
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
     add_engine(parser)
@@ -45,10 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the chosen job."""
     words = args.words
-    if args.list_tasks or args.list_methods:
+    if args.list_methods:
+        return _list_methods(args)
+    if args.list_tasks:
         if words:
-            raise UsageError(f"--list-tasks, --list-methods: take no benchmark file, got {words[0]}")
-        return _list_tasks(args) if args.list_tasks else _list_methods(args)
+            raise UsageError(f"--list-tasks: takes no benchmark file, got {words[0]}")
+        return _list_tasks(args)
     if not words:
         raise UsageError("anymc3d benchmark: expected a benchmark file, table, figure, --list-tasks or --list-methods")
     return JOBS.get(words[0], _run_plan)(args)
@@ -68,19 +74,21 @@ def _list_tasks(args: argparse.Namespace) -> int:
 
 
 def _list_methods(args: argparse.Namespace) -> int:
-    from anymc3d.benchmark.systems import left_out_lines, list_systems, system_lines
+    from anymc3d.benchmark.systems import choose_systems, left_out_lines, list_systems, system_lines
     from anymc3d.cli.main import print_json
 
-    records = list_systems()
+    records = choose_systems(list_systems(), args.words)
     if args.json:
         print_json(records)
         return 0
     say(*system_lines(records))
     say(
-        "\nParameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;"
+        "",
+        "Parameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;",
     )
     say("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
-    say("", "Of these published systems a part is not here:", *left_out_lines(records))
+    if left_out := left_out_lines(records):
+        say("", "Of these published systems a part is not here:", *left_out)
     return 0
 
 
