@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.models.backbones import card
@@ -47,11 +48,11 @@ REPORT_PATH = Path(__file__).with_suffix(".md")
 REMARKS = "## Remarks"
 
 
-def make_backbone(folder: Path) -> LoadedBackbone:
-    """A random ViT-S/14 in a file, so that predictors find it."""
+def make_backbone(folder: Path, network: str = "dinov2-small") -> LoadedBackbone:
+    """A random ViT of a card's shape in a file, so that predictors find it."""
     path = folder / "vit.safetensors"
     if not path.exists():
-        tensors = random_vit(card("dinov2-small").config).state_dict()
+        tensors = random_vit(card(network).config).state_dict()
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     return find_backbone(str(path))
 
@@ -62,11 +63,11 @@ def make_plugin(folder: Path, backbone: LoadedBackbone, blocks: int | None, numb
     path = folder / f"{name}-{size}.safetensors"
     if not path.exists():
         record = BackboneRecord(
-            name="random ViT-S",
+            name="random ViT",
             fingerprint=backbone.fingerprint,
             positions="official",
-            embed_dim=384,
-            patch_size=14,
+            embed_dim=backbone.module.embed_dim,
+            patch_size=backbone.module.patch_size,
             mean=backbone.card.mean,
             std=backbone.card.std,
             licence="none",
@@ -81,12 +82,12 @@ def make_plugin(folder: Path, backbone: LoadedBackbone, blocks: int | None, numb
             fusion="query",
             code_version=CODE_VERSION,
         )
-        save_plugin(path, plugin_card, made_classifier(backbone, blocks, number).tensors())
+        save_plugin(path, plugin_card, made_classifier(backbone.module, blocks, number).tensors())
     return load_plugin(path)
 
 
-def made_classifier(backbone: LoadedBackbone, blocks: int | None, number: int) -> VolumeClassifier:
-    classifier = VolumeClassifier(backbone.module, views=["image"], num_logits=2, blocks=blocks, seed=number)
+def made_classifier(backbone: nn.Module, blocks: int | None, number: int) -> VolumeClassifier:
+    classifier = VolumeClassifier(backbone, views=["image"], num_logits=2, blocks=blocks, seed=number)
     generator = torch.Generator().manual_seed(number)
     with torch.no_grad():
         for parameter in classifier.parameters():
@@ -102,10 +103,13 @@ def make_scan(folder: Path, size: int, slices: int) -> Path:
     return path
 
 
-def predictor_of(folder: Path, blocks: int | None, tasks: int, size: int) -> Predictor:
-    backbone = make_backbone(folder)
+def predictor_of(
+    folder: Path, blocks: int | None, tasks: int, size: int, *, network: str = "dinov2-small", **options: str
+) -> Predictor:
+    """Random plugins on a random backbone; ``options`` of the predictor: device (the processor), precision."""
+    backbone = make_backbone(folder, network)
     plugins = [make_plugin(folder, backbone, blocks, number, size) for number in range(tasks)]
-    return Predictor(plugins, backbone=str(folder / "vit.safetensors"), device="cpu")
+    return Predictor(plugins, backbone=str(folder / "vit.safetensors"), **{"device": "cpu"} | options)
 
 
 def name_of(blocks: int | None) -> str:
@@ -183,7 +187,9 @@ def memory_table(folder: Path) -> Iterator[str]:
 def few_table(folder: Path, rounds: int, dtype: torch.dtype) -> Iterator[str]:
     """Twelve plugins that adapt everything: one after the other, or in one call."""
     backbone = make_backbone(folder)
-    tails = [Tail(made_classifier(backbone, None, n), "image", backbone.module, backbone.trunk) for n in range(12)]
+    tails = [
+        Tail(made_classifier(backbone.module, None, n), "image", backbone.module, backbone.trunk) for n in range(12)
+    ]
     encoding = Encoding(mean=backbone.card.mean, std=backbone.card.std, dtype=dtype)
     loras = [tail.classifier.lora["image"] for tail in tails]
     kind = "float32" if dtype == torch.float32 else "bfloat16"
