@@ -105,33 +105,33 @@ def test_a_plugin_s_scan_embedding_gives_its_logits(journey, manifest, tmp_path)
     source = of_plugin(plugin, **HOW)
     predictor = load(journey.plugin, device="cpu")
     case = first_case(manifest)
-    vector = source.embed(case, EmbedSettings(level="scan"))["scan"]
+    vector = source.embed(source.scans(case), EmbedSettings(level="scan"))["scan"]
     (prediction,) = predictor.predict_case(case)
     with torch.inference_mode():
         logits = source.classifier.head(torch.from_numpy(vector)[None])[0]
     (logit,) = prediction.logits.values()
     assert np.isclose(float(logits[1] - logits[0]), logit, atol=1e-5)
-    rows = source.embed(case, EmbedSettings())["image"]
+    rows = source.embed(source.scans(case), EmbedSettings())["image"]
     assert rows.shape[1] == len(vector)
 
 
 def test_patches_lie_where_their_affine_says(journey, manifest):
     source = of_plugin(load_plugin(journey.plugin), **HOW)
     case = first_case(manifest)
-    found = source.embed(case, EmbedSettings(level="patch"))
+    found = source.embed(source.scans(case), EmbedSettings(level="patch"))
     grid, affine = found["image"], found["image.affine"]
     assert grid.dtype == np.float16 and grid.ndim == 4
     middle = np.array([(grid.shape[1] - 1) / 2, (grid.shape[2] - 1) / 2, 0, 1])
-    slices = source.embed(case, EmbedSettings())
+    slices = source.embed(source.scans(case), EmbedSettings())
     assert np.allclose((affine @ middle)[:3], slices["image.position_mm"][0], atol=1e-3)
 
 
 def test_patches_of_a_structure_are_pooled_by_their_share_inside(manifest):
     source = of_backbone(None, features="class", **HOW | {"backbone": "tiny-random"})
     case = first_case(manifest)
-    found = source.embed(case, EmbedSettings(level="mask"))
+    found = source.embed(source.scans(case), EmbedSettings(level="mask"))
     assert found["image.labels"].tolist() == [3, 7]
-    grid = source.embed(case, EmbedSettings(level="patch"))["image"].astype(np.float32)
+    grid = source.embed(source.scans(case), EmbedSettings(level="patch"))["image"].astype(np.float32)
     mask = CaseScans(case).masks(DEFAULT_VIEWS)["image"]
     side = mask.shape[1] // grid.shape[1]
     for row, label in zip(found["image"], (3, 7), strict=True):

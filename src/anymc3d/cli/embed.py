@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.inputs import add_case_memory, add_case_options, add_input, case_memory, cases_of
+from anymc3d.cli.inputs import (
+    add_case_memory,
+    add_case_options,
+    add_input,
+    add_workers,
+    case_memory,
+    cases_of,
+    chosen_workers,
+)
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -41,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="parquet: one table of all cases beside the arrays (default: safetensors)",
     )
     add_case_options(parser)
+    add_workers(parser)
     add_part(parser)
     add_pseudonymize(parser, "name cases by keyed pseudonyms")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -79,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             pseudonyms=pseudonyms,
             timeout_s=args.timeout,
             case_memory=case_memory(args),
+            workers=chosen_workers(args, len(mine)),
             quiet=args.quiet,
         )
     table = write_parquet(args.out) if args.format == "parquet" else args.out / TABLE

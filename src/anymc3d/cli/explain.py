@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.inputs import add_case_options, add_input, add_strict, cases_of
+from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_strict(parser)
     parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_workers(parser)
     add_part(parser)
     add_pseudonymize(parser, "name the folders by keyed pseudonyms in place of the case ids")
     parser.add_argument("--json", action="store_true", help="print one record per case as JSON")
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
     if is_split(args):
         return run_split(args)
     with part_of(args.out, chosen_part(args), cases, {}) as (out, mine):
-        result = explain_cohort(predictor, mine, out, settings, quiet=args.quiet)
+        workers = chosen_workers(args, len(mine))
+        result = explain_cohort(predictor, mine, out, settings, workers=workers, quiet=args.quiet)
     if args.json:
         print_json(result.records)
     elif not args.quiet:

@@ -50,17 +50,26 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_workers(args: argparse.Namespace, num_cases: int) -> int:
-    """How many processes read ahead.
+def checked_workers(args: argparse.Namespace) -> int | None:
+    """The number that was asked for, if one was.
 
     Raises:
         UsageError: fewer than none, or more than any machine has use for.
     """
-    from anymc3d.data.ahead.queue import workers_for
-
     if args.workers is not None and not 0 <= args.workers <= _MOST_WORKERS:
         raise UsageError(f"--workers: expected 0 to {_MOST_WORKERS}, got {args.workers}")
-    return workers_for(num_cases, args.workers)
+    return args.workers  # type: ignore[no-any-return]
+
+
+def chosen_workers(args: argparse.Namespace, num_cases: int) -> int:
+    """How many processes read ahead.
+
+    Raises:
+        UsageError: as :func:`checked_workers`.
+    """
+    from anymc3d.data.ahead.queue import workers_for
+
+    return workers_for(num_cases, checked_workers(args))
 
 
 def add_case_memory(parser: argparse.ArgumentParser) -> None:

@@ -117,7 +117,7 @@ def run_split(args: argparse.Namespace) -> int:
     make_private(args.out)
     parts = [Part(args.jobs, number) for number in range(1, args.jobs + 1)]
     command, *words = without_engine(args.given)
-    if args.backend == "local" and getattr(args, "workers", 0) is None:
+    if args.backend == "local" and args.workers is None:
         words += ["--workers", "0"]  # the parts have the machine's cores already
     work = [
         Work(

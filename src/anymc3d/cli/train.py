@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.inputs import add_workers, checked_workers
 from anymc3d.cli.launch_options import add_launch, is_launcher, launch
 from anymc3d.cli.parser import Parser
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
@@ -53,12 +54,14 @@ def add_arguments(parser: Parser) -> None:
         help="the network that draws a region, or the TotalSegmentator program: it runs only if you name it here",
     )
     add_launch(parser)
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
+    from anymc3d.data.ahead.queue import asking_for
     from anymc3d.errors import UsageError
     from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import programs_named, read_task
@@ -84,10 +87,8 @@ def run(args: argparse.Namespace) -> int:
     task = read_task(args.task, [*args.overrides, *([] if args.backbone is None else [f"backbone={args.backbone}"])])
     args.segmenter += programs_named(args.overrides)
     try:
-        if args.quick:
-            report = _train_quick(task, slices, args)
-        else:
-            report = _train_once(task, args) if args.folds is None else _train_folds(task, args)
+        with asking_for(checked_workers(args)):
+            report = _trained(task, slices, args)
     finally:
         leave()
     if is_first() and (args.json or not args.quiet):
@@ -95,6 +96,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             say(what_is_positive(task.labels))
     return 0
+
+
+def _trained(task: TaskSettings, slices: int | None, args: argparse.Namespace) -> Callable[[], None]:
+    if args.quick:
+        return _train_quick(task, slices, args)
+    return _train_once(task, args) if args.folds is None else _train_folds(task, args)
 
 
 def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:

@@ -219,13 +219,18 @@ class CaseScans:
         """
         return self._scans[column].header()
 
-    def hashes(self, views: Iterable[ViewSettings] = ()) -> dict[str, str]:
+    def hashes(self, views: Iterable[ViewSettings] = (), *, decode: bool = False) -> dict[str, str]:
         """Image column -> SHA-256 of the scan's content; also of the mask columns that the regions of views need.
+
+        ``decode``: the scans of the views will be looked at, too, and their files are read once for both.
 
         Raises:
             ScanError: one of them cannot be read.
         """
-        return {column: scan.hash for column, scan in self._scans.items()} | self._mask_hashes(views)
+        views = tuple(views)
+        seen = {view.image for view in views} if decode else set()
+        own = {column: scan.hashed(decode=column in seen) for column, scan in self._scans.items()}
+        return own | self._mask_hashes(views)
 
     def found(self, needs: Needs, within: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
         """What ``needs`` names, by the names of :data:`~anymc3d.data.scan.Known`, or the exceptions that came in its
@@ -246,8 +251,9 @@ class CaseScans:
 
     def _makers(self, needs: Needs) -> dict[str, Callable[[], Any]]:
         makers: dict[str, Callable[[], Any]] = {}
+        seen = {view.image for view in needs.views}
         for column, scan in self._scans.items():
-            makers[f"hash {column}"] = partial(getattr, scan, "hash")
+            makers[f"hash {column}"] = partial(scan.hashed, decode=needs.slices and column in seen)
         makers |= {f"key {name}": make for name, make in self._mask_keys(needs.views).items()}
         for view in needs.views if needs.slices else ():
             column, mask = view.image, self.case.mask(view.image)

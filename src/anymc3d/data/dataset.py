@@ -8,15 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from anymc3d.data.ahead.queue import read_ahead, workers_for
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt, fault_of
 from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters, mask_hash_name
 from anymc3d.data.mask_slices import Labels, check_annotated
 from anymc3d.data.ood_measures import measure_case
+from anymc3d.data.regions import ROI_SOURCES
 from anymc3d.data.scan import named
-from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError
+from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError, OutputError
 from anymc3d.settings.config import ViewSettings
+
+_THREADS = 2
+"""That read in this process, while one waits for the disk."""
 
 
 class CaseSet:
@@ -56,24 +61,75 @@ def prepare_all(
     views: Mapping[str, ViewSettings],
     cache: Cache,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Callable[[int], object] = lambda _: None,
     segmenters: Segmenters | None = None,
     with_masks: bool = False,
 ) -> list[PreparedCase]:
     """Read every case once, so that whatever is wrong is known before the first step.
 
-    ``progress``: called with 1 after every case. ``with_masks``: also the masks of the cases that have one. Slices are
-    not kept in memory: the returned cases have no views. A case that the settings leave out is returned with the
-    reason, as ``excluded``.
+    ``workers``: processes that read, and write the cache (by default as
+    :func:`anymc3d.data.ahead.queue.workers_for` says); with none of them, or where a segmenter draws the region of a
+    view, two threads of this one do it. ``progress``: called with 1 after every case. ``with_masks``: also the masks of
+    the cases that have one. Slices are not kept in memory: the returned cases have no views. A case that the settings
+    leave out is returned with the reason, as ``excluded``.
 
     Raises:
         ManifestError: some cases cannot be read; every one is listed with its reason.
         OutputError: the cache cannot be written.
     """
+    draws = any(view.roi is not None and ROI_SOURCES[view.roi.source].needs_segmenter for view in views.values())
+    processes = 0 if draws else workers_for(len(cases), workers, alone=True)
+    if processes:
+        results = _by_processes(cases, views, cache, processes, progress, with_masks=with_masks)
+    else:
 
-    def prepared(case: Case) -> PreparedCase:
-        scans = CaseScans(case, cache, segmenters=segmenters)
+        def one(case: Case) -> PreparedCase | CaseFault:
+            found = prepared_or_fault(case, views, cache, segmenters, with_masks)
+            progress(1)
+            return found
+
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            results = list(pool.map(one, cases))
+    pairs = zip(cases, results, strict=True)
+    problems = [f"case {case.id!r}: {found.message}" for case, found in pairs if isinstance(found, CaseFault)]
+    if problems:
+        raise ManifestError("scans that cannot be used", problems)
+    return [result for result in results if isinstance(result, PreparedCase)]
+
+
+def _by_processes(
+    cases: Sequence[Case],
+    views: Mapping[str, ViewSettings],
+    cache: Cache,
+    workers: int,
+    progress: Callable[[int], object],
+    *,
+    with_masks: bool,
+) -> list[PreparedCase | CaseFault]:
+    common = {"views": dict(views), "folder": str(cache.folder), "with_masks": with_masks}
+    jobs, results = [("prepare", {"case": case, **common}) for case in cases], []
+    with read_ahead(jobs, workers=workers) as answers:
+        for answer in answers:
+            if isinstance(answer.value, OutputError):
+                raise answer.value
+            lost = isinstance(answer.value, Exception)
+            results.append(CaseFault(str(answer.value)) if lost else answer.value)
+            progress(1)
+    return results
+
+
+def prepared_or_fault(
+    case: Case, views: Mapping[str, ViewSettings], cache: Cache, segmenters: Segmenters | None, with_masks: bool
+) -> PreparedCase | CaseFault:
+    """One case without its slices, which are in the cache then; or why it cannot be used.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    scans = CaseScans(case, cache, segmenters=segmenters)
+
+    def prepared() -> PreparedCase:
         try:
             whole = scans.prepare(views)
             found = replace(whole, views={}, measures=measure_case(whole))
@@ -81,18 +137,7 @@ def prepare_all(
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)
 
-    def one(case: Case) -> PreparedCase | CaseFault:
-        found = attempt(lambda: prepared(case), case, told=_told)
-        progress(1)
-        return found
-
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = list(pool.map(one, cases))
-    pairs = zip(cases, results, strict=True)
-    problems = [f"case {case.id!r}: {found.message}" for case, found in pairs if isinstance(found, CaseFault)]
-    if problems:
-        raise ManifestError("scans that cannot be used", problems)
-    return [result for result in results if isinstance(result, PreparedCase)]
+    return attempt(prepared, case, told=_told)
 
 
 def _told(error: Exception, case: Case) -> str:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from anymc3d.data import remote
+from anymc3d.data import hashes, remote
 from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
-from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_header
+from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_hashed, read_dicom_header
 from anymc3d.data.freesurfer import read_mgh, read_mgh_header
 from anymc3d.data.itk_formats import mha_files, nrrd_files, read_mha, read_mha_header, read_nrrd, read_nrrd_header
 from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
@@ -41,6 +41,8 @@ class ScanFormat:
     content_hash: Callable[[str | Path, Beside], str]
     takes_spacing: bool = False
     takes_series: bool = False
+    read_hashed: Callable[[str | Path, Beside], tuple[Volume, str]] | None = None
+    """Both at once, where that is more than one after the other with the bytes of the file read once."""
 
 
 NIFTI = ScanFormat(
@@ -85,6 +87,7 @@ DICOM = ScanFormat(
     lambda reference, beside: read_dicom_header(Path(reference), beside.series),
     lambda reference, beside: dicom_content_hash(Path(reference), beside.series),
     takes_series=True,
+    read_hashed=lambda reference, beside: read_dicom_hashed(Path(reference), series=beside.series),
 )
 
 DICOM_FOLDER = "a folder of DICOM files"
@@ -115,6 +118,22 @@ def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, se
     with _boundary(reference):
         beside, place = Beside(spacing, series), remote.local(str(reference))
         return _format_of(place, beside).read(place, beside)
+
+
+def read_hashed(
+    reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None
+) -> tuple[Volume, str]:
+    """What :func:`read_volume` and :func:`content_hash` give, from one pass of the file's bytes where it is one file.
+
+    Raises:
+        ScanError: as :func:`read_volume`.
+    """
+    with _boundary(reference), hashes.remembering():
+        beside, place = Beside(spacing, series), remote.local(str(reference))
+        scan_format = _format_of(place, beside)
+        if scan_format.read_hashed is not None:
+            return scan_format.read_hashed(place, beside)
+        return scan_format.read(place, beside), scan_format.content_hash(place, beside)
 
 
 def read_header(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> ScanHeader:

@@ -15,8 +15,9 @@ from anymc3d.data.cache_entry import DamagedEntryError
 from anymc3d.data.in_memory import content_hash_of
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
-from anymc3d.data.readers import content_hash, read_header, read_volume
+from anymc3d.data.readers import content_hash, read_hashed, read_header, read_volume
 from anymc3d.data.regions import Beside, find_region, region_key
+from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import ExcludedError, ScanError
 from anymc3d.files import regular
@@ -128,6 +129,7 @@ class Scan:
         self.column, self.reference, self.spacing, self.series, self.cache = column, reference, spacing, series, cache
         self._hash, self._volume, self._is_held, self._known = known_hash, None, False, known or {}
         self._facts: ScanFacts | None = None
+        self._fault: ScanError | None = None
         self._views: dict[ViewSettings, PreparedView] = {}
 
     def hold(self, volume: Volume) -> None:
@@ -139,6 +141,19 @@ class Scan:
         if self._hash is None:
             self._hash = told(self._known, f"hash {self.column}", self._hashed)
         return self._hash
+
+    def hashed(self, *, decode: bool) -> str:
+        """The hash; with ``decode`` the voxels are kept, which come from the same pass of the file's bytes."""
+        alone = self._hash is None and self._volume is None and self._fault is None
+        if decode and alone and not self._known and self.cache is None:
+            try:
+                with named(self.column):
+                    self._volume, self._hash = read_hashed(self.reference, spacing=self.spacing, series=self.series)
+            except TooSlowError:
+                raise
+            except ScanError as error:
+                self._fault = error  # the hash may be had all the same
+        return self.hash
 
     def _hashed(self) -> str:
         with named(self.column):
@@ -153,6 +168,8 @@ class Scan:
         return read_header(self.reference, spacing=self.spacing, series=self.series)
 
     def volume(self) -> Volume:
+        if self._fault is not None:
+            raise self._fault
         if self._volume is None:
             self._volume = told(self._known, f"volume {self.column}", self._read)
         return self._volume

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from anymc3d.data import hashes
 from anymc3d.errors import ScanError
 from anymc3d.files.pointers import LONGEST, broken_link, pointer_in
 
@@ -70,7 +71,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         if stat.S_ISDIR(mode):
             raise scan_error(path, "expected a file, got a folder; give the file itself")
         raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
-    with os.fdopen(handle, "rb") as file:
+    seen = hashes.begun(handle, state)
+    with os.fdopen(handle, "rb") if seen is None else seen as file:
         if state.st_size < LONGEST:
             pointer = pointer_in(file.read())
             if pointer:
@@ -82,6 +84,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
             what = f"the file has {state.st_size} bytes, of which {stored} are stored: empty, or a broken copy"
             raise scan_error(path, f"{what}; get it again from its source")
         yield file
+        if seen is not None:
+            seen.finish()
 
 
 def sha256_of(*paths: Path) -> str:
@@ -89,6 +93,9 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with open_regular(path) as file:
+            known = hashes.known(os.fstat(file.fileno()))
+            if known is not None and len(paths) == 1:
+                return known
             if len(paths) > 1:
                 digest.update(f"{os.fstat(file.fileno()).st_size}\n".encode())
             while block := file.read(BLOCK):

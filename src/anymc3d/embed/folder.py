@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import save
 
 from anymc3d.cost.progress import Progress
+from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
-from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
@@ -81,9 +83,12 @@ def embed_cohort(
     pseudonyms: Pseudonyms | None = None,
     timeout_s: float | None = None,
     case_memory: int | None = None,
+    workers: int = 0,
     quiet: bool = False,
 ) -> EmbedResult:
     """Embed every case into ``out``; a case that fails has one row with status ``error`` and no file.
+
+    ``workers``: processes that read ahead (:mod:`anymc3d.data.ahead`); the embeddings are the same with any number.
 
     Raises:
         RunFolderError: ``out`` belongs to another source or other settings, or another process works in it.
@@ -92,27 +97,46 @@ def embed_cohort(
     cases = cases if pseudonyms is None else pseudonyms.rename(cases)
     identity = identity_of(source, settings, pseudonyms)
     facts = {"backbone": source.identity["backbone"][:16], "settings": settings_hash(identity)}
-    rows, computed = [], 0
+    reader = partial(_ahead, source, settings, workers=workers, timeout_s=timeout_s, case_memory=case_memory)
+    key_of = partial(_inputs_key, source, settings, pseudonyms, timeout_s, case_memory)
     with locked(out):
         claim(out / RECORD, identity, "an embed run")
         done = read_journal(out / JOURNAL)
-        seen = set()
-        with journal.opened(out / JOURNAL) as lines:
-            for case in Progress(cases, what="embedding", unit="case", quiet=quiet):
-                key = _inputs_key(source, case, settings, pseudonyms, timeout_s)
-                entry = done.get(case.id)
-                if entry is None or key is None or entry["inputs"] != key or not _is_there(out, entry["rows"]):
-                    check_there(out / RECORD)
-                    made = _embedded(source, case, out, settings, timeout_s, case_memory)
-                    entry = {"case": case.id, "inputs": key, "rows": [row | facts for row in made]}
-                    lines.append(entry)
-                    computed += 1
-                rows += entry["rows"]
-                seen.add(case.id)
-        earlier = [row for name in sorted(done.keys() - seen) for row in done[name]["rows"]]
+        whole = [case for case in cases if case.id in done and _is_there(out, done[case.id]["rows"])]
+        with reader(whole, slices=False) as ahead:
+            keys = {one.case.id: key_of(one) for one in ahead}
+        entries = {name: done[name] for name, key in keys.items() if key is not None and key == done[name]["inputs"]}
+        wanted = [case for case in cases if case.id not in entries]
+        with (
+            journal.opened(out / JOURNAL) as lines,
+            reader(wanted, slices=True) as ahead,
+            Progress(total=len(cases), initial=len(entries), what="embedding", unit="case", quiet=quiet) as bar,
+        ):
+            for one in ahead:
+                check_there(out / RECORD)
+                key, made = key_of(one), _embedded(source, one, out, settings, timeout_s, case_memory)
+                entries[one.case.id] = {"case": one.case.id, "inputs": key, "rows": [row | facts for row in made]}
+                lines.append(entries[one.case.id])
+                bar.update(1)
+        rows = [row for case in cases for row in entries[case.id]["rows"]]
+        earlier = [row for name in sorted(done.keys() - entries.keys()) for row in done[name]["rows"]]
         check_there(out / RECORD)
         write_table(out / TABLE, COLUMNS, [*rows, *earlier])
-    return EmbedResult(rows, computed)
+    return EmbedResult(rows, len(wanted))
+
+
+def _ahead(
+    source: Source,
+    settings: EmbedSettings,
+    cases: Sequence[Case],
+    *,
+    slices: bool,
+    workers: int,
+    timeout_s: float | None,
+    case_memory: int | None,
+) -> AbstractContextManager[Iterator[CaseAhead]]:
+    needs, workers = source.needs(settings, slices=slices), min(workers, len(cases))
+    return cases_ahead(*(cases, needs, source.scans), workers=workers, timeout_s=timeout_s, memory_bytes=case_memory)
 
 
 def case_file(case: str) -> str:
@@ -123,15 +147,14 @@ def case_file(case: str) -> str:
 
 def _embedded(
     source: Source,
-    case: Case,
+    one: CaseAhead,
     out: Path,
     settings: EmbedSettings,
     timeout_s: float | None,
     case_memory: int | None,
 ) -> list[dict[str, Any]]:
-    found = attempt(
-        lambda: within(timeout_s, lambda: source.embed(case, settings), case_memory), case, told=predict_fault
-    )
+    case, embedded = one.case, partial(source.embed, one.scans, settings)
+    found = attempt(lambda: within(timeout_s, embedded, case_memory), case, told=predict_fault)
     empty = dict.fromkeys(COLUMNS, "")
     if isinstance(found, CaseFault):
         return [empty | {"case": case.id, "status": "error", "message": found.message}]
@@ -157,13 +180,16 @@ def _is_there(out: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _inputs_key(
-    source: Source, case: Case, settings: EmbedSettings, pseudonyms: Pseudonyms | None, timeout_s: float | None
+    source: Source,
+    settings: EmbedSettings,
+    pseudonyms: Pseudonyms | None,
+    timeout_s: float | None,
+    case_memory: int | None,
+    one: CaseAhead,
 ) -> str | None:
-    def hashed() -> dict[str, str]:
-        scans = CaseScans(case, segmenters=source.segmenters)
-        return within(timeout_s, lambda: scans.hashes(list(source.views.values())))
-
-    hashes = attempt(hashed, case)
+    """What the embeddings of a case depend on besides source and settings; None where a scan cannot be read."""
+    case, hashed = one.case, partial(one.hashes, list(source.views.values()))
+    hashes = attempt(lambda: within(timeout_s, hashed, case_memory), case)
     if isinstance(hashes, CaseFault):
         return None
     masks = sorted((column, str(path)) for column, path in case.masks.items()) if settings.level == "mask" else []

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anymc3d.cost.device import DTYPES, choose_device, number_format
+from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans, Segmenters
 from anymc3d.data.preprocess import PreparedView
+from anymc3d.data.scan import Known
 from anymc3d.errors import PluginError, ScanError, UsageError, did_you_mean
 from anymc3d.models.classifier import Encoding, VolumeClassifier, grid_of, run_backbone
 from anymc3d.models.features import check_backbone, read_parts, representation
@@ -77,13 +79,20 @@ class Source:
     is_plugin: bool
     segmenters: Segmenters
 
-    def embed(self, case: Case, settings: EmbedSettings) -> Arrays:
+    def scans(self, case: Case, known: Known | None = None) -> CaseScans:
+        """The scans of a case; ``known``: what another process found of it, as :meth:`needs` says."""
+        return CaseScans(case, segmenters=self.segmenters, known=known)
+
+    def needs(self, settings: EmbedSettings, *, slices: bool) -> Needs:
+        """What :meth:`embed` asks of the scans of a case; without ``slices`` what tells whether they are the same."""
+        return Needs(views=tuple(self.views.values()), slices=slices, masks=settings.level == "mask")
+
+    def embed(self, scans: CaseScans, settings: EmbedSettings) -> Arrays:
         """The arrays of one case by name, see docs/embeddings.md.
 
         Raises:
             ScanError: a scan or its mask cannot be read or used.
         """
-        scans = CaseScans(case, segmenters=self.segmenters)
         prepared = {name: view for name, view in scans.prepare(self.views).views.items() if view is not None}
         masks = scans.masks(self.views) if settings.level == "mask" else {}
         if self.is_plugin and settings.level == "scan":

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import nibabel as nib
 import numpy as np
 
 from anymc3d.cost.progress import Progress
+from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.preprocess import CODE_VERSION
@@ -42,6 +44,7 @@ from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.cohort import STRICT
 from anymc3d.predict.faults import explain_fault
 from anymc3d.predict.predictor import Predictor
+from anymc3d.predict.resident import needs_of
 from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.version import __version__
 
@@ -88,9 +91,16 @@ class ExplainResult:
 
 
 def explain_cohort(
-    predictor: Predictor, cases: Sequence[Case], out: Path, settings: ExplainSettings, *, quiet: bool = False
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    settings: ExplainSettings,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
 ) -> ExplainResult:
-    """Explain every case with the predictor's one plugin.
+    """Explain every case with the predictor's one plugin. ``workers``: processes that read ahead
+    (:mod:`anymc3d.data.ahead`); the files are the same with any number.
 
     Raises:
         UsageError: an unknown method or label.
@@ -105,20 +115,25 @@ def explain_cohort(
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
     }
-    records, computed = [], 0
+    reader = partial(cases_ahead, scans_of=predictor.scans_known, workers=workers)
     with locked(out):
         claim(out / RECORD, identity, "an explain run")
-        for case in Progress(cases, what="explaining", unit="case", quiet=quiet):
-            folder = inside(out, file_name(case.id))
-            record = _finished(folder, predictor, case)
-            if record is None:
+        before = {case.id: _finished(inside(out, file_name(case.id))) for case in cases}
+        with reader([case for case in cases if before[case.id]], needs_of([plugin.card], slices=False)) as ahead:
+            kept = {one.case.id: before[one.case.id] for one in ahead if _is_of(before[one.case.id], predictor, one)}
+        wanted, made = [case for case in cases if case.id not in kept], {}
+        with (
+            reader(wanted, needs_of([plugin.card], volumes=True)) as ahead,
+            Progress(total=len(cases), initial=len(kept), what="explaining", unit="case", quiet=quiet) as bar,
+        ):
+            for one in ahead:
                 check_there(out / RECORD)
-                record = _explain_into(folder, predictor, case, settings)
-                computed += 1
-            records.append(record)
+                made[one.case.id] = _explain_into(inside(out, file_name(one.case.id)), predictor, one, settings)
+                bar.update(1)
+        records = [(kept | made)[case.id] for case in cases]
         check_there(out / RECORD)
         write_scores(out / SCORE_TABLE, [*records, *_earlier(out, {record["case"] for record in records})])
-    return ExplainResult(records, computed)
+    return ExplainResult(records, len(wanted))
 
 
 def _earlier(out: Path, seen: Collection[str]) -> list[dict[str, Any]]:
@@ -195,29 +210,34 @@ def write_scores(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         write_table(path, ("case", "label", "view", "method", *SCORES), rows)
 
 
-def _finished(folder: Path, predictor: Predictor, case: Case) -> dict[str, Any] | None:
-    """The record of an earlier run, where it is whole and of these scans."""
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The record of an earlier run, where it is whole."""
     try:
         record = json.loads(regular.read_text(folder / CASE_RECORD))
-        if record["status"] == "error":
+        if record["status"] == "error" or "inputs" not in record:
             return None
         there = all(inside(folder, name).is_file() for heat in record["heatmaps"] for name in heat["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or a damaged one
-    # Where a scan cannot be read now, the case is done again, and says why.
-    return record if there and record["inputs"] == attempt(lambda: _inputs(predictor, case), case) else None
+    return record if there else None
 
 
-def _inputs(predictor: Predictor, case: Case) -> dict[str, Any]:
+def _is_of(record: Mapping[str, Any], predictor: Predictor, one: CaseAhead) -> bool:
+    """Whether a record is of these scans. Where one cannot be read now, the case is done again, and says why."""
+    return bool(record["inputs"] == attempt(lambda: _inputs(predictor, one), one.case))
+
+
+def _inputs(predictor: Predictor, one: CaseAhead) -> dict[str, Any]:
     """What maps and scores depend on besides plugin and settings: the scans, the masks, what the manifest says."""
-    views = [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
+    case, views = one.case, [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
     masks = {column: content_hash(reference) for column, reference in case.masks.items()}
     spacing, center = (None if v is None else list(v) for v in (case.spacing, case.center))
-    return {"hashes": {**masks, **predictor.scans(case).hashes(views)}, "spacing": spacing, "center": center}
+    return {"hashes": {**masks, **one.hashes(views)}, "spacing": spacing, "center": center}
 
 
-def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
-    found = attempt(lambda: _explained(folder, predictor, case, settings), case, told=explain_fault)
+def _explain_into(folder: Path, predictor: Predictor, one: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
+    case = one.case
+    found = attempt(lambda: _explained(folder, predictor, one, settings), case, told=explain_fault)
     record = found
     if isinstance(found, CaseFault):
         record = {"case": case.id, "status": "error", "message": found.message, "heatmaps": []}
@@ -225,15 +245,16 @@ def _explain_into(folder: Path, predictor: Predictor, case: Case, settings: Expl
     return record
 
 
-def _explained(folder: Path, predictor: Predictor, case: Case, settings: ExplainSettings) -> dict[str, Any]:
+def _explained(folder: Path, predictor: Predictor, one: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
     """Draw and score the maps of a case, and return its record."""
+    case, labels = one.case, settings.labels or None
     writer = _dicom_writer(predictor, case, settings)
     found = explain_case(
-        predictor, case, methods=settings.methods, labels=settings.labels or None, discard=settings.discard
+        predictor, case, methods=settings.methods, labels=labels, discard=settings.discard, scans=one.scans
     )
     if settings.strict and found.prediction.status == "warn":
         raise ScanError(f"{STRICT}: {found.prediction.message}")
-    scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness)
+    scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness, scans=one.scans)
     heatmaps = [
         _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
         | {"scores": {key: _finite(value) for key, value in row.items()}}
@@ -256,7 +277,7 @@ def _explained(folder: Path, predictor: Predictor, case: Case, settings: Explain
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),
-        "inputs": _inputs(predictor, case),
+        "inputs": _inputs(predictor, one),
         "notice": NOTICE,
     }
 

@@ -16,6 +16,7 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from anymc3d.data.case import Case
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import to_scan_grid
 from anymc3d.data.volume import Affine, Volume, Voxels
@@ -69,6 +70,7 @@ def explain_case(
     labels: Sequence[str] | None = None,
     discard: float = 0.0,
     plugin: int = 0,
+    scans: CaseScans | None = None,
 ) -> Explanation:
     """Predict one case and draw every method's map of every label (by default all), per view and over the views.
 
@@ -77,6 +79,7 @@ def explain_case(
         labels: output names of the plugin, such as ``block`` or ``grade=2``.
         discard: see :func:`anymc3d.explain.methods.patch_weights`.
         plugin: which of the predictor's plugins.
+        scans: of the case, where somebody has them.
 
     Raises:
         UsageError: an unknown method or label, or a backbone without attention maps.
@@ -86,7 +89,7 @@ def explain_case(
     resident = predictor.residents[plugin]
     card = resident.plugin.card
     names = card.labels.output_names
-    scans = predictor.scans(case)
+    scans = predictor.scans(case) if scans is None else scans
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = scans.prepare(card.preprocessing)
     maps = mean_maps(resident, predictor.batch(card, prepared), request)

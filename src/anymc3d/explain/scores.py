@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from anymc3d.data.case import Case
+from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.evaluate.localisation import Localisation, area_under, localise, rank_correlation
@@ -46,14 +47,20 @@ SCORES = (
 
 
 def score_case(
-    predictor: Predictor, case: Case, found: Explanation, methods: Sequence[str], *, faithfulness: bool
+    predictor: Predictor,
+    case: Case,
+    found: Explanation,
+    methods: Sequence[str],
+    *,
+    faithfulness: bool,
+    scans: CaseScans | None = None,
 ) -> list[dict[str, float]]:
     """Scores of every map of ``found``, in its order: those of ``SCORES`` that can be had.
 
     The first four need a mask of the scan and are of every label above 0 in it. ``faithfulness`` adds the areas under
     the deletion and insertion curves (of several views only for the map over all of them, because each takes some
     twenty predictions) and the rank correlation with the map of shuffled weights: the plugin's alone, and the
-    backbone's too.
+    backbone's too. ``scans``: of the case, where somebody has them.
 
     Raises:
         ScanError: the mask cannot be read or lies on another grid.
@@ -72,7 +79,7 @@ def score_case(
     if faithfulness:
         for name, backbone in (("shuffled_plugin", False), ("shuffled_network", True)):
             other = shuffled(predictor, backbone=backbone)
-            for row, value in zip(rows, correlation_with(found, other, case, methods), strict=True):
+            for row, value in zip(rows, correlation_with(found, other, case, methods, scans), strict=True):
                 row[name] = value
     return rows
 
@@ -140,11 +147,14 @@ def shuffled(predictor: Predictor, *, backbone: bool, seed: int = 0) -> Predicto
     return other
 
 
-def correlation_with(found: Explanation, other: Predictor, case: Case, methods: Sequence[str]) -> list[float]:
+def correlation_with(
+    found: Explanation, other: Predictor, case: Case, methods: Sequence[str], scans: CaseScans | None = None
+) -> list[float]:
     """Rank correlation of every map with the one of another predictor, over the voxels that have heat in either."""
     labels = list(dict.fromkeys(heat.label for heat in found.heats))
     correlations = []
-    for one, two in zip(found.heats, explain_case(other, case, methods=methods, labels=labels).heats, strict=True):
+    again = explain_case(other, case, methods=methods, labels=labels, scans=scans)
+    for one, two in zip(found.heats, again.heats, strict=True):
         seen = (one.values > 0) | (two.values > 0)
         correlations.append(rank_correlation(one.values[seen], two.values[seen]) if seen.any() else math.nan)
     return correlations

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from anymc3d.cost.progress import Progress
 from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
-from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.file_marks import file_mark
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
@@ -188,11 +187,12 @@ class _Asked:
             memory_bytes=self.predictor.case_memory,
         )
 
-    def key(self, scans: CaseScans, case: Case) -> str | None:
+    def key(self, one: CaseAhead) -> str | None:
         """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried
         again)."""
-        cards = [plugin.card for plugin in self.predictor.plugins]
-        hashes = attempt(lambda: within(self.timeout_s, lambda: scans.hashes(seen_views(cards))), case)
+        case, cards = one.case, [plugin.card for plugin in self.predictor.plugins]
+        hashed = partial(one.hashes, seen_views(cards))
+        hashes = attempt(lambda: within(self.timeout_s, hashed, self.predictor.case_memory), case)
         if isinstance(hashes, CaseFault):
             return None
         known: dict[str, Any] = {"hashes": hashes, "spacing": case.spacing, "center": case.center}
@@ -240,7 +240,7 @@ def _is_marked(entry: Entry, asked: _Asked, case: Case) -> bool:
 
 
 def _is_of(entry: Entry, asked: _Asked, one: CaseAhead) -> bool:
-    key = asked.key(one.scans, one.case)
+    key = asked.key(one)
     return key is not None and entry["inputs"] == key
 
 
@@ -256,7 +256,7 @@ def _say_replaced(out: Path, done: Mapping[str, Entry], computed: Mapping[str, E
 def _predicted(asked: _Asked, one: CaseAhead, meter: EnergyMeter) -> Entry:
     started = time.monotonic()
     meter.take()
-    key = asked.key(one.scans, one.case)
+    key = asked.key(one)
     predictions = asked.predictor.predict_case(one.case, timeout_s=asked.timeout_s, scans=one.scans)
     rows = [prediction.row() for prediction in predictions]
     rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]

@@ -14,6 +14,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.scan import Known
 from anymc3d.errors import OutputError, ScanError
+from anymc3d.settings.config import ViewSettings
 
 _STEPS = 8
 """Steps of one case, each of which the reading process itself ends after the time limit; then it is ended."""
@@ -21,11 +22,17 @@ _STEPS = 8
 
 @dataclass(frozen=True, eq=False)
 class CaseAhead:
-    """One case. ``seconds``: what its reading took elsewhere."""
+    """One case. ``seconds``: what its reading took elsewhere; ``decode``: its scans will be looked at, not only their
+    hashes."""
 
     case: Case
     scans: CaseScans
     seconds: float = 0.0
+    decode: bool = True
+
+    def hashes(self, views: Sequence[ViewSettings]) -> dict[str, str]:
+        """See :meth:`anymc3d.data.case_scans.CaseScans.hashes`."""
+        return self.scans.hashes(views, decode=self.decode)
 
 
 class _Lost(dict[str, Any]):
@@ -69,7 +76,7 @@ def cases_ahead(
         AnyMC3DError: no process can be started.
     """
     if not workers:
-        yield (CaseAhead(case, scans_of(case, None)) for case in cases)
+        yield (CaseAhead(case, scans_of(case, None), decode=needs.slices) for case in cases)
         return
     jobs = [_job(scans_of(case, None).case, needs, timeout_s, memory_bytes) for case in cases]
     limit_s = None if timeout_s is None else _STEPS * timeout_s

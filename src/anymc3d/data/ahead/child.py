@@ -15,20 +15,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anymc3d.data import remote
 from anymc3d.data.ahead.needs import Needs
-from anymc3d.data.ahead.wire import BrokenMessageError, receive, send
+from anymc3d.data.ahead.wire import READY, BrokenMessageError, Said, receive, send
+from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.case_faults import CaseFault
+from anymc3d.data.case_scans import CaseScans, PreparedCase
+from anymc3d.data.dataset import prepared_or_fault
 from anymc3d.data.time_limit import within
 from anymc3d.errors import TRACEBACKS
+from anymc3d.settings.config import ViewSettings
 
-READY = "ready"
-Said = tuple[str, int, str]
-"""A line of the log: logger, level, text."""
+
+@lru_cache(maxsize=1)
+def _cache(folder: str) -> Cache:
+    return Cache(Path(folder))
+
+
+def prepare_case(case: Case, views: dict[str, ViewSettings], folder: str, with_masks: bool) -> PreparedCase | CaseFault:
+    """One case as :func:`anymc3d.data.dataset.prepared_or_fault` has it, its slices in the cache in ``folder``."""
+    return prepared_or_fault(case, views, _cache(folder), None, with_masks)
 
 
 def read_case(case: Case, needs: Needs, timeout_s: float | None, memory_bytes: int | None = None) -> dict[str, Any]:
@@ -36,7 +47,7 @@ def read_case(case: Case, needs: Needs, timeout_s: float | None, memory_bytes: i
     return CaseScans(case).found(needs, lambda make: within(timeout_s, make, memory_bytes))
 
 
-JOBS: Mapping[str, Callable[..., Any]] = {"read": read_case}
+JOBS: Mapping[str, Callable[..., Any]] = {"read": read_case, "prepare": prepare_case}
 """THE table of what a reading process can be asked."""
 
 

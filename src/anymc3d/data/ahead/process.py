@@ -14,8 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from anymc3d.data import remote
-from anymc3d.data.ahead.child import READY, Said
-from anymc3d.data.ahead.wire import BrokenMessageError, receive, send
+from anymc3d.data.ahead.wire import READY, BrokenMessageError, Said, receive, send
 from anymc3d.errors import AnyMC3DError, ScanError
 
 START_SECONDS = 120.0

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
@@ -40,12 +41,31 @@ class Asked(Protocol):
         """End it, from whichever thread."""
 
 
-def workers_for(cases: int, asked: int | None) -> int:
-    """How many processes read ahead: as many as were asked for, else what suits the machine; never more than cases."""
+_asked: ContextVar[int | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def asking_for(workers: int | None) -> Iterator[None]:
+    """In the block so many processes read where nobody says another number; results do not depend on it, so it is no
+    setting that is handed down with those of a run."""
+    before = _asked.set(workers)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def workers_for(cases: int, asked: int | None = None, *, alone: bool = False) -> int:
+    """How many processes read: as many as were asked for, else what suits the machine; never more than cases.
+
+    ``alone``: nothing computes meanwhile, so all cores read, else half of them.
+    """
+    asked = _asked.get() if asked is None else asked
     if asked is not None:
         return min(asked, cases)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cases < FEW_CASES else min(cores // 2, MOST_WORKERS, cases // FEW_CASES)
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # as torchrun says it: others on this machine read, too
+    return 0 if cases < FEW_CASES else min(cores if alone else cores // 2, MOST_WORKERS, cases // FEW_CASES)
 
 
 class _Stopped(Exception):

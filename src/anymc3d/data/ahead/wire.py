@@ -46,6 +46,10 @@ ERRORS: Mapping[str, type[Exception]] = {
 """Exceptions that mean something to who catches them; of others the name and the text come over."""
 _BASES = (MemoryError, RuntimeError)
 """What is looked for among the bases of others: that memory ended."""
+READY = "ready"
+"""What a process says when it can be asked."""
+Said = tuple[str, int, str]
+"""A line of the log: logger, level, text."""
 MOST_BYTES = 64 << 30
 """Of the arrays of one answer."""
 _MOST_TEXT = 1 << 28

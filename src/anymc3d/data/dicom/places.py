@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from anymc3d.data import hashes
 from anymc3d.data.scan_file import BLOCK, open_regular
 
 
@@ -55,6 +56,9 @@ def sha256_at(place: Place) -> str:
     """Sha256 (hex) of a file's bytes."""
     digest = hashlib.sha256()
     with place.open() as file:
+        known = hashes.known(os.fstat(file.fileno())) if isinstance(place, OnDisk) else None
+        if known is not None:
+            return known
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -48,20 +48,35 @@ def read_dicom(reference: Path, *, series: str | None = None) -> Volume:
             a person: several series, a damaged file, a gap, a tilt, a missing element…
     """
     with _chosen(reference, series) as (chosen, placed), FrameDecoder() as decoder:
-        voxels = _voxels(chosen, placed, reference, decoder)
-        _check_copies(chosen, reference, decoder)
-        warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, reference))
-        if placed.resampling is not None:
-            voxels = placed.resampling.apply(voxels)
-        told = chosen.activity
-        return Volume(
-            voxels=voxels,
-            affine=placed.affine,
-            modality=chosen.modality,
-            warnings=warnings,
-            units=None if told is None else told.units,
-            why_not_suv="" if told is None else told.why_not_suv,
-        )
+        return _volume(chosen, placed, reference, decoder)
+
+
+def read_dicom_hashed(reference: Path, *, series: str | None = None) -> tuple[Volume, str]:
+    """What :func:`read_dicom` and :func:`dicom_content_hash` give, with the files listed once.
+
+    Raises:
+        ScanError: as :func:`read_dicom`.
+    """
+    with _selected(reference, series) as (chosen, rule), FrameDecoder() as decoder:
+        volume = _volume(chosen, _placed(chosen, rule, reference), reference, decoder)
+        return volume, _hash_of(chosen, rule, reference)
+
+
+def _volume(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: FrameDecoder) -> Volume:
+    voxels = _voxels(chosen, placed, reference, decoder)
+    _check_copies(chosen, reference, decoder)
+    warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, reference))
+    if placed.resampling is not None:
+        voxels = placed.resampling.apply(voxels)
+    told = chosen.activity
+    return Volume(
+        voxels=voxels,
+        affine=placed.affine,
+        modality=chosen.modality,
+        warnings=warnings,
+        units=None if told is None else told.units,
+        why_not_suv="" if told is None else told.why_not_suv,
+    )
 
 
 def read_dicom_header(reference: Path, series: str | None = None) -> ScanHeader:
@@ -87,18 +102,22 @@ def dicom_content_hash(reference: Path, series: str | None = None) -> str:
         ScanError: as :func:`read_dicom_header`, but for the geometry.
     """
     with _selected(reference, series) as (chosen, rule):
-        taken: dict[str, list[int]] = {}
-        for entry in chosen.frames:
-            taken.setdefault(entry.file.sop_uid, []).append(entry.index)
-        files = {(file.sop_uid, _file_hash(file, reference)) for file in chosen.files}
-        files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in taken}
-        # What is allowed changes the voxels: they must never be taken for those that were kept without it.
-        changes = "".join(f"{name}=resampled\n" for name in ("gaps", "tilt") if name in rule.options)
-        changes += f"units={chosen.activity.units}\n" if chosen.activity else ""
-        digest = hashlib.sha256(changes.encode())
-        for uid, content in sorted(files):
-            digest.update(f"{content} {taken[uid]}\n".encode())
-        return digest.hexdigest()
+        return _hash_of(chosen, rule, reference)
+
+
+def _hash_of(chosen: ChosenSeries, rule: Rule, reference: Path) -> str:
+    taken: dict[str, list[int]] = {}
+    for entry in chosen.frames:
+        taken.setdefault(entry.file.sop_uid, []).append(entry.index)
+    files = {(file.sop_uid, _file_hash(file, reference)) for file in chosen.files}
+    files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in taken}
+    # What is allowed changes the voxels: they must never be taken for those that were kept without it.
+    changes = "".join(f"{name}=resampled\n" for name in ("gaps", "tilt") if name in rule.options)
+    changes += f"units={chosen.activity.units}\n" if chosen.activity else ""
+    digest = hashlib.sha256(changes.encode())
+    for uid, content in sorted(files):
+        digest.update(f"{content} {taken[uid]}\n".encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -122,9 +141,12 @@ def chosen_slices(
 @contextmanager
 def _chosen(reference: Path, series: str | None) -> Iterator[tuple[ChosenSeries, Stack]]:
     with _selected(reference, series) as (chosen, rule):
-        first = chosen.files[0]
-        frames = [entry.frame for entry in chosen.frames]
-        yield chosen, stack(frames, reference, rule, size=(first.columns, first.rows))
+        yield chosen, _placed(chosen, rule, reference)
+
+
+def _placed(chosen: ChosenSeries, rule: Rule, reference: Path) -> Stack:
+    first = chosen.files[0]
+    return stack([entry.frame for entry in chosen.frames], reference, rule, size=(first.columns, first.rows))
 
 
 @contextmanager
