@@ -107,16 +107,14 @@ FEW_CASES = 8
 class Stand:
     """A reader without a process: an answer of so many bytes, where ``gates`` holds the job up until it is opened."""
 
-    def __init__(self, sizes, gates=None, done=None):
-        self.sizes, self.gates, self.done = sizes, gates or {}, done
+    def __init__(self, sizes, gates=None):
+        self.sizes, self.gates = sizes, gates or {}
 
     def ask(self, name, arguments, *, limit_s, room):
         number = arguments["number"]
         if number in self.gates:
             assert self.gates[number].wait(20)
         room(self.sizes[number])
-        if self.done is not None:
-            self.done.put(number)
         return Answer(number, 0.0, self.sizes[number])
 
     def stop(self):
@@ -150,6 +148,30 @@ def test_no_more_waits_than_the_bound_and_one_answer():
     assert [answer.value for answer in large.answers()] == [0, 1, 2], "one that is larger than the bound is taken alone"
     large.stop()
     assert large.most_held <= 1000
+
+
+def test_while_one_case_is_worked_on_the_next_are_read():
+    """A device that lets one more scan be read for every case it has done: with three scans of lead the readers are
+    three cases ahead whenever it begins one, so it never waits. Were a scan read when it is asked for, it would."""
+    lead, total, allowed, read = 3, 20, threading.Semaphore(3), threading.Condition()
+    seen = []
+
+    class Allowed(Stand):
+        def ask(self, name, arguments, **options):
+            assert allowed.acquire(timeout=20)
+            answer = super().ask(name, arguments, **options)
+            with read:
+                seen.append(answer.value)
+                read.notify_all()
+            return answer
+
+    ahead = Ahead(jobs(total), [Allowed([1] * total) for _ in range(lead)], most_bytes=100)
+    for number, _ in enumerate(ahead.answers()):
+        with read:  # the device works on this case, and the readers have time for what they are allowed
+            assert read.wait_for(lambda number=number: len(seen) >= min(total, number + lead), 20)
+        allowed.release()
+    ahead.stop()
+    assert sorted(seen) == list(range(total))
 
 
 def test_stopping_in_the_middle_leaves_no_thread():

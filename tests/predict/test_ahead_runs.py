@@ -6,13 +6,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from safetensors.numpy import load_file
 
 from anymc3d.cli.main import main
 from anymc3d.data.ahead.process import Reader
+from anymc3d.data.cache import Cache
+from anymc3d.data.dataset import prepare_all
 from anymc3d.data.manifest import read_manifest
+from anymc3d.embed.folder import embed_cohort
+from anymc3d.embed.source import EmbedSettings, of_plugin
+from anymc3d.errors import ManifestError
+from anymc3d.explain.folder import ExplainSettings, explain_cohort
 from anymc3d.files.tables import read_table
+from anymc3d.plugins import load_plugin
 from anymc3d.predict.cohort import predict_cohort, read_journal
 from anymc3d.predict.predictor import load
+from anymc3d.settings.config import ViewSettings
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +112,60 @@ def test_C10_C11_a_killed_process_costs_its_case_and_a_killed_run_nothing(
     assert row["status"] == "error" and "SIGKILL" in row["message"] and done[victim]["inputs"] is None
     result = predict_cohort(predictor, cases, tmp_path, quiet=True)
     assert content(tmp_path) == calm and result.reused == 3
+
+
+def files(folder):
+    """Every file below but those that say what it cost and when."""
+    beside = (".lock", "journal.jsonl")
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in beside]
+    return {str(path.relative_to(folder)): tensors(path) for path in paths}
+
+
+def tensors(path):
+    """The bytes of a file; of tensors those of each, for their header has its facts in any order."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    return {name: (value.dtype, value.shape, value.tobytes()) for name, value in load_file(path).items()}
+
+
+def test_heatmaps_and_embeddings_have_the_same_bytes(predictor, cases, journey, tmp_path):
+    few, heat = cases[:3], ExplainSettings(methods=("attention",))
+    source = of_plugin(
+        load_plugin(journey.plugin), backbone=None, device="cpu", precision="fp32", chunk_size=64, segmenters=()
+    )
+    for workers in (0, 1):
+        with watched() as readers:
+            explained = explain_cohort(predictor, few, tmp_path / f"e{workers}", heat, workers=workers, quiet=True)
+            out = tmp_path / f"m{workers}"
+            embedded = embed_cohort(source, few, out, EmbedSettings(), workers=workers, quiet=True)
+        assert explained.exit_code == embedded.exit_code == 3 and len(readers) == 2 * workers
+    assert files(tmp_path / "e0") == files(tmp_path / "e1") and files(tmp_path / "m0") == files(tmp_path / "m1")
+    assert explain_cohort(predictor, few, tmp_path / "e1", heat, quiet=True).computed == 1
+    assert embed_cohort(source, few, tmp_path / "m1", EmbedSettings(), quiet=True).computed == 1
+
+
+def test_the_preparation_of_training_has_the_same_bytes(cases, tmp_path):
+    views = {"image": ViewSettings(size=(28, 28, 4))}
+    good = [case for case in cases if case.id not in ("cut", "gone")]
+    told = []
+    found = [
+        prepare_all(good, views, Cache(tmp_path / str(workers)), workers=workers, progress=told.append)
+        for workers in (0, 2)
+    ]
+    assert len(told) == 2 * len(good)
+    for one, other in zip(*found, strict=True):
+        assert one == other and not one.views
+        assert {name: value.tobytes() for name, value in one.measures.items()} == {
+            name: value.tobytes() for name, value in other.measures.items()
+        }
+    entries = [{path.name: tensors(path) for path in (tmp_path / name).glob("[!.]*")} for name in "02"]
+    assert entries[0] == entries[1] and len(entries[0]) == 2 * len(good)
+    problems = []
+    for workers in (0, 1):
+        with pytest.raises(ManifestError) as error:
+            prepare_all(cases, views, Cache(tmp_path / "0"), workers=workers)
+        problems.append(error.value.problems)
+    assert problems[0] == problems[1] and len(problems[0]) == 2
 
 
 def test_a_number_that_makes_no_sense_is_refused(journey, tmp_path, capsys):

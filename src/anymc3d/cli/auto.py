@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.inputs import add_workers, checked_workers
 from anymc3d.cli.say import say
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["binary", "multiclass", "ordinal", "multilabel", "regression"],
         help="what the labels are, where that is in doubt; regression: a number",
     )
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings and the result only")
 
@@ -39,19 +41,21 @@ def run(args: argparse.Namespace) -> int:
     """Search, blend and write; or resume, or find it done."""
     from anymc3d.automl.run import auto
     from anymc3d.cli.main import print_json
+    from anymc3d.data.ahead.queue import asking_for
 
-    found = auto(
-        args.manifest,
-        [name.strip() for name in args.labels.split(",") if name.strip()],
-        args.out,
-        minutes=args.minutes,
-        backbone=args.backbone,
-        device=args.device,
-        leave_out=args.leave_out,
-        covariates=args.covariates,
-        kind=args.kind,
-        quiet=args.quiet or args.json,
-    )
+    with asking_for(checked_workers(args)):
+        found = auto(
+            args.manifest,
+            [name.strip() for name in args.labels.split(",") if name.strip()],
+            args.out,
+            minutes=args.minutes,
+            backbone=args.backbone,
+            device=args.device,
+            leave_out=args.leave_out,
+            covariates=args.covariates,
+            kind=args.kind,
+            quiet=args.quiet or args.json,
+        )
     if args.json:
         print_json(found)
         return 0

@@ -37,6 +37,7 @@ from anymc3d.plugins import Plugin
 from anymc3d.predict.covariates import covariates_of
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.resident import needs_of, seen_views
+from anymc3d.predict.upload import uploads_to
 from anymc3d.version import __version__
 
 TABLE, JOURNAL, RECORD, COST = "predictions.csv", "journal.jsonl", "predict.json", "cost.json"
@@ -179,12 +180,15 @@ class _Asked:
     def ahead(self, cases: Sequence[Case], *, slices: bool) -> AbstractContextManager[Iterator[CaseAhead]]:
         """The scans of some cases; without ``slices`` only what tells whether they are the same."""
         needs = needs_of([plugin.card for plugin in self.predictor.plugins], slices=slices)
-        scans_of = self.predictor.scans_known
+        uploads = uploads_to(self.predictor.device)
         return cases_ahead(
-            *(cases, needs, scans_of),
+            cases,
+            needs,
+            self.predictor.scans_known,
             workers=min(self.workers, len(cases)),
             timeout_s=self.timeout_s,
             memory_bytes=self.predictor.case_memory,
+            arrived=None if uploads is None else uploads.begin,
         )
 
     def key(self, one: CaseAhead) -> str | None:

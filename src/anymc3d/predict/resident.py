@@ -22,6 +22,7 @@ from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import BackboneRecord, PluginCard
+from anymc3d.predict.upload import on_device
 from anymc3d.settings.config import ViewSettings
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def packed_view(prepared: PreparedView | None, view: ViewSettings, device: torch
     if prepared is None:
         height, width, _ = view.size
         return PackedSlices(torch.zeros(0, view.num_channels, height, width, device=device), (0,))
-    slices = torch.from_numpy(prepared.slices).to(device)
+    slices = on_device(prepared.slices, device)
     return PackedSlices(slices, (slices.shape[0],))
 
 

@@ -20,6 +20,7 @@ from anymc3d.models.shared_trunk import Tail, encode_together
 from anymc3d.predict.answer import Runs
 from anymc3d.predict.encode import Alone
 from anymc3d.predict.resident import Resident, ResidentMember
+from anymc3d.predict.upload import on_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone:
     """
     tokens: dict[tuple[int, int, str], Tensor] = {}
     for looks in _alike([look for number, one in enumerate(asked) for look in _looks(number, one, alone)]):
-        slices = torch.from_numpy(looks[0].slices).to(device)
+        slices = on_device(looks[0].slices, device)
         tails = [look.tail for look in looks]
 
         def run(encoding: Encoding, tails: list[Tail] = tails, slices: Tensor = slices) -> list[Tensor]:

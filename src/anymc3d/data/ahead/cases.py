@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.ahead.process import Answer
-from anymc3d.data.ahead.queue import MOST_BYTES, read_ahead
+from anymc3d.data.ahead.queue import read_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import Known
 from anymc3d.errors import OutputError, ScanError
 from anymc3d.settings.config import ViewSettings
@@ -61,7 +64,7 @@ def cases_ahead(
     workers: int,
     timeout_s: float | None = None,
     memory_bytes: int | None = None,
-    most_bytes: int = MOST_BYTES,
+    arrived: Callable[[list[NDArray[Any]]], object] | None = None,
 ) -> Iterator[Iterator[CaseAhead]]:
     """The cases in their order, each with its scans: by ``workers`` processes that find what ``needs`` names before it
     is asked for, or with none of them in this process, as before there were any.
@@ -70,6 +73,7 @@ def cases_ahead(
         scans_of: makes the scans of a case, with what is known of it.
         timeout_s: seconds that a step of the reading may take.
         memory_bytes: that such a step may take.
+        arrived: called, by another thread, with the slices of each case as soon as they are in this process.
 
     Raises:
         OutputError: something cannot be written; no other case would fare better.
@@ -80,7 +84,12 @@ def cases_ahead(
         return
     jobs = [_job(scans_of(case, None).case, needs, timeout_s, memory_bytes) for case in cases]
     limit_s = None if timeout_s is None else _STEPS * timeout_s
-    with read_ahead(jobs, workers=workers, limit_s=limit_s, most_bytes=most_bytes) as answers:
+
+    def slices_are_here(answer: Answer) -> None:
+        if arrived is not None and isinstance(answer.value, dict):
+            arrived([one.slices for one in answer.value.values() if isinstance(one, PreparedView)])
+
+    with read_ahead(jobs, workers=workers, limit_s=limit_s, arrived=slices_are_here) as answers:
         yield (
             CaseAhead(case, scans_of(case, _known(answer)), answer.seconds)
             for case, answer in zip(cases, answers, strict=True)

@@ -76,10 +76,16 @@ class Ahead:
     """The answers to ``jobs``, in their order, by :meth:`answers`; see :func:`read_ahead`."""
 
     def __init__(
-        self, jobs: Sequence[Job], readers: Sequence[Asked], *, limit_s: float | None = None, most_bytes: int
+        self,
+        jobs: Sequence[Job],
+        readers: Sequence[Asked],
+        *,
+        limit_s: float | None = None,
+        most_bytes: int,
+        arrived: Callable[[Answer], object] = lambda answer: None,
     ) -> None:
         self._jobs, self._readers, self._limit_s, self._most_bytes = jobs, readers, limit_s, most_bytes
-        self._changed = threading.Condition()
+        self._arrived, self._changed = arrived, threading.Condition()
         self._answers: dict[int, Answer | BaseException] = {}
         self._begun, self._wanted, self._held, self._is_stopped = 0, 0, 0, False
         self.most_held = 0
@@ -124,6 +130,7 @@ class Ahead:
             try:
                 name, arguments = self._jobs[index]
                 answer = reader.ask(name, arguments, limit_s=self._limit_s, room=partial(self._take_room, index))
+                self._arrived(answer)
             except _Stopped:
                 return
             except BaseException as error:  # noqa: BLE001 (raised again where the answer is waited for)
@@ -157,14 +164,20 @@ class Ahead:
 
 @contextmanager
 def read_ahead(
-    jobs: Sequence[Job], *, workers: int, limit_s: float | None = None, most_bytes: int = MOST_BYTES
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    limit_s: float | None = None,
+    most_bytes: int = MOST_BYTES,
+    arrived: Callable[[Answer], object] = lambda answer: None,
 ) -> Iterator[Iterator[Answer]]:
     """The answers to ``jobs`` in their order, made by ``workers`` processes, all of which are gone at the end.
 
     ``limit_s``: seconds that one job may take before its process is ended. A process that is lost is the answer to its
-    job, :class:`~anymc3d.data.ahead.process.LostReaderError`, and is replaced.
+    job, :class:`~anymc3d.data.ahead.process.LostReaderError`, and is replaced. ``arrived``: called with each answer as
+    soon as it is here, by a thread of its own.
     """
-    ahead = Ahead(jobs, [Reader() for _ in range(workers)], limit_s=limit_s, most_bytes=most_bytes)
+    ahead = Ahead(jobs, [Reader() for _ in range(workers)], limit_s=limit_s, most_bytes=most_bytes, arrived=arrived)
     try:
         yield ahead.answers()
     finally:
