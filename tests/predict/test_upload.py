@@ -84,7 +84,7 @@ def test_a_processor_sends_nothing():
 class Waits(TorchDispatchMode):
     """Counts what makes a program wait for a card: numbers and sizes that depend on its values."""
 
-    ENDS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+    ENDS = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -98,6 +98,7 @@ def test_no_batch_of_slices_waits_for_the_card():
     batch = {"image": PackedSlices(torch.rand(6, 1, 28, 28).half(), (6,))}
     with torch.inference_mode(), Waits() as waits:
         torch.ones(1).item()
-        assert waits.count == 1, "it does count"
+        before = waits.count
+        assert before, "it does count"
         classifier(loaded.module, batch, Encoding(mean=loaded.card.mean, std=loaded.card.std, chunk_size=1))
-    assert waits.count == 1
+    assert waits.count == before

@@ -173,6 +173,9 @@ class VolumeClassifier(nn.Module):
         Raises:
             PluginError: a case has no slice in any view.
         """
+        # By the counts: asked of the masks, a graphics card would have to be waited for at every batch.
+        if not all(map(any, zip(*(counts[view] for view in self.views), strict=True))):
+            raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
         fused, present, slice_weights = [], [], {}
         for view in self.views:
             slices = embeddings[view] if self.scale is None else self.scale.standardised(embeddings[view])
@@ -185,8 +188,6 @@ class VolumeClassifier(nn.Module):
             fused.append(result.embedding)
             present.append(here)
         available = torch.stack(present, dim=1)
-        if not available.any(dim=1).all():
-            raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
         if self.view_fusion is None:
             return ClassifierOutput(self.head(fused[0]), slice_weights, available.to(fused[0].dtype))
         if isinstance(self.view_fusion, SideBySide):
