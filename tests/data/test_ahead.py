@@ -184,9 +184,10 @@ def test_stopping_in_the_middle_leaves_no_thread():
 
 
 def test_a_reader_that_does_not_start_ends_the_run_with_a_line(monkeypatch):
-    monkeypatch.setattr(process.sys, "executable", "/bin/false")
-    with pytest.raises(AnyMC3DError, match="--workers 0"):
-        Reader().ask("read", {}, limit_s=None, room=lambda count: None)
+    for program in ("/bin/false", "/no/such/program"):
+        monkeypatch.setattr(process.sys, "executable", program)
+        with pytest.raises(AnyMC3DError, match=r"does not start.*--workers 0"):
+            Reader().ask("read", {}, limit_s=None, room=lambda count: None)
 
 
 def test_a_process_ends_with_who_began_it():

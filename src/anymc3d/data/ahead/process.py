@@ -19,8 +19,9 @@ from anymc3d.errors import AnyMC3DError, ScanError
 
 START_SECONDS = 120.0
 _LAST_SECONDS = 2.0
+_NO_START = "--workers: a reading process does not start"
 _LONGEST_REASON = 300
-_PIPE_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 18
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -93,7 +94,10 @@ class Reader:
             with self._lock:
                 if self._stopped:
                     raise AnyMC3DError("no more is read")
-                process = self._process = _start(said)
+                try:
+                    process = self._process = _start(said)
+                except OSError as error:
+                    raise AnyMC3DError(f"{_NO_START} ({error.strerror}); --workers 0 reads without any") from error
             stopwatch = _stopwatch(START_SECONDS, process.kill)
             try:
                 send(process.stdin, (logging.getLogger("anymc3d").getEffectiveLevel(), remote.allowed()))  # type: ignore[arg-type]
@@ -107,7 +111,7 @@ class Reader:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
         why = f" ({lines[-1][:_LONGEST_REASON]})" if lines else ""
-        raise AnyMC3DError(f"--workers: a reading process does not start{why}; --workers 0 reads without any")
+        raise AnyMC3DError(f"{_NO_START}{why}; --workers 0 reads without any")
 
     def _lost(self, limit_s: float | None) -> str:
         """End what is left of the process, and say why it was lost."""
