@@ -24,6 +24,10 @@ from anymc3d.predict.predictor import load
 from anymc3d.settings.config import ViewSettings
 
 
+KEPT = (".safetensors", ".json")
+"""What the cache of slices holds."""
+
+
 @pytest.fixture(scope="module")
 def predictor(journey):
     return load(journey.plugin, device="cpu")
@@ -158,7 +162,10 @@ def test_the_preparation_of_training_has_the_same_bytes(cases, tmp_path):
         assert {name: value.tobytes() for name, value in one.measures.items()} == {
             name: value.tobytes() for name, value in other.measures.items()
         }
-    entries = [{path.name: tensors(path) for path in (tmp_path / name).glob("[!.]*")} for name in "02"]
+    entries = [
+        {path.name: tensors(path) for path in (tmp_path / name).rglob("*.*") if path.is_file() and path.suffix in KEPT}
+        for name in "02"
+    ]
     assert entries[0] == entries[1] and len(entries[0]) == 2 * len(good)
     problems = []
     for workers in (0, 1):
