@@ -23,7 +23,6 @@ from anymc3d.predict.cohort import predict_cohort, read_journal
 from anymc3d.predict.predictor import load
 from anymc3d.settings.config import ViewSettings
 
-
 KEPT = (".safetensors", ".json")
 """What the cache of slices holds."""
 
