@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 _SHRINK = 1.0
 """Penalty on the distance of the weights' sum from 1, in cases: members say log-odds already."""
-_EQUAL = 3.0
+_EQUAL = 1.0
 """Penalty on the distance of the weights from equal ones, in cases a member."""
 _LEAST_WEIGHT = 0.02
 """Share of the sum below which a member is dropped."""
