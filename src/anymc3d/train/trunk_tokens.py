@@ -32,7 +32,7 @@ from anymc3d.settings.config import TaskSettings, ViewSettings
 from anymc3d.train.draws import Visit, generator
 
 COPIES = 8
-"""Of ``train.copies: null``; measured in benchmarks/last_blocks.md."""
+"""Of ``train.copies: null``; compared with 1 and 4 in benchmarks/last_blocks.md."""
 TOKEN_VERSION = 1
 """Part of every key. Raise it whenever the tokens of the same slices, or the augmented slices of a draw, can change."""
 
