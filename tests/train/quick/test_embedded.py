@@ -129,7 +129,8 @@ def test_z_scores_are_embedded_as_training_sees_them(journey):
     task = task_of(journey, journey.data / "manifest.csv")
     views = {name: replace(view, normalise="zscore", statistics=None) for name, view in task.views.items()}
     case, loaded = read_manifest(journey.data / "manifest.csv").cases[0], find_backbone(task.backbone.name)
-    found = of_backbone(replace(task, views=views), **HOW).embed(case, EmbedSettings())
+    source = of_backbone(replace(task, views=views), **HOW)
+    found = source.embed(source.scans(case), EmbedSettings())
     for name, view in CaseScans(case).prepare(views).views.items():
         images = to_backbone_input(torch.from_numpy(view.slices), loaded.module.patch_size, Encoding())
         with torch.inference_mode():

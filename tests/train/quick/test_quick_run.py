@@ -272,7 +272,7 @@ def test_cases_that_are_left_out_by_their_regions_are_in_nothing(done, journey, 
 def test_the_command_prints_figures_and_both_answers(done, journey, monkeypatch, capsys, tmp_path):
     seen = {}
 
-    def stub(task, out, *, settings, device, quiet, pseudonyms, segmenters):
+    def stub(task, out, *, settings, **_others):
         seen.update(settings=settings, out=out)
         return done[0] / "run" / "quick.json"
 
