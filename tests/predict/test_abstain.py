@@ -14,6 +14,12 @@ from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.predict.predictor import load
 
 
+def command(journey, folder) -> list[object]:
+    """``predict`` of one scan by the plugin in ``folder``."""
+    plugin, out = folder / "p.safetensors", folder / "out"
+    return ["predict", "-p", plugin, "--device", "cpu", "-o", out, "-i", journey.scans[0]]
+
+
 def run(*words: object) -> int:
     return main([str(word) for word in words])
 
@@ -55,17 +61,7 @@ def test_an_empty_or_full_set_is_not_answered_with_abstain_alone(
     bounds = SetBounds(positive_from=positive_from, negative_to=negative_to, n_positive=20, n_negative=20)
     sets = PredictionSets(coverage=0.9, split="val", cases=40, labels={"block": bounds})
     save_plugin(tmp_path / "p.safetensors", replace(plugin.card, prediction_sets=sets), plugin.tensors)
-    common = [
-        "predict",
-        "-p",
-        tmp_path / "p.safetensors",
-        "--device",
-        "cpu",
-        "-o",
-        tmp_path / "out",
-        "-i",
-        journey.scans[0],
-    ]
+    common = command(journey, tmp_path)
     assert run(*common, "--quiet") == 0
     (plain,) = read_table(tmp_path / "out" / "predictions.csv")
     assert plain["set.block"] == cell and plain["decision.block"] in "01"
@@ -84,17 +80,7 @@ def test_an_alarm_is_not_answered_and_a_decision_in_doubt_says_so_in_python(jour
     save_plugin(tmp_path / "p.safetensors", card, plugin.tensors)
     assert load(tmp_path / "p.safetensors", device="cpu").predict(journey.scans[0]).in_doubt == ("block",)
     assert load(journey.plugin, device="cpu").predict(journey.scans[0]).in_doubt == ()
-    common = [
-        "predict",
-        "-p",
-        tmp_path / "p.safetensors",
-        "--device",
-        "cpu",
-        "-o",
-        tmp_path / "out",
-        "-i",
-        journey.scans[0],
-    ]
+    common = command(journey, tmp_path)
     assert run(*common, "--abstain", "--quiet") == 0
     (row,) = read_table(tmp_path / "out" / "predictions.csv")
     assert row["decision.block"] == "not answered" and row["logit.block"]

@@ -9,6 +9,7 @@ from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.lora import (
     BLOCKS,
+    FIRST,
     LEAST_EPOCHS,
     SAFETY,
     SECOND,
@@ -50,16 +51,7 @@ def train_best(work: Work, device: str) -> None:
             return
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
-                found = train_fold(
-                    work.folder.lora,
-                    work.data,
-                    number,
-                    one,
-                    epochs,
-                    seed=work.settings.seed,
-                    device=device,
-                    quiet=work.reader.quiet,
-                )
+                found = _trained(work, number, one, epochs, device)
         except TrainingDivergedError as error:
             work.note(f"training: given up, {error}")
             return
@@ -93,17 +85,7 @@ def _second_starts(
             break
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
-                other = train_fold(
-                    work.folder.lora,
-                    work.data,
-                    number,
-                    one,
-                    epochs,
-                    start=SECOND,
-                    seed=work.settings.seed,
-                    device=device,
-                    quiet=work.reader.quiet,
-                )
+                other = _trained(work, number, one, epochs, device, start=SECOND)
         except TrainingDivergedError as error:
             work.note(f"training from random values: given up, {error}")
             break
@@ -115,6 +97,14 @@ def _second_starts(
     if taken:
         work.note(f"training: in {taken} of {len(first)} folds random values on standardised embeddings were better")
     return found
+
+
+def _trained(work: Work, number: int, one: Scored, epochs: int, device: str, *, start: str = FIRST) -> TrainedFold:
+    """One fold, as the run's settings say."""
+    seed, quiet = work.settings.seed, work.reader.quiet
+    return train_fold(
+        work.folder.lora, work.data, number, one, epochs, start=start, seed=seed, device=device, quiet=quiet
+    )
 
 
 def _epochs(work: Work, chosen: list[Scored]) -> int:
