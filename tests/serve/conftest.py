@@ -31,6 +31,7 @@ def url(service):
     """Where the service answers."""
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
+    opened.listen()  # who comes before the server runs waits for it
     server = uvicorn.Server(configured(service))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
     thread.start()

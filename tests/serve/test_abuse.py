@@ -1,6 +1,7 @@
 """Clients that are slow, send twice, or send more than there is room for; each is refused and the next is served."""
 
 import io
+import json
 import socket
 import time
 from types import SimpleNamespace
@@ -43,6 +44,18 @@ def test_E4_a_body_that_stops_is_given_up(url, client, monkeypatch):
     took, answer = closed_after(url, HEAD + b"content-length: 5000\r\n\r\n--b\r\n")
     assert took < 10 and b" 408 " in answer.partition(b"\r\n")[0]
     assert client.get("/healthz").text == "ok"
+
+
+def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(url):
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(HEAD + b"content-length: 6000000\r\n\r\n")
+        time.sleep(0.1)  # by now it is refused; a connection closed here resets what is sent below
+        for _ in range(6):
+            connection.sendall(b"0" * 1_000_000)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 413 " in head.partition(b"\r\n")[0] and json.loads(body)["status"] == 413
 
 
 def full(_):

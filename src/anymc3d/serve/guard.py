@@ -33,6 +33,9 @@ IDLE_S = 10.0
 """Between two pieces of a body."""
 BODY_S, BYTES_PER_S = 60.0, 1024**2
 """A body may take this long, and as much longer as its bytes need at this pace."""
+LINGER_S, LINGER_IDLE_S = 10.0, 1.0
+"""After an answer that ends the connection, what a client still sends is read and dropped: in all for the first, after
+its last piece for the second. A connection that is closed with unread bytes is reset, and the answer may be lost."""
 CHECK_EVERY = 16 * 1024**2
 """Bytes of a body between two looks at the disk."""
 CARRIERS = ("/v1/jobs", "/dicom-web/studies")
@@ -49,6 +52,9 @@ HEADERS: Mapping[str, str] = {
         "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     ),
 }
+
+
+_CLOSE = (b"connection", b"close")
 
 
 class RefusedError(HTTPException):
@@ -74,21 +80,26 @@ class Guard:
             await self._inner(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        begun, came = False, time.monotonic()
+        begun, ends, came = False, False, time.monotonic()
+        bounded = _Body(receive, headers, self._limit(scope), self._settings.store)
 
         async def answered(message: dict[str, Any]) -> None:
-            nonlocal begun
+            nonlocal begun, ends
             begun = True
             if message["type"] == "http.response.start":
                 have = {name.lower() for name, _ in message["headers"]}
                 extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in have]
                 message = message | {"headers": [*message["headers"], *extra]}
+                ends = _CLOSE in message["headers"]
                 self._say(scope, message["status"], time.monotonic() - came)
+            elif ends and not message.get("more_body", False):  # all is sent, and the end held back
+                await send(message | {"more_body": True})
+                await bounded.drop_rest()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
             self._check(scope, headers)
-            bounded = _Body(receive, headers, self._limit(scope), self._settings.store)
             bounded.check_declared()
             await self._inner(scope, bounded.receive, answered)
         except RefusedError as refused:
@@ -153,6 +164,16 @@ class _Body:
     def _check_room(self, needed: int) -> None:
         if needed > SMALL_BODY and not has_room(self._store, needed):
             raise RefusedError(503, "the disk of this service is nearly full; try again later")
+
+    async def drop_rest(self) -> None:
+        """Read what still comes and keep none of it, until it ends or has taken too long."""
+        begun = time.monotonic()
+        while not self._is_over and time.monotonic() - begun < LINGER_S:
+            try:
+                message = await asyncio.wait_for(self._receive(), LINGER_IDLE_S)
+            except TimeoutError:
+                return
+            self._is_over = not message.get("more_body", False)
 
     async def receive(self) -> dict[str, Any]:
         """The next piece."""
