@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"callable", "errors", "no_probe", "printable", "types", "version"},
+    {"callable", "error_codes", "errors", "no_probe", "printable", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
     {"cost", "engines", "evaluate", "pictures"},
@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
-NO_TORCH = {"errors", "printable", "types", "version", "files", "settings"}
+NO_TORCH = {"error_codes", "errors", "printable", "types", "version", "files", "settings"}
 APART = {
     "data": {"models", "evaluate", "train"},
     "models": {"data", "evaluate", "train"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anymc3d.adapters.public_sets import PUBLIC_SETS, PublicFile, PublicSet, md5_of
-from anymc3d.errors import DownloadError, UsageError, did_you_mean
+from anymc3d.errors import DownloadError, LayoutError, did_you_mean
 from anymc3d.files import atomic
 from anymc3d.files.download import Progress, Request, download
 
@@ -18,11 +18,11 @@ def fetch(name: str, folder: Path, *, progress: Progress | None = None) -> Path:
             the published one.
     """
     if name not in PUBLIC_SETS:
-        raise UsageError(f"unknown data set {name!r}{did_you_mean(name, PUBLIC_SETS)}")
+        raise LayoutError(f"unknown data set {name!r}{did_you_mean(name, PUBLIC_SETS)}")
     entry = PUBLIC_SETS[name]
     if entry.file is None:
         gate = f" (needs {entry.gate})" if entry.gate else " (its publisher states no hash of the whole)"
-        raise UsageError(
+        raise LayoutError(
             f"{name} cannot be fetched for you{gate}: {entry.get}; then: anymc3d data adapt {entry.layout}"
         )
     return fetch_file(entry, entry.file, folder, progress=progress)
@@ -34,7 +34,7 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
     if target.exists():
         found = md5_of(target)
         if found != file.md5:
-            raise UsageError(
+            raise LayoutError(
                 f"{target}: is there and is not the published file (md5 {found}, published {file.md5}); move it away"
             )
         return target
@@ -42,8 +42,8 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
         try:
             download(file.address, temporary, Request(max_bytes=file.max_bytes, progress=progress))
         except DownloadError as error:
-            raise UsageError(f"{error}; fetch it elsewhere and put it at {target}") from error
+            raise LayoutError(f"{error}; fetch it elsewhere and put it at {target}") from error
         found = md5_of(temporary)
         if found != file.md5:
-            raise UsageError(f"{file.address}: expected md5 {file.md5}, got {found}; nothing was kept")
+            raise LayoutError(f"{file.address}: expected md5 {file.md5}, got {found}; nothing was kept")
     return target

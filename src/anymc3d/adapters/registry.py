@@ -19,7 +19,7 @@ from anymc3d.adapters.panorama import adapt_panorama
 from anymc3d.adapters.ratic import adapt_ratic
 from anymc3d.adapters.rows import Adapted, AdaptOptions
 from anymc3d.adapters.table_folder import adapt_table_folder
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import LayoutError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def adapt(layout: str, folder: Path, options: AdaptOptions | None = None) -> Ada
         UsageError: the layout is unknown, the folder is not there, or an option is of another layout.
     """
     if layout not in ADAPTERS:
-        raise UsageError(f"unknown layout {layout!r}{did_you_mean(layout, ADAPTERS)}")
+        raise LayoutError(f"unknown layout {layout!r}{did_you_mean(layout, ADAPTERS)}")
     entry, options = ADAPTERS[layout], options or AdaptOptions()
     foreign = [
         field.name
@@ -157,11 +157,11 @@ def adapt(layout: str, folder: Path, options: AdaptOptions | None = None) -> Ada
     ]
     if foreign:
         shown = ", ".join(name.replace("_", "-") for name in foreign)
-        raise UsageError(f"layout {layout} takes no option {shown}; it takes {', '.join(entry.options) or 'none'}")
+        raise LayoutError(f"layout {layout} takes no option {shown}; it takes {', '.join(entry.options) or 'none'}")
     for name in ("patient", "match"):
         _check_pattern(name, getattr(options, name))
     if not folder.exists():
-        raise UsageError(f"{folder}: there is no such folder; {layout} expects {entry.expects}")
+        raise LayoutError(f"{folder}: there is no such folder; {layout} expects {entry.expects}")
     return entry.adapt(folder, options)
 
 
@@ -169,4 +169,4 @@ def _check_pattern(option: str, pattern: str | None) -> None:
     try:
         re.compile(pattern or "")
     except re.error as error:
-        raise UsageError(f"--{option} {pattern!r}: no regular expression ({error}); ^(p[0-9]+) is one") from None
+        raise LayoutError(f"--{option} {pattern!r}: no regular expression ({error}); ^(p[0-9]+) is one") from None

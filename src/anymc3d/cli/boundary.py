@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anymc3d.cli.say import LogLine
-from anymc3d.errors import TRACEBACKS
+from anymc3d.errors import TRACEBACKS, AnyMC3DError, OutputError, coded
 from anymc3d.printable import shown
 
 OWN = "anymc3d"
@@ -103,15 +103,17 @@ def last_words(error: Exception, *, debug: bool) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAULTS:
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again", 2
+        told = f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again"
+        return coded(told, OutputError.code), 2
     if isinstance(error, OSError) and error.errno in _NO_PATHS:
-        return f"error: {shown(str(error.filename), 100)}: expected a path or a name, got none ({error.strerror})", 2
+        told = f"error: {shown(str(error.filename), 100)}: expected a path or a name, got none ({error.strerror})"
+        return coded(told, "E-path"), 2
     if debug:
         traceback.print_exception(error)
     # Some say nothing by themselves, such as the key that a KeyError missed.
     place = _place(error) if isinstance(error, LookupError) or not text else ""
     told = f"{type(error).__name__}{': ' * bool(text)}{text}"
-    return f"internal error: {told}{place} (run again with --debug for the traceback)", 1
+    return coded(f"internal error: {told}{place} (run again with --debug for the traceback)", AnyMC3DError.code), 1
 
 
 def _place(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from anymc3d.cli.say import say_text
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise UsageError("completion: needs the package shtab: pip install 'anymc3d[completion]'") from None
+        raise PackageError("completion: needs the package shtab: pip install 'anymc3d[completion]'") from None
     say_text(shtab.complete(whole_parser(), shell=args.shell))
     return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.data_prepare import add_prepare, prepare
 from anymc3d.cli.say import fail, say, warn
-from anymc3d.errors import UsageError
+from anymc3d.errors import ManifestError, UsageError, coded
 
 if TYPE_CHECKING:
     from anymc3d.adapters import Adapted, AdaptOptions
@@ -180,7 +180,7 @@ def _adapt(args: argparse.Namespace) -> int:
             print_json({"manifest": None, "findings": found})
         number = len(adapted.findings.problems())
         noun = "problem" if number == 1 else "problems"
-        fail(f"error: {args.folder}: {number} {noun}; no manifest was written")
+        fail(f"error: {coded(f'{args.folder}: {number} {noun}; no manifest was written', ManifestError.code)}")
         return UsageError.exit_code
     write_adapted(adapted, args.out, str(args.folder))
     if args.json:

@@ -17,7 +17,8 @@ from anymc3d.cli.boundary import fetching, last_words, logged, private, stoppabl
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
 from anymc3d.cli.say import fail, say, say_text
-from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
+from anymc3d.error_codes import CODES
+from anymc3d.errors import AnyMC3DError, OptionError, did_you_mean
 from anymc3d.version import __version__
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -130,7 +131,7 @@ def ended(arguments: Sequence[str]) -> tuple[int, str]:
         with private(), logged(parsed), stoppable(), fetching(parsed):
             return importlib.import_module(COMMANDS[command][0]).run(parsed), ""
     except AnyMC3DError as error:
-        return error.exit_code, f"error: {error}"
+        return error.exit_code, f"error: {error.with_code}"
     except KeyboardInterrupt:
         return INTERRUPTED, "interrupted; the same command continues where it stopped"
     except BrokenPipeError:
@@ -151,11 +152,14 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
     if words[0] in ("-h", "--help") or words == ["help"]:
         say_text(overview())
         return None, ["0"]
+    if words[0] == "help" and words[1] in CODES:
+        say_text("\n".join([words[1], *CODES[words[1]], "", f"docs/troubleshooting.md#{words[1].lower()}"]))
+        return None, ["0"]
     if words[0] == "help":
         words = [*words[1:], "--help"]
     if words[0] not in COMMANDS:
         near = did_you_mean(words[0], [*COMMANDS, "help", "version"])
-        raise UsageError(f"anymc3d: unknown command {words[0]!r}{near}")
+        raise OptionError(f"anymc3d: unknown command {words[0]!r}{near}")
     return words[0], words[1:]
 
 

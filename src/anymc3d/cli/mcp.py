@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import mcp  # noqa: F401
     except ImportError:
-        raise UsageError("mcp: needs the package mcp: pip install 'anymc3d[mcp]'") from None
+        raise PackageError("mcp: needs the package mcp: pip install 'anymc3d[mcp]'") from None
     from anymc3d.serve.tools import Tools, ToolSettings, run_stdio
 
     settings = ToolSettings(

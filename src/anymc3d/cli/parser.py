@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import OptionError, did_you_mean
 
 QUIET = "print warnings and errors only, and the result where --json asks for it"
 VERBOSE = "also print what is done in detail"
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, exit code 2."""
-        raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
+        raise OptionError(f"{self.prog}: {message}; see '{self.prog} --help'")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse the words of a command; behind an action, or where there are none, options may stand anywhere."""

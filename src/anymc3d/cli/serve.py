@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anymc3d.cli.say import show
 from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 
 if TYPE_CHECKING:
     from anymc3d.serve.settings import ServeSettings
@@ -104,4 +104,4 @@ def _require_packages() -> None:
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"serve: needs the package {error.name}: pip install 'anymc3d[serve]'") from None
+        raise PackageError(f"serve: needs the package {error.name}: pip install 'anymc3d[serve]'") from None

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import DeviceError
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """The number formats of the backbone's arithmetic, by name."""
@@ -24,12 +24,14 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or (number and not number.isdigit()):
-        raise UsageError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+        raise DeviceError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if not torch.cuda.is_available():
-        raise UsageError(f"device: {name!r} was asked for, but no CUDA device can be used here; use cpu or auto")
+        raise DeviceError(f"device: {name!r} was asked for, but no CUDA device can be used here; use cpu or auto")
     index = int(number or os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
-        raise UsageError(f"device: {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices")
+        raise DeviceError(
+            f"device: {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices"
+        )
     return torch.device("cuda", index)
 
 

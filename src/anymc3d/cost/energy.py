@@ -23,6 +23,8 @@ ELSEWHERE = f"{NOT}: several processes shared the work"
 class NoCounterError(AnyMC3DError):
     """The device does not tell how much energy it took; the message says why."""
 
+    code = "E-energy"
+
 
 @dataclass(frozen=True)
 class Counter:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING
 from anymc3d.data.raw_voxels import is_colour_picture, to_float32
-from anymc3d.data.scan_file import open_regular, scan_error
+from anymc3d.data.scan_file import open_regular
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
-from anymc3d.errors import ScanError
+from anymc3d.errors import FormatError, ScanError
 
 _NO_PICTURES = "a real stack of so few slices is read from a NIfTI file, which says what its axes are"
 _SPLIT_BYTES_CEILING = 1 << 30
@@ -54,7 +54,7 @@ def parse_npz_reference(reference: str | Path) -> NpzReference:
     match = _NPZ_REFERENCE.fullmatch(str(reference))
     if match is None:
         what = "expected a volume of the file written as path.npz#train/12 (train, val or test, counted from 0)"
-        raise scan_error(reference, what)
+        raise FormatError.of(reference, what)
     return NpzReference(Path(match["path"]), match["split"], int(match["index"]))
 
 
@@ -109,9 +109,9 @@ def _affine(reference: str | Path, spacing: Millimetres | None) -> NDArray[np.fl
     low, high = PLAUSIBLE_SPACING_MM
     if spacing is None:
         what = "an array has no spacing of its own: give it in the manifest's column 'spacing', such as '0.8 0.8 2.5'"
-        raise scan_error(reference, what)
+        raise FormatError.of(reference, what)
     if len(spacing) != 3 or not all(low <= step <= high for step in spacing):
-        raise scan_error(reference, f"spacing: expected three numbers from {low:g} to {high:g} mm, got {spacing}")
+        raise FormatError.of(reference, f"spacing: expected three numbers from {low:g} to {high:g} mm, got {spacing}")
     return np.diag([*(float(step) for step in spacing), 1.0])
 
 
@@ -119,14 +119,16 @@ def _checked_npy(file: BinaryIO, path: Path) -> tuple[tuple[int, int, int], bool
     """Header of an open ``.npy`` file, which fits the file's size; the file stands at the first number after it."""
     shape, fortran, dtype = _npy_header(file, path)
     if len(shape) != 3:
-        raise scan_error(path, f"expected an array of three axes (x, y, z), got shape {shape}; save one volume a file")
+        raise FormatError.of(
+            path, f"expected an array of three axes (x, y, z), got shape {shape}; save one volume a file"
+        )
     if is_colour_picture(shape, dtype):
-        raise scan_error(path, f"expected a scan (x, y, z), got shape {shape}: a colour picture; {_NO_PICTURES}")
+        raise FormatError.of(path, f"expected a scan (x, y, z), got shape {shape}: a colour picture; {_NO_PICTURES}")
     expected = math.prod(shape) * dtype.itemsize
     held = os.fstat(file.fileno()).st_size - file.tell()
     if expected != held:
         what = f"the header promises {shape} {dtype} = {expected} bytes, the file holds {held}: damaged"
-        raise scan_error(path, f"{what}; save it again")
+        raise FormatError.of(path, f"{what}; save it again")
     return (shape[0], shape[1], shape[2]), fortran, dtype
 
 
@@ -136,13 +138,13 @@ def _npy_header(file: BinaryIO, reference: str | Path) -> tuple[tuple[int, ...],
         shape, fortran, dtype = read(file, max_header_size=_MAX_NPY_HEADER)
     except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, TokenError) as error:
         what = f"its beginning is not that of a NumPy array file ({type(error).__name__}): damaged"
-        raise scan_error(reference, f"{what}; save it again with numpy.save") from error
+        raise FormatError.of(reference, f"{what}; save it again with numpy.save") from error
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         kind = dtype.name if dtype.names is None else "a structured type"  # whose names of fields may say anything
-        raise scan_error(reference, f"expected integers or floats, got {kind}; save a numeric array (no objects)")
+        raise FormatError.of(reference, f"expected integers or floats, got {kind}; save a numeric array (no objects)")
     if min(shape, default=1) < 1 or math.prod(shape) > VOXEL_CEILING:
         what = f"the header claims shape {shape}, expected sizes of at least 1 and at most {VOXEL_CEILING} numbers"
-        raise scan_error(reference, what)
+        raise FormatError.of(reference, what)
     return shape, fortran, dtype
 
 
@@ -152,7 +154,7 @@ def _npz_volume(reference: str | Path) -> NDArray[Any]:
         state = os.fstat(file.fileno())
     volumes = _npz_split(parsed.path, parsed.split, (state.st_ino, state.st_size, state.st_mtime_ns))
     if parsed.index >= len(volumes):
-        raise scan_error(reference, f"the split has {len(volumes)} volumes, counted from 0; there is no such index")
+        raise FormatError.of(reference, f"the split has {len(volumes)} volumes, counted from 0; there is no such index")
     return volumes[parsed.index]
 
 
@@ -167,29 +169,29 @@ def _npz_split(path: Path, split: str, file_state: tuple[int, int, int]) -> NDAr
             raise
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
             what = f"expected an intact .npz file ({type(error).__name__}); get it again from its source"
-            raise scan_error(path, what) from error
+            raise FormatError.of(path, what) from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     names = archive.namelist()
     keys = ", ".join(sorted(entry.removesuffix(".npy") for entry in names)) or "none"
     if len(set(names)) < len(names):
-        raise scan_error(path, f"a key stands twice in the file (keys: {keys}); save it again with one of each")
+        raise FormatError.of(path, f"a key stands twice in the file (keys: {keys}); save it again with one of each")
     if name not in names:
-        raise scan_error(path, f"expected the MedMNIST key '{name.removesuffix('.npy')}', found: {keys}")
+        raise FormatError.of(path, f"expected the MedMNIST key '{name.removesuffix('.npy')}', found: {keys}")
     held = archive.getinfo(name).file_size
     with archive.open(name) as member:
         shape, fortran, dtype = _npy_header(member, path)  # type: ignore[arg-type]
         expected = math.prod(shape) * dtype.itemsize
         if len(shape) == 4 and is_colour_picture(shape[1:], dtype):
-            raise scan_error(
+            raise FormatError.of(
                 path, f"{name}: expected (N, X, Y, Z), got {shape}: colour pictures; 2D sets are not scans"
             )
         if len(shape) != 4 or expected != held - member.tell() or expected > _SPLIT_BYTES_CEILING:
             what = f"{name}: expected (N, X, Y, Z) of at most {_SPLIT_BYTES_CEILING} bytes and as many in the file"
-            raise scan_error(path, f"{what}, got shape {shape} {dtype} = {expected} bytes, of {held} held")
+            raise FormatError.of(path, f"{what}, got shape {shape} {dtype} = {expected} bytes, of {held} held")
         # One byte more than expected: only a read that reaches the end checks the CRC.
         content = member.read(expected + 1)
     if len(content) != expected:
-        raise scan_error(path, f"{name}: expected {expected} bytes, got {len(content)}; get the file again")
+        raise FormatError.of(path, f"{name}: expected {expected} bytes, got {len(content)}; get the file again")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from anymc3d.data.case import Case
-from anymc3d.errors import TRACEBACKS, AnyMC3DError, InterruptedRunError, OutputError, ScanError
+from anymc3d.errors import TRACEBACKS, AnyMC3DError, InterruptedRunError, OutputError, ScanError, coded
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,16 @@ def attempt(
         return CaseFault(message)
 
 
-def fault_of(error: Exception, case: Case) -> str:
-    """What the outputs say of a case that failed: one line, a scan named by its manifest column.
+def fault_of(error: Exception, case: Case, more: str = "") -> str:
+    """What the outputs say of a case that failed: one line that ends with ``more`` and the error's stable code.
 
-    A path or file name may tell who the patient is.
+    A scan is named by its manifest column: a path or file name may say who the patient is.
     """
+    code = error.code if isinstance(error, AnyMC3DError) else "E-memory" if more else AnyMC3DError.code
+    return coded(_words_of(error, case) + more, code)
+
+
+def _words_of(error: Exception, case: Case) -> str:
     if isinstance(error, ScanError):
         return _named(error.what, case)
     if isinstance(error, AnyMC3DError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.covariates import MEASURE
 from anymc3d.data.measures.case import GROUPS, Wanted, as_numbers, measure_case
-from anymc3d.errors import UsageError
+from anymc3d.errors import CovariatesError
 from anymc3d.types import Modality
 
 Measure = Callable[[CaseScans, Wanted], Mapping[str, float]]
@@ -52,14 +52,14 @@ def wanted_of(measures: Sequence[str], modality: Modality) -> Wanted:
 def _parts(name: str) -> tuple[str, str, str]:
     parts = name.rsplit("/", 2)
     if len(parts) != 3 or not all(parts):
-        raise UsageError(
+        raise CovariatesError(
             f"covariates: {MEASURE}{name}: expected {MEASURE}<image column>/<what>/<measure>, such as "
             f"{MEASURE}image/1/volume_ml or {MEASURE}image/scan/extent_x_mm"
         )
     column, what, measure = parts
     labels = what.split(":")
     if not all(part.isdecimal() for part in labels) and what not in ("scan", "foreground"):
-        raise UsageError(
+        raise CovariatesError(
             f"covariates: {MEASURE}{name}: {what} is no label of a structure, scan or foreground ({', '.join(GROUPS)})"
         )
     return column, what, measure

@@ -14,7 +14,7 @@ from anymc3d.data.covariates import CATEGORY, MAX_NUMBERS, MEASURE, column_of, f
 from anymc3d.data.labels import canonical
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.patients import names_patient
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import CovariatesError, did_you_mean
 from anymc3d.files.spelling import bare
 from anymc3d.settings.config import LabelSettings
 
@@ -42,22 +42,22 @@ def check_covariates(
             _check_measure(name, manifest)
             continue
         if bare(column) in {bare(label) for label in labels.columns}:
-            raise UsageError(f"covariates: {column} is the label itself; leave it out")
+            raise CovariatesError(f"covariates: {column} is the label itself; leave it out")
         if column not in manifest.columns or not is_metadata(column):
             there = [one for one in manifest.columns if is_metadata(one) and one not in labels.columns]
-            raise UsageError(f"covariates: the manifest has no column {column!r}{did_you_mean(column, there)}")
+            raise CovariatesError(f"covariates: the manifest has no column {column!r}{did_you_mean(column, there)}")
         if names_patient(column):
-            raise UsageError(f"covariates: {column} names the patient; leave it out")
+            raise CovariatesError(f"covariates: {column} names the patient; leave it out")
         seen = [index for index, case in enumerate(manifest.cases) if case.split != "test"]
         cells = [known(manifest.cases[index].cells[column]) for index in seen]
         if len({canonical(cell) for cell in cells if cell}) < 2:
-            raise UsageError(f"covariates: {column} is the same in every case, or empty; leave it out")
+            raise CovariatesError(f"covariates: {column} is the same in every case, or empty; leave it out")
         if not name.startswith(CATEGORY):
             _check_one_kind(column, cells, [manifest.cases[index].row for index in seen])
         for label, target in zip(labels.columns, targets[seen].T, strict=True):
             told = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
             if _repeats(cells, target, told, as_names=name.startswith(CATEGORY)):
-                raise UsageError(
+                raise CovariatesError(
                     f"covariates: {column} repeats the label {label}: who knows one knows the other; leave it out"
                 )
 
@@ -68,7 +68,7 @@ def _check_width(names: Sequence[str], manifest: Manifest) -> None:
     found = fit_covariates(own, [case.cells for case in manifest.cases if case.split != "test"])
     width = sum(one.width for one in found) + 2 * (len(names) - len(own))
     if width > MAX_NUMBERS:
-        raise UsageError(f"covariates: they become {width} numbers, at most {MAX_NUMBERS}; name fewer")
+        raise CovariatesError(f"covariates: they become {width} numbers, at most {MAX_NUMBERS}; name fewer")
 
 
 def _check_one_kind(column: str, cells: Sequence[str], rows: Sequence[int]) -> None:
@@ -76,7 +76,7 @@ def _check_one_kind(column: str, cells: Sequence[str], rows: Sequence[int]) -> N
     odd = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell and number(cell) is None]
     if odd and any(cell and number(cell) is not None for cell in cells):
         cell, row = odd[0]
-        raise UsageError(
+        raise CovariatesError(
             f"covariates: {column} holds numbers and {cell[:40]!r} (row {row}); empty such cells, or name it "
             f"{CATEGORY}{column} if its numbers are names"
         )
@@ -87,7 +87,7 @@ def _check_measure(name: str, manifest: Manifest) -> None:
     absent = [column for column in wanted.columns if column not in manifest.image_columns]
     if absent:
         known = ", ".join(manifest.image_columns)
-        raise UsageError(f"covariates: {name}: the manifest has no image column {absent[0]!r}, it has {known}")
+        raise CovariatesError(f"covariates: {name}: the manifest has no image column {absent[0]!r}, it has {known}")
 
 
 def _repeats(cells: Sequence[str], target: NDArray[np.float64], label: Sequence[str], *, as_names: bool) -> bool:

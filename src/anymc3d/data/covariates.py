@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.label_words import says_not_known
 from anymc3d.data.labels import canonical, natural_order
-from anymc3d.errors import ScanError, UsageError
+from anymc3d.errors import CovariatesError, ScanError
 from anymc3d.settings.config import Column
 from anymc3d.settings.limits import Between, Count, Label, Length
 
@@ -54,9 +54,9 @@ class Covariate:
 
     def __post_init__(self) -> None:
         if (self.kind == "category") != bool(self.levels):
-            raise UsageError(f"levels: a category has some and a number none, got {len(self.levels)}")
+            raise CovariatesError(f"levels: a category has some and a number none, got {len(self.levels)}")
         if len(set(self.levels)) < len(self.levels) or self.low > self.high:
-            raise UsageError("levels, low, high: expected different values, and low not above high")
+            raise CovariatesError("levels, low, high: expected different values, and low not above high")
 
     @property
     def width(self) -> int:
@@ -141,7 +141,7 @@ def _fit(name: str, cells: Sequence[str]) -> Covariate:
     levels = natural_order({canonical(cell) for cell in there})
     if len(levels) > MAX_LEVELS:
         odd = next((cell for cell in there if number(cell) is None), there[0])
-        raise UsageError(
+        raise CovariatesError(
             f"covariates: {column_of(name)} has {len(levels)} different values, at most {MAX_LEVELS} are a category; "
             f"if it holds numbers, {odd[:40]!r} is none"
         )

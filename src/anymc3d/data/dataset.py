@@ -142,7 +142,7 @@ def prepared_or_fault(
 
 def _told(error: Exception, case: Case) -> str:
     """With the path, unlike in outputs: this goes to who made the manifest, and nowhere else."""
-    return str(error) if isinstance(error, AnyMC3DError) else fault_of(error, case)
+    return error.with_code if isinstance(error, AnyMC3DError) else fault_of(error, case)
 
 
 def _with_masks(prepared: PreparedCase, scans: CaseScans, views: Mapping[str, ViewSettings]) -> PreparedCase:

@@ -18,9 +18,10 @@ import numpy as np
 
 from anymc3d.data.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
 from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import ByteSource, open_regular, scan_error
+from anymc3d.data.scan_file import ByteSource, open_regular
 from anymc3d.data.stored_voxels import check_size, size_of, source_of, take, voxel_bytes
 from anymc3d.data.volume import Affine, ScanHeader, Volume
+from anymc3d.errors import HeaderError
 
 _SIZE = 284
 _FIELDS = struct.Struct(">7ih15f")
@@ -74,20 +75,22 @@ def _opened(path: Path) -> Iterator[tuple[ByteSource, _Header]]:
 def _parsed(block: bytes, path: Path) -> _Header:
     version, x, y, z, frames, kind, _, is_set, *geometry = _FIELDS.unpack_from(block)
     if version != _VERSION:
-        raise scan_error(path, "expected a FreeSurfer file, it does not begin like one; get it again from its source")
+        raise HeaderError.of(
+            path, "expected a FreeSurfer file, it does not begin like one; get it again from its source"
+        )
     shown = f"{x} x {y} x {z}"
     if min(x, y, z) < 1 or math.prod((x, y, z)) > VOXEL_CEILING:
-        raise scan_error(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
+        raise HeaderError.of(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
     if frames != 1:
-        raise scan_error(
+        raise HeaderError.of(
             path, f"expected one 3D scan, got {frames} of {shown}; save the one to classify as its own file"
         )
     if kind not in _TYPES:
-        raise scan_error(path, f"expected integer or float voxels, got data type {kind}; save it as float32")
+        raise HeaderError.of(path, f"expected integer or float voxels, got data type {kind}; save it as float32")
     affine = _affine((x, y, z), geometry if is_set > 0 else _UNSET)
     if not is_geometry(affine) or (fault := spacing_fault(affine)):
         what = fault if is_geometry(affine) else "its directions and centre are no usable geometry"
-        raise scan_error(path, f"{what}; repair the header")
+        raise HeaderError.of(path, f"{what}; repair the header")
     warnings = (
         [] if is_set > 0 else ["the header gives no orientation: taken as FreeSurfer does, coronal slices of 1 mm"]
     )

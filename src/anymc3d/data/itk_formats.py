@@ -19,10 +19,11 @@ from anymc3d.data.metaimage import mha_layout
 from anymc3d.data.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
 from anymc3d.data.nrrd import nrrd_layout
 from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, fill_from, open_regular, scan_error
+from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, fill_from, open_regular
 from anymc3d.data.stored_voxels import check_size, size_of, voxel_bytes
 from anymc3d.data.text_header import Layout
 from anymc3d.data.volume import Affine, ScanHeader, Volume
+from anymc3d.errors import HeaderError
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -107,10 +108,10 @@ def _check_held(layout: Layout, file: BinaryIO, path: Path) -> None:
     held = size_of(file) - layout.offset
     shown = " x ".join(map(str, layout.shape))
     if min(layout.shape) < 1 or math.prod(layout.shape) > VOXEL_CEILING:
-        raise scan_error(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
+        raise HeaderError.of(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
     if layout.packing == "raw" and held != layout.num_bytes:
         promised = f"the header promises {layout.num_bytes} bytes of voxels"
-        raise scan_error(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")
+        raise HeaderError.of(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")
     check_size(layout.num_bytes, held, layout.packing != "raw", path)
 
 
@@ -119,10 +120,10 @@ def _geometry(path: Path, layout: Layout, kind: str) -> tuple[Affine, tuple[str,
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise scan_error(path, "SimpleITK cannot read its header; save the scan again, or as .nii.gz") from error
+        raise HeaderError.of(path, "SimpleITK cannot read its header; save the scan again, or as .nii.gz") from error
     if tuple(reader.GetSize()) != layout.shape:
         what = f"the header says {layout.shape}, SimpleITK reads {tuple(reader.GetSize())}"
-        raise scan_error(path, f"{what}; save the scan again")
+        raise HeaderError.of(path, f"{what}; save the scan again")
     affine, warnings = _affine(reader, path), list(layout.warnings)
     warn_of_shear(affine, warnings)
     return affine, tuple(warnings)
@@ -142,9 +143,9 @@ def _affine(image: Any, path: Path) -> Affine:
     affine = affine_of(image)
     if not np.isfinite(affine).all() or (fault := spacing_fault(affine)):
         what = fault if np.isfinite(affine).all() else "its spacing, origin or directions are no finite numbers"
-        raise scan_error(path, f"{what}; repair the header")
+        raise HeaderError.of(path, f"{what}; repair the header")
     if not is_geometry(affine):
-        raise scan_error(path, "its directions are no usable geometry; repair the header")
+        raise HeaderError.of(path, "its directions are no usable geometry; repair the header")
     return affine
 
 
@@ -177,11 +178,11 @@ class _ZlibSource:
                 block = self._decoder.decompress(pending, most)
             except zlib.error as error:
                 what = "the compressed data are damaged; get the file again from its source"
-                raise scan_error(self._path, what) from error
+                raise HeaderError.of(self._path, what) from error
             if block:
                 return block
             if not pending:
-                raise scan_error(self._path, "the compressed data end early: the file is truncated; get it again")
+                raise HeaderError.of(self._path, "the compressed data end early: the file is truncated; get it again")
         return b""
 
 

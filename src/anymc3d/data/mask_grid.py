@@ -9,8 +9,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from anymc3d.data.readers import read_header, read_volume
-from anymc3d.data.scan_file import ConstantScanError, scan_error
+from anymc3d.data.scan_file import ConstantScanError
 from anymc3d.data.volume import Affine, Millimetres, orientation_of, spacing_of
+from anymc3d.errors import MaskError
 
 TOLERANCE = 0.1
 """Of a voxel: how far the same corner may lie apart. Affines are stored in single precision, and rounded by many."""
@@ -60,7 +61,7 @@ def read_on_grid(reference: str, scan: Grid, *, spacing: Millimetres | None = No
     difference = grid_difference(scan, header)
     if difference is not None:
         what = f"the mask is not on its scan's grid: it is {difference}"
-        raise scan_error(reference, f"{what}; resample it to the scan (nearest neighbour), or use the scan it is of")
+        raise MaskError.of(reference, f"{what}; resample it to the scan (nearest neighbour), or use the scan it is of")
     return apply_orientation(read_labels(reference, spacing=spacing), io_orientation(header.affine))
 
 
@@ -79,7 +80,7 @@ def read_labels(reference: str, *, spacing: Millimetres | None = None) -> NDArra
         what = (
             f"expected whole numbers from 0 on in a segmentation, got values from {values.min():g} to {values.max():g}"
         )
-        raise scan_error(reference, f"{what}; give the segmentation, not the scan or a probability map")
+        raise MaskError.of(reference, f"{what}; give the segmentation, not the scan or a probability map")
     return labels
 
 

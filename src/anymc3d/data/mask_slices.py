@@ -25,7 +25,7 @@ from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.restore import prepare_mask
 from anymc3d.data.volume import Affine, ScanHeader
-from anymc3d.errors import ScanError
+from anymc3d.errors import MaskError
 from anymc3d.files import regular
 
 MASK_CODE_VERSION = 1
@@ -45,7 +45,7 @@ def annotated_labels(case: Case) -> frozenset[int] | None:
         return None
     words = case.mask_classes.replace(",", " ").split()
     if not all(word.isdecimal() and 0 < int(word) <= HIGHEST_LABEL for word in words):
-        raise ScanError(f"mask_classes: expected labels above 0 with spaces between, got {case.mask_classes!r}")
+        raise MaskError(f"mask_classes: expected labels above 0 with spaces between, got {case.mask_classes!r}")
     return frozenset(int(word) for word in words)
 
 
@@ -58,7 +58,7 @@ def check_annotated(found: Iterable[int], case: Case) -> None:
     annotated = annotated_labels(case)
     extra = [] if annotated is None else [int(label) for label in found if label and label not in annotated]
     if extra:
-        raise ScanError(
+        raise MaskError(
             f"the mask holds labels {extra}, which its mask_classes {case.mask_classes!r} does not name; correct either"
         )
 
@@ -72,7 +72,7 @@ def cut_mask(reference: str, header: ScanHeader, like: PreparedView, case: Case)
     labels = read_on_grid(reference, header, spacing=case.spacing)
     found = np.unique(labels)
     if found[-1] > HIGHEST_LABEL:
-        raise ScanError(f"expected labels from 0 to {HIGHEST_LABEL}, got {found[-1]}; give the segmentation")
+        raise MaskError(f"expected labels from 0 to {HIGHEST_LABEL}, got {found[-1]}; give the segmentation")
     small = labels.astype(np.uint8 if found[-1] <= 255 else np.int16)
     return prepare_mask(small, _ras_affine(header), like)
 

@@ -18,6 +18,8 @@ _WORDS = ("not enough memory", "allocate memory", "bad_alloc", "can't start new 
 class TooLargeError(ScanError):
     """A case needed more memory than it was given."""
 
+    code = "E-memory"
+
 
 @contextmanager
 def memory_limit(limit_bytes: int | None) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from anymc3d.data.scan_file import detached_file, scan_error
+from anymc3d.data.scan_file import detached_file
 from anymc3d.data.text_header import (
     Layout,
     dtype_of,
@@ -16,6 +16,7 @@ from anymc3d.data.text_header import (
     refuse_odd_numbers,
     sizes_of,
 )
+from anymc3d.errors import HeaderError
 
 _ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGIN = ("Offset", "Origin", "Position")
@@ -47,7 +48,7 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
     while "ElementDataFile" not in fields:
         name, separator, value = next_line(file, path).partition("=")
         if not separator:
-            raise scan_error(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
+            raise HeaderError.of(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
         keep(fields, name.strip(), value.strip(), path)
     expect(fields, "NDims", ("3",), path)
     expect(fields, "BinaryData", _YES, path)
@@ -55,20 +56,22 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
     expect(fields, "HeaderSize", ("0",), path, default="0")
     expect(fields, "CompressedData", (*_YES, *_NO), path, default="False")
     if "ElementSpacing" not in fields:
-        raise scan_error(path, "the header gives no spacing (ElementSpacing); repair the header")
+        raise HeaderError.of(path, "the header gives no spacing (ElementSpacing); repair the header")
     for name, count in _GEOMETRY.items():
         if name in fields:
             refuse_odd_numbers(name, fields[name], path, count=count)
     for synonyms in (_ORIGIN, _ORIENTATION):
         said = {tuple(float(part) for part in fields[name].split()) for name in synonyms if name in fields}
         if len(said) > 1:
-            raise scan_error(path, f"{', '.join(synonyms)} mean the same and contradict each other; repair the header")
+            raise HeaderError.of(
+                path, f"{', '.join(synonyms)} mean the same and contradict each other; repair the header"
+            )
     refuse_not_positive("ElementSpacing", fields["ElementSpacing"], path)
     for name in _ORDER:
         expect(fields, name, (*_YES, *_NO), path, default="False")
     orders = {fields[name] in _YES for name in _ORDER if name in fields}
     if len(orders) > 1:
-        raise scan_error(path, f"{' and '.join(_ORDER)} contradict each other; repair the header")
+        raise HeaderError.of(path, f"{' and '.join(_ORDER)} contradict each other; repair the header")
     lacking = not set(_ORIENTATION) & set(fields)
     detached = _detached(fields["ElementDataFile"], path)
     return Layout(
@@ -87,5 +90,5 @@ def _detached(name: str, path: Path) -> Path | None:
     if name == "LOCAL":
         return None
     if name == "LIST" or name.lower() == "local":
-        raise scan_error(path, "ElementDataFile: expected LOCAL or one file of voxels; save it as one .mha file")
+        raise HeaderError.of(path, "ElementDataFile: expected LOCAL or one file of voxels; save it as one .mha file")
     return detached_file(path, "ElementDataFile", name)

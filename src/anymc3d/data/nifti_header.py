@@ -17,8 +17,8 @@ import nibabel
 import numpy as np
 
 from anymc3d.data.raw_voxels import COLOURS
-from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine, orientation_of, spacing_of
+from anymc3d.errors import HeaderError
 
 VOXEL_CEILING = 2**31
 HEADER_SIZES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
@@ -85,7 +85,7 @@ def header_size(first_bytes: bytes, reference: str | Path) -> tuple[int, str]:
         if len(first_bytes) >= 4 and size in HEADER_SIZES:
             return size, order
     what = f"expected a NIfTI file, got one that begins with {first_bytes[:4].hex() or 'nothing'}; convert it to NIfTI"
-    raise scan_error(reference, what)
+    raise HeaderError.of(reference, what)
 
 
 def is_single_file(start: bytes) -> bool:
@@ -110,12 +110,12 @@ def _checked(fields: Any, order: str, reference: str | Path, paired: bool) -> Ni
     size = len(fields.binaryblock)
     _check_magic(fields["magic"].tobytes().ljust(4, b"\0"), size, reference, paired)
     if size == 540 and fields["eol_check"].tobytes() not in _LINE_ENDS:
-        raise scan_error(reference, "line ends were changed on the way (a transfer as text?); get the file again")
+        raise HeaderError.of(reference, "line ends were changed on the way (a transfer as text?); get the file again")
     shape = _shape([int(n) for n in fields["dim"]], reference)
     offset, first = float(fields["vox_offset"]), 0 if paired else size + 4
     if not (math.isfinite(offset) and offset == int(offset) and offset >= first):
         what = f"expected voxels from byte {first} on, the header says {offset:g}"
-        raise scan_error(reference, f"{what}; save it again as .nii.gz with the program that wrote it")
+        raise HeaderError.of(reference, f"{what}; save it again as .nii.gz with the program that wrote it")
     slope, intercept, scale_warnings = _scaling(float(fields["scl_slope"]), float(fields["scl_inter"]), reference)
     affine, warnings = _geometry(fields, shape, reference)
     dtype = _dtype(int(fields["datatype"]), int(fields["bitpix"]), reference).newbyteorder(order)
@@ -127,34 +127,40 @@ def _check_magic(magic: bytes, size: int, reference: str | Path, paired: bool) -
     if magic == (pair if paired else alone):
         return
     if magic == pair:
-        raise scan_error(
+        raise HeaderError.of(
             reference, "the header of a NIfTI pair: name its two files .hdr and .img, and give one of them"
         )
     if magic == alone:
-        raise scan_error(reference, "a NIfTI that holds its own voxels: name it .nii, or .nii.gz if it is compressed")
+        raise HeaderError.of(
+            reference, "a NIfTI that holds its own voxels: name it .nii, or .nii.gz if it is compressed"
+        )
     if paired:
         what = "an Analyze 7.5 header, which does not say where left and right are"
-        raise scan_error(reference, f"{what}; find out how it was stored, and save it as .nii.gz with an orientation")
+        raise HeaderError.of(
+            reference, f"{what}; find out how it was stored, and save it as .nii.gz with an orientation"
+        )
     what = f"expected the NIfTI mark {alone!r}, got {magic!r}: Analyze or damaged; convert it to .nii.gz"
-    raise scan_error(reference, what)
+    raise HeaderError.of(reference, what)
 
 
 def _shape(dims: list[int], reference: str | Path) -> tuple[int, int, int]:
     rank = dims[0]
     if not 1 <= rank <= 7:
-        raise scan_error(reference, f"expected 1 to 7 dimensions, the header says {rank}; the file is damaged")
+        raise HeaderError.of(reference, f"expected 1 to 7 dimensions, the header says {rank}; the file is damaged")
     sizes = dims[1 : rank + 1]
     if min(sizes) < 1:
-        raise scan_error(reference, f"expected sizes of at least 1, the header says {sizes}; the file is damaged")
+        raise HeaderError.of(reference, f"expected sizes of at least 1, the header says {sizes}; the file is damaged")
     if rank < 3 or any(size > 1 for size in sizes[3:]):
         shown = " x ".join(map(str, sizes))
         colours = " (several volumes, or colours?)" if sizes[-1] in COLOURS else ""
         what = f"expected one 3D scan, got {shown}{colours}"
-        raise scan_error(reference, f"{what}; save the volume to classify as its own file")
+        raise HeaderError.of(reference, f"{what}; save the volume to classify as its own file")
     voxels = math.prod(sizes)
     if voxels > VOXEL_CEILING:
         shown = " x ".join(map(str, sizes))
-        raise scan_error(reference, f"the header claims {shown} = {voxels} voxels, more than the limit {VOXEL_CEILING}")
+        raise HeaderError.of(
+            reference, f"the header claims {shown} = {voxels} voxels, more than the limit {VOXEL_CEILING}"
+        )
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -162,11 +168,11 @@ def _dtype(code: int, bits: int, reference: str | Path) -> np.dtype[Any]:
     if code not in _TYPES:
         named = _REFUSED_TYPES.get(code, "unknown")
         what = f"expected integer or float voxels, got data type {code} ({named}); save as int16 or float32"
-        raise scan_error(reference, what)
+        raise HeaderError.of(reference, what)
     dtype = np.dtype(_TYPES[code])
     if bits != dtype.itemsize * 8:
         what = f"data type {dtype} has {dtype.itemsize * 8} bits, the header says {bits}: damaged; save it again"
-        raise scan_error(reference, what)
+        raise HeaderError.of(reference, what)
     return dtype
 
 
@@ -177,7 +183,7 @@ def _scaling(slope: float, intercept: float, reference: str | Path) -> tuple[flo
         return 1.0, 0.0, (ignored,) if math.isfinite(intercept) and intercept != 0 else ()
     if not math.isfinite(intercept):
         what = f"expected a finite intensity intercept beside the slope {slope:g}, the header says {intercept}"
-        raise scan_error(reference, f"{what}; save the file again")
+        raise HeaderError.of(reference, f"{what}; save the file again")
     return slope, intercept, ()
 
 
@@ -190,7 +196,7 @@ def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -
     if sizes is None:
         what = f"the header's pixel sizes are {pixdim[1:4].tolist()}"
         if not has_sform:
-            raise scan_error(reference, f"expected sizes above 0, {what}; repair the header")
+            raise HeaderError.of(reference, f"expected sizes above 0, {what}; repair the header")
         warnings.append(f"{what}; the spacing of the sform is used")
     sform = _sform(fields) if has_sform else None
     qform = _qform(fields, pixdim) if has_qform and sizes is not None else None
@@ -204,13 +210,13 @@ def _geometry(fields: Any, shape: tuple[int, int, int], reference: str | Path) -
         affine = qform
         warnings += [f"{s_fault}: the qform is used"] if s_fault else []
     elif s_fault or q_fault:
-        raise scan_error(reference, f"{s_fault or q_fault}; repair the header")
+        raise HeaderError.of(reference, f"{s_fault or q_fault}; repair the header")
     else:
         affine = np.diag([*pixdim[1:4], 1.0])
         warnings.append("the header gives no orientation (qform and sform codes are 0): taken as stored in RAS")
     affine[:3] *= scale
     if fault := spacing_fault(affine):
-        raise scan_error(reference, f"{fault}; check its unit and pixel sizes")
+        raise HeaderError.of(reference, f"{fault}; check its unit and pixel sizes")
     warn_of_shear(affine, warnings)
     return affine, warnings
 

@@ -7,8 +7,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from anymc3d.data.scan_file import detached_file, scan_error
+from anymc3d.data.scan_file import detached_file
 from anymc3d.data.text_header import Layout, dtype_of, expect, keep, next_line, refuse_odd_numbers, sizes_of
+from anymc3d.errors import HeaderError
 
 _GEOMETRY = {"spacings", "space origin", "space directions"}
 _ANATOMICAL = (
@@ -41,7 +42,7 @@ def nrrd_layout(file: BinaryIO, path: Path) -> Layout:
         ScanError: it is damaged, contradicts itself, or describes what is not one 3D scan of plain numbers.
     """
     if not next_line(file, path).startswith("NRRD000"):
-        raise scan_error(path, "expected a NRRD file, it does not begin like one; the file is damaged")
+        raise HeaderError.of(path, "expected a NRRD file, it does not begin like one; the file is damaged")
     fields: dict[str, str] = {}
     while line := _header_line(file, path, fields):
         name, separator, value = line.partition(":")
@@ -56,9 +57,11 @@ def nrrd_layout(file: BinaryIO, path: Path) -> Layout:
     for name in _GEOMETRY & set(fields):
         refuse_odd_numbers(name, fields[name].translate(_WITHOUT_BRACKETS), path)
     if not {"spacings", "space directions"} & set(fields):
-        raise scan_error(path, "the header gives no spacing (spacings or space directions); repair the header")
+        raise HeaderError.of(path, "the header gives no spacing (spacings or space directions); repair the header")
     if not set(fields.get("space units", "").replace('"', " ").split()) <= {"mm", "millimeter", "millimeters"}:
-        raise scan_error(path, "space units: expected millimetres, the header says otherwise; save it in millimetres")
+        raise HeaderError.of(
+            path, "space units: expected millimetres, the header says otherwise; save it in millimetres"
+        )
     dtype = dtype_of(fields.get("type", ""), _TYPES, path)
     expect(fields, "endian", ("little", "big"), path, default="little" if np.dtype(dtype).itemsize == 1 else None)
     lacking = "space directions" not in fields or fields.get("space", "").lower() not in _ANATOMICAL
@@ -82,5 +85,5 @@ def _header_line(file: BinaryIO, path: Path, fields: dict[str, str]) -> str:
 
 def _detached(names: list[str], path: Path) -> Path:
     if len(names) > 1 or names[0].split()[:1] == ["LIST"]:
-        raise scan_error(path, "data file: expected one file of voxels; save it as one .nrrd file")
+        raise HeaderError.of(path, "data file: expected one file of voxels; save it as one .nrrd file")
     return detached_file(path, "data file", names[0])

@@ -19,7 +19,7 @@ from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair
 from anymc3d.data.recognise import kind_of
 from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
-from anymc3d.errors import OutputError, ScanError
+from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _by_content(reference: str | Path) -> ScanFormat:
         what = f"by its first bytes a {kind} file; name it so {read}"
     elif header := next((heads for ending, heads in _VOXELS_ALONE.items() if name.endswith(ending)), ""):
         what = f"voxels without a header; give the header that lies beside them, {header} {read}"
-    raise scan_error(reference, what)
+    raise FormatError.of(reference, what)
 
 
 def _is_folder(reference: str | Path) -> bool:
@@ -217,10 +217,12 @@ def _boundary(reference: str | Path) -> Iterator[None]:
     except OutputError:
         raise  # a scan from an address cannot be put anywhere: no other would fare better
     except ScanError as error:
-        if str(error) == str(scan_error(reference, error.what)):
+        placed = scan_error(reference, error.what)
+        if str(error) == str(placed):
             raise
-        raise scan_error(reference, error.what) from error
+        placed.code = error.code
+        raise placed from error
     except Exception as error:
         # The text of the exception stays away: it may quote the path, or what stands in the file.
         what = f"cannot be read ({type(error).__name__}); check the file or convert it to .nii.gz"
-        raise scan_error(reference, what) from error
+        raise DamagedScanError.of(reference, what) from error

@@ -22,7 +22,7 @@ from anymc3d.data.readers import content_hash
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.totalsegmentator import check_organs, organ_labels, organs_hash, read_organs
 from anymc3d.data.volume import Box, Millimetres, Volume
-from anymc3d.errors import ExcludedError, ScanError, UsageError, did_you_mean
+from anymc3d.errors import ExcludedError, RegionError, UsageError, did_you_mean
 from anymc3d.settings.config import RoiSettings
 
 REGION_VERSION = 1
@@ -115,7 +115,7 @@ def _mask_of(roi: RoiSettings, beside: Beside) -> str:
     if beside.mask is None:
         what = f"the view's region comes from a segmentation (roi.source: {roi.source}), and this case has none"
         drawn = ", or name the program that draws it: --segmenter TotalSegmentator" if roi.organs else ""
-        raise ScanError(f"{what}; fill the manifest's 'mask' column, or give --mask FILE with a single scan{drawn}")
+        raise RegionError(f"{what}; fill the manifest's 'mask' column, or give --mask FILE with a single scan{drawn}")
     return beside.mask
 
 
@@ -129,7 +129,7 @@ def _from_point(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) 
         spans = ", ".join(f"{n} {min(c):.1f} to {max(c):.1f}" for n, c in zip("xyz", corners.T, strict=False))
         point = ", ".join(f"{value:g}" for value in _center_of(beside))
         what = f"the point of interest ({point}) lies outside the scan, which covers {spans} mm (RAS)"
-        raise ScanError(f"{what}; DICOM positions are LPS: negate their x and y")
+        raise RegionError(f"{what}; DICOM positions are LPS: negate their x and y")
     size_mm = roi.size_mm or scan.extent_mm
     count = [max(1, int(np.floor(mm / step + 0.5 + 1e-4))) for mm, step in zip(size_mm, scan.spacing, strict=True)]
     # Rounded so that a point at a voxel's border gives the same box however the scan is stored.
@@ -141,7 +141,7 @@ def _from_point(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) 
 def _center_of(beside: Beside) -> Millimetres:
     if beside.center is None:
         what = "the view's region is a box about a point (roi.source: point), and this case has none"
-        raise ScanError(f"{what}; fill the manifest's center_x, center_y, center_z (RAS mm), or give --center")
+        raise RegionError(f"{what}; fill the manifest's center_x, center_y, center_z (RAS mm), or give --center")
     return beside.center
 
 
@@ -179,7 +179,7 @@ def _segmenter_key(roi: RoiSettings, beside: Beside) -> str:
 
 def _segmenter_of(roi: RoiSettings, beside: Beside) -> Segmenter:
     if beside.segmenter is None:
-        raise ScanError(f"roi.source: {roi.source}: its segmenter was not built; give the model with --segmenter")
+        raise RegionError(f"roi.source: {roi.source}: its segmenter was not built; give the model with --segmenter")
     return beside.segmenter
 
 
@@ -228,7 +228,7 @@ def region_of_labels(scan: Volume, labels: Labels, roi: RoiSettings, classes: tu
 def _refuse(what: str, policy: str, setting: str) -> None:
     if policy == "exclude":
         raise ExcludedError(f"excluded: {what} (roi.{setting}: exclude)")
-    raise ScanError(f"{what}; check the segmentation, or set roi.{setting} to another policy")
+    raise RegionError(f"{what}; check the segmentation, or set roi.{setting} to another policy")
 
 
 def box_about(organ: NDArray[np.bool_], margin_mm: Millimetres, spacing: Millimetres) -> Box:

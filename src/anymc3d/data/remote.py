@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from anymc3d.data.scan_file import scan_error
-from anymc3d.errors import AnyMC3DError, ScanError, UsageError
+from anymc3d.errors import AnyMC3DError, RemoteError, ScanError, UsageError
 from anymc3d.files import atomic, home
 from anymc3d.files.private import make_private
 
@@ -122,7 +121,7 @@ def local(reference: str) -> str:
         return reference
     refused = why_not(reference)
     if refused:
-        raise scan_error(reference, f"{refused}")
+        raise RemoteError.of(reference, f"{refused}")
     known = _known.get(reference)
     if known is not None and known.exists():
         os.utime(known)
@@ -132,7 +131,7 @@ def local(reference: str) -> str:
     except AnyMC3DError:
         raise
     except ImportError as error:
-        raise scan_error(
+        raise RemoteError.of(
             reference, f"this kind of store needs another package ({error.name}); pip install 'anymc3d[remote]'"
         ) from None
     except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
@@ -147,10 +146,10 @@ def _fetched(reference: str) -> Path:
     store, path = fsspec.core.url_to_fs(reference)
     info = store.info(path)
     if info.get("type") == "directory":
-        raise scan_error(reference, "a folder; a DICOM study at an address is one .zip file")
+        raise RemoteError.of(reference, "a folder; a DICOM study at an address is one .zip file")
     size = info.get("size")
     if size is not None and size > MOST_BYTES:
-        raise scan_error(reference, f"{size} bytes, at most {MOST_BYTES} are fetched")
+        raise RemoteError.of(reference, f"{size} bytes, at most {MOST_BYTES} are fetched")
     target = remote_folder() / _key(reference, info) / _name(reference)
     if not target.exists() or not any(info.get(name) for name in MARKS):
         make_private(target.parent)
@@ -164,7 +163,7 @@ def _fetched(reference: str) -> Path:
 def _refused(reference: str, error: Exception) -> ScanError:
     """In the words of the kind of error alone: its text may hold a token."""
     why = f": {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else ""
-    return scan_error(
+    return RemoteError.of(
         reference,
         f"cannot be fetched ({type(error).__name__}{why}); is it there, and do the credentials in the "
         "environment still hold?",
@@ -187,10 +186,10 @@ def _copy(chunks: Iterator[bytes], target: Path, reference: str, size: int | Non
         for chunk in chunks:
             count += len(chunk)
             if count > MOST_BYTES:
-                raise scan_error(reference, f"more than {MOST_BYTES} bytes, which is the most that is fetched")
+                raise RemoteError.of(reference, f"more than {MOST_BYTES} bytes, which is the most that is fetched")
             file.write(chunk)
     if size is not None and count != size:
-        raise scan_error(reference, f"{count} bytes came, the store said {size}; try again")
+        raise RemoteError.of(reference, f"{count} bytes came, the store said {size}; try again")
 
 
 def _key(reference: str, info: dict[str, Any]) -> str:

@@ -227,4 +227,4 @@ def named(column: str) -> Iterator[None]:
     except ExcludedError as error:
         raise ExcludedError(f"{column}: {error.what}") from error
     except ScanError as error:
-        raise ScanError(f"{column}: {error.what}") from error
+        raise ScanError(f"{column}: {error.what}", code=error.code) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from anymc3d.data import hashes
-from anymc3d.errors import ScanError
+from anymc3d.errors import DamagedScanError, FormatError, HeaderError, MissingScanError, ScanError
 from anymc3d.files.pointers import LONGEST, broken_link, pointer_in
 
 BLOCK = 1 << 18
@@ -33,17 +33,15 @@ _OPEN_FAILURES = {
 
 
 def scan_error(reference: str | Path, what: str) -> ScanError:
-    """The error of one scan: one line that begins with the reference as it was given, control characters escaped."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(reference))
-    line = " ".join(what.split())
-    return ScanError(f"{shown}: {line}", what=line)
+    """The error of one scan whose kind has no class of its own; see :meth:`anymc3d.errors.ScanError.of`."""
+    return ScanError.of(reference, what)
 
 
 class ConstantScanError(ScanError):
     """All voxels have one ``value``: a fault of a scan, but a segmentation may be empty."""
 
     def __init__(self, error: ScanError, value: float) -> None:
-        super().__init__(str(error), what=error.what)
+        super().__init__(str(error), what=error.what, code="E-scan-constant")
         self.value = value
 
 
@@ -62,27 +60,27 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         reason = os.strerror(number) if number else type(error).__name__  # never the text, which quotes the path
         broken = broken_link(path) if number == errno.ENOENT else None
         if broken:
-            raise scan_error(path, broken) from error
-        raise scan_error(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({reason})")) from error
+            raise MissingScanError.of(path, broken) from error
+        raise MissingScanError.of(path, _OPEN_FAILURES.get(number or 0, f"cannot be opened ({reason})")) from error
     state = os.fstat(handle)
     mode = state.st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         if stat.S_ISDIR(mode):
-            raise scan_error(path, "expected a file, got a folder; give the file itself")
-        raise scan_error(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
+            raise FormatError.of(path, "expected a file, got a folder; give the file itself")
+        raise FormatError.of(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
     seen = hashes.begun(handle, state)
     with os.fdopen(handle, "rb") if seen is None else seen as file:
         if state.st_size < LONGEST:
             pointer = pointer_in(file.read())
             if pointer:
-                raise scan_error(path, pointer)
+                raise MissingScanError.of(path, pointer)
             file.seek(0)
         stored = state.st_blocks * 512
         # A file of holes takes no place on the disk, and all the time and memory that its size says.
         if state.st_size > _LARGE and 0 < stored * _LARGE_RATIO < state.st_size:
             what = f"the file has {state.st_size} bytes, of which {stored} are stored: empty, or a broken copy"
-            raise scan_error(path, f"{what}; get it again from its source")
+            raise DamagedScanError.of(path, f"{what}; get it again from its source")
         yield file
         if seen is not None:
             seen.finish()
@@ -118,7 +116,7 @@ def partner_of(path: Path, own: Sequence[str], other: Sequence[str]) -> Path:
     if len(there) != 1:
         found = "is not beside it" if not there else f"could be any of {len(there)} files beside it"
         what = f"the other half of the pair ({' or '.join(other)}) {found}"
-        raise scan_error(path, f"{what}; a pair is two files of one name in one folder")
+        raise HeaderError.of(path, f"{what}; a pair is two files of one name in one folder")
     return next(iter(there.values()))
 
 
@@ -132,14 +130,14 @@ def detached_file(header: Path, field: str, name: str) -> Path:
     place = header.parent / name
     if not name or name in (".", "..") or not set("/\\\0%").isdisjoint(name):
         what = f"{field}: expected the plain name of a file of voxels in the header's own folder, got another text"
-        raise scan_error(header, f"{what}; put the two side by side, and the bare file name into the header")
+        raise HeaderError.of(header, f"{what}; put the two side by side, and the bare file name into the header")
     # A person who links the header (as git-annex does) links its voxels too; otherwise a link is another way out.
     if not header.is_symlink() and not place.resolve().is_relative_to(header.parent.resolve()):
-        raise scan_error(
+        raise HeaderError.of(
             header, f"{field}: the file of voxels is a link that leads out of the header's folder; copy the file"
         )
     if not os.path.lexists(place):
-        raise scan_error(
+        raise HeaderError.of(
             header, f"{field}: the file of voxels that the header names is not beside it; put the two side by side"
         )
     return place
@@ -231,14 +229,14 @@ class GzipSource:
                 block = self._decoder.decompress(self._pending, most)
             except self._errors as error:
                 what = f"the compressed data are damaged ({error}); get the file again from its source"
-                raise scan_error(self._reference, what) from error
+                raise DamagedScanError.of(self._reference, what) from error
             self._pending = self._decoder.unconsumed_tail
             if block:
                 self._empty_members = 0
                 return block
             if at_end and not self._decoder.eof:
                 what = "the compressed data end early: the file is truncated; get it again from its source"
-                raise scan_error(self._reference, what)
+                raise DamagedScanError.of(self._reference, what)
         return b""
 
     def _begin_next_member(self) -> bool:
@@ -253,7 +251,7 @@ class GzipSource:
             return False
         self._empty_members += 1
         if not rest.startswith(GZIP_MAGIC) or self._empty_members > _MOST_EMPTY_MEMBERS:
-            raise scan_error(self._reference, "foreign bytes follow the compressed data; get the file again")
+            raise DamagedScanError.of(self._reference, "foreign bytes follow the compressed data; get the file again")
         self._decoder = self._inflate(_GZIP_WINDOW)
         self._pending = rest
         return True

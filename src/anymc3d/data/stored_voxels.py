@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.scan_file import GZIP_MAGIC, ByteSource, GzipSource, PlainSource, scan_error
+from anymc3d.data.scan_file import GZIP_MAGIC, ByteSource, GzipSource, PlainSource
+from anymc3d.errors import DamagedScanError
 
 SLACK = 1_000_000
 """So many bytes may follow the voxels: extensions, and what some programs append."""
@@ -41,7 +42,9 @@ def take(source: ByteSource, count: int, path: Path) -> bytes:
     block = bytearray(count)
     filled = source.fill(memoryview(block))
     if filled < count:
-        raise scan_error(path, "the file ends inside its header: empty or truncated; get it again from its source")
+        raise DamagedScanError.of(
+            path, "the file ends inside its header: empty or truncated; get it again from its source"
+        )
     return bytes(block)
 
 
@@ -54,10 +57,10 @@ def check_size(expected: int, size: int, compressed: bool, path: Path) -> None:
     if expected > (size * _DEFLATE_RATIO if compressed else size):
         kind = "compressed file" if compressed else "file"
         what = f"the header promises {expected} bytes, the {kind} has {size} and cannot hold them: truncated or damaged"
-        raise scan_error(path, f"{what}; get it again from its source")
+        raise DamagedScanError.of(path, f"{what}; get it again from its source")
     if compressed and expected > _LARGE and expected > size * _LARGE_RATIO:
         what = f"{size} compressed bytes would become {expected}: empty or a decompression bomb"
-        raise scan_error(path, f"{what}; save it uncompressed if it is right")
+        raise DamagedScanError.of(path, f"{what}; save it uncompressed if it is right")
 
 
 def voxel_bytes(source: ByteSource, count: int, path: Path, *, slack: int = SLACK) -> tuple[NDArray[np.uint8], int]:
@@ -70,13 +73,13 @@ def voxel_bytes(source: ByteSource, count: int, path: Path, *, slack: int = SLAC
     filled = source.fill(memoryview(buffer))
     if filled < count:
         what = f"the header promises {count} bytes of voxels, the file holds {filled}: truncated"
-        raise scan_error(path, f"{what}; get it again from its source")
+        raise DamagedScanError.of(path, f"{what}; get it again from its source")
     extra = source.drain(max(slack, 1))  # of 0 bytes at most, a decoder gives all
     if extra > slack:
         what = f"the header promises {count} bytes of voxels, the file holds more" + f" than {slack} beyond" * bool(
             slack
         )
-        raise scan_error(path, f"{what}: damaged; get it again from its source")
+        raise DamagedScanError.of(path, f"{what}: damaged; get it again from its source")
     return buffer, extra
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import HeaderError
 
 _MAX_HEADER = 64 * 1024
 _NUMBER = re.compile(r"[+-]?[0-9.]{1,20}")
@@ -47,14 +47,16 @@ def next_line(file: BinaryIO, path: Path) -> str:
     line = file.readline(_MAX_HEADER)
     is_whole = line.endswith(b"\n") or ((b"=" in line or b":" in line) and not file.read(1))
     if not is_whole or file.tell() > _MAX_HEADER:
-        raise scan_error(path, "the file ends inside its header, or has none: empty, truncated or damaged")
+        raise HeaderError.of(path, "the file ends inside its header, or has none: empty, truncated or damaged")
     return line.decode("latin-1").rstrip("\r\n")
 
 
 def keep(fields: dict[str, str], name: str, value: str, path: Path) -> None:
     """Add a field that the header has not named before."""
     if name in fields:
-        raise scan_error(path, "the header says something twice, and readers take one or the other; repair the header")
+        raise HeaderError.of(
+            path, "the header says something twice, and readers take one or the other; repair the header"
+        )
     fields[name] = value
 
 
@@ -67,7 +69,7 @@ def expect(
         # The text itself stays away: it may be the name of a file, or of a patient.
         shown = "nothing" if value is None else value if _NUMBER.fullmatch(value) else "another text"
         what = f"{name}: expected {' or '.join(allowed)}, the header says {shown}"
-        raise scan_error(path, f"{what}; save it as one 3D scan in one file")
+        raise HeaderError.of(path, f"{what}; save it as one 3D scan in one file")
 
 
 def sizes_of(text: str, path: Path) -> tuple[int, int, int]:
@@ -75,7 +77,7 @@ def sizes_of(text: str, path: Path) -> tuple[int, int, int]:
     parts = text.split()
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
         shown = text if all(_NUMBER.fullmatch(part) for part in parts) and parts else "something else"
-        raise scan_error(path, f"expected three sizes, the header says {shown}; the file is damaged")
+        raise HeaderError.of(path, f"expected three sizes, the header says {shown}; the file is damaged")
     x, y, z = (int(part) for part in parts)
     return x, y, z
 
@@ -88,18 +90,18 @@ def refuse_odd_numbers(name: str, text: str, path: Path, *, count: int | None = 
     except ValueError:
         fine = False
     if not fine:
-        raise scan_error(path, f"{name}: expected finite numbers, as the geometry needs them; repair the header")
+        raise HeaderError.of(path, f"{name}: expected finite numbers, as the geometry needs them; repair the header")
 
 
 def refuse_not_positive(name: str, text: str, path: Path) -> None:
     """Numbers above 0."""
     if min(float(part) for part in text.split()) <= 0:
-        raise scan_error(path, f"expected a spacing above 0 in {name}; repair the header")
+        raise HeaderError.of(path, f"expected a spacing above 0 in {name}; repair the header")
 
 
 def dtype_of(text: str, types: Mapping[str, str], path: Path) -> str:
     """The NumPy name of a number type that is read."""
     if text not in types:
         shown = text if text in _REFUSED_TYPES else "another type"
-        raise scan_error(path, f"expected integer or float voxels, the header says {shown}; save as int16")
+        raise HeaderError.of(path, f"expected integer or float voxels, the header says {shown}; save as int16")
     return types[text]

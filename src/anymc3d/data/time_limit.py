@@ -15,6 +15,8 @@ from anymc3d.errors import ScanError, UsageError
 class TooSlowError(ScanError):
     """A case took longer than it was given."""
 
+    code = "E-timeout"
+
 
 T = TypeVar("T")
 

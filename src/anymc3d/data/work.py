@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from anymc3d.data.volume import Box
-from anymc3d.errors import ScanError
+from anymc3d.errors import ViewError
 from anymc3d.settings.config import MAX_PIXELS
 
 PADDED_VOXELS = 2**27
@@ -39,14 +39,14 @@ def check_work(scan: tuple[int, int, int], shown: Box, size: tuple[int, int, int
     if padded > max(PADDED_VOXELS, 2 * math.prod(scan)) or any(
         count > max(PADDED_SIDE, have) for count, have in zip(shown.count, scan, strict=True)
     ):
-        raise ScanError(
+        raise ViewError(
             f"the view would pad a scan of {_by(scan)} voxels to {_by(shown.count)}; make field_of_view or the region "
             "smaller"
         )
     if pixels * channels > MAX_PIXELS:
-        raise ScanError(f"the view asks for {_by(size)} pixels in {channels} channels, at most {MAX_PIXELS} in all")
+        raise ViewError(f"the view asks for {_by(size)} pixels in {channels} channels, at most {MAX_PIXELS} in all")
     if pixels > max(FREE_PIXELS, ENLARGED * padded):
-        raise ScanError(
+        raise ViewError(
             f"the view would enlarge {_by(shown.count)} voxels to {_by(size)} pixels, more than {ENLARGED} times; make "
             "size smaller"
         )

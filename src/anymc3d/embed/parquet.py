@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from anymc3d.data.embeddings import Embeddings, load_embeddings
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError, UsageError
 from anymc3d.files import atomic
 
 PARQUET = "embeddings.parquet"
@@ -63,5 +63,5 @@ def _library() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UsageError("--format parquet needs pyarrow; pip install 'anymc3d[parquet]'") from None
+        raise PackageError("--format parquet needs pyarrow; pip install 'anymc3d[parquet]'") from None
     return pyarrow, pyarrow.parquet

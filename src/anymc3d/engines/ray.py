@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from anymc3d.engines.submitting import call, collect, submitting
 from anymc3d.engines.work import EngineOptions, Outcome, Work
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 
 
 def run_ray(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]:
@@ -16,7 +16,7 @@ def run_ray(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]:
     try:
         import ray
     except ImportError:
-        raise UsageError("--backend ray: needs Ray; pip install 'anymc3d[ray]'") from None
+        raise PackageError("--backend ray: needs Ray; pip install 'anymc3d[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here sends nothing home
     with submitting("ray"):
         if not ray.is_initialized():

@@ -17,7 +17,7 @@ from typing import Any
 
 from anymc3d.engines.submitting import call, collect, final, in_one_line, lost, submitting
 from anymc3d.engines.work import EngineOptions, Outcome, Work
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def _array(work: Sequence[Work], options: EngineOptions) -> Iterator[tuple[Work,
     try:
         import submitit
     except ImportError:
-        raise UsageError("--backend slurm: needs submitit; pip install 'anymc3d[slurm]'") from None
+        raise PackageError("--backend slurm: needs submitit; pip install 'anymc3d[slurm]'") from None
     parameters = dict(options.parameters)
     cluster = parameters.pop("cluster", SLURM)
     with submitting(SLURM):

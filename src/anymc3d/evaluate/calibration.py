@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import CalibrationError
 from anymc3d.evaluate.metrics import check_pair
 from anymc3d.evaluate.operating_points import MAX_LOGIT, OperatingPoint
 from anymc3d.evaluate.weighted import Floats
@@ -63,17 +63,17 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise UsageError(f"calibration: expected one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+            raise CalibrationError(f"calibration: expected one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         numbers = np.array([self.slope, self.threshold, *(value for knot in self.knots for value in knot)])
         if not np.isfinite(numbers).all() or not SLOPE_FLOOR <= self.slope <= SLOPE_CEILING:
-            raise UsageError(
+            raise CalibrationError(
                 f"calibration: expected finite numbers and a slope of at least {SLOPE_FLOOR} and at most "
                 f"{SLOPE_CEILING:g}, got slope {self.slope}"
             )
         if self.threshold != 0 and self.kind != "platt":
-            raise UsageError(f"calibration: a threshold belongs to platt, got {self.threshold} with {self.kind}")
+            raise CalibrationError(f"calibration: a threshold belongs to platt, got {self.threshold} with {self.kind}")
         if self.slope != 1 and self.kind not in ("platt", "temperature"):
-            raise UsageError(
+            raise CalibrationError(
                 f"calibration: a slope belongs to platt and temperature, got {self.slope} with {self.kind}"
             )
         self._check_knots()
@@ -81,10 +81,12 @@ class Calibration:
     def _check_knots(self) -> None:
         """A higher raw logit never gets a lower calibrated one."""
         if (self.kind == "isotonic") != bool(self.knots):
-            raise UsageError(f"calibration: knots belong to isotonic, got {len(self.knots)} with kind {self.kind!r}")
+            raise CalibrationError(
+                f"calibration: knots belong to isotonic, got {len(self.knots)} with kind {self.kind!r}"
+            )
         for (x, y), (next_x, next_y) in pairwise(self.knots):
             if not (x < next_x and y <= next_y and math.isfinite((next_y - y) / (next_x - x))):
-                raise UsageError(
+                raise CalibrationError(
                     f"calibration: expected knots that rise in the raw logit and never fall in the calibrated one, "
                     f"got ({x}, {y}) before ({next_x}, {next_y})"
                 )
@@ -133,7 +135,9 @@ class Calibration:
             UsageError: keys missing or unknown, or values that no fit can give.
         """
         if set(record) != set(cls.__dataclass_fields__):
-            raise UsageError(f"calibration: expected the keys {sorted(cls.__dataclass_fields__)}, got {sorted(record)}")
+            raise CalibrationError(
+                f"calibration: expected the keys {sorted(cls.__dataclass_fields__)}, got {sorted(record)}"
+            )
         try:
             return cls(
                 kind=record["kind"],
@@ -145,7 +149,7 @@ class Calibration:
                 note=str(record["note"]),
             )
         except (TypeError, ValueError) as error:
-            raise UsageError(f"calibration: a value is not of its kind ({error})") from error
+            raise CalibrationError(f"calibration: a value is not of its kind ({error})") from error
 
 
 IDENTITY = Calibration(kind="none")
@@ -199,9 +203,9 @@ def fit_temperature(classes: ArrayLike, logits: ArrayLike) -> Calibration:
     """
     index, raw = np.asarray(classes), np.asarray(logits, dtype=np.float64)
     if raw.ndim != 2 or index.shape != raw.shape[:1] or raw.shape[1] < 2 or raw.shape[0] < 1:
-        raise UsageError(f"expected classes (n,) and logits (n, K), got shapes {index.shape} and {raw.shape}")
+        raise CalibrationError(f"expected classes (n,) and logits (n, K), got shapes {index.shape} and {raw.shape}")
     if not np.isfinite(raw).all() or not np.isin(index, np.arange(raw.shape[1])).all():
-        raise UsageError(f"expected finite logits and class indices from 0 to {raw.shape[1] - 1}")
+        raise CalibrationError(f"expected finite logits and class indices from 0 to {raw.shape[1] - 1}")
     num_cases, num_classes = raw.shape
     soft = np.full(raw.shape, 1 / (num_cases + num_classes))
     soft[np.arange(num_cases), index.astype(int)] = (num_cases + 1) / (num_cases + num_classes)
@@ -221,7 +225,7 @@ def fit_isotonic(targets: ArrayLike, logits: ArrayLike) -> Calibration:
 
     target_array, logit_array = check_pair(targets, logits, what="logits")
     if _outcomes(target_array) == 0:
-        raise UsageError(f"isotonic calibration: expected both outcomes, got {target_array.size} cases of one")
+        raise CalibrationError(f"isotonic calibration: expected both outcomes, got {target_array.size} cases of one")
     fitted = IsotonicRegression(y_min=_PROBABILITY_MARGIN, y_max=1 - _PROBABILITY_MARGIN).fit(logit_array, target_array)
     shares = fitted.y_thresholds_
     knots = tuple(zip(fitted.X_thresholds_.tolist(), np.log(shares / (1 - shares)).tolist(), strict=True))

@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import CalibrationError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import Logit
 from anymc3d.evaluate.operating_points import MAX_LOGIT
@@ -67,7 +67,7 @@ class PredictionSets:
             UsageError: they are.
         """
         if list(self.labels) != list(labels.output_names):
-            raise UsageError(
+            raise CalibrationError(
                 f"prediction_sets.labels: expected {', '.join(labels.output_names)}, got {', '.join(self.labels)}"
             )
 
@@ -94,7 +94,7 @@ def fit_sets(
         UsageError: a coverage outside 0.5 to 0.999.
     """
     if not LOWEST <= coverage <= HIGHEST:
-        raise UsageError(f"--coverage: expected {LOWEST} to {HIGHEST}, got {coverage:g}")
+        raise CalibrationError(f"--coverage: expected {LOWEST} to {HIGHEST}, got {coverage:g}")
     scores, names = _scores(raw, labels), np.asarray(patients, dtype=object)
     bounds = {}
     for j, label in enumerate(labels.output_names):

@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import CovariatesError
 from anymc3d.settings.config import MAX_LABELS
 from anymc3d.settings.limits import Between, Count, Length
 
@@ -54,7 +54,7 @@ class CovariateModel:
         slopes = {len(self.image), len(self.covariates)}
         widths = {len(row) for row in self.weights}
         if sizes != {labels} or not slopes <= {1, labels} or len(slopes) > 1 or len(widths) > 1 or not labels:
-            raise UsageError(f"covariates: expected weights, slopes and shifts of as many labels, got {sizes}")
+            raise CovariatesError(f"covariates: expected weights, slopes and shifts of as many labels, got {sizes}")
 
     @property
     def width(self) -> int:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import CalibrationError, did_you_mean
 from anymc3d.evaluate import weighted
 from anymc3d.evaluate.metrics import check_pair
 from anymc3d.evaluate.weighted import Confusion, Floats
@@ -41,7 +41,7 @@ class OperatingPoint:
     def __post_init__(self) -> None:
         criterion_name(self.criterion)
         if not math.isfinite(self.threshold):
-            raise UsageError(f"operating point {self.name!r}: expected a finite threshold, got {self.threshold}")
+            raise CalibrationError(f"operating point {self.name!r}: expected a finite threshold, got {self.threshold}")
 
     def decide(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Return True where the score is at or above the threshold."""
@@ -60,7 +60,7 @@ class OperatingPoint:
         """
         expected = set(cls.__dataclass_fields__)
         if set(record) != expected:
-            raise UsageError(f"operating point: expected the keys {sorted(expected)}, got {sorted(record)}")
+            raise CalibrationError(f"operating point: expected the keys {sorted(expected)}, got {sorted(record)}")
         try:
             return cls(
                 name=str(record["name"]),
@@ -72,7 +72,7 @@ class OperatingPoint:
                 n_positive=int(record["n_positive"]),
             )
         except (TypeError, ValueError) as error:
-            raise UsageError(f"operating point: a value is not of its kind ({error})") from error
+            raise CalibrationError(f"operating point: a value is not of its kind ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -152,19 +152,19 @@ def parse_criterion(text: str) -> tuple[str, float | None]:
     match = _FORM.match(text.strip())
     name = match.group(1) if match else text.strip()
     if match is None or name not in known:
-        raise UsageError(f"unknown operating point {text!r}{did_you_mean(name, known)}")
+        raise CalibrationError(f"unknown operating point {text!r}{did_you_mean(name, known)}")
     value = match.group(2)
     takes_value = name == FIXED or CRITERIA[name].takes_value
     if not takes_value:
         if value is not None:
-            raise UsageError(f"operating point {name!r} takes no value, got {text!r}")
+            raise CalibrationError(f"operating point {name!r} takes no value, got {text!r}")
         return name, None
     try:
         wanted = float(value) if value is not None else math.nan
     except ValueError:
         wanted = math.nan
     if not (0 < wanted < 1 or (wanted == 1 and name != FIXED)):
-        raise UsageError(f"operating point {name!r}: expected a share such as {name}=0.95, got {text!r}")
+        raise CalibrationError(f"operating point {name!r}: expected a share such as {name}=0.95, got {text!r}")
     return name, wanted
 
 
@@ -204,7 +204,7 @@ def choose(
         return OperatingPoint(name=spelled, criterion=spelled, threshold=threshold, value=wanted, **origin)
     if num_positive in (0, num_cases):
         msg = f"operating point {spelled!r}: expected both outcomes in {source_split}, got {num_positive} positive "
-        raise UsageError(msg + f"of {num_cases} cases; use probability=0.5 or choose on other cases")
+        raise CalibrationError(msg + f"of {num_cases} cases; use probability=0.5 or choose on other cases")
     thresholds = candidate_thresholds(score_array)
     counts = counts_at(target_array, score_array, thresholds)
     rule = CRITERIA[name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.errors import ProblemsError, UsageError
+from anymc3d.errors import ProblemsError, TableError
 from anymc3d.evaluate.covariates import PARTS as COVARIATE_PARTS
 from anymc3d.evaluate.metrics import one_vs_rest
 from anymc3d.evaluate.outputs import NOT_ANSWERED
@@ -107,7 +107,7 @@ def shown_few(names: Sequence[str]) -> str:
 
 def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
     if not rows:
-        raise UsageError("predictions: the table has no rows")
+        raise TableError("predictions: the table has no rows")
     columns = list(rows[0])
     named = [column.partition(".") for column in columns]
     labels = list(dict.fromkeys(label for part, dot, label in named if dot and part in PARTS))
@@ -117,7 +117,7 @@ def _labels(rows: Sequence[Mapping[str, str]]) -> list[str]:
         missing += [f"{part}.<label>" for part in PARTS]
     if missing:
         msg = f"predictions: no column {', '.join(missing[:6])}; expected a predictions.csv as 'anymc3d predict' writes"
-        raise UsageError(f"{msg}, got the columns {', '.join(columns[:8])}")
+        raise TableError(f"{msg}, got the columns {', '.join(columns[:8])}")
     return labels
 
 
@@ -134,10 +134,10 @@ def check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
         msg = (
             f"{len(rewritten)} cases of the predictions differ from the manifest's in zeros, signs or letter case alone"
         )
-        raise UsageError(f"{msg}: {pairs}; take the tables as they were written, not through a spreadsheet")
+        raise TableError(f"{msg}: {pairs}; take the tables as they were written, not through a spreadsheet")
     if not listed & known:
         msg = f"no case of the predictions is in the manifest: predictions have {shown_few(predicted)}"
-        raise UsageError(f"{msg}; the manifest has {shown_few(case_ids)}")
+        raise TableError(f"{msg}; the manifest has {shown_few(case_ids)}")
 
 
 def _of_plugin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import TableError
 
 
 def check_scores(
@@ -32,7 +32,7 @@ def check_scores(
         place = ", ".join(f"{name} {row[name]!r}" for name in key)
         own = tuple(row[name] for name in key)
         if own in seen:
-            raise UsageError(f"{option}: two rows of {place}, and each would count; give the table of one run")
+            raise TableError(f"{option}: two rows of {place}, and each would count; give the table of one run")
         seen.add(own)
         for name in numbers:
             _check_cell(f"{option}: {name} of {place}", row[name], (highest or {}).get(name))
@@ -47,4 +47,4 @@ def _check_cell(place: str, cell: str, highest: float | None) -> None:
         value = math.nan
     if not math.isfinite(value) or (highest is not None and not 0 <= value <= highest):
         wanted = "a number" if highest is None else f"a number from 0 to {highest:g}"
-        raise UsageError(f"{place}: expected {wanted} or nothing, got {cell!r}; make the table again")
+        raise TableError(f"{place}: expected {wanted} or nothing, got {cell!r}; make the table again")

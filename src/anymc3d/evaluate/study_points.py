@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import CalibrationError
 from anymc3d.evaluate.measures import LabelCases
 from anymc3d.evaluate.operating_points import FIXED, OperatingPoint, choose, criterion_name, pooled_odds
 from anymc3d.evaluate.predictions import PluginPredictions
@@ -45,7 +45,7 @@ def choose_points(
     if with_evaluated:
         marked = list(dict.fromkeys([*marked, *(name for name in own if not _is_fixed(name))]))
     if any(map(_is_fixed, marked)):
-        raise UsageError(f"operating point {marked[0]}{ON_EVALUATED}: a fixed probability is chosen on nothing")
+        raise CalibrationError(f"operating point {marked[0]}{ON_EVALUATED}: a fixed probability is chosen on nothing")
     own = _choosable(own, _predicted(one, source), asked=wanted is not None)
     points: dict[str, dict[str, OperatingPoint | str]] = {label: {} for label in one.labels}
     for j, label in enumerate(one.labels):
@@ -72,7 +72,7 @@ def _choosable(criteria: Sequence[str], predicted: NDArray[np.intp], *, asked: b
         return list(criteria)
     if asked:
         msg = f"operating point {needs_data[0]!r}: thresholds come from val rows only, and there is no prediction"
-        raise UsageError(f"{msg} of a val row beside test rows; predict the val rows of the manifest too")
+        raise CalibrationError(f"{msg} of a val row beside test rows; predict the val rows of the manifest too")
     return [name for name in criteria if _is_fixed(name)]
 
 

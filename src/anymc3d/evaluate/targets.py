@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from anymc3d.errors import ManifestError, UsageError, did_you_mean
+from anymc3d.errors import LabelsError, ManifestError, did_you_mean
 from anymc3d.evaluate.weighted import Floats
 from anymc3d.settings.config import LabelSettings
 
@@ -43,7 +43,7 @@ def encode_targets(rows: Sequence[Mapping[str, str]], settings: LabelSettings) -
     problems: list[str] = []
     for j, column in enumerate(settings.columns):
         if rows and column not in rows[0]:
-            raise UsageError(f"the manifest has no label column {column!r}{did_you_mean(column, rows[0])}")
+            raise LabelsError(f"the manifest has no label column {column!r}{did_you_mean(column, rows[0])}")
         cells = [row[column] for row in rows]
         _check_understood(column, cells, index)
         for i, cell in enumerate(cells):
@@ -52,7 +52,7 @@ def encode_targets(rows: Sequence[Mapping[str, str]], settings: LabelSettings) -
             elif cell:
                 coded[i, j] = index[_one_spelling(cell)]
     if rows and not problems and np.isnan(coded).all():
-        raise UsageError(f"no labels: {', '.join(settings.columns)} empty in all {len(rows)} rows of the manifest")
+        raise LabelsError(f"no labels: {', '.join(settings.columns)} empty in all {len(rows)} rows of the manifest")
     if problems:
         raise ManifestError("label cells", problems, most=_SHOWN)
     if not settings.one_of_classes:
@@ -66,7 +66,7 @@ def _check_understood(column: str, cells: Sequence[str], index: Mapping[str, int
     if values and not values & set(index):
         shown = ", ".join(repr(value) for value in sorted(values)[:4])
         msg = f"label column {column!r} holds {shown}, expected {' or '.join(index)}"
-        raise UsageError(f"{msg}; give the task file (--task), which says what is positive")
+        raise LabelsError(f"{msg}; give the task file (--task), which says what is positive")
 
 
 def _one_spelling(cell: str) -> str:

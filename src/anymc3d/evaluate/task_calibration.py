@@ -20,7 +20,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import CalibrationError, did_you_mean
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import (
     IDENTITY,
@@ -99,7 +99,9 @@ class TaskCalibration:
     def __post_init__(self) -> None:
         odd = sorted({one.kind for one in self.maps.values()} - {self.method, "none"})
         if odd or not self.maps:
-            raise UsageError(f"calibration: expected one {self.method} map per label, got {', '.join(odd) or 'none'}")
+            raise CalibrationError(
+                f"calibration: expected one {self.method} map per label, got {', '.join(odd) or 'none'}"
+            )
 
     def apply(self, raw: Floats) -> Floats:
         """Raw logits (n, labels) -> calibrated logits (n, labels), float64."""
@@ -118,13 +120,13 @@ class TaskCalibration:
         """
         names = labels.columns if labels.one_of_classes else labels.output_names
         if tuple(self.maps) != names:
-            raise UsageError(f"calibration: expected maps for {', '.join(names)}, got {', '.join(self.maps)}")
+            raise CalibrationError(f"calibration: expected maps for {', '.join(names)}, got {', '.join(self.maps)}")
         check_method(self.method, labels.kind)
         if self.method == "platt":
             for name, threshold in zip(names, thresholds, strict=True):
                 if self.maps[name].kind != "platt" or self.maps[name].threshold != threshold:
                     found = self.maps[name].threshold
-                    raise UsageError(
+                    raise CalibrationError(
                         f"calibration: {name}: 0.5 is at logit {found}, the operating point at {threshold}"
                     )
 
@@ -179,10 +181,12 @@ def check_method(method: str, kind: LabelKind) -> None:
     """
     known = get_args(Method)
     if method not in known:
-        raise UsageError(f"calibration: unknown method {method!r}{did_you_mean(method, known)}")
+        raise CalibrationError(f"calibration: unknown method {method!r}{did_you_mean(method, known)}")
     if method not in METHODS[kind]:
         able = ", ".join(METHODS[kind])
-        raise UsageError(f"calibration: a {kind} task takes {able}, got {method}: another map would reorder classes")
+        raise CalibrationError(
+            f"calibration: a {kind} task takes {able}, got {method}: another map would reorder classes"
+        )
 
 
 def takes_pooled(targets: Floats, pooled: Floats) -> bool:

@@ -20,7 +20,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.dicom.references import SourceSeries
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.readers import takes_series
-from anymc3d.errors import ScanError, UsageError
+from anymc3d.errors import PackageError, ScanError, UsageError
 from anymc3d.explain.dicom_sources import CODES, quiet, shortened, sources_of, stand_ins, uid
 from anymc3d.explain.heat import Heat
 from anymc3d.files import atomic
@@ -58,7 +58,7 @@ def require_highdicom(option: str = "--dicom") -> None:
     try:
         import highdicom  # noqa: F401
     except ImportError:
-        raise UsageError(
+        raise PackageError(
             f"{option}: needs the package highdicom, which is not installed: pip install '.[dicom]'"
         ) from None
 

@@ -51,7 +51,7 @@ def sources_of(case: Case, *, with_patient: bool, resampled: bool = False) -> di
                 Path(reference), case.series(column), with_patient=with_patient, resampled=resampled
             )
         except ScanError as error:
-            raise ScanError(f"{column}: {error.what}") from error
+            raise ScanError(f"{column}: {error.what}", code=error.code) from error
     return found
 
 

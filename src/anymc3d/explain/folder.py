@@ -253,7 +253,7 @@ def _explained(folder: Path, predictor: Predictor, one: CaseAhead, settings: Exp
         predictor, case, methods=settings.methods, labels=labels, discard=settings.discard, scans=one.scans
     )
     if settings.strict and found.prediction.status == "warn":
-        raise ScanError(f"{STRICT}: {found.prediction.message}")
+        raise ScanError(f"{STRICT}: {found.prediction.message}", code="E-strict")
     scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness, scans=one.scans)
     heatmaps = [
         _write(folder, heat, found, settings, predictor.plugins[0].card, writer)

@@ -45,7 +45,8 @@ def locked(folder: Path) -> Iterator[None]:
                 raise
             holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             raise RunFolderError(
-                f"{folder}: in use by {holder}; wait for it to end, or choose another output folder"
+                f"{folder}: in use by {holder}; wait for it to end, or choose another output folder",
+                code="E-folder-busy",
             ) from None
         started = datetime.datetime.now().isoformat(timespec="seconds")
         holder = f"process {os.getpid()} on {socket.gethostname()}, started {started}".encode()

@@ -13,7 +13,7 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 
-from anymc3d.errors import DownloadError, UsageError
+from anymc3d.errors import DownloadError, PackageError, UsageError
 from anymc3d.files.download import without_secret
 from anymc3d.printable import shown
 
@@ -80,7 +80,7 @@ def file_address(repository: str, file: str, revision: str = "main") -> str:
 
 def explained(error: DownloadError, repository: str) -> str:
     """What to do about a refusal of the hub; empty where it is none."""
-    if error.code not in (401, 403, 404):
+    if error.answer not in (401, 403, 404):
         return ""
     terms = f"accept its terms at {HUB}/{repository} if it has any"
     if token() is None:
@@ -97,7 +97,7 @@ def upload(repository: str, files: Mapping[str, bytes], *, revision: str, messag
     try:
         import huggingface_hub as client
     except ImportError:
-        raise UsageError("pushing to the hub needs huggingface_hub; pip install 'anymc3d[hub]'") from None
+        raise PackageError("pushing to the hub needs huggingface_hub; pip install 'anymc3d[hub]'") from None
     own = token()
     if own is None:
         raise UsageError(f"pushing to the hub needs your own token with the right to write: set {TOKEN_VARIABLE}")

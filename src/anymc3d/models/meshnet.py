@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import SegmenterError, UsageError
 
 MAX_BYTES = 256 << 20
 
@@ -104,6 +104,6 @@ def _activation(name: str) -> list[nn.Module]:
 
 
 def _unusable(what: str) -> UsageError:
-    return UsageError(
+    return SegmenterError(
         f"the MeshNet cannot be used: {' '.join(what.split())[:200]}; give the .json with its .bin beside it"
     )

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anymc3d.errors import BackboneError, did_you_mean
+from anymc3d.errors import BackboneError, MissingWeightsError, did_you_mean
 from anymc3d.files.atomic import replacing, write_json
 from anymc3d.files.home import home_folder
 from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
@@ -80,7 +80,7 @@ def find_backbone(name_or_path: str, *, position_rule: PositionRule = "official"
         if record is not None:
             return _load_stored(record, position_rule)
         if name_or_path in BACKBONES:
-            raise BackboneError(f"the weights of {name_or_path} are not on this machine; {ways(name_or_path)}")
+            raise MissingWeightsError(f"the weights of {name_or_path} are not on this machine; {ways(name_or_path)}")
     known = [*BACKBONES, *(record.name for record in stored_records())]
     msg = f"backbone {name_or_path!r} is neither a file or folder nor a known name{did_you_mean(name_or_path, known)}"
     raise BackboneError(msg)
@@ -109,7 +109,7 @@ def find_by_fingerprint(wanted: str, hint_name: str, *, position_rule: PositionR
             return loaded
         _log.info("remembered backbone ignored: %s now holds other weights", path)
     msg = f"the backbone this plugin was trained on ({hint_name}, {wanted}) is not on this machine; {ways(hint_name)}"
-    raise BackboneError(msg)
+    raise MissingWeightsError(msg)
 
 
 def ways(name: str) -> str:

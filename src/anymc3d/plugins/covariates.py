@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.covariates import Covariate, numbers_of
-from anymc3d.errors import UsageError
+from anymc3d.errors import CovariatesError
 from anymc3d.evaluate.covariates import CovariateModel
 from anymc3d.settings.config import MAX_COVARIATES
 from anymc3d.settings.limits import Between, Length
@@ -39,7 +39,7 @@ class CovariateRecord:
     def __post_init__(self) -> None:
         width = sum(one.width for one in self.columns)
         if width != self.model.width or not self.columns:
-            raise UsageError(f"columns: expected {self.model.width} numbers for the weights, got {width}")
+            raise CovariatesError(f"columns: expected {self.model.width} numbers for the weights, got {width}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class CovariateRecord:
         slopes = 1 if one_of_classes else num_labels
         found = (len(self.model.bias), len(self.model.image))
         if found != (num_labels, slopes):
-            raise UsageError(f"covariates: expected {num_labels} labels with {slopes} slopes, got {found}")
+            raise CovariatesError(f"covariates: expected {num_labels} labels with {slopes} slopes, got {found}")
 
 
 def in_words(one: Covariate) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d.data.pseudonyms import Pseudonyms
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import CalibrationError, did_you_mean
 from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.conformal import fit_sets, too_few
 from anymc3d.evaluate.metrics import RANKING_METRICS
@@ -86,7 +86,7 @@ def read_scored(plugin: Plugin, predictions: Path, manifest: Path, pseudonyms: P
     """
     rows = _own_rows(plugin, read_table(predictions))
     if rows and all(row.get("status") == "error" for row in rows):
-        raise UsageError(f"{predictions}: every case of plugin {plugin.card.name!r} failed: there are no logits")
+        raise CalibrationError(f"{predictions}: every case of plugin {plugin.card.name!r} failed: there are no logits")
     _check_maker(plugin, predictions)
     return scored_cases(plugin.card.labels, rows, read_labels(manifest, pseudonyms), plugin=plugin.card.name)
 
@@ -112,7 +112,7 @@ def read_pooled(labels: LabelSettings, predictions: Path, manifest: Path, *, rep
         ]
     cases = scored_cases(labels, rows, read_labels(manifest)).without_split("test")
     if not len(cases.splits):
-        raise UsageError(f"{predictions}: no case outside the test split has both a prediction and a label")
+        raise CalibrationError(f"{predictions}: no case outside the test split has both a prediction and a label")
     return cases
 
 
@@ -149,7 +149,9 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
     given = sorted(set(cases.splits) - {""})
     if not given:
         if split is not None:
-            raise UsageError(f"--split {split}: the manifest has no split column; without --split all rows are used")
+            raise CalibrationError(
+                f"--split {split}: the manifest has no split column; without --split all rows are used"
+            )
         chosen, name = cases, "all"
     else:
         name = split or "val"
@@ -158,7 +160,7 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
         others = f"; there are some in {', '.join(given)}" if given else ""
         hint = " (--split test takes them, but then they are no test any more)" if "test" in given else ""
         which = "" if name == "all" else f"{name} "
-        raise UsageError(f"no {which}case has both a prediction and a label{others}{hint}")
+        raise CalibrationError(f"no {which}case has both a prediction and a label{others}{hint}")
     optimistic = {
         "test": "fitted on test rows: figures of these rows are no fair test of this plugin any more",
         "train": "fitted on train rows, which the weights were fitted on too: probabilities will be overconfident",
@@ -252,7 +254,7 @@ def _own_rows(plugin: Plugin, rows: Sequence[dict[str, str]]) -> list[dict[str, 
     own = [row for row in rows if row["plugin"] == plugin.card.name]
     if not own:
         names = list(dict.fromkeys(row["plugin"] for row in rows))
-        raise UsageError(f"predictions: no row of plugin {plugin.card.name!r}, only of {shown_few(names)}")
+        raise CalibrationError(f"predictions: no row of plugin {plugin.card.name!r}, only of {shown_few(names)}")
     filled = {column for column in own[0] if any(row[column] for row in own)}
     return [{c: cell for c, cell in row.items() if "." not in c or c in filled} for row in own]
 
@@ -266,9 +268,9 @@ def _check_maker(plugin: Plugin, predictions: Path) -> None:
         makers = json.loads(path.read_text(encoding="utf-8"))["logits"]
         maker = makers.get(plugin.card.name)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{path}: expected the record of 'anymc3d predict', but it is damaged") from None
+        raise CalibrationError(f"{path}: expected the record of 'anymc3d predict', but it is damaged") from None
     if maker != plugin.card.logits_id:
-        raise UsageError(
+        raise CalibrationError(
             f"{predictions}: was predicted by other weights ({', '.join(makers)}) than those of {plugin.card.name!r}; "
             "a calibration fits the logits of its own plugin only, so predict the cases with it"
         )
@@ -278,7 +280,7 @@ def _check_columns(labels: LabelSettings, rows: Sequence[Mapping[str, str]]) -> 
     columns = list(rows[0]) if rows else []
     found = [column.removeprefix("logit.") for column in columns if column.startswith("logit.")]
     if set(found) != set(labels.output_names):
-        raise UsageError(
+        raise CalibrationError(
             f"predictions: expected the labels of the plugin, {', '.join(labels.output_names)}, "
             f"got {', '.join(found) or 'no logit columns'}"
         )
@@ -292,7 +294,7 @@ def _check_outcomes(labels: LabelSettings, targets: Floats, split: str) -> None:
         f"{name}: {int(np.nansum(column))} positive of {int((~np.isnan(column)).sum())}"
         for name, column in zip(labels.output_names, targets.T, strict=True)
     ]
-    raise UsageError(f"nothing to fit: no label has both outcomes in the {which} ({shown_few(counts)})")
+    raise CalibrationError(f"nothing to fit: no label has both outcomes in the {which} ({shown_few(counts)})")
 
 
 def _points(
@@ -301,10 +303,10 @@ def _points(
     if card.labels.one_of_classes:
         if criterion is not None:
             kind = card.labels.kind
-            raise UsageError(f"--criterion: a {kind} task is decided by the largest probability and takes none")
+            raise CalibrationError(f"--criterion: a {kind} task is decided by the largest probability and takes none")
         return [OperatingPoint.from_dict(point) for point in card.operating_points]
     if criterion is not None and criterion not in CRITERIA:
-        raise UsageError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
+        raise CalibrationError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
     kept = [OperatingPoint.from_dict(point) for point in card.operating_points] or None
     criterion = criterion or _usual_criterion(card)
     return choose_points(cases.targets, cases.raw, criterion, split=split, kept=kept, pooled=pooled)

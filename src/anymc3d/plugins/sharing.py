@@ -200,7 +200,7 @@ def _fetched(place: Place, pin: str | None, progress: Progress | None) -> Iterat
             yield found
     except DownloadError as error:
         more = hub.explained(error, place.base) if place.kind == "hub" else ""
-        raise DownloadError(f"{error}; {more}" if more else str(error), code=error.code) from None
+        raise DownloadError(f"{error}; {more}" if more else str(error), answer=error.answer) from None
 
 
 def _signature(place: Place) -> str | None:
@@ -216,7 +216,7 @@ def _signature(place: Place) -> str | None:
     except FileNotFoundError:
         return None
     except DownloadError as error:
-        if error.code in (404, 410):
+        if error.answer in (404, 410):
             return None
         raise
     return content.decode("ascii", errors="replace")

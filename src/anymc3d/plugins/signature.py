@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.errors import PluginError, UsageError
+from anymc3d.errors import PackageError, PluginError, UsageError
 from anymc3d.files import atomic, home, regular
 from anymc3d.printable import shown
 
@@ -155,5 +155,5 @@ def _library():  # type: ignore[no-untyped-def]  # modules
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise UsageError("signatures need the package cryptography; pip install 'anymc3d[sign]'") from None
+        raise PackageError("signatures need the package cryptography; pip install 'anymc3d[sign]'") from None
     return serialization, ed25519

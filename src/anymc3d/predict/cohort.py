@@ -28,7 +28,7 @@ from anymc3d.data.file_marks import file_mark
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
-from anymc3d.errors import RunFolderError
+from anymc3d.errors import RunFolderError, coded
 from anymc3d.evaluate import outputs
 from anymc3d.files import atomic, journal
 from anymc3d.files.folders import check_there, claim, locked, recorded
@@ -90,7 +90,7 @@ def refused_row(row: Row) -> Row:
     if row["status"] != "warn":
         return row
     named = {name: row[name] for name in ("case", "plugin") if name in row}
-    return {**named, "status": "error", "message": f"{STRICT}: {row['message']}"}
+    return {**named, "status": "error", "message": coded(f"{STRICT}: {row['message']}", "E-strict")}
 
 
 def abstained_row(row: Row, in_doubt: Sequence[str]) -> Row:

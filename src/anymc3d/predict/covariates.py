@@ -9,7 +9,7 @@ from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.covariate_cells import covariate_cells
 from anymc3d.data.covariates import MEASURE
 from anymc3d.data.measures.case import MEASURES_VERSION
-from anymc3d.errors import PluginError, UsageError, did_you_mean
+from anymc3d.errors import CovariatesError, PluginError, did_you_mean
 from anymc3d.plugins.card import PluginCard
 
 
@@ -50,4 +50,6 @@ def check_given(names: Iterable[str], cards: Sequence[PluginCard]) -> None:
         if name not in taken:
             known = f"it takes {', '.join(taken)}" if taken else "it takes none"
             known = known if len(cards) == 1 else known.replace("it takes", "they take")
-            raise UsageError(f"covariate {name!r}: no such covariate of the plugin, {known}{did_you_mean(name, taken)}")
+            raise CovariatesError(
+                f"covariate {name!r}: no such covariate of the plugin, {known}{did_you_mean(name, taken)}"
+            )

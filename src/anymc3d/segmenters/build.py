@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anymc3d.data.case_scans import Segmenters
 from anymc3d.data.regions import ROI_SOURCES, check_roi
 from anymc3d.data.segmentation import KeptSegmenter, Segmenter
-from anymc3d.errors import ScanError, UsageError
+from anymc3d.errors import PackageError, ScanError, SegmenterError
 from anymc3d.files import home
 from anymc3d.models.meshnet import read_meshnet
 from anymc3d.printable import shown
@@ -65,7 +65,7 @@ def check_programs(views: Iterable[ViewSettings], given: Sequence[str | Path]) -
     program = next((str(path) for path in given if not _is_model(path)), None)
     asking = next((view.roi.program for view in views if view.roi is not None and view.roi.program), None)
     if program is None and asking is not None:
-        raise UsageError(
+        raise SegmenterError(
             f"roi.program: the task names a program ('{shown(asking)}'), and no file can have a program run; if you "
             f"want it to, name it yourself: --segmenter {PROGRAM} (or its path; in Python: segmenters=[...]); or leave "
             "program out and put its output into the manifest's mask column"
@@ -92,13 +92,13 @@ def _program(roi: RoiSettings, program: str | None) -> Segmenter | None:
     path = find_program(program)
     if path is None:
         what = f"--segmenter: no program {program!r} was found"
-        raise UsageError(f"{what}; give its path, or put its output into the manifest's mask column")
+        raise SegmenterError(f"{what}; give its path, or put its output into the manifest's mask column")
     return ProgramSegmenter(path, roi.organs, roi.fast, roi.timeout_s)
 
 
 def _required(settings: NetworkSettings | None) -> NetworkSettings:
     if settings is None:
-        raise UsageError("roi.network: missing; an ONNX file does not say its input")
+        raise SegmenterError("roi.network: missing; an ONNX file does not say its input")
     return replace(settings)
 
 
@@ -116,18 +116,18 @@ def _onnx(content: bytes) -> Run:
         import onnxruntime
     except ImportError as error:
         what = "roi.source: onnx needs the onnxruntime package"
-        raise UsageError(f"{what}: pip install '.[roi]' (or pip install onnxruntime)") from error
+        raise PackageError(f"{what}: pip install '.[roi]' (or pip install onnxruntime)") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no public base
         what = f"roi.model: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})"
-        raise UsageError(f"{what}; save it as one .onnx file with its weights inside") from error
+        raise SegmenterError(f"{what}; save it as one .onnx file with its weights inside") from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 5:
         shapes = ", ".join(str(one.shape) for one in inputs)
-        raise UsageError(f"roi.model: expected an ONNX network with one input (1, 1, X, Y, Z), got {shapes}")
+        raise SegmenterError(f"roi.model: expected an ONNX network with one input (1, 1, X, Y, Z), got {shapes}")
 
     def run(voxels: NDArray[np.float32]) -> NDArray:
         try:

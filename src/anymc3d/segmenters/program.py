@@ -71,7 +71,7 @@ class ProgramSegmenter:
             try:
                 return read_organs(str(made), self.organs, scan)
             except ScanError as error:
-                raise ScanError(f"TotalSegmentator ended well, but: {error.what}") from error
+                raise ScanError(f"TotalSegmentator ended well, but: {error.what}", code=error.code) from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import SegmenterError
 from anymc3d.files import atomic, home
 from anymc3d.models.meshnet import MAX_BYTES, weights_beside
 from anymc3d.printable import shown
@@ -54,7 +54,9 @@ def keep_model(path: Path) -> str:
         UsageError: it is not there, or something else.
     """
     if path.suffix.lower() not in _ENDINGS.values():
-        raise UsageError(f"roi.model: expected a network's .onnx, or .json with its .bin beside it, got {path.name!r}")
+        raise SegmenterError(
+            f"roi.model: expected a network's .onnx, or .json with its .bin beside it, got {path.name!r}"
+        )
     parts = [path, weights_beside(path)] if path.suffix.lower() == ".json" else [path]
     contents = [_content(part) for part in parts]
     digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
@@ -71,15 +73,17 @@ def stored_model(roi: RoiSettings) -> list[bytes]:
     """
     digest = (roi.model or "").removeprefix(PREFIX)
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise UsageError(f"roi.model: expected {PREFIX} and 64 digits, or a file, got '{shown(roi.model)}'")
+        raise SegmenterError(f"roi.model: expected {PREFIX} and 64 digits, or a file, got '{shown(roi.model)}'")
     first = model_folder() / digest / f"model{_ENDINGS[roi.source]}"
     if not first.is_file():
         what = f"the {roi.source} network {PREFIX}{digest[:12]}… that draws the region is not in the local store"
-        raise UsageError(f"{what}; give its file with --segmenter (in Python: segmenters=[...])")
+        raise SegmenterError(f"{what}; give its file with --segmenter (in Python: segmenters=[...])")
     parts = [first, weights_beside(first)] if roi.source == "meshnet" else [first]
     contents = [_content(part) for part in parts]
     if hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest() != digest:
-        raise UsageError(f"the stored network {PREFIX}{digest[:12]}… is damaged; give its file again with --segmenter")
+        raise SegmenterError(
+            f"the stored network {PREFIX}{digest[:12]}… is damaged; give its file again with --segmenter"
+        )
     return contents
 
 
@@ -88,14 +92,16 @@ def _with_stored_model(view: ViewSettings) -> ViewSettings:
         return view
     path = Path(view.roi.model)
     if path.suffix.lower() != _ENDINGS[view.roi.source]:
-        raise UsageError(f"roi.model: source: {view.roi.source} takes a {_ENDINGS[view.roi.source]}, got {path.name!r}")
+        raise SegmenterError(
+            f"roi.model: source: {view.roi.source} takes a {_ENDINGS[view.roi.source]}, got {path.name!r}"
+        )
     return replace(view, roi=replace(view.roi, model=keep_model(path)))
 
 
 def _content(path: Path) -> bytes:
     if not path.is_file():
-        raise UsageError(f"roi.model: no such file: {path}")
+        raise SegmenterError(f"roi.model: no such file: {path}")
     limit = _MAX_ONNX_BYTES if path.suffix.lower() == ".onnx" else MAX_BYTES
     if path.stat().st_size > limit:
-        raise UsageError(f"roi.model: {path.name} has {path.stat().st_size} bytes, the limit is {limit}")
+        raise SegmenterError(f"roi.model: {path.name} has {path.stat().st_size} bytes, the limit is {limit}")
     return path.read_bytes()

@@ -12,7 +12,7 @@ from typing import Any
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import fault_of
 from anymc3d.data.readers import takes_series
-from anymc3d.errors import ScanError
+from anymc3d.errors import ScanError, coded
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.study import study_case
 from anymc3d.serve.results import Answered, is_dicom, record_of, write_results, write_sr
@@ -35,7 +35,7 @@ def answer(predictor: Predictor, request: Mapping[str, Any], settings: ServeSett
         routes = _routes(predictor, request, settings)
     except ScanError as error:
         assert settings.node.rules is not None
-        rows = [_error_row(request, name, error.what) for name in names_of(settings.node.rules)]
+        rows = [_error_row(request, name, coded(error.what, error.code)) for name in names_of(settings.node.rules)]
         return {"rows": rows, "files": [], "notes": [], "record": {}, "message": ""}
     answered = [Answered.of(predictor.only(plugins), case, settings.strict) for case, plugins in routes.asked]
     notes: list[str] = []

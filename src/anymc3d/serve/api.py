@@ -70,8 +70,10 @@ def make_app(service: Service) -> Guard:
 
 
 def _add_problems(app: FastAPI) -> None:
-    def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse(problem(status, detail), status, headers=headers, media_type=PROBLEM)
+    def answer(
+        status: int, detail: str, headers: dict[str, str] | None = None, code: str | None = None
+    ) -> JSONResponse:
+        return JSONResponse(problem(status, detail, code), status, headers=headers, media_type=PROBLEM)
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> Response:
@@ -85,20 +87,20 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> Response:
-        return answer(503, str(error), {"retry-after": "30"})
+        return answer(503, str(error), {"retry-after": "30"}, error.code)
 
     @app.exception_handler(DiskFullError)
     async def no_room(_: Request, error: DiskFullError) -> Response:
-        return answer(503, str(error), {"retry-after": "600"})
+        return answer(503, str(error), {"retry-after": "600"}, error.code)
 
     @app.exception_handler(Exception)
     async def internal(_: Request, error: Exception) -> Response:
         logger.error("internal error: %s", type(error).__name__, exc_info=error)
-        return answer(500, "an internal error; the log of the service says more")
+        return answer(500, "an internal error; the log of the service says more", code="E-internal")
 
     @app.exception_handler(UsageError)
     async def unusable(_: Request, error: UsageError) -> Response:
-        return answer(422, str(error))
+        return answer(422, str(error), code=error.code)
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:

@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification
 
 from anymc3d.data.dicom.codestream import SUPPORTED
 from anymc3d.data.dicom.header import DEFLATED, NATIVE
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError
 from anymc3d.serve.incoming import Incoming, Line, RefusedFileError
 from anymc3d.serve.node_settings import NodeSettings
 
@@ -60,7 +60,7 @@ class DicomListener:
             server = self._entity.start_server((node.dicom_host, node.dicom_port), block=False, evt_handlers=handlers)
         except OSError as error:
             where = f"--dicom-host {node.dicom_host} --dicom-port {node.dicom_port}"
-            raise UsageError(f"{where}: cannot listen there ({error.strerror})") from None
+            raise ServiceError(f"{where}: cannot listen there ({error.strerror})") from None
         assert server is not None
         self._server = server
 

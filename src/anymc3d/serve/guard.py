@@ -196,11 +196,12 @@ class _Body:
         return message
 
 
-def problem(status: int, detail: str) -> dict[str, Any]:
-    """Problem details (RFC 9457)."""
+def problem(status: int, detail: str, code: str | None = None) -> dict[str, Any]:
+    """Problem details (RFC 9457); ``code`` is the stable code of an error, where it has one."""
     from http import HTTPStatus
 
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return told if code is None else told | {"code": code}
 
 
 async def _send_problem(send: Send, refused: RefusedError) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError, UsageError
 from anymc3d.serve import history
 
 QUEUED, RUNNING, DONE, ERROR = "queued", "running", "done", "error"
@@ -75,6 +75,8 @@ _AUDITED = ("at", "who", "what", "job", "plugin", "hash")
 class QueueFullError(UsageError):
     """As many studies wait as may."""
 
+    code = "E-queue-full"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -117,14 +119,14 @@ class JobStore:
             self._connection.execute("PRAGMA journal_mode=WAL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
-                raise UsageError(f"{path}: a queue of format {version}, expected {FORMAT}; choose another --store")
+                raise ServiceError(f"{path}: a queue of format {version}, expected {FORMAT}; choose another --store")
             self._connection.executescript(_SCHEMA + history.SCHEMA)
             self._connection.execute(f"PRAGMA user_version={FORMAT}")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             # Closing a second descriptor of this file drops no lock: SQLite's are on the other two.
             self._log = os.open(f"{path}-wal", os.O_RDONLY)
         except sqlite3.DatabaseError as error:
-            raise UsageError(f"{path}: expected the queue of a service, but it is damaged ({error})") from None
+            raise ServiceError(f"{path}: expected the queue of a service, but it is damaged ({error})") from None
         path.chmod(0o600)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import ServiceError, did_you_mean
 from anymc3d.explain.dicom_objects import LINKS
 from anymc3d.report.finding_codes import FindingCode
 from anymc3d.serve.peers import Peer, peer_of
@@ -62,10 +62,10 @@ class NodeSettings:
         for name in self.objects:
             if name not in OBJECTS:
                 hint = did_you_mean(name, OBJECTS)
-                raise UsageError(f"--dicom-objects: unknown {name!r}{hint}; have {', '.join(OBJECTS)}")
+                raise ServiceError(f"--dicom-objects: unknown {name!r}{hint}; have {', '.join(OBJECTS)}")
         if self.link not in LINKS:
             hint = did_you_mean(self.link, LINKS)
-            raise UsageError(f"--dicom-link: unknown {self.link!r}{hint}; have {', '.join(LINKS)}")
+            raise ServiceError(f"--dicom-link: unknown {self.link!r}{hint}; have {', '.join(LINKS)}")
 
     def peers(self) -> list[Peer]:
         """Whom DICOM objects are sent to.
@@ -74,23 +74,25 @@ class NodeSettings:
             UsageError: a peer is named wrongly, or nothing would be sent.
         """
         if self.send_to and not self.objects:
-            raise UsageError("--send-to: nothing would be sent, with --dicom-objects none")
+            raise ServiceError("--send-to: nothing would be sent, with --dicom-objects none")
         if self.send_to and self.link != "patient":
-            raise UsageError("--send-to: an archive cannot file objects of --dicom-link linked in the patient's study")
+            raise ServiceError(
+                "--send-to: an archive cannot file objects of --dicom-link linked in the patient's study"
+            )
         headers = dict(self.send_headers)
         return [peer_of(text, ae_title=self.ae_title, headers=headers) for text in dict.fromkeys(self.send_to)]
 
     def _check_node(self) -> None:
         for name in (self.ae_title, *(peer.partition("@")[0] for peer in self.allow_ae)):
             if _TITLE.fullmatch(name) is None:
-                raise UsageError(f"expected an AE title of 1 to 16 letters and digits, got {name[:64]!r}")
+                raise ServiceError(f"expected an AE title of 1 to 16 letters and digits, got {name[:64]!r}")
         if not self.quiet_s >= 0.1:
-            raise UsageError(f"--quiet-seconds: expected 0.1 or more, got {self.quiet_s:g}")
+            raise ServiceError(f"--quiet-seconds: expected 0.1 or more, got {self.quiet_s:g}")
         if self.dicom_port is None:
             if self.allow_ae:
-                raise UsageError("--allow-ae: only together with --dicom-port")
+                raise ServiceError("--allow-ae: only together with --dicom-port")
             return
         if not 0 <= self.dicom_port <= 65535:
-            raise UsageError(f"--dicom-port: expected 0 to 65535, got {self.dicom_port}")
+            raise ServiceError(f"--dicom-port: expected 0 to 65535, got {self.dicom_port}")
         if not self.allow_ae:
-            raise UsageError("--dicom-port: name who may send, with --allow-ae TITLE or TITLE@host for each")
+            raise ServiceError("--dicom-port: name who may send, with --allow-ae TITLE or TITLE@host for each")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import AnyMC3DError, UsageError, did_you_mean
+from anymc3d.errors import AnyMC3DError, ServiceError, did_you_mean
 from anymc3d.files import atomic
 from anymc3d.serve import logs
 from anymc3d.serve.settings import ServeSettings
@@ -41,7 +41,7 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
         settings = settings_of(target, environment)
         found = answered(source, target, settings, chosen)
     except AnyMC3DError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {error.with_code}\n")
         return UNUSABLE
     atomic.write_json(target / RESULT, found)
     return ANSWERED if found["status"] == "done" else NO_ANSWER
@@ -57,7 +57,7 @@ def settings_of(target: Path, environment: Mapping[str, str]) -> ServeSettings:
     folder = Path(environment.get("ANYMC3D_PLUGINS", "/plugins"))
     plugins = sorted(str(path) for path in folder.glob("*.safetensors"))
     if not plugins:
-        raise UsageError(f"ANYMC3D_PLUGINS: expected a folder with .safetensors files, {folder} holds none")
+        raise ServiceError(f"ANYMC3D_PLUGINS: expected a folder with .safetensors files, {folder} holds none")
     return ServeSettings(
         plugins=tuple(plugins),
         store=target,
@@ -80,7 +80,7 @@ def answered(source: Path, target: Path, settings: ServeSettings, chosen: Mappin
     known = [plugin.card.name for plugin in predictor.plugins]
     for name in chosen.get("plugins", ()):
         if name not in known:
-            raise UsageError(f"{TASK}: plugins: no plugin is called {name!r}{did_you_mean(name, known)}")
+            raise ServiceError(f"{TASK}: plugins: no plugin is called {name!r}{did_you_mean(name, known)}")
     request = {"case": "study", "results": str(target), "scan": str(scan_of(source)), **chosen}
     found = answer(predictor, request, settings)
     failed = all(row["status"] == "error" for row in found["rows"])
@@ -102,9 +102,9 @@ def scan_of(source: Path) -> Path:
     paths = sorted(source.iterdir())
     found = [path for path in paths if path.name.lower().endswith(ENDINGS)]
     if len(found) > 1:
-        raise UsageError(f"expected one scan, {source} holds {len(found)}")
+        raise ServiceError(f"expected one scan, {source} holds {len(found)}")
     if found and any(path.suffix.lower() == ".dcm" for path in paths):
-        raise UsageError(f"expected one scan, {source} holds DICOM files and beside them {found[0].name}")
+        raise ServiceError(f"expected one scan, {source} holds DICOM files and beside them {found[0].name}")
     return found[0] if found else source
 
 
@@ -119,10 +119,10 @@ def _sentence(row: Mapping[str, Any]) -> str:
 def _folders(words: Sequence[str], environment: Mapping[str, str]) -> tuple[Path, Path]:
     given = list(words) or [environment.get(f"MERCURE_{name}_DIR", "") for name in ("IN", "OUT")]
     if len(given) != 2 or not all(given):
-        raise UsageError(USAGE)
+        raise ServiceError(USAGE)
     source, target = (Path(text) for text in given)
     if not source.is_dir():
-        raise UsageError(f"{source}: expected a folder with one study")
+        raise ServiceError(f"{source}: expected a folder with one study")
     target.mkdir(parents=True, exist_ok=True)
     return source, target
 
@@ -139,15 +139,15 @@ def _chosen(source: Path) -> dict[str, Any]:
     try:
         asked = json.loads(path.read_text(encoding="utf-8")).get("process", {}).get("settings") or {}
     except (ValueError, AttributeError, OSError):
-        raise UsageError(f"{TASK}: expected JSON with process.settings") from None
+        raise ServiceError(f"{TASK}: expected JSON with process.settings") from None
     for key in asked:
         if key not in TASK_KEYS:
-            raise UsageError(f"{TASK}: unknown setting {key!r}{did_you_mean(key, TASK_KEYS)}")
+            raise ServiceError(f"{TASK}: unknown setting {key!r}{did_you_mean(key, TASK_KEYS)}")
     names = asked.get("plugins", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{TASK}: plugins: expected a list of names")
+        raise ServiceError(f"{TASK}: plugins: expected a list of names")
     if not isinstance(asked.get("series", ""), str):
-        raise UsageError(f"{TASK}: series: expected a text, as --series")
+        raise ServiceError(f"{TASK}: series: expected a text, as --series")
     return dict(asked)
 
 

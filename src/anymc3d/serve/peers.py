@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError
 from anymc3d.serve.incoming import MAKER
 
 TIMEOUT_S = 60.0
@@ -59,9 +59,11 @@ def peer_of(text: str, *, ae_title: str, headers: dict[str, str]) -> Peer:
     parts = urlsplit(text)
     if parts.scheme in ("http", "https") and parts.hostname and parts.path.endswith("/studies") and not parts.query:
         if parts.username is not None or parts.password is not None:
-            raise UsageError("--send-to: no password in a URL, which lists of processes show; give --send-header-file")
+            raise ServiceError(
+                "--send-to: no password in a URL, which lists of processes show; give --send-header-file"
+            )
         return StowPeer(text, dict(headers))
-    raise UsageError(f"--send-to {text[:80]}: expected AE@host:port, or a URL that ends with /studies")
+    raise ServiceError(f"--send-to {text[:80]}: expected AE@host:port, or a URL that ends with /studies")
 
 
 @dataclass(frozen=True)
@@ -189,14 +191,14 @@ def read_headers(path: Path) -> dict[str, str]:
     """
     try:
         if path.stat().st_mode & 0o077:
-            raise UsageError(f"--send-header-file {path}: other users can read it; chmod 600")
+            raise ServiceError(f"--send-header-file {path}: other users can read it; chmod 600")
         lines = [line for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--send-header-file {path}: cannot be read ({type(error).__name__})") from None
+        raise ServiceError(f"--send-header-file {path}: cannot be read ({type(error).__name__})") from None
     headers = {}
     for number, line in enumerate(lines, start=1):
         name, colon, value = line.partition(":")
         if not colon or re.fullmatch(r"[A-Za-z0-9-]{1,64}", name) is None or not value.strip().isprintable():
-            raise UsageError(f"--send-header-file {path}: line {number}: expected Name: value")
+            raise ServiceError(f"--send-header-file {path}: line {number}: expected Name: value")
         headers[name] = value.strip()
     return headers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from anymc3d.data.dicom.rules import parse_rule
-from anymc3d.errors import ScanError, UsageError, did_you_mean
+from anymc3d.errors import ScanError, ServiceError, did_you_mean
 from anymc3d.report.finding_codes import Codes
 from anymc3d.settings.limits import Label, Length
 from anymc3d.settings.small_files import read_settings
@@ -33,12 +33,12 @@ class Rule:
 
     def __post_init__(self) -> None:
         if (self.series is None) == (not self.views):
-            raise UsageError(f"rule of {self.plugin!r}: expected either series or views")
+            raise ServiceError(f"rule of {self.plugin!r}: expected either series or views")
         for text in (self.study, *self.conditions.values()):
             try:
                 parse_rule(text, Path("rule"))
             except ScanError as error:
-                raise UsageError(f"rule of {self.plugin!r}: {error.what}") from None
+                raise ServiceError(f"rule of {self.plugin!r}: {error.what}") from None
 
     @property
     def conditions(self) -> Mapping[str, str]:
@@ -66,7 +66,7 @@ def read_rules(path: Path) -> Rules:
     """
     found: Rules = read_settings(Rules, path, "--rules")
     if not found.rules:
-        raise UsageError(f"--rules {path}: expected at least one rule, got none")
+        raise ServiceError(f"--rules {path}: expected at least one rule, got none")
     return found
 
 
@@ -78,4 +78,4 @@ def check_names(rules: Rules, plugins: Sequence[str]) -> None:
     """
     for rule in rules.rules:
         if rule.plugin not in plugins:
-            raise UsageError(f"--rules: no plugin is called {rule.plugin!r}{did_you_mean(rule.plugin, plugins)}")
+            raise ServiceError(f"--rules: no plugin is called {rule.plugin!r}{did_you_mean(rule.plugin, plugins)}")

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError
 from anymc3d.serve.api import make_app
 from anymc3d.serve.service import Service
 
@@ -125,5 +125,5 @@ def listen(host: str, port: int) -> socket.socket:
         opened.bind((host, port))
     except OSError as error:
         opened.close()
-        raise UsageError(f"--host {host} --port {port}: cannot listen there ({error.strerror})") from None
+        raise ServiceError(f"--host {host} --port {port}: cannot listen there ({error.strerror})") from None
     return opened

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError
 from anymc3d.serve.node_settings import NodeSettings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -52,17 +52,17 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         if not self.plugins:
-            raise UsageError("expected at least one plugin, got none")
+            raise ServiceError("expected at least one plugin, got none")
         if not 0 <= self.port <= 65535:
-            raise UsageError(f"--port: expected 0 to 65535, got {self.port}")
+            raise ServiceError(f"--port: expected 0 to 65535, got {self.port}")
         if not self.is_local and self.token is None:
-            raise UsageError(
+            raise ServiceError(
                 f"--host {self.host}: other machines could reach the service without a password; give --token-file FILE"
                 " (and put a proxy with TLS in front), or stay with 127.0.0.1"
             )
         for name in ("max_upload_bytes", "max_queued", "case_timeout_s", "max_attempts", "chunk_size"):
             if getattr(self, name) <= 0:
-                raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+                raise ServiceError(f"{name}: expected a number above 0, got {getattr(self, name)}")
 
     @property
     def is_local(self) -> bool:
@@ -84,8 +84,8 @@ def read_token(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token-file {path}: cannot be read ({type(error).__name__})") from None
+        raise ServiceError(f"--token-file {path}: cannot be read ({type(error).__name__})") from None
     token = text[0].strip() if text else ""
     if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(f"--token-file {path}: expected one line of 16 or more letters and digits, without blanks")
+        raise ServiceError(f"--token-file {path}: expected one line of 16 or more letters and digits, without blanks")
     return token

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import UploadError, UsageError
 
 _MAGIC: dict[str, tuple[int, bytes]] = {
     ".zip": (0, b"PK\x03\x04"),
@@ -32,6 +32,8 @@ _PIECE = 16 * 1024**2
 class DiskFullError(UsageError):
     """There is no room for what was sent."""
 
+    code = "E-disk-full"
+
 
 def ending_of(head: bytes) -> str:
     """The ending under which the readers know the file that begins with these bytes (400 or more are enough).
@@ -44,7 +46,7 @@ def ending_of(head: bytes) -> str:
             return ending
     if any(head[place : place + len(magic)] == magic for place, magic in _NIFTI):
         return ".nii"
-    raise UsageError(f"file: {EXPECTED}; this is something else")
+    raise UploadError(f"file: {EXPECTED}; this is something else")
 
 
 def checked_case(text: str) -> str:
@@ -54,7 +56,7 @@ def checked_case(text: str) -> str:
         UsageError: it could be a path, or more than an id.
     """
     if _CASE.fullmatch(text) is None:
-        raise UsageError("case: expected 1 to 64 of the letters A-Z a-z 0-9 . _ + -, the first a letter or digit")
+        raise UploadError("case: expected 1 to 64 of the letters A-Z a-z 0-9 . _ + -, the first a letter or digit")
     return text
 
 
@@ -67,7 +69,7 @@ def store_file(source: BinaryIO, folder: Path) -> Path:
     """
     head = source.read(400)
     if not head:
-        raise UsageError(f"file: {EXPECTED}; it is empty")
+        raise UploadError(f"file: {EXPECTED}; it is empty")
     ending = ending_of(head)
     folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_room(folder.parent.parent, _length(source))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import ServiceError, UsageError
 from anymc3d.files import atomic
 from anymc3d.serve.incoming import MAX_FILES
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError, new_id
@@ -55,7 +55,7 @@ class Watcher:
 
     def __init__(self, service: Service, folder: Path, *, quiet_s: float) -> None:
         if not folder.is_dir():
-            raise UsageError(f"--watch {folder}: expected a folder that exists")
+            raise ServiceError(f"--watch {folder}: expected a folder that exists")
         self._service, self._folder, self._quiet_s = service, folder, quiet_s
         self._seen: dict[str, _Seen] = {}
         self._unmoved: set[str] = set()
@@ -107,7 +107,7 @@ class Watcher:
         place, fault = service.folder(job_id) / "input", ""
         try:
             if now.files > MAX_FILES or now.bytes > service.settings.max_upload_bytes:
-                raise UsageError("it is larger than this service takes")
+                raise ServiceError("it is larger than this service takes")
             place.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_room(place.parent.parent, now.bytes)
             scan = _copied(path, place)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import SettingError
 from anymc3d.settings.limits import Between, Label, Length, Millimetre, Seed, Share
 from anymc3d.types import LabelKind, Modality
 
@@ -64,7 +64,7 @@ def check_view_names(names: Iterable[str]) -> None:
 def require(condition: bool, message: str) -> None:
     """Raise :class:`UsageError` with ``message`` unless ``condition`` holds."""
     if not condition:
-        raise UsageError(message)
+        raise SettingError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

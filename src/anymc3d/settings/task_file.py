@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import TaskFileError, UsageError
+from anymc3d.errors import SettingError, TaskFileError, UsageError
 from anymc3d.files import atomic
 from anymc3d.settings.config import MethodSettings, TaskSettings, ViewSettings
 from anymc3d.settings.plain import from_plain, to_plain
@@ -124,13 +124,13 @@ def programs_named(overrides: Sequence[str]) -> list[str]:
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
-        raise UsageError("no such file; `anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one")
+        raise SettingError("no such file; `anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one")
     if path.stat().st_size > MAX_YAML_BYTES:
-        raise UsageError(f"{path.stat().st_size} bytes, the limit for a task file is {MAX_YAML_BYTES}")
+        raise SettingError(f"{path.stat().st_size} bytes, the limit for a task file is {MAX_YAML_BYTES}")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8 text (byte {error.start})") from error
+        raise SettingError(f"not UTF-8 text (byte {error.start})") from error
 
 
 def _build(plain: Any, source: str, problems: list[str]) -> TaskSettings:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import SettingError, UsageError, did_you_mean
 
 Pair = tuple[float, float]
 
@@ -65,7 +65,7 @@ def window(name: str) -> Pair:
         UsageError: no window has that name; the nearest one is suggested.
     """
     if name not in WINDOWS:
-        raise UsageError(f"no window is called {name!r}{did_you_mean(name, WINDOWS)}")
+        raise SettingError(f"no window is called {name!r}{did_you_mean(name, WINDOWS)}")
     return WINDOWS[name].pair
 
 
@@ -80,15 +80,15 @@ def parse_windows(text: str) -> tuple[Pair, ...]:
     for part in parts:
         found = _RANGE.fullmatch(part)
         if found is None and ":" in part:
-            raise UsageError(
+            raise SettingError(
                 f"windows: expected NAME or LOW:HIGH in HU (CT) or SUV (PET), such as -150:250, got {part!r}"
             )
         pairs.append((float(found[1]), float(found[2])) if found else window(part))
         low, high = pairs[-1]
         if not low < high:
-            raise UsageError(f"windows: low must be below high, got {part!r}")
+            raise SettingError(f"windows: low must be below high, got {part!r}")
     if len(pairs) not in (1, 3):
-        raise UsageError(f"windows: expected one window, or three for the three channels, got {len(pairs)}")
+        raise SettingError(f"windows: expected one window, or three for the three channels, got {len(pairs)}")
     return tuple(pairs)
 
 

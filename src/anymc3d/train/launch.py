@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from anymc3d.errors import AnyMC3DError, InterruptedRunError, UsageError
+from anymc3d.errors import InterruptedRunError, ProcessError, UsageError
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "anymc3d")
 INTERRUPTED = InterruptedRunError.exit_code
@@ -31,7 +31,7 @@ _DIE_WITH_PARENT = 1
 """Of Linux's prctl, PR_SET_PDEATHSIG."""
 
 
-class LaunchedError(AnyMC3DError):
+class LaunchedError(ProcessError):
     """A process of the run ended with an error, which it has said itself."""
 
     def __init__(self, text: str, exit_code: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import SettingError, did_you_mean
 from anymc3d.evaluate.number_scale import NumberScale, scale_of
 from anymc3d.models.zoo.objective import Answers
 from anymc3d.settings.config import LabelSettings, TrainSettings
@@ -193,13 +193,15 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
         return
     name = loss_name(settings)
     if name in NUMBER_LOSSES:
-        raise UsageError(f"train.loss: {name} is of numbers (labels.kind: regression), these are {labels.kind} labels")
+        raise SettingError(
+            f"train.loss: {name} is of numbers (labels.kind: regression), these are {labels.kind} labels"
+        )
     if name not in LOSSES:
-        raise UsageError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
+        raise SettingError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
     balanced = name == "focal" and settings.focal_alpha_mode == "balanced"
     if labels.one_of_classes and (balanced or name == "weighted-bce"):
         what = "focal_alpha_mode: balanced" if balanced else "loss: weighted-bce"
-        raise UsageError(
+        raise SettingError(
             f"train.{what} weighs positives against negatives, a {labels.kind} task has neither; "
             "use loss: focal (constant) or cross-entropy, with train.sampling: balanced for rare classes"
         )
@@ -214,14 +216,14 @@ def number_loss_name(settings: TrainSettings) -> str:
     name = next(iter(NUMBER_LOSSES)) if settings.loss is None else settings.loss
     if name not in NUMBER_LOSSES:
         known = ", ".join(NUMBER_LOSSES)
-        raise UsageError(f"train.loss: a number takes {known}, got {name!r}{did_you_mean(name, NUMBER_LOSSES)}")
+        raise SettingError(f"train.loss: a number takes {known}, got {name!r}{did_you_mean(name, NUMBER_LOSSES)}")
     return name
 
 
 def _positive_weight(column: str, targets: np.ndarray) -> float:
     positive, negative = int((targets == 1).sum()), int((targets == 0).sum())
     if not positive or not negative:
-        raise UsageError(
+        raise SettingError(
             f"train.loss: weighted-bce needs both outcomes of {column!r} in the training split, "
             f"got {positive} positive and {negative} negative"
         )

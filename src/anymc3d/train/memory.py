@@ -27,7 +27,8 @@ def enough_memory(settings: TrainSettings, device: torch.device) -> Iterator[Non
         said = " ".join(str(error).split())[:160]
         raise UsageError(
             f"not enough memory on {device} to train with these settings ({said or type(error).__name__}); "
-            f"less is needed with {' or '.join(smaller(settings))}; in a new run folder"
+            f"less is needed with {' or '.join(smaller(settings))}; in a new run folder",
+            code="E-memory",
         ) from None
 
 

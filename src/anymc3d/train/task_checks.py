@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import SettingError, UsageError, did_you_mean
 from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.features import FEATURES, representation
@@ -43,13 +43,13 @@ def check_task(task: TaskSettings) -> None:
         _check_start(task)
         chosen_features(task)
     if task.fusion not in FUSIONS:
-        raise UsageError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
+        raise SettingError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
     limit = None if baseline else MAX_SLICES.get(task.fusion)
     for name, view in task.views.items():
         if view.roi is not None:
             _check_region(name, view.roi)
         if limit is not None and view.size[2] is not None and view.size[2] > limit:
-            raise UsageError(
+            raise SettingError(
                 f"views.{name}.size: fusion: {task.fusion} takes at most {limit} slices, got {view.size[2]}; "
                 "take fewer slices, or use fusion: query"
             )
@@ -58,10 +58,10 @@ def check_task(task: TaskSettings) -> None:
 def _check_number(task: TaskSettings) -> None:
     """What a label that is a number cannot take."""
     if task.train.sampling != "natural":
-        raise UsageError(f"train.sampling: {task.train.sampling} deals out classes, a number has none; use natural")
+        raise SettingError(f"train.sampling: {task.train.sampling} deals out classes, a number has none; use natural")
     name = task.method.name
     if name in ZOO and ZOO[name].recipe.hides and task.segmentation.is_on:
-        raise UsageError(f"segmentation: own trains {name} on parts of a volume, of which a number is not known")
+        raise SettingError(f"segmentation: own trains {name} on parts of a volume, of which a number is not known")
 
 
 def _check_baseline(task: TaskSettings) -> None:
@@ -71,7 +71,7 @@ def _check_baseline(task: TaskSettings) -> None:
         if view.num_channels not in entry.channels:
             known = " or ".join(str(count) for count in entry.channels)
             channels = "channel" if entry.channels == (1,) else "channels"
-            raise UsageError(
+            raise SettingError(
                 f"views.{name}.windows: method {entry.name} takes {known} {channels}, got {view.num_channels} windows; "
                 "take one window, or another method"
             )
@@ -84,23 +84,23 @@ def _check_own_masks(task: TaskSettings) -> None:
     name, masks = task.method.name, task.segmentation
     if ZOO[name].branch is None:
         able = ", ".join(entry.name for entry in ZOO.values() if entry.branch is not None)
-        raise UsageError(
+        raise SettingError(
             f"segmentation: method {name} learns from no masks; with segmentation: own do {able}, anymc3d with "
             f"{', '.join(DECODERS)}; or take segmentation: none"
         )
     if masks.decoder != OWN:
-        raise UsageError(f"segmentation: {masks.decoder} is AnyMC3D's; method {name} has its own, segmentation: own")
+        raise SettingError(f"segmentation: {masks.decoder} is AnyMC3D's; method {name} has its own, segmentation: own")
     if masks.keep:
-        raise UsageError(f"segmentation.keep: method {name} draws no maps that could be kept; leave it false")
+        raise SettingError(f"segmentation.keep: method {name} draws no maps that could be kept; leave it false")
     structures = ZOO[name].recipe.structures
     if structures and len(masks.classes) not in ZOO[name].recipe.whole:
-        raise UsageError(
+        raise SettingError(
             f"segmentation.classes: method {name} draws what its authors drew; name the labels of these in this order, "
             f"those that nobody looked for too (the manifest's mask_classes must leave them out): "
             f"{', '.join(structures)}; {_counts(ZOO[name].recipe.whole)} of them, got {len(masks.classes)}"
         )
     if ZOO[name].recipe.hides and task.labels.kind == "multiclass":
-        raise UsageError(
+        raise SettingError(
             f"segmentation: own trains method {name} on parts of a volume, whose label is 'nothing there' where they "
             "do not show the region, and a multiclass task has no such class; use ordinal or yes/no labels"
         )
@@ -126,14 +126,14 @@ def check_steps(task: TaskSettings) -> None:
     """
     names = chosen_features(task)
     if len(names) > 1:
-        raise UsageError(f"features: {task.features}: only --quick chooses among several; name one, such as class")
+        raise SettingError(f"features: {task.features}: only --quick chooses among several; name one, such as class")
     entry = representation(names[0])
     if entry.needs_mask:
-        raise UsageError(f"features: {task.features} is for frozen backbones; add --quick, or take features=class")
+        raise SettingError(f"features: {task.features} is for frozen backbones; add --quick, or take features=class")
     if entry.of_scan and task.fusion != CONCAT:
-        raise UsageError(f"features: {task.features} keeps places, which no pooling weighs; set fusion={CONCAT}")
+        raise SettingError(f"features: {task.features} keeps places, which no pooling weighs; set fusion={CONCAT}")
     if names != ("class",) and filled(task.train).standardise:
-        raise UsageError(f"features: {task.features}: a start on frozen features is of class tokens; take class")
+        raise SettingError(f"features: {task.features}: a start on frozen features is of class tokens; take class")
 
 
 def _counts(numbers: Sequence[int]) -> str:
@@ -143,7 +143,7 @@ def _counts(numbers: Sequence[int]) -> str:
 def _check_on_backbone(task: TaskSettings) -> None:
     """Settings of networks alone say nothing to AnyMC3D."""
     if task.segmentation.decoder == OWN:
-        raise UsageError(
+        raise SettingError(
             f"segmentation: own is for networks such as method: rsna2023-coat; {task.method.name} has "
             f"{', '.join(DECODERS)}"
         )
@@ -152,19 +152,21 @@ def _check_on_backbone(task: TaskSettings) -> None:
             own = {"lr": "train.lora_lr and train.head_lr"}.get(
                 key, "train.lora_weight_decay and train.head_weight_decay"
             )
-            raise UsageError(f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {own}")
+            raise SettingError(
+                f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {own}"
+            )
     if task.train.copies is not None and task.method.blocks is None:
-        raise UsageError(
+        raise SettingError(
             f"train.copies: goes with method.blocks, which leaves a trunk whose tokens can be kept, got "
             f"{task.train.copies}; set method.blocks, or leave train.copies out"
         )
     if task.train.copies and task.segmentation.is_on:
-        raise UsageError(
+        raise SettingError(
             f"train.copies: a decoder (segmentation: {task.segmentation.decoder}) needs the slices and not only their "
             f"tokens, got {task.train.copies}; use train.copies: 0, or segmentation: none"
         )
     if task.method.weights is not None:
-        raise UsageError(
+        raise SettingError(
             f"method.weights: {task.method.name} trains on a backbone, got {task.method.weights!r}; set backbone"
         )
 
@@ -173,14 +175,14 @@ def _check_start(task: TaskSettings) -> None:
     """Whether this fusion can be solved on frozen features, and trained on standardised ones."""
     train = filled(task.train)
     if train.start == "frozen" and task.fusion in FUSIONS and task.fusion not in SOLVED:
-        raise UsageError(
+        raise SettingError(
             f"train.start: frozen solves {', '.join(SOLVED)} on frozen features; fusion: {task.fusion} has too many "
             "weights for that, take train.start=random"
         )
     if train.start == "frozen" and not train.standardise:
-        raise UsageError("train.standardise: train.start: frozen needs it; leave it out, or take train.start=random")
+        raise SettingError("train.standardise: train.start: frozen needs it; leave it out, or take train.start=random")
     if train.standardise and task.fusion in FUSIONS and not has_standard_form(task.fusion):
-        raise UsageError(
+        raise SettingError(
             f"train.standardise: fusion: {task.fusion} adds the slices to what a layer norm makes of them, so what is "
             "learnt on standardised ones cannot be stored for raw ones; leave it out, or take fusion: query"
         )
@@ -213,4 +215,4 @@ def _check_region(view: str, roi: RoiSettings) -> None:
     try:
         check_roi(roi)
     except UsageError as error:
-        raise UsageError(f"views.{view}.{error}") from None
+        raise SettingError(f"views.{view}.{error}") from None

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from anymc3d.errors import PluginError, UsageError
+from anymc3d.errors import PackageError, PluginError, UsageError
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
@@ -98,7 +98,7 @@ def requirements() -> list[str]:
         try:
             lines.append(f"{name}=={version(name).partition('+')[0]}")
         except PackageNotFoundError:
-            raise UsageError(f"expected the package {name} to be installed, it is not: pip install {name}") from None
+            raise PackageError(f"expected the package {name} to be installed, it is not: pip install {name}") from None
     return lines
 
 

@@ -77,7 +77,7 @@ def cases_ahead(
 
     Raises:
         OutputError: something cannot be written; no other case would fare better.
-        AnyMC3DError: no process can be started.
+        ProcessError: no process can be started.
     """
     if not workers:
         yield (CaseAhead(case, scans_of(case, None), decode=needs.slices) for case in cases)

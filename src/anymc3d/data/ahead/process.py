@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from anymc3d.data import remote
 from anymc3d.data.ahead.wire import READY, BrokenMessageError, Said, receive, send
-from anymc3d.errors import AnyMC3DError, ScanError
+from anymc3d.errors import ProcessError, ScanError
 
 START_SECONDS = 120.0
 _LAST_SECONDS = 2.0
@@ -57,7 +57,7 @@ class Reader:
         """Have one job done. A process that ends, or takes longer than ``limit_s``, is the job's answer, too.
 
         Raises:
-            AnyMC3DError: no process can be started.
+            ProcessError: no process can be started.
         """
         process, took, too_slow = self._started(), 0, threading.Event()
 
@@ -77,7 +77,8 @@ class Reader:
             value, seconds, said = receive(process.stdout, admitted)  # type: ignore[arg-type]
             return Answer(value, float(seconds), took, tuple(said))
         except (OSError, BrokenMessageError, TypeError, ValueError):
-            return Answer(LostReaderError(self._lost(limit_s if too_slow.is_set() else None)))
+            late = limit_s if too_slow.is_set() else None
+            return Answer(LostReaderError(self._lost(late), code=None if late is None else "E-timeout"))
         finally:
             stopwatch.cancel()
 
@@ -93,11 +94,11 @@ class Reader:
         with tempfile.TemporaryFile() as said:
             with self._lock:
                 if self._stopped:
-                    raise AnyMC3DError("no more is read")
+                    raise ProcessError("no more is read")
                 try:
                     process = self._process = _start(said)
                 except OSError as error:
-                    raise AnyMC3DError(f"{_NO_START} ({error.strerror}); --workers 0 reads without any") from error
+                    raise ProcessError(f"{_NO_START} ({error.strerror}); --workers 0 reads without any") from error
             stopwatch = _stopwatch(START_SECONDS, process.kill)
             try:
                 send(process.stdin, (logging.getLogger("anymc3d").getEffectiveLevel(), remote.allowed()))  # type: ignore[arg-type]
@@ -111,7 +112,7 @@ class Reader:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
         why = f" ({lines[-1][:_LONGEST_REASON]})" if lines else ""
-        raise AnyMC3DError(f"{_NO_START}{why}; --workers 0 reads without any")
+        raise ProcessError(f"{_NO_START}{why}; --workers 0 reads without any")
 
     def _lost(self, limit_s: float | None) -> str:
         """End what is left of the process, and say why it was lost."""

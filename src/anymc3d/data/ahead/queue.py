@@ -96,7 +96,7 @@ class Ahead:
         """One for every job. Lines that a reader logged are logged when its answer's turn comes.
 
         Raises:
-            AnyMC3DError: no process can be started.
+            ProcessError: no process can be started.
         """
         for thread in self._threads:
             thread.start()

@@ -26,6 +26,7 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import ScanFacts
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume
+from anymc3d.error_codes import CODES
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 TYPES: Mapping[str, type] = {
@@ -131,7 +132,8 @@ def _plain_error(error: Exception) -> dict[str, Any]:
     kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in ERRORS), type(error).__name__)
     system = {"errno": error.errno, "strerror": error.strerror} if isinstance(error, OSError) else {}
     base = next((one.__name__ for one in _BASES if isinstance(error, one)), "Exception")
-    return {"kind": kind, "base": base, "text": str(error), "what": getattr(error, "what", None), "system": system}
+    more = {"what": getattr(error, "what", None), "code": getattr(error, "code", None), "system": system}
+    return {"kind": kind, "base": base, "text": str(error)} | more
 
 
 class _Built:
@@ -170,7 +172,8 @@ def _error(plain: dict[str, Any]) -> Exception:
     kind, text = str(plain["kind"]), str(plain["text"])
     if kind in ERRORS:
         cls = ERRORS[kind]
-        return cls(text, what=plain["what"]) if issubclass(cls, errors.ScanError) else cls(text)
+        code = plain["code"] if plain["code"] in CODES else None
+        return cls(text, what=plain["what"], code=code) if issubclass(cls, errors.ScanError) else cls(text, code=code)
     system, known = plain["system"], getattr(builtins, kind, None)
     if system.get("strerror") and isinstance(known, type) and issubclass(known, OSError):
         return known(system["errno"], system["strerror"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.dicom.tags import RULE_TAGS
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import SeriesError
 
 SAME_PLACE_MM = 0.01
 TELL_APART = (
@@ -109,7 +109,7 @@ def chosen_volume(frames: Sequence[Frame], normal: NDArray[np.float64], rule: Ru
         what = (
             f"series: volume={rule.volume}, but {count} volumes can be told apart" if volumes else "there is one volume"
         )
-        raise scan_error(reference, f"{what}; choose among those, or leave 'volume=' out")
+        raise SeriesError.of(reference, f"{what}; choose among those, or leave 'volume=' out")
     return None if volumes is None else volumes.groups[rule.volume - 1]
 
 
@@ -122,15 +122,15 @@ def refuse_several(volumes: Volumes, frames: Sequence[Frame], rule: Rule, refere
     count, at = max(len(volumes.groups), 2), f"at the same {volumes.places} places"
     if not volumes.groups:
         what = f"two different slices at one place ({volumes.places} places hold {len(frames)} slices)"
-        raise scan_error(reference, f"{what}: two scans mixed, or a copy; keep the files of one scan only")
+        raise SeriesError.of(reference, f"{what}: two scans mixed, or a copy; keep the files of one scan only")
     uneven = "" if volumes.is_even else ", not each of them whole"
     what = f"a 4D series: {count} volumes (phases, echoes, b values or time points) {at}{uneven}"
     advice = f"choose one with {rule.advice(_example(volumes, frames))}"
     if volumes.tags:
         named = " and ".join(f"{name}{_shown(name, volumes, frames)}" for name in volumes.tags)
-        raise scan_error(reference, f"{what}, told apart by {named}; {advice}")
+        raise SeriesError.of(reference, f"{what}, told apart by {named}; {advice}")
     more = f" (to 'volume={count}'), in the order of InstanceNumber"
-    raise scan_error(reference, f"{what}, told apart by no tag that is known; {advice}{more}")
+    raise SeriesError.of(reference, f"{what}, told apart by no tag that is known; {advice}{more}")
 
 
 def _candidates(frames: Sequence[Frame], most: int) -> list[tuple[str, ...]]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anymc3d.data.dicom.header import DICOM_START, is_dicom
-from anymc3d.data.scan_file import open_regular, scan_error
+from anymc3d.data.scan_file import open_regular
+from anymc3d.errors import DamagedScanError
 
 MAX_FILES = 100_000
 MAX_BYTES = 32 << 30
@@ -60,7 +61,7 @@ class InArchive:
                     content += member.read(self.info.file_size + 1 - len(content))
         except _BROKEN as error:
             what = f"a file in the archive is damaged ({type(error).__name__}); get the archive again from its source"
-            raise scan_error(self.reference, what) from None
+            raise DamagedScanError.of(self.reference, what) from None
         yield io.BytesIO(content)
 
 
@@ -77,7 +78,7 @@ def opened_archive(path: Path) -> Iterator[list[InArchive]]:
             archive = zipfile.ZipFile(file)
         except _BROKEN as error:
             what = f"expected an intact .zip archive ({type(error).__name__}); get it again from its source"
-            raise scan_error(path, what) from None
+            raise DamagedScanError.of(path, what) from None
         with archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             _check(infos, path, file)
@@ -98,21 +99,25 @@ def _check_list_size(file: BinaryIO, path: Path) -> None:
         size = int.from_bytes(record[40:48], "little") if record.startswith(_END64_MARK) else size
     file.seek(0)
     if size > _MAX_LIST_BYTES:
-        raise scan_error(path, f"the archive lists more than {MAX_FILES} files; give one study")
+        raise DamagedScanError.of(path, f"the archive lists more than {MAX_FILES} files; give one study")
 
 
 def _check(infos: list[zipfile.ZipInfo], path: Path, file: BinaryIO) -> None:
     size = file.seek(0, io.SEEK_END)
     if len(infos) > MAX_FILES:
-        raise scan_error(path, f"the archive lists more than {MAX_FILES} files; give one study")
+        raise DamagedScanError.of(path, f"the archive lists more than {MAX_FILES} files; give one study")
     if len({info.filename for info in infos}) < len(infos):
-        raise scan_error(path, "the archive lists a file twice, and programs take one or the other; pack it again")
+        raise DamagedScanError.of(
+            path, "the archive lists a file twice, and programs take one or the other; pack it again"
+        )
     for info in infos:
         if what := _fault(info):
-            raise scan_error(path, what)
+            raise DamagedScanError.of(path, what)
     total = sum(info.file_size for info in infos)
     if total > MAX_BYTES or (total > _LARGE and total > size * _LARGE_RATIO):
-        raise scan_error(path, f"{size} bytes of archive would become {total}: a decompression bomb, or no one study")
+        raise DamagedScanError.of(
+            path, f"{size} bytes of archive would become {total}: a decompression bomb, or no one study"
+        )
     _check_overlap(infos, size, path)
 
 
@@ -138,7 +143,9 @@ def _check_overlap(infos: list[zipfile.ZipInfo], size: int, path: Path) -> None:
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise scan_error(path, "files of the archive overlap: damaged, or a decompression bomb; pack it again")
+            raise DamagedScanError.of(
+                path, "files of the archive overlap: damaged, or a decompression bomb; pack it again"
+            )
         end = info.header_offset + _LOCAL_HEADER_BYTES + len(info.orig_filename) + info.compress_size
     if end > size:
-        raise scan_error(path, "the archive is truncated; get it again from its source")
+        raise DamagedScanError.of(path, "the archive is truncated; get it again from its source")

@@ -8,7 +8,7 @@ from pathlib import Path
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import SeriesError
 
 _ANONYMISED = 3
 """So many files, each with a UID of its own, are the work of an anonymiser."""
@@ -29,11 +29,11 @@ def without_pictures(
     kinds = " and ".join(sorted({file.what for file in pictures}))
     if not scans:
         what = f"the series is no CT, MR or PET scan: {kinds} objects are not read"
-        raise scan_error(reference, f"{what}; convert it to NIfTI, or give the folder of the scan itself")
+        raise SeriesError.of(reference, f"{what}; convert it to NIfTI, or give the folder of the scan itself")
     placed = [file for file in pictures if file.has_place or file.what in ("private", "unknown")]
     if placed:
         what = f"{len(placed)} of {len(files)} files are of another kind ({kinds}) than the scan, no CT, MR or PET scan"
-        raise scan_error(reference, f"{what}, and may be a damaged slice: {_leave_out(placed, scans, rule)}")
+        raise SeriesError.of(reference, f"{what}, and may be a damaged slice: {_leave_out(placed, scans, rule)}")
     note = f"{len(pictures)} of {len(files)} files of the series are pictures without a place ({kinds}): left out"
     return scans, (note,)
 
@@ -58,7 +58,7 @@ def refuse_strays(others: Sequence[DicomFile], series_uid: str, reference: Path)
     strays = [file for file in others if file.series_uid == series_uid and file.has_image]
     if strays:
         what = f"file {strays[0].number} in order of name belongs to the series and is no image"
-        raise scan_error(reference, f"{what}: damaged, or misplaced; export the series again")
+        raise SeriesError.of(reference, f"{what}: damaged, or misplaced; export the series again")
 
 
 def refuse_mixed(files: Sequence[DicomFile], rule: Rule, reference: Path) -> None:
@@ -72,10 +72,10 @@ def refuse_mixed(files: Sequence[DicomFile], rule: Rule, reference: Path) -> Non
     if patients > 1:
         what = f"one series holds {patients} patients (PatientID or PatientName)"
         if patients == len(files) >= _ANONYMISED:
-            raise scan_error(
+            raise SeriesError.of(
                 reference, f"{what}, another in each file: an anonymiser renamed them; ask for the original"
             )
-        raise scan_error(reference, f"{what}; expected one, put each scan in its own folder")
+        raise SeriesError.of(reference, f"{what}; expected one, put each scan in its own folder")
     if not rule.ignore_uids:
         _refuse_several_uids(files, rule, reference)
     kinds = sorted({file.what for file in files})
@@ -83,11 +83,11 @@ def refuse_mixed(files: Sequence[DicomFile], rule: Rule, reference: Path) -> Non
         secondary = [file for file in files if file.what == "Secondary Capture"]
         rest = [file for file in files if file.what != "Secondary Capture"]
         what = f"one series holds {len(kinds)} kinds of objects ({', '.join(kinds)})"
-        raise scan_error(reference, f"{what}; expected one, {_leave_out(secondary or files, rest, rule)}")
+        raise SeriesError.of(reference, f"{what}; expected one, {_leave_out(secondary or files, rest, rule)}")
     modalities = len({(file.modality, file.kind) for file in files})
     if modalities > 1:
         what = f"one series holds {modalities} modalities"
-        raise scan_error(reference, f"{what}; expected one, put each scan in its own folder")
+        raise SeriesError.of(reference, f"{what}; expected one, put each scan in its own folder")
 
 
 def _refuse_several_uids(files: Sequence[DicomFile], rule: Rule, reference: Path) -> None:
@@ -101,10 +101,10 @@ def _refuse_several_uids(files: Sequence[DicomFile], rule: Rule, reference: Path
     what = f"one series holds {' and '.join(f'{count} {name}' for name, count in several.items())}"
     if max(several.values()) == len(files) >= _ANONYMISED:
         what = f"{what}, another in each file: an anonymiser renamed them"
-        raise scan_error(
+        raise SeriesError.of(
             reference, f"{what}; ask for the original, or read them as one with {rule.advice('uids=ignore')}"
         )
-    raise scan_error(reference, f"{what}; expected one, put each scan in its own folder")
+    raise SeriesError.of(reference, f"{what}; expected one, put each scan in its own folder")
 
 
 def refuse_image_types(frames: Sequence[Frame], rule: Rule, reference: Path) -> None:
@@ -118,9 +118,9 @@ def refuse_image_types(frames: Sequence[Frame], rule: Rule, reference: Path) -> 
         if count and (count < len(frames) or word == "MOSAIC"):
             advice = f"leave them out with {rule.advice('ImageType!=LOCALIZER')}"
             rest = advice if word == "LOCALIZER" else "convert them to NIfTI first, for instance with dcm2niix"
-            raise scan_error(reference, f"{count} of {len(frames)} slices are {what}; {rest}")
+            raise SeriesError.of(reference, f"{count} of {len(frames)} slices are {what}; {rest}")
         if count:
-            raise scan_error(reference, f"all {count} slices are {what}; give the scan itself")
+            raise SeriesError.of(reference, f"all {count} slices are {what}; give the scan itself")
 
 
 def rescale_warnings(frames: Sequence[Frame], modality: str, reference: Path) -> list[str]:
@@ -132,7 +132,7 @@ def rescale_warnings(frames: Sequence[Frame], modality: str, reference: Path) ->
     without = sum(frame.slope is None for frame in frames)
     if without and (modality == "CT" or without < len(frames)):
         what = f"{without} of {len(frames)} slices have no RescaleSlope and RescaleIntercept"
-        raise scan_error(reference, f"{what}, so their units are unknown; export the series again")
+        raise SeriesError.of(reference, f"{what}, so their units are unknown; export the series again")
     units = {frame.rescale_type.upper() for frame in frames} - {"", "HU"}
     found = ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
     if any((frame.slope or 1) < 0 for frame in frames):

@@ -21,8 +21,8 @@ from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.resample import Resampling
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.nifti_header import VOXEL_CEILING, spacing_fault
-from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import Affine
+from anymc3d.errors import SlicesError
 
 _TILT_DEGREES = 0.1
 _SIDEWAYS = 0.1  # of a pixel
@@ -78,14 +78,14 @@ def stack(
             order, _affine(plane, step, np.asarray(frames[0].position, dtype=np.float64)), warnings, reference
         )
     if max(map(len, crowds(along))) > 1:
-        raise scan_error(reference, "two different slices at one place: two scans mixed; keep the files of one")
+        raise SlicesError.of(reference, "two different slices at one place: two scans mixed; keep the files of one")
     ordered = [frames[i] for i in order]
     positions, along = np.array([frame.position for frame in ordered], dtype=np.float64), along[order]
     shifts, tilt = _shifts(positions, along, plane)
     if tilt and not rule.allow_tilt:
         options = ("tilt",) if rule.allow_gaps or is_even(along) else ("tilt", "gaps")
         advice = f"allow it with {rule.allowing(*options)}, which makes a straight stack of it"
-        raise scan_error(reference, f"{tilt[0]}; {advice}")
+        raise SlicesError.of(reference, f"{tilt[0]}; {advice}")
     _refuse_sideways(positions, along, plane, reference)
     even = even_grid(along, ordered, rule, reference)
     corner, resampling = _resampling(shifts if tilt else None, even, size, len(frames), reference)
@@ -106,11 +106,13 @@ def plane_of(frames: Sequence[Frame], reference: Path) -> Plane:
     """
     spacing = np.array([frame.pixel_spacing for frame in frames], dtype=np.float64)
     if (spacing <= 0).any():
-        raise scan_error(reference, "PixelSpacing must be above 0; repair the header")
+        raise SlicesError.of(reference, "PixelSpacing must be above 0; repair the header")
     row, column = np.split(np.asarray(frames[0].orientation, dtype=np.float64), 2)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(row @ column)) > 0.01:
-        raise scan_error(reference, "ImageOrientationPatient is no pair of perpendicular directions; repair the header")
+        raise SlicesError.of(
+            reference, "ImageOrientationPatient is no pair of perpendicular directions; repair the header"
+        )
     row, column = row / lengths[0], column / lengths[1]
     normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)
@@ -119,7 +121,7 @@ def plane_of(frames: Sequence[Frame], reference: Path) -> Plane:
 
 def _lone_step(frame: Frame, plane: Plane, reference: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     if not frame.thickness or frame.thickness <= 0:
-        raise scan_error(reference, "one slice without a thickness; expected a series of two slices or more")
+        raise SlicesError.of(reference, "one slice without a thickness; expected a series of two slices or more")
     warning = f"the series has one slice only; its thickness of {frame.thickness:.4g} mm is taken as the spacing"
     return plane.normal * frame.thickness, (warning,)
 
@@ -143,7 +145,7 @@ def _refuse_sideways(positions: NDArray[np.float64], along: NDArray[np.float64],
     most = float(np.linalg.norm(off, axis=1).max())
     if most > max(_SIDEWAYS * min(plane.spacing), SAME_PLACE_MM):
         shown = f"some slices are shifted sideways by up to {most:.3g} mm"
-        raise scan_error(reference, f"{shown}; expected one straight stack, resample the series first")
+        raise SlicesError.of(reference, f"{shown}; expected one straight stack, resample the series first")
 
 
 def _resampling(
@@ -161,9 +163,9 @@ def _resampling(
     slices = count if even is None else len(even.places)
     if columns > _MOST_GROWTH * max(size[0], 8) or rows > _MOST_GROWTH * max(size[1], 8):
         what = f"straightened, a slice of {size[0]} x {size[1]} would become {columns} x {rows}"
-        raise scan_error(reference, f"{what}: no tilted gantry; resample the series first")
+        raise SlicesError.of(reference, f"{what}: no tilted gantry; resample the series first")
     if columns * rows * slices > VOXEL_CEILING:
-        raise scan_error(reference, f"resampled, the series would have more voxels than the limit {VOXEL_CEILING}")
+        raise SlicesError.of(reference, f"resampled, the series would have more voxels than the limit {VOXEL_CEILING}")
     return corner, Resampling((columns, rows, slices), shifts, None if even is None else even.places)
 
 
@@ -184,7 +186,7 @@ def _placed(
     resampling: Resampling | None = None,
 ) -> Stack:
     if fault := spacing_fault(affine):
-        raise scan_error(reference, f"{fault}; check PixelSpacing and the positions")
+        raise SlicesError.of(reference, f"{fault}; check PixelSpacing and the positions")
     return Stack(tuple(int(index) for index in order), LPS_TO_RAS @ affine, warnings, resampling)
 
 

@@ -20,7 +20,7 @@ from anymc3d.data.dicom.apart import TELL_APART
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.dicom.tags import RULE_TAGS
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import SlicesError
 
 GAP_TOLERANCE = 0.01
 """Of the spacing between slices."""
@@ -75,7 +75,7 @@ def even_grid(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, r
     if not rule.allow_gaps:
         first = "" if changes else "get the whole series again, or "
         allowed = f"allow it with {rule.allowing('gaps')}, which resamples it to an even stack"
-        raise scan_error(reference, f"{what}; {first}{allowed}{_part(along, frames, rule) if changes else ''}")
+        raise SlicesError.of(reference, f"{what}; {first}{allowed}{_part(along, frames, rule) if changes else ''}")
     return _grid(along, step, what, reference)
 
 
@@ -100,7 +100,7 @@ def _refuse_passes(along: NDArray[np.float64], frames: Sequence[Frame], rule: Ru
     what = f"uneven slices: {len(groups)} even stacks by {name}, {' and '.join(sorted(steps))} each, which overlap"
     shown = next((value for value in sorted(groups) if name in RULE_TAGS and is_shown(name, value)), None)
     advice = rule.advice("stack=1" if shown is None else f"{name}={shown}")
-    raise scan_error(reference, f"{what}: several passes in one series; choose one with {advice}")
+    raise SlicesError.of(reference, f"{what}: several passes in one series; choose one with {advice}")
 
 
 def passes_of(along: NDArray[np.float64], frames: Sequence[Frame]) -> tuple[str, dict[str, list[int]]] | None:
@@ -202,7 +202,7 @@ def _grid(along: NDArray[np.float64], step: float, what: str, reference: Path) -
     count = max(2, round(extent / step) + 1)
     if count > _MOST_MADE * len(along):
         what = f"{what}: an even stack of {step:.4g} mm would be {count} slices made of {len(along)}"
-        raise scan_error(reference, f"{what}; get the whole series again")
+        raise SlicesError.of(reference, f"{what}; get the whole series again")
     places = np.interp(np.linspace(along[0], along[-1], count), along, np.arange(len(along)))
     own = extent / (count - 1)
     how = f"resampled to an even {own:.4g} mm from the first slice to the last ({count} slices made of {len(along)})"

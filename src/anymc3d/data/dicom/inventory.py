@@ -19,8 +19,7 @@ from anymc3d.data.dicom.archive import MAX_FILES, opened_archive
 from anymc3d.data.dicom.header import DicomFile, read_header
 from anymc3d.data.dicom.places import OnDisk, Place
 from anymc3d.data.dicom.tags import foreign_errors, short_hash
-from anymc3d.data.scan_file import scan_error
-from anymc3d.errors import ScanError
+from anymc3d.errors import MissingScanError, ScanError
 
 MAX_DEPTH = 16
 ARCHIVE = ".zip"
@@ -159,22 +158,24 @@ def _files(folder: Path) -> list[Path]:
         if stat.S_ISLNK(mode):
             # A link that stays inside leads to a file that is found anyway.
             if not path.resolve().is_relative_to(root):
-                raise scan_error(folder, "a symbolic link in the folder leads out of it; copy the files themselves")
+                raise MissingScanError.of(
+                    folder, "a symbolic link in the folder leads out of it; copy the files themselves"
+                )
             continue
         found.append(path)
         if len(found) > MAX_FILES:
-            raise scan_error(folder, f"more than {MAX_FILES} files; give the folder of one series")
+            raise MissingScanError.of(folder, f"more than {MAX_FILES} files; give the folder of one series")
     return found
 
 
 def _walk(folder: Path, at: Path, depth: int) -> Iterator[Path]:
     """Every entry that is no folder; hidden ones and a DICOMDIR are no files of a scan."""
     if depth > MAX_DEPTH:
-        raise scan_error(folder, f"folders nested deeper than {MAX_DEPTH}; give the folder of one series")
+        raise MissingScanError.of(folder, f"folders nested deeper than {MAX_DEPTH}; give the folder of one series")
     try:
         entries = sorted(os.scandir(at), key=lambda entry: entry.name)
     except OSError as error:
-        raise scan_error(
+        raise MissingScanError.of(
             folder, f"a folder cannot be listed ({error.strerror}); check the path and its rights"
         ) from None
     for entry in entries:

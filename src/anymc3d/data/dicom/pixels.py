@@ -17,7 +17,7 @@ from anymc3d.data.dicom.codestream import RLE, SUPPORTED, frame_fault
 from anymc3d.data.dicom.decoder import DecoderError, FrameDecoder, FrameDescription
 from anymc3d.data.dicom.header import NATIVE, DicomFile, read_dataset
 from anymc3d.data.dicom.places import length_of
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import DamagedScanError
 
 _PIXEL_TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
@@ -41,7 +41,7 @@ def stored_frames(file: DicomFile, reference: Path, decoder: FrameDecoder) -> It
     """
 
     def fault(what: str) -> Exception:
-        return scan_error(reference, f"file {file.number} in order of name: {what}; export the series again")
+        return DamagedScanError.of(reference, f"file {file.number} in order of name: {what}; export the series again")
 
     if file.transfer_syntax not in (*NATIVE, *SUPPORTED):
         raise fault("its transfer syntax is not read (convert it to explicit little endian or JPEG 2000)")

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymc3d.data.dicom.tags import RULE_TAGS, short_hash
-from anymc3d.data.scan_file import scan_error
-from anymc3d.errors import did_you_mean
+from anymc3d.errors import SeriesError, did_you_mean
 
 PLANES = ("axial", "coronal", "sagittal")
 BEST = ("thinnest", "thickest", "largest")
@@ -158,7 +157,7 @@ def parse_rule(text: str | None, reference: Path) -> Rule:
         elif spoken:
             words += spoken[1].lower().split()
         else:
-            raise scan_error(reference, f"series: expected {EXPECTED}")
+            raise SeriesError.of(reference, f"series: expected {EXPECTED}")
         place = (match or spoken).end()  # type: ignore[union-attr]
     plane, best = _meant(words, reference)
     return Rule(series_hash=series_hash, conditions=tuple(conditions), plane=plane, best=best, options=options)
@@ -174,29 +173,33 @@ def _meant(words: list[str], reference: Path) -> tuple[str | None, str | None]:
     unknown = [word for word in words if word not in (*PLANES, *BEST)]
     if unknown:
         hint = did_you_mean(unknown[0], [*PLANES, *BEST])
-        raise scan_error(reference, f"series: expected {EXPECTED}; no word of a rule is {unknown[0]!r}{hint}")
+        raise SeriesError.of(reference, f"series: expected {EXPECTED}; no word of a rule is {unknown[0]!r}{hint}")
     planes, best = ([word for word in words if word in known] for known in (PLANES, BEST))
     if len(planes) > 1 or len(best) > 1:
-        raise scan_error(reference, f"series: expected one plane and one of {', '.join(BEST)}, got {' '.join(words)}")
+        raise SeriesError.of(
+            reference, f"series: expected one plane and one of {', '.join(BEST)}, got {' '.join(words)}"
+        )
     return (planes or [None])[0], (best or [None])[0]
 
 
 def _keep_option(options: dict[str, str], name: str, operator: str, value: str, reference: Path) -> None:
     if name not in OPTIONS:
-        raise scan_error(reference, f"series: {name!r} cannot be asked for{did_you_mean(name, [*RULE_TAGS, *OPTIONS])}")
+        raise SeriesError.of(
+            reference, f"series: {name!r} cannot be asked for{did_you_mean(name, [*RULE_TAGS, *OPTIONS])}"
+        )
     allowed = OPTIONS[name]
     fits = value in allowed if allowed else _FIRST.fullmatch(value) is not None
     if operator != "=" or not fits:
         expected = " or ".join(f"'{name}={one}'" for one in allowed) or f"'{name}=1', '{name}=2' …"
-        raise scan_error(reference, f"series: expected {expected}, or nothing about {name}")
+        raise SeriesError.of(reference, f"series: expected {expected}, or nothing about {name}")
     if options.setdefault(name, value) != value:
-        raise scan_error(reference, f"series: {name} stands there twice, with two values")
+        raise SeriesError.of(reference, f"series: {name} stands there twice, with two values")
 
 
 def _condition(keyword: str, operator: str, value: str, reference: Path) -> Condition:
     if keyword not in RULE_TAGS:
         hint = did_you_mean(keyword, [*RULE_TAGS, *OPTIONS])
-        raise scan_error(reference, f"series: {keyword!r} cannot be asked for{hint}")
+        raise SeriesError.of(reference, f"series: {keyword!r} cannot be asked for{hint}")
     test = _search(keyword, value, reference) if "~" in operator else _equal(value)
     is_plain = is_shown(keyword, value) and "~" not in operator
     shown = f"{keyword}{operator}{value}" if is_plain else ""
@@ -213,11 +216,11 @@ def is_shown(keyword: str, value: str) -> bool:
 def _search(keyword: str, value: str, reference: Path) -> Callable[[str], bool]:
     match = _REGEX.fullmatch(value)
     if match is None:
-        raise scan_error(reference, f"series: expected a regular expression between slashes after {keyword}~=")
+        raise SeriesError.of(reference, f"series: expected a regular expression between slashes after {keyword}~=")
     try:
         pattern = re.compile(match[1], re.IGNORECASE if match[2] else 0)
     except re.error as error:
-        raise scan_error(reference, f"series: the regular expression of {keyword} is wrong ({error})") from error
+        raise SeriesError.of(reference, f"series: the regular expression of {keyword} is wrong ({error})") from error
     return lambda text: pattern.search(text) is not None
 
 

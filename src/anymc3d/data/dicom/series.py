@@ -23,7 +23,7 @@ from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.suv import Activity
 from anymc3d.data.dicom.tags import short_hash
 from anymc3d.data.nifti_header import VOXEL_CEILING
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import SeriesError
 
 _SHOWN_SERIES = 20
 _SCANS = ("CT", "MR", "PT")
@@ -92,10 +92,12 @@ def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
     if not rule.ignore_uids:
         _refuse_renamed(series, taken, rule, inventory)
     if len(taken) != 1:
-        raise scan_error(reference, _several(series, taken, rule))
+        raise SeriesError.of(reference, _several(series, taken, rule))
     uid, kept = next(iter(taken.items()))
     if inventory.is_of_one and kept[0].file.kind == "slice":
-        raise scan_error(reference, "this is one DICOM file of a series; give the folder that holds the whole series")
+        raise SeriesError.of(
+            reference, "this is one DICOM file of a series; give the folder that holds the whole series"
+        )
     chosen = _checked(kept, series[uid], inventory, rule)
     return replace(chosen, warnings=(*chosen.warnings, *pictures))
 
@@ -114,13 +116,13 @@ def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_
     """All series, what the rule takes of them, and a note about pictures that were left out."""
     reference = inventory.reference
     if inventory.damaged and inventory.is_of_one:
-        raise scan_error(reference, "a DICOM file that is damaged, or something else under its name; get it again")
+        raise SeriesError.of(reference, "a DICOM file that is damaged, or something else under its name; get it again")
     if inventory.damaged:
         what = f"{inventory.damaged[0]}; {len(inventory.damaged)} such, so a series may lack slices"
-        raise scan_error(reference, f"{what}: get the files again, or move what is no scan elsewhere")
+        raise SeriesError.of(reference, f"{what}: get the files again, or move what is no scan elsewhere")
     series = series_of(inventory, rule)
     if not series:
-        raise scan_error(reference, _without_scan(inventory))
+        raise SeriesError.of(reference, _without_scan(inventory))
     taken = {uid: kept for uid, files in series.items() if (kept := _taken(files, uid, rule))}
     taken, pictures = _without_pictures(_best(taken, series, rule), rule)
     return series, taken, pictures
@@ -204,7 +206,7 @@ def _refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inv
             several = len(series_of(inventory, ignoring)) > 1
             joined = replace(ignoring, series_hash=short_hash(key) if several else None).advice("")
             what = f"{what}: an anonymiser renamed them; ask for the original, or read them as one with {joined}"
-            raise scan_error(inventory.reference, what)
+            raise SeriesError.of(inventory.reference, what)
 
 
 def _without_scan(inventory: Inventory) -> str:
@@ -254,13 +256,15 @@ def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inve
     for file in files:
         if file.faults:
             more = f" (and {len(file.faults) - 1} more faults)" if len(file.faults) > 1 else ""
-            raise scan_error(reference, f"file {file.number} in order of name: {file.faults[0]}{more}; export it again")
+            raise SeriesError.of(
+                reference, f"file {file.number} in order of name: {file.faults[0]}{more}; export it again"
+            )
     refuse_mixed(files, rule, reference)
     unique, copies = _without_copies(kept, reference)
     frames = tuple(ChosenFrame(entry.file, index) for entry in unique for index in entry.frames)
     refuse_image_types([chosen.frame for chosen in frames], rule, reference)
     if files[0].rows * files[0].columns * len(frames) > VOXEL_CEILING:
-        raise scan_error(reference, f"the series claims more voxels than the limit {VOXEL_CEILING}")
+        raise SeriesError.of(reference, f"the series claims more voxels than the limit {VOXEL_CEILING}")
     warnings = [*inventory.warnings, *notes, *dict.fromkeys(note for file in files for note in file.notes)]
     if rule.ignore_uids:
         warnings.append("UIDs do not count here: the slices are those that agree in number, description and size")
@@ -288,6 +292,6 @@ def _without_copies(
             continue
         if known.file.frames != entry.file.frames:
             what = f"files {known.file.number} and {entry.file.number} in order of name are two slices"
-            raise scan_error(reference, f"{what} with one SOPInstanceUID; export the series again")
+            raise SeriesError.of(reference, f"{what} with one SOPInstanceUID; export the series again")
         copies.append((known.file, entry.file))
     return list(first.values()), tuple(copies)

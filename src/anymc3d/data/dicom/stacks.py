@@ -15,7 +15,7 @@ from anymc3d.data.dicom.apart import along_of, crowds
 from anymc3d.data.dicom.increments import is_even, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
-from anymc3d.data.scan_file import scan_error
+from anymc3d.errors import SeriesError
 
 SAME_DIRECTION = 1e-3
 _SAME_SPACING = 1e-3
@@ -40,7 +40,7 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
     if rule.stack is not None:
         if rule.stack > len(stacks):
             what = f"series: stack={rule.stack}, but the series has {len(stacks)}"
-            raise scan_error(reference, f"{what}; choose among those, or leave 'stack=' out")
+            raise SeriesError.of(reference, f"{what}; choose among those, or leave 'stack=' out")
         return stacks[rule.stack - 1]
     if len(stacks) == 1:
         return None
@@ -49,7 +49,7 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
     what = f"one series holds {len(stacks)} stacks {of}, which differ in {_difference(frames, stacks)}"
     largest = sizes.index(max(sizes)) + 1
     advice = f"choose one with {rule.advice(f'stack={largest}')} (of 'stack=1' to 'stack={len(stacks)}')"
-    raise scan_error(reference, f"{what}; {advice}, or leave out what is no scan")
+    raise SeriesError.of(reference, f"{what}; {advice}, or leave out what is no scan")
 
 
 def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.tags import INJECTION, PET_TAGS, Tags
-from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import SUV
+from anymc3d.errors import UnitsError
 
 _INJECTION_TAGS = (
     *("RadionuclideTotalDose", "RadionuclideHalfLife"),
@@ -107,7 +107,7 @@ def activity_of(
     raw = replace(rule, options={name: value for name, value in rule.options.items() if name != "units"})
     way = f"read it in raw units ({found.stored}) with {raw.advice('units=raw')}"
     if rule.units == "suv":
-        raise scan_error(reference, f"no SUV can be computed: {missing}; get it from the source, or {way}")
+        raise UnitsError.of(reference, f"no SUV can be computed: {missing}; get it from the source, or {way}")
     note = f"PET in raw units ({found.stored}), no SUV can be computed: {missing}; where that is meant, {way}"
     return Activity(found.stored, 1.0, missing), (note,)
 

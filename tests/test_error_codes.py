@@ -1,0 +1,78 @@
+"""Stable codes of errors: one table, one section of the manual each, and each is used and shown."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from anymc3d.cli.main import main
+from anymc3d.data.case import Case
+from anymc3d.data.case_faults import fault_of
+from anymc3d.data.readers import read_volume
+from anymc3d.data.scan import named
+from anymc3d.error_codes import CODES
+from anymc3d.errors import AnyMC3DError, ManifestError, MissingScanError, ScanError
+from anymc3d.serve.guard import problem
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "troubleshooting.md"
+
+
+def sections():
+    parts = re.split(r"^#{2,3} ", PAGE.read_text(encoding="utf-8"), flags=re.M)[1:]
+    cut = (part.partition("\n") for part in parts)
+    return {title: " ".join(text.split()) for title, _, text in cut if title.startswith("E-")}
+
+
+def test_each_code_has_its_section_and_each_section_its_code():
+    found = sections()
+    assert set(found) == set(CODES)
+    for code, kind in CODES.items():
+        assert found[code] == f"{kind.meaning} {kind.do}", code
+        assert re.fullmatch(r"E-[a-z]+(-[a-z]+)?", code)
+
+
+def test_each_code_of_the_source_is_in_the_table_and_none_is_there_for_nothing():
+    files = (path for path in (ROOT / "src").rglob("*.py") if path.name != "error_codes.py")
+    used = {code for path in files for code in re.findall(r"\"(E-[a-z-]+)\"", path.read_text(encoding="utf-8"))}
+    assert used == set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["predict", "--unknown"], "E-option"),
+        (["no-such-command"], "E-option"),
+        (["plan", "absent.csv", "--labels", "x", "-o", "task.yaml"], "E-manifest"),
+        (["plugin", "show", "absent.safetensors"], "E-plugin"),
+    ],
+)
+def test_a_command_that_fails_says_its_code_on_its_first_line(words, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("error: ") and first.endswith(f"[{code}]")
+
+
+def test_help_shows_what_a_code_means(capsys):
+    assert main(["help", "E-series"]) == 0
+    assert CODES["E-series"].do in capsys.readouterr().out
+
+
+def test_a_case_that_failed_keeps_the_code_of_its_scan(tmp_path):
+    with pytest.raises(MissingScanError) as caught, named("image"):
+        read_volume(tmp_path / "absent.nii.gz")
+    nothing = dict.fromkeys(("split", "fold", "spacing", "center"))
+    case = Case(id="a", patient="a", images={}, masks={}, cells={}, row=2, **nothing)
+    assert fault_of(caught.value, case).endswith("[E-scan-missing]")
+    assert fault_of(ZeroDivisionError(), case).endswith("[E-internal]")
+
+
+def test_several_problems_have_the_code_on_the_first_line():
+    assert ManifestError("m.csv", ["a", "b"]).with_code == "m.csv: 2 problems [E-manifest]\n  - a\n  - b"
+    assert AnyMC3DError("x").with_code == "x [E-internal]"
+    assert ScanError("x", code="E-strict").with_code == "x [E-strict]"
+
+
+def test_problem_details_carry_the_code():
+    assert problem(422, "no", "E-upload")["code"] == "E-upload" and "code" not in problem(404, "no")
