@@ -11,7 +11,7 @@ from anymc3d.data.case_faults import fault_of
 from anymc3d.data.readers import read_volume
 from anymc3d.data.scan import named
 from anymc3d.error_codes import CODES
-from anymc3d.errors import AnyMC3DError, ManifestError, MissingScanError, ScanError
+from anymc3d.errors import AnyMC3DError, ManifestError, ScanError
 from anymc3d.serve.guard import problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def test_help_shows_what_a_code_means(capsys):
 
 
 def test_a_case_that_failed_keeps_the_code_of_its_scan(tmp_path):
-    with pytest.raises(MissingScanError) as caught, named("image"):
+    with pytest.raises(ScanError) as caught, named("image"):
         read_volume(tmp_path / "absent.nii.gz")
     nothing = dict.fromkeys(("split", "fold", "spacing", "center"))
     case = Case(id="a", patient="a", images={}, masks={}, cells={}, row=2, **nothing)

@@ -104,7 +104,8 @@ def test_an_internal_error_is_one_line_and_exit_code_1(capsys, monkeypatch, jour
     monkeypatch.setattr("anymc3d.plugins.load_plugin", broken)
     code, _, err = run(capsys, "plugin", "show", journey.plugin)
     assert code == 1
-    assert err.strip() == "internal error: ZeroDivisionError: oh no (run again with --debug for the traceback)"
+    line = "internal error: ZeroDivisionError: oh no (run again with --debug for the traceback) [E-internal]"
+    assert err.strip() == line
 
 
 def test_doctor_checks_the_installation(capsys):

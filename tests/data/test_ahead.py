@@ -17,7 +17,7 @@ from anymc3d.data.case_faults import fault_of
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import Volume
-from anymc3d.errors import AnyMC3DError, ExcludedError, OutputError, ScanError
+from anymc3d.errors import AnyMC3DError, DamagedScanError, ExcludedError, OutputError, ScanError
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 CASE = Case(
@@ -71,6 +71,7 @@ def test_what_is_sent_comes_out_the_same():
     "error",
     [
         ScanError("/a/b: damaged", what="damaged"),
+        DamagedScanError("/a/b: cut", what="cut"),
         ExcludedError("left out"),
         TooSlowError("no answer"),
         ValueError("box of /some/where/scan.nii"),

@@ -46,8 +46,8 @@ def test_D1_every_exception_of_a_case_is_its_own_fault_in_one_line(error):
 
 
 def test_what_was_foreseen_keeps_its_words():
-    assert attempt(failing(ScanError("/data/x: it is cut", what="it is cut")), CASE).message == "it is cut"
-    assert attempt(failing(PluginError("a logit is not finite")), CASE).message == "a logit is not finite"
+    assert attempt(failing(ScanError("/data/x: it is cut", what="it is cut")), CASE).message == "it is cut [E-scan]"
+    assert attempt(failing(PluginError("a logit is not finite")), CASE).message == "a logit is not finite [E-plugin]"
     assert attempt(lambda: 7, CASE) == 7
 
 

