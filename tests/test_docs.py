@@ -48,7 +48,9 @@ def command_lines(page: Path) -> list[str]:
 
 
 COMMAND_LINES = [(name_of(page), line) for page in PAGES for line in command_lines(page)]
-SNIPPETS = [page for page in PAGES if any(block["mark"] for block in blocks(page, "python"))]
+SNIPPETS = [
+    page for page in PAGES if page.parent.name != "how-to" and any(block["mark"] for block in blocks(page, "python"))
+]
 
 
 @pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=[f"{page}: {line}"[:90] for page, line in COMMAND_LINES])
@@ -197,7 +199,8 @@ def test_links_lead_to_files(page):
 def test_every_page_has_one_place_in_the_site_and_a_line_in_the_index():
     sections = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     placed = [page for section in sections for pages in section.values() for page in pages]
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | {"decisions/README.md"}
+    found = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md")]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in found} | {"decisions/README.md"}
     assert sorted(placed) == sorted(pages), "mkdocs.yml: nav"
     assert pages - {"index.md"} <= set(LINK.findall(doc("index.md")))
 

@@ -177,5 +177,7 @@ def _poor_sites(pool: Sequence[Case], sites: Sequence[str], labels: Sequence[str
 
 
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
+    """The train part may be empty where val and test are not: a second site that fits an operating point on some."""
+    is_three = len(fractions) == 3 and min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6
+    if not is_three or (fractions[0] <= 0 and min(fractions[1:]) <= 0):
         raise UsageError(f"expected three fractions for train, val and test that add up to 1, got {fractions}")
