@@ -1,12 +1,14 @@
 """Embeddings: equal to what transformers and the plugin itself compute, resumable, and right about where slices lie."""
 
+import shutil
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
-import anymc3d
+import anymc3d.data.scan
 from anymc3d.cli.main import main
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.manifest import read_manifest
@@ -98,6 +100,20 @@ def test_a_finished_folder_is_not_computed_again_and_another_source_is_refused(s
     assert embed(manifest, slices) == 3
     assert (slices / "embeddings.csv").read_bytes() == before
     assert embed(manifest, slices, "--level", "scan") == 2
+
+
+def test_a_resumed_run_reads_no_scan_that_its_file_system_says_is_unchanged(manifest, journey, tmp_path, monkeypatch):
+    monkeypatch.setattr("anymc3d.data.file_marks.SETTLED_SECONDS", -3600.0)  # so that new files count as old
+    scans = [shutil.copy(scan, tmp_path) for scan in journey.scans[:2]]
+    words = ["embed", "-i", *map(str, scans), "-o", str(tmp_path / "out"), "--device", "cpu", "--quiet"]
+    assert main([*words, "--backbone", "tiny-random"]) == 0
+    read, whole = [], anymc3d.data.scan.content_hash
+    monkeypatch.setattr(
+        "anymc3d.data.scan.content_hash", lambda path, **given: read.append(path) or whole(path, **given)
+    )
+    assert main([*words, "--backbone", "tiny-random"]) == 0 and read == []
+    shutil.copy(journey.scans[2], scans[1])
+    assert main([*words, "--backbone", "tiny-random"]) == 0 and set(read) == {str(scans[1])}
 
 
 def test_a_plugin_s_scan_embedding_gives_its_logits(journey, manifest, tmp_path):

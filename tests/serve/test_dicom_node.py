@@ -14,7 +14,7 @@ from anymc3d.serve import incoming
 from anymc3d.serve.node_settings import NodeSettings
 
 
-def test_a_study_is_answered_as_predict_answers_it_and_read_once(service, journey, tmp_path):
+def test_D4_a_study_is_answered_as_predict_answers_it_and_read_once(service, journey, tmp_path):
     with association(service, []) as opened:
         assert opened.send_c_echo().Status == 0
     series, before = study(11), known(service)
@@ -33,6 +33,9 @@ def test_a_study_is_answered_as_predict_answers_it_and_read_once(service, journe
     time.sleep(1.0)
     assert known(service) == before and not list(service.incoming.root.iterdir())
     assert "not read twice" in " ".join(line["what"] for line in service.jobs.audit())
+    series.slices[3].PixelData = series.slices[2].PixelData
+    assert set(sent(service, series.slices)) == {0}
+    assert arrived(service, before).state == "done", "other pixels under the same UIDs are another study"
 
 
 def test_two_studies_in_one_association_are_two_jobs(service):

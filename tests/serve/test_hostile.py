@@ -1,4 +1,4 @@
-"""Hostile and broken input by HTTP and by C-STORE: a refusal or an error record, and the next study is answered."""
+"""Hostile and broken input by HTTP: a refusal or an error record, and the next study is answered."""
 
 import gzip
 import io
@@ -7,7 +7,6 @@ import zipfile
 
 import nibabel as nib
 import numpy as np
-from senders import arrived, association, known, sent, study
 from waiting import ended
 
 import dicom_makers as dicom
@@ -77,48 +76,3 @@ def test_A1_A2_A3_A4_A6_A9_A17_by_http(client, service, journey):
     good = client.post("/v1/jobs", files={"file": ("x", journey.scans[0].read_bytes())})
     assert ended(client, good.json()["id"])["status"] == "done"
     assert service.supervisor.is_ready
-
-
-def raw_store(opened, content, sop_uid):
-    """C-STORE of bytes that no library would write."""
-    from pynetdicom.dimse_primitives import C_STORE
-
-    asked = C_STORE()
-    asked.MessageID, asked.Priority = 1, 2
-    asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID = dicom.MR, sop_uid
-    asked.DataSet = io.BytesIO(content)
-    (context,) = [one for one in opened.accepted_contexts if one.abstract_syntax == dicom.MR]
-    opened._reactor_checkpoint.clear()  # as send_c_store does, so that the answer comes here
-    opened.dimse.send_msg(asked, context.context_id)
-    _, answer = opened.dimse.get_msg(block=True)
-    opened._reactor_checkpoint.set()
-    return None if answer is None else answer.Status
-
-
-def bodies(whole):
-    """Broken data sets out of one that is whole, without preamble and meta group."""
-    body = whole[144 + struct.unpack_from("<I", whole, 140)[0] :]
-    return {
-        "noise": np.random.default_rng(0).bytes(3000),
-        "nested": nested(body),
-        "cut": body[:60],
-        "empty": b"\0\0",
-        "lengths": body.replace(PIXELS, b"\x40\x00\x75\x02SQ\0\0\xfe\xff\xff\x7f" + PIXELS),
-        "no UID": body.replace(b"\x20\x00\x0d\x00UI", b"\x20\x00\x0d\x00LO").replace(b"498.70", b"498/70"),
-    }
-
-
-def test_A1_A4_by_c_store(service):
-    number = 61
-    for kind in bodies(dicom.content(study(60).slices[0])):
-        series, before, number = study(number), known(service), number + 1
-        content = bodies(dicom.content(series.slices[0]))[kind]
-        with association(service, series.slices) as opened:
-            status = raw_store(opened, content, series.slices[0].SOPInstanceUID)
-            rest = [opened.send_c_store(one).Status for one in series.slices[1:]]
-        job = arrived(service, before)
-        assert status in (0, 0xC000) and set(rest) == {0}, kind
-        assert job.state == "error" and (status == 0 or "not whole" in job.message), kind
-    before = known(service)
-    assert set(sent(service, study(number).slices)) == {0}
-    assert arrived(service, before).state == "done"

@@ -97,8 +97,7 @@ def test_C1_E5_E10_E13_G1_nothing_is_lost_or_done_twice_under_kills_and_the_log_
     finally:
         service.kill()
     text = service.log.read_text()
-    said = ("serving ", "1 studies were interrupted")  # the second where the kill met a study that ran
-    lines = [json.loads(line) for line in text.splitlines() if not line.startswith(said)]
+    lines = [json.loads(line) for line in text.splitlines()]  # of three starts, three ends and all between
     assert "MEIER" not in text and "nii" not in text
     assert {"a study has ended", "request", "the worker process ended or was too slow"} <= {
         line["message"] for line in lines

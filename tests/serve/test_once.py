@@ -56,7 +56,7 @@ def test_mercure_gets_its_result_and_the_answer_is_that_of_predict(environment, 
     assert "Research use only" in found["__mercure_notification"]["text"]
 
 
-def test_a_study_without_an_answer_says_why_and_asks_for_a_notification(environment, tmp_path, capsys):
+def test_a_study_without_an_answer_says_why_and_asks_for_a_notification(environment, tmp_path, caplog):
     """mercure sends its own notification after an exit code that is not 0; others may read this one."""
     damaged = next((tmp_path / "in").glob("*.dcm"))
     damaged.write_bytes(damaged.read_bytes()[:-400])
@@ -70,23 +70,23 @@ def test_a_study_without_an_answer_says_why_and_asks_for_a_notification(environm
     ("settings", "text"),
     [({"plugin": ["x"]}, "did you mean 'plugins'?"), ({"plugins": ["blok"]}, "did you mean 'block'?"), (None, "JSON")],
 )
-def test_settings_that_cannot_be_meant_are_refused(environment, tmp_path, capsys, settings, text):
+def test_settings_that_cannot_be_meant_are_refused(environment, tmp_path, caplog, settings, text):
     if settings is None:
         (tmp_path / "in" / "task.json").write_text("[]")
     else:
         task(tmp_path, **settings)
     assert main([], environment) == 2
-    assert text in capsys.readouterr().err and not (tmp_path / "out" / "result.json").exists()
+    assert text in caplog.text and not (tmp_path / "out" / "result.json").exists()
 
 
-def test_no_folder_no_plugin_and_two_scans_are_refused(environment, tmp_path, capsys):
-    assert main(["only-one"], environment) == 2 and "MERCURE_IN_DIR" in capsys.readouterr().err
-    assert main([], environment | {"ANYMC3D_PLUGINS": str(tmp_path)}) == 2 and "holds none" in capsys.readouterr().err
+def test_no_folder_no_plugin_and_two_scans_are_refused(environment, tmp_path, caplog):
+    assert main(["only-one"], environment) == 2 and "MERCURE_IN_DIR" in caplog.text
+    assert main([], environment | {"ANYMC3D_PLUGINS": str(tmp_path)}) == 2 and "holds none" in caplog.text
     for name in ("a.nii.gz", "b.nii"):
         (tmp_path / "in" / name).touch()
-    assert main([], environment) == 2 and "holds 2" in capsys.readouterr().err
+    assert main([], environment) == 2 and "holds 2" in caplog.text
     (tmp_path / "in" / "b.nii").unlink()
-    assert main([], environment) == 2 and "beside them a.nii.gz" in capsys.readouterr().err
+    assert main([], environment) == 2 and "beside them a.nii.gz" in caplog.text
 
 
 @pytest.mark.parametrize("status", ["warn", "error", "ok"])

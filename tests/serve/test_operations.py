@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import sys
 import threading
 import time
 
@@ -11,6 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import ended
 
+from anymc3d.cli.main import main
+from anymc3d.errors import UsageError
 from anymc3d.serve import history, logs
 from anymc3d.serve.jobs import DONE, JobStore
 
@@ -60,20 +63,68 @@ def test_answers_are_compared_with_the_training_data(client, service, journey):
     assert names["outside the training range", "image, median"]["of"] >= 1
 
 
-def test_a_log_line_holds_no_text_of_libraries_exceptions_or_paths():
-    stream = io.StringIO()
+@pytest.fixture
+def own_log(monkeypatch):
+    """What a program's beginning changes of logging and of the last words of exceptions is as before at the end."""
     before = list(logging.getLogger().handlers), logging.getLogger().level
-    try:
-        logs.begin(stream)
-        logging.getLogger("pydicom").warning("PatientName is MEIER^ANNA")
-        try:
+    for place, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(place, name, getattr(place, name))
+    yield
+    logging.getLogger().handlers[:], level = before
+    logging.getLogger().setLevel(level)
+    logging.captureWarnings(False)
+
+
+def fails(error):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("--port 80: cannot listen there"), 2, "--port 80: cannot listen there"),
+        (KeyboardInterrupt(), 75, "interrupted before"),
+        (ValueError("MEIER^ANNA"), 1, "an internal error ended the service"),
+    ],
+)
+def test_a_service_that_does_not_start_says_so_in_json(own_log, monkeypatch, tmp_path, capfd, error, code, said):
+    monkeypatch.setattr("anymc3d.serve.server.listen", fails(error))
+    assert main(["serve", "-p", "p.safetensors", "--store", str(tmp_path)]) == code
+    printed = capfd.readouterr()
+    (line,) = [json.loads(line) for line in printed.err.splitlines()]
+    assert line["message"].startswith(said) and "MEIER" not in printed.err and printed.out == ""
+
+
+def test_what_python_prints_of_an_uncaught_exception_is_json(own_log):
+    stream = io.StringIO()
+    logs.begin(stream)
+    logs.begin_last_words()
+    thread = threading.Thread(target=fails(ValueError("MEIER^ANNA")))
+    thread.start()
+    thread.join()
+    sys.excepthook(ValueError, ValueError("MEIER^ANNA"), None)
+
+    class Unwell:
+        def __del__(self):
             raise ValueError("MEIER^ANNA")
-        except ValueError:
-            logging.getLogger("anymc3d.serve.x").error("failed", exc_info=True, extra={"job": "ab", "case": "MEIER"})
-    finally:
-        logging.getLogger().handlers[:], level = before
-        logging.getLogger().setLevel(level)
-        logging.captureWarnings(False)
+
+    Unwell()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["error"] for line in lines] == ["ValueError"] * 3 and "MEIER" not in stream.getvalue()
+    assert "test_operations" in lines[0]["at"][-1]
+
+
+def test_a_log_line_holds_no_text_of_libraries_exceptions_or_paths(own_log):
+    stream = io.StringIO()
+    logs.begin(stream)
+    logging.getLogger("pydicom").warning("PatientName is MEIER^ANNA")
+    try:
+        raise ValueError("MEIER^ANNA")
+    except ValueError:
+        logging.getLogger("anymc3d.serve.x").error("failed", exc_info=True, extra={"job": "ab", "case": "MEIER"})
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert "MEIER" not in stream.getvalue() and len(lines) == 2
     assert lines[0]["message"] == "a message of pydicom" and lines[0]["level"] == "warning"

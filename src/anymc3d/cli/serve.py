@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.say import show
 from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
-from anymc3d.errors import PackageError
+from anymc3d.errors import AnyMC3DError, PackageError
 
 if TYPE_CHECKING:
     from anymc3d.serve.settings import ServeSettings
+
+INTERNAL_ERROR, INTERRUPTED = 1, 75
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C; every line of it is JSON."""
+    from anymc3d.serve import logs
+
+    logs.begin()
+    logger = logging.getLogger(logs.OWN)
+    try:
+        _serve(args, logger)
+        return 0
+    except AnyMC3DError as error:
+        logger.critical("%s", error.with_code)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.warning("interrupted before the service had started or ended; the same command goes on")
+        return INTERRUPTED
+    except Exception:
+        logger.critical("an internal error ended the service", exc_info=True)
+        return INTERNAL_ERROR
+
+
+def _serve(args: argparse.Namespace, logger: logging.Logger) -> None:
     _require_packages()
     from anymc3d.serve import logs
     from anymc3d.serve.server import listen, run_server
@@ -56,18 +77,19 @@ def run(args: argparse.Namespace) -> int:
 
     settings = _settings(args)
     opened = listen(settings.host, settings.port)
+    logs.begin_last_words()
     with Service(settings) as service:
         opened.listen(128)  # from here on clients wait for an answer, and are not refused
-        port = opened.getsockname()[1]
-        names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
         if service.listener is not None:
-            show(f"DICOM node {settings.node.ae_title} at {settings.node.dicom_host}:{service.listener.port}")
-        logs.begin()
-        show(f"serving {names} at http://{settings.host}:{port}; research use only, not a medical device")
+            at = f"{settings.node.dicom_host}:{service.listener.port}"
+            logger.info("DICOM node %s at %s", settings.node.ae_title, at)
+        names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
+        url = f"http://{settings.host}:{opened.getsockname()[1]}"
+        logger.info("serving %s at %s; research use only, not a medical device", names, url)
         if not settings.is_local:
-            show("this port speaks plain HTTP: put a proxy with TLS in front of it")
+            logger.warning("this port speaks plain HTTP: put a proxy with TLS in front of it")
         run_server(service, opened)
-    return 0
+    logger.info("the service has ended")
 
 
 def _settings(args: argparse.Namespace) -> ServeSettings:

@@ -1,13 +1,15 @@
 """Embeddings of many cases in one folder: ``OUT/cases/<two digits>/<case>.safetensors`` and ``OUT/embeddings.csv``.
 
-A finished case is a line in ``OUT/journal.jsonl`` with the hashes of its scans; the same run again skips it.
+A finished case is a line in ``OUT/journal.jsonl`` with the hashes of its scans; the same run again skips it, and reads
+none of its scans where the file system says that they are as they were (:mod:`anymc3d.data.file_marks`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,6 +23,7 @@ from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE
+from anymc3d.data.file_marks import file_mark
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
@@ -30,7 +33,7 @@ from anymc3d.files import atomic, journal, regular
 from anymc3d.files.folders import check_there, claim, locked
 from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
-from anymc3d.predict.cohort import read_journal
+from anymc3d.predict.cohort import MARK, read_journal
 from anymc3d.predict.faults import predict_fault
 from anymc3d.version import __version__
 
@@ -99,13 +102,15 @@ def embed_cohort(
     facts = {"backbone": source.identity["backbone"][:16], "settings": settings_hash(identity)}
     reader = partial(_ahead, source, settings, workers=workers, timeout_s=timeout_s, case_memory=case_memory)
     key_of = partial(_inputs_key, source, settings, pseudonyms, timeout_s, case_memory)
+    mark_of = partial(_mark, begun=time.time(), pseudonyms=pseudonyms)
     with locked(out):
         claim(out / RECORD, identity, "an embed run")
         done = read_journal(out / JOURNAL)
         whole = [case for case in cases if case.id in done and _is_there(out, done[case.id]["rows"])]
-        with reader(whole, slices=False) as ahead:
+        entries = {case.id: done[case.id] for case in whole if _is_marked(done[case.id], mark_of, case)}
+        with reader([case for case in whole if case.id not in entries], slices=False) as ahead:
             keys = {one.case.id: key_of(one) for one in ahead}
-        entries = {name: done[name] for name, key in keys.items() if key is not None and key == done[name]["inputs"]}
+        entries |= {name: done[name] for name, key in keys.items() if key is not None and key == done[name]["inputs"]}
         wanted = [case for case in cases if case.id not in entries]
         with (
             journal.opened(out / JOURNAL) as lines,
@@ -115,7 +120,8 @@ def embed_cohort(
             for one in ahead:
                 check_there(out / RECORD)
                 key, made = key_of(one), _embedded(source, one, out, settings, timeout_s, case_memory)
-                entries[one.case.id] = {"case": one.case.id, "inputs": key, "rows": [row | facts for row in made]}
+                entry = {"case": one.case.id, "inputs": key, "rows": [row | facts for row in made]}
+                entries[one.case.id] = entry | {MARK: None if key is None else mark_of(one.case)}
                 lines.append(entries[one.case.id])
                 bar.update(1)
         rows = [row for case in cases for row in entries[case.id]["rows"]]
@@ -177,6 +183,16 @@ def _shape(arrays: Arrays, view: str) -> dict[str, int]:
 
 def _is_there(out: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(row["status"] != "error" and inside(out, *row["file"].split("/")).is_file() for row in rows)
+
+
+def _mark(case: Case, *, begun: float, pseudonyms: Pseudonyms | None) -> str | None:
+    """What tells, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
+    mark = file_mark(case, begun)
+    return mark if mark is None or pseudonyms is None else pseudonyms.seal(mark)
+
+
+def _is_marked(entry: Mapping[str, Any], mark_of: Callable[[Case], str | None], case: Case) -> bool:
+    return entry[MARK] is not None and entry[MARK] == mark_of(case)
 
 
 def _inputs_key(

@@ -10,7 +10,8 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.sop_class import Verification
 
 from anymc3d.data.dicom.codestream import SUPPORTED
@@ -31,6 +32,8 @@ SUCCESS, NO_ROOM, NOT_UNDERSTOOD, NOT_ALLOWED = 0x0000, 0xA700, 0xC000, 0x0124
 MAX_PDU = 2**17
 MAX_ASSOCIATIONS = 16
 IDLE_S = 60.0
+_COMMAND = bytes.fromhex("00000000 04000000")
+"""How a command begins: its group length (PS3.7 E.1)."""
 _SLACK = 2**20
 """Of a request to associate, which lists contexts and may be longer than other units."""
 
@@ -47,9 +50,11 @@ class DicomListener:
         self._lines: dict[Association, Line] = {}
         self._meters: dict[Association, _Meter] = {}
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # it logs what peers send
+        _config.LOG_HANDLER_LEVEL = "none"  # and stumbles over a request without a UID before others hear of it
         self._entity = _entity(node)
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._connected),
+            (evt.EVT_DIMSE_RECV, self._received),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, lambda event: self._ended(event.assoc, whole=True)),
@@ -87,9 +92,16 @@ class DicomListener:
         self._meters[event.assoc].begin_again()
         return SUCCESS if self._is_allowed(event.assoc) else NOT_ALLOWED
 
+    def _received(self, event: Event) -> None:
+        """Count requests to store; one whose data set never came is in one message with the next."""
+        if isinstance(event.message, C_STORE_RQ):
+            self._meters[event.assoc].asked += event.message.encoded_command_set.getvalue().count(_COMMAND)
+
     def _store(self, event: Event) -> int:
         association = event.assoc
-        self._meters[association].begin_again()
+        meter = self._meters[association]
+        meter.begin_again()
+        meter.heard += 1
         if not self._is_allowed(association):
             return NOT_ALLOWED
         line = self._lines.get(association)
@@ -101,7 +113,7 @@ class DicomListener:
             self._incoming.check(0 if content is None else content.getbuffer().nbytes)
             temporary = self._incoming.temporary()
             temporary.write_bytes(event.encoded_dataset())
-            kept = self._incoming.take(line, temporary)
+            self._incoming.take(line, temporary, sop_uid=str(event.request.AffectedSOPInstanceUID))
         except RefusedFileError as error:
             self._incoming.refuse(line, error.reason)
             return NO_ROOM if error.no_room else NOT_UNDERSTOOD
@@ -109,12 +121,13 @@ class DicomListener:
             logger.error("a DICOM file could not be taken: %s", type(error).__name__, exc_info=error)
             self._incoming.refuse(line, "an internal error")
             return NO_ROOM
-        return SUCCESS if kept.sop_uid == str(event.request.AffectedSOPInstanceUID) else NOT_UNDERSTOOD
+        return SUCCESS
 
     def _ended(self, association: Association, *, whole: bool) -> None:
-        self._meters.pop(association, None)
-        line = self._lines.pop(association, None)
+        meter, line = self._meters.pop(association, None), self._lines.pop(association, None)
         if line is not None:
+            if meter is not None and meter.heard < meter.asked:  # pynetdicom drops what lacks a data set or a UID
+                self._incoming.refuse(line, "it has no data set or no SOPInstanceUID")
             self._incoming.closed(line, whole=whole)
 
 
@@ -123,6 +136,7 @@ class _Meter:
 
     def __init__(self, stream: Any, most: int) -> None:
         self._stream, self._read, self._most, self._seen = stream, stream.recv, most, 0
+        self.asked = self.heard = 0  # requests to store: that came, and that reached the handler; a thread for each
         if stream.socket is not None:
             stream.socket.settimeout(IDLE_S)
         stream.recv = self._bounded

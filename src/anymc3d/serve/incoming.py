@@ -150,14 +150,18 @@ class Incoming:
         if self._service.jobs.is_full or len(self._studies) >= MAX_STUDIES:
             raise RefusedFileError("too many studies are waiting", no_room=True)
 
-    def take(self, line: Line, temporary: Path) -> Kept:
+    def take(self, line: Line, temporary: Path, *, sop_uid: str | None = None) -> Kept:
         """Take a received file (a DICOM file with its meta group) into its study; it is on the disk when this returns.
 
+        ``sop_uid``: what the sender calls it.
+
         Raises:
-            RefusedFileError: it is no DICOM, belongs to no study, or there is no room.
+            RefusedFileError: it is no DICOM, belongs to no study, is another than its sender says, or there is no room.
         """
         try:
             kept, study_uid = _facts_of(temporary)
+            if sop_uid not in (None, kept.sop_uid):
+                raise RefusedFileError("its SOPInstanceUID is not the one that its sender named")
             if line.only not in (None, study_uid):
                 raise RefusedFileError("it is of another study than the one that the request names")
             if kept.is_own:
@@ -173,7 +177,7 @@ class Incoming:
         line.fault = line.fault or _not_whole(reason)
 
     def _keep(self, key: str, line: Line, temporary: Path, kept: Kept) -> None:
-        size = temporary.stat().st_size
+        size, name = temporary.stat().st_size, _name_of(temporary, kept)
         folder = self.root / key / _INPUT
         with self._lock:
             study = self._studies.get(key)
@@ -192,10 +196,10 @@ class Incoming:
                 study.fault = study.fault or _not_whole(error.reason)
                 self._write(key, study)
                 raise
-            place = folder / f"{hashlib.sha256(kept.sop_uid.encode()).hexdigest()[:40]}.dcm"
-            before = place.stat().st_size if place.exists() else None
-            study.bytes += size - (before or 0)
-            study.files += before is None
+            place = folder / name
+            is_first = not place.exists()
+            study.bytes += size * is_first
+            study.files += is_first
             study.last = time.monotonic()
             _to_disk(temporary)
             os.replace(temporary, place)
@@ -272,7 +276,7 @@ class Incoming:
         jobs.note(study.source, "sent a study", job_id)
 
     def _seen_key(self, key: str, study: _Study) -> str:
-        """Equal for the same files of one sender, read by the same plugins by the same rules."""
+        """Equal for the same files, to the byte, of one sender, read by the same plugins by the same rules."""
         names = sorted(path.name for path in (self.root / key / _INPUT).iterdir())
         return seen_key([study.source, *names, *self._service.identity])
 
@@ -301,6 +305,13 @@ def _facts_of(path: Path) -> tuple[Kept, str]:
     if _UID.fullmatch(study) is None or _UID.fullmatch(sop) is None:
         raise RefusedFileError("it has no StudyInstanceUID or SOPInstanceUID")
     return Kept(kind, sop, is_own=maker == MAKER and sop.startswith("2.25.")), study
+
+
+def _name_of(path: Path, kept: Kept) -> str:
+    """By instance and content: a copy is one file, and two contents under one UID are for the reader to judge."""
+    instance = hashlib.sha256(kept.sop_uid.encode()).hexdigest()[:32]
+    with path.open("rb") as file:
+        return f"{instance}-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}.dcm"
 
 
 def _to_disk(path: Path) -> None:

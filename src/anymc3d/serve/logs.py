@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
+from types import TracebackType
 from typing import Any, TextIO
 
 OWN = "anymc3d.serve"
-FIELDS = ("job", "status", "method", "route", "seconds", "signal", "plugin")
+FIELDS = ("job", "status", "method", "route", "seconds", "signal", "plugin", "studies")
 """What a line may hold beside its message; given as ``extra``. None of them is chosen by a client."""
 
 
@@ -50,6 +52,23 @@ def begin(stream: TextIO | None = None, level: int = logging.INFO) -> logging.Ha
     return handler
 
 
+def begin_last_words() -> None:
+    """Let what Python itself would print of an exception that nobody caught be a line of the log too."""
+    logger = logging.getLogger(OWN)
+
+    def thread_ended(found: threading.ExceptHookArgs) -> None:
+        error = found.exc_value or found.exc_type()
+        logger.critical("a thread ended by an internal error", exc_info=error.with_traceback(found.exc_traceback))
+
+    def ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        logger.critical("ended by an internal error", exc_info=(kind, error, trace))
+
+    def not_raised(found: Any) -> None:
+        logger.error("an internal error where none can be raised", exc_info=found.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = ended, thread_ended, not_raised
+
+
 def begin_worker() -> None:
     """The same in the worker process; what a library in C prints, a path perhaps, goes nowhere."""
     kept = os.fdopen(os.dup(2), "w", buffering=1)
@@ -58,3 +77,4 @@ def begin_worker() -> None:
         os.dup2(nowhere, number)
     os.close(nowhere)
     begin(kept)
+    begin_last_words()

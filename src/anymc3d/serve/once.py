@@ -7,6 +7,7 @@ worker of the service does the work, so the answers are those of ``anymc3d serve
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
         settings = settings_of(target, environment)
         found = answered(source, target, settings, chosen)
     except AnyMC3DError as error:
-        sys.stderr.write(f"error: {error.with_code}\n")
+        logging.getLogger(logs.OWN).error("%s", error.with_code)
         return UNUSABLE
     atomic.write_json(target / RESULT, found)
     return ANSWERED if found["status"] == "done" else NO_ANSWER
@@ -152,4 +153,5 @@ def _chosen(source: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    logs.begin_last_words()
     sys.exit(main(sys.argv[1:], os.environ))

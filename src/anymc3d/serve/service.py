@@ -60,7 +60,7 @@ class Service:
     def __enter__(self) -> Service:
         again = self.jobs.recover()
         if again:
-            logger.info("%d studies were interrupted and are queued again", again)
+            logger.info("what an earlier end interrupted is queued again", extra={"studies": again})
         try:
             self.incoming.recover()
             self._remove_leftovers()
