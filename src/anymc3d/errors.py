@@ -167,7 +167,7 @@ class TaskFileError(ProblemsError):
 class ScanError(AnyMC3DError):
     """One scan cannot be read or used; other cases are not affected.
 
-    ``what``: the message without the scan's path, which may tell who the patient is. Outputs and logs take this one.
+    ``what``: the message without the scan's path, which may say who the patient is. Outputs and logs take this one.
     """
 
     code = "E-scan"

@@ -1,7 +1,7 @@
 """Importing opens no socket, and neither does what is imported.
 
 pydicom, which nibabel imports, takes ``requests`` for the downloads of its own test data where it is installed, and
-that tries at its import whether a socket of IPv6 can be bound. pydicom is told that it is not installed: it then
+that tries at its import whether a socket of IPv6 can be bound. pydicom is made to find it not installed: it then
 downloads, if anybody asks it to, with Python's own means. Whoever else imports ``requests`` gets it.
 """
 

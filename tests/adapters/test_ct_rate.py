@@ -125,7 +125,7 @@ def test_mixed_releases_are_an_error_that_names_the_volumes(problems, corrected)
 def test_volumes_that_tell_nothing_need_a_persons_word(problems, warnings, corrected):
     for path in (corrected / "dataset").rglob("*.nii.gz"):
         write_nifti(path, np.random.default_rng(0).integers(5000, 6000, (8, 8, 8)).astype(np.int16))
-    assert any("do not tell" in one and "--release v2" in one for one in problems("ct-rate", corrected))
+    assert any("do not show" in one and "--release v2" in one for one in problems("ct-rate", corrected))
     assert "taken as v2, as you say" in warnings("ct-rate", corrected, release="v2")
 
 

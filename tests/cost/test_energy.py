@@ -141,9 +141,9 @@ def test_a_graphics_card_tells_in_millijoules(graphics_card):
 def test_a_graphics_card_that_does_not_tell_gives_a_reason(graphics_card):
     meter = graphics_card()
     assert meter.take() is None
-    assert meter.note == "not measured: the graphics card does not tell (Not Supported)"
+    assert meter.note == "not measured: the graphics card does not report its energy (Not Supported)"
     meter = graphics_card(1_000, 1_000)
-    assert meter.take() is None and "stopped telling" in meter.note
+    assert meter.take() is None and "stopped reporting" in meter.note
 
 
 def test_without_the_library_the_way_to_it_is_named(monkeypatch):

@@ -243,7 +243,7 @@ def test_a_mask_of_another_grid_is_refused_with_both_grids(tmp_path: Path) -> No
         path = write(tmp_path, f"{name}.nii", content)
         with pytest.raises(ScanError, match=rf"not on its scan's grid.*{told}.*resample it") as error:
             CaseScans(replace(one, masks={"mask": str(path)})).prepare({"image": view(mask_roi())})
-        assert str(tmp_path) not in str(error.value), "an error tells no path"
+        assert str(tmp_path) not in str(error.value), "an error shows no path"
     nearly = AFFINE.copy()
     nearly[:3, 3] += 0.02
     path = write(tmp_path, "nearly.nii", nifti_bytes(labels(_1=ORGAN), nearly))

@@ -84,7 +84,7 @@ def test_B10_half_of_a_set_far_brighter_tells_the_label():
     levels = [level * (10 if k % 2 else 1) for k, level in enumerate(USUAL)]
     scans = [bright(k, level) for k, level in enumerate(levels)]
     (finding,) = label_by_brightness(scans, labelled([float(k % 2) for k in range(76)]))
-    assert finding.check == "label-by-brightness" and "alone tells y: AUROC 1.00" in finding.message
+    assert finding.check == "label-by-brightness" and "alone predicts y: AUROC 1.00" in finding.message
     assert not label_by_brightness(scans, labelled([float(k % 4 > 1) for k in range(76)]))
     assert not label_by_brightness(
         [bright(k, USUAL[k]) for k in range(76)], labelled([float(k % 2) for k in range(76)])

@@ -167,7 +167,7 @@ def test_I1_research_use_stands_where_viewers_show_it_and_the_object_is_the_same
         write(folder, label="a label that is much longer than a series description may ever be in DICOM, äöü")
         dataset = pydicom.dcmread(tmp_path / "heat.map.dcm")
         uids.append(dataset.SOPInstanceUID)
-        assert dataset.SeriesDescription.startswith("RESEARCH ONLY heat: a label")
+        assert dataset.SeriesDescription.startswith("RESEARCH ONLY heatmap: a label")
         assert len(dataset.SeriesDescription) <= 64
         assert dataset.ContentQualification == "RESEARCH"
     assert uids[0] == uids[1]
@@ -227,7 +227,7 @@ class TestTheCommand:
         [
             (["--dicom", "patents"], "did you mean 'patient'"),
             (["--dicom", "--pseudonymize", "KEY"], "not together with --pseudonymize"),
-            (["--dicom", "--dicom-threshold", "0"], "--dicom-threshold: expected a heat"),
+            (["--dicom", "--dicom-threshold", "0"], "--dicom-threshold: expected a value"),
             (["--dicom-threshold", "0.5"], "only together with --dicom"),
         ],
     )

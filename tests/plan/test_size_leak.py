@@ -1,4 +1,4 @@
-"""Crops whose size tells the label are found; chance is not."""
+"""Crops whose size gives the label away are found; chance is not."""
 
 import numpy as np
 import pytest

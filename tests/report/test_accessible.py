@@ -138,10 +138,10 @@ def test_18_labels_have_18_rows_18_maps_and_a_list_to_choose_from(pages):
 
 def test_worst_cases_under_heat_say_so(pages):
     text = pages["run"].read_text()
-    assert "planes through the highest heat for the label" in text
+    assert "planes through the highest value of the heatmap for the label" in text
     assert "not where disease is" in text
     alts = [a["alt"] for a, *_ in Elements(text).all("img")]
-    assert len(alts) == 2 and all("alone and under the heat of block" in alt for alt in alts)
+    assert len(alts) == 2 and all("alone and with the heatmap of block" in alt for alt in alts)
 
 
 def colours(css: str) -> dict[str, str]:

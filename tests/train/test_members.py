@@ -1,4 +1,4 @@
-"""Members of an ensemble: every case validated at most once, each calibrated on its own, joined to one artefact."""
+"""Members of an ensemble: every case validated at most once, each calibrated on its own, joined to one file."""
 
 import numpy as np
 import pytest

@@ -147,7 +147,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _holds_scans(folder: Path) -> bool:
-    """Whether there is anything below that is a scan, or that would be told as one in the wrong place."""
+    """Whether there is anything below that is a scan, or that would be reported as one in the wrong place."""
     seen = Findings()
     return next(scans_below(folder, seen, 0), None) is not None or seen.has_errors
 

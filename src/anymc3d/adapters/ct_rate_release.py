@@ -2,7 +2,7 @@
 
 The first release holds stored values and no spacing: Hounsfield units are value * slope + intercept of the metadata
 table. The corrected release (v2) holds Hounsfield units. Rescaling twice is a known error of published code, so
-nothing is decided by a folder's name alone: some volumes are opened, and chest CT in Hounsfield units is told by its
+nothing is decided by a folder's name alone: some volumes are opened, and chest CT in Hounsfield units is known by its
 air and its soft tissue. A manifest never carries a rescaling: its scans are in Hounsfield units, or are not written.
 """
 
@@ -208,15 +208,15 @@ def _compare_spacing(name: str, own: Sequence[float], table: Sequence[float], fi
 
 
 def _undecided(options: AdaptOptions, findings: Findings, num_opened: int) -> str | None:
-    """No opened volume tells; then only a person can say it."""
+    """No opened volume shows it; then only a person can say it."""
     if options.release == "v2" and options.convert is None:
-        findings.warn(f"the {num_opened} opened volumes do not tell their release; taken as v2, as you say")
+        findings.warn(f"the {num_opened} opened volumes do not show their release; taken as v2, as you say")
         return "v2"
     if options.release == "first" and options.convert is not None:
-        findings.warn(f"the {num_opened} opened volumes do not tell their release; taken as first, as you say")
+        findings.warn(f"the {num_opened} opened volumes do not show their release; taken as first, as you say")
         return "first"
     findings.error(
-        f"the {num_opened} opened volumes do not tell whether they hold Hounsfield units; look at one, then say"
+        f"the {num_opened} opened volumes do not show whether they hold Hounsfield units; look at one, then say"
         " --release v2, or --release first --convert FOLDER"
     )
     return None

@@ -32,7 +32,7 @@ def adapt_medmnist(path: Path, _options: AdaptOptions) -> Adapted:
         return adapted
     findings.ok(f"{file.name} is a manifest by itself: every command takes it in the place of a CSV")
     findings.warn(
-        "the file does not tell patients: each volume counts as one (the published splits are by patient;"
+        "the file names no patients: each volume counts as one (the published splits are by patient;"
         " folds made here could part two volumes of one)"
     )
     _compare_hash(file, adapted)

@@ -73,7 +73,7 @@ def adapt_ratic(folder: Path, options: AdaptOptions) -> Adapted:
 
 
 def _patient_labels(folder: Path, findings: Findings) -> dict[str, dict[str, str]]:
-    """Patient to labels; both label tables are read where both are there, and their differences told."""
+    """Patient to labels; both label tables are read where both are there, and their differences reported."""
     tables = {name: folder / name for name in LABEL_TABLES if (folder / name).is_file()}
     if not tables:
         findings.error(f"{folder.name}: expected {' or '.join(LABEL_TABLES)} in it, found neither; give the folder")

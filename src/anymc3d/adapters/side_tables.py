@@ -78,7 +78,7 @@ def by_case(
 ) -> dict[str, dict[str, str]]:
     """The rows of ``table`` under the ids of ``cases``, where a spreadsheet or a join wrote them another way.
 
-    Only where one id of the table and one case are alike (``1`` and ``001``); each such pair is told.
+    Only where one id of the table and one case are alike (``1`` and ``001``); each such pair is reported.
     """
     found = matches(table, cases)
     pairs = [f"{mine} is {theirs}" for mine, theirs in found.items()]

@@ -24,7 +24,7 @@ _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 _FIRST_DAY = datetime.date(1899, 12, 30)
 _DATE_FORMATS = frozenset((*range(14, 18), 22))
-"""The number formats that are dates in every workbook; those of its own are told by their letters."""
+"""The number formats that are dates in every workbook; its own ones are recognised by their letters."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError, ArithmeticError, RuntimeError)
 """What zip, XML and arithmetic raise on damaged, encrypted or absurd content."""

@@ -25,7 +25,7 @@ def check_outcomes(pool: Pool, least: int, folds: int) -> None:
     few = {what: count for what, count in outcome_patients(pool, np.arange(len(pool))).items() if count < wanted}
     problems = [
         f"{what}: expected {wanted} patients or more outside the test split, got {count}; "
-        + ("there is one class only, and nothing to tell apart" if count == 0 else "add cases of it")
+        + ("there is one class only, and nothing to distinguish" if count == 0 else "add cases of it")
         for what, count in few.items()
     ]
     if problems:

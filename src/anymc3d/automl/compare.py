@@ -20,7 +20,7 @@ from anymc3d.train.quick.crossval import Pool
 Floats = NDArray[np.float64]
 
 NUMBERS = ("mae", "pearson", "spearman")
-"""What is told of a number besides R²."""
+"""What is reported of a number besides R²."""
 RESAMPLES = 300
 """Of the patients, for each row of the leaderboard."""
 

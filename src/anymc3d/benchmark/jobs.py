@@ -28,7 +28,7 @@ RECORD, RESULT, FAILURE = "job.json", "result.json", "failure.json"
 PREDICTIONS, FIGURES, TRIALS = "predictions", "figures", "trials"
 
 GRADE_POINTS = ("youden", "youden@test")
-"""Of figures by grade: the second as the paper's Table 8 seems to choose, and marked so."""
+"""Of results by grade: the second as the paper's Table 8 seems to choose, and marked so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ def _work(job: Job, options: RunOptions) -> None:
 def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
     """Predict the test cases, and return how many failed.
 
-    For figures by grade the validation cases too: their threshold, one for all grades, is chosen there.
+    For results by grade the validation cases too: their threshold, one for all grades, is chosen there.
     """
     from anymc3d.data.manifest import read_manifest
     from anymc3d.plugins import load_plugin

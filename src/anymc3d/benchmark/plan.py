@@ -29,7 +29,7 @@ MAX_TRIALS = 64
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _SAME_FOR_ALL = ("labels", "data", "name", "format")
-"""Keys that no method may change: its figures would be of another question than those of the others."""
+"""Keys that no method may change: its results would be of another question than those of the others."""
 _FILES = ("backbone", "backbone.name", "method.weights")
 """Keys that may name a file or folder."""
 
@@ -56,7 +56,7 @@ class BenchmarkSettings:
     search: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
     """Method or ``all`` -> dotted key -> values: a grid, of which validation chooses."""
     severity: Mapping[str, str] = field(default_factory=dict)
-    """Task -> grade column, for figures by grade."""
+    """Task -> grade column, for results by grade."""
     format: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Figures that the paper and notes about it print, each with where it stands; where two are printed, both are here.
+"""Numbers that the paper and notes about it print, each with where it stands; where two are printed, both are here.
 
 They are of other data than anybody's own benchmark, and stand beside it for orientation. None is the result of a run.
 """

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make one artefact out of several plugins."""
+    """Make one file out of several plugins."""
     from anymc3d.cli.main import print_json
     from anymc3d.cli.new_plugin import write_new
     from anymc3d.evaluate.task_calibration import states_in_words

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dicom-threshold",
         type=float,
-        metavar="HEAT",
+        metavar="VALUE",
         help="of the segmentation: heatmap value from 0 to 1 (default: 0.5)",
     )
     add_case_options(parser)
@@ -131,7 +131,7 @@ def _print_summary(records: list[dict[str, Any]], out: Path) -> None:
         say(meaning)
     if (out / SCORE_TABLE).exists():
         say(f"{out / SCORE_TABLE}: scores of the maps (see 'anymc3d evaluate --heatmaps')")
-    say("Heat is where the classifier looked, not where disease is. Research use only. Not a medical device.")
+    say("Heatmaps show where the classifier looked, not where disease is. Research use only. Not a medical device.")
 
 
 def _dicom(args: argparse.Namespace) -> DicomSettings | None:
@@ -146,7 +146,7 @@ def _dicom(args: argparse.Namespace) -> DicomSettings | None:
         raise UsageError(f"--dicom: unknown {args.dicom!r}{did_you_mean(args.dicom, LINKS)}; have {', '.join(LINKS)}")
     threshold = THRESHOLD if args.dicom_threshold is None else args.dicom_threshold
     if not 0 < threshold <= 1:
-        raise UsageError(f"--dicom-threshold: expected a heat above 0 and up to 1, got {threshold:g}")
+        raise UsageError(f"--dicom-threshold: expected a value above 0 and up to 1, got {threshold:g}")
     if args.pseudonymize is not None:
         raise UsageError(
             "--dicom: its objects hold the UIDs of the scans, which lead to the patient; not together with "

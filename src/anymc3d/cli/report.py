@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures.add_argument(
         "--heat",
         action="store_true",
-        help="the worst cases under their heat, some seconds each (of an evaluation: with its plugin, -p)",
+        help="the worst cases with their heatmaps, some seconds each (of an evaluation: with its plugin, -p)",
     )
     add_pseudonymize(parser, "name cases by keyed pseudonyms in place of their ids")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report of the same")

@@ -21,7 +21,7 @@ ELSEWHERE = f"{NOT}: several processes shared the work"
 
 
 class NoCounterError(AnyMC3DError):
-    """The device does not tell how much energy it took; the message says why."""
+    """The device does not report how much energy it used; the message says why."""
 
     code = "E-energy"
 
@@ -69,7 +69,7 @@ class EnergyMeter:
 
 
 def meter_of(device: torch.device) -> EnergyMeter:
-    """The meter of a device; one without counters where it tells nothing."""
+    """The meter of a device; one without counters where it reports nothing."""
     try:
         counters = _graphics_card(device) if device.type == "cuda" else _processor_packages()
     except NoCounterError as error:
@@ -139,12 +139,12 @@ def _graphics_card(device: torch.device) -> list[Counter]:
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except (pynvml.NVMLError, AttributeError) as error:
-        raise NoCounterError(f"the graphics card does not tell ({error})") from None
+        raise NoCounterError(f"the graphics card does not report its energy ({error})") from None
 
     def read() -> float:
         try:
             return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
         except pynvml.NVMLError as error:
-            raise NoCounterError(f"the graphics card stopped telling ({error})") from None
+            raise NoCounterError(f"the graphics card stopped reporting its energy ({error})") from None
 
     return [Counter(read)]

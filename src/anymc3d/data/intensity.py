@@ -141,7 +141,7 @@ def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
 def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str) -> str | None:
     """One line where a scan's values do not fit those of the training scans, with both profiles; None where they do.
 
-    ``training``: what :func:`summarise` returned. Only differences of kind are told (other units, other modality, a
+    ``training``: what :func:`summarise` returned. Only differences of kind are reported (other units, other modality, a
     mask), never a brighter or darker scan: MR has no absolute scale.
     """
     absolute = {"CT": _hounsfield_mismatch, "PT": _activity_mismatch}.get(modality, _negative_mismatch)
@@ -160,7 +160,7 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
 def _looks_like_pet(seen: IntensityProfile) -> bool:
     """Nothing below zero, most of the field nearly empty, and a few voxels far above all others; or SUV by its range.
 
-    Brain PET in Bq/ml has the histogram of an MR: nobody can tell the two by their values.
+    Brain PET in Bq/ml has the histogram of an MR: nobody can distinguish the two by their values.
     """
     if seen.p995 <= 0 or seen.minimum < -0.01 * seen.p995:
         return False

@@ -75,7 +75,7 @@ class NiftiHeader:
 
 
 def header_size(first_bytes: bytes, reference: str | Path) -> tuple[int, str]:
-    """Size (348 or 540) and byte order (``<`` or ``>``) told by a file's first four bytes.
+    """Size (348 or 540) and byte order (``<`` or ``>``) shown by a file's first four bytes.
 
     Raises:
         ScanError: they are not the beginning of a NIfTI file.

@@ -1,4 +1,4 @@
-"""Plain measures of a prepared case, from which it is told whether a scan is like those of training. No network.
+"""Plain measures of a prepared case, which show whether a scan is like those of training. No network.
 
 They are taken of what is at hand anyway: the facts of each scan and the slices that are about to go through the
 backbone. So they cost milliseconds where a second pass of the frozen backbone would cost as much as the first, they are

@@ -12,7 +12,7 @@ from anymc3d.settings.config import LabelSettings
 
 USUAL_FOLDS = 5
 FEW_CASES, FEW_OF_AN_OUTCOME = 30, 20
-"""Fewer validation cases, or fewer of the rarer outcome, cannot tell one epoch from another."""
+"""Fewer validation cases, or fewer of the rarer outcome, cannot distinguish one epoch from another."""
 
 
 def outcomes_of(targets: NDArray[np.float64], labels: LabelSettings) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
@@ -69,7 +69,7 @@ def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: L
     inside = np.array([split == "val" for split in splits])
     known = inside & ~np.isnan(targets).all(axis=1)
     if labels.is_number:
-        few = f"{known.sum()} validation cases choose the epoch: too few to tell epochs apart"
+        few = f"{known.sum()} validation cases choose the epoch: too few to compare epochs"
         return few if known.sum() < FEW_CASES else None
     counts = {f"{column} = {name}": int((has[known] == 1).sum()) for column, name, has in outcomes_of(targets, labels)}
     rarest = min(counts, key=lambda outcome: counts[outcome])
@@ -81,7 +81,7 @@ def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: L
     advice = f"; 'anymc3d train' with --folds {USUAL_FOLDS} uses every case" if total >= USUAL_FOLDS else ""
     cases = "1 validation case chooses" if known.sum() == 1 else f"{known.sum()} validation cases choose"
     return (
-        f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to tell epochs"
+        f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to compare epochs"
         f" apart{advice}"
     )
 

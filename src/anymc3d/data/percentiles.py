@@ -1,7 +1,7 @@
 """Percentiles of whole scans: the numbers of ``np.percentile``, by counting instead of sorting.
 
 A float's bits, read as a whole number, have the order of the floats (of the negative ones the reverse). So one pass
-counts the voxels by the upper half of their bits and tells in which class the wanted ranks lie; a second counts those
+counts the voxels by the upper half of their bits and finds in which class the wanted ranks lie; a second counts those
 classes by the lower half. Both are exact for any values, hold no copy of the scan, and do not mind its memory order.
 """
 

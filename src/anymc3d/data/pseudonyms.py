@@ -36,7 +36,7 @@ class Pseudonyms:
 
     @property
     def check(self) -> str:
-        """Eight digits that differ between keys and reveal none; they tell whether two runs used the same one."""
+        """Eight digits that differ between keys and reveal none; they show whether two runs used the same one."""
         return self._digits("check", "", 8)
 
     def case(self, case_id: str) -> str:

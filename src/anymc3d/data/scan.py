@@ -220,7 +220,7 @@ class Scan:
 
 @contextmanager
 def named(column: str) -> Iterator[None]:
-    """Errors name the scan by its manifest column: together with the case id that is enough, and its path may tell who
+    """Errors name the scan by its manifest column: together with the case id that is enough, and its path may say who
     the patient is."""
     try:
         yield

@@ -69,7 +69,7 @@ def make_folds(patients: Sequence[str], strata: ArrayLike, *, folds: int, seed: 
 
 
 def check_no_leak(patients: Sequence[str], splits: Sequence[str]) -> None:
-    """Refuse a patient in two splits: figures would then measure memory, not skill.
+    """Refuse a patient in two splits: results would then measure memory, not skill.
 
     Raises:
         ManifestError: with one line per such patient.

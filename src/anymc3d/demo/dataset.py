@@ -1,7 +1,7 @@
 """The demo's data set: planted lesions whose labels, masks and places are known because they were made.
 
 Cases come in pairs that share one lesion (size, shape, grey-value curve) and one scanner; one of each pair is a ring,
-the other solid, in two different heads. So no number of a lesion's histogram tells the label, in any split.
+the other solid, in two different heads. So no number of a lesion's histogram gives the label away, in any split.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PlannedCase:
 
     @property
     def row(self) -> dict[str, str]:
-        """The manifest row. Neither the id nor a file name tells the label."""
+        """The manifest row. Neither the id nor a file name gives the label away."""
         name = f"case{self.number:03d}"
         values = (name, f"patient{self.number:03d}", f"images/{name}.nii.gz", f"masks/{name}.nii.gz", self.split)
         values += (str(int(self.ring)), self.sex, self.site.name, str(self.age))

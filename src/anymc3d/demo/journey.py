@@ -81,7 +81,7 @@ def run_demo(
     predict_cohort(predictor, cases, out / "predictions", quiet=quiet)
     files["predictions"] = out / "predictions" / TABLE
     files["where the slice weights lie"] = draw_slice_weights(predictor, cases, out / "slices.png")
-    say("6/7 evaluate: threshold from validation, figures from test")
+    say("6/7 evaluate: threshold from validation, results from test")
     study = evaluate_predictions(files["predictions"], manifest, out / "evaluation", overwrite=True)
     files |= {"metrics": out / "evaluation" / "metrics.csv", "ROC curve": out / "evaluation" / "roc.png"}
     say("7/7 heatmaps and reports: where the classifier looked, in two test cases")
@@ -109,7 +109,7 @@ def plan_demo(manifest: Path, backbone: str, epochs: int, path: Path) -> TaskSet
 
 
 def summary(result: DemoResult) -> list[str]:
-    """The closing lines: figures, the simple rules beside them, and where everything is."""
+    """The closing lines: results, the simple rules beside them, and where everything is."""
     interval = result.note if result.interval is None else "95 % interval {:.3f} to {:.3f}".format(*result.interval)
     lines = ["", f"Test AUROC of the plugin: {result.auroc:.3f} ({interval})"]
     lines += ["Simple rules on the same test cases, given the true lesion mask:"]

@@ -18,7 +18,7 @@ from anymc3d.report.study import from_folder
 from anymc3d.report.study_page import study_page
 
 METHODS = ("grad-rollout", "attention")
-"""What the answer hangs on, and where attention lies: the two that tell the most apart (see docs/heatmaps.md)."""
+"""What the answer hangs on, and where attention lies: the two that distinguish the most (see docs/heatmaps.md)."""
 WORST = 4
 
 

@@ -31,7 +31,7 @@ Facts = Mapping[tuple[int, str], ScanFacts]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """Everything that a report tells."""
+    """Everything that a report says."""
 
     manifest: Manifest
     findings: tuple[Finding, ...]
@@ -72,8 +72,8 @@ def examine(
         processes: that read scans at once, with limits of time and memory; 0 reads in this process, without limits.
         limits: of one scan.
         out_of_fold: ``oof.csv`` of a run, whose confident answers are compared with the labels.
-        progress: told after each file.
-        told: told once how many files there are.
+        progress: called after each file.
+        told: called once with the number of files.
     """
     asked = tuple(task.labels.columns if task else labels)
     manifest, problems = inspect_manifest(manifest_path, labels=asked)
@@ -88,7 +88,7 @@ def examine(
     for column in manifest.image_columns:
         of_this = of_column(manifest.cases, scans, column)
         findings += header_faults(of_this, known)
-        # A mask in the image column was told already; compared with scans it would be told again and again.
+        # A mask in the image column was reported already; compared with scans it would be reported again and again.
         meant = [scan for scan in of_this if scan.case.images[column] not in scan.case.masks.values()]
         findings += voxel_faults(meant, modality, known) + flip_faults(with_voxels(meant))
     everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]

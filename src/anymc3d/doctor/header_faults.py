@@ -128,7 +128,7 @@ def _storage(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
 
 
 def _planes(pairs: Sequence[tuple[Scan, Grid]]) -> tuple[list[Finding], frozenset[int]]:
-    """Thick scans of several planes in one column, and the places of those of an unusual one: they are told once."""
+    """Thick scans of several planes in one column, and the places of those of an unusual one: reported once."""
     if not pairs:
         return [], frozenset()
     spacings = np.array([ras_grid(grid)[1] for _, grid in pairs])
@@ -184,7 +184,7 @@ def _told_by_grid(pairs: Sequence[tuple[Scan, Grid]], labels: Labels) -> list[Fi
         leak = find_size_leak(values, targets, settings)
         if leak is not None:
             figures = f"AUROC {leak.auroc:.2f}, at least {leak.lower:.2f}"
-            text = f"{what} ({leak.measure}) alone tells {leak.label}: {figures}"
+            text = f"{what} ({leak.measure}) alone predicts {leak.label}: {figures}"
             findings.append(Finding(check, text, column=pairs[0][0].column))
     return findings
 

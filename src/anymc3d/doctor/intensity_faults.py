@@ -51,7 +51,7 @@ def label_by_brightness(readable: Sequence[Readable], labels: Labels) -> list[Fi
     """Whether the level of the scans alone separates the classes, by so much that no disease does it.
 
     Half of a set may be many times brighter than the other half: then no scan is unlike the others, and the scanner or
-    the export tells the label.
+    the export gives the label away.
     """
     scans = [one for one in readable if one.voxels.profile.distinct > _SCAN_VALUES and one.voxels.profile.p995 > 0]
     if labels.settings is None or len(scans) < LEAST_TO_COMPARE:
@@ -70,7 +70,7 @@ def label_by_brightness(readable: Sequence[Readable], labels: Labels) -> list[Fi
     if times < LEAST_TIMES:
         return []
     numbers = f"AUROC {leak.auroc:.2f}, at least {leak.lower:.2f}; the classes differ {times:.2g} times"
-    text = f"brightness ({leak.measure}) alone tells {leak.label}: {numbers}"
+    text = f"brightness ({leak.measure}) alone predicts {leak.label}: {numbers}"
     return [Finding("label-by-brightness", text, column=scans[0].scan.column)]
 
 

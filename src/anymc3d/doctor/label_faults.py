@@ -1,4 +1,4 @@
-"""Faults of the labels, and ways in which something beside the anatomy tells them."""
+"""Faults of the labels, and ways in which something beside the anatomy gives them away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from anymc3d.settings.config import DataSettings, LabelSettings
 RARE = 10
 """A class with fewer cases."""
 GIVEN_AWAY = 0.98
-"""A word in the id that is in so many cases of a class, and in so few of the others, tells it."""
+"""A word in the id that is in so many cases of a class, and in so few of the others, gives it away."""
 SITE_STRENGTH = 0.5
 """Cramér's V between a site column and a label."""
 _LEAST_EACH = 5
@@ -167,7 +167,7 @@ def outcomes(labels: Labels) -> list[tuple[str, str, NDArray[np.float64]]]:
 
 
 def too_rare_to_split(manifest: Manifest, labels: Labels) -> list[Finding]:
-    """Outcomes that the split which training will make cannot hold everywhere; of a given split it is told above."""
+    """Outcomes that the split which training will make cannot hold everywhere; of a given split see above."""
     settings, cases = labels.settings, manifest.cases
     if settings is None or settings.is_number or not cases or any(case.split for case in cases):
         return []
@@ -180,7 +180,7 @@ def _count_faults(cases: Sequence[Case], labels: Labels) -> list[Finding]:
     findings = []
     for column, name, has in outcomes(labels):
         if np.isnan(has).all():
-            continue  # every cell is faulty or missing, and was told
+            continue  # every cell is faulty or missing, and was reported
         counts = {
             split: int(sum(has[i] == 1 for i, case in enumerate(cases) if case.split == split)) for split in SPLITS
         }
@@ -214,7 +214,7 @@ def _told_by_id(cases: Sequence[Case], labels: Labels) -> list[Finding]:
 
 
 def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
-    """Columns about where and how a scan was taken that tell a label: a model may learn the site instead."""
+    """Columns about where and how a scan was taken that predict a label: a model may learn the site instead."""
     from scipy.stats import chi2_contingency
 
     if labels.settings is None:

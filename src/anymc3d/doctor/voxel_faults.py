@@ -1,6 +1,6 @@
 """Faults that voxels show: Hounsfield units, modality, slices, intensities unlike the others.
 
-Of one scan only the gravest of Hounsfield units, modality and intensities is told: they are one fault seen thrice.
+Of one scan only the gravest of Hounsfield units, modality and intensities is reported: they are one fault seen thrice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EIGHT_BITS = 255
 _TOLD = ("CT", "MR", "PT")
 """Modalities that a task or a header says and that are compared."""
 _WITHOUT_SCALE = ("MR", "PT")
-"""Their values cannot tell one from the other for sure."""
+"""Their values do not distinguish one from the other for sure."""
 _SCAN_VALUES = 64
 """Fewer different values are a mask or label map, where equal and empty slices say nothing."""
 _OFFSET = 1024.0

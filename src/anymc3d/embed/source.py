@@ -84,7 +84,7 @@ class Source:
         return CaseScans(case, segmenters=self.segmenters, known=known)
 
     def needs(self, settings: EmbedSettings, *, slices: bool) -> Needs:
-        """What :meth:`embed` asks of the scans of a case; without ``slices`` what tells whether they are the same."""
+        """What :meth:`embed` asks of the scans of a case; without ``slices`` what shows whether they are the same."""
         return Needs(views=tuple(self.views.values()), slices=slices, masks=settings.level == "mask")
 
     def embed(self, scans: CaseScans, settings: EmbedSettings) -> Arrays:

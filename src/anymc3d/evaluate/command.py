@@ -1,4 +1,4 @@
-"""Predictions and manifest in, a folder of figures out: ``metrics.csv``, curves, pictures and a readable table.
+"""Predictions and manifest in, a folder of results out: ``metrics.csv``, curves, pictures and a readable table.
 
 Tables only: no scan is opened, none needs to be there. The same inputs give the same bytes of every table.
 """
@@ -72,7 +72,7 @@ def evaluate_predictions(
         pseudonyms: where the predictions were made under them.
         heatmaps: ``heatmap_scores.csv`` of ``anymc3d explain``, for rows about the maps.
         segmentations: ``segmentations.csv`` of ``anymc3d predict --segmentation``, for Dice.
-        overwrite: replace the figures of other inputs.
+        overwrite: replace the results of other inputs.
 
     Raises:
         UsageError, ProblemsError: inputs that cannot be used, or nothing to evaluate.

@@ -2,7 +2,7 @@
 
 ``alone``: logistic regression on the covariates. ``both``: the raw logits of the image and of the covariates, each with
 a slope of 0 or more, and a shift; of several classes the slopes are common and each class has its shift. The image's
-own logit is that of the same plugin without covariates, so what they add can be told.
+own logit is that of the same plugin without covariates, so that what they add can be measured.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 @dataclass(frozen=True)
 class Localisation:
     """``peak_in_mask``: 1 or 0 (pointing game). ``peak_distance_mm``: from the peak to the nearest voxel centre of the
-    mask, 0 inside. ``mass_in_mask``: share of the heat; by chance it is ``mask_share``, the share of the voxels."""
+    mask, 0 inside. ``mass_in_mask``: share of the map's sum; by chance ``mask_share``, the share of the voxels."""
 
     peak_in_mask: float
     peak_distance_mm: float

@@ -1,6 +1,6 @@
 """Pictures of the curves: one panel per label, one colour and line style per plugin, bands for the uncertainty.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles say the same once more. matplotlib
+Colours are Okabe and Ito's, which colour-blind readers distinguish; line styles say the same once more. matplotlib
 draws into memory (Agg) and needs no display.
 """
 

@@ -20,7 +20,7 @@ def check_scores(
 
     Args:
         option: of the command line, for messages.
-        key: the columns that tell rows apart.
+        key: the columns that distinguish rows.
         numbers: columns that hold a number or nothing.
         highest: column -> the most it may hold, at least 0 then.
 

@@ -1,6 +1,6 @@
 """A study: predictions and labels in, the rows of ``metrics.csv`` out. Tables only, never a scan.
 
-Where the manifest has splits, figures are of ``test`` and thresholds are chosen on ``val`` alone: test labels cannot
+Where the manifest has splits, results are of ``test`` and thresholds are chosen on ``val`` alone: test labels cannot
 move them. Cases that failed or are absent are counted (``failed_cases``), never dropped in silence.
 """
 
@@ -50,7 +50,7 @@ from anymc3d.settings.config import LabelSettings
 
 MAX_GROUP_VALUES = 20
 _SEEN = {"train": "which the weights were fitted on", "val": "which the epoch was chosen on"}
-"""Splits of which figures flatter, and why."""
+"""Splits of which results flatter, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +266,7 @@ def _choose_rows(manifest: Sequence[Mapping[str, str]]) -> tuple[str, NDArray[np
     if len(names) == 1:
         return names[0], np.flatnonzero(splits == names[0]), np.array([], dtype=np.intp)
     raise UsageError(
-        f"the manifest has a split column with {', '.join(names)} but no test rows, and figures are of the test rows; "
+        f"the manifest has a split column with {', '.join(names)} but no test rows, and results are of the test rows; "
         "give a manifest with test rows, or one without the split column to evaluate all of it"
     )
 
@@ -390,7 +390,7 @@ def _one_outcome(one: PluginPredictions, targets: Floats, split: str) -> list[st
     for label, column in zip(one.labels, targets.T, strict=True):
         known = column[~np.isnan(column)]
         if not known.size:
-            found.append(f"{label}: no label in any of the {rows}: all its figures are undefined")
+            found.append(f"{label}: no label in any of the {rows}: all its results are undefined")
         elif known.min() == known.max():
             counts = f"{int(known.sum())} positive of {known.size}"
             found.append(f"{label}: the {rows} have one outcome only ({counts}): AUROC and others are undefined")
@@ -410,8 +410,8 @@ def _warnings(
         elif num_error + num_absent:
             which = "" if what == ALL else f"{what} "
             msg = f"{name}{num_error + num_absent} of {members.size} {which}cases have no prediction and are not in"
-            found.append(f"{msg} the figures ({num_error} failed, {num_absent} not in the table)")
+            found.append(f"{msg} the results ({num_error} failed, {num_absent} not in the table)")
     if split in _SEEN:
-        found.append(f"the manifest has no test rows: the figures are of its {split} rows, {_SEEN[split]}")
+        found.append(f"the manifest has no test rows: the results are of its {split} rows, {_SEEN[split]}")
     unchosen = [f"{label}: {point}" for label, of in points.items() for point in of.values() if isinstance(point, str)]
     return found + ([f"{name}{shown_few(list(dict.fromkeys(unchosen)))}"] if unchosen else [])

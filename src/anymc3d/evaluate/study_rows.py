@@ -65,7 +65,7 @@ def failures(one: HasStates, members: NDArray[np.intp]) -> tuple[int, int]:
 
 
 def row_of(measure: Measure, frame: Mapping[str, str]) -> Row:
-    """One row of ``metrics.csv``; figures to 12 digits, so that the table is the same on every machine."""
+    """One row of ``metrics.csv``; numbers to 12 digits, so that the table is the same on every machine."""
     value, interval = measure.value, measure.interval
     has_interval = interval.low is not None and value.is_defined
     return {

@@ -1,4 +1,4 @@
-"""The figures people quote, as one Markdown document; ``metrics.csv`` has all of them."""
+"""The results people quote, as one Markdown document; ``metrics.csv`` has all of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
     """
     rows = study.rows
     which = "all cases" if study.split == ALL else f"the {study.split} split"
-    parts = ["# Evaluation", f"Figures of {which}; brackets are {level:.0%} confidence intervals."]
+    parts = ["# Evaluation", f"Results of {which}; brackets are {level:.0%} confidence intervals."]
     parts += ["  \n".join(map(markdown_text, [*meanings(study), *probabilities]))]
     if study.numbers is not None:
         parts += [numbers_table(study.numbers.rows, cell=markdown_text)]
@@ -75,7 +75,7 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
     methods = dict.fromkeys(str(row["ci_method"]) for row in rows if row["ci_method"])
     if methods:
         parts.append(
-            f"Intervals: {'; '.join(_METHODS[name] for name in methods)}. See metrics.csv for each figure's own."
+            f"Intervals: {'; '.join(_METHODS[name] for name in methods)}. See metrics.csv for each result's own."
         )
     return "\n\n".join([*parts, NOTICE]) + "\n"
 

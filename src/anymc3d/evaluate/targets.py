@@ -61,7 +61,7 @@ def encode_targets(rows: Sequence[Mapping[str, str]], settings: LabelSettings) -
 
 
 def _check_understood(column: str, cells: Sequence[str], index: Mapping[str, int]) -> None:
-    """Tell a column of other classes (a task file is needed) from single wrong cells."""
+    """Distinguish a column of other classes (a task file is needed) from single wrong cells."""
     values = {_one_spelling(cell) for cell in cells if cell}
     if values and not values & set(index):
         shown = ", ".join(repr(value) for value in sorted(values)[:4])

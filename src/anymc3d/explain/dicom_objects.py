@@ -1,4 +1,4 @@
-"""A heatmap as DICOM: a parametric map (the heat) and a segmentation (heat at or above a threshold), by highdicom.
+"""A heatmap as DICOM: a parametric map (its values) and a segmentation (values at or above a threshold), by highdicom.
 
 Frame k of either lies where slice k of the source lies and refers to it: no voxel is moved. UIDs are made of what
 goes in, so that the same map is the same object however often it is written. Source: DICOM PS3.3, A.75 and A.51.
@@ -123,12 +123,12 @@ class DicomWriter:
 
         meaning = hd.pm.RealWorldValueMapping(
             lut_label=heat.label[:_SHORT_TEXT],
-            lut_explanation=shortened(f"Heat of {heat.label}: lowest 0, highest 1"),
+            lut_explanation=shortened(f"Heatmap of {heat.label}: lowest 0, highest 1"),
             unit=codes.UCUM.NoUnits,
             value_range=(0.0, 1.0),
             slope=1.0,
             intercept=0.0,
-            quantity_definition=hd.sr.CodedConcept("HEAT", CODES, "Heat of a classifier"),
+            quantity_definition=hd.sr.CodedConcept("HEAT", CODES, "Heatmap of a classifier"),
         )
         made = hd.pm.ParametricMap(
             stand_ins(source, self._case.id),
@@ -149,9 +149,9 @@ class DicomWriter:
         threshold = f"{self._settings.threshold:g}"
         segment = hd.seg.SegmentDescription(
             segment_number=1,
-            segment_label=shortened(f"Heat of {heat.label} at or above {threshold}"),
+            segment_label=shortened(f"Heatmap of {heat.label} at or above {threshold}"),
             segmented_property_category=hd.sr.CodedConcept("ATTENTION", CODES, "Where a classifier looked"),
-            segmented_property_type=hd.sr.CodedConcept("HEAT", CODES, "Heat of a classifier"),
+            segmented_property_type=hd.sr.CodedConcept("HEAT", CODES, "Heatmap of a classifier"),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=hd.AlgorithmIdentificationSequence(
                 name=f"anymc3d {heat.method}",
@@ -173,7 +173,7 @@ class DicomWriter:
         return _finished(made, source)
 
     def _common(self, source: SourceSeries, heat: Heat, kind: str) -> dict[str, Any]:
-        what = "heat" if kind == "map" else f"heat above {self._settings.threshold:g}"
+        what = "heatmap" if kind == "map" else f"heatmap above {self._settings.threshold:g}"
         key = (self._settings.link, self._case.id, source.series_uid, self._plugin, kind, heat.label, heat.view)
         key = (*key, heat.method, hashlib.sha256(np.ascontiguousarray(heat.values).tobytes()).hexdigest())
         return {

@@ -50,7 +50,7 @@ from anymc3d.version import __version__
 
 RECORD, CASE_RECORD, SCORE_TABLE = "explain.json", "explain.json", "heatmap_scores.csv"
 logger = logging.getLogger(__name__)
-NOTICE = "research use only; heat is where the classifier looked, not where disease is"
+NOTICE = "research use only; heatmaps show where the classifier looked, not where disease is"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class ExplainSettings:
     """A case with a warning is an error and has no heatmaps."""
 
     def identity(self) -> dict[str, Any]:
-        """What a folder is told apart by; without DICOM and strictness the same as before there was any."""
+        """What identifies a folder; without DICOM and strictness the same as before there was any."""
         return {name: value for name, value in asdict(self).items() if name not in ("dicom", "strict") or value}
 
 

@@ -30,7 +30,7 @@ from anymc3d.predict.resident import Resident
 
 BLUR_MM = 10.0
 STEPS = 10
-"""Of a curve: shares 0, 1/10 … 1 of the voxels that have heat."""
+"""Of a curve: shares 0, 1/10 … 1 of the voxels above 0."""
 
 
 SCORES = (
@@ -107,7 +107,7 @@ def deletion_and_insertion(
     """Areas under the label's probability as the hottest voxels go, and as they come back: both in [0, 1]."""
     scan = scans[heat.column]
     blurred = gaussian_filter(scan.voxels, [BLUR_MM / step for step in scan.spacing])
-    # Ties are broken by position, the same in both curves. Voxels without heat stay as they are.
+    # Ties are broken by position, the same in both curves. Voxels at 0 stay as they are.
     order = np.argsort(-heat.values, axis=None, kind="stable")[: int((heat.values > 0).sum())]
     counts = [round(order.size * step / steps) for step in range(steps + 1)]
     base = predictor.scans(case).changed(scans)
@@ -150,7 +150,7 @@ def shuffled(predictor: Predictor, *, backbone: bool, seed: int = 0) -> Predicto
 def correlation_with(
     found: Explanation, other: Predictor, case: Case, methods: Sequence[str], scans: CaseScans | None = None
 ) -> list[float]:
-    """Rank correlation of every map with the one of another predictor, over the voxels that have heat in either."""
+    """Rank correlation of every map with the one of another predictor, over the voxels above 0 in either."""
     labels = list(dict.fromkeys(heat.label for heat in found.heats))
     correlations = []
     again = explain_case(other, case, methods=methods, labels=labels, scans=scans)

@@ -51,7 +51,7 @@ def segment_cohort(
 ) -> list[Row]:
     """Segment every case with the predictor's one plugin into ``out``, a folder of its predictions.
 
-    A case that fails has one row with status ``error``. A mask that cannot be used costs the figures, not the map.
+    A case that fails has one row with status ``error``. A mask that cannot be used costs the scores, not the map.
     The rows of earlier runs into ``out`` stay in the table, after those of ``cases``, which are returned.
 
     Raises:

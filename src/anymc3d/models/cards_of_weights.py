@@ -11,7 +11,7 @@ from anymc3d.models.weight_files import Normalisation
 
 def suggest_name(config: BackboneConfig, found: str, path_name: str = "") -> str | None:
     """The table's name for weights: the published one, else the only one of this architecture that has no published
-    weights, or of several the one that a file or folder is called after. None: no entry, or nothing tells which.
+    weights, or of several the one that a file or folder is called after. None: no entry, or nothing says which.
     """
     same = same_architecture(config)
     published = [entry.name for entry in same if entry.fingerprint == found]

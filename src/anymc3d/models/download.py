@@ -31,7 +31,7 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
     Args:
         name: of the table of backbones.
         sha256: the hash that the fetched file must have (Hugging Face hub only).
-        progress: told about the download.
+        progress: called as the download goes on.
 
     Raises:
         BackboneError: it cannot be fetched, is not what was expected, or is gated and there is no token.

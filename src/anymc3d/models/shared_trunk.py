@@ -1,7 +1,7 @@
 """Several plugins over the same slices: each part of the backbone that they have in common is computed once.
 
 Chunk by chunk: the trunk runs to the lowest seam, the plugins whose seam that is finish from there, and it runs on to
-the next one. Plugins of different backbones share what is the same in both, which is told by fingerprint. Frozen
+the next one. Plugins of different backbones share what is the same in both by its fingerprint. Frozen
 plugins leave everything as it is, so one of them answers for all. A plugin that adapts the whole backbone starts from
 the images. Every plugin gets what it would get alone; memory is that of one chunk and one set of adapted weights.
 """

@@ -24,7 +24,7 @@ def document(
     Args:
         title: plain text, also of the browser's tab.
         generator: the command that wrote it.
-        identity: tells whose page it is, so that a later run knows whether it may replace it.
+        identity: says whose page it is, so that a later run knows whether it may replace it.
         body: HTML, from ``<header>`` to ``<footer>``.
         style: more CSS than the common style.
         script: JavaScript, or nothing.

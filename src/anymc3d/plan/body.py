@@ -1,6 +1,6 @@
-"""What part of the body a CT shows, as far as its Hounsfield units can tell, and the windows for it.
+"""What part of the body a CT shows, as far as its Hounsfield units say, and the windows for it.
 
-Litres of lung-like, brain-like and dense voxels tell a chest and a head; nothing tells an abdomen from a limb or a
+Litres of lung-like, brain-like and dense voxels show a chest and a head; nothing separates an abdomen from a limb or a
 crop, so the soft-tissue window is there the default to be checked, not a finding.
 """
 
@@ -84,6 +84,6 @@ def choose_ct_windows(seen: Sequence[Tissues]) -> tuple[tuple[Pair, ...], str]:
         width = float(np.median([one.in_plane_mm for one in of_part]))
         return windows, f"{votes} a head ({width:.0f} mm wide, brain and skull): {names}, as the paper's T12; check"
     return windows, (
-        f"{names} (HU), as the paper's T1 to T5: neither chest nor head, which part it is cannot be told; check:"
+        f"{names} (HU), as the paper's T1 to T5: neither chest nor head, which part it is cannot be seen; check:"
         " lung: [lung], brain: [brain], or three names for three channels"
     )

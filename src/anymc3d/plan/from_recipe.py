@@ -30,7 +30,7 @@ from anymc3d.settings.config import LabelSettings, ViewSettings
 from anymc3d.settings.windows import Pair, window_names
 
 UNLIKE = 2.0
-"""A median grid so many times larger or smaller than the recipe's size is told."""
+"""A median grid so many times larger or smaller than the recipe's size is reported."""
 SEGMENTATION_PROGRAM = "TotalSegmentator"
 TOTAL_LABELS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "liver": 5}
 TOTAL_LABELS |= {"small_bowel": 18, "duodenum": 19, "colon": 20}
@@ -64,7 +64,7 @@ def plan_recipe(
         image_column: of a single-view recipe, when the manifest has several.
         windows: in place of the recipe's.
         seed: of the split, where the manifest has none.
-        progress: told about each header read.
+        progress: called for each header read.
 
     Raises:
         ManifestError: every fault of the manifest, and every column that the recipe needs and the manifest lacks.

@@ -99,7 +99,7 @@ def read_data_set(
         choose_columns: the image columns to use.
         labels: what the label columns mean; None: guessed.
         needs: further faults of the manifest.
-        progress: told about each header read.
+        progress: called for each header read.
 
     Raises:
         ManifestError: with every fault.

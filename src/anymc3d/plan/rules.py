@@ -70,7 +70,7 @@ class MemoryChoice(NamedTuple):
 
 
 def patch_size_of(backbone: str) -> int:
-    """Pixels of a patch, by the words in a backbone's name; 14, the default backbone's, when they do not tell."""
+    """Pixels of a patch, by the words in a backbone's name; 14, the default backbone's, when they do not say."""
     name = os.path.basename(backbone.rstrip("/")).lower()
     return next((size for word, size in PATCH_SIZES.items() if word in name), 14)
 
@@ -146,7 +146,7 @@ def choose_memory(
 
     Args:
         sizes: of the views of one case.
-        backbone: its name tells width and depth; an unknown one counts as ViT-B.
+        backbone: its name says width and depth; an unknown one counts as ViT-B.
         patch_size: pixels.
         memory_bytes: of this machine; None when it does not say.
     """

@@ -68,7 +68,7 @@ def plan_task(
         labels: what the label columns mean; None: guessed.
         patch_size: of the backbone; default by its family's name.
         seed: of the split.
-        progress: told about each header read.
+        progress: called for each header read.
 
     Raises:
         ManifestError: with every fault of the manifest, its labels and the scans' headers.

@@ -26,7 +26,7 @@ MOST_SLICES = 4
 """Measured in one call; more slices a call are a little faster each."""
 HOUR, MINUTE = 3600.0, 60.0
 LONG = 2 * HOUR
-"""Who hears of more is told of the quick way."""
+"""Above it the quick way is named, too."""
 
 
 @dataclass(frozen=True)

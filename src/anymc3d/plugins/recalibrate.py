@@ -162,7 +162,7 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
         which = "" if name == "all" else f"{name} "
         raise CalibrationError(f"no {which}case has both a prediction and a label{others}{hint}")
     optimistic = {
-        "test": "fitted on test rows: figures of these rows are no fair test of this plugin any more",
+        "test": "fitted on test rows: results of these rows are no fair test of this plugin any more",
         "train": "fitted on train rows, which the weights were fitted on too: probabilities will be overconfident",
     }
     return chosen, name, [optimistic[name]] if name in optimistic else []
@@ -213,7 +213,7 @@ def recalibrate(
         card,
         calibration=calibration,
         operating_points=tuple(point.to_dict() for point in points),
-        # Figures of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
+        # Results of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
         metrics=tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS),
     )
     counts, stood_in = _counts(card.labels, cases.targets), _on_pooled(card.labels, cases.targets, more)

@@ -131,7 +131,7 @@ def pull(
         keys: public keys, of which one must have signed it; none: no signature is asked for.
         lock: a file of pins; a source that stands there must have that hash, another is added.
         overwrite: whether another file at ``out`` may go.
-        progress: told about the download.
+        progress: called as the download goes on.
 
     Raises:
         AnyMC3DError: it is not there, not what was pinned, not signed by one of ``keys``, or no whole plugin.

@@ -114,7 +114,7 @@ def predict_cohort(
     workers: int = 0,
     quiet: bool = False,
 ) -> CohortResult:
-    """Predict every case into ``out``; with ``pseudonyms`` nothing written there tells which cases they were.
+    """Predict every case into ``out``; with ``pseudonyms`` nothing written there says which cases they were.
 
     The table has the rows of ``cases`` in their order, and after them, by case, those of earlier runs into ``out``.
     ``abstain``: the table has :data:`outputs.NOT_ANSWERED` in place of every decision that is in doubt.
@@ -169,7 +169,7 @@ class _Asked:
     begun: float = field(default_factory=time.time)
 
     def mark(self, case: Case) -> str | None:
-        """What tells, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
+        """What shows, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
         mark = file_mark(case, self.begun)
         if mark is None:
             return None
@@ -178,7 +178,7 @@ class _Asked:
         return mark if self.pseudonyms is None else self.pseudonyms.seal(mark)
 
     def ahead(self, cases: Sequence[Case], *, slices: bool) -> AbstractContextManager[Iterator[CaseAhead]]:
-        """The scans of some cases; without ``slices`` only what tells whether they are the same."""
+        """The scans of some cases; without ``slices`` only what shows whether they are the same."""
         needs = needs_of([plugin.card for plugin in self.predictor.plugins], slices=slices)
         uploads = uploads_to(self.predictor.device)
         return cases_ahead(

@@ -238,7 +238,7 @@ def seen_views(cards: Sequence[PluginCard]) -> list[ViewSettings]:
 
 
 def needs_of(cards: Sequence[PluginCard], *, slices: bool = True, volumes: bool = False) -> Needs:
-    """What some plugins ask of the scans of a case; without ``slices`` only what tells whether they are the same."""
+    """What some plugins ask of the scans of a case; without ``slices`` only what shows whether they are the same."""
     own = [*cards, *(one.card for card in cards for one in card.members)]
     measured = any(name.startswith(MEASURE) for card in own for name in card.covariate_names)
     return Needs(

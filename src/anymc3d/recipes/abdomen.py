@@ -177,7 +177,7 @@ T5 = Recipe(
     },
     notes=(
         "only manual masks outline lesions reliably; whether the paper used automatic ones is not printed",
-        "the paper's best figure needs auxiliary segmentation of the six structures",
+        "the paper's best result needs auxiliary segmentation of the six structures",
     ),
 )
 

@@ -49,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class PrintedAuroc:
-    """A figure of the paper; two of one task are two printed values, and both are kept."""
+    """A number of the paper; two of one task are two printed values, and both are kept."""
 
     value: float
     model: str

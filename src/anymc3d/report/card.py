@@ -64,7 +64,7 @@ def _words(card: PluginCard) -> str:
 
 
 def _figures(card: PluginCard) -> Iterator[str]:
-    yield "<h3>Its figures on the validation split</h3>"
+    yield "<h3>Its results on the validation split</h3>"
     if not card.metrics:
         yield paragraph("Its file holds none.")
         return

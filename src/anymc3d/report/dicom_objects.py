@@ -37,7 +37,7 @@ def write_heat_objects(
         if "capture" not in kinds:
             continue
         names.append(f"{stem}{ENDING}")
-        title = f"heat over scan: {heat.label}, {heat.view}"
+        title = f"heatmap over scan: {heat.label}, {heat.view}"
         write_capture(
             inside(folder, names[-1]), _picture(facts, heat), writer.source(heat.column), case=case.id, title=title
         )

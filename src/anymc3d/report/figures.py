@@ -36,7 +36,7 @@ Row = Mapping[str, object]
 
 
 def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
-    """Return the tables of one group: figures without a threshold, then by operating point; reasons below."""
+    """Return the tables of one group: results without a threshold, then by operating point; reasons below."""
     own = [row for row in rows if row["group"] == group]
     parts = []
     numbers = _lines(own, NUMBERS, ("label",))
@@ -124,7 +124,7 @@ def _table(
     title = f"{caption} (95 % intervals)"
     if len(body) > _UPRIGHT:
         return table(title, titles, body)
-    # Few lines stand upright: all figures are then in sight on a phone and on paper, too.
+    # Few lines stand upright: all numbers are then in sight on a phone and on paper, too.
     heads, *rows = ([name, *(line[i] for line in body)] for i, name in enumerate(titles))
     return table(title, heads, rows)
 

@@ -40,8 +40,8 @@ class Hard:
 
 @dataclass(frozen=True)
 class Picture:
-    """Three planes of a scan as one JPEG, or why there is none: through the middle; with heat through its highest
-    voxel, above the scan alone and below under the heat."""
+    """Three planes of a scan as one JPEG, or why there is none: through the middle; with a heatmap through its highest
+    voxel, above the scan alone and below with the heatmap."""
 
     jpeg: bytes
     problem: str = ""
@@ -101,7 +101,7 @@ def _of_classes(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -
 def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | None = None) -> Picture:
     """Draw a case's first scan; a scan that cannot be read is said, not an error.
 
-    With a heater the heat of the answer ``hard`` lies over it.
+    With a heater the heatmap of the answer ``hard`` lies over it.
 
     Raises:
         UsageError: the heater's plugin does not know the label.
@@ -125,7 +125,7 @@ def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | Non
 def pictures_of(
     hard: Sequence[Hard], cases: Mapping[str, Case], heater: Heater | None = None
 ) -> dict[tuple[str, str, str], Picture]:
-    """One picture per answer; without heat one per case, which its answers share."""
+    """One picture per answer; without heatmaps one per case, which its answers share."""
     if heater is not None:
         return {one.key: picture_of(cases.get(one.case), one, heater) for one in hard}
     drawn = {name: picture_of(cases.get(name)) for name in dict.fromkeys(one.case for one in hard)}

@@ -1,4 +1,4 @@
-"""The heat of one answer of one case, for the pictures of the most confident errors."""
+"""The heatmap of one answer of one case, for the pictures of the most confident errors."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def of_run(
 ) -> FiguresFacts:
     """Read a finished training run; its curves are those of the validation split.
 
-    ``heater``: draws heat over the hardest cases.
+    ``heater``: draws heatmaps over the hardest cases.
 
     Raises:
         UsageError: the run has not finished, or its tables do not fit each other.
@@ -205,7 +205,7 @@ def _hard_of_tables(
         if predictions is not None or manifest is not None:
             raise UsageError("expected --predictions and --manifest together, got one of them")
         return HardFacts(
-            pictures={}, missing="An evaluation holds figures, no cases: give --predictions and --manifest to see them."
+            pictures={}, missing="An evaluation holds results, no cases: give --predictions and --manifest to see them."
         )
     for option, path in (("predictions", predictions), ("manifest", manifest)):
         if not path.is_file():

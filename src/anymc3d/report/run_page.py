@@ -42,7 +42,7 @@ def run_page(facts: FiguresFacts) -> str:
         f'<p class="verdict note">{escape(_verdict(facts))}</p>',
         f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
         section("training", "Training", *_training(facts)) if facts.log else "",
-        section("figures", "Figures", *_figures(facts)),
+        section("figures", "Results", *_figures(facts)),
         section("curves", "Curves", *_curves(facts)),
         section("hardest", "Most confident errors", *_hardest(facts.hard)),
         "" if facts.card is None else card_section(facts.card, facts.name, facts.plugin_hash, with_figures=False),
@@ -59,7 +59,7 @@ def _verdict(facts: FiguresFacts) -> str:
     if row is None and number is not None:
         return f"Mean absolute error of {number['label']} on {which}: {cell_of(number)}"
     if row is None:
-        return f"Figures of {which}"
+        return f"Results of {which}"
     of = "mean over labels" if row["label"] == "macro" else str(row["label"])
     return f"AUROC of {of} on {which}: {cell_of(row)}"
 
@@ -114,7 +114,7 @@ def _figures(facts: FiguresFacts) -> Iterator[str]:
     if facts.kind == "run":
         yield paragraph(
             "Of the validation split, on which the best epoch and the operating point were chosen: they flatter the "
-            "plugin. Figures to quote are those of 'anymc3d evaluate' on test cases."
+            "plugin. Results to quote are those of 'anymc3d evaluate' on test cases."
         )
     for line in facts.meanings:
         yield paragraph(line)
@@ -198,7 +198,7 @@ def _hardest(hard: HardFacts) -> Iterator[str]:
     what = "the middle planes of the case's first scan"
     if has_heat:
         which = "the label (of several classes: for the one answered)"
-        what = f"planes through the highest heat for {which}, above without and below with it"
+        what = f"planes through the highest value of the heatmap for {which}, above without and below with it"
     yield paragraph(
         f"Pictures are {what}, 8 bit, the patient's right on the left. Look here for wrong labels, broken scans and "
         "what the classifier does not understand.",
@@ -217,7 +217,7 @@ def _card_of(one: Hard, hard: HardFacts, several: bool) -> str:
     if picture.jpeg:
         alt = f"Case {one.case}: axial, coronal and sagittal plane through the middle of its scan"
         if picture.has_heat:
-            alt = f"Case {one.case}: axial, coronal and sagittal plane, alone and under the heat of {one.output}"
+            alt = f"Case {one.case}: axial, coronal and sagittal plane, alone and with the heatmap of {one.output}"
         shown = f'<img src="{data_url(picture.jpeg, "jpeg")}" alt="{escape(alt)}">'
     else:
         shown = paragraph(f"No picture: {picture.problem}.", "quiet")

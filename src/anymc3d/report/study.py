@@ -149,7 +149,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
     Args:
         folder: ``OUT/<case>``.
         plugin: for its card and operating points.
-        case: its scan, to show what lies under the heat.
+        case: its scan, to show what lies under the heatmap.
         method: which of the folder's maps; by default its first.
 
     Raises:

@@ -186,7 +186,7 @@ def _heat(facts: StudyFacts) -> Iterator[str]:
     yield paragraph("The scan was not given (-i), so the pictures are those that 'anymc3d explain' drew.")
     for what, content in facts.pictures[:_MAX_PICTURES]:
         picture = data_url(_smaller(content), "jpeg")
-        alt = f"Three planes of the scan, alone and under the heat: {what}"
+        alt = f"Three planes of the scan, alone and with the heatmap: {what}"
         yield f'<figure><figcaption>{escape(what)}</figcaption><img class="shown" src="{picture}" alt="{escape(alt)}">'
         yield "</figure>"
     if not facts.pictures:
@@ -197,18 +197,18 @@ def _heat(facts: StudyFacts) -> Iterator[str]:
 
 
 def _other_scans(facts: StudyFacts) -> Iterator[str]:
-    """Of a study of several scans: the first label's heat on the scans that the sliders do not show."""
+    """Of a study of several scans: the first label's heatmap on the scans that the sliders do not show."""
     shown = [heat for heat in facts.others if heat.label == facts.first_label]
     if not shown:
         return
     yield f"<h3>The other scans of the study, {escape(facts.first_label)}</h3>"
     yield paragraph(
-        "Each with the heat of its own view, through its highest voxel: above the scan alone, below under the heat.",
+        "Each with the heatmap of its own view, through its highest voxel: above the scan alone, below with it.",
         "quiet",
     )
     for heat in shown:
         picture = data_url(over_scan(facts.scans[heat.column], heat, facts.card), "jpeg")
-        alt = f"Three planes of the scan of view {heat.view}, alone and under the heat of {heat.label}"
+        alt = f"Three planes of the scan of view {heat.view}, alone and with the heatmap of {heat.label}"
         yield f'<figure><figcaption>View {escape(heat.view)}</figcaption><img class="shown" src="{picture}" '
         yield f'alt="{escape(alt)}"></figure>'
 

@@ -22,7 +22,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Count = Callable[[int], None]
-"""Told the status of every request that was refused or failed."""
+"""Called with the status of every request that was refused or failed."""
 
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/v1/session")
 OPEN_FOLDER = "/static/"

@@ -1,6 +1,6 @@
 """DICOM files that come one by one, gathered by study; a study becomes a job when nothing more of it comes.
 
-All that is known of a study lies in its folder, so that a kill loses nothing: what a sender was told is stored is read
+All that is known of a study lies in its folder, so that a kill loses nothing: what a sender heard is stored is read
 after the next start. A study of which a file was refused, or whose last sender broke off, is never read as if it were
 whole: it becomes an error record.
 """
@@ -315,7 +315,7 @@ def _name_of(path: Path, kept: Kept) -> str:
 
 
 def _to_disk(path: Path) -> None:
-    """A sender that was told so relies on it."""
+    """A sender that got this answer relies on it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """The queue: one SQLite file in the store. Every accepted study ends in exactly one recorded state.
 
 A job is ``queued``, ``running``, ``done`` or ``error``. What was running when the service ended, however it ended, is
-queued again at the next start. The file is in write-ahead mode; its log is brought to the disk before a client is told
+queued again at the next start. The file is in write-ahead mode; its log is brought to the disk before a client hears
 of a job, so that it is there after a power cut. That is done outside of the lock: clients wait for the disk together,
 and the worker for none of them.
 """

@@ -109,7 +109,7 @@ def _drift(found: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
 
 
 def resident(pid: int | None) -> int:
-    """Bytes of a process in memory; 0 where it cannot be told."""
+    """Bytes of a process in memory; 0 where the system does not say."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""What a client sent, put into a folder of the store: one file, of a kind that is told by its first bytes.
+"""What a client sent, put into a folder of the store: one file, of a kind that its first bytes show.
 
 The name that a client gives a file is never used as a path; of it only the ending is looked at.
 """

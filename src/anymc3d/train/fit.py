@@ -61,7 +61,7 @@ def fit(
 
     A plain method (:mod:`anymc3d.models.plain`) has no epochs and is fitted at once.
 
-    With ``pseudonyms`` nothing in ``run_dir`` tells which cases they were; splits and weights are the same as without.
+    With ``pseudonyms`` nothing in ``run_dir`` says which cases they were; splits and weights are the same as without.
     ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
 
     ``number_format`` (fp32, bf16) is for a run that is a part of another, which all parts share: it stands for what

@@ -4,7 +4,7 @@ In each fold the held-out cases take no part in anything: the epoch and the oper
 validation part of the other cases. Cases whose manifest row says ``test`` are in no fold.
 
 Where the task is calibrated and a label is rare in some fold's validation part, the plugins are written once more,
-calibrated with the pooled held-out cases of all folds. Those are for an ensemble; the out-of-fold figures are of the
+calibrated with the pooled held-out cases of all folds. Those are for an ensemble; the out-of-fold results are of the
 first ones, which know nothing of what they held out.
 """
 

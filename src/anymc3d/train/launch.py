@@ -70,7 +70,7 @@ class Launch:
                 raise UsageError(f"--rendezvous: expected HOST:PORT, as node0:29500, got {self.rendezvous!r}")
 
     def environments(self) -> list[dict[str, str]]:
-        """What each process of this node is told of the group, by the names that PyTorch reads."""
+        """What each process of this node gets to know of the group, by the names that PyTorch reads."""
         host, _, port = (self.rendezvous or f"127.0.0.1:{_free_port()}").rpartition(":")
         shared = {
             "MASTER_ADDR": host.strip("[]"),
@@ -98,7 +98,7 @@ def run_launched(launch: Launch, words: Sequence[str]) -> None:
             # Left alone, processes whose launcher was killed would go on, and hold the folder against the next try.
             die = partial(_die_with, os.getpid())
             group.append(subprocess.Popen([*PROGRAM, *words], env=os.environ | told, preexec_fn=die))
-            if stopped:  # since the one before: it was not there yet to be told
+            if stopped:  # since the one before: it was not there yet to get the signal
                 group[-1].terminate()
         codes = _codes(group)
     _judge(codes, launch)

@@ -55,7 +55,7 @@ PREDICTIONS, METRICS, CALIBRATION, ENSEMBLE = "oof.csv", "metrics.csv", "calibra
 
 @dataclass(frozen=True)
 class MemberRuns:
-    """What is left: the ensemble, its members as trained, the out-of-fold predictions with their figures."""
+    """What is left: the ensemble, its members as trained, the out-of-fold predictions with their results."""
 
     ensemble: Path
     plugins: tuple[Path, ...]
@@ -169,7 +169,7 @@ def _begin(
 
 
 def _join(out: Path, task: TaskSettings, planned: Sequence[_Member]) -> MemberRuns:
-    """Calibrate every member, write the ensemble, and the out-of-fold predictions with their figures."""
+    """Calibrate every member, write the ensemble, and the out-of-fold predictions with their results."""
     runs = {member.name: member.folder for member in planned}
     choice = CHOICES[task.calibration]
     files = {name: run.plugin for name, run in runs.items()}

@@ -140,7 +140,7 @@ def check_splits(study: Study, labels: LabelSettings) -> None:
 
 
 def undefined_figures(study: Study, labels: LabelSettings) -> list[str]:
-    """One line per class that no case of ``val`` or ``test`` has: ranking figures of it are undefined there."""
+    """One line per class that no case of ``val`` or ``test`` has: ranking results of it are undefined there."""
     then = {
         "val": "its AUROC is undefined there, so the epoch is chosen without it (by loss, if none is left)",
         "test": "its AUROC will be undefined there",

@@ -1,4 +1,4 @@
-"""The challenge's figures from its formulas: results and ground truth in, the content of ``metrics.json`` out.
+"""The challenge's scores from its formulas: results and ground truth in, the content of ``metrics.json`` out.
 
 Per label and at probability >= 0.5: precision, recall, F1 (0 where undefined), accuracy; AUROC (null with one outcome
 only, left out of the mean). CRG over all (exam, label) cells: X cells, A of them positive, r = (X - A) / 2A,

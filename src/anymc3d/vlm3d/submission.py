@@ -47,7 +47,7 @@ def find_exams(folder: Path) -> list[Path]:
     """The ``.mha`` files of a folder, by name; hidden files are none.
 
     Raises:
-        UsageError: no such folder, no exam in it, or two that the challenge cannot tell apart.
+        UsageError: no such folder, no exam in it, or two that the challenge cannot distinguish.
     """
     if not folder.is_dir():
         raise UsageError(

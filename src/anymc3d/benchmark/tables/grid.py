@@ -15,7 +15,7 @@ EMPTY = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """``rows``: one text per column. ``numeric``: how many columns, from the left, hold names and not figures."""
+    """``rows``: one text per column. ``numeric``: how many columns, from the left, hold names and not numbers."""
 
     title: str
     columns: Sequence[str]

@@ -1,4 +1,4 @@
-"""Tables whose lines are variants of one choice: own figures per task, and the paper's beside them."""
+"""Tables whose lines are variants of one choice: own results per task, and the paper's beside them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def variant_grid(
     return Grid(title=title, columns=columns, rows=rows, notes=[*notes, DASH], names=len(names) + 1)
 
 
-DASH = "a dash was not run or is not printed; printed figures are of the paper's own data"
+DASH = "a dash was not run or is not printed; printed numbers are of the paper's own data"
 
 
 def _printed(figures: Sequence[Figure], task: str) -> str:

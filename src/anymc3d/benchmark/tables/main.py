@@ -14,7 +14,7 @@ GIGA = 1e9
 
 
 class Cost(NamedTuple):
-    """A column of the results, what its figures are divided by, and their digits."""
+    """A column of the results, what its numbers are divided by, and their digits."""
 
     key: str
     unit: float = 1.0

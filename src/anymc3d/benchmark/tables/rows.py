@@ -93,7 +93,7 @@ class Results:
         return next((row for row in rows if row["trainable_parameters"]), rows[0])
 
     def cost(self, method: str, key: str) -> float | None:
-        """The mean of a cost over a method's jobs with the most training cases of each task; None: one did not tell."""
+        """The mean of a cost over a method's jobs with the most training cases of each task; None: one has none."""
         jobs = {
             (row["task"], row["seed"]): row[key]
             for row in self.rows
@@ -152,7 +152,7 @@ def number(cell: str) -> float | None:
 
 
 def shown(value: float | None, digits: int = 3) -> str:
-    """A figure, or ``-``."""
+    """A number, or ``-``."""
     return EMPTY if value is None else f"{value:.{digits}f}"
 
 

@@ -77,7 +77,7 @@ def send(pipe: BinaryIO, message: Any) -> None:
 
 
 def receive(pipe: BinaryIO, room: Callable[[int], object] = lambda count: None) -> Any:
-    """Read one message; ``room`` is told how many bytes its arrays take before they are read, and may wait.
+    """Read one message; ``room`` is called with the bytes of its arrays before they are read, and may wait.
 
     Raises:
         BrokenMessageError: the message is cut off or none.

@@ -1,4 +1,4 @@
-"""Several slices at one place: the volumes of a 4D series (phases, echoes, b values, time points), and what tells them
+"""Several slices at one place: the volumes of a 4D series (phases, echoes, b values, time points), and what sets them
 apart."""
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Volumes:
-    """Frames at the same places, as volumes with one slice at each: ``tags`` tell them apart, or none does."""
+    """Frames at the same places, as volumes with one slice at each: ``tags`` distinguish them, or none does."""
 
     groups: tuple[Group, ...]
     tags: tuple[str, ...]
@@ -106,9 +106,8 @@ def chosen_volume(frames: Sequence[Frame], normal: NDArray[np.float64], rule: Ru
         return None
     count = 1 if volumes is None else len(volumes.groups)
     if rule.volume > max(count, 1) or (volumes is not None and not count):
-        what = (
-            f"series: volume={rule.volume}, but {count} volumes can be told apart" if volumes else "there is one volume"
-        )
+        found = f"series: volume={rule.volume}, but {count} volumes can be distinguished"
+        what = found if volumes else "there is one volume"
         raise SeriesError.of(reference, f"{what}; choose among those, or leave 'volume=' out")
     return None if volumes is None else volumes.groups[rule.volume - 1]
 
@@ -128,9 +127,9 @@ def refuse_several(volumes: Volumes, frames: Sequence[Frame], rule: Rule, refere
     advice = f"choose one with {rule.advice(_example(volumes, frames))}"
     if volumes.tags:
         named = " and ".join(f"{name}{_shown(name, volumes, frames)}" for name in volumes.tags)
-        raise SeriesError.of(reference, f"{what}, told apart by {named}; {advice}")
+        raise SeriesError.of(reference, f"{what}, distinguished by {named}; {advice}")
     more = f" (to 'volume={count}'), in the order of InstanceNumber"
-    raise SeriesError.of(reference, f"{what}, told apart by no tag that is known; {advice}{more}")
+    raise SeriesError.of(reference, f"{what}, distinguished by no known tag; {advice}{more}")
 
 
 def _candidates(frames: Sequence[Frame], most: int) -> list[tuple[str, ...]]:

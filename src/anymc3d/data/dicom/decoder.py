@@ -120,7 +120,7 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
         description = FrameDescription(**json.loads(requests.read(described)))
         try:
             pixels = _decoded(requests.read(held), description)
-        except Exception:  # noqa: BLE001 (whatever a decoder raises, the parent is told)
+        except Exception:  # noqa: BLE001 (whatever a decoder raises, the parent learns of it)
             replies.write(_REPLY.pack(_FAILED, 0))
         else:
             content = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))

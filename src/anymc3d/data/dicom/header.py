@@ -28,7 +28,7 @@ _FIRST_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
 _PREFIX = 128
 _MAGIC = b"DICM"
 DICOM_START = _PREFIX + len(_MAGIC)
-"""So many bytes tell whether a file is DICOM."""
+"""So many bytes show whether a file is DICOM."""
 _PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _MAX_DEFLATED_HEADER = 1 << 20
 

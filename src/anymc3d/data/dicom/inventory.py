@@ -116,7 +116,7 @@ def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
     lost = [file for file in lone if file.faults or not blanked]
     lone_numbers, lost_numbers = ({file.number for file in files} for files in (lone, lost))
     faults = [f"file {file.number} in order of name is DICOM without a SeriesInstanceUID" for file in lost]
-    note = "the files have no SeriesInstanceUID: told apart by series number, description and examination"
+    note = "the files have no SeriesInstanceUID: distinguished by series number, description and examination"
     kept = []
     for file in found:
         if file.number in lone_numbers - lost_numbers:

@@ -37,7 +37,7 @@ class SeriesFacts:
 
 
 def facts_of(uid: str, files: Sequence[DicomFile]) -> SeriesFacts:
-    """Look at the headers of one series; ``uid``: what tells it from others."""
+    """Look at the headers of one series; ``uid``: what distinguishes it from others."""
     frames = [frame for file in files for frame in file.frames]
     localizers = any("LOCALIZER" in frame.tags.get("ImageType", "").upper().split("\\") for frame in frames)
     return SeriesFacts(

@@ -42,7 +42,7 @@ class Frame:
     tags: Mapping[str, str]
     """Keyword -> text, of ``RULE_TAGS`` and ``APART_TAGS`` in :mod:`~anymc3d.data.dicom.tags`."""
     number: int | None = field(default=None, compare=False)
-    """InstanceNumber, or the place in an enhanced file: an order where nothing better tells volumes or stacks apart."""
+    """InstanceNumber, or the place in an enhanced file: an order where nothing better separates volumes or stacks."""
 
 
 def frames_of(tags: Tags, kind: str) -> tuple[Frame, ...]:
@@ -119,7 +119,7 @@ def _frame(
 
 
 def rule_texts(tags: Tags) -> dict[str, str]:
-    """Keyword -> text of every tag that a ``series`` rule may ask for, or that tells volumes apart, where the file has
+    """Keyword -> text of every tag that a ``series`` rule may ask for, or that separates volumes, where the file has
     it."""
     found = {name: text for name in (*RULE_TAGS, *APART_TAGS) if (text := tags.text(name))}
     if found.get("Modality") == "MR" and (value := tags.b_value()):

@@ -56,7 +56,7 @@ APART_TAGS = (
     *("AcquisitionTime", "ComplexImageComponent", "ContentTime", "DiffusionGradientOrientation"),
     *("NominalCardiacTriggerDelayTime", "ScanOptions", "SequenceVariant"),
 )
-"""What else may tell the volumes of a 4D series apart; no rule asks for these."""
+"""What else may distinguish the volumes of a 4D series; no rule asks for these."""
 PRIVATE_B_VALUES = (
     (0x0043, 0x39, "GEMS_PARM_01", "GE"),
     (0x0019, 0x0C, "SIEMENS MR HEADER", "SIEMENS"),

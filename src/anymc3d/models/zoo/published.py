@@ -58,7 +58,7 @@ def convert(raw: Mapping[str, Tensor], published: Published) -> Conversion:
 
     Raises:
         BackboneError: it is a file of another network: every difference is counted, the first are named, and the
-            fingerprints of both structures are told.
+            fingerprints of both structures are shown.
     """
     fit = _fit(raw, published)
     if fit.wrong:

@@ -148,7 +148,7 @@ def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> 
 
     Raises:
         BackboneError: a name the network does not have, another shape, or a part that is not whole: it is another
-            network's checkpoint, and both fingerprints are told.
+            network's checkpoint, and both fingerprints are shown.
     """
     own = {name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
     odd = _odd_heads(weights.tensors, own, getattr(network, "heads", HEADS))

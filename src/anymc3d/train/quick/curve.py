@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 EXPONENTS = (0.5, 0.25, 1.0)
 """Of the number of cases in the fitted curve, a - b n^-c: the first is the one reported, the others show how much
-depends on it. Three sizes cannot tell them apart."""
+depends on it. Three sizes cannot distinguish them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CurvePoint:
     draws: tuple[float, ...]
     """AUROC of each draw of the training cases."""
     reason: str = ""
-    """Why there is no figure."""
+    """Why there is no number."""
 
     @property
     def spread(self) -> float | None:

@@ -1,4 +1,4 @@
-"""From what was found to the files: out-of-fold predictions and figures, the plugin, the report and its picture.
+"""From what was found to the files: out-of-fold predictions and results, the plugin, the report and its picture.
 
 The plugin is written last; its presence means that the run is finished.
 """
@@ -118,7 +118,7 @@ def write_plugin(
 
 
 def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
-    """``quick.json``: every figure with its interval, what was run, and the verdict. No time, path or id is in it."""
+    """``quick.json``: every number with its interval, what was run, and the verdict. No time, path or id is in it."""
     wanted = tuple(NUMBER_METRICS) if plan.task.labels.is_number else ("auroc",)
     own = [row for row in figures if row["metric"] in wanted and row["plugin"] == plan.task.name]
     auroc = [_figure(row) for row in own if row["metric"] in ("auroc", "r2")]

@@ -66,7 +66,7 @@ def fit_quick(
     """Make a frozen plugin and the report on it in ``run_dir``; return the path of ``quick.json``.
 
     The same call again goes on where it stopped (features are kept), or is done. With ``pseudonyms`` nothing in
-    ``run_dir`` tells which cases they were; folds are then dealt by the pseudonyms. With ``embeddings``, a folder of
+    ``run_dir`` says which cases they were; folds are then dealt by the pseudonyms. With ``embeddings``, a folder of
     ``anymc3d embed``, no scan is opened, and none has to be there.
 
     Raises:
@@ -126,7 +126,7 @@ def _as_quick(task: TaskSettings, settings: QuickSettings) -> TaskSettings:
 
 
 def _begin(folder: QuickFolder, plan: Plan) -> None:
-    """Write what is trained on, and tell what cannot be measured and what was limited."""
+    """Write what is trained on, and say what cannot be measured and what was limited."""
     write_manifest(folder.manifest, plan.study.shown, {"split": plan.study.splits})
     own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
     write_task(folder.task, own, complete=True)

@@ -9,7 +9,7 @@ NOTICE = "Research use only. Not a medical device."
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """The figures a reader needs first, then the two answers with what they rest on."""
+    """The numbers a reader needs first, then the two answers with what they rest on."""
     cases = report["cases"]
     yield (
         f"{cases['pool']} cases of {cases['patients']} patients (training and validation splits), "

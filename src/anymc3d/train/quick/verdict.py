@@ -1,4 +1,4 @@
-"""From figures to two plain answers: would more data help, and is training with LoRA worth it.
+"""From numbers to two plain answers: would more data help, and is training with LoRA worth it.
 
 Rules, not opinions: docs/quick.md states them, each answer says what it rests on, and "cannot tell" is an answer.
 """
@@ -81,7 +81,7 @@ def lora(auroc: Estimate, train_auroc: float | None, data: Verdict, scored: Scor
 
 
 def _other_forms(curve: Curve) -> str:
-    """How much depends on the form of the curve, which the data do not tell."""
+    """How much depends on the form of the curve, which the data do not show."""
     gains = curve.gain.by_exponent.values() if curve.gain is not None else ()
     return f", {min(gains):+.3f} to {max(gains):+.3f} by curves of other forms" if gains else ""
 

@@ -1,6 +1,6 @@
 """``RidgeLearner``: a linear classifier that chooses its own penalty, in closed form.
 
-One eigendecomposition gives the fits of all penalties and, by the hat matrix, what each patient's cases would be told
+One eigendecomposition gives the fits of all penalties and, by the hat matrix, what each patient's cases would get
 by the fit without them; so inner cross-validation costs nothing. A small map from scores to logits (Platt's, or its
 form for several classes) is fitted on those held-out scores. Where there are more numbers than cases it ranks as
 penalised logistic regression does, in a fraction of its time. Arrays only; no torch.
