@@ -239,7 +239,7 @@ def _answers_alike(one: Plugin, other: Plugin) -> bool:
 
 
 def _probabilities(plugin: Plugin, raw: np.ndarray, one_of: bool) -> np.ndarray:
-    """By the formulas of ``docs/predictions-and-metrics.md``, written again."""
+    """By the formulas of ``docs/metrics.md``, written again."""
     z = raw.copy()
     maps = [] if plugin.card.calibration is None else list(plugin.card.calibration.maps.values())
     for index in range(len(z) if maps else 0):

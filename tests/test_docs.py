@@ -131,7 +131,7 @@ def key_rows(text: str) -> dict[str, list[str]]:
 
 
 def test_every_task_file_key_is_described_with_its_default():
-    rows = key_rows(doc("task-file.md"))
+    rows = key_rows(doc("task-file.md") + doc("task-file-training.md"))
     wanted = dict(leaves(TaskSettings))
     assert not [key for key in wanted if key not in rows]
     assert not [key for key in rows if "." in key and key not in wanted]
@@ -155,7 +155,7 @@ def test_every_name_of_the_tables_is_described():
     from anymc3d.settings.windows import WINDOWS
     from anymc3d.train.losses import LOSSES
 
-    text = doc("task-file.md")
+    text = doc("task-file.md") + doc("task-file-training.md")
     for name in (*FUSIONS, *LOSSES, *AUGMENTATIONS, *CHOICES, *WINDOWS):
         assert f"`{name}`" in text, name
 
@@ -174,7 +174,7 @@ def test_every_column_and_metric_is_described():
     from anymc3d.evaluate.operating_points import CRITERIA
     from anymc3d.evaluate.study_rows import COLUMNS
 
-    text = doc("predictions-and-metrics.md")
+    text = doc("predictions.md") + doc("metrics.md")
     for name in (*COLUMNS, *RANKING_METRICS, *DECISION_METRICS, *PROBABILITY_METRICS, *CRITERIA):
         assert f"`{name}" in text, name
 

@@ -166,7 +166,7 @@ CODES: dict[str, Kind] = {
     ),
     "E-calibration": Kind(
         "A calibration or operating point cannot be fitted on these cases, or its record is not valid.",
-        "Calibrate on validation cases that have both outcomes: [predictions and metrics](predictions-and-metrics.md).",
+        "Calibrate on validation cases that have both outcomes: [metrics](metrics.md).",
     ),
     "E-table": Kind(
         "A table of predictions or scores is not as it was written, or does not fit the manifest.",

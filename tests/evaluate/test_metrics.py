@@ -120,7 +120,7 @@ def test_weights_of_zero_leave_cases_out():
 
 
 class TestCrg:
-    """docs/predictions-and-metrics.md."""
+    """docs/metrics.md."""
 
     def test_perfect_is_one(self):
         assert metrics.crg([1, 0, 0, 0], [1, 0, 0, 0]).value == 1.0

@@ -9,7 +9,7 @@ from anymc3d.errors import UsageError
 from anymc3d.settings.config import TrainSettings
 from anymc3d.settings.starts import PAPER, STARTS, filled
 
-PAGE = Path(__file__).parents[2] / "docs" / "task-file.md"
+PAGE = Path(__file__).parents[2] / "docs" / "task-file-training.md"
 
 
 def test_without_a_word_it_is_the_recipe_of_the_paper():

@@ -1,6 +1,6 @@
 """Calibration: from raw logits to logits whose sigmoid or softmax is a probability, fitted on validation cases.
 
-Platt's map is docs/predictions-and-metrics.md, choice B: z' = a (z - tau), fitted in ``a`` alone, so that the
+Platt's map is docs/metrics.md, choice B: z' = a (z - tau), fitted in ``a`` alone, so that the
 operating point tau lands exactly on probability 0.5 and no ranking changes. Fits use Platt's softened targets, (N+ +
 1) / (N+ + 2) and 1 / (N- + 2), which keep ``a`` finite when tau separates the outcomes.
 """
@@ -166,7 +166,7 @@ def fit_platt(
     """Fit z' = a (z - tau) on validation cases of one label, tau the threshold of ``point``.
 
     Below 10 positives or negatives the label's own cases say too little: the targets, logits and operating point of
-    ``pooled`` (the out-of-fold logits of all splits) are used instead, as docs/predictions-and-metrics.md asks.
+    ``pooled`` (the out-of-fold logits of all splits) are used instead, as docs/metrics.md asks.
     Without ``pooled`` the slope is ``slope_if_few`` and only tau moves. Either way the note says so.
     """
     target_array, logit_array = check_pair(targets, logits, what="logits")

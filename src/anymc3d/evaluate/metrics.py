@@ -1,7 +1,7 @@
 """Metrics of one label: arrays in, a value or the reason why there is none out.
 
 ``targets`` are 0/1, ``scores`` any real numbers where higher means more positive, ``decisions`` 0/1, ``probabilities``
-in [0, 1]; all (n,). ``weights`` (n,) are non-negative, by default 1. Definitions as docs/predictions-and-metrics.md;
+in [0, 1]; all (n,). ``weights`` (n,) are non-negative, by default 1. Definitions as docs/metrics.md;
 equal to scikit-learn wherever it has the metric and the metric is defined.
 """
 

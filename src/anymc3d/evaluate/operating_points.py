@@ -1,7 +1,7 @@
 """Operating points: a threshold chosen for a stated goal on a stated split, and kept with its origin.
 
 Thresholds are on the raw score (for a binary task the log-odds z1 - z0). A case is positive when its score is at or
-above the threshold, which lies midway between two neighbouring distinct scores. docs/predictions-and-metrics.md.
+above the threshold, which lies midway between two neighbouring distinct scores. docs/metrics.md.
 """
 
 from __future__ import annotations

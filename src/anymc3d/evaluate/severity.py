@@ -2,7 +2,7 @@
 
 A grade column says how severe each case is, its lowest grade is health. Grade 0 against 1, 0 against 2 and 0 against
 all others share their negatives and the threshold, chosen once on 0 against all others, so specificity is one number
-and sensitivity says how much is found of each grade. docs/predictions-and-metrics.md.
+and sensitivity says how much is found of each grade. docs/metrics.md.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
 | temperature | z' = slope z                | the operating point; multi-class: the largest probability   |
 | isotonic    | linear between knots        | the operating point                                         |
 
-The paper's choice is platt through an operating point chosen on validation (docs/predictions-and-metrics.md, choice B).
+The paper's choice is platt through an operating point chosen on validation (docs/metrics.md, choice B).
 
 Where a label has fewer than ten cases of either outcome, the out-of-fold cases of all sister plugins can stand in
-(``pooled``: targets and raw logits as the label's own), the fallback of docs/predictions-and-metrics.md.
+(``pooled``: targets and raw logits as the label's own), the fallback of docs/metrics.md.
 """
 
 from __future__ import annotations

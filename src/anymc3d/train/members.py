@@ -2,7 +2,7 @@
 
 The cases outside the manifest's test split are dealt out by patient to equal parts that keep each label's prevalence.
 Member i validates on part i and trains on all others, so that no case is validated twice and the validation logits of
-all members together are out-of-fold logits. Supplement D and docs/predictions-and-metrics.md.
+all members together are out-of-fold logits. Supplement D and docs/metrics.md.
 
 Training does not depend on the calibration: with another ``calibration`` the same call fits anew and trains nothing.
 """

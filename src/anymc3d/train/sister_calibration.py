@@ -1,5 +1,5 @@
 """Sister plugins of one task calibrated together: each on its own validation cases, and a label that has too few
-there on the pooled out-of-fold cases of all of them (docs/predictions-and-metrics.md).
+there on the pooled out-of-fold cases of all of them (docs/metrics.md).
 """
 
 from __future__ import annotations

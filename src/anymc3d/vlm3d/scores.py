@@ -2,7 +2,7 @@
 
 Per label and at probability >= 0.5: precision, recall, F1 (0 where undefined), accuracy; AUROC (null with one outcome
 only, left out of the mean). CRG over all (exam, label) cells: X cells, A of them positive, r = (X - A) / 2A,
-U = (X - A) / 2, s = r TP - r FN - FP, CRG = U / (2U - s) (docs/predictions-and-metrics.md). These are the challenge's
+U = (X - A) / 2, s = r TP - r FN - FP, CRG = U / (2U - s) (docs/metrics.md). These are the challenge's
 conventions; ``anymc3d evaluate`` leaves undefined metrics empty and gives intervals.
 """
 
