@@ -241,7 +241,7 @@ KINDS: dict[str, Kind] = {
     "sequence_names": first_of(2, sequence_name, "volume=1", *TOLD, "SequenceName"),
     "acquisition_times": first_of(2, times, "volume=1", *TOLD, "AcquisitionTime"),
     "trigger_delays": first_of(2, trigger_delays, "volume=1", *TOLD, "NominalCardiacTriggerDelayTime"),
-    "numbers_alone": first_of(3, nothing, "volume=1", "3 volumes", "by no tag that is known"),
+    "numbers_alone": first_of(3, nothing, "volume=1", "3 volumes", "by no known tag"),
     "numbers_that_run_across": first_of(3, nothing, "volume=1", "3 volumes", "InstanceNumber", slice_major=True),
     "angled_stacks": of(angled, "3 stacks of 4 slices", "turned by 12 and 10 degrees"),
     "two_knees": of(side_by_side, "2 stacks of 5 slices", "side by side"),

@@ -23,10 +23,10 @@ CROP = Tissues(lung=0.0, brain=0.1, dense=0.0, in_plane_mm=60)
     [
         (CHEST, ((-1000, 1000), (-150, 250), (-1000, 400)), "a chest (4.0 l of lung): ct-rate-wide, abdomen, lung"),
         (HEAD, ((-20, 180), (0, 80), (-800, 2000)), "a head (230 mm wide"),
-        (ABDOMEN, ((-150, 250),), "cannot be told; check"),
-        (CROP, ((-150, 250),), "cannot be told; check"),
-        (replace(HEAD, in_plane_mm=400), ((-150, 250),), "cannot be told"),
-        (replace(HEAD, dense=0.02), ((-150, 250),), "cannot be told"),
+        (ABDOMEN, ((-150, 250),), "cannot be determined; check"),
+        (CROP, ((-150, 250),), "cannot be determined; check"),
+        (replace(HEAD, in_plane_mm=400), ((-150, 250),), "cannot be determined"),
+        (replace(HEAD, dense=0.02), ((-150, 250),), "cannot be determined"),
     ],
 )
 def test_a_chest_and_a_head_are_told_and_nothing_else(seen, windows, words):

@@ -2,7 +2,7 @@
 
 Each scan is compared with the mean of the others of its column, all in RAS order and 16 voxels a side, as it is and in
 the 47 other ways of turning and mirroring a cube. Mirroring left and right is left out: bodies are too symmetric, and
-a set of left and right organs is mirrored by nature. Whether left and right are swapped cannot be seen.
+a set of left and right organs is mirrored by nature. Whether left and right are swapped cannot be determined.
 """
 
 from __future__ import annotations

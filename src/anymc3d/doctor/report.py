@@ -15,8 +15,8 @@ SCHEMA_VERSION = 1
 """Raised whenever a reader of the JSON would have to change."""
 RESEARCH_ONLY = "For research use only. This is not a medical device."
 LIMITS = (
-    "Whether left and right are swapped cannot be seen in a scan.",
-    "That a label is true, and that a row names the right patient, cannot be seen in the files.",
+    "Whether left and right are swapped cannot be determined from a scan.",
+    "That a label is true, and that a row names the right patient, cannot be determined from the files.",
     "Near-duplicates are found where the whole grid shows the same; a part cut out of a scan is not found.",
 )
 _NOT_DECODED = (

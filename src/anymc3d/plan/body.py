@@ -84,6 +84,6 @@ def choose_ct_windows(seen: Sequence[Tissues]) -> tuple[tuple[Pair, ...], str]:
         width = float(np.median([one.in_plane_mm for one in of_part]))
         return windows, f"{votes} a head ({width:.0f} mm wide, brain and skull): {names}, as the paper's T12; check"
     return windows, (
-        f"{names} (HU), as the paper's T1 to T5: neither chest nor head, which part it is cannot be seen; check:"
+        f"{names} (HU), as the paper's T1 to T5: neither chest nor head, which part it is cannot be determined; check:"
         " lung: [lung], brain: [brain], or three names for three channels"
     )
