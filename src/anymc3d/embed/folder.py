@@ -186,7 +186,7 @@ def _is_there(out: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _mark(case: Case, *, begun: float, pseudonyms: Pseudonyms | None) -> str | None:
-    """What tells, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
+    """What shows, without reading a scan, that a case is that of an earlier run; None where it has to be read."""
     mark = file_mark(case, begun)
     return mark if mark is None or pseudonyms is None else pseudonyms.seal(mark)
 
