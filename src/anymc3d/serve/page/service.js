@@ -41,7 +41,7 @@ function section(one) {
     el("p", {}, `Answers: ${one.answers}; with warnings: ${one.warnings}; errors: ${one.errors}.`),
     compared.length ? table(`${one.plugin} against its training data`, columns, compared, { stacks: true })
       : el("p", {}, "The plugin's file records nothing to compare with."),
-    table(`${one.plugin} by week`, heads, weeks, { numbers: [1, 2, 3], stacks: true }),
+    table(`${one.plugin} by week`, heads, weeks, { numbers: [1, 2, 3, 6], stacks: true }),
   ];
 }
 

@@ -43,7 +43,8 @@ function answers(job, known) {
   const notes = job.rows.filter((row) => row.message).map((row) =>
     el("article", { class: row.status === "error" ? "error" : "warning" },
       el("h3", {}, `${row.plugin}: ${row.status === "error" ? "no answer" : "warning"}`),
-      el("ul", {}, row.message.split("; ").map((text) => el("li", {}, text)))));
+      row.status === "error" ? el("p", {}, row.message) // one sentence; "; " stands between its reason and what to do
+        : el("ul", {}, row.message.split("; ").map((text) => el("li", {}, text)))));
   if (!job.rows.length && job.message) notes.push(el("p", { class: "verdict error" }, job.message));
   for (const text of job.record.notes ?? []) notes.push(el("p", { class: "quiet" }, text));
   return el("section", { "aria-labelledby": "answers" }, parts, notes);
@@ -92,7 +93,7 @@ function downloads(job, id) {
   return el("section", { "aria-labelledby": "downloads" },
     el("h2", { id: "downloads" }, "Downloads"),
     items.length ? el("ul", { class: "downloads" }, items) : el("p", {}, "None."),
-    el("p", {}, el("button", { type: "button", onclick: remove }, "Remove this study")));
+    el("p", { class: "removal" }, el("button", { type: "button", onclick: remove }, "Remove this study")));
 }
 
 async function choose(main, reports, current) {
