@@ -12,20 +12,20 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "anymc3d"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"callable", "error_codes", "errors", "no_probe", "printable", "types", "version"},
+    {"callable", "error_codes", "errors", "no_probe", "printable", "registry", "types", "version"},
     {"files", "settings"},
     {"data", "models", "page"},
     {"cost", "engines", "evaluate", "pictures"},
     {"plugins", "segmenters"},
     {"train", "plan", "predict", "doctor", "explain", "maps", "adapters", "recipes", "vlm3d", "pandx"},
-    {"report", "benchmark", "embed", "parts"},
+    {"report", "benchmark", "embed", "parts", "testing"},
     {"automl"},
     {"demo", "serve"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
-NO_TORCH = {"error_codes", "errors", "printable", "types", "version", "files", "settings"}
+NO_TORCH = {"error_codes", "errors", "printable", "registry", "types", "version", "files", "settings"}
 APART = {
     "data": {"models", "evaluate", "train"},
     "models": {"data", "evaluate", "train"},

@@ -73,13 +73,15 @@ def test_commands_named_in_a_sentence_exist(page):
 def snippet_folder(journey, tmp_path, monkeypatch):
     """What the snippets name: scans, manifest, task file, run folder, and a plugin of another name."""
     from anymc3d.plugins import load_plugin, save_plugin
+    from anymc3d.testing import tables_as_before
 
     for path in journey.data.iterdir():
         (tmp_path / path.name).symlink_to(path)
     plugin = load_plugin(journey.plugin)
     save_plugin(tmp_path / "other" / "plugin.safetensors", replace(plugin.card, name="other"), plugin.tensors)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    with tables_as_before():
+        yield tmp_path
 
 
 @pytest.mark.parametrize("page", SNIPPETS, ids=name_of)

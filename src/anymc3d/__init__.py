@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from anymc3d.automl.run import auto
     from anymc3d.cli.functions import calibrate, doctor, ensemble, evaluate, explain, plan, quick, report
     from anymc3d.data.embeddings import load_embeddings
+    from anymc3d.data.readers import register_reader
+    from anymc3d.models.fusion import register_fusion
+    from anymc3d.models.heads import register_head
+    from anymc3d.models.own_backbones import register_backbone
     from anymc3d.plugins import Plugin, load_plugin
     from anymc3d.predict.prediction import Prediction
     from anymc3d.predict.predictor import Predictor, load
     from anymc3d.settings.task_file import read_task
     from anymc3d.train.fit import fit
+    from anymc3d.train.losses import register_loss
 
 _PUBLIC = {
     "Plugin": "anymc3d.plugins",
@@ -35,6 +40,11 @@ _PUBLIC = {
     "load_plugin": "anymc3d.plugins",
     "quick": "anymc3d.cli.functions",
     "read_task": "anymc3d.settings.task_file",
+    "register_backbone": "anymc3d.models.own_backbones",
+    "register_fusion": "anymc3d.models.fusion",
+    "register_head": "anymc3d.models.heads",
+    "register_loss": "anymc3d.train.losses",
+    "register_reader": "anymc3d.data.readers",
 }
 
 _CALLABLE = ("doctor", "evaluate", "explain", "plan", "report")
@@ -58,6 +68,11 @@ __all__ = [
     "plan",
     "quick",
     "read_task",
+    "register_backbone",
+    "register_fusion",
+    "register_head",
+    "register_loss",
+    "register_reader",
     "report",
 ]
 

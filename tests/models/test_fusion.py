@@ -8,6 +8,7 @@ import torch
 
 from anymc3d.errors import UsageError
 from anymc3d.models.fusion import FUSIONS, SET_FUSIONS, QueryFusion, build_fusion, pad_cases
+from anymc3d.testing import FusionTests
 
 WIDTH = 16
 
@@ -20,61 +21,21 @@ def whole(*shape):
     return torch.ones(*shape, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
-@pytest.mark.parametrize("stranger", [0.0, 99.0, -1e6])
-def test_padding_changes_nothing(name, stranger):
-    fusion = fusion_named(name)
-    embeddings = torch.randn(1, 5, WIDTH)
-    alone = fusion(embeddings, whole(1, 5))
-    padded = torch.cat([embeddings, torch.full((1, 3, WIDTH), stranger)], dim=1)
-    result = fusion(padded, torch.arange(8).unsqueeze(0) < 5)
-    torch.testing.assert_close(result.embedding, alone.embedding)
-    torch.testing.assert_close(result.weights[:, :5], alone.weights)
-    assert (result.weights[:, 5:] == 0).all()
+@pytest.fixture(autouse=True)
+def each(request):
+    """The tests of a class of fusions run for each of them."""
+    if request.cls is not None:
+        request.cls.fusion, request.cls.of_a_set = request.param, request.param in SET_FUSIONS
 
 
-@pytest.mark.parametrize("name", FUSIONS)
-def test_other_cases_of_the_batch_change_nothing(name):
-    fusion = fusion_named(name)
-    padded, mask = pad_cases(torch.randn(12, WIDTH), (3, 8, 1))
-    together = fusion(padded, mask).embedding
-    alone = [fusion(padded[i : i + 1, :n], whole(1, n)).embedding for i, n in enumerate((3, 8, 1))]
-    torch.testing.assert_close(together, torch.cat(alone))
+@pytest.mark.parametrize("each", FUSIONS, indirect=True)
+class TestEveryFusion(FusionTests):
+    """What an own fusion is tested by holds for the program's."""
 
+    width = WIDTH
 
-@pytest.mark.parametrize("name", FUSIONS)
-def test_weights_add_up_to_one_and_the_embedding_is_as_wide_as_promised(name):
-    fusion = fusion_named(name)
-    result = fusion(torch.randn(2, 7, WIDTH), whole(2, 7))
-    torch.testing.assert_close(result.weights.sum(dim=1), torch.ones(2))
-    assert result.weights.shape == (2, 7)
-    assert result.embedding.shape == (2, fusion.out_dim)
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_only_sequence_fusions_look_at_the_order_of_the_slices(name):
-    fusion = fusion_named(name)
-    embeddings, order = torch.randn(2, 7, WIDTH), torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    result, shuffled = fusion(embeddings, whole(2, 7)), fusion(embeddings[:, order], whole(2, 7))
-    same = torch.allclose(shuffled.embedding, result.embedding, atol=1e-5)
-    assert same == (name in SET_FUSIONS)
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_the_seed_alone_decides_the_initial_values(name):
-    first = fusion_named(name)
-    torch.rand(10)
-    second = fusion_named(name)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_every_parameter_is_trained(name):
-    fusion = fusion_named(name)
-    embeddings = torch.randn(3, 5, WIDTH, requires_grad=True)
-    (fusion(embeddings, whole(3, 5)).embedding ** 2).sum().backward()
-    assert embeddings.grad.any()
-    assert all(p.grad is not None and p.grad.any() for p in fusion.parameters())
+    def make(self, width, generator):
+        return build_fusion(self.fusion, width, generator)
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anymc3d.data import hashes, remote
 from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
 from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_hashed, read_dicom_header
 from anymc3d.data.freesurfer import read_mgh, read_mgh_header
+from anymc3d.data.in_memory import volume_of
 from anymc3d.data.itk_formats import mha_files, nrrd_files, read_mha, read_mha_header, read_nrrd, read_nrrd_header
 from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
 from anymc3d.data.recognise import kind_of
 from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
-from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError
+from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError, UsageError
+from anymc3d.registry import Registry, expected, takes
 
 
 @dataclass(frozen=True)
@@ -90,20 +93,72 @@ DICOM = ScanFormat(
     read_hashed=lambda reference, beside: read_dicom_hashed(Path(reference), series=beside.series),
 )
 
+_EXPECTED = "a function (path) that gives an image, or an object with read(path) and header(path)"
+
+
+def _admit(ending: str, reader: Any) -> ScanFormat:
+    read, header = getattr(reader, "read", reader), getattr(reader, "header", None)
+    if not takes(read, "path") or not (header is None or takes(header, "path")):
+        raise expected("reader", ending, _EXPECTED, reader)
+
+    def volume(reference: str | Path, beside: Beside) -> Volume:
+        try:
+            return volume_of(read(Path(reference)))
+        except UsageError as error:
+            raise scan_error(reference, f"its reader, of {ending}: {error}") from error
+
+    def own_header(reference: str | Path, beside: Beside) -> ScanHeader:
+        if header is not None:
+            return header(Path(reference))
+        found = volume(reference, beside)
+        return ScanHeader(found.shape, found.affine, str(found.voxels.dtype), found.warnings)
+
+    return ScanFormat(volume, own_header, lambda reference, _: sha256_of(Path(reference)))
+
+
 DICOM_FOLDER = "a folder of DICOM files"
-FORMATS: dict[str, ScanFormat] = {
-    ".nii.gz": NIFTI,
-    ".nii": NIFTI,
-    ".npy": NPY,
-    ".npz": NPZ,
-    **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz"), NIFTI_PAIR),
-    **dict.fromkeys((".mha", ".mhd"), MHA),
-    **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
-    **dict.fromkeys((".mgz", ".mgh", ".mgh.gz"), FREESURFER),
-    **dict.fromkeys((".zip", ".dcm", ".dicom", ".ima"), DICOM),
-    DICOM_FOLDER: DICOM,
-}
+FORMATS: Registry[ScanFormat] = Registry(
+    "reader",
+    {
+        ".nii.gz": NIFTI,
+        ".nii": NIFTI,
+        ".npy": NPY,
+        ".npz": NPZ,
+        **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz"), NIFTI_PAIR),
+        **dict.fromkeys((".mha", ".mhd"), MHA),
+        **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
+        **dict.fromkeys((".mgz", ".mgh", ".mgh.gz"), FREESURFER),
+        **dict.fromkeys((".zip", ".dcm", ".dicom", ".ima"), DICOM),
+        DICOM_FOLDER: DICOM,
+    },
+    group="anymc3d.readers",
+    admit=_admit,
+)
 """By the end of the file's name, whatever its case; the last is for every folder."""
+
+
+def register_reader(ending: str, reader: Any) -> None:
+    """Add a reader of scans that are one file each.
+
+    Args:
+        ending: of the files' names, in small letters with its dot, such as ``.mnc``.
+        reader: ``path`` -> an image of nibabel or SimpleITK, or a :class:`~anymc3d.data.volume.Volume`; or an object
+            with ``read``, which is that, and ``header``: ``path`` -> :class:`~anymc3d.data.volume.ScanHeader`, where
+            that is quicker. Geometry and voxels are checked as those of any file. What it raises is the error of that
+            one scan.
+
+    Raises:
+        UsageError: the ending is taken, or files of that ending are read already, or the reader is not called like
+            that.
+    """
+    if not ending.startswith(".") or ending != ending.lower() or len(ending) < 2:
+        raise UsageError(f"reader: an ending is small letters with a dot before them, such as .mnc, got {ending!r}")
+    known = next((one for one in FORMATS if one.startswith(".") and ending.endswith(one)), None)
+    if known not in (None, ending):
+        raise UsageError(f"reader {ending!r}: what ends so is read as {known} already; choose another ending")
+    FORMATS.register(ending, reader)
+
+
 _BY_CONTENT = {"nifti": NIFTI, "dicom": DICOM}
 _VOXELS_ALONE = {".zraw": ".mhd", ".raw": ".mhd or .nhdr", ".raw.gz": ".nhdr", ".bin": ".mhd or .nhdr"}
 """Ending of a file that holds voxels alone -> that of the header to give in its place."""
@@ -181,10 +236,8 @@ def _by_name(reference: str | Path) -> ScanFormat:
     if _is_folder(reference):
         return FORMATS[DICOM_FOLDER]
     name = str(reference).rpartition("#")[0] if ".npz#" in str(reference) else str(reference)
-    for suffix, scan_format in FORMATS.items():
-        if suffix.startswith(".") and name.lower().endswith(suffix):
-            return scan_format
-    return _by_content(reference)
+    known = next((suffix for suffix in FORMATS if suffix.startswith(".") and name.lower().endswith(suffix)), None)
+    return FORMATS[known] if known else _by_content(reference)
 
 
 def _by_content(reference: str | Path) -> ScanFormat:

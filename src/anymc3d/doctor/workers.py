@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
+from anymc3d.data.readers import FORMATS
 from anymc3d.doctor.facts import Job, ScanFacts, from_plain, to_plain
 
 START_SECONDS = 120.0
@@ -40,8 +41,9 @@ class Limits:
 def measure_all(
     jobs: Sequence[Job], *, processes: int, limits: Limits | None = None, progress: Progress = lambda count: None
 ) -> list[ScanFacts]:
-    """Measure every job; ``processes=0`` reads in this process, without limits of time and memory."""
-    if processes == 0:
+    """Measure every job; ``processes=0`` reads in this process, without limits of time and memory, and so it is where
+    a reader was registered in this process alone."""
+    if processes == 0 or FORMATS.registered_here:
         return list(_measured_here(jobs, progress))
     results: list[ScanFacts | None] = [None] * len(jobs)
     waiting = iter(range(len(jobs)))

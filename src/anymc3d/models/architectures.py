@@ -53,7 +53,9 @@ def _siglip_facts(config: SiglipConfig) -> dict[str, object]:
     return {"blocks": config.layers, "heads": config.num_heads, "positions": "learned", "position_rule": "hf"}
 
 
-def _random(build: Callable[[Any], nn.Module]) -> Callable[[Any, int], nn.Module]:
+def random_by_parameter(build: Callable[[Any], nn.Module]) -> Callable[[Any, int], nn.Module]:
+    """How a network gets random values of every parameter, by :func:`random_weights`."""
+
     def made(config: Any, seed: int) -> nn.Module:
         with torch.device("meta"):
             module = build(config)
@@ -72,12 +74,12 @@ ARCHITECTURES: dict[type, Architecture] = {
         facts=_vit_facts,
     ),
     DaViTConfig: Architecture(
-        name="DaViT", build=DaViT, random=_random(DaViT), family=lambda config: "davit", facts=_davit_facts
+        name="DaViT", build=DaViT, random=random_by_parameter(DaViT), family=lambda config: "davit", facts=_davit_facts
     ),
     SiglipConfig: Architecture(
         name="SigLIP",
         build=SiglipVision,
-        random=_random(SiglipVision),
+        random=random_by_parameter(SiglipVision),
         family=lambda config: "siglip",
         facts=_siglip_facts,
     ),

@@ -85,7 +85,7 @@ def build_classifier(
         backbone,
         views=tuple(views),
         num_logits=labels.num_logits,
-        head=labels.head,
+        head=method.head or labels.head,
         neighbours=[name for name, view in views.items() if view.input == "neighbours"],
         standardised=_standardised(views),
         fusion=fusion,

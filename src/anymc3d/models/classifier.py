@@ -25,8 +25,8 @@ from torch.utils.checkpoint import checkpoint
 from anymc3d.errors import PluginError
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.features import pool_masks, read_parts, representation
-from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide, build_fusion, pad_cases
-from anymc3d.models.heads import HEADS
+from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide, build_fusion, fused_by, pad_cases
+from anymc3d.models.heads import build_head
 from anymc3d.models.lora import LoRA
 from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, first_adapted
@@ -143,7 +143,7 @@ class VolumeClassifier(nn.Module):
             fused_width = self.view_fusion.out_dim
         elif len(self.views) > 1:
             self.view_fusion = QueryFusion(fused_width, generator)
-        self.head = HEADS[head](fused_width, num_logits, generator)
+        self.head = build_head(head, fused_width, num_logits, generator)
         self.decoder = nn.ModuleDict(decoders)
 
     def forward(self, backbone: nn.Module, batch: Mapping[str, PackedSlices], encoding: Encoding) -> ClassifierOutput:
@@ -182,7 +182,7 @@ class VolumeClassifier(nn.Module):
             padded, mask = pad_cases(slices, counts[view])
             here = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
-            result = self.slice_fusion[view](padded, mask | ~here.unsqueeze(1))
+            result = fused_by(self.slice_fusion[view], padded, mask | ~here.unsqueeze(1))
             if not self.features.of_scan:
                 slice_weights[view] = result.weights * here.unsqueeze(1)
             fused.append(result.embedding)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import SettingError, UsageError, did_you_mean
 from anymc3d.models.recurrent_fusion import LSTMAttention, LSTMFusion
 from anymc3d.models.sequence_fusion import MAX_POSITIONS, Fused, mst, mst_positions, transformer
+from anymc3d.registry import Registry, expected, takes
 
 
 class QueryFusion(nn.Module):
@@ -97,35 +99,100 @@ class SideBySide(nn.Module):
 CONCAT = "concat"
 """Mean over slices; several views stand side by side."""
 
-FUSIONS: dict[str, Callable[[int, torch.Generator], nn.Module]] = {
-    "query": QueryFusion,
-    "mean": MeanFusion,
-    CONCAT: MeanFusion,
-    "max": MaxFusion,
-    "median": MedianFusion,
-    "lstm": LSTMFusion,
-    "lstm-mil": LSTMAttention,
-    "transformer": transformer,
-    "mst": mst,
-    "mst-positions": mst_positions,
-}
+MakeFusion = Callable[[int, torch.Generator], nn.Module]
+_EXPECTED = "a callable (embed_dim: int, generator: torch.Generator) that makes a torch.nn.Module with out_dim"
+_CALLED = "a module called as (embeddings (B, S, D), mask (B, S))"
+
+
+def _admit(name: str, make: Any) -> MakeFusion:
+    if not takes(make, "embed_dim", "generator"):
+        raise expected("fusion", name, _EXPECTED, make)
+    if isinstance(make, type) and not (issubclass(make, nn.Module) and takes(make.forward, "self", "h", "mask")):
+        raise expected("fusion", name, _CALLED, getattr(make, "forward", make))
+    return make
+
+
+FUSIONS: Registry[MakeFusion] = Registry(
+    "fusion",
+    {
+        "query": QueryFusion,
+        "mean": MeanFusion,
+        CONCAT: MeanFusion,
+        "max": MaxFusion,
+        "median": MedianFusion,
+        "lstm": LSTMFusion,
+        "lstm-mil": LSTMAttention,
+        "transformer": transformer,
+        "mst": mst,
+        "mst-positions": mst_positions,
+    },
+    group="anymc3d.fusions",
+    admit=_admit,
+)
 
 MAX_SLICES: dict[str, int] = {"transformer": MAX_POSITIONS, "mst-positions": MAX_POSITIONS}
-"""The entries that take a limited number of slices, and how many."""
+"""The entries that take a limited number of slices, and how many; of an own one its attribute ``max_slices``."""
 
 SET_FUSIONS = frozenset({"query", "mean", CONCAT, "max", "median", "mst"})
 """The entries whose result does not depend on the order of the slices."""
+
+
+def register_fusion(name: str, make: MakeFusion) -> None:
+    """Add an own fusion of slices, to be named by ``fusion:`` in a task file.
+
+    Args:
+        name: what task files and plugins call it.
+        make: ``(embed_dim, generator)`` -> a module, most simply its class. The module is called as
+            ``fusion(embeddings (B, S, D), mask (B, S))``, mask True where a slice is real (the first ones of each case,
+            at least one), and gives :class:`Fused`; its ``out_dim`` is the width of the embedding. All randomness
+            comes from ``generator``. An attribute ``max_slices`` of ``make`` limits the slices of a scan.
+
+    Raises:
+        UsageError: the name is taken, or ``make`` is not called like that.
+    """
+    FUSIONS.register(name, make)
+
+
+def check_fusion(name: str) -> None:
+    """Whether there is a fusion of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FUSIONS:
+        own = FUSIONS.how_to_add("anymc3d.register_fusion")
+        raise SettingError(f"fusion: unknown name {name!r}{did_you_mean(name, FUSIONS)}; an own one: {own}")
+
+
+def most_slices(name: str) -> int | None:
+    """How many slices of a scan a fusion takes; None: any number."""
+    return MAX_SLICES.get(name, getattr(FUSIONS[name], "max_slices", None))
 
 
 def build_fusion(name: str, embed_dim: int, generator: torch.Generator) -> nn.Module:
     """Build one entry of ``FUSIONS``.
 
     Raises:
-        UsageError: no fusion has this name.
+        UsageError: no fusion has this name, or an own one is no module with ``out_dim``.
     """
-    if name not in FUSIONS:
-        raise UsageError(f"fusion: unknown name {name!r}{did_you_mean(name, FUSIONS)}")
-    return FUSIONS[name](embed_dim, generator)
+    check_fusion(name)
+    made = FUSIONS[name](embed_dim, generator)
+    if not (isinstance(made, nn.Module) and isinstance(getattr(made, "out_dim", None), int)):
+        raise expected("fusion", name, _EXPECTED, made)
+    return made
+
+
+def fused_by(fusion: nn.Module, embeddings: Tensor, mask: Tensor) -> Fused:
+    """What a fusion gives, see :func:`register_fusion`.
+
+    Raises:
+        UsageError: an own one gives something else.
+    """
+    found = fusion(embeddings, mask)
+    if not isinstance(found, Fused):
+        what = f"expected anymc3d.models.fusion.Fused(embedding, weights), got {type(found).__name__}"
+        raise UsageError(f"fusion {type(fusion).__name__}: {what}")
+    return found
 
 
 def pad_cases(embeddings: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:

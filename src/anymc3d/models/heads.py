@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
+
+from anymc3d.errors import SettingError, did_you_mean
+from anymc3d.registry import Registry, expected, takes
 
 MIN_GAP = 1e-3
 """Least distance between two cut points, in log-odds; it keeps every grade possible."""
@@ -51,5 +55,58 @@ class OrdinalHead(nn.Module):
         return torch.cat([lowest, between, highest], dim=1)
 
 
-HEADS: dict[str, Callable[[int, int, torch.Generator], nn.Module]] = {"linear": LinearHead, "ordinal": OrdinalHead}
-"""By name of :attr:`anymc3d.settings.config.LabelSettings.head`."""
+MakeHead = Callable[[int, int, torch.Generator], nn.Module]
+_EXPECTED = "a callable (width: int, num_logits: int, generator: torch.Generator) that makes a torch.nn.Module"
+
+
+def _admit(name: str, make: Any) -> MakeHead:
+    if not takes(make, "width", "num_logits", "generator") or (
+        isinstance(make, type) and not (issubclass(make, nn.Module) and takes(make.forward, "self", "embeddings"))
+    ):
+        raise expected("head", name, _EXPECTED, make)
+    return make
+
+
+HEADS: Registry[MakeHead] = Registry(
+    "head", {"linear": LinearHead, "ordinal": OrdinalHead}, group="anymc3d.heads", admit=_admit
+)
+"""The kind of label chooses (:attr:`anymc3d.settings.config.LabelSettings.head`), unless ``method.head`` names an own
+one."""
+
+
+def register_head(name: str, make: MakeHead) -> None:
+    """Add an own head, to be named by ``method.head`` in a task file.
+
+    Args:
+        name: what task files and plugins call it.
+        make: ``(width, num_logits, generator)`` -> a module that maps embeddings (B, width) to logits (B, num_logits):
+            two of a yes/no label, one per class, or one per column. All randomness comes from ``generator``.
+
+    Raises:
+        UsageError: the name is taken, or ``make`` is not called like that.
+    """
+    HEADS.register(name, make)
+
+
+def check_head(name: str) -> None:
+    """Whether there is a head of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in HEADS:
+        own = HEADS.how_to_add("anymc3d.register_head")
+        raise SettingError(f"method.head: unknown name {name!r}{did_you_mean(name, HEADS)}; an own one: {own}")
+
+
+def build_head(name: str, width: int, num_logits: int, generator: torch.Generator) -> nn.Module:
+    """Build one entry of ``HEADS``.
+
+    Raises:
+        UsageError: no head has this name, or an own one is no module.
+    """
+    check_head(name)
+    made = HEADS[name](width, num_logits, generator)
+    if not isinstance(made, nn.Module):
+        raise expected("head", name, _EXPECTED, made)
+    return made

@@ -6,7 +6,7 @@ Every tensor of a file is either used, or known and unused; anything else is an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +20,7 @@ from anymc3d.models.layouts_davit import DAVIT_LAYOUTS
 from anymc3d.models.layouts_dino import DINO_LAYOUTS, LOST_SOMETHING
 from anymc3d.models.layouts_siglip import HEADLESS, SIGLIP_LAYOUTS
 from anymc3d.models.layouts_vit import OTHER_VITS, VIT_LAYOUTS
+from anymc3d.models.own_backbones import OWN_BACKBONES
 from anymc3d.models.siglip import SiglipConfig
 from anymc3d.models.vit import ViTConfig
 
@@ -36,7 +37,15 @@ EXPECTED_SETTINGS: dict[type, Callable[[Any], Mapping[str, object]]] = {
 
 def find_layout(names: Collection[str]) -> Layout | None:
     """The layout of a file that holds tensors of these names."""
-    return next((layout for layout in LAYOUTS if any(marker in names for marker in layout.markers)), None)
+    return _first(LAYOUTS, names) or _own_layout(names)
+
+
+def _own_layout(names: Collection[str]) -> Layout | None:
+    return _first([layout for own in OWN_BACKBONES.values() for layout in own.layouts], names)
+
+
+def _first(layouts: Iterable[Layout], names: Collection[str]) -> Layout | None:
+    return next((layout for layout in layouts if any(marker in names for marker in layout.markers)), None)
 
 
 def canonical_state(raw: Mapping[str, Tensor]) -> tuple[BackboneConfig, dict[str, Tensor]]:
@@ -49,13 +58,14 @@ def canonical_state(raw: Mapping[str, Tensor]) -> tuple[BackboneConfig, dict[str
         BackboneError: the layout is not known, or a tensor is unknown, missing or has the wrong shape.
     """
     for is_refused, advice in REFUSED:
-        if is_refused(raw):
+        if is_refused(raw) and _own_layout(raw) is None:
             raise BackboneError(advice)
     layout = find_layout(raw)
     if layout is None:
         known = ", ".join(layout.name for layout in LAYOUTS)
         raise UnknownLayoutError(
-            f"not a known layout of backbone weights (known: {known}); it holds {some(sorted(raw))}, structure "
+            f"not a known layout of backbone weights (known: {known}; an own one: "
+            f"{OWN_BACKBONES.how_to_add('anymc3d.register_backbone')}); it holds {some(sorted(raw))}, structure "
             f"{layout_fingerprint(raw)}"
         )
     config, tensors = layout.finish(*rename(raw, layout), layout.name)

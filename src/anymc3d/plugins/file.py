@@ -27,6 +27,7 @@ from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.plugins.card import PluginCard, card_to_json, read_card
+from anymc3d.plugins.own_parts import own_parts
 from anymc3d.printable import shown
 
 HEADER_KEY = "anymc3d"
@@ -79,6 +80,7 @@ class Plugin:
                 f"but was given one with fingerprint {fingerprint}; use the weights it was trained on"
             )
         _check_revision(self.card)
+        _check_own_parts(self.card)
         with without_memory():
             expected = _untrained(self.card, backbone)
         # Names and shapes before memory is taken: a small file can ask for a network of any size.
@@ -123,6 +125,17 @@ def _check_revision(card: PluginCard) -> None:
             f"{entry.revision}, which shows the network the axes of a volume in another order "
             f"({entry.axes}; see docs/methods.md); train it again"
         )
+
+
+def _check_own_parts(card: PluginCard) -> None:
+    """Refuse a plugin of parts that nobody registered here.
+
+    Raises:
+        PluginError: which part, and where it may come from.
+    """
+    for part in own_parts(card):
+        if not part.is_here:
+            raise PluginError(f"plugin {card.name!r} needs {part.what}: {part.how}")
 
 
 def without_decoders(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

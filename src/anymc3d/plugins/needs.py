@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.own_parts import own_parts
 from anymc3d.printable import shown
 from anymc3d.settings.config import RoiSettings
 
 
 @dataclass(frozen=True)
 class Need:
-    """``kind``: backbone, covariate, program, network, mask or point; ``what`` it is; ``how`` to give it."""
+    """``kind``: backbone, part, covariate, program, network, mask or point; ``what`` it is; ``how`` to give it."""
 
     kind: str
     what: str
@@ -26,6 +27,7 @@ def needs_of(card: PluginCard) -> list[Need]:
     for name in dict.fromkeys(one.backbone.name for one in cards if one.backbone is not None):
         how = "found by its fingerprint in the local store; or --backbone FOLDER"
         found.append(Need("backbone", f"the backbone {shown(name)}", how))
+    found += [Need("part", part.what, part.how) for part in own_parts(card)]
     structures = sorted({label for one in cards for label in one.structures})
     if structures:
         what = f"a segmentation of every scan with the labels {', '.join(map(str, structures))}"

@@ -321,6 +321,8 @@ class MethodSettings:
     weights: Reference | None = None
     """Of a network: what it starts from. Null = what its entry says, from the local store; ``random`` = random values
     on purpose; otherwise a file."""
+    head: Entry | None = None
+    """On a backbone: an own head, see docs/own-parts.md. Null = what the kind of label takes."""
 
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 256, f"method.rank: expected 1 to 256, got {self.rank}")

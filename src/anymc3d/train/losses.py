@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.errors import SettingError, did_you_mean
+from anymc3d.errors import SettingError, UsageError, did_you_mean
 from anymc3d.evaluate.number_scale import NumberScale, scale_of
 from anymc3d.models.zoo.objective import Answers
+from anymc3d.registry import Registry, expected, takes
 from anymc3d.settings.config import LabelSettings, TrainSettings
 
 
@@ -85,12 +86,61 @@ def huber(errors: Tensor) -> Tensor:
     return torch.where(size <= 1, 0.5 * errors.square(), size - 0.5)
 
 
-NUMBER_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"mse": mse, "huber": huber}
-"""Of labels that are numbers; the first is the default."""
-
+NumberTerms = Callable[[Tensor], Tensor]
 Terms = Callable[[TrueLabels, TrainSettings, Tensor], Tensor]
 
-LOSSES: dict[str, Terms] = {"focal": focal, "cross-entropy": cross_entropy, "weighted-bce": weighted_bce}
+
+def _admit(name: str, terms: Any) -> Terms:
+    if not takes(terms, "truth", "settings", "positive_weights"):
+        raise expected("loss", name, "a function (truth, settings, positive_weights) -> (N,)", terms)
+    return terms
+
+
+def _admit_of_numbers(name: str, terms: Any) -> NumberTerms:
+    if not takes(terms, "errors"):
+        raise expected("loss of numbers", name, "a function (errors (N,)) -> (N,)", terms)
+    return terms
+
+
+NUMBER_LOSSES: Registry[NumberTerms] = Registry(
+    "loss of numbers", {"mse": mse, "huber": huber}, group="anymc3d.number_losses", admit=_admit_of_numbers
+)
+"""Of labels that are numbers; the first is the default."""
+
+LOSSES: Registry[Terms] = Registry(
+    "loss",
+    {"focal": focal, "cross-entropy": cross_entropy, "weighted-bce": weighted_bce},
+    group="anymc3d.losses",
+    admit=_admit,
+)
+
+
+def register_loss(name: str, terms: Terms | NumberTerms, *, numbers: bool = False) -> None:
+    """Add an own loss, to be named by ``train.loss`` in a task file.
+
+    Args:
+        name: what task files call it.
+        terms: of classes and yes/no labels ``(truth, settings, positive_weights)``: :class:`TrueLabels` of the N labels
+            that are there, the task's ``train`` section, and a tensor that is empty here; with ``numbers``
+            ``(errors (N,))``, in units of the training cases' spread. It gives one value per label, (N,), whose mean is
+            the loss.
+        numbers: for labels that are numbers (``kind: regression``).
+
+    Raises:
+        UsageError: the name is taken, or ``terms`` is not called like that.
+    """
+    one, other = (NUMBER_LOSSES, LOSSES) if numbers else (LOSSES, NUMBER_LOSSES)
+    if name in other:
+        raise UsageError(f"{one.kind} {name!r}: the name is taken by a {other.kind}; choose another")
+    one.register(name, terms)
+
+
+def _one_each(name: str, terms: Tensor, wanted: Tensor) -> Tensor:
+    """A mean in place of the terms would be divided by their number once more."""
+    if getattr(terms, "shape", None) != wanted.shape:
+        what = f"expected one value per label {tuple(wanted.shape)}, got {tuple(getattr(terms, 'shape', ()))}"
+        raise SettingError(f"train.loss: {name}: {what}")
+    return terms
 
 
 DEFAULT_LOSS = "focal"
@@ -114,7 +164,8 @@ class Loss:
         """``weights_of_rows`` (B,): factors on the loss of each row, which the count does not see."""
         truth = true_labels(logits, targets, softmax=self.softmax)
         weights = torch.tensor(self.positive_weights, device=logits.device)
-        terms = LOSSES[loss_name(self.settings)](truth, self.settings, weights)
+        name = loss_name(self.settings)
+        terms = _one_each(name, LOSSES[name](truth, self.settings, weights), truth.log_p)
         if weights_of_rows is not None:
             terms = terms * weights_of_rows[(~torch.isnan(targets)).nonzero()[:, 0]]
         return LossSum(terms.sum(), terms.numel())
@@ -135,7 +186,8 @@ class NumberLoss:
         """``weights_of_rows`` (B,): factors on the loss of each row, which the count does not see."""
         there = ~torch.isnan(targets)
         wanted = (targets[there] - self.scale.center) / self.scale.spread
-        terms = NUMBER_LOSSES[self.name](logits[there] - wanted.to(logits.dtype))
+        errors = logits[there] - wanted.to(logits.dtype)
+        terms = _one_each(self.name, NUMBER_LOSSES[self.name](errors), errors)
         if weights_of_rows is not None:
             terms = terms * weights_of_rows[there.nonzero()[:, 0]]
         return LossSum(terms.sum(), terms.numel())
@@ -197,7 +249,8 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
             f"train.loss: {name} is of numbers (labels.kind: regression), these are {labels.kind} labels"
         )
     if name not in LOSSES:
-        raise SettingError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}")
+        own = LOSSES.how_to_add("anymc3d.register_loss")
+        raise SettingError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}; an own one: {own}")
     balanced = name == "focal" and settings.focal_alpha_mode == "balanced"
     if labels.one_of_classes and (balanced or name == "weighted-bce"):
         what = "focal_alpha_mode: balanced" if balanced else "loss: weighted-bce"

@@ -38,6 +38,7 @@ from anymc3d.models.zoo.weights import RANDOM
 from anymc3d.plugins import save_plugin, stored, without_decoders
 from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.plugins.covariates import CovariateRecord
+from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.segmenters.store import portable
 from anymc3d.settings.config import MethodSettings, TaskSettings
 from anymc3d.train import log
@@ -239,7 +240,7 @@ def _without_path(method: MethodSettings) -> MethodSettings:
 def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
     """The recipe with the values that were used, and of a network the fingerprint of what it started from."""
     if start.backbone is not None:
-        return asdict(task.train)
+        return asdict(task.train) | own_parts_record(task.fusion, task.method)
     if is_plain(task.method):
         return {}
     entry = zoo_entry(task.method.name)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from anymc3d.data.augment import recipe
 from anymc3d.data.regions import check_roi
-from anymc3d.errors import SettingError, UsageError, did_you_mean
+from anymc3d.errors import SettingError, UsageError
 from anymc3d.models.build import is_baseline
 from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.features import FEATURES, representation
-from anymc3d.models.fusion import CONCAT, FUSIONS, MAX_SLICES
+from anymc3d.models.fusion import CONCAT, FUSIONS, check_fusion, most_slices
+from anymc3d.models.heads import HEADS, check_head
 from anymc3d.models.scale import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
@@ -42,9 +43,8 @@ def check_task(task: TaskSettings) -> None:
     if not baseline:
         _check_start(task)
         chosen_features(task)
-    if task.fusion not in FUSIONS:
-        raise SettingError(f"fusion: unknown name {task.fusion!r}{did_you_mean(task.fusion, FUSIONS)}")
-    limit = None if baseline else MAX_SLICES.get(task.fusion)
+    check_fusion(task.fusion)
+    limit = None if baseline else most_slices(task.fusion)
     for name, view in task.views.items():
         if view.roi is not None:
             _check_region(name, view.roi)
@@ -67,6 +67,8 @@ def _check_number(task: TaskSettings) -> None:
 def _check_baseline(task: TaskSettings) -> None:
     """What a network of the zoo cannot take, by its entry."""
     entry = zoo_entry(task.method.name)
+    if task.method.head is not None:
+        raise SettingError(f"method.head: method {entry.name} has its own; leave it null")
     for name, view in task.views.items():
         if view.num_channels not in entry.channels:
             known = " or ".join(str(count) for count in entry.channels)
@@ -165,10 +167,22 @@ def _check_on_backbone(task: TaskSettings) -> None:
             f"train.copies: a decoder (segmentation: {task.segmentation.decoder}) needs the slices and not only their "
             f"tokens, got {task.train.copies}; use train.copies: 0, or segmentation: none"
         )
+    if task.method.head is not None:
+        _check_own_head(task.method.head, filled(task.train))
     if task.method.weights is not None:
         raise SettingError(
             f"method.weights: {task.method.name} trains on a backbone, got {task.method.weights!r}; set backbone"
         )
+
+
+def _check_own_head(name: str, train: TrainSettings) -> None:
+    """An own head is trained by steps on raw embeddings: what it is made of is not known here."""
+    check_head(name)
+    if not HEADS.is_own(name):
+        raise SettingError(f"method.head: {name} is chosen by the kind of label; name an own head, or leave it null")
+    if train.start == "frozen" or train.standardise:
+        key = "start: frozen" if train.start == "frozen" else "standardise"
+        raise SettingError(f"train.{key}: takes the program's own heads alone; leave it out, or method.head")
 
 
 def _check_start(task: TaskSettings) -> None:
@@ -176,15 +190,15 @@ def _check_start(task: TaskSettings) -> None:
     train = filled(task.train)
     if train.start == "frozen" and task.fusion in FUSIONS and task.fusion not in SOLVED:
         raise SettingError(
-            f"train.start: frozen solves {', '.join(SOLVED)} on frozen features; fusion: {task.fusion} has too many "
-            "weights for that, take train.start=random"
+            f"train.start: frozen solves {', '.join(SOLVED)} on frozen features, and not fusion: {task.fusion}; "
+            "take train.start=random"
         )
     if train.start == "frozen" and not train.standardise:
         raise SettingError("train.standardise: train.start: frozen needs it; leave it out, or take train.start=random")
     if train.standardise and task.fusion in FUSIONS and not has_standard_form(task.fusion):
         raise SettingError(
-            f"train.standardise: fusion: {task.fusion} adds the slices to what a layer norm makes of them, so what is "
-            "learnt on standardised ones cannot be stored for raw ones; leave it out, or take fusion: query"
+            f"train.standardise: what fusion: {task.fusion} learns on standardised slices cannot be stored for raw "
+            "ones; leave it out, or take fusion: query"
         )
 
 

@@ -15,6 +15,7 @@ from anymc3d.data.ahead.queue import read_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import PreparedView
+from anymc3d.data.readers import FORMATS
 from anymc3d.data.scan import Known
 from anymc3d.errors import OutputError, ScanError
 from anymc3d.settings.config import ViewSettings
@@ -79,7 +80,7 @@ def cases_ahead(
         OutputError: something cannot be written; no other case would fare better.
         ProcessError: no process can be started.
     """
-    if not workers:
+    if not workers or FORMATS.registered_here:
         yield (CaseAhead(case, scans_of(case, None), decode=needs.slices) for case in cases)
         return
     jobs = [_job(scans_of(case, None).case, needs, timeout_s, memory_bytes) for case in cases]

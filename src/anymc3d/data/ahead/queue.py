@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from anymc3d.data.ahead.process import Answer, Reader
+from anymc3d.data.readers import FORMATS
 
 MOST_BYTES = 1 << 30
 """Of the answers that wait for who needs them."""
@@ -60,6 +61,8 @@ def workers_for(cases: int, asked: int | None = None, *, alone: bool = False) ->
 
     ``alone``: nothing computes meanwhile, so all cores read, else half of them.
     """
+    if FORMATS.registered_here:
+        return 0  # another process has no reader that was registered in this one
     asked = _asked.get() if asked is None else asked
     if asked is not None:
         return min(asked, cases)

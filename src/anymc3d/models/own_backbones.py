@@ -1,0 +1,77 @@
+"""Architectures of backbones that others add: network, configuration, names in its weights file, what LoRA adapts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+from torch import nn
+
+from anymc3d.errors import UsageError
+from anymc3d.models.architectures import ARCHITECTURES, Architecture, random_by_parameter
+from anymc3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION
+from anymc3d.models.layout_rules import Layout
+from anymc3d.models.lora import TARGETS
+from anymc3d.registry import Registry, expected, takes
+
+_EXPECTED = "an anymc3d.models.own_backbones.OwnBackbone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnBackbone:
+    """One architecture.
+
+    ``mean`` and ``std``: per RGB channel of images in [0, 1], where the weights bring no word of theirs.
+    """
+
+    config: type
+    """A frozen dataclass of everything that decides the forward pass, apart from the weights; it has what
+    :class:`~anymc3d.models.backbone_protocol.BackboneConfig` names."""
+    network: type[nn.Module]
+    """Called with such a configuration; keeps the contract of :class:`~anymc3d.models.backbone_protocol.Backbone`."""
+    layouts: tuple[Layout, ...]
+    """How files name its tensors; one of them by the names of ``network`` itself, which the local store uses."""
+    targets: frozenset[str]
+    """Ends of the paths of the linear maps and convolutions that LoRA adapts, such as ``attn.qkv``."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+def _admit(name: str, given: Any) -> OwnBackbone:
+    if not isinstance(given, OwnBackbone) or not is_dataclass(given.config) or not takes(given.network, "config"):
+        raise expected("backbone", name, _EXPECTED, given)
+    if not given.layouts or not given.targets:
+        raise UsageError(f"backbone {name!r}: expected at least one layout and one target of LoRA, got none")
+    for what, one, table in (("configuration", given.config, ARCHITECTURES), ("network", _class(given), TARGETS)):
+        if one in table:
+            raise UsageError(f"backbone {name!r}: the {what} {one} is another backbone's; give it a class of its own")
+    ARCHITECTURES[given.config] = Architecture(
+        name=name,
+        build=given.network,
+        random=random_by_parameter(given.network),
+        family=lambda config: name,
+        facts=lambda config: {"blocks": config.depth},
+    )
+    TARGETS[_class(given)] = given.targets
+    NORMALISATION[name] = (given.mean, given.std)
+    return given
+
+
+def _class(given: OwnBackbone) -> str:
+    return given.network.__name__
+
+
+OWN_BACKBONES: Registry[OwnBackbone] = Registry("backbone", {}, group="anymc3d.backbones", admit=_admit)
+
+
+def register_backbone(name: str, backbone: OwnBackbone) -> None:
+    """Add an own architecture. Weights of it are then imported (``anymc3d backbone import``) and used as any others.
+
+    Args:
+        name: of the architecture, for reports.
+        backbone: its parts.
+
+    Raises:
+        UsageError: the name, configuration or network is taken, or the parts are not what they must be.
+    """
+    OWN_BACKBONES.register(name, backbone)
