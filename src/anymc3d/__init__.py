@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from anymc3d.predict.prediction import Prediction
     from anymc3d.predict.predictor import Predictor, load
     from anymc3d.settings.task_file import read_task
+    from anymc3d.train.callbacks import Callback
     from anymc3d.train.fit import fit
     from anymc3d.train.losses import register_loss
 
 _PUBLIC = {
+    "Callback": "anymc3d.train.callbacks",
     "Plugin": "anymc3d.plugins",
     "Prediction": "anymc3d.predict.prediction",
     "Predictor": "anymc3d.predict.predictor",
@@ -51,6 +53,7 @@ _CALLABLE = ("doctor", "evaluate", "explain", "plan", "report")
 """Packages that are also functions (see anymc3d.callable)."""
 
 __all__ = [
+    "Callback",
     "Plugin",
     "Prediction",
     "Predictor",

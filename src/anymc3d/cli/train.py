@@ -53,6 +53,13 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="the network that draws a region, or the TotalSegmentator program: it runs only if you name it here",
     )
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=("tensorboard", "mlflow", "wandb"),
+        help="also hand the numbers of every epoch to this program (extras of the same names)",
+    )
     add_launch(parser)
     add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -77,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.slices is not None and not args.quick:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
+    if args.log and args.quick:
+        raise UsageError("--log: --quick has no epochs; leave it out")
     given = [name for name in ("slices", "pseudonymize", "segmenter") if getattr(args, name)]
     if args.embeddings is not None and (given or not args.quick):
         what = f"not with --{given[0]}" if given else "only with --quick"
@@ -115,6 +124,7 @@ def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], N
         device=args.device,
         segmenters=args.segmenter,
         quiet=args.quiet,
+        callbacks=args.log,
     )
     return lambda: _report_folds(done, args)
 
@@ -143,9 +153,8 @@ def _train_once(task: TaskSettings, args: argparse.Namespace) -> Callable[[], No
     from anymc3d.train.fit import fit
 
     pseudonyms = chosen_pseudonyms(args, [args.out])
-    plugin_path = fit(
-        task, args.out, device=args.device, pseudonyms=pseudonyms, segmenters=args.segmenter, quiet=args.quiet
-    )
+    options = {"device": args.device, "pseudonyms": pseudonyms, "segmenters": args.segmenter, "quiet": args.quiet}
+    plugin_path = fit(task, args.out, callbacks=args.log, **options)
     report = plugin_path.parent / "quick.json"
     if report.exists():
         # A method that is fitted at once has no epochs to speak of, and out-of-fold results.

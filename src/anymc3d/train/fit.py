@@ -17,6 +17,7 @@ import torch
 from anymc3d.cost.device import choose_device
 from anymc3d.cost.memory import forget_peak
 from anymc3d.data.pseudonyms import Pseudonyms
+from anymc3d.errors import UsageError
 from anymc3d.files.folders import check_there, locked
 from anymc3d.models.decoders.table import check_backbone
 from anymc3d.models.plain import is_plain
@@ -25,10 +26,12 @@ from anymc3d.segmenters.build import build_segmenters, check_programs
 from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train import log, result
+from anymc3d.train.callbacks import Callback, Callbacks, RunBegin
 from anymc3d.train.checkpoint import TrainingState, load_checkpoint
 from anymc3d.train.cost import write_cost
 from anymc3d.train.frozen_start import begin_frozen
 from anymc3d.train.identity import begin, write_task_of_run
+from anymc3d.train.loggers import loggers
 from anymc3d.train.loop import restore, run_epochs
 from anymc3d.train.loop_parts import Parts
 from anymc3d.train.memory import enough_memory
@@ -56,6 +59,7 @@ def fit(
     segmenters: Sequence[str | Path] = (),
     number_format: str | None = None,
     quiet: bool = False,
+    callbacks: Sequence[Callback | str] = (),
 ) -> Path:
     """Train ``task`` in ``run_dir`` and return the path of the plugin. The same call again resumes, or is done.
 
@@ -64,6 +68,9 @@ def fit(
     With ``pseudonyms`` nothing in ``run_dir`` says which cases they were; splits and weights are the same as without.
     ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
 
+    ``callbacks``: called while it trains, see :class:`anymc3d.Callback`; or names of ready ones: tensorboard, mlflow,
+    wandb. They change nothing that is learnt.
+
     ``number_format`` (fp32, bf16) is for a run that is a part of another, which all parts share: it stands for what
     ``train.precision`` would become here.
 
@@ -71,14 +78,17 @@ def fit(
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the state is saved.
     """
+    called = Callbacks([one for given in callbacks for one in _ready(given)])
     if is_plain(task.method):
+        if called.given:
+            raise UsageError(f"callbacks: method {task.method.name} is fitted at once, without epochs; leave them out")
         return _fit_plain(task, Path(run_dir), device, pseudonyms, segmenters, quiet=quiet)
     check_task(task)
     check_steps(task)
     check_programs(task.views.values(), segmenters)
     task = with_recipe(replace(task, views=with_stored_models(task.views)))
     drawn_by, where = build_segmenters(task.views.values(), given=segmenters), choose_device(device)
-    run = Run(RunFolder(Path(run_dir)), where, join(where), quiet)
+    run = Run(RunFolder(Path(run_dir)), where, join(where), quiet, called)
     folder, processes = run.folder, run.processes
     with ExitStack() as held:
         processes.on_first(lambda: held.enter_context(locked(folder.path)))
@@ -99,13 +109,17 @@ def fit(
             task = with_structures(task, scans.study, scans.prepared)
             processes.on_first(partial(write_task_of_run, folder, task))
         forget_peak(where)
-        with enough_memory(task.train, where):
+        with enough_memory(task.train, where), called.ending(folder.plugin):
             parts = make_parts(task, scans, start, run, begun.number_format)
-            state, best = _train(parts, folder, partial(begin_frozen, task, scans, start, parts, run))
+            state, best = _train(parts, run, task, partial(begin_frozen, task, scans, start, parts, run))
             processes.on_first(
                 lambda: result.finish(folder, task, scans.study, start, state, best, scans.of_split("train"), parts)
             )
     return folder.plugin
+
+
+def _ready(given: Callback | str) -> list[Callback]:
+    return loggers([given]) if isinstance(given, str) else [given]
 
 
 def _fit_plain(
@@ -134,23 +148,27 @@ def _say_beforehand(task: TaskSettings, study: Study) -> None:
 
 
 def _train(
-    parts: Parts, folder: RunFolder, begin: Callable[[TrainingState], None]
+    parts: Parts, run: Run, task: TaskSettings, begin: Callable[[TrainingState], None]
 ) -> tuple[TrainingState, dict[str, torch.Tensor]]:
     """Start or resume, train to the end, and return where it ended and the best tensors."""
-    state, best = TrainingState(), {}
+    state, best, folder = TrainingState(), {}, run.folder
     found = load_checkpoint(folder.checkpoints, run=parts.run_hash)
+    tensors, state = ({}, state) if found is None else found
+    begun = RunBegin(folder=folder.path, task=task, run_id=parts.run_hash, history=tuple(state.history))
+    parts.processes.on_first(partial(run.callbacks.begin, begun))
     if found is not None:
-        tensors, state = found
         best = restore(parts, tensors)
         logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
         # A kill between the checkpoint of an epoch and its line in the log must not cost the line.
-        parts.processes.on_first(partial(_write_progress, folder, parts, state))
+        parts.processes.on_first(partial(_write_progress, run, parts, state))
     else:
         begin(state)
-    return state, run_epochs(parts, state, best, partial(_write_progress, folder, parts))
+    return state, run_epochs(parts, state, best, partial(_write_progress, run, parts))
 
 
-def _write_progress(folder: RunFolder, parts: Parts, state: TrainingState) -> None:
-    check_there(folder.record)
-    log.write(folder, state)
-    write_cost(folder, parts, state)
+def _write_progress(run: Run, parts: Parts, state: TrainingState) -> None:
+    check_there(run.folder.record)
+    log.write(run.folder, state)
+    write_cost(run.folder, parts, state)
+    if state.history:
+        run.callbacks.epoch_end(state.history[-1])

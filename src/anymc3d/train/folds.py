@@ -39,6 +39,7 @@ from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
 from anymc3d.segmenters.build import check_programs
 from anymc3d.settings.config import TaskSettings
+from anymc3d.train.callbacks import Callback
 from anymc3d.train.fit import fit
 from anymc3d.train.identity import FORMAT, chosen_format
 from anymc3d.train.processes import Processes, join
@@ -89,11 +90,13 @@ def fit_folds(
     device: str = "auto",
     segmenters: Sequence[str | Path] = (),
     quiet: bool = False,
+    callbacks: Sequence[Callback | str] = (),
 ) -> FoldRuns:
     """Train ``folds`` plugins in ``run_dir/fold_0`` … (repeated: ``repeat_0/fold_0`` …) and predict every case once.
 
     Folds are those of the manifest's ``fold`` column where it has one, otherwise patients dealt out, stratified on
     the labels. A repeat takes another seed, and other folds unless the manifest names them. The same call resumes.
+    ``callbacks``: as those of :func:`anymc3d.train.fit.fit`, of every fold's run.
 
     Raises:
         AnyMC3DError: as :func:`anymc3d.train.fit.fit`; the faults of all folds are found before the first is trained.
@@ -115,9 +118,8 @@ def fit_folds(
         rows = []
         for fold in planned:
             logger.info("repeat %d, fold %s: %d cases held out", fold.repeat, fold.name, len(fold.held_out))
-            plugin = fit(
-                fold.task, fold.folder, device=device, segmenters=segmenters, number_format=chosen, quiet=quiet
-            )
+            options = {"device": device, "segmenters": segmenters, "quiet": quiet, "callbacks": callbacks}
+            plugin = fit(fold.task, fold.folder, number_format=chosen, **options)
             rows += _predict(fold, plugin, device, segmenters, processes, quiet)
         processes.on_first(lambda: _write_results(out, task, pool, planned, rows, repeats))
         pooled, warnings = processes.on_first(lambda: _calibrate_rare(out, task, planned, repeats))

@@ -159,7 +159,12 @@ def _train_epoch(
         set_learning_rate(parts.optimizer, _lr_factor(parts, state.epoch, state.step))
         with drawing(parts.device, settings.seed, "dropout", state.epoch, state.step, processes.rank):
             _step(parts, state, islice(stream, len(step)))
-        bar.set_postfix(loss=f"{state.loss_total / max(state.loss_count, 1):.4f}")
+        mean_loss = state.loss_total / max(state.loss_count, 1)
+        bar.set_postfix(loss=f"{mean_loss:.4f}")
+        if parts.on_step is not None:
+            rate = _lr_factor(parts, state.epoch, state.step - 1)
+            at = {"epoch": state.epoch + 1, "step": state.step, "steps": len(steps)}
+            parts.on_step(at | {"train_loss": mean_loss, "lr_factor": rate})
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
             state.seconds = time.monotonic() - started

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ class Parts:
     meter: EnergyMeter
     segmentation: Segmentation | None = None
     quiet: bool = False
+    on_step: Callable[[Mapping[str, Any]], None] | None = None
+    """Called after every step, where anybody looks at them."""
 
     @property
     def device(self) -> torch.device:

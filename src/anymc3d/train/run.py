@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from anymc3d.train.callbacks import Callbacks
 from anymc3d.train.processes import Processes
 from anymc3d.train.run_folder import RunFolder
 
@@ -18,6 +19,7 @@ class Run:
     device: torch.device
     processes: Processes
     quiet: bool = False
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     @property
     def hides_bars(self) -> bool:
