@@ -6,6 +6,7 @@ repository that are linked are taken into the site; a link to another file becom
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -23,7 +24,18 @@ def on_files(files: Files, config: Any) -> Files:
     """Take the pages of the repository that stand beside this folder."""
     for path in sorted(path for pattern in OUTSIDE for path in ROOT.glob(pattern)):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    for path in sorted((ROOT / "docs").rglob("*.ipynb")):
+        place = path.relative_to(ROOT / "docs").with_suffix(".md").as_posix()
+        files.append(File.generated(config, place, content=_notebook(path)))
     return files
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as a page: its words, and its cells as Python."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = [("".join(cell["source"]), cell["cell_type"] == "code") for cell in cells]
+    page = "\n\n".join(f"```python\n{text}\n```" if is_code else text for text, is_code in texts)
+    return f"{page}\n\nThis page is a notebook: [{path.name}]({path.name})\n"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
@@ -37,6 +49,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         place = posixpath.normpath(posixpath.join(folder, found["target"])).removeprefix("docs/")
         if files.get_file_from_path(place) is None:
             return found["text"]
+        if place.endswith(".ipynb") and not own.startswith("notebooks/"):
+            place = place.removesuffix(".ipynb") + ".md"
         target = posixpath.relpath(place, posixpath.dirname(own) or ".")
         return f"{found['image']}[{found['text']}]({target}{found['anchor'] or ''})"
 

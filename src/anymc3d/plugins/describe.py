@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.evaluate.task_calibration import states_in_words
-from anymc3d.models.plain import PLAIN
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.plugins.covariates import in_words
 from anymc3d.plugins.file import Plugin
+from anymc3d.plugins.method_words import method_of
 from anymc3d.plugins.needs import needs_of
 from anymc3d.printable import quoted
 from anymc3d.settings.decision_text import what_is_positive
@@ -103,7 +103,7 @@ def _members(card: PluginCard) -> list[str]:
 
 def _method(card: PluginCard) -> list[str]:
     cards = [member.card for member in card.members] or [card]
-    methods = dict.fromkeys(_method_of(one) for one in cards)
+    methods = dict.fromkeys(method_of(one) for one in cards)
     lines = [f"method: {method}" for method in methods]
     lines += [f"training: {how}" for how in dict.fromkeys(_start(one) for one in cards) if how]
     if card.segmentation is not None:
@@ -117,32 +117,12 @@ def _method(card: PluginCard) -> list[str]:
     return [*lines, f"cases: {split}; split by patient"]
 
 
-def _method_of(card: PluginCard) -> str:
-    if card.plain is not None:
-        count = len(card.plain.measures)
-        what = f"linear in {count} measures" if count else "linear in the voxels"
-        return f"{card.method.name}, {what}, {PLAIN[card.method.name].summary}"
-    if card.backbone is None:
-        return f"{card.method.name}, started from {card.training.get('start_weights', 'unknown weights')}"
-    seen = "" if card.features == "class" else f", features {card.features}"
-    lora = "" if card.method.name == "frozen" else f", rank {card.method.rank}, alpha {card.method.alpha:g}"
-    return f"{card.method.name}{lora}{_last_blocks(card)}, fusion {card.fusion}{seen}"
-
-
 def _statistics(cards: Sequence[PluginCard]) -> str:
     """Of what there are statistics, by which ``predict`` says that a scan is unlike them."""
     if not all(card.scan_statistics for card in cards):
         return "no statistics of them, so predict gives no ood_score"
     names = sorted({name for card in cards if card.scan_statistics for name in card.scan_statistics.measures})
     return f"statistics of {', '.join(names)}; predict gives an ood_score and warns above 1"
-
-
-def _last_blocks(card: PluginCard) -> str:
-    """Of a plugin that leaves a trunk as it is: where it adapts, and the trunk's fingerprint."""
-    if card.method.blocks is None or card.backbone is None:
-        return ""
-    last = "block" if card.method.blocks == 1 else f"{card.method.blocks} blocks"
-    return f", in the last {last} (trunk {card.backbone.trunk})"
 
 
 def _start(card: PluginCard) -> str:

@@ -28,6 +28,7 @@ from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.plugins.card import PluginCard, card_to_json, read_card
 from anymc3d.plugins.own_parts import own_parts
+from anymc3d.plugins.shown import html_of
 from anymc3d.printable import shown
 
 HEADER_KEY = "anymc3d"
@@ -54,6 +55,10 @@ class Plugin:
         count = sum(tensor.numel() for tensor in self.tensors.values())
         labels = ", ".join(self.card.labels.output_names)
         return f"<Plugin {self.card.name!r} ({self.hash[:12]}): {labels}; {count:,} parameters, not for clinical use>"
+
+    def _repr_html_(self) -> str:
+        """What the plugin is, as a notebook shows it."""
+        return html_of(self)
 
     @property
     def members(self) -> tuple[Plugin, ...]:

@@ -10,10 +10,15 @@ import numpy as np
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import State
+from anymc3d.predict.shown import html_of
+from anymc3d.printable import shown
 from anymc3d.types import Status
 
+_MOST_SHOWN = 5
+"""Labels in a ``repr``."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Prediction:
     """One plugin's answer for one case; ``row()`` is its row in ``predictions.csv``."""
 
@@ -55,6 +60,20 @@ class Prediction:
     ood_score: float | None = None
     """How far the scan is from the training scans (out of distribution), in units of what 99 % of held-out training
     scans keep: above 1 an alarm. None where the plugin has no statistics of them."""
+
+    def __repr__(self) -> str:
+        by = f"<Prediction of {shown(self.case, 60)!r} by {shown(self.plugin, 60)!r}: "
+        if self.status == "error":
+            return f"{by}no answer, {shown(self.message, 120)}>"
+        answers = self.values or self.probabilities
+        most = ", ".join(f"{shown(name, 40)} {value:.3g}" for name, value in list(answers.items())[:_MOST_SHOWN])
+        more = f" and {len(answers) - _MOST_SHOWN} more" if len(answers) > _MOST_SHOWN else ""
+        unlike = ", unlike the training scans" if self.unlike_training else ""
+        return f"{by}{most}{more}; status {self.status}{unlike}>"
+
+    def _repr_html_(self) -> str:
+        """The answer as a notebook shows it."""
+        return html_of(self)
 
     def row(self) -> dict[str, str]:
         """The cells of ``predictions.csv``; an error row has empty label cells."""

@@ -8,6 +8,7 @@ from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import NOTICE
 from anymc3d.explain.methods import METHODS
+from anymc3d.page.answers import meter, slice_bars
 from anymc3d.page.document import (
     RESEARCH_ONLY,
     Markup,
@@ -40,7 +41,6 @@ CALIBRATION: Mapping[State, str] = {
 }
 """What is said of the probabilities, after "The probabilities are"."""
 _MAX_PICTURES = 12
-_WIDTH, _HEIGHT, _TOP = 320, 110, 18
 
 STYLE = """
 .meter { width: 100%; min-width: 4.5rem; max-width: 12rem; height: 1.1rem; display: block; }
@@ -112,9 +112,9 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         if facts.card is not None:
             point, threshold = threshold_of(facts.card, name)
             origins[name] = _origin(point)
-        meter = Markup(_meter(facts.probabilities[name], threshold))
+        picture = Markup(meter(facts.probabilities[name], threshold))
         shown = "" if threshold is None else f"{threshold:.3f}"
-        rows.append((name, words[bool(facts.decisions[name])], f"{facts.probabilities[name]:.3f}", shown, meter))
+        rows.append((name, words[bool(facts.decisions[name])], f"{facts.probabilities[name]:.3f}", shown, picture))
     columns = ("Label", "Decision", "Probability", "Operating point", "0 to 1")
     yield table("Probabilities and decisions", columns, rows, numbers=(2, 3))
     if facts.card is None:
@@ -153,15 +153,6 @@ def _origin(point: OperatingPoint | None) -> str:
     if point is None:
         return "probability 0.5, as none was chosen"
     return f"{point.criterion}, chosen on {point.n} {point.source_split} cases, {point.n_positive} of them positive"
-
-
-def _meter(probability: float, threshold: float | None) -> str:
-    mark = "" if threshold is None else f'<path class="mark" d="M{100 * threshold:.1f} 0V14"/>'
-    return (
-        '<svg class="meter" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="frame" x="0" y="2" width="100" height="10"/>'
-        f'<rect x="0" y="2" width="{100 * probability:.1f}" height="10"/>{mark}</svg>'
-    )
 
 
 def _warnings(facts: StudyFacts) -> Iterator[str]:
@@ -233,32 +224,5 @@ def _attention(facts: StudyFacts) -> Iterator[str]:
         "dashed line is an even share. They are the same for all labels.",
     )
     yield '<div class="bars">'
-    yield from (_attention_bars(view, list(own), facts.direction(view)) for view, own in facts.slice_weights.items())
+    yield from (slice_bars(view, list(own), facts.direction(view)) for view, own in facts.slice_weights.items())
     yield "</div>"
-
-
-def _attention_bars(view: str, weights: list[float], direction: str) -> str:
-    count, most = len(weights), max(max(weights), 1e-9)
-    step, room = _WIDTH / count, _HEIGHT - _TOP - 24
-    bars = "".join(
-        f'<rect x="{i * step + 0.5:.2f}" y="{_TOP + room * (1 - w / most):.2f}" width="{max(step - 1, 0.5):.2f}"'
-        f' height="{room * w / most:.2f}"><title>slice {i + 1}: {w:.3f}</title></rect>'
-        for i, w in enumerate(weights)
-    )
-    even = _TOP + room * (1 - 1 / count / most)
-    top = weights.index(max(weights)) + 1
-    name = f"View {view}" + (f" ({direction})" if direction else "")
-    text = (
-        f"{name}: {count} slices, the largest weight {max(weights):.3f} at slice {top}, an even share {1 / count:.3f}"
-    )
-    rows = [(f"{i + 1}", f"{weight:.4f}") for i, weight in enumerate(weights)]
-    figures = table(f"Weights of view {view}", ("Slice", "Weight"), rows, numbers=(1,))
-    return (
-        f'<figure class="attention"><figcaption>{escape(name)}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
-        f'<text x="0" y="12">largest {max(weights):.3f}, slice {top}</text>{bars}'
-        f'<line class="even" x1="0" x2="{_WIDTH}" y1="{even:.2f}" y2="{even:.2f}"/>'
-        f'<text x="0" y="{_HEIGHT - 5}">slice 1</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT - 5}" text-anchor="end">slice {count}</text></svg>'
-        f"<details><summary>Weights of view {escape(view)} as a table</summary>{figures}</details></figure>"
-    )

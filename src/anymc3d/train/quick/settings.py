@@ -59,7 +59,7 @@ def candidates(
         UsageError: the task's fusion is not one of ``FUSIONS``.
     """
     if task.method.head is not None:
-        raise SettingError("method.head: --quick solves the program's own heads alone; leave it out, or --quick")
+        raise UsageError("method.head: --quick solves the program's own heads alone; leave it out, or --quick")
     if task.fusion not in FUSIONS:
         raise UsageError(
             f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}; "
