@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import nibabel
 import numpy as np
+import openpyxl
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -130,44 +130,19 @@ def make_ratic(folder: Path) -> Path:
     return folder
 
 
-def write_xlsx(path: Path, rows: Sequence[Sequence[object]], *, inline: bool = False) -> Path:
-    """A workbook as spreadsheets write it: shared texts, numbers, a date style (1), empty cells left out."""
+def write_xlsx(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    """A workbook as spreadsheets write it; empty cells are left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    texts: list[str] = []
-    lines = []
+    book = openpyxl.Workbook()
     for number, row in enumerate(rows, start=1):
-        cells = []
-        for column, value in enumerate(row):
-            name = f"{chr(ord('A') + column)}{number}"
-            if value is None or value == "":
-                continue
-            if isinstance(value, tuple):  # (serial day,)
-                cells.append(f'<c r="{name}" s="1"><v>{value[0]}</v></c>')
-            elif isinstance(value, int | float):
-                cells.append(f'<c r="{name}"><v>{value}</v></c>')
-            elif inline:
-                cells.append(f'<c r="{name}" t="inlineStr"><is><t>{escape(value)}</t></is></c>')
-            else:
-                texts.append(str(value))
-                cells.append(f'<c r="{name}" t="s"><v>{len(texts) - 1}</v></c>')
-        lines.append(f'<row r="{number}">{"".join(cells)}</row>')
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", "<Types/>")
-        archive.writestr(
-            "xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>"
-        )
-        archive.writestr(
-            "xl/sharedStrings.xml",
-            f"<sst {space}>{''.join(f'<si><t>{escape(text)}</t></si>' for text in texts)}</sst>",
-        )
-        archive.writestr(
-            "xl/styles.xml",
-            f'<styleSheet {space}><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>',
-        )
+        for column, value in enumerate(row, start=1):
+            if value not in (None, ""):
+                book.active.cell(number, column, value)
+    book.save(path)
     return path
 
 
+DAY = date(2017, 9, 22)
 PANORAMA_HEADER = (
     *("PANORAMA_patient_id", "PANORAMA_study_id", "anonymized_study_date", "patient_age", "patient_sex"),
     *("scanner", "label", "level"),
@@ -177,11 +152,11 @@ PANORAMA_HEADER = (
 def panorama_rows() -> list[list[object]]:
     """Quirks of the real table: patient 100001 has two studies, one filed under another patient's number."""
     return [
-        [100000, "100000_00001", (43000,), "065Y", "M", "SIEMENS", "PDAC", "histopathology"],
-        [100001, "100001_00001", (43100,), "071Y", "F", "0", "non-PDAC", "radiology"],
-        [100001, "100002_00001", (43200,), "071Y", "F", "TOSHIBA", "non-PDAC", "radiology"],
+        [100000, "100000_00001", DAY, "065Y", "M", "SIEMENS", "PDAC", "histopathology"],
+        [100001, "100001_00001", DAY + timedelta(100), "071Y", "F", "0", "non-PDAC", "radiology"],
+        [100001, "100002_00001", DAY + timedelta(200), "071Y", "F", "TOSHIBA", "non-PDAC", "radiology"],
         [100700, "100700_00001", None, None, None, None, "PDAC", "MSD_dataset"],
-        [100800, "100800_00001", (43300,), 58, "M", "GE", "non-PDAC", "NIH_dataset"],
+        [100800, "100800_00001", DAY + timedelta(300), 58, "M", "GE", "non-PDAC", "NIH_dataset"],
     ]
 
 

@@ -1,49 +1,108 @@
-"""The first sheet of an ``.xlsx`` workbook as text, strictly.
+"""The first sheet of an ``.xlsx`` workbook as text, read by openpyxl (extra ``xlsx``) behind bounds of our own.
 
-A reader of its own and no dependency: one public set has one such table, the part of the format it needs is small
-(zipped XML: a sheet and a list of shared texts), and the usual packages set no bounds on what they unpack. Here every
-member is bounded before it is read, and XML with a document type, the door to entity bombs, is refused.
+openpyxl sets no bounds on what it unpacks, and leaves entity bombs to the XML parser. So every member of the archive is
+looked at before: its size, and a document type, which no spreadsheet writes. See docs/decisions.
 """
 
 from __future__ import annotations
 
 import datetime
-import re
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any, BinaryIO
 
 from anymc3d.data.scan_file import open_regular
-from anymc3d.errors import ManifestError
+from anymc3d.errors import ManifestError, UsageError
 
 MAX_MEMBER_BYTES = 64 * 2**20
+MAX_BYTES = 4 * MAX_MEMBER_BYTES
+"""Of all members together, unpacked."""
+MAX_MEMBERS = 1000
 MAX_ROWS, MAX_COLUMNS = 200_000, 200
-_SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
-_CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
-_FIRST_DAY = datetime.date(1899, 12, 30)
-_DATE_FORMATS = frozenset((*range(14, 18), 22))
-"""The number formats that are dates in every workbook; its own ones are recognised by their letters."""
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError, ArithmeticError, RuntimeError)
-"""What zip, XML and arithmetic raise on damaged, encrypted or absurd content."""
+LAST_ROW = 2**20
+"""Of a sheet; beyond it a number of a row is absurd, and every row before it would be made up."""
+_BLOCK = 2**20
+_DOORS = (b"<!DOCTYPE", b"<!ENTITY")
 
 
 def read_xlsx(path: Path) -> list[dict[str, str]]:
-    """The rows below the header of the first sheet: column name to text; numbers as written, dates as ISO.
+    """The rows below the header of the first sheet: column name to text; whole numbers without a point, dates as ISO.
 
     Raises:
         ManifestError: it is no such workbook, is damaged, or is larger than any table here should be.
+        UsageError: openpyxl is not installed.
     """
+    openpyxl = _library(path)
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            texts = _shared_texts(archive)
-            dates = _date_styles(archive)
-            grid = _grid(_parsed(archive, "xl/worksheets/sheet1.xml"), texts, dates)
-    except _DAMAGE as error:
-        raise ManifestError(path.name, [f"not readable as an .xlsx workbook ({error}); save it as CSV"]) from error
+        with open_regular(path) as file, warnings.catch_warnings(action="ignore"):
+            _check_members(file)
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            grid = list(_rows(book.worksheets[0]))
+    except Exception as error:  # zip, XML and openpyxl raise a dozen kinds on damaged, encrypted or absurd content
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ManifestError(path.name, [f"not readable as an .xlsx workbook ({why}); save it as CSV"]) from error
     return _with_header(grid, path)
+
+
+def _library(path: Path) -> Any:
+    try:
+        import openpyxl
+    except ImportError as error:
+        what = f"{path}: reading .xlsx needs openpyxl; pip install 'anymc3d[xlsx]', or save it as CSV"
+        raise UsageError(what) from error
+    return openpyxl
+
+
+def _check_members(file: BinaryIO) -> None:
+    """Refuse what unpacks to too much, or declares entities. A member never gives more bytes than its size says."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        total = sum(info.file_size for info in members)
+        if len(members) > MAX_MEMBERS or total > MAX_BYTES:
+            raise ValueError(f"{len(members)} members of {total} bytes, the limits are {MAX_MEMBERS} and {MAX_BYTES}")
+        for info in members:
+            if info.file_size > MAX_MEMBER_BYTES:
+                raise ValueError(f"{info.filename}: {info.file_size} bytes, the limit is {MAX_MEMBER_BYTES}")
+        for info in members:
+            with archive.open(info) as stream:
+                tail = b""
+                while block := stream.read(_BLOCK):
+                    # Both in UTF-8 and in UTF-16, whose letters have a zero beside them.
+                    seen = (tail + block).replace(b"\0", b"")
+                    if any(door in seen for door in _DOORS):
+                        raise ValueError(f"{info.filename}: holds a document type, which no spreadsheet writes")
+                    tail = block[-2 * max(map(len, _DOORS)) :]
+
+
+def _rows(sheet: Any) -> Iterator[list[str]]:
+    """The rows that hold anything, each as long as its last cell."""
+    sheet.reset_dimensions()  # what the file says of its size need not be true
+    filled = 0
+    for number, row in enumerate(sheet.iter_rows(max_row=LAST_ROW)):
+        if number >= LAST_ROW:
+            raise ValueError(f"a row beyond the {LAST_ROW} of a sheet")
+        if len(row) > MAX_COLUMNS:
+            raise ValueError(f"a row of more than {MAX_COLUMNS} columns")
+        cells = ["" if cell.data_type == "e" else _text(cell.value).strip() for cell in row]
+        if any(cells):
+            filled += 1
+            yield cells
+        if filled > MAX_ROWS:
+            raise ValueError(f"more than {MAX_ROWS} rows")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat()
+    if isinstance(value, float) and value == int(value) and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
 
 
 def _with_header(grid: list[list[str]], path: Path) -> list[dict[str, str]]:
@@ -60,93 +119,3 @@ def _with_header(grid: list[list[str]], path: Path) -> list[dict[str, str]]:
         if any(row.values()):
             rows.append(row)
     return rows
-
-
-def _parsed(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
-    info = archive.getinfo(name)
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise ValueError(f"{name}: {info.file_size} bytes, the limit is {MAX_MEMBER_BYTES}")
-    with archive.open(info) as stream:
-        content = stream.read(MAX_MEMBER_BYTES + 1)
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise ValueError(f"{name}: holds a document type, which no spreadsheet writes")
-    try:
-        return ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _shared_texts(archive: zipfile.ZipFile) -> list[str]:
-    if "xl/sharedStrings.xml" not in archive.namelist():
-        return []
-    root = _parsed(archive, "xl/sharedStrings.xml")
-    return ["".join(part.text or "" for part in item.iter(f"{_SPACE}t")) for item in root.iter(f"{_SPACE}si")]
-
-
-def _date_styles(archive: zipfile.ZipFile) -> frozenset[int]:
-    """Which cell styles show a number as a date."""
-    if "xl/styles.xml" not in archive.namelist():
-        return frozenset()
-    root = _parsed(archive, "xl/styles.xml")
-    own = {
-        int(entry.get("numFmtId", "0"))
-        for entry in root.iter(f"{_SPACE}numFmt")
-        if re.search(r"[dy]", re.sub(r'"[^"]*"|\[[^\]]*\]', "", entry.get("formatCode", "").lower()))
-    }
-    styles = root.find(f"{_SPACE}cellXfs")
-    entries = list(styles) if styles is not None else []
-    return frozenset(
-        index for index, entry in enumerate(entries) if int(entry.get("numFmtId", "0")) in _DATE_FORMATS | own
-    )
-
-
-def _grid(sheet: ElementTree.Element, texts: list[str], dates: frozenset[int]) -> list[list[str]]:
-    grid: list[list[str]] = []
-    for row in sheet.iter(f"{_SPACE}row"):
-        cells: list[str] = []
-        for column, cell in _cells(row):
-            if column >= MAX_COLUMNS:
-                raise ValueError(f"a row of more than {MAX_COLUMNS} columns")
-            cells += [""] * (column + 1 - len(cells))
-            cells[column] = _text(cell, texts, dates).strip()
-        if any(cells):
-            grid.append(cells)
-        if len(grid) > MAX_ROWS:
-            raise ValueError(f"more than {MAX_ROWS} rows")
-    return grid
-
-
-def _cells(row: ElementTree.Element) -> Iterator[tuple[int, ElementTree.Element]]:
-    """(column from 0, cell); a cell without a name stands behind the one before it."""
-    column = -1
-    for cell in row.iter(f"{_SPACE}c"):
-        named = _CELL_NAME.fullmatch(cell.get("r", ""))
-        column = _column(named.group(1)) if named else column + 1
-        yield column, cell
-
-
-def _column(letters: str) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + ord(letter) - ord("A") + 1
-    return number - 1
-
-
-def _text(cell: ElementTree.Element, texts: list[str], dates: frozenset[int]) -> str:
-    kind = cell.get("t", "n")
-    if kind == "inlineStr":
-        return "".join(part.text or "" for part in cell.iter(f"{_SPACE}t"))
-    value = cell.findtext(f"{_SPACE}v") or ""
-    if kind == "s":
-        index = int(value)
-        if not 0 <= index < len(texts):
-            raise ValueError(f"cell {cell.get('r')}: shared text {index} of {len(texts)}")
-        return texts[index]
-    if kind == "e":
-        return ""
-    if kind == "n" and value:
-        number = float(value)
-        if int(cell.get("s", "0")) in dates:
-            return (_FIRST_DAY + datetime.timedelta(days=int(number))).isoformat()
-        return str(int(number)) if number == int(number) and abs(number) < 2**53 else value
-    return value

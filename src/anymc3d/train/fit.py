@@ -43,7 +43,7 @@ from anymc3d.train.run import Run
 from anymc3d.train.run_folder import RunFolder
 from anymc3d.train.scans import read_scans
 from anymc3d.train.segmentation import with_structures
-from anymc3d.train.start import find_start, with_recipe
+from anymc3d.train.start import Start, find_start, with_recipe
 from anymc3d.train.study import Study, load_study, undefined_figures
 from anymc3d.train.task_checks import check_steps, check_task, unused
 
@@ -78,10 +78,8 @@ def fit(
         AnyMC3DError: manifest, backbone or folder cannot be used; see ``anymc3d.errors`` for the kinds.
         InterruptedRunError: a stop was asked for; the state is saved.
     """
-    called = Callbacks([one for given in callbacks for one in _ready(given)])
+    called = _called_back(task, callbacks)
     if is_plain(task.method):
-        if called.given:
-            raise UsageError(f"callbacks: method {task.method.name} is fitted at once, without epochs; leave them out")
         return _fit_plain(task, Path(run_dir), device, pseudonyms, segmenters, quiet=quiet)
     check_task(task)
     check_steps(task)
@@ -96,10 +94,7 @@ def fit(
         if processes.is_first:
             _say_beforehand(task, study)
         start = processes.together(lambda: find_start(task))
-        if task.segmentation.is_on and start.backbone is not None:
-            check_backbone(start.backbone.module, start.backbone.card.name)
-        if task.method.blocks is not None and start.backbone is not None:
-            check_blocks(start.backbone.module, task.method.blocks)
+        _check_backbone_fits(task, start)
         begun = processes.on_first(lambda: begin(folder, task, study, start, where, number_format))
         if begun.finished:
             logger.info("%s is finished; nothing to do", folder.path)
@@ -118,8 +113,21 @@ def fit(
     return folder.plugin
 
 
-def _ready(given: Callback | str) -> list[Callback]:
-    return loggers([given]) if isinstance(given, str) else [given]
+def _called_back(task: TaskSettings, given: Sequence[Callback | str]) -> Callbacks:
+    """The callbacks of a run, those given by name made; a plain method takes none."""
+    if given and is_plain(task.method):
+        raise UsageError(f"callbacks: method {task.method.name} is fitted at once, without epochs; leave them out")
+    return Callbacks([made for one in given for made in (loggers([one]) if isinstance(one, str) else [one])])
+
+
+def _check_backbone_fits(task: TaskSettings, start: Start) -> None:
+    """Whether a decoder, or LoRA in the last blocks alone, can be trained on this backbone."""
+    if start.backbone is None:
+        return
+    if task.segmentation.is_on:
+        check_backbone(start.backbone.module, start.backbone.card.name)
+    if task.method.blocks is not None:
+        check_blocks(start.backbone.module, task.method.blocks)
 
 
 def _fit_plain(
