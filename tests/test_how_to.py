@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from anymc3d.cli.main import main
 from anymc3d.engines.table import ENGINES
-from anymc3d.models.fusion import FUSIONS
+from anymc3d.testing import tables_as_before
 from test_docs import ROOT, blocks, name_of
 
 PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
@@ -139,9 +139,9 @@ def test_every_how_to_has_its_data():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_whoever_follows_the_page_gets_to_its_end(page, journey, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(FUSIONS, "top-half", None)  # what a page defines is gone after it
     monkeypatch.setitem(ENGINES, "local", lambda work, options: (one.call() for one in work))  # without processes
-    follow(page, journey)
+    with tables_as_before():
+        follow(page, journey)
 
 
 def follow(page: Path, journey) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anymc3d.data.scan_file import open_regular
-from anymc3d.errors import ManifestError, UsageError
+from anymc3d.errors import ManifestError, PackageError
 
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_BYTES = 4 * MAX_MEMBER_BYTES
@@ -32,7 +32,7 @@ def read_xlsx(path: Path) -> list[dict[str, str]]:
 
     Raises:
         ManifestError: it is no such workbook, is damaged, or is larger than any table here should be.
-        UsageError: openpyxl is not installed.
+        PackageError: openpyxl is not installed.
     """
     openpyxl = _library(path)
     try:
@@ -51,7 +51,7 @@ def _library(path: Path) -> Any:
         import openpyxl
     except ImportError as error:
         what = f"{path}: reading .xlsx needs openpyxl; pip install 'anymc3d[xlsx]', or save it as CSV"
-        raise UsageError(what) from error
+        raise PackageError(what) from error
     return openpyxl
 
 

@@ -37,7 +37,7 @@ def slice_bars(view: str, weights: Sequence[float], direction: str = "") -> str:
         f"{name}: {count} slices, the largest weight {max(weights):.3f} at slice {top}, an even share {1 / count:.3f}"
     )
     rows = [(f"{i + 1}", f"{weight:.4f}") for i, weight in enumerate(weights)]
-    figures = table(f"Weights of view {view}", ("Slice", "Weight"), rows, numbers=(1,))
+    as_table = table(f"Weights of view {view}", ("Slice", "Weight"), rows, numbers=(1,))
     return (
         f'<figure class="attention"><figcaption>{escape(name)}</figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
@@ -45,5 +45,5 @@ def slice_bars(view: str, weights: Sequence[float], direction: str = "") -> str:
         f'<line class="even" x1="0" x2="{_WIDTH}" y1="{even:.2f}" y2="{even:.2f}"/>'
         f'<text x="0" y="{_HEIGHT - 5}">slice 1</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 5}" text-anchor="end">slice {count}</text></svg>'
-        f"<details><summary>Weights of view {escape(view)} as a table</summary>{figures}</details></figure>"
+        f"<details><summary>Weights of view {escape(view)} as a table</summary>{as_table}</details></figure>"
     )

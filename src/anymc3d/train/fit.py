@@ -67,10 +67,8 @@ def fit(
 
     With ``pseudonyms`` nothing in ``run_dir`` says which cases they were; splits and weights are the same as without.
     ``segmenters``: files of networks that draw regions, or the TotalSegmentator program, which runs only if named here.
-
     ``callbacks``: called while it trains, see :class:`anymc3d.Callback`; or names of ready ones: tensorboard, mlflow,
     wandb. They change nothing that is learnt.
-
     ``number_format`` (fp32, bf16) is for a run that is a part of another, which all parts share: it stands for what
     ``train.precision`` would become here.
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import OptionError, PackageError, did_you_mean
 from anymc3d.files import atomic, regular
 from anymc3d.files.private import make_private
 from anymc3d.train.callbacks import Callback, RunBegin, RunEnd
@@ -130,11 +130,11 @@ def loggers(names: Sequence[str]) -> list[Callback]:
     """The ready callbacks of these names, each once.
 
     Raises:
-        UsageError: there is none of this name, or its package is not installed.
+        OptionError, PackageError: there is none of this name, or its package is not installed.
     """
     for name in names:
         if name not in LOGGERS:
-            raise UsageError(f"--log: unknown name {name!r}{did_you_mean(name, LOGGERS)}")
+            raise OptionError(f"--log: unknown name {name!r}{did_you_mean(name, LOGGERS)}")
     return [LOGGERS[name]() for name in dict.fromkeys(names)]
 
 
@@ -143,4 +143,4 @@ def _imported(module: str, package: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         what = f"logging to {package} needs the package {package}"
-        raise UsageError(f"{what}; pip install 'anymc3d[{extra}]' ({error})") from error
+        raise PackageError(f"{what}; pip install 'anymc3d[{extra}]' ({error})") from error
