@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from anymc3d.data.case_scans import PreparedCase
-from anymc3d.data.ood_measures import GRID, LENGTHS, layout, measure_case
+from anymc3d.data.intensity import profile
+from anymc3d.data.ood_measures import GRID, LENGTHS, histogram, layout, measure_case
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.scan import scan_facts
 from anymc3d.data.volume import Volume, permute_axes
@@ -45,6 +46,25 @@ def test_neither_the_order_of_the_axes_nor_the_unit_matters() -> None:
     for other in (stored_otherwise, in_another_unit):
         for name, values in measured(other).items():
             assert values == pytest.approx(measured(scan)[name], abs=0.02), name
+
+
+def test_a_mask_of_next_to_nothing_has_the_distribution_of_any_mask_and_a_label_map_has_not() -> None:
+    """Below half a percent all percentiles are 0, which is no other kind of scan."""
+
+    def of(share: float, labels: int = 1) -> np.ndarray:
+        voxels = np.zeros(20**3, dtype=np.float32)
+        filled = int(share * len(voxels))
+        voxels[:filled] = 1 + np.arange(filled) % labels
+        return histogram(profile(Volume(voxels.reshape(20, 20, 20), np.eye(4))))
+
+    masks = [of(share) for share in (0.001, 0.004, 0.006, 0.04, 0.06, 0.3, 0.96)]
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    assert np.abs(of(0.004, labels=3) - masks[0]).max() > 0.5
+    assert np.abs(histogram(profile(volume())) - masks[0]).max() > 3
+    one_hot_voxel = np.zeros((20, 20, 20), dtype=np.float32)
+    one_hot_voxel[0] = np.linspace(0, 1, 400).reshape(20, 20)
+    one_hot_voxel[3, 3, 3] = 1e9
+    assert np.abs(histogram(profile(Volume(one_hot_voxel, np.eye(4))))).max() < 10
 
 
 def test_the_layout_is_the_mean_of_every_place() -> None:

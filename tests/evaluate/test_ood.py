@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,10 @@ from anymc3d.settings.plain import from_plain, to_plain
 
 def draw(rng: np.random.Generator, count: int, *, shift: float = 0.0) -> list[dict[str, np.ndarray]]:
     """Correlated measures with heavy tails, as scans have them."""
-    mixing = np.random.default_rng(7).normal(size=(4, 30))
+    mixing = np.random.default_rng(7).normal(size=(4, 27))
     return [
         {
-            "layout.image": rng.standard_t(6, size=4) @ mixing + rng.normal(size=30) + shift,
+            "layout.image": rng.standard_t(6, size=4) @ mixing + rng.normal(size=27) + shift,
             "geometry.image": np.log([1.0, 1.0, 2.0, 200.0, 200.0, 120.0]) + rng.normal(scale=0.05, size=6),
         }
         for _ in range(count)
@@ -54,6 +55,31 @@ def test_four_times_the_spacing_is_an_alarm_where_all_had_one_and_a_tenth_is_non
         for factor in (1.0, 1.1, 4.0)
     }
     assert other[1.0] < 1e-3 and other[1.1] < 1 < other[4.0]
+
+
+def places(rng: np.random.Generator, count: int, *, flip: tuple[int, ...] = ()) -> list[dict[str, np.ndarray]]:
+    """Organs of two kinds that mirror each other, on 6 x 6 x 6 places: their mean is far from each."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, 6)] * 3, indexing="ij")
+    found = []
+    for _ in range(count):
+        side, at = rng.choice([-1, 1]), rng.normal(scale=0.1, size=3)
+        organ = 2 * np.exp(-4 * ((x - 0.5 * side - at[0]) ** 2 + (y - 0.4 - at[1]) ** 2 + (z + 0.5 - at[2]) ** 2))
+        found.append({"layout.image": np.flip(organ, flip).ravel() + rng.normal(scale=0.05, size=216)})
+    return found
+
+
+def test_B11_what_fits_once_it_is_turned_back_is_an_alarm_where_the_distance_alone_says_little() -> None:
+    rng = np.random.default_rng(11)
+    statistics = fit_statistics(places(rng, 60), ids(60))
+    inside = [statistics.distances(case) for case in places(rng, 100)]
+    assert np.mean([score(found) > 1 for found in inside]) <= 0.02
+    for flip in ((1,), (2,), (1, 2)):
+        turned = [statistics.distances(case) for case in places(rng, 40, flip=flip)]
+        assert np.mean([found["turned.image"] > 1 for found in turned]) > 0.9, flip
+    sides = [score(statistics.distances(case)) for case in places(rng, 40, flip=(0,))]
+    assert np.mean(np.array(sides) > 1) <= 0.05, "left and right organs are one set"
+    noise = statistics.distances({"layout.image": 3 * rng.normal(size=216)})
+    assert noise["layout.image"] > 1 and noise["turned.image"] == 0, "turning helps nothing that is foreign"
 
 
 def test_cases_of_one_patient_are_held_out_together() -> None:
@@ -100,9 +126,13 @@ def test_the_record_is_read_as_it_was_written_and_another_version_says_nothing()
     statistics, (case,) = fit_statistics(draw(rng, 40), ids(40)), draw(rng, 1)
     problems: list[str] = []
     again = from_plain(type(statistics), to_plain(statistics), problems)
+    assert statistics.measures["layout.image"].turned and statistics.measures["geometry.image"].turned is None
     assert not problems and again == statistics and again.distances(case) == statistics.distances(case)
     assert replace(statistics, version=VERSION + 1).distances(case) == {}
     assert statistics.distances({"layout.image": np.zeros(3)}) == {}
+
+
+_two = base64.b64encode(np.ones(2, dtype="<f4").tobytes()).decode()
 
 
 @pytest.mark.parametrize(
@@ -113,6 +143,7 @@ def test_the_record_is_read_as_it_was_written_and_another_version_says_nothing()
         {"centre": "AADAfw=="},
         {"variances": ""},
         {"axes": ("!",)},
+        {"centre": _two, "spread": _two, "axes": ()},
     ],
 )
 def test_a_damaged_record_is_refused(change) -> None:

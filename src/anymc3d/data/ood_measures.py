@@ -28,6 +28,8 @@ LENGTHS: Mapping[str, int] = {"geometry": 6, "histogram": 7, "texture": 11, "lay
 _MOST_SLICES = 24
 """Of a view, whose texture is measured."""
 _TINY = 1e-6
+_NARROWEST = 0.01
+"""Of the whole range of values: the least that may count as the range without its ends."""
 
 
 def measure_case(prepared: PreparedCase) -> Measures:
@@ -53,11 +55,16 @@ def geometry(facts: ScanFacts) -> NDArray[np.float64]:
 
 def histogram(seen: IntensityProfile) -> NDArray[np.float64]:
     """The form of the distribution of raw values, free of their unit: where five percentiles lie between the 0.5 % and
-    the 99.5 % percentile, how far the maximum lies beyond, and how many values there are (logarithms)."""
-    span = max(seen.p995 - seen.p005, _TINY)
+    the 99.5 % percentile, how far the maximum lies beyond, and how many values there are (logarithms).
+
+    Of few values each percentile is one of them, and jumps to the next with a voxel more or less: in a mask it says no
+    more than that more or less than 5 % are filled, and where less than 0.5 % are, the span is nothing. So it counts by
+    what it can say (in a mask nothing, among 100 values nearly all), and no span is below a hundredth of the range."""
+    span = max(seen.p995 - seen.p005, _NARROWEST * (seen.maximum - seen.minimum), _TINY)
     inner = [(value - seen.p005) / span for value in (seen.p05, seen.p25, seen.p50, seen.p75, seen.p95)]
     beyond = np.log1p(np.clip((seen.maximum - seen.p995) / span, 0, 1e6))
-    return np.array([*inner, beyond, np.log(seen.distinct)])
+    share = 1 - 1 / max(seen.distinct - 1, 1)
+    return np.array([*(share * np.array([*inner, beyond])), np.log(max(seen.distinct, 1))])
 
 
 def texture(seen: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -4,14 +4,19 @@ Per measure a Gaussian with few main axes and one variance for all others (proba
 whose Mahalanobis distance, divided by the number of dimensions, is about 1 for a training-like case. The limits are
 those that 99 % of *held-out* training cases keep in all measures: by folds of patients, each case is measured against
 statistics that it took no part in. The score is the largest distance in units of its limit: an alarm is above 1.
+
+Organs of one set may lie in so many ways that a scan upside down is no further from their mean than others are. But it
+fits much better once it is turned back, and no training case does: so of a measure of places the ratio of the distance
+as it lies to the smallest one after a flip is compared, too. Flips of a regular grid of places are exact.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -24,7 +29,7 @@ from anymc3d.settings.limits import Between, Count, Form, Length
 
 Floats = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Of what the measures mean. Raise it when they change: statistics of another version say nothing."""
 QUANTILE = 0.99
 """Of the training cases: the share that keeps all limits."""
@@ -36,12 +41,16 @@ _NORMAL_90 = 1.2816
 """The 90 % quantile of a standard normal distribution."""
 _SHARE = 0.9
 """Of the variance that the main axes hold together."""
+OF_PLACES, TURNED = "layout", "turned"
+"""The measure that is a regular grid of places, and the name under which it is compared with its flips."""
+_EQUAL = 0.1
+"""Added to both distances of a ratio: two that are next to nothing are alike."""
 FLOORS: Mapping[str, float] = {"geometry": 0.15, "histogram": 0.03, "texture": 0.1, "layout": 0.1}
 """Measure -> a difference that says nothing, in its own units: training cases that all agree do not forbid it."""
 _LARGEST = 1e6
 _NARROWEST = 0.05
 """Spread of the logarithms of a distance, at least."""
-_MARGIN = 1.0
+_MARGIN = 1.5
 """Of few cases, by the square root of their number."""
 _MOST_SPREADS = 6.0
 """Of a distance's logarithm above its median that a limit may lie: a few odd training cases do not widen it further."""
@@ -54,7 +63,8 @@ _Positive = Annotated[float, Between(1e-9, 1e9)]
 @dataclass(frozen=True, kw_only=True)
 class MeasureStatistics:
     """One measure of the training cases: centre and spread (d,), main axes k times (d,) of the measure divided by its
-    spread, their variances (k,), the variance of the rest, and the distance above which a case is an alarm."""
+    spread, their variances (k,), the variance of the rest, and the distance above which a case is an alarm; ``turned``:
+    of a grid of places, how many times better a case may fit once it is flipped."""
 
     cases: Count
     centre: Vector
@@ -63,6 +73,7 @@ class MeasureStatistics:
     variances: Vector
     rest: _Positive
     limit: _Positive
+    turned: _Positive | None = None
 
     def __post_init__(self) -> None:
         size = len(self._centre)
@@ -71,6 +82,8 @@ class MeasureStatistics:
             raise UsageError(f"centre: expected as many numbers as in spread and axes, got {size} and {sizes}")
         if (self._spread <= 0).any() or (self._variances <= 0).any():
             raise UsageError("spread: expected numbers above 0, and so of variances")
+        if self.turned is not None and _side(size) ** 3 != size:
+            raise UsageError(f"turned: expected it of a grid of places alone, not of {size} numbers")
 
     @property
     def size(self) -> int:
@@ -84,6 +97,13 @@ class MeasureStatistics:
         outside = np.clip((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0, None)
         squared = (along**2 / self._variances).sum(axis=1) + outside / self.rest
         return np.minimum(np.sqrt(squared / self.size), _LARGEST)
+
+    def gains(self, values: Floats) -> tuple[Floats, Floats]:
+        """Of each grid of places (n, d): how many times nearer it is once it is flipped along one, two or all of its
+        axes, whichever is best, and that smallest distance; (n,) each."""
+        as_it_lies = self.distances(values)
+        flipped = np.min([self.distances(other) for other in _flips(np.atleast_2d(values))], axis=0)
+        return (as_it_lies + _EQUAL) / (flipped + _EQUAL), flipped
 
     @cached_property
     def _centre(self) -> Floats:
@@ -110,15 +130,25 @@ class ScanStatistics:
     measures: Annotated[Mapping[Annotated[str, Length(100)], MeasureStatistics], Length(64)]
     """``<measure>.<image column or view>`` -> statistics."""
 
+    @property
+    def are_current(self) -> bool:
+        """Whether they are of the measures that are taken today; those of another version say nothing."""
+        return self.version == VERSION
+
     def distances(self, measured: Mapping[str, Floats]) -> dict[str, float]:
-        """Name of a measure -> distance of one case in units of the limit; of the measures that both have."""
-        if self.version != VERSION:
+        """Name of a measure -> distance of one case in units of the limit; of the measures that both have. Under
+        :data:`TURNED`: how much better it fits once flipped, where it then is like the training cases."""
+        if not self.are_current:
             return {}
-        return {
-            name: float(own.distances(measured[name])[0]) / own.limit
-            for name, own in self.measures.items()
-            if name in measured and measured[name].shape == (own.size,)
-        }
+        found: dict[str, float] = {}
+        for name, own in self.measures.items():
+            if name not in measured or measured[name].shape != (own.size,):
+                continue
+            found[name] = float(own.distances(measured[name])[0]) / own.limit
+            if own.turned is not None:
+                (gain,), (nearest,) = own.gains(measured[name])
+                found[_as_turned(name)] = float(gain) / own.turned if nearest <= own.limit else 0.0
+        return found
 
 
 def score(found: Mapping[str, float]) -> float | None:
@@ -139,11 +169,19 @@ def fit_statistics(cases: Sequence[Mapping[str, Floats]], patients: Sequence[str
     if not rows:
         return None
     values = {name: np.array([cases[i][name] for i in own], dtype=np.float64) for name, own in rows.items()}
-    held_out = np.full((len(cases), len(rows)), np.nan)
-    for j, (name, own) in enumerate(rows.items()):
-        held_out[own, j] = _held_out(values[name], [patients[i] for i in own], _floor(name))
-    limits = common_limits(held_out)
-    fitted = {name: _gaussian(values[name], _floor(name), limit=limits[j]) for j, name in enumerate(rows)}
+    compared = [*rows, *(_as_turned(name) for name in rows if _is_of_places(name))]
+    held_out = np.full((len(cases), len(compared)), np.nan)
+    for name, own in rows.items():
+        distances, gains = _held_out(name, values[name], [patients[i] for i in own])
+        held_out[own, compared.index(name)] = distances
+        if gains is not None:
+            held_out[own, compared.index(_as_turned(name))] = gains
+    limits = dict(zip(compared, common_limits(held_out), strict=True))
+    fitted = {}
+    for name in rows:
+        fitted[name] = _gaussian(values[name], _floor(name), limit=limits[name])
+        if _is_of_places(name):
+            fitted[name] = replace(fitted[name], turned=limits[_as_turned(name)])
     return ScanStatistics(version=VERSION, measures=fitted)
 
 
@@ -151,15 +189,41 @@ def _floor(name: str) -> float:
     return FLOORS[name.partition(".")[0]]
 
 
-def _held_out(values: Floats, patients: Sequence[str], floor: float) -> Floats:
-    """The distance of each case from statistics of other patients."""
-    order = {name: number for number, name in enumerate(dict.fromkeys(patients))}
-    folds = np.array([order[name] for name in patients]) % _FOLDS
-    found = np.zeros(len(values))
+def _is_of_places(name: str) -> bool:
+    return name.partition(".")[0] == OF_PLACES
+
+
+def _as_turned(name: str) -> str:
+    """``layout.axial`` -> ``turned.axial``."""
+    return TURNED + name.removeprefix(OF_PLACES)
+
+
+def _side(size: int) -> int:
+    """Places along each axis of a regular grid of so many."""
+    return round(size ** (1 / 3))
+
+
+def _flips(values: Floats) -> list[Floats]:
+    """Grids of places (n, d) flipped along every choice of their axes but none."""
+    side = _side(values.shape[1])
+    grids = values.reshape(-1, side, side, side)
+    axes = [choice for count in (1, 2, 3) for choice in itertools.combinations((1, 2, 3), count)]
+    return [np.flip(grids, choice).reshape(values.shape) for choice in axes]
+
+
+def _held_out(name: str, values: Floats, patients: Sequence[str]) -> tuple[Floats, Floats | None]:
+    """The distance of each case from statistics of other patients, and of a grid of places what a flip gains."""
+    order = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    folds = np.array([order[patient] for patient in patients]) % _FOLDS
+    found, gains = np.zeros(len(values)), np.zeros(len(values))
+    has_places = _is_of_places(name)
     for fold in range(_FOLDS):
         inside = folds == fold
-        found[inside] = _gaussian(values[~inside], floor, limit=1.0).distances(values[inside])
-    return found
+        others = _gaussian(values[~inside], _floor(name), limit=1.0)
+        found[inside] = others.distances(values[inside])
+        if has_places:
+            gains[inside] = others.gains(values[inside])[0]
+    return found, gains if has_places else None
 
 
 def _gaussian(values: Floats, floor: float, *, limit: float) -> MeasureStatistics:

@@ -274,10 +274,10 @@ class PluginCard:
 
     @property
     def knows_its_scans(self) -> bool:
-        """Whether it, or every member of the ensemble, has statistics of its training scans."""
+        """Whether it, or every member of the ensemble, has statistics of its training scans that are read today."""
         if self.members:
             return all(member.card.knows_its_scans for member in self.members)
-        return self.scan_statistics is not None
+        return self.scan_statistics is not None and self.scan_statistics.are_current
 
     @property
     def holds_calibration(self) -> bool:

@@ -119,7 +119,7 @@ def _method(card: PluginCard) -> list[str]:
 
 def _statistics(cards: Sequence[PluginCard]) -> str:
     """Of what there are statistics, by which ``predict`` says that a scan is unlike them."""
-    if not all(card.scan_statistics for card in cards):
+    if not all(card.knows_its_scans for card in cards):
         return "no statistics of them, so predict gives no ood_score"
     names = sorted({name for card in cards if card.scan_statistics for name in card.scan_statistics.measures})
     return f"statistics of {', '.join(names)}; predict gives an ood_score and warns above 1"

@@ -52,6 +52,7 @@ IN_WORDS: Mapping[str, str] = {
     "histogram": "distribution of values in {}",
     "texture": "texture of view {}",
     "layout": "what lies where in view {}",
+    "turned": "view {} fits once it is turned over (upside down, or exchanged sides?)",
 }
 """Measure -> what of the scan it is."""
 

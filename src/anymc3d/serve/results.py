@@ -162,7 +162,10 @@ def training_of(card: PluginCard) -> dict[str, Any]:
 def _num_compared(card: PluginCard) -> int:
     """Of an ensemble the member with the fewest: its score is the mean over all of them."""
     known = [member.card.scan_statistics for member in card.members] or [card.scan_statistics]
-    return min(0 if one is None else max(measure.cases for measure in one.measures.values()) for one in known)
+    return min(
+        0 if one is None or not one.are_current else max(measure.cases for measure in one.measures.values())
+        for one in known
+    )
 
 
 def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSettings, notes: list[str]) -> list[str]:

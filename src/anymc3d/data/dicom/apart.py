@@ -42,6 +42,11 @@ TELL_APART = (
     "ConvolutionKernel",
     "AcquisitionTime",
     "ContentTime",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ProtocolName",
+    "ScanningSequence",
+    "SliceThickness",
 )
 """Asked in this order, alone, then in pairs and threes, for what leaves one slice at each place."""
 _MOST_TOGETHER = 3

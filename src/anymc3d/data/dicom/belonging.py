@@ -38,6 +38,27 @@ def without_pictures(
     return scans, (note,)
 
 
+def refuse_faults(files: Sequence[DicomFile], rule: Rule, reference: Path) -> None:
+    """Raise where the header of a file cannot be used. What lies nowhere and calls itself another kind of image than
+    the slices (a page of doses among them) is left out on request.
+
+    Raises:
+        ScanError: see above.
+    """
+    faulty = [file for file in files if file.faults]
+    if not faulty:
+        return
+    first, more = faulty[0], len(faulty[0].faults) - 1
+    what = f"file {first.number} in order of name: {first.faults[0]}{f' (and {more} more faults)' if more else ''}"
+    nowhere = all(frame.position is None and frame.orientation is None for file in faulty for frame in file.frames)
+    advice = _leave_out(faulty, [file for file in files if not file.faults], rule)
+    if nowhere and len(faulty) < len(files) and "--series" in advice:
+        raise SeriesError.of(
+            reference, f"{what}: {len(faulty)} of {len(files)} files are no slices by their type; {advice}"
+        )
+    raise SeriesError.of(reference, f"{what}; export it again")
+
+
 def _leave_out(pictures: Sequence[DicomFile], scans: Sequence[DicomFile], rule: Rule) -> str:
     """How to leave some files out, by a part of ImageType that they all have and the scan has not."""
 

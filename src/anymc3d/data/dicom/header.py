@@ -175,8 +175,8 @@ class _Found:
 
 
 def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> DicomFile:
-    if not sop_class or not sop_uid:
-        tags.faults.append("SOPClassUID or SOPInstanceUID is missing")
+    if not sop_class:
+        tags.faults.append("SOPClassUID is missing")
     kind = _kind(sop_class, tags)
     rows, columns = (tags.integer(name) if kind != "other" else 0 for name in ("Rows", "Columns"))
     frames = frames_of(tags, kind)

@@ -31,6 +31,8 @@ _NUMBER = "InstanceNumber"
 _OTHER_PASSES = tuple(name for name in TELL_APART if name not in _PASSES)
 """What differs between two scans whose slices lie among each other."""
 _MOST_PASSES, _LEAST_SLICES, _MOST_RUNS, _LEAST_STEPS = 6, 3, 4, 2
+_FAR = 3.0
+"""Of the usual step: from there on the two sides may be stacks of their own, such as one for each disc of a spine."""
 _MOST_MADE = 20
 """So many slices are made of one at most: more would be invented, not resampled."""
 
@@ -75,7 +77,7 @@ def even_grid(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, r
     if not rule.allow_gaps:
         first = "" if changes else "get the whole series again, or "
         allowed = f"allow it with {rule.allowing('gaps')}, which resamples it to an even stack"
-        raise SlicesError.of(reference, f"{what}; {first}{allowed}{_part(along, frames, rule) if changes else ''}")
+        raise SlicesError.of(reference, f"{what}; {first}{allowed}{_part(along, frames, rule, changes)}")
     return _grid(along, step, what, reference)
 
 
@@ -187,8 +189,21 @@ def _missing(steps: NDArray[np.float64], along: NDArray[np.float64], wrong: NDAr
     return what + (f" ({lacking} missing?)" if lacking else "")
 
 
-def _part(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule) -> str:
-    """The way to one even part of a stack, by the thickness of its slices; nothing where that does not part them."""
+def parts_of(along: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Even parts of a stack that lie far apart, ``along`` ascending; none where it is one, or a part is not even."""
+    steps = np.diff(along)
+    parts = np.split(np.arange(len(along)), np.flatnonzero(steps > _FAR * float(np.median(steps))) + 1)
+    usable = len(parts) >= 2 and all(len(part) >= _LEAST_SLICES and is_even(along[part]) for part in parts)
+    return parts if usable else []
+
+
+def _part(along: NDArray[np.float64], frames: Sequence[Frame], rule: Rule, changes: bool) -> str:
+    """The way to one even part of a stack, by the thickness of its slices or because the parts lie far apart; nothing
+    where neither parts them."""
+    if not changes:
+        count = len(parts_of(along))
+        advice = rule.advice("stack=1")
+        return f", or take one of the {count} even parts with {advice} (to 'stack={count}')" if count else ""
     groups = _by_tag(frames, "SliceThickness")
     even = all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values())
     largest = max(groups, key=lambda value: len(groups[value]))

@@ -159,7 +159,6 @@ def _selected(reference: Path, series: str | None) -> Iterator[tuple[ChosenSerie
         chosen = without_repeats(chosen, reference)
         frames = [entry.frame for entry in chosen.frames]
         plane = plane_of(frames, reference)
-        _refuse_lost_places(chosen.frames, reference)
         chosen = chosen.only(chosen_volume(frames, plane.normal, rule, reference))
         if len(chosen.frames) < chosen.total:
             note = f"the rule in series takes {len(chosen.frames)} of the {chosen.total} slices of its series"
@@ -175,16 +174,6 @@ def _with_activity(chosen: ChosenSeries, rule: Rule, reference: Path) -> ChosenS
     is_scaled = all(entry.frame.slope is not None for entry in chosen.frames)
     activity, notes = activity_of([file.pet for file in chosen.files], rule, reference, is_scaled=is_scaled)
     return replace(chosen, activity=activity, warnings=(*chosen.warnings, *notes))
-
-
-def _refuse_lost_places(frames: tuple[ChosenFrame, ...], reference: Path) -> None:
-    """Raise where all slices lie at one place: nobody scans so, and anonymisers that set positions to 0 write so."""
-    places = {entry.frame.position for entry in frames}
-    if len(frames) < 2 or len(places) > 1:
-        return
-    shown = ", ".join(f"{value:g}" for value in next(iter(places)) or ())
-    what = f"all {len(frames)} slices are at one place ({shown}): it was lost, by an anonymiser for instance"
-    raise scan_error(reference, f"{what}; ask for files with their ImagePositionPatient")
 
 
 def _voxels(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: FrameDecoder) -> np.ndarray:

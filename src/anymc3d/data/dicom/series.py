@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anymc3d.data.dicom.belonging import (
     mixture_warnings,
+    refuse_faults,
     refuse_image_types,
     refuse_mixed,
     refuse_strays,
@@ -19,6 +19,7 @@ from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import Inventory
 from anymc3d.data.dicom.listing import SeriesFacts, facts_of, row_of
 from anymc3d.data.dicom.multiframe import Frame
+from anymc3d.data.dicom.renamed import Series, refuse_lost_places, refuse_lost_sop_uids, refuse_renamed, series_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.suv import Activity
 from anymc3d.data.dicom.tags import short_hash
@@ -27,11 +28,6 @@ from anymc3d.errors import SeriesError
 
 _SHOWN_SERIES = 20
 _SCANS = ("CT", "MR", "PT")
-_RENAMED = 3
-"""So many series of one slice each, alike in all but their UIDs, are one series that an anonymiser took apart."""
-
-Series = Mapping[str, Sequence[DicomFile]]
-"""Series UID -> its files."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
     reference = inventory.reference
     series, taken, pictures = _fitting(inventory, rule)
     if not rule.ignore_uids:
-        _refuse_renamed(series, taken, rule, inventory)
+        refuse_renamed(series, taken, rule, inventory)
     if len(taken) != 1:
         raise SeriesError.of(reference, _several(series, taken, rule))
     uid, kept = next(iter(taken.items()))
@@ -142,20 +138,6 @@ def _without_pictures(taken: dict[str, list[_Kept]], rule: Rule) -> tuple[dict[s
     return left, (f"{len(pictures)} series of pictures without a place (no scans) in the same study: left out",)
 
 
-def series_of(inventory: Inventory, rule: Rule) -> dict[str, list[DicomFile]]:
-    """The series of an inventory. Where the rule ignores UIDs, slices that agree in all else are one."""
-    series: dict[str, list[DicomFile]] = defaultdict(list)
-    for file in inventory.scans:
-        series[_alike(file) if rule.ignore_uids else file.series_uid].append(file)
-    return dict(series)
-
-
-def _alike(file: DicomFile) -> str:
-    """What the slices of one series have in common beside UIDs."""
-    numbers = (file.tags.get("SeriesNumber", ""), file.tags.get("SeriesDescription", ""), file.tags.get("StudyID", ""))
-    return short_hash("\n".join(map(str, (file.patient, file.what, file.modality, file.rows, file.columns, *numbers))))
-
-
 def _taken(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Kept]:
     """The files of one series of which the rule takes something, with the frames it takes."""
     if not rule.takes_series(uid):
@@ -191,24 +173,6 @@ def _thinness(facts: SeriesFacts) -> float:
     return -(facts.spacing_mm or 0.0)
 
 
-def _refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inventory: Inventory) -> None:
-    """Raise where what the rule takes is a single slice of a series that was taken apart: several such series, alike
-    in all but their UIDs, at places one after the other."""
-    alike: dict[str, set[str]] = defaultdict(set)
-    for uid, files in series.items():
-        if len(files) == 1 and files[0].kind == "slice":
-            alike[_alike(files[0])].add(uid)
-    for key, uids in alike.items():
-        places = {series[uid][0].frames[0].position for uid in uids if series[uid][0].frames}
-        if len(uids) >= _RENAMED and len(places) == len(uids) and set(taken) & uids:
-            what = f"{len(uids)} series of one slice each, one place after the other, with the same SeriesNumber"
-            ignoring = replace(rule, series_hash=None, options={**rule.options, "uids": "ignore"})
-            several = len(series_of(inventory, ignoring)) > 1
-            joined = replace(ignoring, series_hash=short_hash(key) if several else None).advice("")
-            what = f"{what}: an anonymiser renamed them; ask for the original, or read them as one with {joined}"
-            raise SeriesError.of(inventory.reference, what)
-
-
 def _without_scan(inventory: Inventory) -> str:
     where = "folder" if inventory.reference.is_dir() else "archive"
     if inventory.is_of_one:
@@ -218,6 +182,9 @@ def _without_scan(inventory: Inventory) -> str:
         kinds = f"{count} {ending} files" if count > 1 else f"one {ending} file"
         advice = f"give the files themselves, such as -i FOLDER/*{ending}" if where == "folder" else "unpack it"
         return f"no DICOM scan found in this {where}, but {kinds}: {advice}"
+    if inventory.others:
+        what = f"{len(inventory.others)} DICOM objects that are no scans (segmentations, reports, doses)"
+        return f"no DICOM scan found in this {where}, but {what}; give the folder of the scan itself"
     return f"no DICOM scan found in this {where}; give the folder that holds one series"
 
 
@@ -253,15 +220,12 @@ def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inve
     kept = [entry for entry in kept if entry.file in files]
     if not rule.ignore_uids:
         refuse_strays(inventory.others, files[0].series_uid, reference)
-    for file in files:
-        if file.faults:
-            more = f" (and {len(file.faults) - 1} more faults)" if len(file.faults) > 1 else ""
-            raise SeriesError.of(
-                reference, f"file {file.number} in order of name: {file.faults[0]}{more}; export it again"
-            )
+    refuse_faults(files, rule, reference)
+    refuse_lost_sop_uids(files, rule, reference)
     refuse_mixed(files, rule, reference)
-    unique, copies = _without_copies(kept, reference)
+    unique, copies = ([*kept], ()) if rule.ignore_uids else _without_copies(kept, reference)
     frames = tuple(ChosenFrame(entry.file, index) for entry in unique for index in entry.frames)
+    refuse_lost_places([chosen.frame for chosen in frames], reference)
     refuse_image_types([chosen.frame for chosen in frames], rule, reference)
     if files[0].rows * files[0].columns * len(frames) > VOXEL_CEILING:
         raise SeriesError.of(reference, f"the series claims more voxels than the limit {VOXEL_CEILING}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.dicom.apart import along_of, crowds
-from anymc3d.data.dicom.increments import is_even, passes_of
+from anymc3d.data.dicom.increments import is_even, parts_of, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
 from anymc3d.errors import SeriesError
@@ -53,14 +53,16 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
 
 
 def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:
-    """The passes of one stack whose slices lie among each other; none where it is one."""
+    """The passes of one stack whose slices lie among each other, or its parts that lie far apart; none where it is
+    one."""
     normal = np.cross(*np.split(np.asarray(frames[0].frame.orientation, dtype=np.float64), 2))
     along = along_of([chosen.frame for chosen in frames], normal)
     order = np.argsort(along, kind="stable")
     if is_even(along) or max(map(len, crowds(along))) > 1:
         return []
     passes = passes_of(along[order], [frames[i].frame for i in order])
-    found = [tuple(int(order[i]) for i in group) for group in passes[1].values()] if passes else []
+    groups = list(passes[1].values()) if passes else parts_of(along[order])
+    found = [tuple(int(order[i]) for i in group) for group in groups]
     return sorted(found, key=lambda stack: _first_of(stack, frames))
 
 
