@@ -125,6 +125,8 @@ BESIDE_0_AND_1 = "-1 -4 -9 9 99 88 999 -999 5 777 unclear X NotDone ? unbekannt 
         ("0 1 -9 -8", "-8 -9"),
         ("0 9", "9"),
         ("-1 1", "-1"),
+        ("2 3 -9", "-9"),
+        ("2 3 4 5 99", "99"),
         ("benign malignant unknown", "unknown"),
         ("1 2 3 missing", "missing"),
     ],
@@ -136,7 +138,7 @@ def test_B14_codes_for_not_known_are_no_class(values, codes):
 
 
 HONEST = (
-    "0 1 2|1 2 3|0 1|yes no|a b c|0 1 2 3 4 5 6 7 8 9|1 2 3 4 5|-2 -1 0 1 2|6 7 8 9 10|0 I II|0 1 1a|0 2 4|CN MCI AD"
+    "0 1 2|1 2 3|0 1|yes no|a b c|0 1 2 3 4 5 6 7 8 9|1 2 3 4 5|-2 -1 0 1 2|6 7 8 9 10|7 8 9|2 3 4|0 I II|0 1 1a|0 2 4|CN MCI AD"
     "|benign malignant indeterminate|mild moderate severe|yes no partial"
 )
 

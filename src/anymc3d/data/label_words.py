@@ -251,9 +251,12 @@ def _codes(numbers: Mapping[str, float]) -> set[str]:
     if {0, 1} <= inside and not inside & set(range(2, _FAR)):
         likely |= {value for value in inside if value >= _FAR}
     grades = inside - likely
-    if not grades or grades != set(range(min(grades), max(grades) + 1)) or min(grades) > 1:
+    if not grades or grades != set(range(min(grades), max(grades) + 1)):
         return set()
     codes: set[int] = set()
+    if min(grades) > 1:  # 2 to 5 of a score: what is far from them, or below zero, and no other
+        likely = {value for value in likely if value < 0 or value > _FAR * max(grades)}
+        return {text for text, value in whole.items() if value in likely}
     for value in sorted(inside - grades):
         behind_gap = value - 1 not in inside or value - 1 in codes
         if value < 0 or behind_gap:
