@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import tracemalloc
@@ -156,6 +157,25 @@ def linked_out(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def piped(name: str) -> Callable[[Path], Path]:
+    """The voxels are a pipe that nobody writes into: whoever opens it waits."""
+
+    def make(folder: Path) -> Path:
+        path = detached(folder, name)
+        (body,) = (one for one in folder.iterdir() if one != path)
+        body.unlink()
+        os.mkfifo(body)
+        return path
+
+    return make
+
+
+def counted_too_late(folder: Path) -> Path:
+    path = detached(folder, "a.mhd")
+    path.write_bytes(b"CenterOfRotation = 0 0 0\n" + path.read_bytes().replace(b"CenterOfRotation = 0 0 0\n", b""))
+    return path
+
+
 def with_voxels(name: str, change: Callable[[bytes], bytes], packed: bool = False) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         path = detached(folder, name, packed)
@@ -212,6 +232,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mhd_list": (with_line("a.mhd", "ElementDataFile = LIST"), "one file of voxels"),
     "mhd_missing": (with_line("a.mhd", "ElementDataFile = b.raw"), "not beside it"),
     "mhd_link_out": (linked_out("a.mhd"), "leads out"),
+    "mhd_pipe": (piped("a.mhd"), "a regular file"),
+    "nhdr_pipe": (piped("a.nhdr"), "a regular file"),
+    "mhd_counted_too_late": (counted_too_late, "NDims stands behind"),
     "mhd_cut": (with_voxels("a.mhd", lambda b: b[:-1]), "truncated"),
     "mhd_longer": (with_voxels("a.mhd", lambda b: b + b"\0"), "truncated or damaged"),
     "mhd_packed_damaged": (with_voxels("a.mhd", lambda b: flipped(b, len(b) // 2), packed=True), "damaged"),
@@ -242,7 +265,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_A1_A2_A3_A7_a_damaged_or_misleading_pair_is_refused(tmp_path: Path, capfd, name: str) -> None:
+def test_A1_A2_A3_A7_A16_a_damaged_or_misleading_pair_is_refused(tmp_path: Path, capfd, name: str) -> None:
     make, word = REFUSED[name]
     (tmp_path / "scan").mkdir()
     path = make(tmp_path / "scan")

@@ -74,7 +74,6 @@ def _read(path: Path, parse: _Parser, kind: str) -> Volume:
     affine, warnings = _geometry(path, layout, kind)
     body = layout.detached or path
     with open_regular(body) as file:
-        _check_held(layout, file, body)
         file.seek(layout.offset)
         buffer, _ = voxel_bytes(_SOURCES[layout.packing](file, body), layout.num_bytes, body, slack=0)
     raw = buffer.view(np.dtype(layout.dtype).newbyteorder(layout.order)).reshape(layout.shape, order="F")
@@ -84,8 +83,6 @@ def _read(path: Path, parse: _Parser, kind: str) -> Volume:
 
 def _read_header(path: Path, parse: _Parser, kind: str) -> ScanHeader:
     layout = _layout(path, parse)
-    with open_regular(layout.detached or path) as file:
-        _check_held(layout, file, path)
     affine, warnings = _geometry(path, layout, kind)
     return ScanHeader(layout.shape, affine, layout.dtype, warnings)
 
@@ -99,6 +96,10 @@ def _layout(path: Path, parse: _Parser) -> Layout:
     with open_regular(path) as file:
         layout = parse(file, path)
         if layout.detached is None:
+            _check_held(layout, file, path)
+    # Before SimpleITK, which opens it for the geometry already: of a pipe it would wait for ever.
+    if layout.detached is not None:
+        with open_regular(layout.detached) as file:
             _check_held(layout, file, path)
     return layout
 

@@ -22,6 +22,8 @@ _ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGIN = ("Offset", "Origin", "Position")
 _GEOMETRY = {"ElementSpacing": 3, **dict.fromkeys(_ORIGIN, 3)} | dict.fromkeys(_ORIENTATION, 9)
 """Keyword -> how many numbers it has."""
+_COUNTED = {*_GEOMETRY, "DimSize", "ElementSize", "CenterOfRotation"}
+"""What has as many numbers as there are dimensions, or their square."""
 _ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 _YES, _NO = ("True", "true", "1"), ("False", "false", "0")
 _TYPES = {
@@ -51,6 +53,10 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
             raise HeaderError.of(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
         keep(fields, name.strip(), value.strip(), path)
     expect(fields, "NDims", ("3",), path)
+    names = list(fields)
+    if any(name in _COUNTED for name in names[: names.index("NDims")]):
+        # MetaIO cannot read it either, and would say so on the terminal in words of its own.
+        raise HeaderError.of(path, "NDims stands behind fields that it counts the numbers of; save the scan again")
     expect(fields, "BinaryData", _YES, path)
     expect(fields, "ElementNumberOfChannels", ("1",), path, default="1")
     expect(fields, "HeaderSize", ("0",), path, default="0")
