@@ -138,8 +138,8 @@ def test_B14_codes_for_not_known_are_no_class(values, codes):
 
 
 HONEST = (
-    "0 1 2|1 2 3|0 1|yes no|a b c|0 1 2 3 4 5 6 7 8 9|1 2 3 4 5|-2 -1 0 1 2|6 7 8 9 10|7 8 9|2 3 4|0 I II|0 1 1a|0 2 4|CN MCI AD"
-    "|benign malignant indeterminate|mild moderate severe|yes no partial"
+    "0 1 2|1 2 3|0 1|yes no|a b c|0 1 2 3 4 5 6 7 8 9|1 2 3 4 5|-2 -1 0 1 2|6 7 8 9 10|7 8 9|2 3 4|0 I II|0 1 1a"
+    "|0 2 4|CN MCI AD|benign malignant indeterminate|mild moderate severe|yes no partial"
 )
 
 

@@ -53,10 +53,7 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
             raise HeaderError.of(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
         keep(fields, name.strip(), value.strip(), path)
     expect(fields, "NDims", ("3",), path)
-    names = list(fields)
-    if any(name in _COUNTED for name in names[: names.index("NDims")]):
-        # MetaIO cannot read it either, and would say so on the terminal in words of its own.
-        raise HeaderError.of(path, "NDims stands behind fields that it counts the numbers of; save the scan again")
+    _refuse_late_count(list(fields), path)
     expect(fields, "BinaryData", _YES, path)
     expect(fields, "ElementNumberOfChannels", ("1",), path, default="1")
     expect(fields, "HeaderSize", ("0",), path, default="0")
@@ -89,6 +86,12 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
         warnings=("the header gives no orientation: taken as stored in LPS",) if lacking else (),
         detached=detached,
     )
+
+
+def _refuse_late_count(names: list[str], path: Path) -> None:
+    """MetaIO cannot read such a header either, and would say so on the terminal in words of its own."""
+    if any(name in _COUNTED for name in names[: names.index("NDims")]):
+        raise HeaderError.of(path, "NDims stands behind fields that it counts the numbers of; save the scan again")
 
 
 def _detached(name: str, path: Path) -> Path | None:
