@@ -150,8 +150,9 @@ CITATION = "RSNA 2022 Cervical Spine Fracture Detection, first place (Qishen Ha)
 RECIPE = Recipe(lr=2.3e-4, weight_decay=1e-2, loss="cross-entropy", objective=2)
 NOTES = "training needs two slices in a batch; weight decay: the default of AdamW, none is published"
 LEFT_OUT = (
-    "the segmentation of vertebrae, whose part a region of interest takes; its mask as a sixth channel; mix-up; the "
-    "mean of folds and encoders, which 'anymc3d ensemble' makes"
+    "the segmentation of vertebrae, whose part a region of interest takes; its mask as a sixth channel; mix-up; "
+    "dropping a part of the encoder; distortions and cut-out among its augmentations, for which the task's own stand; "
+    "the mean of folds and encoders, which 'anymc3d ensemble' makes"
 )
 
 ENTRIES = (

@@ -118,7 +118,8 @@ NOTES = (
 )
 LEFT_OUT = (
     "the segmentation stage, whose part a region of interest takes; a label and a mask for each organ; as many "
-    "negatives as positives in each epoch, which 'train.sampling: balanced' does; the mean of folds and encoders"
+    "negatives as positives in each epoch, which 'train.sampling: balanced' does; perspective among its "
+    "augmentations, for which the task's own stand; the mean of folds and encoders"
 )
 
 ENTRIES = (

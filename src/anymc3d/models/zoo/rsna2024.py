@@ -118,8 +118,8 @@ NOTES = (
     "trained beside their mean; no recipe is published: AdamW at 1e-4, auxiliary losses by 0.1"
 )
 LEFT_OUT = (
-    "the localisation stages, whose part a region of interest takes; five slices about the predicted centre; the mean "
-    "of folds and encoders"
+    "the localisation stages, whose part a region of interest takes; five slices about the predicted centre, shifted "
+    "at random in training, for which the task's augmentation stands; the mean of folds and encoders"
 )
 
 ENTRIES = (
