@@ -166,7 +166,7 @@ SCORES = {
         "logit.y is '-1,39761842', expected a finite number; take the table as it was written",
     ),
     "r22 no_zeros": (2, "differ from the manifest's in zeros, signs or letter case alone"),
-    "r22 twice": (2, "case '000': stands twice"),
+    "r22 twice": (2, "case '000': appears twice"),
     "r34 predictions": (0, "AUROC and others are undefined"),
 }
 

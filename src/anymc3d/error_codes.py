@@ -26,7 +26,7 @@ CODES: dict[str, Kind] = {
         "Take the suggestion of the message, or see `anymc3d help COMMAND`. Settings are written `key=value`.",
     ),
     "E-path": Kind(
-        "A text that should be a path is none on this system: too long, or a link in a circle.",
+        "A text that should be a path is not one on this system: too long, or a link in a circle.",
         "Check the cell or argument that the message shows; often a whole list was pasted into one place.",
     ),
     "E-package": Kind(
@@ -81,7 +81,7 @@ CODES: dict[str, Kind] = {
     ),
     "E-scan-missing": Kind(
         "There is no scan where the manifest or command says, or it cannot be opened.",
-        "Check the path (relative to the manifest), its case of letters, its rights, and that it is no broken link.",
+        "Check the path (relative to the manifest), its case of letters, its rights, and that it is not a broken link.",
     ),
     "E-scan-damaged": Kind(
         "A file is truncated, fails its checksum, or would unpack beyond all bounds.",
@@ -92,7 +92,7 @@ CODES: dict[str, Kind] = {
         "Save it again with the program that wrote it, or convert the original again; edit no geometry by hand.",
     ),
     "E-scan-format": Kind(
-        "The file is of no format that is read, or not one 3D scan (4D, a colour picture, a 2D slice).",
+        "The file is in no format that is read, or not one 3D scan (4D, a colour picture, a 2D slice).",
         "Convert it to `.nii.gz`, one volume a file. Formats: [the manifest](manifest.md).",
     ),
     "E-scan-constant": Kind(
@@ -133,7 +133,7 @@ CODES: dict[str, Kind] = {
         "Name its beginning with `--remote`, check the credentials in the environment: [large cohorts](scaling.md).",
     ),
     "E-excluded": Kind(
-        "The task's settings leave this scan out; that is no fault of it.",
+        "The task's settings leave this scan out; that is not a fault of the scan.",
         "Nothing, or change the policy that the message names.",
     ),
     "E-strict": Kind(

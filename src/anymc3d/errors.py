@@ -203,7 +203,7 @@ class HeaderError(ScanError):
 
 
 class FormatError(ScanError):
-    """The file is of no format that is read, or not one 3D scan."""
+    """The file is in no format that is read, or not one 3D scan."""
 
     code = "E-scan-format"
 

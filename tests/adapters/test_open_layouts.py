@@ -196,7 +196,10 @@ def test_monai_faults_are_in_one_report(problems, warnings, monai):
     )
     found = "\n".join(problems("monai", monai))
     assert (
-        "gone.nii.gz" in found and "training 7" in found and "training 8" in found and "'testing' is no list" in found
+        "gone.nii.gz" in found
+        and "training 7" in found
+        and "training 8" in found
+        and "'testing' is not a list" in found
     )
     rewrite(monai, lambda content: {"training": content["training"][:7], "trainig": []})
     told = warnings("monai", monai, partial=True)
@@ -219,7 +222,7 @@ def test_monai_two_lists_in_a_folder_ask_for_one(problems, monai):
     [
         ('{"training": [{"image": "a.nii.gz", "label": NaN}]}', "no JSON"),
         ('{"training": [{"image": "a.nii.gz", "label": Infinity}]}', "no JSON"),
-        ('{"training": [], "training": [{"image": "a.nii.gz", "label": 1}]}', "stands twice"),
+        ('{"training": [], "training": [{"image": "a.nii.gz", "label": 1}]}', "appears twice"),
         ('{"training": [{"image": "a.nii.gz", "label": 1, "patient": true}]}', "neither a text nor"),
         ('{"training": [{"image": "a.nii.gz", "label": 1, "patient": 1.5}]}', "neither a text nor"),
         ('{"training": [{"image": "a.nii.gz", "label": 1, "fold": {"a": 1}}]}', "neither a text nor"),

@@ -71,7 +71,7 @@ def test_scans_and_masks_of_no_study_are_told(warnings, panorama):
         ({6: "PDAC?"}, "expected PDAC or non-PDAC: 100000_00001: 'PDAC?'"),
         ({6: None}, "expected PDAC or non-PDAC: 100000_00001: ''"),
         ({0: None}, "no patient in the table: 100000_00001"),
-        ({1: "100001_00001"}, "PANORAMA_study_id stands twice: 100001_00001"),
+        ({1: "100001_00001"}, "PANORAMA_study_id appears twice: 100001_00001"),
     ],
 )
 def test_faults_of_the_table_are_errors(problems, tmp_path, change, message):

@@ -86,7 +86,7 @@ def test_every_fault_is_in_one_report(problems, ratic):
     edit(ratic / "train_series_meta.csv", lambda rows: [*rows, rows[1], {**rows[0], "series_id": "7"}])
     found = "\n".join(problems("ratic", ratic))
     assert "patient 10004: liver_healthy='1', liver_low='1', liver_high='0'" in found
-    assert "series_id stands twice: 51033" in found
+    assert "series_id appears twice: 51033" in found
 
 
 def test_an_empty_series_another_modality_and_a_patient_without_labels_are_errors(problems, ratic):

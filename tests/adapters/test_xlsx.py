@@ -103,7 +103,7 @@ def test_another_file_is_one_line(tmp_path, content):
 
 
 def test_a_column_twice_is_an_error(tmp_path):
-    with pytest.raises(ManifestError, match="'a' stands twice"):
+    with pytest.raises(ManifestError, match="'a' appears twice"):
         read_xlsx(write_xlsx(tmp_path / "t.xlsx", [["a", "a"], [1, 2]]))
 
 

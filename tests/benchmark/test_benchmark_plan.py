@@ -100,7 +100,7 @@ methods:
         ("train_cases: true", "train_cases: expected a number of cases"),
         ("test_cases: some", "test_cases: expected a number of cases"),
         ("seeds: []", "seeds: expected at least one"),
-        ("seeds: [1, 1]", "seeds: one stands twice"),
+        ("seeds: [1, 1]", "seeds: one appears twice"),
         ("seed: [1]", "seed: unknown key, did you mean 'seeds'?"),
         ("search: {quer: {train.head_lr: [1, 2]}}", "search.quer: no such method, did you mean 'query'?"),
         ("search: {query: {train.head_lr: [1, 1]}}", "expected different values"),

@@ -100,7 +100,7 @@ def npz_bytes(*members: tuple[str, bytes]) -> bytes:
     """A deflated ``.npz`` with these members, in this order; a name may stand twice."""
     out = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        warnings.simplefilter("ignore")  # the zip module warns of a name that stands twice
+        warnings.simplefilter("ignore")  # the zip module warns of a name that appears twice
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
     return out.getvalue()

@@ -451,13 +451,13 @@ def test_an_object_that_holds_no_image_is_left_out_with_a_note(tmp_path: Path, c
     change(series)
     volume = read_volume(series.write(tmp_path / "scan"))
     assert np.array_equal(volume.voxels, mr_truth(STORED))
-    assert volume.warnings == ("1 DICOM objects in the folder are no scans (segmentations, reports, doses): ignored",)
+    assert volume.warnings == ("1 DICOM objects in the folder are not scans (segmentations, reports, doses): ignored",)
 
 
 def test_an_object_with_pixels_that_calls_itself_no_image_stays_an_error(tmp_path: Path) -> None:
     series = make_series()
     series.slices[2].SOPClassUID = STORAGE + "66"
-    with pytest.raises(ScanError, match="belongs to the series and is no image"):
+    with pytest.raises(ScanError, match="belongs to the series and is not an image"):
         read_volume(series.write(tmp_path / "scan"))
 
 

@@ -118,7 +118,7 @@ def test_A14_thirty_faults_give_at_least_thirty_lines_each_with_its_row(tmp_path
     assert all(fault.startswith("row ") for fault in faults)
     text = "\n".join(faults)
     for expected in (
-        "row 1: column 'sex' stands twice",
+        "row 1: column 'sex' appears twice",
         "row 1: column 'Fold': reserved columns are lower case, write 'fold'",
         "row 1: no label column 'sexx', did you mean 'sex'?",
         "split 'training': expected one of train, val, test, did you mean 'train'?",

@@ -104,9 +104,9 @@ def test_B6_every_way_of_saying_it_gives_the_factor_worked_out_by_hand(name: str
 MISSING: dict[str, tuple[dict[str, str | None], str]] = {
     "weight": ({"PatientWeight": None}, "PatientWeight is missing"),
     "weight_zero": ({"PatientWeight": "0"}, "PatientWeight is no number above 0"),
-    "weight_in_grams": ({"PatientWeight": "80000"}, "PatientWeight is no plausible number"),
+    "weight_in_grams": ({"PatientWeight": "80000"}, "PatientWeight is not a plausible number"),
     "dose": ({"RadionuclideTotalDose": None}, "RadionuclideTotalDose is missing"),
-    "dose_in_megabecquerel": ({"RadionuclideTotalDose": "400"}, "RadionuclideTotalDose is no plausible number"),
+    "dose_in_megabecquerel": ({"RadionuclideTotalDose": "400"}, "RadionuclideTotalDose is not a plausible number"),
     "half_life": ({"RadionuclideHalfLife": None}, "RadionuclideHalfLife is missing"),
     "injection": ({"RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime is missing"),
     "injection_damaged": ({"RadiopharmaceuticalStartTime": "9 am"}, "RadiopharmaceuticalStartTime is missing"),

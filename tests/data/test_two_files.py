@@ -259,8 +259,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mgh_sizes": (mgh_field(4, b"\x7f\xff\xff\xff"), "claims"),
     "mgh_sizes_negative": (mgh_field(4, b"\xff\xff\xff\xff"), "claims"),
     "mgh_type": (mgh_field(20, b"\0\0\0\x09"), "data type 9"),
-    "mgh_spacing": (mgh_field(30, b"\x7f\xc0\0\0"), "no usable geometry"),
-    "mgh_directions": (mgh_field(42, b"\0" * 36), "no usable geometry"),
+    "mgh_spacing": (mgh_field(30, b"\x7f\xc0\0\0"), "not a usable geometry"),
+    "mgh_directions": (mgh_field(42, b"\0" * 36), "not a usable geometry"),
 }
 
 

@@ -466,7 +466,7 @@ class TestFaults:
 
     def test_duplicates_are_named(self):
         table, manifest, _ = binary_study()
-        with pytest.raises(ProblemsError, match="case 'c3': stands twice"):
+        with pytest.raises(ProblemsError, match="case 'c3': appears twice"):
             evaluate_rows([*table, table[3]], manifest, settings=QUICK)
 
     def test_no_common_case_lists_a_few_of_both(self):

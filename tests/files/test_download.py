@@ -117,7 +117,7 @@ def test_redirects_stay_on_the_host_or_lose_the_token(server):
     assert [token for *_, token in Server.seen] == ["Bearer secret-token"] * 2
     with pytest.raises(DownloadError, match=r"redirected to another host \(localhost\)"):
         whole(f"{server}/away")
-    with pytest.raises(DownloadError, match="redirected to what is no https address"):
+    with pytest.raises(DownloadError, match="redirected to what is not an https address"):
         whole(f"{server}/disk")
     assert whole(f"{server}/away", Request(max_bytes=1 << 20, token="secret-token")) == CONTENT
     assert [token for *_, token in Server.seen[-2:]] == ["Bearer secret-token", None]

@@ -67,12 +67,12 @@ def test_what_is_changed_in_place_is_never_somebody_elses_file(tmp_path):
         make(folder / ".lock")
         make(folder / "journal.jsonl")
         with (
-            pytest.raises(OutputError, match=r"\.lock: .*not a regular file.*remove what stands there"),
+            pytest.raises(OutputError, match=r"\.lock: .*not a regular file.*remove what is there"),
             locked(folder),
         ):
             pass
         for attempt in (journal.read, lambda path: journal.opened(path).__enter__()):
-            with pytest.raises(OutputError, match=r"journal\.jsonl: .*not a regular file.*remove what stands there"):
+            with pytest.raises(OutputError, match=r"journal\.jsonl: .*not a regular file.*remove what is there"):
                 attempt(folder / "journal.jsonl")
     assert mine.read_text() == "precious, without an end of line"
 

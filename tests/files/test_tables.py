@@ -74,7 +74,7 @@ def test_A14_spreadsheet_exports_read_alike(tmp_path, delimiter, encoding, newli
         (b"", "the table is empty"),
         (b"a,b\n1\n", "row 2: 1 cells, the header has 2 columns"),
         (b"a,b\n1,2\n1,2,3\n", "row 3: 3 cells"),
-        (b"a,a\n1,2\n", "row 1: column 'a' stands twice"),
+        (b"a,a\n1,2\n", "row 1: column 'a' appears twice"),
         (b",a\n0,1\n", "row 1: column 1 has no name (a pandas index?"),
         (b"a,b\n1,\x00\n", "row 2: holds a NUL"),
         (b"a,b\n1,K\xf6ln\n", "row 2: holds a character that is not UTF-8"),

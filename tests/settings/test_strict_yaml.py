@@ -41,8 +41,8 @@ def test_A12_scalars_follow_yaml_1_2(text, value):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' stands twice"),
-        ("a:\n  x: 1\n  x: 1\n", "line 3: key 'x' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' appears twice"),
+        ("a:\n  x: 1\n  x: 1\n", "line 3: key 'x' appears twice"),
         ("a: &x 1\nb: *x\n", "line 1: anchors"),
         ("a: !!python/object/apply:os.system ['true']\n", "line 1: tags"),
         ("a: !!str 1\n", "line 1: tags"),

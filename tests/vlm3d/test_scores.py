@@ -196,7 +196,7 @@ BROKEN = {
     "NaN": ('[{"input_image_name": "a", "probabilities": {"Emphysema": NaN}}]', "from 0 to 1, got nan"),
     "twice": (
         '[{"input_image_name": "a.nii", "probabilities": {}}, {"input_image_name": "a", "probabilities": {}}]',
-        "exam 'a' stands twice",
+        "exam 'a' appears twice",
     ),
 }
 

@@ -75,10 +75,10 @@ def adapt_class_folders(folder: Path, options: AdaptOptions) -> Adapted:
         return adapted
     findings.warn_if(
         [scan.inner for scan in scans if MASK_NAME.fullmatch(default_id(scan.path.name))],
-        "a scan is called like a mask and would be a case of its own; leave it out with --match",
+        "a scan is named like a mask and would be a case of its own; leave it out with --match",
     )
     bad = [name for name in classes if name.lower() in MISSING_WORDS]
-    findings.error_if(bad, "a class folder is called like a missing value; rename it")
+    findings.error_if(bad, "a class folder is named like a missing value; rename it")
     ids = _ids(scans, findings)
     for scan, case in zip(scans, ids, strict=True):
         patient = patient_of(options.patient, scan.inner, scan.patient)
@@ -112,7 +112,7 @@ def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, s
     named = [path.name for path in tops if split_of(path.name) is not None]
     if named and strangers:
         findings.error(
-            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} called like a split; folders beside that are none"
+            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} named like a split; folders beside that are none"
             " hold scans, so it is unknown which are classes; move or rename them",
             strangers,
         )
@@ -129,7 +129,7 @@ def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, s
     odd = sorted({label for _, label, _ in places if bare(label) in _NO_CLASSES.split()})
     findings.error_if(
         odd,
-        "a folder with scans is called like a part of another layout, not like a class; move it away, or see the other"
+        "a folder with scans is named like a part of another layout, not like a class; move it away, or see the other"
         " layouts of 'anymc3d data list'",
     )
     return places
@@ -167,7 +167,7 @@ def scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
             elif path.suffix.lower() in (".dcm", ".ima"):
                 findings.error("a DICOM file lies where a folder per series is expected", path.name)
             else:
-                findings.warn("a file is of no format that is read and left out", f"{folder.name}/{path.name}")
+                findings.warn("a file is in no format that is read and left out", f"{folder.name}/{path.name}")
         elif any(one.is_file() for one in listing(path)) and is_dicom_folder(path):
             yield path
         elif depth < _MAX_DEPTH:

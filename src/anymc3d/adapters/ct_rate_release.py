@@ -63,7 +63,7 @@ def read_conversion(name: str, meta: Mapping[str, str] | None, findings: Finding
         conversion = Conversion(float(meta["RescaleSlope"]), float(meta["RescaleIntercept"]), spacing)
     except ValueError:
         told = ", ".join(f"{c}={meta[c]!r}" for c in ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing"))
-        findings.warn("rescaling and spacing in the metadata are no numbers", f"{name}: {told}")
+        findings.warn("rescaling and spacing in the metadata are not numbers", f"{name}: {told}")
         return None
     finite = np.isfinite([conversion.slope, conversion.intercept, *spacing]).all()
     if not finite or conversion.slope <= 0 or min(spacing) <= 0:

@@ -25,7 +25,7 @@ def adapt_dicom_tree(folder: Path, options: AdaptOptions) -> Adapted:
         findings.error(error.what)
         return adapted
     if found.left_out:
-        findings.warn(f"{found.left_out} series are no scans, or not what --series asks for: left out")
+        findings.warn(f"{found.left_out} series are not scans, or not what --series asks for: left out")
     if not found.series:
         findings.error("no series in this tree is a scan; anymc3d predict --show-tags shows what there is")
         return adapted

@@ -23,7 +23,7 @@ def adapt_medmnist(path: Path, _options: AdaptOptions) -> Adapted:
         return adapted
     file = found[0]
     columns, cases, problems = inspect_npz(file)
-    findings.error_if(problems, f"{file.name} is no MedMNIST 3D file")
+    findings.error_if(problems, f"{file.name} is not a MedMNIST 3D file")
     adapted.labels = tuple(column for column in columns if column.startswith("label"))
     for case in cases:
         own = {"case": case.id, "patient": case.patient, "image": case.images["image"], "split": case.split or ""}

@@ -77,7 +77,7 @@ def _entries(content: Mapping[str, Any], name: str, findings: Findings) -> Itera
     for key, split in LISTS.items():
         entries = content.get(key, [])
         if not isinstance(entries, list):
-            findings.error(f"{name}: {key!r} is no list")
+            findings.error(f"{name}: {key!r} is not a list")
             continue
         for number, entry in enumerate(entries):
             fold = entry.get("fold") if isinstance(entry, dict) else None

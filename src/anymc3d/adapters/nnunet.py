@@ -121,7 +121,7 @@ def _check_counts(
         findings.warn(f"dataset.json says numTraining {told}, imagesTr holds {len(train)} cases")
     masks = {path.name.removesuffix(ending) for path in listing(folder / "labelsTr") if path.name.endswith(ending)}
     findings.warn_if(sorted(set(train) - masks), "a case has no mask in labelsTr")
-    findings.warn_if(sorted(masks - set(train)), "a mask in labelsTr is of no case and left out")
+    findings.warn_if(sorted(masks - set(train)), "a mask in labelsTr belongs to no case and is left out")
 
 
 def _folds(folder: Path, train: Mapping[str, object], findings: Findings) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _tell(
         findings.warn("the layout has no class labels: give a table with --labels, or add columns to the manifest")
     else:
         findings.warn_if([name for name in chosen if name not in labels], "a case is not in the label table")
-        findings.warn_if(sorted(set(labels) - set(chosen)), "a row of the label table is of no case here")
+        findings.warn_if(sorted(set(labels) - set(chosen)), "a row of the label table belongs to no case here")
     left = [name for name in test if name not in labels]
     if left:
         findings.ok(f"{len(left)} cases of imagesTs have no labels and are left out")

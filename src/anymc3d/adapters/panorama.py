@@ -51,7 +51,7 @@ def adapt_panorama(folder: Path, options: AdaptOptions) -> Adapted:
     findings.warn_if(both, "a study has a manual and an automatic mask; the manual one is used")
     for source, found in masks.items():
         strays = sorted(set(found) - set(studies))
-        findings.warn_if(strays, f"a mask of {MASK_FOLDERS[source]} is of no study of the table and left out")
+        findings.warn_if(strays, f"a mask of {MASK_FOLDERS[source]} belongs to no study of the table and is left out")
     findings.warn_if((row["case"] for row in adapted.rows if not row["mask"]), "a study has no mask")
     used = {source: sum(row["mask_source"] == source for row in adapted.rows) for source in MASK_FOLDERS}
     findings.ok(
@@ -156,6 +156,6 @@ def _age(text: str, study: str, findings: Findings) -> str:
         return ""
     found = _AGE.fullmatch(text.strip())
     if found is None:
-        findings.warn("an age is no number of years and left empty", f"{study}: {text!r}")
+        findings.warn("an age is not a number of years and is left empty", f"{study}: {text!r}")
         return ""
     return found.group(1)

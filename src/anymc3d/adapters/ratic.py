@@ -143,7 +143,9 @@ def _segmentations(folder: Path, series: Iterable[str], findings: Findings) -> d
         for path in listing(folder / "segmentations")
         if path.name.endswith((".nii", ".nii.gz"))
     }
-    findings.warn_if(sorted(set(found) - set(series)), "a segmentation is of no series of the table and left out")
+    findings.warn_if(
+        sorted(set(found) - set(series)), "a segmentation belongs to no series of the table and is left out"
+    )
     return {name: path for name, path in found.items() if name in set(series)}
 
 

@@ -169,4 +169,4 @@ def _check_pattern(option: str, pattern: str | None) -> None:
     try:
         re.compile(pattern or "")
     except re.error as error:
-        raise LayoutError(f"--{option} {pattern!r}: no regular expression ({error}); ^(p[0-9]+) is one") from None
+        raise LayoutError(f"--{option} {pattern!r}: not a regular expression ({error}); ^(p[0-9]+) is one") from None

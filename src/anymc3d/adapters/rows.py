@@ -88,7 +88,7 @@ def write_adapted(adapted: Adapted, out: Path, what: str) -> None:
     if not adapted.rows:
         raise ManifestError(what, ["no case is left to write"])
     base = out.absolute().parent.resolve()
-    odd = [f"row {number}: {cell!r} is no text in UTF-8; rename it" for number, cell in _not_utf8(adapted.rows)]
+    odd = [f"row {number}: {cell!r} is not text in UTF-8; rename it" for number, cell in _not_utf8(adapted.rows)]
     if odd:
         raise ManifestError(what, odd)
     rows = [_relative(row, base) for row in adapted.rows]

@@ -38,14 +38,14 @@ def read_rows(path: Path, findings: Findings, *, needed: Sequence[str] = ()) -> 
 
 
 def keyed(rows: Sequence[dict[str, str]], key: str, where: str, findings: Findings) -> dict[str, dict[str, str]]:
-    """The rows by the cell of column ``key``; an empty key, or one that stands twice, is an error."""
+    """The rows by the cell of column ``key``; an empty key, or one that appears twice, is an error."""
     found: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         name = row[key]
         if not name:
             findings.error(f"{where}: empty {key}", f"row {number}")
         elif name in found:
-            findings.error(f"{where}: {key} stands twice", name)
+            findings.error(f"{where}: {key} appears twice", name)
         else:
             found[name] = row
     return found
@@ -124,10 +124,10 @@ def read_json(path: Path, findings: Findings) -> Any:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A list of cases that stands twice would lose the first one in silence."""
+    """A list of cases that appears twice would lose the first one in silence."""
     twice = [key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place])]
     if twice:
-        raise ValueError(f"the key {twice[0]!r} stands twice")
+        raise ValueError(f"the key {twice[0]!r} appears twice")
     return dict(pairs)
 
 

@@ -111,7 +111,7 @@ def _with_header(grid: list[list[str]], path: Path) -> list[dict[str, str]]:
     header = grid[0]
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise ManifestError(path.name, [f"column {name!r} stands twice" for name in twice])
+        raise ManifestError(path.name, [f"column {name!r} appears twice" for name in twice])
     rows = []
     for cells in grid[1:]:
         padded = cells + [""] * (len(header) - len(cells))

@@ -68,7 +68,7 @@ def auto(
     Args:
         manifest: CSV or MedMNIST ``.npz``.
         labels: one label column, or several of 0/1.
-        out: folder; made if need be.
+        out: folder; created if needed.
         minutes: the whole budget.
         backbone: name, folder or file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

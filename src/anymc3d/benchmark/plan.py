@@ -64,7 +64,7 @@ class BenchmarkSettings:
         require(len(self.tasks) > 0, "tasks: expected at least one, got none")
         require(len(self.methods) > 0, "methods: expected at least one, got none")
         require(len(self.seeds) > 0, "seeds: expected at least one, got none")
-        require(len(set(self.seeds)) == len(self.seeds), f"seeds: one stands twice in {list(self.seeds)}")
+        require(len(set(self.seeds)) == len(self.seeds), f"seeds: one appears twice in {list(self.seeds)}")
         require(min(self.seeds) >= 0, f"seeds: expected 0 or more, got {min(self.seeds)}")
         require(len(self.train_cases) > 0, "train_cases: expected numbers, shares or all, got none")
 

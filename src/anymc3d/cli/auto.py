@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("manifest", type=Path, metavar="MANIFEST.csv", help="the table of cases, or a MedMNIST .npz")
     parser.add_argument("--labels", required=True, metavar="COL[,COL…]", help="the label column, or several of 0/1")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the folder; made if need be")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the folder; created if needed")
     parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="the whole budget (default: 30)")
     parser.add_argument(
         "--backbone", default="dinov2-small", metavar="NAME", help="name, folder or file (default: dinov2-small)"

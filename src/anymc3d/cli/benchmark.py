@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
-        "--segmenter", action="append", default=[], metavar="FILE", help="as of 'anymc3d train'; for all jobs"
+        "--segmenter", action="append", default=[], metavar="FILE", help="as for 'anymc3d train'; for all jobs"
     )
     parser.add_argument("--layout", default="main", metavar="NAME", help="of a table or figure (default: main)")
     parser.add_argument("--format", default="md", metavar="NAME", help="of a table: md, csv, html, latex (default: md)")

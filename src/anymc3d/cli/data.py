@@ -72,7 +72,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
         help="label columns by scan (csv, dicom-tree, nnunet, monai, bids)",
     )
     parser.add_argument("--id", metavar="COLUMN", help="csv, dicom-tree: the column of that table which names the scan")
-    parser.add_argument("--series", metavar="RULE", help="dicom-tree: which series, as of 'anymc3d predict'")
+    parser.add_argument("--series", metavar="RULE", help="dicom-tree: which series, as for 'anymc3d predict'")
     parser.add_argument(
         "--patient", metavar="REGEX", help="finds the patient in a scan's name (csv, nnunet, monai, folders)"
     )

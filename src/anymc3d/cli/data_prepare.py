@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``anymc3d data prepare``."""
     parser.add_argument("task", type=Path, metavar="task.yaml", help="the task file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as of 'anymc3d train'")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for 'anymc3d train'")
     parser.add_argument(
         "--segmenter",
         action="append",
@@ -85,7 +85,7 @@ def _problems(args: argparse.Namespace, cases: list[Case]) -> list[str]:
 
 def _prepare_split(args: argparse.Namespace) -> int:
     """The parts through an engine. There is nothing to join: what is in the cache is found there when a part that was
-    lost is begun again."""
+    lost is started again."""
     from dataclasses import replace
 
     from anymc3d.engines.table import chosen_engine

@@ -321,7 +321,7 @@ def _covariates(given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--covariate: expected NAME=VALUE such as age=63, got {text!r}")
     found = {name.strip(): value.strip() for name, _, value in pairs}
     if len(found) < len(pairs):
-        raise UsageError("--covariate: one name stands twice")
+        raise UsageError("--covariate: one name appears twice")
     return found
 
 

@@ -30,7 +30,7 @@ def write_new(
     if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
         raise UsageError(f"--out: {path} is one of the inputs, which stay as they are; choose another file")
     if path.exists() and not path.is_file():
-        raise UsageError(f"--out: {path} is no file; choose another name")
+        raise UsageError(f"--out: {path} is not a file; choose another name")
     content = plugin_bytes(card, tensors)
     if path.exists() and not overwrite and path.read_bytes() != content:
         raise UsageError(f"--out: {path} holds something else; choose another file, or --overwrite it")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="what a plugin is, was trained on and reached")
     show.add_argument("plugin", type=Path, metavar="PLUGIN")
-    verify = actions.add_parser("verify", help="check a plugin's file, and that its backbone is at hand and fits")
+    verify = actions.add_parser("verify", help="check a plugin's file, and that its backbone is available and fits")
     verify.add_argument("plugin", type=Path, metavar="PLUGIN")
     verify.add_argument("--backbone", help="folder, file or name; default: found by fingerprint")
     plugin_sharing.add_signed_by(verify, "also check the signature beside it")
@@ -70,7 +70,7 @@ def _verify(args: argparse.Namespace) -> int:
         print_json(facts_of(plugin, args.plugin) | {"fits": True, "signed_by": signed_by})
     else:
         backbone = plugin.card.backbone
-        fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is at hand and fits"
+        fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is available and fits"
         say(f"{args.plugin}: whole; {fits}" + (f"; signed by {signed_by}" if signed_by else ""))
     return 0
 

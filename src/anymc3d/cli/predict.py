@@ -178,7 +178,7 @@ def _check_can_abstain(args: argparse.Namespace, plugins: Sequence[Plugin]) -> N
     numbers = [one.card.name for one in plugins if one.card.labels.is_number]
     if numbers:
         raise UsageError(
-            f"--abstain: {', '.join(map(repr, numbers))} answers a number, which is no decision; leave it out"
+            f"--abstain: {', '.join(map(repr, numbers))} answers a number, which is not a decision; leave it out"
         )
     blind = [one.card.name for one in plugins if not one.card.prediction_sets and not one.card.knows_its_scans]
     if blind:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def add_pseudonymize(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add ``--pseudonymize KEYFILE``."""
-    parser.add_argument("--pseudonymize", type=Path, metavar="KEYFILE", help=f"{help_text}; the key is made if need be")
+    parser.add_argument(
+        "--pseudonymize", type=Path, metavar="KEYFILE", help=f"{help_text}; the key is created if needed"
+    )
 
 
 def add_map(parser: argparse.ArgumentParser) -> None:

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the worst cases with their heatmaps, some seconds each (of an evaluation: with its plugin, -p)",
     )
     add_pseudonymize(parser, "name cases by keyed pseudonyms in place of their ids")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report of the same")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is not a report of the same")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
 

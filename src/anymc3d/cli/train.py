@@ -28,7 +28,9 @@ def add_arguments(parser: Parser) -> None:
     parser.hint = setting_hint
     parser.add_argument("task", type=Path, metavar="task.yaml", help="the task file (see 'anymc3d plan')")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example train.epochs=3 backbone=FOLDER")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN", help="the run folder; made if need be")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="RUN", help="the run folder; created if needed"
+    )
     parser.add_argument("--backbone", metavar="NAME", help="the same as backbone=NAME: a name, folder or file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(

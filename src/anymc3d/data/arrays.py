@@ -176,7 +176,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any
     names = archive.namelist()
     keys = ", ".join(sorted(entry.removesuffix(".npy") for entry in names)) or "none"
     if len(set(names)) < len(names):
-        raise FormatError.of(path, f"a key stands twice in the file (keys: {keys}); save it again with one of each")
+        raise FormatError.of(path, f"a key appears twice in the file (keys: {keys}); save it again with one of each")
     if name not in names:
         raise FormatError.of(path, f"expected the MedMNIST key '{name.removesuffix('.npy')}', found: {keys}")
     held = archive.getinfo(name).file_size

@@ -60,6 +60,6 @@ def _parts(name: str) -> tuple[str, str, str]:
     labels = what.split(":")
     if not all(part.isdecimal() for part in labels) and what not in ("scan", "foreground"):
         raise CovariatesError(
-            f"covariates: {MEASURE}{name}: {what} is no label of a structure, scan or foreground ({', '.join(GROUPS)})"
+            f"covariates: {MEASURE}{name}: {what} is not a structure's label, scan or foreground ({', '.join(GROUPS)})"
         )
     return column, what, measure

@@ -89,7 +89,7 @@ def _parsed(block: bytes, path: Path) -> _Header:
         raise HeaderError.of(path, f"expected integer or float voxels, got data type {kind}; save it as float32")
     affine = _affine((x, y, z), geometry if is_set > 0 else _UNSET)
     if not is_geometry(affine) or (fault := spacing_fault(affine)):
-        what = fault if is_geometry(affine) else "its directions and centre are no usable geometry"
+        what = fault if is_geometry(affine) else "its directions and centre are not a usable geometry"
         raise HeaderError.of(path, f"{what}; repair the header")
     warnings = (
         [] if is_set > 0 else ["the header gives no orientation: taken as FreeSurfer does, coronal slices of 1 mm"]

@@ -129,7 +129,7 @@ def _matrix(affine: Any) -> Affine:
 
 
 def _checked(matrix: Affine, name: str) -> Affine:
-    fault = spacing_fault(matrix) if is_geometry(matrix) else "its axes are no usable geometry"
+    fault = spacing_fault(matrix) if is_geometry(matrix) else "its axes are not a usable geometry"
     if fault:
         raise UsageError(f"{name}: {fault}")
     return matrix

@@ -143,10 +143,10 @@ def _reader(path: Path, kind: str) -> Any:  # SimpleITK is imported only when su
 def _affine(image: Any, path: Path) -> Affine:
     affine = affine_of(image)
     if not np.isfinite(affine).all() or (fault := spacing_fault(affine)):
-        what = fault if np.isfinite(affine).all() else "its spacing, origin or directions are no finite numbers"
+        what = fault if np.isfinite(affine).all() else "its spacing, origin or directions are not finite numbers"
         raise HeaderError.of(path, f"{what}; repair the header")
     if not is_geometry(affine):
-        raise HeaderError.of(path, "its directions are no usable geometry; repair the header")
+        raise HeaderError.of(path, "its directions are not a usable geometry; repair the header")
     return affine
 
 

@@ -178,7 +178,7 @@ def _dtype(code: int, bits: int, reference: str | Path) -> np.dtype[Any]:
 
 def _scaling(slope: float, intercept: float, reference: str | Path) -> tuple[float, float, tuple[str, ...]]:
     if slope == 0 or not math.isfinite(slope):
-        shown = "0" if slope == 0 else f"{slope}, which is no number"
+        shown = "0" if slope == 0 else f"{slope}, which is not a number"
         ignored = f"the intensity slope is {shown}, so by the NIfTI rule the intercept {intercept:g} was not applied"
         return 1.0, 0.0, (ignored,) if math.isfinite(intercept) and intercept != 0 else ()
     if not math.isfinite(intercept):
@@ -275,7 +275,7 @@ def _fault_of(affine: Affine | None, name: str, scale: float) -> str | None:
     if not affine[:3].any():
         return f"the {name} is all zero"
     if not is_geometry(affine):
-        return f"the {name} is no usable geometry {affine[:3].tolist()}"
+        return f"the {name} is not a usable geometry {affine[:3].tolist()}"
     fault = spacing_fault(affine @ np.diag([scale, scale, scale, 1.0]))
     return f"{fault} in its {name}" if fault else None
 

@@ -12,7 +12,7 @@ from anymc3d.errors import PackageError
 
 def run_ray(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]:
     """As tasks of a Ray cluster: that of ``RAY_ADDRESS``, or one started here. A task whose process or node is lost is
-    begun again, ``retries`` times, wherever there is room."""
+    started again, ``retries`` times, wherever there is room."""
     try:
         import ray
     except ImportError:

@@ -36,7 +36,7 @@ def run_slurm(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]
         again = []
         for one, outcome in _array(left, options):
             if outcome.state == "waiting" and more:
-                logger.warning("%s: %s; begun again", one.name, outcome.message)
+                logger.warning("%s: %s; started again", one.name, outcome.message)
                 again.append(one)
             else:
                 yield final(one, outcome)

@@ -18,7 +18,7 @@ def call(one: Work) -> Outcome:
         return one.call()
     except (InterruptedRunError, KeyboardInterrupt):
         return Outcome(
-            one.name, "waiting", "stopped by its scheduler (a time limit, a job of more right, or by hand)", 75
+            one.name, "waiting", "stopped by its scheduler (a time limit, a job of higher priority, or by hand)", 75
         )
 
 

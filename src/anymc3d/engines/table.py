@@ -51,7 +51,7 @@ def _in_processes(work: Sequence[Work], options: EngineOptions, threads: int) ->
                     continue
                 del running[name]
                 if left and (process.exitcode or 0) < 0:
-                    logger.warning("%s: its process was killed by signal %d; begun again", name, -process.exitcode)
+                    logger.warning("%s: its process was killed by signal %d; started again", name, -process.exitcode)
                     waiting.append((one, left - 1))
                 else:
                     yield outcome_of(one, process.exitcode, _said(told))

@@ -89,7 +89,7 @@ def _of_label(
     for row in rows:
         case = row["case"]
         if case in seen:
-            problems.append(f"case {case!r}: stands twice; a case is predicted once per plugin")
+            problems.append(f"case {case!r}: appears twice; a case is predicted once per plugin")
         seen.add(case)
         if case not in position:
             continue

@@ -161,7 +161,7 @@ def _of_plugin(
         case = row["case"]
         where = f"case {case!r}" + (f", plugin {plugin!r}" if plugin else "")
         if case in seen:
-            problems.append(f"{where}: stands twice; a case is predicted once per plugin")
+            problems.append(f"{where}: appears twice; a case is predicted once per plugin")
         seen.add(case)
         if row["status"] not in STATUSES:
             problems.append(f"{where}: status is {row['status']!r}, expected {', '.join(STATUSES)}")

@@ -1,4 +1,4 @@
-"""Checks of tables that other commands wrote and a hand may have changed: numbers are numbers, nothing stands twice."""
+"""Checks of tables that other commands wrote and a hand may have changed: numbers are numbers, nothing is there twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_scores(
         highest: column -> the most it may hold, at least 0 then.
 
     Raises:
-        UsageError: a row stands twice, or a cell is no number or out of range.
+        UsageError: a row appears twice, or a cell is no number or out of range.
     """
     seen = set()
     for row in rows:

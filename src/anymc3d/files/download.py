@@ -110,7 +110,7 @@ def download(address: str, file: Path, request: Request, *, mark: Path | None = 
     except (OSError, HTTPException, ValueError) as error:
         code = error.code if isinstance(error, urllib.error.HTTPError) else None
         reason = f"the server answered {code}" if code else _reason(error)
-        reason = "redirected to what is no https address, or in a circle" if code and code < 400 else reason
+        reason = "redirected to what is not an https address, or in a circle" if code and code < 400 else reason
         raise DownloadError(f"{without_secret(address)} cannot be fetched: {shown(reason)}", answer=code) from None
 
 

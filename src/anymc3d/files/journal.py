@@ -78,7 +78,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     Damaged lines are left out with a warning that counts them. A last line that was not written whole is cut off.
 
     Raises:
-        OutputError: it is no regular file, or cannot be read.
+        OutputError: it is not a regular file, or cannot be read.
     """
     try:
         handle = regular.open_in_place(path, os.O_RDWR)

@@ -64,7 +64,7 @@ def output_error(
     free = _free(path) if number in _LACKS_ROOM else None
     known += [] if free is None else [f"{free} bytes are free there"]
     room = f"; {', '.join(known)}" if known else ""
-    advice = "remove what stands there" if isinstance(error, NotRegularError) else _ADVICE.get(number, "see to it")
+    advice = "remove what is there" if isinstance(error, NotRegularError) else _ADVICE.get(number, "see to it")
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return OutputError(f"{path}: {what} ({why}){room}; {advice}, then run the same command again")
 

@@ -191,7 +191,7 @@ def _header_problems(header: list[str], body: list[tuple[int, list[str]]]) -> li
             hint = " (a pandas index? write it with index=False)" if position == 0 and used else ""
             problems.append(f"row 1: column {position + 1} has no name{hint}; name it or delete it")
         elif name in seen:
-            problems.append(f"row 1: column {name!r} stands twice; rename or delete one")
+            problems.append(f"row 1: column {name!r} appears twice; rename or delete one")
         seen.add(name)
     fault = _text_problem(header)
     return [*problems, f"row 1: {fault}"] if fault else problems

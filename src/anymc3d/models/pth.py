@@ -74,7 +74,7 @@ def check_archive(path: Path) -> None:
     size, told = path.stat().st_size, sum(one.file_size for one in members)
     if told > size:
         raise BackboneError(
-            f"{path}: its archive says it holds {told} bytes, in a file of {size}: it is no weights file"
+            f"{path}: its archive says it holds {told} bytes, in a file of {size}: it is not a weights file"
         )
 
 

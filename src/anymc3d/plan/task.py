@@ -157,9 +157,9 @@ def _check_planes(planes: Sequence[str], columns: Sequence[str]) -> None:
     known = get_args(Plane)
     for plane in planes:
         if plane not in known:
-            raise UsageError(f"views: {plane!r} is no plane{did_you_mean(plane, known)}")
+            raise UsageError(f"views: {plane!r} is not a plane{did_you_mean(plane, known)}")
     if len(set(planes)) < len(planes):
-        raise UsageError(f"views: a plane stands twice in {list(planes)}")
+        raise UsageError(f"views: a plane appears twice in {list(planes)}")
     if planes and len(columns) > 1:
         raise UsageError(
             f"views: planes are cut from one image, the manifest has {list(columns)}; choose one image column"

@@ -158,11 +158,11 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
         chosen = cases.of_split(name)
     if not len(chosen.splits):
         others = f"; there are some in {', '.join(given)}" if given else ""
-        hint = " (--split test takes them, but then they are no test any more)" if "test" in given else ""
+        hint = " (--split test takes them, but then they are not a test any more)" if "test" in given else ""
         which = "" if name == "all" else f"{name} "
         raise CalibrationError(f"no {which}case has both a prediction and a label{others}{hint}")
     optimistic = {
-        "test": "fitted on test rows: results of these rows are no fair test of this plugin any more",
+        "test": "fitted on test rows: results of these rows are not a fair test of this plugin any more",
         "train": "fitted on train rows, which the weights were fitted on too: probabilities will be overconfident",
     }
     return chosen, name, [optimistic[name]] if name in optimistic else []

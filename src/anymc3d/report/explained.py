@@ -96,4 +96,4 @@ def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")

@@ -156,7 +156,7 @@ class _Body:
     def check_declared(self) -> None:
         """Refuse by the declared length, before anything is read."""
         if not self._declared.isdecimal():
-            raise RefusedError(400, "Content-Length is no number")
+            raise RefusedError(400, "Content-Length is not a number")
         if int(self._declared) > self._limit:
             raise RefusedError(413, f"expected at most {self._limit} bytes, {self._declared} were announced")
         self._check_room(2 * int(self._declared))  # as it comes, and its copy in the job's folder

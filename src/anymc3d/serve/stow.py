@@ -86,7 +86,7 @@ async def _received(request: Request, incoming: Incoming, source: str, study: st
             await run_in_threadpool(_take, incoming, line, parts, stored)
         is_whole = parts.has_ended
     except MultipartParseError:
-        raise HTTPException(400, "the body is no multipart of this boundary") from None
+        raise HTTPException(400, "the body is not multipart with this boundary") from None
     finally:
         parts.close()
         await run_in_threadpool(incoming.closed, line, whole=is_whole)

@@ -191,7 +191,7 @@ def _opened(path: Path) -> BinaryIO:
         raise UsageError(f"it cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise UsageError("it is no regular file")
+        raise UsageError("it is not a regular file")
     return file
 
 

@@ -97,7 +97,7 @@ class LabelSettings:
         least, expected = {"binary": (2, "exactly 2"), "ordinal": (3, "at least 3")}.get(self.kind, (2, "at least 2"))
         right = len(self.classes) >= least and (self.kind != "binary" or len(self.classes) == 2)
         require(right, f"labels.classes: kind {self.kind} needs {expected} classes, got {list(self.classes)}")
-        require(len(set(self.classes)) == len(self.classes), f"labels.classes: a class stands twice in {self.classes}")
+        require(len(set(self.classes)) == len(self.classes), f"labels.classes: a class appears twice in {self.classes}")
 
     @property
     def one_of_classes(self) -> bool:
@@ -363,7 +363,8 @@ class SegmentationSettings:
     def __post_init__(self) -> None:
         require(min(self.classes, default=1) > 0, f"segmentation.classes: labels above 0, got {self.classes}")
         require(
-            len(set(self.classes)) == len(self.classes), f"segmentation.classes: a label stands twice in {self.classes}"
+            len(set(self.classes)) == len(self.classes),
+            f"segmentation.classes: a label appears twice in {self.classes}",
         )
         weight = self.weight
         require(weight is None or weight > 0, f"segmentation.weight: expected a number above 0, got {self.weight}")
@@ -499,7 +500,7 @@ class TaskSettings:
             f"got {self.calibration}",
         )
         twice = [name for name in self.covariates if self.covariates.count(name) > 1]
-        require(not twice, f"covariates: {', '.join(dict.fromkeys(twice))} stands twice")
+        require(not twice, f"covariates: {', '.join(dict.fromkeys(twice))} appears twice")
         named = [name for name in self.covariates if name.removeprefix("category:") in self.labels.columns]
         require(not named, f"covariates: {', '.join(named)} is the label itself; leave it out")
         check_view_names(self.views)

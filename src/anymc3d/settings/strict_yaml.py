@@ -67,7 +67,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key_node, yaml.ScalarNode) or not key_node.tag.endswith(":str"):
                 raise UsageError(f"{line}a key must be text, got {_short(key_node.value)}; quote it")
             if key_node.value in seen:
-                raise UsageError(f"{line}key {key_node.value!r} stands twice; keep one")
+                raise UsageError(f"{line}key {key_node.value!r} appears twice; keep one")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
 

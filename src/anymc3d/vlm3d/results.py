@@ -50,7 +50,7 @@ def read_results(path: Path) -> Results:
     for number, entry in enumerate(entries):
         exam, scores = _entry(entry, f"{path}: prediction {number}")
         if exam in found:
-            raise UsageError(f"{path}: exam {exam!r} stands twice; the challenge compares names without extensions")
+            raise UsageError(f"{path}: exam {exam!r} appears twice; the challenge compares names without extensions")
         unknown.update(dict.fromkeys(label for label in scores if label not in LABELS))
         found[exam] = {label: _probability(value, f"{path}: exam {exam!r}, {label}") for label, value in scores.items()}
     warnings = [

@@ -108,7 +108,7 @@ def faults() -> dict[str, dict[str, Tensor]]:
         "conv1.weight has shape (64, 3, 7, 7, 7) in float32, expected (64, 1, 7, 7, 7)": raw
         | {"module.conv1.weight": torch.zeros(64, 3, 7, 7, 7)},
         "bn1.weight has shape (64,) in int8": raw | {"module.bn1.weight": torch.zeros(64, dtype=torch.int8)},
-        "1 odd (conv1.weight stands twice": raw | {"conv1.weight": torch.zeros(64, 1, 7, 7, 7)},
+        "1 odd (conv1.weight appears twice": raw | {"conv1.weight": torch.zeros(64, 1, 7, 7, 7)},
     }
 
 

@@ -154,7 +154,7 @@ def test_an_ensemble_joins_each_member_with_its_own(data, quick, bare, tmp_path)
         ("[block]", "block is the label itself"),
         ("[copy]", "copy repeats the label block"),
         ("[agee]", "no column 'agee', did you mean 'age'"),
-        ("[age, age]", "age stands twice"),
+        ("[age, age]", "age appears twice"),
         ("['measure:volume']", "expected measure:<image column>/<what>/<measure>"),
     ],
 )

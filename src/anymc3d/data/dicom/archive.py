@@ -1,7 +1,7 @@
 """A ``.zip`` that holds a DICOM study: its files are read out of it one by one, in memory; nothing is ever unpacked.
 
 The list of its files is checked before the first is read: names that lead elsewhere, links, encryption, a name that
-stands twice, files that overlap, more bytes than an archive of that size can hold. What a file holds is read to its
+appears twice, files that overlap, more bytes than an archive of that size can hold. What a file holds is read to its
 checksum, and never beyond the size that the list says.
 """
 

@@ -67,7 +67,7 @@ def _leave_out(pictures: Sequence[DicomFile], scans: Sequence[DicomFile], rule: 
 
     if all("SECONDARY" in parts(file) for file in pictures) and not any("SECONDARY" in parts(file) for file in scans):
         return f"leave it out with {rule.advice('ImageType!=SECONDARY')}"
-    return "export the series again, or move what is no slice elsewhere"
+    return "export the series again, or move what is not a slice elsewhere"
 
 
 def refuse_strays(others: Sequence[DicomFile], series_uid: str, reference: Path) -> None:
@@ -78,7 +78,7 @@ def refuse_strays(others: Sequence[DicomFile], series_uid: str, reference: Path)
     """
     strays = [file for file in others if file.series_uid == series_uid and file.has_image]
     if strays:
-        what = f"file {strays[0].number} in order of name belongs to the series and is no image"
+        what = f"file {strays[0].number} in order of name belongs to the series and is not an image"
         raise SeriesError.of(reference, f"{what}: damaged, or misplaced; export the series again")
 
 

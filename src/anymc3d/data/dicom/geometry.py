@@ -102,7 +102,7 @@ def plane_of(frames: Sequence[Frame], reference: Path) -> Plane:
     """The plane that all frames share.
 
     Raises:
-        ScanError: their orientation or pixel spacing is no usable geometry.
+        ScanError: their orientation or pixel spacing is not a usable geometry.
     """
     spacing = np.array([frame.pixel_spacing for frame in frames], dtype=np.float64)
     if (spacing <= 0).any():
@@ -111,7 +111,7 @@ def plane_of(frames: Sequence[Frame], reference: Path) -> Plane:
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(row @ column)) > 0.01:
         raise SlicesError.of(
-            reference, "ImageOrientationPatient is no pair of perpendicular directions; repair the header"
+            reference, "ImageOrientationPatient is not a pair of perpendicular directions; repair the header"
         )
     row, column = row / lengths[0], column / lengths[1]
     normal = np.cross(row, column)

@@ -146,7 +146,7 @@ def _notes(images: int, others: int) -> tuple[str, ...]:
     if images:
         notes.append(f"{images} files in the folder look like images or archives and are not DICOM: ignored")
     if others:
-        notes.append(f"{others} DICOM objects in the folder are no scans (segmentations, reports, doses): ignored")
+        notes.append(f"{others} DICOM objects in the folder are not scans (segmentations, reports, doses): ignored")
     return tuple(notes)
 
 

@@ -115,7 +115,7 @@ def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_
         raise SeriesError.of(reference, "a DICOM file that is damaged, or something else under its name; get it again")
     if inventory.damaged:
         what = f"{inventory.damaged[0]}; {len(inventory.damaged)} such, so a series may lack slices"
-        raise SeriesError.of(reference, f"{what}: get the files again, or move what is no scan elsewhere")
+        raise SeriesError.of(reference, f"{what}: get the files again, or move what is not a scan elsewhere")
     series = series_of(inventory, rule)
     if not series:
         raise SeriesError.of(reference, _without_scan(inventory))
@@ -176,7 +176,7 @@ def _thinness(facts: SeriesFacts) -> float:
 def _without_scan(inventory: Inventory) -> str:
     where = "folder" if inventory.reference.is_dir() else "archive"
     if inventory.is_of_one:
-        return "a DICOM object that is no image, or no DICOM at all; give the folder of the scan"
+        return "a DICOM object that is not an image, or not DICOM at all; give the folder of the scan"
     if inventory.images:
         ending, count = inventory.images
         kinds = f"{count} {ending} files" if count > 1 else f"one {ending} file"

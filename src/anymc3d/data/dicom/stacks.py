@@ -49,7 +49,7 @@ def chosen_stack(frames: Sequence[ChosenFrame], rule: Rule, reference: Path) -> 
     what = f"one series holds {len(stacks)} stacks {of}, which differ in {_difference(frames, stacks)}"
     largest = sizes.index(max(sizes)) + 1
     advice = f"choose one with {rule.advice(f'stack={largest}')} (of 'stack=1' to 'stack={len(stacks)}')"
-    raise SeriesError.of(reference, f"{what}; {advice}, or leave out what is no scan")
+    raise SeriesError.of(reference, f"{what}; {advice}, or leave out what is not a scan")
 
 
 def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:

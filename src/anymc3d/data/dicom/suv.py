@@ -233,5 +233,5 @@ def _within(texts: Sequence[Mapping[str, str]], name: str, limits: tuple[float, 
     if number is None:
         raise _Missing(f"{name} is {'missing' if not text else 'no number above 0'}")
     if not limits[0] <= number <= limits[1]:
-        raise _Missing(f"{name} is no plausible number (another unit?)")
+        raise _Missing(f"{name} is not a plausible number (another unit?)")
     return number

@@ -146,7 +146,7 @@ class Tags:
         if numbers is None:
             return default or 0
         if numbers[0] != int(numbers[0]):
-            self.faults.append(f"{keyword} is no whole number")
+            self.faults.append(f"{keyword} is not a whole number")
         return int(numbers[0])
 
     def numbers(self, keyword: str, count: int, *, required: bool = True) -> tuple[float, ...] | None:

@@ -137,7 +137,7 @@ def _fit(raw: Mapping[str, Tensor], published: Published) -> _Fit:
             continue
         target = _renamed(plain, published)
         if target in tensors:
-            faults.append(f"{name} stands twice in it")
+            faults.append(f"{name} appears twice in it")
         tensors[target] = _as_expected(tensor, shapes.get(target))
     missing = [name for name in shapes if name not in tensors and not _is_fresh(name, published)]
     unexpected = [name for name in tensors if name not in shapes]

@@ -117,7 +117,7 @@ class FeatureCache:
         except FileNotFoundError:
             return None
         except NotRegularError:
-            logger.warning("cached features %s are no file: computed again", path.name)
+            logger.warning("cached features %s are not a file: computed again", path.name)
             clear_away(path)
             return None
         except OSError as error:
