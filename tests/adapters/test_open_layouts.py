@@ -482,8 +482,7 @@ def test_B14_folders_a_stranger_with_scans_beside_the_splits_is_an_error(problem
     distinct(split_classes / stranger / "a" / "x.nii.gz", 1)
     (problem,) = problems("folders", split_classes)
     assert (
-        problem.endswith(f"move or rename them: {stranger}")
-        and "test, train and val are called like a split" in problem
+        problem.endswith(f"move or rename them: {stranger}") and "test, train and val are named like a split" in problem
     )
 
 
@@ -519,7 +518,7 @@ def test_folders_parts_of_another_layout_are_no_classes(problems, warnings, tmp_
     assert any("not like a class" in one for one in problems("folders", tmp_path / "c"))
     for number, name in enumerate(("a/p1.nii.gz", "a/p1_seg.nii.gz", "b/p2.nii.gz", "b/p2-mask.nii.gz")):
         distinct(tmp_path / "d" / name, number)
-    assert "p1_seg.nii.gz" in warnings("folders", tmp_path / "d") and "called like a mask" in warnings(
+    assert "p1_seg.nii.gz" in warnings("folders", tmp_path / "d") and "named like a mask" in warnings(
         "folders", tmp_path / "d"
     )
 

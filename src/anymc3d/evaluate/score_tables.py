@@ -1,4 +1,4 @@
-"""Checks of tables that other commands wrote and a hand may have changed: numbers are numbers, nothing is there twice."""
+"""Checks of tables that other commands wrote and a hand may have changed: numbers are numbers, nothing twice."""
 
 from __future__ import annotations
 
