@@ -55,7 +55,7 @@ READ = {
     "r27 detached": ("luna.mhd", None, "", (24, 20, 12)),
     "r27 freesurfer": ("norm.mgz", None, "", (24, 20, 12)),
     "r27 no ending": ("no_ending", None, "", (24, 20, 12)),
-    "r31": ("ct", None, "10 slices stand there again with the same pixels", (24, 20, 10)),
+    "r31": ("ct", None, "10 slices are repeated with the same pixels", (24, 20, 10)),
     "r32": ("ct", "units=raw", "", (24, 20, 10)),
     "r35": ("ct", "AcquisitionNumber=1", "5 of the 10 slices", (24, 20, 5)),
     "r37": ("enhanced", None, "", (24, 20, 9)),

@@ -81,8 +81,7 @@ def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: L
     advice = f"; 'anymc3d train' with --folds {USUAL_FOLDS} uses every case" if total >= USUAL_FOLDS else ""
     cases = "1 validation case chooses" if known.sum() == 1 else f"{known.sum()} validation cases choose"
     return (
-        f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to compare epochs"
-        f" apart{advice}"
+        f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to compare epochs{advice}"
     )
 
 

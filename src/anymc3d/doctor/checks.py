@@ -118,7 +118,7 @@ CHECKS: Mapping[str, Check] = {
     "manifest-column": Check("error", "a column is missing or misnamed", "rename or add the column", "A14"),
     "manifest-cell": Check("error", "a cell has no usable value", "mend the cell, or empty it", "A14"),
     "id-unsafe": Check("error", "an id cannot name a file", "use letters, digits, - and _", "A8, A14"),
-    "id-duplicate": Check("error", "an id stands in several rows", "give each case its own id", "A14"),
+    "id-duplicate": Check("error", "an id is in several rows", "give each case its own id", "A14"),
     "scan-not-found": Check(
         "error", "a scan or mask is not there", "mend the path, fetch the file, or take the row out", "A14"
     ),
@@ -169,7 +169,7 @@ CHECKS: Mapping[str, Check] = {
         "collect more cases, or say which split they are in",
         "B14",
     ),
-    "label-rare": Check("warning", "a class is rare", "numbers of it will be uncertain; collect more cases", "B14"),
+    "label-rare": Check("warning", "a class is rare", "its metrics will be uncertain; collect more cases", "B14"),
     "label-missing": Check(
         "warning", "labels are missing", "those cases take no part in this label; check them", "B14"
     ),

@@ -127,7 +127,7 @@ def refuse_several(volumes: Volumes, frames: Sequence[Frame], rule: Rule, refere
     if not volumes.groups:
         what = f"two different slices at one place ({volumes.places} places hold {len(frames)} slices)"
         raise SeriesError.of(reference, f"{what}: two scans mixed, or a copy; keep the files of one scan only")
-    uneven = "" if volumes.is_even else ", not each of them whole"
+    uneven = "" if volumes.is_even else ", not all of them complete"
     what = f"a 4D series: {count} volumes (phases, echoes, b values or time points) {at}{uneven}"
     advice = f"choose one with {rule.advice(_example(volumes, frames))}"
     if volumes.tags:

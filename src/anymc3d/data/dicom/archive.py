@@ -116,7 +116,7 @@ def _check(infos: list[zipfile.ZipInfo], path: Path, file: BinaryIO) -> None:
     total = sum(info.file_size for info in infos)
     if total > MAX_BYTES or (total > _LARGE and total > size * _LARGE_RATIO):
         raise DamagedScanError.of(
-            path, f"{size} bytes of archive would become {total}: a decompression bomb, or no one study"
+            path, f"{size} bytes of archive would become {total}: a decompression bomb, or not one study"
         )
     _check_overlap(infos, size, path)
 

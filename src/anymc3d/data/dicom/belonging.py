@@ -28,11 +28,11 @@ def without_pictures(
         return scans, ()
     kinds = " and ".join(sorted({file.what for file in pictures}))
     if not scans:
-        what = f"the series is no CT, MR or PET scan: {kinds} objects are not read"
+        what = f"the series is not a CT, MR or PET scan: {kinds} objects are not read"
         raise SeriesError.of(reference, f"{what}; convert it to NIfTI, or give the folder of the scan itself")
     placed = [file for file in pictures if file.has_place or file.what in ("private", "unknown")]
     if placed:
-        what = f"{len(placed)} of {len(files)} files are of another kind ({kinds}) than the scan, no CT, MR or PET scan"
+        what = f"{len(placed)} of {len(files)} files are of another kind ({kinds}), not a CT, MR or PET scan"
         raise SeriesError.of(reference, f"{what}, and may be a damaged slice: {_leave_out(placed, scans, rule)}")
     note = f"{len(pictures)} of {len(files)} files of the series are pictures without a place ({kinds}): left out"
     return scans, (note,)

@@ -163,7 +163,7 @@ def _resampling(
     slices = count if even is None else len(even.places)
     if columns > _MOST_GROWTH * max(size[0], 8) or rows > _MOST_GROWTH * max(size[1], 8):
         what = f"straightened, a slice of {size[0]} x {size[1]} would become {columns} x {rows}"
-        raise SlicesError.of(reference, f"{what}: no tilted gantry; resample the series first")
+        raise SlicesError.of(reference, f"{what}: not a tilted gantry; resample the series first")
     if columns * rows * slices > VOXEL_CEILING:
         raise SlicesError.of(reference, f"resampled, the series would have more voxels than the limit {VOXEL_CEILING}")
     return corner, Resampling((columns, rows, slices), shifts, None if even is None else even.places)

@@ -40,7 +40,7 @@ def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
                 if not alike or not np.array_equal(pixels, _pixels(other, reference, decoder)):
                     return chosen
     repeated = sum(len(place) - 1 for place in crowded)
-    note = f"{repeated} slices stand there again with the same pixels and another SOPInstanceUID: left out"
+    note = f"{repeated} slices are repeated with the same pixels and another SOPInstanceUID: left out"
     kept = tuple(chosen.frames[min(place)] for place in places)
     return replace(chosen, frames=kept, total=chosen.total - repeated, warnings=(*chosen.warnings, note))
 

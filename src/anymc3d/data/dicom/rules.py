@@ -117,13 +117,13 @@ class Rule:
     def advice(self, addition: str) -> str:
         """How to ask for ``addition`` beside this rule."""
         said = self.said(addition)
-        return f"'; {addition}' behind the rule in --series" if said is None else f"--series '{said}'"
+        return f"'; {addition}' after the rule in --series" if said is None else f"--series '{said}'"
 
     def allowing(self, *options: str) -> str:
         """How to allow what has options of their own on the command line: ``gaps``, ``tilt``."""
         addition = "; ".join(f"{option}=allow" for option in options)
         said = self.said(addition)
-        cell = f"'; {addition}' behind the rule in the series column" if said is None else f"series '{said}'"
+        cell = f"'; {addition}' after the rule in the series column" if said is None else f"series '{said}'"
         return f"{' '.join(f'--allow-{option}' for option in options)} (in a manifest: {cell})"
 
 
@@ -193,7 +193,7 @@ def _keep_option(options: dict[str, str], name: str, operator: str, value: str, 
         expected = " or ".join(f"'{name}={one}'" for one in allowed) or f"'{name}=1', '{name}=2' …"
         raise SeriesError.of(reference, f"series: expected {expected}, or nothing about {name}")
     if options.setdefault(name, value) != value:
-        raise SeriesError.of(reference, f"series: {name} stands there twice, with two values")
+        raise SeriesError.of(reference, f"series: {name} is there twice, with two values")
 
 
 def _condition(keyword: str, operator: str, value: str, reference: Path) -> Condition:
