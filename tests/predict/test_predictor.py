@@ -157,7 +157,7 @@ def test_several_plugins_share_one_backbone_and_one_read(journey, second, monkey
 
 
 def test_plugins_of_one_name_cannot_share_a_table(journey):
-    with pytest.raises(UsageError, match="'block' are named twice"):
+    with pytest.raises(UsageError, match="got 'block' twice"):
         load([journey.plugin, journey.plugin], device="cpu")
     both = load([journey.plugin, f"again={journey.plugin}"], device="cpu")
     assert [plugin.card.name for plugin in both.plugins] == ["block", "again"]

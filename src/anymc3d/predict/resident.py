@@ -221,7 +221,7 @@ def _check_names(plugins: Sequence[Plugin]) -> None:
     if twice:
         named = ", ".join(map(repr, twice))
         raise UsageError(
-            f"expected plugins of different names, but {named} are named twice; NAME=FILE gives one another name"
+            f"expected plugins of different names, but got {named} twice; NAME=FILE gives one another name"
         )
     for plugin in plugins:
         if plugin.card.code_version != CODE_VERSION:
