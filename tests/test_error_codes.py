@@ -1,5 +1,6 @@
 """Stable codes of errors: one table, one section of the manual each, and each is used and shown."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def test_each_code_of_the_source_is_in_the_table_and_none_is_there_for_nothing()
     files = (path for path in (ROOT / "src").rglob("*.py") if path.name != "error_codes.py")
     used = {code for path in files for code in re.findall(r"\"(E-[a-z-]+)\"", path.read_text(encoding="utf-8"))}
     assert used == set(CODES)
+
+
+def kinds_below(cls):
+    return {one for sub in cls.__subclasses__() for one in (sub, *kinds_below(sub))}
+
+
+def test_every_kind_of_error_has_a_code_and_none_is_raised_without_a_kind():
+    for name in ("automl.deadline", "cost.energy", "data.ahead.process", "serve.jobs", "serve.uploads", "train.launch"):
+        importlib.import_module(f"anymc3d.{name}")
+    ours = {kind for kind in kinds_below(AnyMC3DError) if kind.__module__.startswith("anymc3d")}
+    assert len(ours) > 40 and not [kind for kind in ours if kind.code == AnyMC3DError.code]
+    for path in (ROOT / "src").rglob("*.py"):
+        assert "raise AnyMC3DError(" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,12 @@ CODES: dict[str, Kind] = {
     ),
     "E-manifest": Kind(
         "The manifest cannot be used; every problem has its line, with the row's number.",
-        "Mend the rows that are named. `anymc3d doctor MANIFEST.csv` finds the rest before training. "
+        "Correct the rows that are named. `anymc3d doctor MANIFEST.csv` finds the rest before training. "
         "Columns: [the manifest](manifest.md).",
     ),
     "E-problems": Kind(
         "A table or file has several problems, all of them listed.",
-        "Mend them in one go; the number of the row, or the key, stands before each.",
+        "Correct them in one go; the number of the row, or the key, stands before each.",
     ),
     "E-labels": Kind(
         "A label column is missing or empty, or its values are not those of the task.",
@@ -138,7 +138,7 @@ CODES: dict[str, Kind] = {
     ),
     "E-strict": Kind(
         "With `--strict` a case with a warning gets no answer.",
-        "Mend what the warning says, or run without `--strict` and read the warnings.",
+        "Correct what the warning says, or run without `--strict` and read the warnings.",
     ),
     "E-timeout": Kind(
         "A case took longer than it was given.",

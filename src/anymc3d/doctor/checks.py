@@ -114,13 +114,13 @@ CHECKS: Mapping[str, Check] = {
         "A14",
     ),
     "manifest-empty": Check("error", "the manifest has no cases", "add a row per case below the header", "A14"),
-    "manifest-row": Check("error", "a row is damaged", "mend the row; quote cells that hold a comma or a quote", "A14"),
+    "manifest-row": Check("error", "a row is damaged", "fix the row; quote cells that hold a comma or a quote", "A14"),
     "manifest-column": Check("error", "a column is missing or misnamed", "rename or add the column", "A14"),
-    "manifest-cell": Check("error", "a cell has no usable value", "mend the cell, or empty it", "A14"),
+    "manifest-cell": Check("error", "a cell has no usable value", "fix the cell, or empty it", "A14"),
     "id-unsafe": Check("error", "an id cannot name a file", "use letters, digits, - and _", "A8, A14"),
     "id-duplicate": Check("error", "an id is in several rows", "give each case its own id", "A14"),
     "scan-not-found": Check(
-        "error", "a scan or mask is not there", "mend the path, fetch the file, or take the row out", "A14"
+        "error", "a scan or mask is not there", "fix the path, fetch the file, or take the row out", "A14"
     ),
     "scan-missing": Check("error", "a case has no scan at all", "fill an image cell, or take the row out", "A14"),
     "view-missing": Check("warning", "cases lack a view", "training goes on without it; fill the cell if it exists"),
@@ -156,7 +156,7 @@ CHECKS: Mapping[str, Check] = {
     "label-guessed": Check(
         "warning", "what a class means is a guess", "check labels.classes in the task file that plan writes", "B14"
     ),
-    "label-outside": Check("error", "a label is none of the classes", "mend the cell, or add the class", "B14"),
+    "label-outside": Check("error", "a label is none of the classes", "fix the cell, or add the class", "B14"),
     "label-constant": Check("error", "all labels are the same", "add cases of another class", "B14"),
     "label-spelling": Check("error", "one class in several spellings", "spell each class one way", "B14"),
     "label-no-class": Check("error", "labels look like ids", "make a column of classes from it", "B14"),
@@ -190,7 +190,7 @@ CHECKS: Mapping[str, Check] = {
     "scan-unreadable": Check("error", "a scan cannot be read", _AGAIN, "A1, A2, A3, A4, B4, B5, B7"),
     "scan-not-finite": Check("error", "NaN or infinite voxels", "find out where they come from; export again", "B9"),
     "scan-constant": Check("error", "an empty scan", _AGAIN, "B9"),
-    "scan-ambiguous": Check("warning", "the reader had to choose", "check the header, mend it at the source", "B7, B8"),
+    "scan-ambiguous": Check("warning", "the reader had to choose", "check the header, fix it at the source", "B7, B8"),
     "scan-is-mask": Check("error", "image and mask are one file", "name the scan in the image column"),
     "same-scan-in-two-splits": Check("error", "one scan in two splits", "keep it in one split, or once", "B13"),
     "same-scan-two-patients": Check("error", "one scan under two patients", "give both rows one patient", "B13"),
@@ -233,7 +233,10 @@ CHECKS: Mapping[str, Check] = {
         "note", "stored in another orientation than the rest", "harmless if the header is true; see flip-suspected"
     ),
     "flip-suspected": Check(
-        "warning", "the anatomy fits the others only when turned or flipped", "look at the scan; mend its affine", "B1"
+        "warning",
+        "the anatomy fits the others only when turned or flipped",
+        "look at the scan; fix its affine",
+        "B1",
     ),
     "geometry-lost": Check(
         "warning",

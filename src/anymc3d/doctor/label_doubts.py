@@ -64,7 +64,7 @@ def doubted_labels(manifest: Manifest, labels: Labels, out_of_fold: Path) -> Lab
         UsageError, ProblemsError: the labels mean nothing yet, or the table does not fit the manifest.
     """
     if labels.settings is None:
-        raise UsageError("--out-of-fold: the labels cannot be read; mend what is found in them first")
+        raise UsageError("--out-of-fold: the labels cannot be read; correct what is found in them first")
     rows = read_table(out_of_fold)
     (read,), _ = read_predictions(_first_repeat(rows), [case.id for case in manifest.cases], known=[labels.settings])
     if read.labels != labels.settings.output_names:
