@@ -71,6 +71,8 @@ def test_a_command_that_fails_says_its_code_on_its_first_line(words, code, tmp_p
 def test_help_shows_what_a_code_means(capsys):
     assert main(["help", "E-series"]) == 0
     assert CODES["E-series"].do in capsys.readouterr().out
+    assert main(["help", "E-serie"]) == 2
+    assert "did you mean 'E-series'" in capsys.readouterr().err
 
 
 def test_a_case_that_failed_keeps_the_code_of_its_scan(tmp_path):

@@ -152,7 +152,9 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
     if words[0] in ("-h", "--help") or words == ["help"]:
         say_text(overview())
         return None, ["0"]
-    if words[0] == "help" and words[1] in CODES:
+    if words[0] == "help" and words[1].startswith("E-"):
+        if words[1] not in CODES:
+            raise OptionError(f"anymc3d help: unknown code {words[1]!r}{did_you_mean(words[1], CODES)}")
         say_text("\n".join([words[1], *CODES[words[1]], "", f"docs/troubleshooting.md#{words[1].lower()}"]))
         return None, ["0"]
     if words[0] == "help":
