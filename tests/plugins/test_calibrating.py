@@ -130,7 +130,7 @@ class TestSplits:
             recalibrated(plugin, only_test)
         chosen, name, warnings = choose_cases(read_scored(plugin, *only_test), "test")
         assert (len(chosen.splits), name) == (60, "test")
-        assert "no fair test" in warnings[0]
+        assert "not a fair test" in warnings[0]
 
     def test_B16_the_labels_of_test_rows_move_nothing(self, journey, tmp_path):
         plugin = load_plugin(journey.plugin)
