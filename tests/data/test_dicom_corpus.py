@@ -266,7 +266,7 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "all_slices_sent_twice": (
         lambda s: [copied(i, SOPInstanceUID=f"{ROOT}55.{i}")(s) for i in range(len(STORED))],
         "warn",
-        "8 slices stand there again",
+        "8 slices are repeated",
     ),
     "gap_one_slice": (removed(4), "error", "1 missing"),
     "gap_many": (removed(2, 3, 5), "error", "missing"),
@@ -293,7 +293,7 @@ CORPUS: dict[str, tuple[Change, str, str]] = {
     "localizer_series": (plus(localizer(SeriesInstanceUID=ROOT + "8.9")), "error", "expected one series"),
     "mosaic": (each(setting(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "error", "mosaics"),
     "secondary_capture_with_a_place": (each(setting(SOPClassUID=SECONDARY)), "warn", "Secondary Capture"),
-    "screenshots_only": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), without_place(d))), "error", "not a CT, MR"),
+    "screenshots_only": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), without_place(d))), "error", "not a CT"),
     "rgb_with_a_place": (each(lambda d: (setting(SOPClassUID=SECONDARY)(d), colour(d))), "error", "colour"),
     "one_screenshot_in_the_series": (screenshot, "warn", r"1 of 9 files .* pictures without a place"),
     "rgb_ct": (each(colour), "error", "colour"),
