@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -116,10 +116,10 @@ def name_of(blocks: int | None) -> str:
     return "all blocks and the patch embedding" if blocks is None else f"last {blocks}"
 
 
-def tasks_table(folder: Path, rounds: int) -> Iterator[str]:
+def tasks_table(folder: Path, rounds: int, shown: Sequence[int | None] = BLOCKS) -> Iterator[str]:
     """CPU seconds of a scan, by blocks and number of tasks."""
     scan = make_scan(folder, SIZE, SLICES)
-    rows = {(blocks, tasks): predictor_of(folder, blocks, tasks, SIZE) for blocks in BLOCKS for tasks in TASKS}
+    rows = {(blocks, tasks): predictor_of(folder, blocks, tasks, SIZE) for blocks in shown for tasks in TASKS}
     spent: dict[tuple[int | None, int], list[float]] = {row: [] for row in rows}
     alone = check_same(rows, scan)
     for _ in range(rounds):
@@ -132,7 +132,7 @@ def tasks_table(folder: Path, rounds: int) -> Iterator[str]:
     heads = [f"{n} tasks, s" if n > 1 else "1 task, s" for n in TASKS]
     yield f"| blocks adapted | {' | '.join(heads)} | 12 / 1 | 12 of the paper's / these 12 |"
     yield "|---|" + "---|" * (len(TASKS) + 2)
-    for blocks in BLOCKS:
+    for blocks in shown:
         cells = [f"{statistics.median(spent[blocks, tasks]):.2f}" for tasks in TASKS]
         times = statistics.median(many / one for many, one in zip(spent[blocks, 12], spent[blocks, 1], strict=True))
         gain = statistics.median(a / b for a, b in zip(spent[None, 12], spent[blocks, 12], strict=True))
@@ -145,7 +145,7 @@ def tasks_table(folder: Path, rounds: int) -> Iterator[str]:
 def check_same(rows: dict[tuple[int | None, int], Predictor], scan: Path) -> float:
     """The largest difference between logits together and alone."""
     most = 0.0
-    for blocks in BLOCKS:
+    for blocks in {blocks for blocks, _ in rows}:
         together = rows[blocks, 12].predict(scan)
         alone = rows[blocks, 1].predict(scan)
         most = max(most, abs(together[0].logits["y"] - alone.logits["y"]))

@@ -18,12 +18,15 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from many_tasks import memory_table as memory_by_slices
+from many_tasks import tasks_table
 from speed_contestants import (
     PLAIN,
     WEIGHTS_FOLDER,
@@ -34,6 +37,7 @@ from speed_contestants import (
     our_backbone,
     our_classifier,
     ours,
+    ours_last,
     pair_gradients,
     plain,
     plain_adapted,
@@ -44,7 +48,9 @@ from torch import Tensor
 from anymc3d.models.classifier import compute_weights
 from anymc3d.models.tensor_hash import tensors_hash
 
-WORKS = (Work(98, 24, 1), Work(98, 24, 2), Work(224, 12, 1), Work(224, 12, 2))
+WORKS = (Work(98, 24, 1), Work(224, 12, 1))
+LAST_BLOCKS = 3
+TASKS_OF_BLOCKS = (None, LAST_BLOCKS, 1)
 CHUNK, SMALL_CHUNK, PLAIN_CHUNK = 64, 16, 4
 LOGIT_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
@@ -76,6 +82,10 @@ class Bench:
             ours(OURS_BF16, self.backbone, self.classifier, bf16, CHUNK),
             ours(f"anymc3d, bf16, {SMALL_CHUNK} a call", self.backbone, self.classifier, bf16, SMALL_CHUNK),
         ]
+        last = our_classifier(self.backbone, blocks=LAST_BLOCKS)
+        for name, dtype in (("fp32", fp32), ("bf16", bf16)):
+            full_name = f"anymc3d, {name}, {CHUNK} a call, last {LAST_BLOCKS} blocks on kept tokens"
+            self.contestants.append(ours_last(full_name, self.backbone, last, dtype, CHUNK))
         self.numbers = [[p.detach().clone() for p in contestant.parameters] for contestant in self.contestants]
         self.bare = [
             bare(BARE_WHOLE, self.backbone, CHUNK, class_token_only=False),
@@ -108,7 +118,7 @@ def predict(contestant: Contestant, slices: Tensor, work: Work) -> Tensor:
 
 def step(contestant: Contestant, optimizer: torch.optim.Optimizer, slices: Tensor, work: Work) -> None:
     optimizer.zero_grad(set_to_none=True)
-    logits = contestant.logits(slices, work)
+    logits = (contestant.step_logits or contestant.logits)(slices, work)
     targets = torch.zeros(work.batch, dtype=torch.long, device=logits.device)
     torch.nn.functional.cross_entropy(logits, targets).backward()
     optimizer.step()
@@ -126,7 +136,8 @@ def check_equal(bench: Bench, work: Work) -> tuple[dict[str, float], float]:
     """
     slices = work.slices(bench.device)
     expected = predict(bench.contestants[0], slices, work)
-    found = {c.name: float((predict(c, slices, work) - expected).abs().max()) for c in bench.contestants}
+    compared = [contestant for contestant in bench.contestants if contestant.is_compared]
+    found = {c.name: float((predict(c, slices, work) - expected).abs().max()) for c in compared}
     for contestant in bench.contestants:
         if contestant.name in (REFERENCE, OURS_FP32):
             contestant.logits(slices, work).sum().backward()
@@ -144,6 +155,10 @@ def take_turns(bench: Bench, work: Work, *, rounds: int) -> tuple[Times, Times]:
     predictions: Times = {c.name: [] for c in (*bench.contestants, *bench.bare)}
     steps: Times = {c.name: [] for c in bench.contestants}
     short = Work(work.size, 4, 1)
+    for contestant in bench.contestants:
+        for size in (short, work):
+            if contestant.keep is not None:
+                contestant.keep(slices[: size.total], size)
     for number in range(rounds + 1):
         now = short if number == 0 else work
         for contestant in (*bench.contestants, *bench.bare):
@@ -181,7 +196,8 @@ def speed_table(bench: Bench, work: Work, *, rounds: int) -> list[str]:
         cells = [f"{statistics.median(predictions[name]):.1f}", f"{ratio(predictions, name, REFERENCE):.2f}"]
         if name in steps:
             cells += [f"{statistics.median(steps[name]):.1f}", f"{ratio(steps, name, REFERENCE):.2f}"]
-            cells += [f"{differences[name]:.0e}" if differences[name] else "0"]
+            apart = differences.get(name)
+            cells += ["another plugin" if apart is None else f"{apart:.0e}" if apart else "0"]
         else:
             cells += ["", "", ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -311,7 +327,7 @@ def report(device: torch.device, works: tuple[Work, ...], *, rounds: int) -> Ite
         f"{', '.join(f'{name} {version(name)}' for name in names)}, Python {platform.python_version()}, "
         f"{platform.machine()}, {kind}.",
         "",
-        "    python benchmarks/speed.py",
+        f"    python benchmarks/speed.py --rounds {rounds}",
         "",
     ]
     for work in works:
@@ -321,6 +337,10 @@ def report(device: torch.device, works: tuple[Work, ...], *, rounds: int) -> Ite
     if tensors_hash(bench.backbone.state_dict()) != before:
         raise SystemExit("the backbone was changed")
     yield memory_table(device)
+    if device.type == "cpu":
+        with tempfile.TemporaryDirectory() as name:
+            yield list(tasks_table(Path(name), rounds, TASKS_OF_BLOCKS))
+            yield list(memory_by_slices(Path(name)))
     yield remarks()
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from anymc3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, card
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, to_backbone_input
 from anymc3d.models.layouts import canonical_state
+from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.vit import VisionTransformer, empty_vit, random_vit
 from anymc3d.models.weight_files import read_weights
 
@@ -51,11 +52,18 @@ class Work:
 
 @dataclass(frozen=True)
 class Contestant:
-    """``logits(slices, work)`` of all cases (B, K), and the tensors that training changes."""
+    """``logits(slices, work)`` of all cases (B, K), and the tensors that training changes.
+
+    ``step_logits``: the same in a training step, where that begins with what an earlier epoch kept; ``keep`` makes it,
+    before the clock runs. ``is_compared``: it holds the numbers of the plain way, so its logits must be the same.
+    """
 
     name: str
     logits: Callable[[Tensor, Work], Tensor]
     parameters: list[nn.Parameter]
+    step_logits: Callable[[Tensor, Work], Tensor] | None = None
+    keep: Callable[[Tensor, Work], None] | None = None
+    is_compared: bool = True
 
 
 def encoding(dtype: torch.dtype, chunk_size: int) -> Encoding:
@@ -76,10 +84,10 @@ def our_backbone(source: Any | None, device: torch.device) -> VisionTransformer:
     return module.eval().requires_grad_(False).to(device)
 
 
-def our_classifier(backbone: VisionTransformer, seed: int = 0) -> VolumeClassifier:
+def our_classifier(backbone: VisionTransformer, seed: int = 0, blocks: int | None = None) -> VolumeClassifier:
     """A plugin whose every tensor is random, as after training, so that nothing is compared with zero."""
     classifier = VolumeClassifier(
-        backbone, views=["image"], num_logits=NUM_LOGITS, rank=RANK, alpha=ALPHA, seed=seed
+        backbone, views=["image"], num_logits=NUM_LOGITS, rank=RANK, alpha=ALPHA, blocks=blocks, seed=seed
     ).to(backbone.cls_token.device)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -99,6 +107,26 @@ def ours(
         return classifier(backbone, {"image": packed}, settings).logits
 
     return Contestant(name, logits, list(classifier.parameters()))
+
+
+def ours_last(
+    name: str, backbone: VisionTransformer, classifier: VolumeClassifier, dtype: torch.dtype, chunk_size: int
+) -> Contestant:
+    """A plugin of the last blocks; training steps begin with kept trunk tokens, as from the second epoch on."""
+    settings, whole = encoding(dtype, chunk_size), ours(name, backbone, classifier, dtype, chunk_size)
+    kept: dict[Work, TrunkTokens] = {}
+
+    def keep(slices: Tensor, work: Work) -> None:
+        packed = PackedSlices(slices, (work.num_slices,) * work.batch)
+        with torch.no_grad():
+            parts = list(classifier.starts(backbone, "image", packed, settings))
+        kept[work] = parts[0]._replace(tokens=torch.cat([part.tokens for part in parts]))
+
+    def step_logits(slices: Tensor, work: Work) -> Tensor:
+        packed = PackedSlices(slices[:0], (work.num_slices,) * work.batch, trunk=kept[work])
+        return classifier(backbone, {"image": packed}, settings).logits
+
+    return replace(whole, step_logits=step_logits, keep=keep, is_compared=False)
 
 
 def bare(name: str, backbone: VisionTransformer, chunk_size: int, *, class_token_only: bool) -> Contestant:

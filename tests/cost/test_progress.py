@@ -3,11 +3,18 @@
 import io
 import logging
 import sys
+import time
+from itertools import pairwise
 
 import pytest
 
 from anymc3d.cost import progress
-from anymc3d.cost.progress import Progress, duration, line
+from anymc3d.cost.progress import Progress, duration, line, wait_s
+
+
+@pytest.fixture(autouse=True)
+def nothing_written_yet(monkeypatch):
+    monkeypatch.setattr(Progress, "last_line", None)
 
 
 def test_a_log_gets_whole_lines_with_what_is_left(monkeypatch, caplog):
@@ -27,6 +34,32 @@ def test_short_work_and_quiet_work_say_nothing(monkeypatch, caplog):
         monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
         list(Progress(range(4), what="reading scans", unit="scan", quiet=True))
     assert not caplog.records and sys.stderr.getvalue() == ""
+
+
+def test_lines_come_often_in_a_short_job_and_seldom_in_a_long_one(monkeypatch, caplog):
+    assert [wait_s(elapsed) for elapsed in (0, 60, 3600)] == [4, 6, 30]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    clock = [1000.0]
+    with caplog.at_level(logging.INFO):
+        bar = Progress(range(300), what="reading", unit="scan", quiet=False)
+        bar._time = lambda: clock[0]
+        bar.start_t = bar.last_print_t = clock[0]
+        for _ in bar:
+            clock[0] += 1  # second a scan
+    done = [int(record.message.split()[1]) for record in caplog.records]
+    assert done[:5] == [4, 8, 12, 16, 20] and done[-1] <= 300
+    waits = [b - a for a, b in pairwise(done)]
+    assert max(b for a, b in zip(done, waits, strict=False) if a <= 60) < 10 and waits[-1] > 20
+
+
+def test_a_job_soon_after_another_does_not_let_its_reader_wait_twice(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO):
+        for seconds_ago, first in ((5, 1), (1, None), (3600, None)):
+            caplog.clear()
+            Progress.last_line = time.time() - seconds_ago
+            list(Progress(range(3), what="reading", unit="scan", quiet=False))
+            assert [record.message.split()[1] for record in caplog.records] == ([str(first)] if first else [])
 
 
 def test_a_number_that_changes_with_every_step_is_no_line_of_its_own(monkeypatch, caplog):

@@ -6,13 +6,17 @@ import io
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 30.0
+FIRST_LINE_S = 4.0
+"""The first line of a job comes after so much; two short jobs in a row stay silent for less than ten seconds."""
+PACE = 0.1
+"""Later ones after so much of the time so far, and never further apart than ``LINE_EVERY_S``."""
 
 
 class Progress(tqdm):  # type: ignore[type-arg]
@@ -22,6 +26,9 @@ class Progress(tqdm):  # type: ignore[type-arg]
         what: such as ``reading scans``.
         unit: such as ``scan``.
     """
+
+    last_line: ClassVar[float | None] = None
+    """When a bar of this process last wrote a line."""
 
     def __init__(
         self,
@@ -35,23 +42,43 @@ class Progress(tqdm):  # type: ignore[type-arg]
         **other: Any,
     ) -> None:
         self.is_drawn = sys.stderr.isatty()
+        self.next_line_s = 0.0
         # tqdm writes signs of its own to its file, also where nothing is drawn.
-        pace = {} if self.is_drawn else {"mininterval": LINE_EVERY_S, "miniters": 1, "file": io.StringIO()}
+        pace = {} if self.is_drawn else {"mininterval": wait_s(0), "miniters": 1, "file": io.StringIO()}
         super().__init__(
             iterable, desc=what, unit=unit, total=total, initial=initial, disable=quiet, leave=False, **pace, **other
         )
+        if (
+            not self.is_drawn
+            and not quiet
+            and self.last_line is not None
+            and self.start_t - self.last_line < LINE_EVERY_S
+        ):
+            self.last_print_t = self.last_line  # the next job of one command: its reader has waited since then
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, or log a line; nothing before there is anything to say."""
         if self.is_drawn:
             return bool(super().display(msg, pos))
         if msg != "" and self.n > self.initial:
-            logger.info(line(self.format_dict))
+            self._log(self.format_dict)
         return True
+
+    def _log(self, state: dict[str, Any]) -> None:
+        """A line, unless the last one was just now. tqdm's own interval must not change in an iteration."""
+        if state["elapsed"] >= self.next_line_s:
+            logger.info(line(state))
+            Progress.last_line = self._time()
+            self.next_line_s = state["elapsed"] + 0.9 * wait_s(state["elapsed"])
 
     def set_postfix(self, *what: Any, refresh: bool | None = None, **values: Any) -> None:
         """As tqdm; where lines are logged, the next one in its turn shows it, and not one for every step."""
         super().set_postfix(*what, refresh=self.is_drawn if refresh is None else refresh, **values)
+
+
+def wait_s(elapsed: float) -> float:
+    """Seconds from one line of a job to the next, ``elapsed`` seconds after it began."""
+    return min(LINE_EVERY_S, max(FIRST_LINE_S, PACE * elapsed))
 
 
 def line(state: dict[str, Any]) -> str:
