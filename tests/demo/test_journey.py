@@ -27,7 +27,7 @@ def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_
     assert 0 <= result.auroc <= 1
     assert result.interval[0] <= result.auroc <= result.interval[1] if result.interval else "no interval" in result.note
     text = "\n".join(summary(result))
-    assert "lesion volume" in text
+    assert "lesion volume" in text and "the test cases chose nothing" in text
     assert str(result.files["plugin"]) in text
     before = result.files["plugin"].stat().st_mtime_ns
     again = small(tmp_path / "demo", say=said.append)

@@ -120,6 +120,9 @@ def summary(result: DemoResult) -> list[str]:
     """The closing lines: results, the simple rules beside them, and where everything is."""
     interval = result.note if result.interval is None else "95 % interval {:.3f} to {:.3f}".format(*result.interval)
     lines = ["", f"Test AUROC of the plugin: {result.auroc:.3f} ({interval})"]
+    lines += [
+        "Settings, epoch and threshold were chosen on training and validation cases; the test cases chose nothing."
+    ]
     lines += ["Simple rules on the same test cases, given the true lesion mask:"]
     lines += [f"  {value:.3f}  {name}" for name, value in result.rules.items()]
     lines += ["", "Made:"]

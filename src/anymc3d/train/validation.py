@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anymc3d.cost.progress import Progress
 from anymc3d.models.decoders.run import classify_and_decode
 from anymc3d.train.draws import batches, visits
 from anymc3d.train.loop_parts import Parts
@@ -36,12 +37,15 @@ def validate(parts: Parts) -> Validation:
     parts.classifier.eval()
     rows: list[tuple[int, list[float]]] = []
     dice: list[dict[int, float]] = []
-    with torch.no_grad():
-        for batch_visits, batch in val.loader.steps([step for step in mine if step], epoch=0):
+    steps = [step for step in mine if step]
+    hides_bar = parts.quiet or not processes.is_first
+    with torch.no_grad(), Progress(total=len(steps), what="validating", unit="step", quiet=hides_bar) as bar:
+        for batch_visits, batch in val.loader.steps(steps, epoch=0):
             logits, maps = _maps(parts, batch)
             parts.meter.read()
             dice += maps
             rows += zip([visit.case for visit in batch_visits], logits.cpu().tolist(), strict=True)
+            bar.update()
     gathered = dict(row for part in processes.gather(rows) for row in part)
     logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
     loss = parts.loss(logits, torch.from_numpy(val.targets))
