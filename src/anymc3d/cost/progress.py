@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 LINE_EVERY_S = 30.0
 FIRST_LINE_S = 4.0
 """The first line of a job comes after so much; two short jobs in a row stay silent for less than ten seconds."""
-PACE = 0.1
+PACE = 0.03
 """Later ones after so much of the time so far, and never further apart than ``LINE_EVERY_S``."""
 
 

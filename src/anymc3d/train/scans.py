@@ -80,6 +80,9 @@ def read_scans(task: TaskSettings, study: Study, segmenters: Segmenters, run: Ru
         seen = [prepared[index].views for index in trained]
         for line in region_leaks(task.views, seen, study.targets[trained], task.labels):
             logger.warning("%s", line)
+    if run.processes.is_first:
+        used = (len(study.indices(split)) for split in ("train", "val"))
+        logger.info("training on %d cases, validating on %d", *used)
     return Scans(study, prepared, cache, segmenters)
 
 
