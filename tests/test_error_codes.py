@@ -91,4 +91,4 @@ def test_several_problems_have_the_code_on_the_first_line():
 
 
 def test_problem_details_carry_the_code():
-    assert problem(422, "no", "E-upload")["code"] == "E-upload" and "code" not in problem(404, "no")
+    assert problem(422, "no", "E-upload")["code"] == "E-upload" and problem(404, "no")["code"] == "E-request"

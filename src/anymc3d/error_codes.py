@@ -200,6 +200,10 @@ CODES: dict[str, Kind] = {
         "The service cannot start, or one of its settings or rules cannot work.",
         "The message names the option: [the service](service.md), [DICOM node](dicom-node.md).",
     ),
+    "E-request": Kind(
+        "The service refuses a request: no token, another host name, an unknown job, a body that is too large or slow.",
+        "The `detail` says which. Requests, limits and who may call: [the service](service.md).",
+    ),
     "E-upload": Kind(
         "What was sent is not one scan or study that the service takes.",
         "Send one `.nii.gz`, one multi-frame `.dcm`, or a `.zip` of one DICOM study.",

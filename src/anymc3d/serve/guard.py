@@ -197,11 +197,12 @@ class _Body:
 
 
 def problem(status: int, detail: str, code: str | None = None) -> dict[str, Any]:
-    """Problem details (RFC 9457); ``code`` is the stable code of an error, where it has one."""
+    """Problem details (RFC 9457); ``code``: the stable one of an error, by default that of a refused request."""
     from http import HTTPStatus
 
-    told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return told if code is None else told | {"code": code}
+    code = code or ("E-disk-full" if status == HTTPStatus.SERVICE_UNAVAILABLE else "E-request")
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
 
 
 async def _send_problem(send: Send, refused: RefusedError) -> None:
