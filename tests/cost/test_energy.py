@@ -148,7 +148,7 @@ def test_a_graphics_card_that_does_not_tell_gives_a_reason(graphics_card):
 
 def test_without_the_library_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "pip install '.[energy]'" in energy.meter_of(CUDA).note
+    assert "pip install 'anymc3d[energy]'" in energy.meter_of(CUDA).note
 
 
 def test_a_card_whose_counter_falls_has_no_number_any_more(graphics_card):

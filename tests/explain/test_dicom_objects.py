@@ -23,7 +23,7 @@ from anymc3d.errors import ScanError
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.heat import Heat
 
-pytest.importorskip("highdicom", reason="needs highdicom: pip install '.[dicom]'")
+pytest.importorskip("highdicom", reason="needs highdicom: pip install 'anymc3d[dicom]'")
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -245,4 +245,4 @@ class TestTheCommand:
         monkeypatch.setitem(sys.modules, "highdicom", None)
         assert main([*words, "--dicom"]) == 2
         error = capsys.readouterr().err
-        assert "pip install '.[dicom]'" in error and error.count("\n") == 1
+        assert "pip install 'anymc3d[dicom]'" in error and error.count("\n") == 1

@@ -15,7 +15,7 @@ from anymc3d.report.dicom_sr import answer_of, private_code, write_report
 from anymc3d.report.finding_codes import read_codes
 from dicom_judges import dumped, validated
 
-highdicom = pytest.importorskip("highdicom", reason="needs highdicom: pip install '.[dicom]'")
+highdicom = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'anymc3d[dicom]'")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from anymc3d.pandx.network import METHOD
 from anymc3d.recipes.recipe import PAPER
 from anymc3d.settings.config import MethodSettings
 
-Record = dict[str, str | int]
+Record = dict[str, str | int | None]
 
 STRUCTURES = 6
 """Of the masks that a decoder is counted for: those of the pancreas task (supplement B2)."""
@@ -48,8 +48,8 @@ def _plain() -> Iterator[Record]:
     for name, method in PLAIN.items():
         yield {
             "name": name,
-            "trainable_parameters": "",
-            "total_parameters": "",
+            "trainable_parameters": None,
+            "total_parameters": None,
             "weights": f"no network: {method.summary}",
             "licence": "Apache-2.0",
             "citation": "docs/plain.md",
@@ -110,8 +110,8 @@ def left_out_lines(records: list[Record]) -> list[str]:
     return [f"{record['name']}: {record['left_out']}" for record in records if record["left_out"]]
 
 
-def _counted(number: str | int) -> str:
-    return f"{number:,}" if isinstance(number, int) else number
+def _counted(number: object) -> str:
+    return f"{number:,}" if isinstance(number, int) else ""
 
 
 def _on_backbone(card: BackboneCard, num_logits: int) -> Iterator[Record]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.say import say_text
+from anymc3d.cli.say import answer_text
 from anymc3d.errors import BackboneError, UnknownLayoutError
 
 if TYPE_CHECKING:
@@ -46,11 +45,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BackboneError: the weights cannot be had, read or trusted.
     """
+    from anymc3d.cli.main import print_json
+
     result = ACTIONS[args.action](args)
     if args.json:
-        say_text(json.dumps(result, indent=2))
+        print_json(result)
     else:
-        say_text(_as_table(result) if isinstance(result, list) else _as_lines(result))
+        answer_text(_as_table(result) if isinstance(result, list) else _as_lines(result))
     failed = isinstance(result, list) and any(row.get("verdict") == "failed" for row in result)
     return BackboneError.exit_code if failed else 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.cli.part_options import add_engine, engine_options
-from anymc3d.cli.say import say, say_text
+from anymc3d.cli.say import answer, answer_text, fail, say
 from anymc3d.errors import UsageError
 
 
@@ -67,9 +67,9 @@ def _list_tasks(args: argparse.Namespace) -> int:
     if args.json:
         print_json([recipe_facts(recipe) for recipe in RECIPES.values()])
         return 0
-    say(*listing())
-    say("", "AUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
-    say("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
+    answer(*listing())
+    answer("", "AUROC as printed in the paper; several values are several printed ones. A task file of one of them:")
+    answer("anymc3d plan manifest.csv --recipe T2 -o task.yaml")
     return 0
 
 
@@ -81,14 +81,14 @@ def _list_methods(args: argparse.Namespace) -> int:
     if args.json:
         print_json(records)
         return 0
-    say(*system_lines(records))
-    say(
+    answer(*system_lines(records))
+    answer(
         "",
         "Parameters for two logits (one yes/no label). anymc3d/BACKBONE/FUSION is backbone: BACKBONE, fusion: FUSION;",
     )
-    say("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
+    answer("frozen/BACKBONE is method: frozen; other names are method: NAME. Licences of weights are their owners'.")
     if left_out := left_out_lines(records):
-        say("", "Of these published systems a part is not here:", *left_out)
+        answer("", "Of these published systems a part is not here:", *left_out)
     return 0
 
 
@@ -126,8 +126,8 @@ def _check(plan: Any, args: argparse.Namespace) -> int:
         return 0
     for state in states:
         trials = f", {state['trials']} trials" if state["trials"] > 1 else ""
-        say(f"{state['job']}: {state['state']}{trials}")
-    say(f"{len(jobs)} jobs; the file, its tasks and its methods can be used")
+        answer(f"{state['job']}: {state['state']}{trials}")
+    answer(f"{len(jobs)} jobs; the file, its tasks and its methods can be used")
     return 0
 
 
@@ -146,9 +146,7 @@ def _report(done: Any, args: argparse.Namespace) -> None:
         )
         return
     for outcome in failed:
-        say(f"failed: {outcome.job}: {outcome.message}")
-    if args.quiet:
-        return
+        fail(f"failed: {outcome.job}: {outcome.message}")
     say(f"{done.results}: {len(done.outcomes) - len(failed)} jobs, {done.reused} done before, {len(failed)} failed")
     say(f"anymc3d benchmark table {args.out}")
 
@@ -161,7 +159,7 @@ def _table(args: argparse.Namespace) -> int:
 
     text = render(make_table(read_results(_folder(args)), args.layout), args.format)
     if args.out is None:
-        say_text(text)
+        answer_text(text)
     else:
         with _written(args.out):
             atomic.write_text(args.out, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from anymc3d.cli.say import say_text
+from anymc3d.cli.say import answer_text
 from anymc3d.errors import PackageError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ImportError:
         raise PackageError("completion: needs the package shtab: pip install 'anymc3d[completion]'") from None
-    say_text(shtab.complete(whole_parser(), shell=args.shell))
+    answer_text(shtab.complete(whole_parser(), shell=args.shell))
     return 0
 
 

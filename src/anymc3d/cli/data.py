@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.data_prepare import add_prepare, prepare
-from anymc3d.cli.say import fail, say, warn
+from anymc3d.cli.say import answer, fail, say, warn
 from anymc3d.errors import ManifestError, UsageError, coded
 
 if TYPE_CHECKING:
@@ -134,16 +134,16 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"layouts": layouts, "sets": sets})
         return 0
-    say("layouts ('anymc3d data adapt LAYOUT FOLDER -o manifest.csv'):")
+    answer("layouts ('anymc3d data adapt LAYOUT FOLDER -o manifest.csv'):")
     for entry in layouts:
-        say(f"  {entry['name']:<10} {entry['summary']}", f"             expects {entry['expects']}")
-    say("", "public data sets (those marked * are fetched by 'anymc3d data get NAME -o DIR'):")
+        answer(f"  {entry['name']:<10} {entry['summary']}", f"             expects {entry['expects']}")
+    answer("", "public data sets (those marked * are fetched by 'anymc3d data get NAME -o DIR'):")
     for known in PUBLIC_SETS.values():
         mark = "*" if known.file else " "
-        say(f"{mark} {known.name:<18} {known.title}; {known.size}; {known.licence}")
+        answer(f"{mark} {known.name:<18} {known.title}; {known.size}; {known.licence}")
         if known.gate:
-            say(f"{'':<21}needs {known.gate}")
-    say("", "Licences and citations in full: --json. Cite what you use.")
+            answer(f"{'':<21}needs {known.gate}")
+    answer("", "Licences and citations in full: --json. Cite what you use.")
     return 0
 
 
@@ -217,7 +217,7 @@ def _print_findings(adapted: Adapted, *, quiet: bool) -> None:
     for finding in adapted.findings.listed():
         if finding.level == "error" or not quiet:
             for line in finding.lines(SHOWN_ITEMS[finding.level]):
-                say(line)
+                answer(line)
 
 
 def _print_written(adapted: Adapted, out: Path) -> None:
@@ -247,7 +247,7 @@ def _split(args: argparse.Namespace) -> int:
         warn(warning)
     if not args.quiet:
         for row in table:
-            say("  ".join(f"{name} {value}" for name, value in row.items()))
+            say("  ".join(f"{name} {_cell(value)}" for name, value in row.items()))
         say(f"written to {args.out}")
         if column.name == "fold":
             number = len({value for value in column.values if value})
@@ -283,10 +283,18 @@ def _parts(manifest: Manifest, column: NewColumn, labels: tuple[str, ...]) -> li
         row["patients"] = len({case.patient for case in cases})
         for label in labels:
             found = sorted({case.cells[label] for case in cases} - {""})
-            shown = [f"{value}: {sum(case.cells[label] == value for case in cases)}" for value in found]
-            row[label] = "{" + ", ".join(shown) + "}"
+            row[label] = {value: sum(case.cells[label] == value for case in cases) for value in found}
         rows.append(row)
     return rows
+
+
+def _cell(value: Any) -> str:
+    """Counts of values as ``{0: 5, 1: 3}``, without quotes."""
+    return (
+        "{" + ", ".join(f"{name}: {count}" for name, count in value.items()) + "}"
+        if isinstance(value, dict)
+        else str(value)
+    )
 
 
 def _cache(args: argparse.Namespace) -> int:
@@ -313,15 +321,15 @@ def _cache(args: argparse.Namespace) -> int:
 def _print_cache(state: Mapping[str, Any], limit: int | None, told: str | None) -> None:
     if state.get("num_removed") or (limit is not None and state["num_entries"]):
         freed = _size(state["bytes_removed"])
-        say(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
-    say(f"{state['folder']}: {state['num_entries']} entries, {_size(state['num_bytes'])}")
+        answer(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
+    answer(f"{state['folder']}: {state['num_entries']} entries, {_size(state['num_bytes'])}")
     if state["num_processes"]:
-        say(
+        answer(
             f"in use by {state['num_processes']} running processes: {state['num_in_use']} entries,"
             f" {_size(state['bytes_in_use'])}; these are never removed"
         )
     if limit and state["num_bytes"] > limit:
-        say(f"more than {told} is left because running processes use it")
+        answer(f"more than {told} is left because running processes use it")
 
 
 def _size(number: int) -> str:

@@ -11,10 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from anymc3d.cli.say import say, say_text
+from anymc3d.cli.say import answer, say, say_text
 from anymc3d.errors import UsageError
 from anymc3d.files.home import home_folder
 from anymc3d.files.pointers import absent
+from anymc3d.settings.extras import EXTRAS
 from anymc3d.version import __version__
 
 PAGE, DATA = "doctor.html", "doctor.json"
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that read scans (default: one per processor; 0: this one, without limits of time and memory)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar; of a data set only the verdict")
+    parser.add_argument("--quiet", action="store_true", help="of a data set only the verdict")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,11 +73,14 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
 
     checks = check_installation()
+    parts = optional_parts()
     if args.json:
-        print_json(checks)
+        print_json([*checks, *parts])
     else:
         for check in checks:
-            say(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['what']}: {check['found']}")
+            (say if check["ok"] else answer)(f"{check['state']:<5}  {check['what']}: {check['found']}")
+        say("", "optional parts, by the name of their extra:")
+        say(*(f"{part['state']:<7}  {part['what']:<11}  {part['found']}" for part in parts))
     return 0 if all(check["ok"] for check in checks) else 2
 
 
@@ -127,7 +131,7 @@ def _run_data_set(args: argparse.Namespace) -> int:
     if args.json:
         print_json(to_json(report))
     elif args.quiet:
-        say(f"{report.manifest}: {report.verdict}")
+        answer(f"{report.manifest}: {report.verdict}")
     else:
         say_text(to_text(report))
         if args.out is not None:
@@ -135,8 +139,25 @@ def _run_data_set(args: argparse.Namespace) -> int:
     return report.exit_code
 
 
+def optional_parts() -> list[dict[str, Any]]:
+    """One entry per extra of the package: ``what`` it is called, ``found``: what it is for and how to have it,
+    ``state``: ``present`` or ``missing``, which is no fault."""
+    found = []
+    for name, extra in EXTRAS.items():
+        lacking = f"; pip install 'anymc3d[{name}]'" if extra.missing else ""
+        state = "missing" if extra.missing else "present"
+        found.append({"what": name, "found": extra.purpose + lacking, "ok": True, "state": state, "kind": "extra"})
+    return found
+
+
 def check_installation() -> list[dict[str, Any]]:
-    """One entry per check: ``what``, ``found``, ``ok``."""
+    """One entry per check: ``what``, ``found``, ``ok``, and ``state``: ``ok``, ``FAIL``, or ``to do``, where nothing is
+    wrong and nothing can be trained before it is done."""
+    checks = [{"kind": "check", **check} for check in _checks()]
+    return [{**check, "state": check.get("state", "ok" if check["ok"] else "FAIL")} for check in checks]
+
+
+def _checks() -> list[dict[str, Any]]:
     found = [{"what": "anymc3d", "found": f"{__version__}, Python {platform.python_version()}", "ok": True}]
     for package in PACKAGES:
         try:
@@ -173,8 +194,11 @@ def _backbones() -> dict[str, Any]:
     from anymc3d.models.store import stored_records
 
     names = [record.name for record in stored_records()]
-    hint = "none yet; 'anymc3d backbone get NAME' or 'anymc3d backbone import PATH'"
-    return {"what": "backbones in the store", "found": ", ".join(names) or hint, "ok": True}
+    what = "backbones in the store"
+    if names:
+        return {"what": what, "found": ", ".join(names), "ok": True}
+    hint = "none yet, and nothing is trained without one: 'anymc3d backbone get dinov2-small', or import PATH"
+    return {"what": what, "found": hint, "ok": True, "state": "to do"}
 
 
 def _home() -> dict[str, Any]:

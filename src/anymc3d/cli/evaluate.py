@@ -97,6 +97,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 
 
 def _report(study: Study, args: argparse.Namespace) -> None:
+    from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
     from anymc3d.evaluate.command import METRICS
     from anymc3d.evaluate.number_summary import differences_table, numbers_table
@@ -113,7 +114,14 @@ def _report(study: Study, args: argparse.Namespace) -> None:
     for warning in study.warnings:
         warn(warning)
     if args.json:
-        print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": study.rows})
+        print_json(
+            {
+                "out": str(args.out),
+                "split": study.split,
+                "warnings": study.warnings,
+                "metrics": [metric_record(row) for row in study.rows],
+            }
+        )
     elif not args.quiet:
         say(*meanings(study))
         if study.numbers is not None:

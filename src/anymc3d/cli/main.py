@@ -16,7 +16,7 @@ from typing import Any
 from anymc3d.cli.boundary import fetching, last_words, logged, private, stoppable
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
-from anymc3d.cli.say import fail, say, say_text
+from anymc3d.cli.say import answer, answer_text, fail, hushed
 from anymc3d.error_codes import CODES
 from anymc3d.errors import AnyMC3DError, OptionError, did_you_mean
 from anymc3d.version import __version__
@@ -105,7 +105,7 @@ def call(command: str, words: Sequence[str]) -> tuple[int, list[Any]]:
     parsed.given = (command, *words)
     token = _taken.set(taken)
     try:
-        with private(), fetching(parsed):
+        with private(), fetching(parsed), hushed(parsed.quiet):
             return importlib.import_module(COMMANDS[command][0]).run(parsed), taken
     finally:
         _taken.reset(token)
@@ -128,7 +128,7 @@ def ended(arguments: Sequence[str]) -> tuple[int, str]:
             return int(words[0]), ""
         parsed = parse(command, words)
         parsed.given = (command, *words)
-        with private(), logged(parsed), stoppable(), fetching(parsed):
+        with private(), logged(parsed), stoppable(), fetching(parsed), hushed(parsed.quiet):
             return importlib.import_module(COMMANDS[command][0]).run(parsed), ""
     except AnyMC3DError as error:
         return error.exit_code, f"error: {error.with_code}"
@@ -144,18 +144,18 @@ def ended(arguments: Sequence[str]) -> tuple[int, str]:
 def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
     """The command and its words; None and the exit code where help or the version was all that was asked for."""
     if not words:
-        say_text(overview())
+        answer_text(overview())
         return None, ["2"]
     if words[0] in ("--version", "version"):
-        say(f"anymc3d {__version__}")
+        answer(f"anymc3d {__version__}")
         return None, ["0"]
     if words[0] in ("-h", "--help") or words == ["help"]:
-        say_text(overview())
+        answer_text(overview())
         return None, ["0"]
     if words[0] == "help" and words[1].startswith("E-"):
         if words[1] not in CODES:
             raise OptionError(f"anymc3d help: unknown code {words[1]!r}{did_you_mean(words[1], CODES)}")
-        say_text("\n".join([words[1], *CODES[words[1]], "", f"docs/troubleshooting.md#{words[1].lower()}"]))
+        answer_text("\n".join([words[1], *CODES[words[1]], "", f"docs/troubleshooting.md#{words[1].lower()}"]))
         return None, ["0"]
     if words[0] == "help":
         words = [*words[1:], "--help"]
@@ -171,7 +171,7 @@ def print_json(value: object) -> None:
     if taken is not None:
         taken.append(value)
         return
-    say_text(json.dumps(value, indent=2, allow_nan=False))
+    answer_text(json.dumps(value, indent=2, allow_nan=False))
 
 
 if __name__ == "__main__":

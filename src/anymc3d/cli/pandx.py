@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anymc3d.cli.say import say
+from anymc3d.cli.say import answer, say
 from anymc3d.errors import UsageError
 
 RESEARCH = "Research use only. Not a medical device."
@@ -71,8 +71,8 @@ def _tell(args: argparse.Namespace, result: object) -> None:
     if args.json:
         print_json({**vars(result), "predictions": None if result.waiting else str(args.out / "predictions.csv")})
     elif result.waiting:
-        say("Run nnU-Net, in its own environment, then this command again:", "")
-        say(f"  {result.waiting}")
+        answer("Run nnU-Net, in its own environment, then this command again:", "")
+        answer(f"  {result.waiting}")
     else:
         say(f"{args.out / 'predictions.csv'}: {result.num_cases} cases, {result.num_failed} failed")
         if result.lesion_average_precision is not None:

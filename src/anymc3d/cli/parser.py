@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from anymc3d.errors import OptionError, did_you_mean
 
-QUIET = "print warnings and errors only, and the result where --json asks for it"
+QUIET = "print warnings, errors and what was asked for (a list, --json), nothing of what is done"
 VERBOSE = "also print what is done in detail"
 DEBUG = "show the traceback of an internal error, and what libraries log"
 

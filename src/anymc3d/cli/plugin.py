@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anymc3d.cli import plugin_sharing
-from anymc3d.cli.say import say
+from anymc3d.cli.say import answer, say
 from anymc3d.errors import UsageError
 
 
@@ -53,7 +53,7 @@ def _show(args: argparse.Namespace) -> int:
         needs = [asdict(need) for need in needs_of(plugin.card)]
         print_json(facts_of(plugin, args.plugin) | {"needs": needs, "card": to_plain(plugin.card)})
         return 0
-    say(*describe(plugin, args.plugin))
+    answer(*describe(plugin, args.plugin))
     return 0
 
 
@@ -71,7 +71,7 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         backbone = plugin.card.backbone
         fits = "it needs no backbone" if backbone is None else f"its backbone {backbone.name} is available and fits"
-        say(f"{args.plugin}: whole; {fits}" + (f"; signed by {signed_by}" if signed_by else ""))
+        answer(f"{args.plugin}: whole; {fits}" + (f"; signed by {signed_by}" if signed_by else ""))
     return 0
 
 

@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     if args.timeout is not None and not 0 < args.timeout < math.inf:
         raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
+    from anymc3d.cli.cells import prediction_record
     from anymc3d.cli.dicom_sr import check_dicom_sr, check_sr_cases
     from anymc3d.cli.main import print_json
     from anymc3d.data.pseudonyms import write_map
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     if pseudonyms is not None and args.pseudonym_map is not None:
         write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
     if args.json:
-        print_json(result.rows)
+        print_json([prediction_record(row) for row in result.rows])
     if args.json or args.quiet:
         return exit_code
     _report(args, out, plugins, result)

@@ -8,19 +8,45 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TextIO
 
 from anymc3d.printable import printable
 
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """In the block nothing is said of what is done, if ``quiet``: the one meaning of ``--quiet``."""
+    token = _hushed.set(quiet)
+    try:
+        yield
+    finally:
+        _hushed.reset(token)
+
 
 def say(*lines: object) -> None:
-    """Print each argument as one line."""
-    _write(lines, sys.stdout)
+    """Print each argument as one line, of what was done; not with ``--quiet``."""
+    if not _hushed.get():
+        _write(lines, sys.stdout)
 
 
 def say_text(text: str) -> None:
-    """Print a text of several lines that this program wrote; a last line end is not doubled."""
+    """Print a text of several lines that this program wrote, as :func:`say`; a last line end is not doubled."""
+    if not _hushed.get():
+        answer_text(text)
+
+
+def answer(*lines: object) -> None:
+    """Print each argument as one line, of what was asked for: a list, a record, a verdict; with ``--quiet`` too."""
+    _write(lines, sys.stdout)
+
+
+def answer_text(text: str) -> None:
+    """Print a text of several lines, as :func:`answer`."""
     _write(text.removesuffix("\n").split("\n"), sys.stdout, keep="\t")
 
 

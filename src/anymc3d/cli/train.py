@@ -132,6 +132,7 @@ def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], N
 
 
 def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
+    from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
     from anymc3d.files.tables import read_table
 
@@ -140,7 +141,7 @@ def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
         warn(warning)
     if args.json:
         paths = {"plugins": [str(path) for path in done.plugins], "pooled": [str(path) for path in done.pooled]}
-        print_json({**paths, "out_of_fold": rows, "warnings": list(done.warnings)})
+        print_json({**paths, "out_of_fold": [metric_record(row) for row in rows], "warnings": list(done.warnings)})
         return
     say(f"plugins: {len(done.plugins)} under {args.out}")
     say(f"out-of-fold predictions: {done.predictions}")

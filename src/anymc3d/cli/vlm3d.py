@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from anymc3d.cli.say import say, say_text, warn
+from anymc3d.cli.say import answer_text, say, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _recipe(args: argparse.Namespace) -> int:
     elif args.json:
         print_json({"recipe": recipe_text()})
     else:
-        say_text(recipe_text())
+        answer_text(recipe_text())
     return 0
 
 
@@ -129,6 +129,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
+    from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
     from anymc3d.files.tables import read_table
 
@@ -140,7 +141,7 @@ def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
                 "plugin": str(done.ensemble),
                 "members": [str(path) for path in done.plugins],
                 "calibration": str(done.calibration) if done.calibration else None,
-                "out_of_fold": rows,
+                "out_of_fold": [metric_record(row) for row in rows],
                 "warnings": list(done.warnings),
             }
         )

@@ -133,7 +133,9 @@ def _graphics_card(device: torch.device) -> list[Counter]:
     try:
         import pynvml
     except ImportError:
-        raise NoCounterError("reading a graphics card's counter needs nvidia-ml-py: pip install '.[energy]'") from None
+        raise NoCounterError(
+            "reading a graphics card's counter needs nvidia-ml-py: pip install 'anymc3d[energy]'"
+        ) from None
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -59,7 +59,7 @@ def require_highdicom(option: str = "--dicom") -> None:
         import highdicom  # noqa: F401
     except ImportError:
         raise PackageError(
-            f"{option}: needs the package highdicom, which is not installed: pip install '.[dicom]'"
+            f"{option}: needs the package highdicom, which is not installed: pip install 'anymc3d[dicom]'"
         ) from None
 
 

@@ -116,7 +116,7 @@ def _onnx(content: bytes) -> Run:
         import onnxruntime
     except ImportError as error:
         what = "roi.source: onnx needs the onnxruntime package"
-        raise PackageError(f"{what}: pip install '.[roi]' (or pip install onnxruntime)") from error
+        raise PackageError(f"{what}: pip install 'anymc3d[roi]'") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
