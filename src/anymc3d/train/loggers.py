@@ -96,15 +96,14 @@ class WeightsAndBiases(Callback):
 
     def on_begin(self, run: RunBegin) -> None:
         """Begin the run, or go on with the one that was begun."""
-        folder = run.folder / "wandb"
-        make_private(folder)
+        make_private(run.folder / "wandb")  # in which it writes
         quietly = {"console": "off", "disable_git": True, "save_code": False, "x_disable_meta": True}
         self._run = self._library.init(
             project=os.environ.get("WANDB_PROJECT") or "anymc3d",
             name=run.task.name,
             id=run.run_id[:32],
             resume="allow",
-            dir=str(folder),
+            dir=str(run.folder),
             config=run.settings(),
             settings=self._library.Settings(**quietly),
         )
