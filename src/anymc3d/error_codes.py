@@ -132,6 +132,10 @@ CODES: dict[str, Kind] = {
         "A scan at an address cannot be fetched, or its address was not allowed on the command line.",
         "Name its beginning with `--remote`, check the credentials in the environment: [large cohorts](scaling.md).",
     ),
+    "E-credentials": Kind(
+        "A store refuses the credentials in the environment, or the signature of an address; often they have expired.",
+        "Renew them and give the same command again: what is finished stays, and only these cases are tried again.",
+    ),
     "E-excluded": Kind(
         "The task's settings leave this scan out; that is not a fault of the scan.",
         "Nothing, or change the policy that the message names.",

@@ -244,10 +244,22 @@ class ViewError(ScanError):
     code = "E-view"
 
 
+class TooLargeError(ScanError):
+    """A case needed more memory than it was given, or than there is."""
+
+    code = "E-memory"
+
+
 class RemoteError(ScanError):
     """A scan at an address cannot be fetched."""
 
     code = "E-remote"
+
+
+class CredentialsError(RemoteError):
+    """A store does not take the credentials, or the signature of an address; they may have expired."""
+
+    code = "E-credentials"
 
 
 class ExcludedError(ScanError):

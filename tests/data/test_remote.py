@@ -2,6 +2,9 @@
 
 import os
 import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pytest
@@ -100,7 +103,7 @@ def test_bounds_and_faults_of_a_store_are_one_line(store, journey, monkeypatch):
         store.pipe("bucket/scans/gone.nii.gz", b"x")
         with pytest.raises(ScanError) as caught:
             read_volume(STORE + "gone.nii.gz")
-        assert "Permission denied" in str(caught.value) and "abc123" not in str(caught.value)
+        assert caught.value.code == "E-credentials" and "abc123" not in str(caught.value)
     assert not list(remote.remote_folder().glob("*/*"))
 
 
@@ -120,6 +123,60 @@ def manifest(store, journey, tmp_path):
     rows.append({"case": "gone", "image": STORE + "gone.nii.gz", "sex": "M"})
     write_table(tmp_path / "remote.csv", ("case", "image", "sex"), rows)
     return tmp_path / "remote.csv"
+
+
+class Expiring(BaseHTTPRequestHandler):
+    """Serves the files of a folder; from now on, or no longer, it refuses those whose name ends with ``01.nii.gz``."""
+
+    folder, answer = Path(), 403
+
+    def do_HEAD(self):
+        path = self.folder / Path(self.path.partition("?")[0]).name
+        if self.answer != 200 and path.name.endswith("01.nii.gz"):
+            self.send_error(self.answer)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(path.stat().st_size))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(path.read_bytes())
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")  # aiohttp's own, of connections that it closes late
+@pytest.mark.parametrize("answer", [401, 403])
+def test_refused_credentials_are_one_line_and_cost_their_cases_alone(
+    journey, home, tmp_path, monkeypatch, capsys, answer
+):
+    monkeypatch.setattr(remote, "_known", {})
+    monkeypatch.setattr(Expiring, "folder", journey.scans[0].parent)
+    monkeypatch.setattr(Expiring, "answer", answer)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Expiring)
+    Thread(target=server.serve_forever, daemon=True).start()
+    store = f"http://127.0.0.1:{server.server_port}/"
+    scans = [f"{store}{scan.name}?X-Signature=s3cret" for scan in journey.scans[:2]] + [str(journey.scans[2])]
+    rows = [{"case": f"c{number}", "image": scan} for number, scan in enumerate(scans)]
+    write_table(tmp_path / "m.csv", ("case", "image"), rows)
+    words = ["predict", "-p", str(journey.plugin), "-i", str(tmp_path / "m.csv"), "--device", "cpu", "--quiet"]
+    words += ["-o", str(tmp_path / "out"), "--remote", store]
+    assert main(words) == 3
+    printed = capsys.readouterr().err
+    assert "warning: 1 case: a store refused the credentials; renew them" in printed and "s3cret" not in printed
+    before = read_table(tmp_path / "out" / "predictions.csv")
+    assert [row["status"] == "error" for row in before] == [False, True, False]
+    assert before[1]["message"].endswith("[E-credentials]") and "127.0.0.1" not in before[1]["message"]
+    monkeypatch.setattr(Expiring, "answer", 200)
+    assert main(words) == 0 and capsys.readouterr().err == ""
+    after = read_table(tmp_path / "out" / "predictions.csv")
+    assert (after[0], after[2]) == (before[0], before[2]) and after[1]["status"] != "error"
+    assert len((tmp_path / "out" / "journal.jsonl").read_text().splitlines()) == 4, "the one case was computed anew"
+    server.shutdown()
+    server.server_close()
+    shutil.rmtree(remote.remote_folder(), ignore_errors=True)
 
 
 def test_predict_needs_the_beginning_on_the_command_line(manifest, journey, tmp_path, capsys):

@@ -86,5 +86,5 @@ def test_credentials_that_no_longer_hold_are_one_clear_line(scan: Path, server: 
     with remote.allowing([STORE]), pytest.raises(ScanError) as caught:
         read_volume(f"{STORE}a.nii.gz")
     message = str(caught.value)
-    assert "cannot be fetched (PermissionError" in message and "do the credentials in the environment" in message
+    assert caught.value.code == "E-credentials" and "the store refuses the credentials" in message
     assert "\n" not in message and SECRET not in message + caplog.text and "AKIAEXAMPLE" not in message

@@ -2,9 +2,13 @@
 
 import os
 import signal
+import struct
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -76,10 +80,29 @@ def watched():
             os.kill(pid, 0)
 
 
-def test_the_table_has_the_same_bytes_with_any_number_of_processes(predictor, cases, calm, tmp_path):
+@pytest.fixture
+def large(cases, tmp_path):
+    """A scan of 256 MB as float32, most of it a hole in its file."""
+    path = tmp_path / "large.nii"
+    with path.open("wb") as file:
+        file.write(nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4)).to_bytes()[:352])
+        file.seek(42)
+        file.write(struct.pack("<3h", 512, 512, 256))
+        file.truncate(352 + 2 * 512 * 512 * 256)
+    return replace(cases[0], id="large", images={"image": str(path)})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is one of Linux")
+def test_the_table_has_the_same_bytes_with_any_number_of_processes(
+    predictor, cases, calm, large, tmp_path, monkeypatch
+):
+    """Also with ``--case-memory``: a case above the limit costs itself alone, in a process that goes on."""
+    monkeypatch.setattr(predictor, "case_memory", 200_000_000)
     with watched() as readers:
-        result = predict_cohort(predictor, cases, tmp_path / "two", workers=2, quiet=True)
-    assert content(tmp_path / "two") == calm and result.exit_code == 3 and len(readers) == 2
+        result = predict_cohort(predictor, [*cases, large], tmp_path / "two", workers=2, quiet=True)
+    lines = content(tmp_path / "two").splitlines(keepends=True)
+    assert b"".join(lines[:-1]) == calm and result.exit_code == 3 and len(readers) == 2
+    assert lines[-1].startswith(b'large,error,"more than 0.2 GB of memory needed (--case-memory)')
     keys = {name: entry["inputs"] for name, entry in read_journal(tmp_path / "two" / "journal.jsonl").items()}
     assert keys["cut"] is not None and keys["gone"] is None
     again = predict_cohort(predictor, cases, tmp_path / "two", quiet=True)

@@ -17,9 +17,9 @@ import torch
 import anymc3d.data.scan
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
-from anymc3d.data.memory_limit import TooLargeError, memory_limit
+from anymc3d.data.memory_limit import memory_limit
 from anymc3d.data.time_limit import TooSlowError, time_limit
-from anymc3d.errors import OutputError, RunFolderError
+from anymc3d.errors import OutputError, RunFolderError, TooLargeError
 from anymc3d.files.tables import read_table
 from anymc3d.predict.cohort import precision_in, predict_cohort, read_journal
 from anymc3d.predict.predictor import load

@@ -17,6 +17,7 @@ from anymc3d.cli.inputs import (
 )
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             workers=chosen_workers(args, len(mine)),
             quiet=args.quiet,
         )
+    warn_of_refusals(result.rows)
     table = write_parquet(args.out) if args.format == "parquet" else args.out / TABLE
     if args.json:
         print_json(result.rows)

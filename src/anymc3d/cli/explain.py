@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     with part_of(args.out, chosen_part(args), cases, {}) as (out, mine):
         workers = chosen_workers(args, len(mine))
         result = explain_cohort(predictor, mine, out, settings, workers=workers, quiet=args.quiet)
+    warn_of_refusals(result.records)
     if args.json:
         print_json(result.records)
     elif not args.quiet:

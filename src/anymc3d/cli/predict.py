@@ -21,6 +21,7 @@ from anymc3d.cli.inputs import (
 from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
 from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
@@ -164,6 +165,7 @@ def _answer(
         workers=chosen_workers(args, len(cases)),
         quiet=args.quiet,
     )
+    warn_of_refusals(result.rows)
     exit_code = result.exit_code
     if args.segmentation:
         rows = segment_cohort(predictor, cases, out, pseudonyms=pseudonyms, quiet=args.quiet)

@@ -8,17 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from anymc3d.errors import ScanError, UsageError
+from anymc3d.errors import TooLargeError, UsageError
 
 _KIND = "VmData"
 """What Linux's RLIMIT_DATA bounds: all private memory, also what was freed and is kept for later."""
 _WORDS = ("not enough memory", "allocate memory", "bad_alloc", "can't start new thread")
-
-
-class TooLargeError(ScanError):
-    """A case needed more memory than it was given."""
-
-    code = "E-memory"
 
 
 @contextmanager
@@ -63,6 +57,13 @@ def _held() -> int | None:
     return None if found is None else int(found) * 1024
 
 
-def _is_of_memory(error: Exception) -> bool:
-    """Of Python and NumPy by its class; of torch, of libraries in C++ and of a thread without a stack by its words."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in _WORDS)
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Of Python and NumPy by its class; of torch, of libraries in C++ and of a thread without a stack by its words.
+
+    Also where a reader has made it an error of its scan: what led to an error counts.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or any(word in str(error) for word in _WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

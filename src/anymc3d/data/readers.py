@@ -21,7 +21,7 @@ from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair
 from anymc3d.data.recognise import kind_of
 from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
-from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError, UsageError
+from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError, TooLargeError, UsageError
 from anymc3d.registry import Registry, expected, takes
 
 
@@ -275,6 +275,9 @@ def _boundary(reference: str | Path) -> Iterator[None]:
             raise
         placed.code = error.code
         raise placed from error
+    except MemoryError as error:
+        what = "needs more memory to be read than there is; end other programs, or take a machine with more"
+        raise TooLargeError.of(reference, what) from error
     except Exception as error:
         # The text of the exception stays away: it may quote the path, or what stands in the file.
         what = f"cannot be read ({type(error).__name__}); check the file or convert it to .nii.gz"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from anymc3d.errors import AnyMC3DError, RemoteError, ScanError, UsageError
+from anymc3d.errors import AnyMC3DError, CredentialsError, RemoteError, ScanError, UsageError
 from anymc3d.files import atomic, home
 from anymc3d.files.private import make_private
 
@@ -162,12 +162,34 @@ def _fetched(reference: str) -> Path:
 
 def _refused(reference: str, error: Exception) -> ScanError:
     """In the words of the kind of error alone: its text may hold a token."""
+    if _is_of_credentials(error):
+        return CredentialsError.of(
+            reference,
+            "cannot be fetched: the store refuses the credentials in the environment, or the signature of the address; "
+            "renew them, then run the same command again",
+        )
     why = f": {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else ""
     return RemoteError.of(
         reference,
         f"cannot be fetched ({type(error).__name__}{why}); is it there, and do the credentials in the "
         "environment still hold?",
     )
+
+
+_NO_CREDENTIALS = ("NoCredentialsError", "RefreshError", "DefaultCredentialsError", "TokenRetrievalError")
+"""What the libraries of stores say before they ask one: none are there, or they cannot be renewed."""
+
+
+def _is_of_credentials(error: BaseException | None) -> bool:
+    """By the kinds and numbers of an error and of those that led to it; stores wrap what their servers say."""
+    while error is not None:
+        answers = [getattr(error, name, None) for name in ("status", "code", "status_code")]
+        if isinstance(error, PermissionError) or 401 in answers or 403 in answers:
+            return True
+        if type(error).__name__ in _NO_CREDENTIALS:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _chunks(store: Any, path: str, reference: str) -> Iterator[bytes]:

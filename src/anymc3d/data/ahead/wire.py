@@ -21,12 +21,12 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
-from anymc3d.data.memory_limit import TooLargeError
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import ScanFacts
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.error_codes import CODES
+from anymc3d.errors import TooLargeError
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 TYPES: Mapping[str, type] = {
