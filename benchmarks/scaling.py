@@ -135,13 +135,13 @@ def in_parts(manifest: Path, out: Path, kills: int, told: Path) -> tuple[float, 
         doomed[number].append(rng.randint(1, max(1, int(0.9 * sizes[number]))))
     for places in doomed.values():
         places.sort(reverse=True)
-    started, waiting, running, done = time.monotonic(), list(sizes), {}, 0
+    started, waiting, running, done, lines = time.monotonic(), list(sizes), {}, 0, Lines(out)
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
             number = waiting.pop(0)
             running[forked(lambda number=number: one_part(manifest, out, number), told / f"{number}.json")] = number
         for pid, number in list(running.items()):
-            if doomed[number] and lines(out, number) >= doomed[number][-1]:
+            if doomed[number] and lines.of(number) >= doomed[number][-1]:
                 os.kill(pid, signal.SIGKILL)
                 doomed[number].pop()
                 done += 1
@@ -156,10 +156,25 @@ def in_parts(manifest: Path, out: Path, kills: int, told: Path) -> tuple[float, 
     return time.monotonic() - started, peak
 
 
-def lines(out: Path, number: int) -> int:
-    """Finished cases of a part."""
-    path = Part(PARTS, number).folder(out) / "journal.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+class Lines:
+    """Finished cases of each part; only what was written since the last look is read."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def of(self, number: int) -> int:
+        """Finished cases of a part."""
+        path = Part(PARTS, number).folder(self._out) / "journal.jsonl"
+        place, count = self._seen.get(number, (0, 0))
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(place)
+                more = file.read()
+            # A killed line is cut off when its part begins again, so the last one is looked at anew.
+            end = more.rfind(b"\n") + 1
+            self._seen[number] = place, count = place + end, count + more.count(b"\n")
+        return count
 
 
 def one_part(manifest: Path, out: Path, number: int) -> dict[str, Any]:

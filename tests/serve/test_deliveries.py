@@ -160,3 +160,11 @@ def test_headers_come_out_of_a_file_that_is_private(tmp_path):
     path.write_text("Authorization\n")
     with pytest.raises(UsageError, match="line 1"):
         read_headers(path)
+
+
+def test_a_delivery_put_off_by_a_clock_that_was_wrong_does_not_wait_for_that_day(service):
+    due = service.jobs.due_delivery(Peer.name, 1e9)
+    service.jobs.note_delivery(due["number"], WAITING, next_at=1e9 + 3600)
+    assert service.jobs.due_delivery(Peer.name, 1e9)["number"] != due["number"]
+    service.jobs.note_delivery(due["number"], WAITING, next_at=1e9 + 400 * 86400)
+    assert service.jobs.due_delivery(Peer.name, 1e9)["number"] == due["number"]

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import sqlite3
 import sys
 import threading
 import time
@@ -13,9 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from waiting import ended
 
 from anymc3d.cli.main import main
-from anymc3d.errors import UsageError
-from anymc3d.serve import history, logs
+from anymc3d.errors import RunFolderError, UsageError
+from anymc3d.serve import history, logs, retention, supervisor
 from anymc3d.serve.jobs import DONE, JobStore
+from anymc3d.serve.service import Service
+from anymc3d.serve.settings import ServeSettings
 
 
 def metrics_of(client):
@@ -188,3 +191,49 @@ def test_what_is_left_of_an_answer_outlives_its_study_and_then_goes(store, monke
     monkeypatch.setattr(history, "KEEP_DAYS", -1.0)
     store.forget_old()
     assert store.answers_since(0) == [] and store.audit() == []
+
+
+def test_a_clock_that_was_moved_removes_nothing(service, monkeypatch, caplog):
+    removed = []
+    monkeypatch.setattr(service, "remove_old", lambda: removed.append("studies"))
+    monkeypatch.setattr(service.jobs, "forget_old", lambda: removed.append("audit"))
+    monkeypatch.setattr(service, "_clock", retention.Clock())
+    service.clean()
+    assert removed == ["studies", "audit"]
+    now = time.time
+    for days in (400, -400):
+        monkeypatch.setattr(retention.time, "time", lambda days=days: now() + days * 86400)
+        service.clean()
+        service.clean()
+    assert removed == ["studies", "audit"]
+    assert [record.message.partition(" days")[0] for record in caplog.records] == ["the clock was moved by +400.0"]
+    monkeypatch.setattr(retention.time, "time", now)
+    service.clean()
+    assert len(removed) == 4, "the right time is trusted again"
+
+
+def test_a_store_whose_queue_is_gone_is_not_emptied(tmp_path):
+    retention.check_not_lost(tmp_path)
+    study = tmp_path / "jobs" / "ab" / "ab00" / "results"
+    study.mkdir(parents=True)
+    with pytest.raises(RunFolderError, match=r"files of 1 study.*is gone; put it back"):
+        Service(ServeSettings(plugins=("p.safetensors",), store=tmp_path))
+    assert study.is_dir() and not (tmp_path / "queue.sqlite3").exists()
+    (tmp_path / "queue.sqlite3").write_bytes(b"x")
+    retention.check_not_lost(tmp_path)
+
+
+def test_D8_a_queue_that_cannot_be_written_for_a_while_costs_no_study(client, service, journey, monkeypatch):
+    monkeypatch.setattr(supervisor, "RETRY_S", 0.01)
+    finish, full = service.jobs.finish, []
+
+    def finished(*given, **named):
+        if len(full) < 2:
+            full.append(given)
+            raise sqlite3.OperationalError("database or disk is full")
+        return finish(*given, **named)
+
+    monkeypatch.setattr(service.jobs, "finish", finished)
+    job_id = client.post("/v1/jobs", files={"file": journey.scans[1].read_bytes()}).json()["id"]
+    assert ended(client, job_id)["status"] == "done" and len(full) == 2
+    assert service.supervisor.is_ready and service.supervisor.fault is None

@@ -130,7 +130,8 @@ def explain_cohort(
                 check_there(out / RECORD)
                 made[one.case.id] = _explain_into(inside(out, file_name(one.case.id)), predictor, one, settings)
                 bar.update(1)
-        records = [(kept | made)[case.id] for case in cases]
+        found = kept | made
+        records = [found[case.id] for case in cases]
         check_there(out / RECORD)
         write_scores(out / SCORE_TABLE, [*records, *_earlier(out, {record["case"] for record in records})])
     return ExplainResult(records, len(wanted))

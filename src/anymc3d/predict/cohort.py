@@ -223,7 +223,8 @@ def _answers(
             computed[one.case.id] = entry
             bar.update(1)
     _say_replaced(out, done, computed)
-    return _Answers({case.id: (kept | computed)[case.id] for case in cases}, len(computed))
+    entries = kept | computed
+    return _Answers({case.id: entries[case.id] for case in cases}, len(computed))
 
 
 def _unchanged(asked: _Asked, cases: Sequence[Case], done: Mapping[str, Entry]) -> dict[str, Entry]:

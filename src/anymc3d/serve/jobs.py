@@ -69,6 +69,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     UNIQUE (job, peer, file)
 );
 """
+_LONGEST_WAIT_S = 2 * 3600.0
 _AUDITED = ("at", "who", "what", "job", "plugin", "hash")
 
 
@@ -286,12 +287,13 @@ class JobStore:
         return True
 
     def due_delivery(self, peer: str, now: float) -> dict[str, Any] | None:
-        """The first that may be sent now to a peer."""
+        """The first that may be sent now to a peer; one that would have to wait longer than any does is of a clock that
+        was wrong."""
         with self._lock:
             found = self._connection.execute(
                 "SELECT number, job, file, state, attempts FROM deliveries WHERE state IN ('waiting', 'sending') "
-                "AND next_at <= ? AND peer=? ORDER BY number LIMIT 1",
-                (now, peer),
+                "AND (next_at <= ? OR next_at > ?) AND peer=? ORDER BY number LIMIT 1",
+                (now, now + _LONGEST_WAIT_S, peer),
             )
             row = found.fetchone()
             return None if row is None else dict(zip([column[0] for column in found.description], row, strict=True))

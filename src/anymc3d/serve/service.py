@@ -14,6 +14,7 @@ from typing import Any
 
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
+from anymc3d.serve import retention
 from anymc3d.serve.dicom_listener import DicomListener
 from anymc3d.serve.drift import WINDOW_DAYS, drift
 from anymc3d.serve.incoming import Incoming
@@ -45,6 +46,7 @@ class Service:
         self._lock.__enter__()
         try:
             self.node = Node(self)
+            retention.check_not_lost(settings.store)
             self.jobs = JobStore(settings.store / "queue.sqlite3", max_queued=settings.max_queued)
         except BaseException:
             self._lock.__exit__(None, None, None)
@@ -55,6 +57,7 @@ class Service:
         self.jobs.on_end = self._ended
         self._drift: tuple[float, dict[str, Any]] | None = None
         self._stopping = threading.Event()
+        self._clock = retention.Clock()
         self._cleaner = threading.Thread(target=self._clean, name="cleaner", daemon=True)
 
     def __enter__(self) -> Service:
@@ -224,6 +227,11 @@ class Service:
     def _clean(self) -> None:
         """Remove what is older than it may be kept."""
         while not self._stopping.wait(_CLEAN_EVERY_S):
+            self.clean()
+
+    def clean(self) -> None:
+        """Remove what is older than it may be kept, unless the clock cannot be trusted."""
+        if not self._clock.was_moved():
             self.remove_old()
             self.jobs.forget_old()
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 25.0
+RETRY_S = 5.0
+"""After a queue that could not be written."""
 _POLL_S = 0.5
 
 
@@ -77,15 +81,25 @@ class Supervisor:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                job = self._store.take()
-                if job is None:
-                    self._store.sync()
-                    job = self._store.take(_POLL_S)
-                if job is not None:
-                    self._work(job)
+                try:
+                    self._next()
+                except sqlite3.OperationalError:
+                    # No room on its disk, mostly. Its study is running there, and is queued again as after a kill.
+                    logger.exception("the queue cannot be written; it is tried again")
+                    self._stopping.wait(RETRY_S)
+                    with suppress(sqlite3.OperationalError):
+                        self._store.recover()
         except BaseException as error:
             self.fault, self.is_ready = error, False
             logger.exception("the supervisor ended")
+
+    def _next(self) -> None:
+        job = self._store.take()
+        if job is None:
+            self._store.sync()
+            job = self._store.take(_POLL_S)
+        if job is not None:
+            self._work(job)
 
     def _work(self, job: Job) -> None:
         """Have one job done, or failed, or queued again."""
