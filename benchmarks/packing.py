@@ -115,7 +115,7 @@ def shares_table(all_sets: list[Set], network: VisionTransformer) -> Iterator[st
         cells += [f"{100 * padded:.0f} %", f"{100 * float(moved.median()):.0f} %, {100 * float(moved.max()):.0f} %"]
         yield f"| {one.name} | {' | '.join(cells)} |"
     yield ""
-    yield f"The two columns on the right are at a threshold of {MOVED_AT:g}: slices sorted by what stays, each call "
+    yield f"The two columns on the right are at a threshold of {MOVED_AT:g}: slices sorted by what stays, each call"
     yield "padded to its fullest slice; distance from the class token with all patches, relative to its norm."
     yield ""
 
