@@ -13,6 +13,7 @@ import pytest
 from advice import Way, ways_out
 from test_dicom_kinds import KINDS, volumes
 from test_dicom_renamed import WAYS
+from test_dicom_together import TOGETHER
 
 import anymc3d.data.dicom
 from anymc3d.data.dicom.rules import Rule
@@ -84,6 +85,7 @@ MADE: dict[str, Callable[[], Series]] = {
     "tilt": changed(tilted(False)),
     "tilt and a gap": changed(tilted(True)),
     "water and fat": lambda: volumes(2, spectral),
+    **{name: make for name, (make, _, _) in TOGETHER.items()},
     "no weight": lambda: pet_series(PatientWeight=None),
 }
 

@@ -80,10 +80,10 @@ WAYS: dict[str, tuple[Series, str, np.ndarray]] = {
         FIRST,
     ),
     "two stacks far apart": (far_apart(), "one of the 2 even parts", truth(STORED[:4])),
-    "two series under one UID": (merged("SeriesNumber", (4, 5)), "told apart by SeriesNumber (4, 5)", FIRST),
+    "two series under one UID": (merged("SeriesNumber", (4, 5)), "distinguished by SeriesNumber (4, 5)", FIRST),
     "two series, described otherwise": (
         merged("SeriesDescription", ("PHI_DESC arterial", "PHI_DESC portal")),
-        "told apart by SeriesDescription; ",
+        "distinguished by SeriesDescription; ",
         FIRST,
     ),
 }

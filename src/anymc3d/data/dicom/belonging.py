@@ -100,6 +100,10 @@ def refuse_mixed(files: Sequence[DicomFile], rule: Rule, reference: Path) -> Non
     if not rule.ignore_uids:
         _refuse_several_uids(files, rule, reference)
     kinds = sorted({file.what for file in files})
+    scanners = sorted({file.modality for file in files} & {"CT", "MR", "PT"})
+    if len(kinds) > 1 and len(scanners) == len(kinds):
+        what = f"one series holds {len(kinds)} kinds of objects ({', '.join(kinds)})"
+        raise SeriesError.of(reference, f"{what}; choose one with {rule.advice(f'Modality={scanners[0]}')}")
     if len(kinds) > 1:
         secondary = [file for file in files if file.what == "Secondary Capture"]
         rest = [file for file in files if file.what != "Secondary Capture"]

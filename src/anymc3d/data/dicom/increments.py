@@ -107,7 +107,7 @@ def _refuse_passes(along: NDArray[np.float64], frames: Sequence[Frame], rule: Ru
 
 def passes_of(along: NDArray[np.float64], frames: Sequence[Frame]) -> tuple[str, dict[str, list[int]]] | None:
     """Several even stacks whose slices lie among each other, and the tag that parts them, or ``InstanceNumber``; None
-    where nothing parts the slices so.
+    where nothing parts the slices so. A stack may lack slices, where the others are no slices of its own grid.
 
     ``along``: millimetres along the normal, ascending; ``frames`` in the same order.
     """
@@ -117,9 +117,29 @@ def passes_of(along: NDArray[np.float64], frames: Sequence[Frame]) -> tuple[str,
             continue
         spans = sorted((along[g[0]], along[g[-1]]) for g in groups.values())
         overlap = any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
-        if overlap and all(len(g) >= _LEAST_SLICES and is_even(along[g]) for g in groups.values()):
+        if not overlap or any(len(g) < _LEAST_SLICES for g in groups.values()):
+            continue
+        parts = list(groups.values())
+        lacking = all(_is_even_but_for_gaps(along[g]) for g in parts) and not _are_in_turns(along, parts)
+        if lacking or all(is_even(along[g]) for g in parts):
             return name, groups
     return None
+
+
+def _is_even_but_for_gaps(along: NDArray[np.float64]) -> bool:
+    """``along`` ascending."""
+    steps = np.diff(along)
+    usual = float(np.median(steps))
+    counts = np.round(steps / usual) if usual else np.zeros(1)
+    return bool((counts >= 1).all() and (np.abs(steps - counts * usual) <= _tolerance(usual)).all())
+
+
+def _are_in_turns(along: NDArray[np.float64], groups: Sequence[Sequence[int]]) -> bool:
+    """Whether the slices of all groups lie on one grid, as many times as fine as there are groups."""
+    first, *others = groups
+    step = float(np.median(np.diff(along[first]))) if len(first) > 1 else 0.0
+    between = [(along[group[0]] - along[first[0]]) / step * len(groups) for group in others] if step else [0.0]
+    return all(abs(turn - round(turn)) * step <= len(groups) * _tolerance(step) for turn in between)
 
 
 def _by_number(along: NDArray[np.float64], frames: Sequence[Frame]) -> dict[str, list[int]]:
@@ -133,13 +153,7 @@ def _by_number(along: NDArray[np.float64], frames: Sequence[Frame]) -> dict[str,
     forward = float(np.sign(np.median(steps)))
     starts = np.flatnonzero(np.sign(steps) != forward) + 1
     groups = {str(place): sorted(map(int, part)) for place, part in enumerate(np.split(np.array(order), starts))}
-    first, *others = groups.values()
-    step = float(np.median(np.diff(along[first]))) if len(first) > 1 else 0.0
-    if not step:
-        return {}
-    between = [(along[group[0]] - along[first[0]]) / step * len(groups) for group in others]
-    in_turns = all(abs(turn - round(turn)) * step <= len(groups) * _tolerance(step) for turn in between)
-    return {} if in_turns else groups
+    return {} if _are_in_turns(along, list(groups.values())) else groups
 
 
 def _by_tag(frames: Sequence[Frame], name: str) -> dict[str, list[int]]:

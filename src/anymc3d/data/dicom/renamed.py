@@ -71,8 +71,9 @@ def refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inve
         alike[_alike(file) if _alike(file) in numbered else _alike(file, number=True)].add(uid)
     for key, uids in alike.items():
         places = {lone[uid].frames[0].position for uid in uids if lone[uid].frames}
-        if len(uids) >= _RENAMED and len(places) == len(uids) and set(taken) & uids:
-            what = f"{len(uids)} series of one slice each, one place after the other, with the same SeriesNumber"
+        if len(places) >= _RENAMED and set(taken) & uids:
+            where = "one place after the other" if len(places) == len(uids) else f"at {len(places)} places"
+            what = f"{len(uids)} series of one slice each, {where}, with the same SeriesNumber"
             what = what.replace("the same", "another") if key in numbered else what
             ignoring = replace(rule, series_hash=None, options={**rule.options, "uids": "ignore"})
             several = len(series_of(inventory, ignoring)) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from anymc3d.data.dicom.tags import foreign_errors
 
 
 def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
-    """The series with one slice at each place, where all others there are the same slice again; else as it is.
+    """The series with each slice once, where others at its place are the same slice again; else as it is.
 
-    Only where several slices share a place are any pixels decoded, and of a 4D series those of one place alone.
+    Only where several slices share a place are any pixels decoded, and of a 4D series those that agree in all else.
 
     Raises:
         ScanError: such a slice cannot be decoded.
@@ -32,17 +33,37 @@ def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
     if not crowded or len(places) == 1:
         return chosen
     with FrameDecoder() as decoder:
-        for place in crowded:
-            first, *others = (chosen.frames[i] for i in place)
-            pixels = _pixels(first, reference, decoder)
-            for other in others:
-                alike = _is_scaled_alike(first, other) and _is_at_one_place(first, other)
-                if not alike or not np.array_equal(pixels, _pixels(other, reference, decoder)):
-                    return chosen
-    repeated = sum(len(place) - 1 for place in crowded)
-    note = f"{repeated} slices are repeated with the same pixels and another SOPInstanceUID: left out"
-    kept = tuple(chosen.frames[min(place)] for place in places)
-    return replace(chosen, frames=kept, total=chosen.total - repeated, warnings=(*chosen.warnings, note))
+        if all(_are_one(chosen, place, reference, decoder) for place in crowded):
+            same = [[list(place)] for place in crowded]
+        else:
+            # Several volumes, each slice of which was sent again: then all that is said of the copy is the same, too.
+            same = [
+                [group for group in _told_alike(chosen, place) if _are_one(chosen, group, reference, decoder)]
+                for place in crowded
+            ]
+    again = {index for groups in same for group in groups for index in group if index != min(group)}
+    if not again:
+        return chosen
+    note = f"{len(again)} slices are repeated with the same pixels and another SOPInstanceUID: left out"
+    kept = tuple(chosen.frames[index] for place in places for index in sorted(place) if index not in again)
+    return replace(chosen, frames=kept, total=chosen.total - len(again), warnings=(*chosen.warnings, note))
+
+
+def _told_alike(chosen: ChosenSeries, place: Sequence[int]) -> list[list[int]]:
+    """The slices of one place that agree in their number and in all that may tell volumes apart, two or more."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index in place:
+        frame = chosen.frames[index].frame
+        groups[(frame.number, tuple(sorted(frame.tags.items())))].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _are_one(chosen: ChosenSeries, place: Sequence[int], reference: Path, decoder: FrameDecoder) -> bool:
+    first, *others = (chosen.frames[i] for i in place)
+    if not all(_is_scaled_alike(first, other) and _is_at_one_place(first, other) for other in others):
+        return False
+    pixels = _pixels(first, reference, decoder)
+    return all(np.array_equal(pixels, _pixels(other, reference, decoder)) for other in others)
 
 
 def _is_scaled_alike(one: ChosenFrame, other: ChosenFrame) -> bool:

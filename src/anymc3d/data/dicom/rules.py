@@ -40,6 +40,7 @@ CODES = (
     *("IN_PHASE", "OUT_PHASE", "ADC", "FA", "TRACEW", "DIFFUSION", "T1", "T2", "SUB", "MIP", "SECONDARY", "LOCALIZER"),
 )
 """Parts of ImageType that say what kind of image it is."""
+_MODALITIES = ("CT", "MR", "PT")
 _FIRST = re.compile(r"[1-9][0-9]{0,4}")
 
 EXPECTED = (
@@ -208,9 +209,8 @@ def _condition(keyword: str, operator: str, value: str, reference: Path) -> Cond
 
 def is_shown(keyword: str, value: str) -> bool:
     """Whether a message may name this value of a tag: it identifies nobody."""
-    return (keyword in _NUMBERED and _NUMBER.fullmatch(value) is not None) or (
-        keyword == "ImageType" and value in CODES
-    )
+    is_code = (keyword == "ImageType" and value in CODES) or (keyword == "Modality" and value in _MODALITIES)
+    return is_code or (keyword in _NUMBERED and _NUMBER.fullmatch(value) is not None)
 
 
 def _search(keyword: str, value: str, reference: Path) -> Callable[[str], bool]:

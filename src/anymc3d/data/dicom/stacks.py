@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.dicom.apart import along_of, crowds
+from anymc3d.data.dicom.apart import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.dicom.increments import is_even, parts_of, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
@@ -103,7 +103,10 @@ def _side_by_side(group: list[int], frames: Sequence[ChosenFrame]) -> list[Stack
     parts = [tuple(i for i, at in zip(group, where, strict=True) if at == place) for place in range(len(corners))]
     if len(parts) > _MOST_SIDES or min(map(len, parts)) < 2:
         return whole
-    return parts
+    # Volumes of a tilted gantry: what shares a corner lies at one place, so it is no stack.
+    along = positions @ np.cross(row, column)
+    reaches = [np.ptp([along[group.index(i)] for i in part]) for part in parts]
+    return whole if min(reaches) < SAME_PLACE_MM else parts
 
 
 def _first_of(stack: Stack, frames: Sequence[ChosenFrame]) -> tuple[float, ...]:
