@@ -397,7 +397,7 @@ def test_a_rule_with_words_of_a_person_is_never_repeated(tmp_path: Path) -> None
     with pytest.raises(ScanError) as caught:
         read_volume(folder, series="SeriesDescription~=/PHI_DESC/")
     said = str(caught.value).removeprefix(str(folder))
-    assert "PHI_DESC" not in said and "'; DiffusionBValue=0' behind the rule" in said
+    assert "PHI_DESC" not in said and "'; DiffusionBValue=0' after the rule" in said
 
 
 def test_stacks_of_several_volumes_are_chosen_one_after_the_other(tmp_path: Path) -> None:
