@@ -272,6 +272,13 @@ def test_A16_special_files_are_refused_at_once(tmp_path: Path) -> None:
                 function(tmp_path / f"{name}.nii.gz")  # who waits for the pipe or reads the device never ends
 
 
+@pytest.mark.parametrize("text", ["<!DOCTYPE html><html>404</html>", "\n<?xml version='1.0'?>", '{"message": "no"}'])
+def test_A1_what_a_server_answered_in_place_of_a_scan_is_no_scan(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "a.nii.gz", text.encode() * 50)
+    with pytest.raises(ScanError, match="a web page or another text; fetch the file again"):
+        read_volume(path)
+
+
 def test_a_link_to_a_scan_is_read(tmp_path: Path) -> None:
     (tmp_path / "link.nii").symlink_to(write(tmp_path, "scan.nii", PLAIN))
     assert read_volume(tmp_path / "link.nii").shape == SHAPE

@@ -84,7 +84,11 @@ def header_size(first_bytes: bytes, reference: str | Path) -> tuple[int, str]:
         size = int.from_bytes(first_bytes[:4], name)  # type: ignore[arg-type]
         if len(first_bytes) >= 4 and size in HEADER_SIZES:
             return size, order
-    what = f"expected a NIfTI file, got one that begins with {first_bytes[:4].hex() or 'nothing'}; convert it to NIfTI"
+    start = first_bytes[:4]
+    if start.lstrip()[:1] in (b"<", b"{") and start.isascii():
+        # What a server answers in place of a file: the download failed and was kept under its name.
+        raise HeaderError.of(reference, "expected a NIfTI file, got a web page or another text; fetch the file again")
+    what = f"expected a NIfTI file, got one that begins with {start.hex() or 'nothing'}; convert it to NIfTI"
     raise HeaderError.of(reference, what)
 
 
