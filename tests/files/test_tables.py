@@ -54,7 +54,7 @@ def test_a_cell_without_a_column_is_refused(tmp_path):
         write_table(tmp_path / "t.csv", ["a"], [{"a": 1, "lost": 2}])
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_A14_spreadsheet_exports_read_alike(tmp_path, delimiter, encoding, newline):

@@ -1,6 +1,6 @@
 """CSV tables: read from wherever a spreadsheet left them, written so that a spreadsheet cannot run them.
 
-Reading accepts UTF-8 (with or without a byte-order mark) and UTF-16, the delimiters ``,`` ``;`` and tab, and any line
+Reading accepts UTF-8 (with or without a byte-order mark) and UTF-16, the delimiters ``,`` ``;`` ``|`` and tab, any line
 end. Anything else is refused with its row number; every fault of a table is found in one pass. Row numbers are those
 a spreadsheet shows: the header is row 1.
 """
@@ -165,7 +165,7 @@ def _decode(raw: bytes) -> str:
 def _records(text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
     text, delimiter = _without_hint(text)
     first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
-    delimiter = delimiter or max(",;\t", key=first_line.count)
+    delimiter = delimiter or max(",;\t|", key=first_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
