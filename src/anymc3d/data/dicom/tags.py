@@ -275,7 +275,7 @@ def foreign_errors(reference: object, what: str) -> Iterator[None]:
         logger.log(TRACEBACKS, "%s: %s", what, type(error).__name__)
         for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
             logger.log(TRACEBACKS, "%s", line)
-        raise scan_error(str(reference), f"{what} ({type(error).__name__})") from None
+        raise scan_error(str(reference), f"{what} ({type(error).__name__}); get it again from its source") from None
     finally:
         _reading.reset(token)
 
