@@ -87,13 +87,14 @@ def stand_in(plugin: Path, scan: Path) -> StandIn:
 def write_cohort(folder: Path, cases: int) -> Path:
     """Write the scans and their manifest; every scan is another."""
     rng = np.random.default_rng(0)
-    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    header = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)).to_bytes()[:352]
     cut = set(random.Random(0).sample(range(cases), round(cases * CORRUPT)))
     rows = []
     for number in range(cases):
         path = folder / "scans" / f"{number % 256:02x}" / f"case{number:06d}.nii"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = nibabel.Nifti1Image(rng.normal(size=(4, 4, 4)).astype(np.float32), affine).to_bytes()
+        if number < 256:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        content = header + rng.normal(size=64).astype("<f4").tobytes()
         path.write_bytes(content[:400] if number in cut else content)
         rows.append({"case": path.stem, "image": str(path)})
     write_table(folder / "manifest.csv", ("case", "image"), rows)

@@ -80,7 +80,7 @@ def test_a_part_that_is_none_is_wrong_use(text):
         parse_part(text)
 
 
-def test_joined_parts_are_what_one_process_writes(out, whole):
+def test_D5_joined_parts_are_what_one_process_writes(out, whole):
     merged = merge_parts(out)
     for name in ("predictions.csv", "predict.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
