@@ -19,7 +19,7 @@ from anymc3d.automl.clinical import (
 )
 from anymc3d.automl.estimate import Estimate, Scored, deployed, estimate
 from anymc3d.automl.leaderboard import Entry
-from anymc3d.automl.lora import BLOCKS, Share, TrainedFold, choose_share
+from anymc3d.automl.lora import Share, TrainedFold, choose_share
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sights import planes_of, size_of
 from anymc3d.evaluate import outputs
@@ -130,7 +130,7 @@ def trained_entry(trained: Sequence[TrainedFold], joined: Joined, seconds: float
         fusion=card.fusion,
         views=planes_of(trained[0].task.views),
         size=size_of(trained[0].task.views),
-        lora=f"rank {card.method.rank}, last {BLOCKS} blocks",
+        lora=f"rank {card.method.rank}, last {card.method.blocks} blocks",
         members=len(trained),
         seconds=seconds,
         trained_parameters=sum(tensor.numel() for tensor in trained[0].plugin.tensors.values()),

@@ -37,8 +37,10 @@ from anymc3d.train.run_folder import RunFolder
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-BLOCKS = 2
-"""The last so many blocks are adapted; what lies before them is computed once and kept."""
+DEPTHS = (6, 3, 2)
+"""How many of the last blocks may be adapted, the best first; what lies before them is computed once and kept."""
+ENOUGH_EPOCHS = 5
+"""With which a deeper training is worth more than a longer one."""
 FIRST, SECOND = "frozen", "random"
 STARTS: Mapping[str, Mapping[str, Any]] = {
     FIRST: {"start": "frozen"},
@@ -53,6 +55,14 @@ VALIDATION = 0.2
 """Of a fold's training cases."""
 SAFETY = 1.3
 """Factor on what training is expected to take."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is trained: the last ``blocks`` are adapted for so many ``epochs``."""
+
+    blocks: int
+    epochs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +90,7 @@ def train_fold(
     data: AutoData,
     number: int,
     chosen: Scored,
-    epochs: int,
+    amount: Amount,
     *,
     start: str = FIRST,
     seed: int,
@@ -104,7 +114,7 @@ def train_fold(
     make_private(own)
     manifest = own / "cases.csv"
     write_manifest(manifest, data.manifest, {"split": splits.tolist()}, cases=data.cases)
-    task = _task(chosen.candidate.task, manifest, number, epochs, start, seed)
+    task = _task(chosen.candidate.task, manifest, number, amount, start, seed)
     path = fit(task, own / "run", device=device, quiet=quiet)
     val = np.array([row for row, split in zip(rest, dealt, strict=True) if split == "val"], dtype=np.intp)
     told = {row["case"]: row for row in read_table(RunFolder(own / "run").predictions)}
@@ -130,10 +140,10 @@ def better_start(first: TrainedFold, second: TrainedFold, pool: Pool, settings: 
     return second if gain > settings.margin * error else first
 
 
-def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, start: str, seed: int) -> TaskSettings:
+def _task(base: TaskSettings, manifest: Path, number: int, amount: Amount, start: str, seed: int) -> TaskSettings:
     train = TrainSettings(
         **STARTS[start],
-        epochs=epochs,
+        epochs=amount.epochs,
         batch_size=BATCH,
         copies=COPIES,
         chunk_size=base.train.chunk_size,
@@ -144,7 +154,7 @@ def _task(base: TaskSettings, manifest: Path, number: int, epochs: int, start: s
         base,
         name=f"{base.name}-lora-{number}" + ("" if start == FIRST else f"-{start}"),
         data=replace(base.data, manifest=str(manifest.absolute())),
-        method=MethodSettings(blocks=BLOCKS),
+        method=MethodSettings(blocks=amount.blocks),
         fusion="query",
         train=train,
         calibration="none",
@@ -160,17 +170,37 @@ def _head_logits(rows: Sequence[dict[str, str]], data: AutoData) -> Floats:
     return head_logits(raw if data.scale is None else data.scale.standard(raw), labels)
 
 
-def epochs_that_fit(seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, num_test: int = 0) -> int:
+def amount_that_fits(
+    seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, *, num_test: int = 0, sights: int = 1
+) -> Amount | None:
+    """How much all folds can be trained in ``seconds``; None where not even ``LEAST_EPOCHS`` of the fewest blocks fit.
+
+    The deepest of ``DEPTHS`` for which there are ``ENOUGH_EPOCHS``, otherwise the one with the most epochs; ``sights``:
+    different ones that the folds take. See :func:`epochs_that_fit`.
+    """
+    amounts = [
+        Amount(blocks, epochs_that_fit(seconds, pass_s, num_cases, folds, blocks / depth, num_test, sights))
+        for blocks in DEPTHS
+        if blocks <= depth
+    ]
+    able = [one for one in amounts if one.epochs]
+    enough = [one for one in able if one.epochs >= ENOUGH_EPOCHS]
+    return enough[0] if enough else max(able, key=lambda one: one.epochs, default=None)
+
+
+def epochs_that_fit(
+    seconds: float, pass_s: float, num_cases: int, folds: int, adapted: float, num_test: int, sights: int
+) -> int:
     """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
 
-    Counted in passes of the frozen backbone over one case, ``pass_s`` each. Once for all folds, because a frozen trunk
-    says the same in each: the trunk's tokens of all cases and their copies, and the answers for every fold's cases and
-    for the ``num_test`` test cases, which all members share as far as the seam. In every fold and epoch: the adapted
-    blocks forward and backward, and once more for validation. The frozen features are there already.
+    Counted in passes of the frozen backbone over one case, ``pass_s`` each; ``adapted``: the part of its blocks that is.
+    Once for all folds, because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies
+    (for each of the ``sights``), and the answers for every fold's cases and for the ``num_test`` test cases, which all
+    members share as far as the seam. In every fold and epoch: the adapted blocks forward and backward, and once more for
+    validation. The frozen features are there already.
     """
     trained = num_cases * (folds - 1) / folds
-    adapted = min(1.0, BLOCKS / depth)
-    once = num_cases * ((COPIES + 1) * (1 - adapted) + 1) + num_test * (1 + folds * adapted)
+    once = sights * num_cases * (COPIES + 1) * (1 - adapted) + num_cases + num_test * (sights + folds * adapted)
     epoch = folds * trained * adapted * 3.5
     left = seconds / SAFETY / max(pass_s, 1e-9) - once
     epochs = int(left / epoch) if epoch else 0

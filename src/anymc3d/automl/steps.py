@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from anymc3d.automl.candidates import SIMPLEST
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
-from anymc3d.automl.lora import epochs_that_fit
+from anymc3d.automl.lora import amount_that_fits
 from anymc3d.automl.reserve import MOST_FOR_TEST
 from anymc3d.automl.sights import Sight, make_sights
 from anymc3d.automl.work import Work
@@ -161,8 +161,8 @@ def _share_of_sights(work: Work, backbone: str) -> float:
     first = work.paces["pass"].of(work.tokens(_sights(work, backbone)[0]))
     depth = len(work.reader.backbone(backbone).module.block_paths) or 1
     folds = len(data.pool.fold_names)
-    trains = settings.train and epochs_that_fit(seconds, first, len(data.cases), folds, depth, work.reserve.cases) > 0
-    return settings.frozen_share if trains else settings.train_share
+    amount = amount_that_fits(seconds, first, len(data.cases), folds, depth, num_test=work.reserve.cases)
+    return settings.frozen_share if settings.train and amount else settings.train_share
 
 
 def _look(work: Work, sight: Sight) -> None:

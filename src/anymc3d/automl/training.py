@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.lora import (
-    BLOCKS,
+    DEPTHS,
     FIRST,
     LEAST_EPOCHS,
     SAFETY,
     SECOND,
+    Amount,
     TrainedFold,
+    amount_that_fits,
     best_sight,
     better_start,
-    epochs_that_fit,
     train_fold,
 )
 from anymc3d.automl.work import Work
@@ -24,6 +26,8 @@ from anymc3d.errors import BackboneError, TrainingDivergedError
 from anymc3d.models.seam import check_blocks
 
 logger = logging.getLogger(__name__)
+
+Plan = tuple[Scored, Amount]
 
 LATEST = 0.97
 """Of the budget, by which training is given up that is slower than expected."""
@@ -35,23 +39,22 @@ def train_best(work: Work, device: str) -> None:
     able = [one for one in work.scored if one.candidate.kind == "frozen" and one.candidate.task.features == "class"]
     if not work.settings.train or not able:
         return
-    folds, labels = len(work.data.pool.fold_names), work.data.labels
-    chosen = [best_sight(able, work.data.pool.targets[work.data.pool.folds != k], labels, k) for k in range(folds)]
-    epochs = _epochs(work, chosen)
-    if not epochs:
+    folds = len(work.data.pool.fold_names)
+    plans = _plans(work, able)
+    if not plans:
         return
-    answers = _answer_seconds(work, chosen)
+    answers = _answer_seconds(work, plans)
     started = work.clock.spent_s
     before = float(work.remembered.decided.get("seconds: training", 0.0))
     trained = []
-    for number, one in enumerate(chosen):
+    for number, plan in enumerate(plans):
         begun = work.clock.spent_s
         if not work.decide(f"training: fold {number}", True):
             work.note(GIVEN_UP)
             return
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
-                found = _trained(work, number, one, epochs, device)
+                found = _trained(work, number, plan, device)
         except TrainingDivergedError as error:
             work.note(f"training: given up, {error}")
             return
@@ -69,23 +72,23 @@ def train_best(work: Work, device: str) -> None:
         if left and not work.decide(f"training: after fold {number}", goes):
             work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
             return
-    work.trained = _second_starts(work, chosen, trained, epochs, device, answers)
+    work.trained = _second_starts(work, plans, trained, device, answers)
     work.training_s = float(work.remembered.decided["seconds: training"])
 
 
 def _second_starts(
-    work: Work, chosen: list[Scored], first: list[TrainedFold], epochs: int, device: str, answers: float
+    work: Work, plans: Sequence[Plan], first: list[TrainedFold], device: str, answers: float
 ) -> list[TrainedFold]:
     """Per fold the better of two starts, as its own validation cases say; those for which there is time, in order."""
     found = list(first)
     took = work.measured("training, first start", float(work.remembered.decided["seconds: training"])) / len(first)
-    for number, one in enumerate(chosen):
+    for number, plan in enumerate(plans):
         goes = SAFETY * took < work.left_s(work.settings.train_share, answers)
         if not work.decide(f"training: second start, fold {number}", goes):
             break
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
-                other = _trained(work, number, one, epochs, device, start=SECOND)
+                other = _trained(work, number, plan, device, start=SECOND)
         except TrainingDivergedError as error:
             work.note(f"training from random values: given up, {error}")
             break
@@ -99,45 +102,64 @@ def _second_starts(
     return found
 
 
-def _trained(work: Work, number: int, one: Scored, epochs: int, device: str, *, start: str = FIRST) -> TrainedFold:
+def _trained(work: Work, number: int, plan: Plan, device: str, *, start: str = FIRST) -> TrainedFold:
     """One fold, as the run's settings say."""
-    seed, quiet = work.settings.seed, work.reader.quiet
-    return train_fold(
-        work.folder.lora, work.data, number, one, epochs, start=start, seed=seed, device=device, quiet=quiet
-    )
+    folder, seed, quiet = work.folder.lora, work.settings.seed, work.reader.quiet
+    one, amount = plan
+    return train_fold(folder, work.data, number, one, amount, start=start, seed=seed, device=device, quiet=quiet)
 
 
-def _epochs(work: Work, chosen: list[Scored]) -> int:
-    """How many epochs all folds can have, as decided once."""
-    if "training: epochs" in work.remembered.decided:
-        return int(work.remembered.decided["training: epochs"])
-    folds = len(chosen)
-    passes = [_pass_seconds(work, one) for one in chosen]
-    backbone = chosen[0].candidate.backbone.module
+def _plans(work: Work, able: Sequence[Scored]) -> list[Plan]:
+    """For every outer fold its best sight among those that all folds could be trained on, and how much; or none."""
     try:
-        check_blocks(backbone, BLOCKS)
+        check_blocks(able[0].candidate.backbone.module, min(DEPTHS))
     except BackboneError as error:
         work.note(f"training: left out, {error}")
-        return 0
-    seconds = work.left_s(work.settings.train_share, _answer_seconds(work, chosen))
-    depth = len(backbone.block_paths)
-    epochs = epochs_that_fit(seconds, max(passes), len(work.data.cases), folds, depth)
-    if not epochs:
-        work.note(
-            f"training: left out, {LEAST_EPOCHS} epochs over {folds} folds would not fit in {in_words(max(0, seconds))}"
-        )
-    work.remembered.decided["training: epochs"] = epochs
-    work.keep()
-    return epochs
+        return []
+    pool = work.data.pool
+    folds = range(len(pool.fold_names))
+    for sights in range(1, len(folds) + 1):  # each further sight costs tokens of its own
+        amounts = _amounts(work, able, sights)
+        fits = [one for one in able if _sight(one) in amounts]
+        if not fits:
+            break
+        chosen = [best_sight(fits, pool.targets[pool.folds != k], work.data.labels, k) for k in folds]
+        if len({_sight(one) for one in chosen}) <= sights:
+            return [(one, amounts[_sight(one)]) for one in chosen]
+    work.note(f"training: left out, {LEAST_EPOCHS} epochs over {len(folds)} folds would not fit")
+    return []
+
+
+def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amount]:
+    """Sight -> how much all folds could be trained on it, where the time is enough; as decided once."""
+    what = f"training: amounts, {sights} sights"
+    if what not in work.remembered.decided:
+        found: dict[str, Amount | None] = {}
+        for one in able:
+            depth = len(one.candidate.backbone.module.block_paths)
+            deepest = [(one, Amount(max(DEPTHS), 0))]
+            seconds = work.left_s(work.settings.train_share, _answer_seconds(work, deepest))
+            found[_sight(one)] = amount_that_fits(
+                *(seconds, _pass_seconds(work, one), len(work.data.cases), len(work.data.pool.fold_names), depth),
+                num_test=work.reserve.cases,
+                sights=sights,
+            )
+        work.remembered.decided[what] = {name: [one.blocks, one.epochs] for name, one in found.items() if one}
+        work.keep()
+    return {name: Amount(*map(int, one)) for name, one in work.remembered.decided[what].items()}
+
+
+def _sight(one: Scored) -> str:
+    return one.candidate.name.partition("; ")[2]
 
 
 def _pass_seconds(work: Work, one: Scored) -> float:
-    sight = one.candidate.name.partition("; ")[2]
-    return float(work.remembered.decided.get(f"seconds: {sight}", work.paces["pass"].of(1)))
+    return float(work.remembered.decided.get(f"seconds: {_sight(one)}", work.paces["pass"].of(1)))
 
 
-def _answer_seconds(work: Work, chosen: list[Scored]) -> float:
+def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:
     """What the trained members of all folds take for one test case: they share the backbone as far as the seam."""
-    one = max(work.reserve.members.get(one.candidate.name.partition("; ")[2], 0.0) for one in chosen)
-    depth = len(chosen[0].candidate.backbone.module.block_paths) or 1
-    return one * (1 + len(chosen) * min(1.0, BLOCKS / depth))
+    one = max(work.reserve.members.get(_sight(one), 0.0) for one, _ in plans)
+    depth = len(plans[0][0].candidate.backbone.module.block_paths) or 1
+    adapted = max(amount.blocks for _, amount in plans) / depth
+    return one * (1 + len(work.data.pool.fold_names) * min(1.0, adapted))
