@@ -193,10 +193,10 @@ def epochs_that_fit(
 ) -> int:
     """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
 
-    Counted in passes of the frozen backbone over one case, ``pass_s`` each; ``adapted``: the part of its blocks that is.
+    Counted in passes of the frozen backbone over one case, ``pass_s`` each; ``adapted``: the part of its blocks.
     Once for all folds, because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies
     (for each of the ``sights``), and the answers for every fold's cases and for the ``num_test`` test cases, which all
-    members share as far as the seam. In every fold and epoch: the adapted blocks forward and backward, and once more for
+    members share as far as the seam. In every fold and epoch: the adapted blocks forward and backward, and again for
     validation. The frozen features are there already.
     """
     trained = num_cases * (folds - 1) / folds

@@ -154,7 +154,9 @@ def _sight(one: Scored) -> str:
 
 
 def _pass_seconds(work: Work, one: Scored) -> float:
-    return float(work.remembered.decided.get(f"seconds: {_sight(one)}", work.paces["pass"].of(1)))
+    """Of the backbone over one case: as its sight took, or what a pass without caches would, if that is more."""
+    sight = _sight(one)
+    return max(float(work.remembered.decided.get(f"seconds: {sight}", 0.0)), work.reserve.members.get(sight, 0.0))
 
 
 def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:
