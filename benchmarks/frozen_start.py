@@ -73,8 +73,8 @@ DATA = {
     "lesions-24": Data("lesions", None, (*TAIL, SLICES, "train.epochs=10")),
     "adrenal-400": Data("adrenal", 400, (*TAIL, SLABS, "train.epochs=6")),
 }
-FROZEN = ("train.start=frozen", "train.lora_lr=1e-4")
-FAST = ("train.start=frozen", "train.lora_lr=1e-3")
+FROZEN = ("train.start=frozen", "train.lora_lr=1e-4", "train.trained_share=1")
+FAST = ("train.start=frozen", "train.lora_lr=1e-3", "train.trained_share=1")
 ROWS: Mapping[str, tuple[str, ...]] = {
     "paper's recipe": (),
     "frozen start": FROZEN,
@@ -86,6 +86,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "frozen start, LoRA 1e-3, joint clip, no warm-up": (*FAST, "train.clip=joint", "train.warmup=0"),
     "frozen start, LoRA 1e-3, head 1e-3": (*FAST, "train.head_lr=1e-3"),
     "frozen start, LoRA 1e-3, stratified": (*FAST, "train.sampling=stratified"),
+    "frozen start, LoRA 1e-3, half-way": (*FAST, "train.trained_share=0.5"),
     "paper's, head 1e-2": ("train.head_lr=1e-2",),
     "paper's, warm-up": ("train.warmup=0.1",),
     "paper's, group clip": ("train.clip=group",),
@@ -95,8 +96,9 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "paper's, batch 8": ("train.accumulate=4",),
     "paper's, stratified": ("train.sampling=stratified",),
 }
-"""Name -> overrides of the task file. Of the larger data set the first four, of the lesions the first ten."""
-ENOUGH = {"adrenal-400": 4, "lesions-24": 10}
+"""Name -> overrides of the task file. Of the larger data set the first four and ``HALF``, of lesions eleven."""
+ENOUGH = {"adrenal-400": 4, "lesions-24": 11}
+HALF = "frozen start, LoRA 1e-3, half-way"
 SEEDS = (0, 1, 2)
 
 
@@ -106,7 +108,7 @@ def jobs(only: str) -> Iterator[tuple[str, str, int]]:
         (number + 6 * (data == "adrenal-400"), data, row)
         for number, row in enumerate(ROWS)
         for data in DATA
-        if number < ENOUGH.get(data, len(ROWS))
+        if row == HALF or number < ENOUGH.get(data, len(ROWS))
     ]
     for _, data, row in sorted(wanted, key=lambda one: one[0]):
         yield from ((data, row, seed) for seed in SEEDS if only in f"{data}/{row}")

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from anymc3d.data.cache import Cache
-from anymc3d.errors import UsageError
+from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.files import home
 from anymc3d.files.tables import read_table
 from anymc3d.models.classifier import VolumeClassifier
@@ -17,7 +17,7 @@ from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.task_file import read_task
-from anymc3d.train import frozen_start
+from anymc3d.train import frozen_start, loop
 from anymc3d.train.fit import fit
 from anymc3d.train.frozen_start import solve
 from anymc3d.train.quick.heads import HeadLearner, stack_tokens
@@ -130,6 +130,21 @@ def test_epoch_0_is_in_the_log_and_kept_where_nothing_beats_it(journey, tmp_path
     assert all(not tensor.any() for name, tensor in plugin.tensors.items() if name.endswith(".B")), "LoRA does nothing"
 
 
+def test_what_is_kept_lies_part_of_the_way_from_the_start_to_what_was_trained(journey, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "beats_start", lambda *_: True)
+    once = ("train.epochs=1", "train.precision=fp32", "train.lora_lr=0.02", "train.head_lr=0.02")
+    half = {"atol": 2e-3, "rtol": 2e-3}  # files hold half precision
+    start, trained, part, usual = (
+        run_of(journey, tmp_path / str(number), *once, *own)[0].tensors
+        for number, own in enumerate((STILL, ["train.trained_share=1"], ["train.trained_share=0.25"], []))
+    )
+    for name, tensor in part.items():
+        torch.testing.assert_close(tensor, torch.lerp(start[name], trained[name], 0.25), **half)
+        torch.testing.assert_close(usual[name], torch.lerp(start[name], trained[name], 0.5), **half)
+    moved = max(float((trained[name] - start[name]).abs().max()) for name in start)
+    assert moved > 0.05, "there is a way to go"
+
+
 def test_validation_and_test_cases_take_no_part_in_the_solution(journey, tmp_path, monkeypatch):
     seen = []
 
@@ -165,6 +180,11 @@ def test_what_cannot_start_so_is_refused_before_anything_is_read(journey, overri
         check_task(read_task(journey.task, overrides))
 
 
+def test_from_random_values_there_is_no_way_to_keep_a_share_of(journey):
+    with pytest.raises(TaskFileError, match=r"it needs train.start=frozen, or leave it out"):
+        read_task(journey.task, ["train.trained_share=0.5"])
+
+
 @pytest.mark.parametrize("fusion", ["lstm", "transformer", "max"])
 def test_other_fusions_are_trained_on_standardised_slices_from_random_values(journey, tmp_path, fusion):
     task = read_task(journey.task, ["train.standardise=true", f"fusion={fusion}", "train.epochs=1"])
@@ -177,7 +197,7 @@ def test_the_papers_recipe_is_the_same_run_as_before_there_were_starts(journey):
     """Null rates mean the paper's, and folders of older runs are known again."""
     plain = settings_of_run(read_task(journey.task, ["train.lora_lr=null", "train.head_lr=null"]))["train"]
     assert (plain["lora_lr"], plain["head_lr"]) == (1e-4, 1e-3)
-    assert not {"start", "standardise", "warmup", "clip"} & plain.keys()
+    assert not {"start", "standardise", "warmup", "clip", "trained_share"} & plain.keys()
     other = settings_of_run(read_task(journey.task, FROZEN))["train"]
     assert (other["start"], other["clip"]) == ("frozen", "group")
     task = read_task(journey.task)

@@ -434,6 +434,8 @@ class TrainSettings:
     clip: Literal["joint", "group"] | None = None
     """``joint``: the norm is that of the gradient of LoRA, query and head together. ``group``: LoRA has its own, so the
     head's gradient does not shorten its steps."""
+    trained_share: Share | None = None
+    """Of the way from the start to what was trained, at which epochs are validated and kept; 1 = what was trained."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
     patience: Annotated[int, Between(0, 100_000)] | None = None
@@ -447,6 +449,13 @@ class TrainSettings:
             value = getattr(self, name)
             require(value is None or value >= 0, f"train.{name}: expected 0 or more, got {value}")
         require(0 <= (self.warmup or 0) < 1, f"train.warmup: expected 0 to below 1, got {self.warmup}")
+        share = self.trained_share
+        require(share is None or 0 < share <= 1, f"train.trained_share: expected above 0 to 1, got {share}")
+        require(
+            share in (None, 1) or self.start == "frozen",
+            f"train.trained_share: {share} is a share of the way from the frozen solution: "
+            "it needs train.start=frozen, or leave it out",
+        )
         require(self.copies is None or self.copies >= 0, f"train.copies: expected 0 or more, got {self.copies}")
         require(self.token_cache_gb >= 0, f"train.token_cache_gb: expected 0 or more, got {self.token_cache_gb}")
         require(self.lr is None or self.lr > 0, f"train.lr: expected a number above 0, got {self.lr}")

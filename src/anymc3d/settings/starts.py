@@ -23,11 +23,16 @@ class StartRecipe:
     head_lr: float
     warmup: float
     clip: Literal["joint", "group"]
+    trained_share: float
 
 
 STARTS: Mapping[str, StartRecipe] = {
-    "random": StartRecipe(standardise=False, loss="focal", lora_lr=1e-4, head_lr=1e-3, warmup=0.0, clip="joint"),
-    "frozen": StartRecipe(standardise=True, loss="cross-entropy", lora_lr=1e-3, head_lr=1e-4, warmup=0.1, clip="group"),
+    "random": StartRecipe(
+        standardise=False, loss="focal", lora_lr=1e-4, head_lr=1e-3, warmup=0.0, clip="joint", trained_share=1.0
+    ),
+    "frozen": StartRecipe(
+        standardise=True, loss="cross-entropy", lora_lr=1e-3, head_lr=1e-4, warmup=0.1, clip="group", trained_share=0.5
+    ),
 }
 
 

@@ -39,6 +39,7 @@ from anymc3d.train.draws import (
 from anymc3d.train.loop_parts import Parts
 from anymc3d.train.objective import Moment, batch_losses
 from anymc3d.train.optimisation import clip_gradients, learning_rate_factor, set_learning_rate
+from anymc3d.train.part_way import own_tensors, shared_way
 from anymc3d.train.selection import OF_A_NUMBER, beats_start, score_validation
 from anymc3d.train.stopping import StopRequest, listening
 from anymc3d.train.validation import Validation, validate
@@ -62,15 +63,17 @@ def run_epochs(
     """
     with listening() as stop:
         if parts.settings.start == "frozen" and not state.history:
+            parts.start = own_tensors(parts) if parts.settings.trained_share != 1 else {}
             best = _score_start(parts, state)
             parts.processes.on_first(partial(_record, parts, state, best, after_epoch))
         while state.epoch < parts.settings.epochs and not _out_of_patience(state, parts.settings):
             started = time.monotonic() - state.seconds
             _train_epoch(parts, state, best, stop, started)
             state.step_seconds = added(state.step_seconds, time.monotonic() - started)
-            found = validate(parts)
-            if _is_best(parts, state, found):
-                best = parts.classifier.plugin_tensors()
+            with shared_way(parts):
+                found = validate(parts)
+                if _is_best(parts, state, found):
+                    best = parts.classifier.plugin_tensors()
             state.history.append(
                 _row(parts, state, found, state.epoch + 1, time.monotonic() - started)
                 | {
@@ -277,6 +280,7 @@ def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:
     state.energy_joules = added(state.energy_joules, parts.meter.take())
     tensors = {f"model.{name}": tensor for name, tensor in parts.classifier.tensors().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    tensors |= {f"start.{name}": tensor for name, tensor in parts.start.items()}
     if parts.classifier.scale is not None:
         tensors |= {"scale.mean": parts.classifier.scale.mean, "scale.spread": parts.classifier.scale.spread}
     save_checkpoint(parts.checkpoints, tensors | optimizer_tensors(parts.optimizer), state, run=parts.run_hash)
@@ -289,6 +293,7 @@ def restore(parts: Parts, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if "scale.mean" in tensors:
         parts.classifier.scale = Scale(tensors["scale.mean"], tensors["scale.spread"]).to(parts.device)
     load_optimizer_tensors(parts.optimizer, tensors)
+    parts.start = {name.removeprefix("start."): t for name, t in tensors.items() if name.startswith("start.")}
     return {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
 
 

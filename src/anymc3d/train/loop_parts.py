@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anymc3d.cost.energy import EnergyMeter
 from anymc3d.models.build import Classifier
@@ -60,6 +60,8 @@ class Parts:
     quiet: bool = False
     on_step: Callable[[Mapping[str, Any]], None] | None = None
     """Called after every step, where anybody looks at them."""
+    start: dict[str, Tensor] = field(default_factory=dict)
+    """Where training began, where only a share of the way from there is kept."""
 
     @property
     def device(self) -> torch.device:

@@ -120,7 +120,7 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
 def _as_before_there_were_starts(task: TaskSettings) -> dict[str, Any]:
     """Rates as numbers, and what is as in the paper's recipe without a word, as runs before there was a choice."""
     own = filled(task.train, PAPER if is_baseline(task.method) else None)
-    plain, new = asdict(task.train), ("start", "standardise", "warmup", "clip")
+    plain, new = asdict(task.train), ("start", "standardise", "warmup", "clip", "trained_share")
     plain |= {key: getattr(own, key) for key in ("lora_lr", "head_lr", *new)}
     usual = filled(TrainSettings())
     if all(plain[key] == getattr(usual, key) for key in new):

@@ -214,7 +214,7 @@ def unused(task: TaskSettings) -> list[str]:
     found += [key for key in ("fusion", "features") if getattr(task, key) != getattr(TaskSettings, key)]
     plain, usual = filled(task.train, PAPER), filled(TrainSettings())
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
-    of_backbone += ("copies", "token_cache_gb", "start", "standardise", "clip")
+    of_backbone += ("copies", "token_cache_gb", "start", "standardise", "clip", "trained_share")
     found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
     found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
     found += [
