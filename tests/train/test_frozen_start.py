@@ -170,7 +170,7 @@ def test_tokens_that_are_too_many_are_pooled_case_by_case(journey, tmp_path, mon
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.start=frozen", "fusion=lstm"], "fusion: lstm has too many weights for that, take train.start=random"),
+        (["train.start=frozen", "fusion=lstm"], "and not fusion: lstm; take train.start=random"),
         (["train.start=frozen", "train.standardise=false"], "train.start: frozen needs it; leave it out"),
         (["train.standardise=true", "fusion=mst"], "leave it out, or take fusion: query"),
     ],
