@@ -31,7 +31,7 @@ CODES: dict[str, Kind] = {
     ),
     "E-package": Kind(
         "An optional package is needed and not installed.",
-        "Run the `pip install` of the message in the environment that `anymc3d` runs in.",
+        "Run the `pip install` of the message. `anymc3d doctor` lists all optional parts.",
     ),
     "E-device": Kind(
         "The device that was asked for is not there, or not usable by the installed torch.",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from anymc3d.errors import AnyMC3DError, CredentialsError, RemoteError, ScanError, UsageError
+from anymc3d.errors import AnyMC3DError, CredentialsError, PackageError, RemoteError, ScanError, UsageError
 from anymc3d.files import atomic, home
 from anymc3d.files.private import make_private
 
@@ -131,9 +131,10 @@ def local(reference: str) -> str:
     except AnyMC3DError:
         raise
     except ImportError as error:
-        raise RemoteError.of(
-            reference, f"this kind of store needs another package ({error.name}); pip install 'anymc3d[remote]'"
-        ) from None
+        what = f"this kind of store needs another package ({error.name}); pip install 'anymc3d[remote]'"
+        lacking = RemoteError.of(reference, what)
+        lacking.code = PackageError.code
+        raise lacking from None
     except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
         raise _refused(reference, error) from None
     _known[reference] = found

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from anymc3d.errors import PluginError, UsageError
+from anymc3d.errors import PackageError, PluginError
 from anymc3d.files import atomic
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plugins.card import INTENDED_USE, card_to_json
@@ -34,7 +34,7 @@ def export_onnx(plugin: Plugin, path: Path, *, backbone: str | None = None) -> f
 
     Raises:
         PluginError: the plugin is of another kind, cannot be expressed, or the file answers something else.
-        UsageError: a package is missing.
+        PackageError: a package is missing.
     """
     network_of = _backbone(plugin, backbone)
     if network_of is None:
@@ -59,12 +59,12 @@ def largest_difference(path: Path, network: CaseNetwork, backbone: torch.nn.Modu
     """Between the file in onnxruntime and what ``predict`` computes, over one, few and more slices.
 
     Raises:
-        UsageError: onnxruntime is not installed.
+        PackageError: onnxruntime is not installed.
     """
     try:
         import onnxruntime
     except ImportError:
-        raise UsageError(NEEDED) from None
+        raise PackageError(NEEDED) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = 0.0
     for count in (1, 2, MORE):
@@ -82,7 +82,7 @@ def _program(network: CaseNetwork) -> Any:
     try:
         import onnxscript  # noqa: F401 - torch's exporter stands on it
     except ImportError:
-        raise UsageError(NEEDED) from None
+        raise PackageError(NEEDED) from None
     views = network.card.views
     shapes = tuple({0: torch.export.Dim(f"slices_{place}", min=1, max=4096)} for place in range(len(views)))
     options = {"input_names": list(views), "output_names": [OUTPUT], "dynamic_shapes": (shapes,), "verbose": False}
