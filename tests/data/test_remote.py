@@ -169,6 +169,9 @@ def test_refused_credentials_are_one_line_and_cost_their_cases_alone(
     before = read_table(tmp_path / "out" / "predictions.csv")
     assert [row["status"] == "error" for row in before] == [False, True, False]
     assert before[1]["message"].endswith("[E-credentials]") and "127.0.0.1" not in before[1]["message"]
+    fetch = ["data", "fetch", str(tmp_path / "m.csv"), "--remote", store, "--to", str(tmp_path / "scans"), "--quiet"]
+    assert main([*fetch, "-o", str(tmp_path / "new.csv")]) == 3
+    assert "warning: 1 file: a store refused the credentials" in capsys.readouterr().err
     monkeypatch.setattr(Expiring, "answer", 200)
     assert main(words) == 0 and capsys.readouterr().err == ""
     after = read_table(tmp_path / "out" / "predictions.csv")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.cli.main import main
+from anymc3d.cli.merge import print_merged
 from anymc3d.cli.part_options import run_part
 from anymc3d.data.manifest import read_manifest
 from anymc3d.engines.table import run_local
@@ -20,6 +21,7 @@ from anymc3d.engines.work import EngineOptions, Outcome, Work
 from anymc3d.errors import ProblemsError, RunFolderError, UsageError
 from anymc3d.files.parts import RECORD, Part, parse_part, part_of
 from anymc3d.files.tables import read_table, write_table
+from anymc3d.parts import merge
 from anymc3d.parts.merge import merge_parts
 from anymc3d.parts.watch import progress_line
 from anymc3d.predict.cohort import predict_cohort
@@ -89,6 +91,12 @@ def test_D5_joined_parts_are_what_one_process_writes(out, whole):
     assert [line["case"] for line in lines] == [row["case"] for row in read_table(whole / "predictions.csv")]
     costs = [json.loads((path / "cost.json").read_text()) for path in (out, whole)]
     assert costs[0]["cases"] == costs[1]["cases"]
+
+
+def test_refused_credentials_of_all_parts_are_counted_in_one_line(out, monkeypatch, capsys):
+    monkeypatch.setattr(merge, "_REFUSED", "[E-scan-missing]")  # what the failed case of this cohort has
+    print_merged(out, merge_parts(out), as_json=False, quiet=True)
+    assert capsys.readouterr().err.startswith("warning: 1 case: a store refused the credentials; renew them")
 
 
 def test_the_run_goes_on_in_the_joined_folder(out, predictor, cases, whole):

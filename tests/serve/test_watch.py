@@ -1,13 +1,15 @@
 """The watched folder: what is quiet is answered and moved, once, across restarts and where nothing can be moved too."""
 
+import errno
 import json
 import os
+import shutil
 import time
 
 import pytest
 
 import dicom_makers as dicom
-from anymc3d.errors import UsageError
+from anymc3d.errors import OutputError, UsageError
 from anymc3d.serve import watch
 from anymc3d.serve.jobs import DONE, ERROR, JobStore, new_id
 from anymc3d.serve.settings import ServeSettings
@@ -125,6 +127,28 @@ def test_a_folder_that_cannot_be_written_to_is_read_once(service, journey, tmp_p
     assert looked(service, watched) == [] and (watched / "scan.nii.gz").exists()
     os.utime(watched / "scan.nii.gz", ns=(1, 1))
     assert len(looked(service, watched)) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OutputError("no room")])
+def test_D8_an_answer_that_a_full_disk_does_not_take_is_put_there_later(service, journey, tmp_path, monkeypatch, error):
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    shutil.copy(journey.scans[0], watched / "a.nii.gz")
+    write, full = watch.atomic.write_json, [error]
+
+    def written(*given):
+        if full:
+            raise full.pop()
+        write(*given)
+
+    monkeypatch.setattr(watch.atomic, "write_json", written)
+    monkeypatch.setattr(watch, "_FULL_PAUSE_S", 0.0)
+    assert len(looked(service, watched, times=6)) == 1
+    assert sorted(path.name for path in (watched / "done").iterdir()) == [
+        "a.nii.gz",
+        "a.nii.gz.json",
+        "a.nii.gz.results",
+    ]
 
 
 def test_a_folder_that_is_not_there_is_refused(service, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from anymc3d.cost.progress import Progress
 from anymc3d.data.case import is_family
 from anymc3d.data.remote import is_address, local, why_not, without_secrets
-from anymc3d.errors import ManifestError, ScanError
+from anymc3d.errors import CredentialsError, ManifestError, ScanError
 from anymc3d.files import atomic
 from anymc3d.files.tables import read_table, write_table
 
@@ -23,6 +23,8 @@ class Fetched:
 
     files: int
     problems: tuple[str, ...]
+    refused: int = 0
+    """How many of the problems are credentials that a store does not take."""
 
 
 def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = False) -> Fetched:
@@ -39,12 +41,13 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
     refused = [f"{without_secrets(row[column])}: {why}" for row, column in cells if (why := why_not(row[column]))]
     if refused:
         raise ManifestError(str(manifest), refused)
-    problems, base = [], out.absolute().parent
+    problems, refusals, base = [], 0, out.absolute().parent
     for row, column in Progress(cells, what="fetching", unit="scan", quiet=quiet):
         address = row[column]
         try:
             target = _placed(address, folder, row.get("case", ""))
         except ScanError as error:
+            refusals += isinstance(error, CredentialsError)
             problems.append(f"{row.get('case') or without_secrets(address)}: {column}: {error.what}")
             continue
         row[column] = os.path.relpath(target.absolute(), base)
@@ -53,7 +56,7 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
             if row[column] and not is_address(row[column]):
                 row[column] = _from(row, column, manifest, base, folder)
     write_table(out, columns, rows)
-    return Fetched(len(cells) - len(problems), tuple(problems))
+    return Fetched(len(cells) - len(problems), tuple(problems), refusals)
 
 
 def _placed(address: str, folder: Path, case: str) -> Path:

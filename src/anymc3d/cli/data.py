@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.data_prepare import add_prepare, prepare
+from anymc3d.cli.refusals import warn_of
 from anymc3d.cli.say import answer, fail, say, warn
 from anymc3d.errors import ManifestError, UsageError, coded
 
@@ -349,6 +350,7 @@ def _fetch(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
 
     done = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
+    warn_of(done.refused, "file")
     if args.json:
         print_json(dataclasses.asdict(done))
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
+from anymc3d.cli.refusals import warn_of
 from anymc3d.cli.say import say
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 def print_merged(out: Path, merged: Merged, *, as_json: bool, quiet: bool) -> None:
     """Print what was joined."""
+    warn_of(merged.refused, "case")
     if as_json:
         from anymc3d.cli.main import print_json
 

@@ -14,9 +14,13 @@ _END = f"[{CredentialsError.code}]"
 def warn_of_refusals(rows: Iterable[Mapping[str, Any]]) -> None:
     """Count the cases that failed so, and say what to do."""
     cases = {row["case"] for row in rows if row["status"] == "error" and row["message"].endswith(_END)}
-    if cases:
-        count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    warn_of(len(cases), "case")
+
+
+def warn_of(count: int, noun: str) -> None:
+    """What to do about so many; nothing where there are none."""
+    if count:
         warn(
-            f"{count}: a store refused the credentials; renew them and give the same command again: what is finished "
-            "stays, the rest is tried again"
+            f"{count} {noun}{'s' * (count > 1)}: a store refused the credentials; renew them and give the same command "
+            "again: what is finished stays, the rest is tried again"
         )

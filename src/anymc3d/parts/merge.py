@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anymc3d.errors import ProblemsError, RunFolderError
+from anymc3d.errors import CredentialsError, ProblemsError, RunFolderError
 from anymc3d.files import atomic, journal, regular
 from anymc3d.files.folders import differing, locked
 from anymc3d.files.parts import CASES, PARTS, RECORD
@@ -22,6 +22,7 @@ from anymc3d.files.tables import raw_row, unquoted
 from anymc3d.parts.check import FinishedPart, finished_parts
 
 JOURNAL, COST = "journal.jsonl", "cost.json"
+_REFUSED = f"[{CredentialsError.code}]"
 _OF_A_PART = {RECORD, CASES, ".lock"}
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV)
 
@@ -35,6 +36,8 @@ class Merged:
     failed: int
     """Cases with an error, of a run that has predictions.csv."""
     tables: dict[str, int]
+    refused: int = 0
+    """Cases that failed because a store refused the credentials."""
 
     @property
     def exit_code(self) -> int:
@@ -54,16 +57,17 @@ def merge_parts(out: Path, of: int | None = None) -> Merged:
     with locked(out):
         _check_owner(out, parts[0])
         names = sorted({path.name for one in parts for path in one.folder.iterdir()} - _OF_A_PART)
-        tables, failed = {}, 0
+        tables, failed, refused = {}, 0, 0
         for name in (name for name in names if name.endswith(".csv")):
-            rows, bad = _merge_table(out, name, parts)
-            tables[name], failed = rows, max(failed, bad)
+            tables[name], bad = _merge_table(out, name, parts)
+            failed = max(failed, len(bad))
+            refused = max(refused, sum(message.endswith(_REFUSED) for message in bad.values()))
         for name in (name for name in names if not name.endswith((".csv", ".json", ".jsonl"))):
             _merge_folder(out / name, [one.folder / name for one in parts], parts)
         _merge_journal(out / JOURNAL, [one.folder / JOURNAL for one in parts], parts)
         _merge_cost(out / COST, parts)
         atomic.write_json(out / parts[0].record, parts[0].facts[parts[0].record])
-    return Merged(len(parts), parts[0].cohort["cases"], failed, tables)
+    return Merged(len(parts), parts[0].cohort["cases"], failed, tables, refused)
 
 
 def _check_owner(out: Path, first: FinishedPart) -> None:
@@ -80,8 +84,9 @@ def _check_owner(out: Path, first: FinishedPart) -> None:
         )
 
 
-def _merge_table(out: Path, name: str, parts: Sequence[FinishedPart]) -> tuple[int, int]:
-    """Rows by the place of their case in the cohort, then the others by case; (rows, cases with errors)."""
+def _merge_table(out: Path, name: str, parts: Sequence[FinishedPart]) -> tuple[int, dict[str, str]]:
+    """Rows by the place of their case in the cohort, then the others by case; how many, and the messages of the cases
+    with errors."""
     header, rows = None, []
     for one in parts:
         path = one.folder / name
@@ -101,9 +106,11 @@ def _merge_table(out: Path, name: str, parts: Sequence[FinishedPart]) -> tuple[i
     assert header is not None
     rows.sort(key=lambda row: row[:2])
     atomic.write_text(out / name, raw_row(header) + "".join(raw_row(cells) for _, _, cells in rows))
-    status, at = header.index("status") if "status" in header else None, header.index("case")
-    bad = {cells[at] for place, _, cells in rows if place < _LAST and status is not None and cells[status] == "error"}
-    return len(rows), len(bad)
+    if not {"status", "message"} <= set(header):
+        return len(rows), {}
+    status, at, message = (header.index(name) for name in ("status", "case", "message"))
+    bad = {cells[at]: cells[message] for place, _, cells in rows if place < _LAST and cells[status] == "error"}
+    return len(rows), bad
 
 
 _LAST = 2**62

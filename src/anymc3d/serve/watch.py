@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import math
 import os
 import shutil
 import stat
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from anymc3d.errors import ServiceError, UsageError
+from anymc3d.errors import OutputError, ServiceError, UsageError
 from anymc3d.files import atomic
 from anymc3d.serve.incoming import MAX_FILES
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError, new_id
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 DONE_FOLDER, FAILED_FOLDER = "done", "failed"
 KEY = "watch:"
 """What the keys of taken entries begin with; they outlive their jobs."""
+_FULL_PAUSE_S = 60.0
+"""Until an answer is put again beside its study, where its disk was full."""
 _LOOK_S = 1.0
 
 
@@ -58,7 +61,8 @@ class Watcher:
             raise ServiceError(f"--watch {folder}: expected a folder that exists")
         self._service, self._folder, self._quiet_s = service, folder, quiet_s
         self._seen: dict[str, _Seen] = {}
-        self._unmoved: set[str] = set()
+        self._unmoved: dict[str, float] = {}
+        """Job -> when its entry may be tried to be moved again."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -130,7 +134,7 @@ class Watcher:
     def _put_away(self, path: Path, job_id: str) -> None:
         """Move an entry whose job has ended, with what came of it beside it."""
         job = self._service.jobs.get(job_id)
-        if (job is not None and job.state not in (DONE, ERROR)) or job_id in self._unmoved:
+        if (job is not None and job.state not in (DONE, ERROR)) or time.monotonic() < self._unmoved.get(job_id, 0.0):
             return
         folder = self._folder / (FAILED_FOLDER if job is not None and job.state == ERROR else DONE_FOLDER)
         try:
@@ -141,9 +145,11 @@ class Watcher:
             if job is not None:
                 self._write_results(job, folder, target.name)
             os.rename(path, target)
-        except OSError as error:
-            self._unmoved.add(job_id)
-            logger.warning("an entry of the watched folder cannot be moved (%s); it is not taken again", error.strerror)
+        except (OSError, OutputError) as error:
+            is_full = isinstance(error, OutputError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._unmoved[job_id] = time.monotonic() + (_FULL_PAUSE_S if is_full else math.inf)
+            why = "no room for its answer" if is_full else error.strerror
+            logger.warning("an entry of the watched folder cannot be moved (%s); it is not taken again", why)
 
     def _write_results(self, job: Job, folder: Path, name: str) -> None:
         results, files = folder / f"{name}.results", list(job.record.get("files", ()))
