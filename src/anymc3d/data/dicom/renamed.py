@@ -19,7 +19,7 @@ from anymc3d.data.dicom.tags import short_hash
 from anymc3d.errors import SeriesError, SlicesError
 
 Series = Mapping[str, Sequence[DicomFile]]
-"""What tells a series from others -> its files."""
+"""What distinguishes a series from others -> its files."""
 
 _RENAMED = 3
 """So many series of one slice each, alike in all but what an anonymiser writes, are one series that it took apart."""
