@@ -151,11 +151,11 @@ def test_a_failed_job_has_its_row_and_the_others_go_on(finished, tmp_path, capsy
     plan = BENCH.replace("  query:\n", "  query:\n  wild: {train.head_lr: 1.0e+30, train.lora_lr: 1.0e+30}\n")
     (tmp_path / "bench.yaml").write_text(plan.replace("seeds: [0, 1]", "seeds: [0]"))
     assert run(tmp_path) == 3
-    told = capsys.readouterr().out
-    assert "failed: block_wild_n10_seed0:" in told
+    said = capsys.readouterr()
+    assert "failed: block_wild_n10_seed0:" in said.err
     (failed,) = [row for row in rows_of(tmp_path) if row["metric"] == "failed"]
     assert (failed["method"], failed["value"]) == ("wild", "")
-    assert failed["reason"] in told
+    assert failed["reason"] in said.err
     assert {row["method"] for row in rows_of(tmp_path) if row["metric"] == "auroc"} == {"query", "frozen"}
     main(["benchmark", "table", str(tmp_path / "out")])
     table = capsys.readouterr().out

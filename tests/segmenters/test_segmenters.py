@@ -204,7 +204,7 @@ def test_without_onnxruntime_the_line_says_how_to_get_it(tmp_path: Path, monkeyp
     (tmp_path / "net.onnx").write_bytes(onnx_conv([0.0, 1.0], [0.5, 0.0]))
     views = with_stored_models({"image": onnx_view(tmp_path / "net.onnx")})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match="pip install onnxruntime"):
+    with pytest.raises(UsageError, match=r"onnxruntime package: pip install 'anymc3d\[roi\]'"):
         build_segmenters(views.values())
 
 
