@@ -362,3 +362,15 @@ def test_timms_folders_say_the_mean_in_their_config(tmp_path: Path) -> None:
     settings = {"architecture": "vit", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
     (folder / "config.json").write_text(json.dumps(settings))
     assert find_backbone(str(folder)).card.mean == (0.5,) * 3
+
+
+def test_weights_that_are_known_under_another_name_are_taken_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = replace(backbones.card("dinov2-small-imgfocus"), config=TINY_DINOV2, fingerprint=FINGERPRINT)
+    monkeypatch.setitem(BACKBONES, known.name, known)
+    save_backbone("mine", TINY_DINOV2, TENSORS, origin="disk")
+    assert "the weights of dinov2-small-imgfocus" in caplog.text and "--name dinov2-small-imgfocus" in caplog.text
+    caplog.clear()
+    save_backbone(known.name, TINY_DINOV2, TENSORS, origin="disk")
+    assert not caplog.records

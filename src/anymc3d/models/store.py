@@ -29,6 +29,8 @@ from anymc3d.models.fingerprint import fingerprint, trunk_fingerprint
 from anymc3d.models.vit_positions import PositionRule
 from anymc3d.models.weight_files import Normalisation, as_normalisation, file_sha256, read_normalisation, read_weights
 
+logger = logging.getLogger(__name__)
+
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _log = logging.getLogger(__name__)
 
@@ -148,6 +150,10 @@ def save_backbone(
         raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
     found = fingerprint(tensors)
     entry = named_card(name, config, found, normalisation)
+    known = next((card for card in BACKBONES.values() if card.fingerprint == found and card.name != name), None)
+    if known is not None:
+        text = "these are the weights of %s (%s), kept as %s: --name %s keeps that name and licence in every plugin"
+        logger.warning(text, known.name, known.licence, name, known.name)
     before = read_record(name)
     if before is not None and before.fingerprint != found:
         msg = (

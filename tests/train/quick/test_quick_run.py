@@ -28,6 +28,7 @@ from anymc3d.train.quick import subject as quick_subject
 from anymc3d.train.quick.features import FeatureCache, feature_key
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
+from anymc3d.train.quick.summary import lines
 from anymc3d.train.stopping import StopRequest
 from damage import STAND_INS, flipped
 from tiny_scans import TASK, write_scans
@@ -378,3 +379,10 @@ def test_features_beyond_the_limit_go_when_nobody_uses_them(tmp_path, monkeypatc
     monkeypatch.setattr(features_module, "LIMIT_BYTES", 4000)
     cache.trim()
     assert sorted(path.stem[-1] for path in cache.folder.rglob("*.safetensors")) == ["0", "3"]
+
+
+def test_a_classifier_that_chance_could_be_is_not_recommended(done):
+    report = json.loads(json.dumps(done[1]))
+    for low, doubted in ((0.41, True), (0.62, False)):
+        report["out_of_fold_auroc"][0] |= {"value": 0.7, "low": low, "high": 0.8}
+        assert any("not shown to be better than chance" in line for line in lines(report)) is doubted

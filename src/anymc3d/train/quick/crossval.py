@@ -182,7 +182,9 @@ def nested(
         train = rest if fraction == 1 else _part(pool, rest, fraction, purpose_seed(seed, "part", number, draw))
         fewest = min(outcome_patients(pool, train).items(), key=lambda item: item[1])
         if fewest[1] < inner_folds:
-            return f"only {fewest[1]} patients of a training part have {fewest[0]}, {inner_folds} are needed to choose"
+            return (
+                f"too few patients of a training part have {fewest[0]}: {fewest[1]}; {inner_folds} are needed to choose"
+            )
         own_seed = purpose_seed(seed, "inner", number, draw)
         best, inside = choose_with_logits(learner, pool, train, inner_folds=inner_folds, seed=own_seed)
         found = learner.path(train, np.concatenate([held_out, train]))[best]

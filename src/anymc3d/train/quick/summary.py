@@ -20,6 +20,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"out-of-fold {row['metric']} {row['label']}: {interval(row)}"
     for row in report["out_of_fold_auroc"]:
         yield f"out-of-fold AUROC {row['label']}: {interval(row)}; chance is {report['chance']}"
+        if row["low"] is not None and row["low"] <= report["chance"]:
+            yield f"not shown to be better than chance: do not use this classifier for {row['label']}"
     trivial = report["trivial"]
     if trivial["auroc"]["value"] is not None:
         difference = interval(trivial["frozen_minus_trivial"], signed=True)
