@@ -46,8 +46,9 @@ def test_upload_answer_and_heatmap_without_a_complaint(driver, url, journey):
     driver.find_element(By.ID, "files").send_keys(str(journey.scans[1]))
     driver.find_element(By.ID, "case").send_keys("page-1")
     driver.find_element(By.CSS_SELECTOR, ".drop button").click()
-    until(driver, "[...document.querySelectorAll('#jobs a')].some((link) => link.textContent === 'page-1')")
-    driver.find_element(By.LINK_TEXT, "page-1").click()
+    # Found and clicked in one go: the list is drawn anew while the study is answered.
+    link = "[...document.querySelectorAll('#jobs a')].find((link) => link.textContent === 'page-1')"
+    until(driver, f"((link) => {{ link?.click(); return Boolean(link); }})({link})")
     until(driver, "document.documentElement.dataset.viewer === 'ready'")
     text = driver.find_element(By.TAG_NAME, "main").text
     for words in (
