@@ -3,6 +3,7 @@
 import html.parser
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,12 +56,18 @@ def test_E15_html_holds_text_alone(text):
 
 
 def test_a_label_is_no_formula_in_a_plot():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    for text in ("$\\frac$", "a$b$c", "\\$x$"):
+    def drawn(text):
         figure = Figure()
-        figure.suptitle(plotted(text))
-        figure.canvas.draw()
+        figure.suptitle(text)
+        FigureCanvasAgg(figure).draw()
+
+    for text in ("$\\frac$", "a$b$c", "\\$x$"):
+        drawn(plotted(text))
+    with pytest.raises(ValueError, match="frac"):
+        drawn("$\\frac$")
 
 
 def test_E15_what_commands_print_is_one_line_each(capsys):

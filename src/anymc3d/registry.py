@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from anymc3d.errors import PackageError, UsageError
+from anymc3d.errors import PackageError, SettingError, UsageError, did_you_mean
 from anymc3d.printable import shown
 
 Part = TypeVar("Part")
@@ -83,6 +83,16 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
     def how_to_add(self, function: str) -> str:
         """For a message that misses a part."""
         return f"{function} before, or install the package that offers it (entry points {self.group})"
+
+    def check(self, name: str, *, key: str, function: str) -> None:
+        """Whether there is a row of this name; ``key`` of the task file and ``function`` are for the message.
+
+        Raises:
+            SettingError: there is none.
+        """
+        if name not in self:
+            own = self.how_to_add(function)
+            raise SettingError(f"{key}: unknown name {name!r}{did_you_mean(name, self)}; an own one: {own}")
 
     def __getitem__(self, name: str) -> Part:
         if name not in self._rows:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anymc3d.errors import SettingError, UsageError, did_you_mean
+from anymc3d.errors import UsageError
 from anymc3d.models.recurrent_fusion import LSTMAttention, LSTMFusion
 from anymc3d.models.sequence_fusion import MAX_POSITIONS, Fused, mst, mst_positions, transformer
 from anymc3d.registry import Registry, expected, takes
@@ -157,11 +157,9 @@ def check_fusion(name: str) -> None:
     """Whether there is a fusion of this name.
 
     Raises:
-        UsageError: there is none.
+        SettingError: there is none.
     """
-    if name not in FUSIONS:
-        own = FUSIONS.how_to_add("anymc3d.register_fusion")
-        raise SettingError(f"fusion: unknown name {name!r}{did_you_mean(name, FUSIONS)}; an own one: {own}")
+    FUSIONS.check(name, key="fusion", function="anymc3d.register_fusion")
 
 
 def most_slices(name: str) -> int | None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from anymc3d.errors import SettingError, did_you_mean
 from anymc3d.registry import Registry, expected, takes
 
 MIN_GAP = 1e-3
@@ -92,11 +91,9 @@ def check_head(name: str) -> None:
     """Whether there is a head of this name.
 
     Raises:
-        UsageError: there is none.
+        SettingError: there is none.
     """
-    if name not in HEADS:
-        own = HEADS.how_to_add("anymc3d.register_head")
-        raise SettingError(f"method.head: unknown name {name!r}{did_you_mean(name, HEADS)}; an own one: {own}")
+    HEADS.check(name, key="method.head", function="anymc3d.register_head")
 
 
 def build_head(name: str, width: int, num_logits: int, generator: torch.Generator) -> nn.Module:

@@ -248,9 +248,7 @@ def check_loss(settings: TrainSettings, labels: LabelSettings) -> None:
         raise SettingError(
             f"train.loss: {name} is of numbers (labels.kind: regression), these are {labels.kind} labels"
         )
-    if name not in LOSSES:
-        own = LOSSES.how_to_add("anymc3d.register_loss")
-        raise SettingError(f"train.loss: unknown name {name!r}{did_you_mean(name, LOSSES)}; an own one: {own}")
+    LOSSES.check(name, key="train.loss", function="anymc3d.register_loss")
     balanced = name == "focal" and settings.focal_alpha_mode == "balanced"
     if labels.one_of_classes and (balanced or name == "weighted-bce"):
         what = "focal_alpha_mode: balanced" if balanced else "loss: weighted-bce"
