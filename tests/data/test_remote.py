@@ -152,6 +152,7 @@ class Expiring(BaseHTTPRequestHandler):
 def test_refused_credentials_are_one_line_and_cost_their_cases_alone(
     journey, home, tmp_path, monkeypatch, capsys, answer
 ):
+    pytest.importorskip("aiohttp", reason="needs the extra remote")
     monkeypatch.setattr(remote, "_known", {})
     monkeypatch.setattr(Expiring, "folder", journey.scans[0].parent)
     monkeypatch.setattr(Expiring, "answer", answer)
