@@ -4,7 +4,8 @@
     python benchmarks/auto.py OUT --table
 
 Every contestant is a command of the package on one manifest with ``train``, ``val`` and ``test`` rows, and is answered
-once on ``test``. Runs are kept in ``OUT/<set>/<contestant>``, so the same command goes on after a kill. Contestants and
+once on ``test``. ``--seeds`` draws other cases and splits (AdrenalMNIST3D has its official one) and trains with that
+seed. Runs are kept in ``OUT/seed-<n>/<set>/<contestant>``, so the same command goes on after a kill. Contestants and
 their settings were fixed before any of them was scored.
 """
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from anymc3d.data.medmnist import inspect_npz
 from anymc3d.data.splits import make_splits
+from anymc3d.demo.dataset import make_dataset
 from anymc3d.evaluate.delong import delong_interval, delong_paired_test
 from anymc3d.files.tables import read_table
 
@@ -32,7 +34,9 @@ SIZES = ("views.axial.size=[70,70,4]", "views.coronal.size=[70,70,4]", "views.sa
 """Three planes of four slabs, the first sight of ``auto``, for all that take slices through the backbone."""
 EPOCHS = "train.epochs=8"
 RANDOM = "method.weights=random"
-LABELS = {"adrenal": "label", "hippocampus": "small_volume", "lesions": "ring"}
+LABELS = {"adrenal": "label", "hippocampus": "small_volume", "lesions": "ring", "few-lesions": "ring"}
+LESIONS = {"lesions": (160, 40), "few-lesions": (24, 16)}
+"""Training and validation cases of the planted lesions."""
 Row = tuple[str, str, str, str]
 """Case, image, label, split."""
 
@@ -66,6 +70,8 @@ def main() -> None:
     parser.add_argument("--adrenal", type=Path, help="adrenalmnist3d_64.npz")
     parser.add_argument("--hippocampus", type=Path, help="folder with images/ and labels.csv")
     parser.add_argument("--lesions", action="store_true")
+    parser.add_argument("--few-lesions", action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cases", type=int, default=0, help="training and validation cases of a set; 0 = all")
     parser.add_argument("--tests", type=int, default=0, help="test cases of a set; 0 = all")
     parser.add_argument("--minutes", type=float, default=10)
@@ -73,35 +79,39 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not args.table:
-        args.out.mkdir(parents=True, exist_ok=True)
-        for name, manifest in _sets(args).items():
-            for contestant in args.only:
-                _run(args.out / name / _folder(contestant), manifest, LABELS[name], contestant, args)
+        for seed in args.seeds:
+            out = args.out / f"seed-{seed}"
+            out.mkdir(parents=True, exist_ok=True)
+            for name, manifest in _sets(args, out, seed).items():
+                for contestant in args.only:
+                    _run(out / name / _folder(contestant), manifest, LABELS[name], contestant, args, seed)
     sys.stdout.write(_tables(args.out) + "\n")
 
 
-def _sets(args: argparse.Namespace) -> dict[str, Path]:
+def _sets(args: argparse.Namespace, out: Path, seed: int) -> dict[str, Path]:
     found: dict[str, Sequence[Row]] = {}
     if args.adrenal:
         _, cases, _ = inspect_npz(args.adrenal)
         found["adrenal"] = [(one.id, one.images["image"], one.cells["label"], str(one.split)) for one in cases]
     if args.hippocampus:
-        found["hippocampus"] = _hippocampus(args.hippocampus)
-    if args.lesions:
-        from anymc3d.demo.dataset import make_dataset
-
-        made = read_table(make_dataset(args.out / "lesion_scans"))
-        place = args.out.absolute() / "lesion_scans"
-        found["lesions"] = [(one["case"], str(place / one["image"]), one["ring"], one["split"]) for one in made]
+        found["hippocampus"] = _hippocampus(args.hippocampus, seed)
+    for name, (train, val) in LESIONS.items():
+        if getattr(args, name.replace("-", "_")):
+            found[name] = _lesions(out.absolute() / f"{name}_scans", train, val, seed)
     limits = {"test": args.tests, "train": args.cases}
-    return {name: _write(args.out / f"{name}.csv", rows, LABELS[name], limits) for name, rows in found.items()}
+    return {name: _write(out / f"{name}.csv", rows, LABELS[name], limits) for name, rows in found.items()}
 
 
-def _hippocampus(folder: Path) -> list[Row]:
+def _lesions(folder: Path, train: int, val: int, seed: int) -> list[Row]:
+    made = read_table(make_dataset(folder, num_train=train, num_val=val, seed=seed))
+    return [(one["case"], str(folder / one["image"]), one["ring"], one["split"]) for one in made]
+
+
+def _hippocampus(folder: Path, seed: int) -> list[Row]:
     """Without masks: the label is made of them."""
     rows = read_table(folder / "labels.csv")
     truth = np.array([[float(row["small_volume"])] for row in rows])
-    splits = make_splits([row["id"] for row in rows], truth, fractions=(0.5, 0.1, 0.4), seed=0)
+    splits = make_splits([row["id"] for row in rows], truth, fractions=(0.5, 0.1, 0.4), seed=seed)
     scans = [str(next((folder / "images").glob(f"{row['id']}.*")).absolute()) for row in rows]
     return [(row["id"], scan, row["small_volume"], s) for row, scan, s in zip(rows, scans, splits, strict=True)]
 
@@ -124,7 +134,7 @@ def _folder(contestant: str) -> str:
     return contestant.replace(" ", "_").replace(",", "")
 
 
-def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namespace) -> None:
+def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namespace, seed: int) -> None:
     done = own / "contest.json"
     if done.exists():
         return
@@ -138,7 +148,8 @@ def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namesp
         task, plugin = own / "task.yaml", own / "run" / "plugin.safetensors"
         planes = ("--views", "axial,coronal,sagittal") if contestant.planes else ()
         _anymc3d("plan", manifest, "--labels", label, "-o", task, "--overwrite", *weights, *planes)
-        _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *contestant.words)
+        words = contestant.words if "--quick" in contestant.words else (*contestant.words, f"train.seed={seed}")
+        _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *words)
         _anymc3d("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", own / "test")
         told = own / "test" / "predictions.csv"
     record = {"seconds": time.monotonic() - started, "predictions": str(told.relative_to(own))}
@@ -153,16 +164,28 @@ def _tables(out: Path) -> str:
     lines: list[str] = []
     places: dict[str, list[int]] = {}
     for name, label in LABELS.items():
-        if not (out / f"{name}.csv").exists():
-            continue
-        scores = sorted(_scores(out / name, read_table(out / f"{name}.csv"), label), key=lambda one: -one["auroc"])
-        lines += [f"\n{name}\n", "| contestant | test AUROC | minus auto | p | seconds |", "|---|---|---|---|---|"]
-        for place, one in enumerate(scores, start=1):
-            places.setdefault(one["name"], []).append(place)
-            lines.append(f"| {one['name']} | {one['shown']} | {one['minus']} | {one['p']} | {one['seconds']:.0f} |")
-    lines += ["\n| contestant | mean rank | sets |", "|---|---|---|"]
+        found: dict[str, list[dict[str, Any]]] = {}
+        for table in sorted(out.glob(f"seed-*/{name}.csv")):
+            scores = sorted(_scores(table.parent / name, read_table(table), label), key=lambda one: -one["auroc"])
+            for place, one in enumerate(scores, start=1):
+                places.setdefault(one["name"], []).append(place)
+                found.setdefault(one["name"], []).append(one)
+        if found:
+            lines += [f"\n{name}\n", "| contestant | mean | test AUROC of each seed | minus auto (p) | seconds |"]
+            lines += ["|---|---|---|---|---|", *_by_mean(found)]
+    lines += ["\n| contestant | mean rank | sets and seeds |", "|---|---|---|"]
     means = sorted((float(np.mean(own)), name, len(own)) for name, own in places.items())
     return "\n".join(lines + [f"| {name} | {mean:.1f} | {count} |" for mean, name, count in means])
+
+
+def _by_mean(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """A line per contestant, the highest mean first; the differences to ``auto`` are of each seed."""
+    rows = []
+    for name, seeds in found.items():
+        mean, each = float(np.mean([one["auroc"] for one in seeds])), "; ".join(one["shown"] for one in seeds)
+        minus, seconds = "; ".join(one["minus"] for one in seeds), float(np.mean([one["seconds"] for one in seeds]))
+        rows.append((-mean, f"| {name} | {mean:.3f} | {each} | {minus} | {seconds:.0f} |"))
+    return [line for _, line in sorted(rows)]
 
 
 def _scores(folder: Path, rows: Sequence[Mapping[str, str]], label: str) -> list[dict[str, Any]]:
@@ -184,9 +207,10 @@ def _row(name: str, targets: np.ndarray, logits: np.ndarray, auto: Any, seconds:
     bounds = "" if interval.low is None else f" ({interval.low:.3f} to {interval.high:.3f})"
     row: dict[str, Any] = {"name": name, "auroc": value, "shown": f"{value:.3f}{bounds}", "seconds": seconds}
     if name == "auto" or auto is None:
-        return row | {"minus": "", "p": ""}
+        return row | {"minus": ""}
     test = delong_paired_test(targets, logits, auto[0])
-    return row | {"minus": f"{test.difference:+.3f}", "p": "" if test.p_value is None else f"{test.p_value:.3f}"}
+    p = "" if test.p_value is None else f" ({test.p_value:.3f})"
+    return row | {"minus": f"{test.difference:+.3f}{p}"}
 
 
 if __name__ == "__main__":
