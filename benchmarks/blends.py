@@ -87,12 +87,31 @@ def by_family(found: Any, families: Any, targets: Any, labels: Any, patients: An
     return {index: weight / sum(weights.values()) for index, weight in weights.items()}
 
 
+def near_the_best(
+    found: Any, families: Any, targets: Any, labels: Any, patients: Any, *, within: float
+) -> dict[int, float]:
+    """As ``auto``, of those families alone whose loss is within so many standard errors of the lowest."""
+    losses = [case_losses(logits, targets, labels) for logits in found]
+    best = {
+        name: min((i for i, own in enumerate(families) if own == name), key=lambda i: float(losses[i].sum()))
+        for name in dict.fromkeys(families)
+    }
+    lowest = min(best.values(), key=lambda i: float(losses[i].sum()))
+    worse = {name: paired(losses[i], losses[lowest], patients) for name, i in best.items()}
+    near = {name for name, (loss, error) in worse.items() if loss <= within * error}
+    kept = [i for i, name in enumerate(families) if name in near]
+    weights = by_family([found[i] for i in kept], [families[i] for i in kept], targets, labels, patients)
+    return {kept[place]: weight for place, weight in weights.items()}
+
+
 RULES: dict[str, Callable[..., dict[int, float]]] = {
     "the best single one": single,
     "one by one, more than one standard error": partial(one_by_one, margin=1.0),
     "one by one, whatever helps": partial(one_by_one, margin=0.0),
     "all, equal weights": equal,
     "one of each family, held near equal weights": by_family,
+    "the same, families within one standard error of the best": partial(near_the_best, within=1.0),
+    "the same, within two": partial(near_the_best, within=2.0),
 }
 
 if __name__ == "__main__":
