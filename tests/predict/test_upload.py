@@ -21,8 +21,8 @@ class Record:
     def __init__(self):
         self.asked = []
 
-    def copy(self, array, *, beside):
-        self.asked.append(("copy", int(array[0]), beside))
+    def copy(self, array, *, own_stream):
+        self.asked.append(("copy", int(array[0]), own_stream))
         return torch.from_numpy(array).clone(), int(array[0])
 
     def wait(self, tensor, ready):
@@ -64,7 +64,7 @@ def test_a_cohort_sends_its_slices_ahead(card, journey, tmp_path, monkeypatch):
     from anymc3d.predict import cohort, resident, together
     from anymc3d.predict.predictor import load
 
-    card.copy = lambda array, beside: (card.asked.append(("copy", beside)), (torch.from_numpy(array), 0))[1]
+    card.copy = lambda array, own_stream: (card.asked.append(("copy", own_stream)), (torch.from_numpy(array), 0))[1]
     card.wait = lambda tensor, ready: card.asked.append(("wait",))
     uploads, cases = Uploads(card), read_manifest(journey.data / "manifest.csv").cases[:3]
     predictor = load(journey.plugin, device="cpu")

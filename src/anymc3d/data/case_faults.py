@@ -32,9 +32,9 @@ class CaseFault:
 
 
 def attempt(
-    work: Callable[[], T], case: Case, *, told: Callable[[Exception, Case], str] | None = None
+    work: Callable[[], T], case: Case, *, describe: Callable[[Exception, Case], str] | None = None
 ) -> T | CaseFault:
-    """What ``work`` gives, or why it failed. ``told`` says it in words; by default :func:`fault_of`.
+    """What ``work`` gives, or why it failed. ``describe`` says it in words; by default :func:`fault_of`.
 
     An exception that nobody foresaw is shown with its traceback where this package logs at level ``TRACEBACKS``.
 
@@ -47,7 +47,7 @@ def attempt(
     except (OutputError, InterruptedRunError):
         raise
     except Exception as error:  # noqa: BLE001 (the boundary of a case)
-        message = (told or fault_of)(error, case)
+        message = (describe or fault_of)(error, case)
         if not isinstance(error, AnyMC3DError):
             # Without the exception's own words, which may name a path: the message has them, cleaned.
             logger.log(TRACEBACKS, "case %r: %s", case.id, message)

@@ -137,10 +137,10 @@ def prepared_or_fault(
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)
 
-    return attempt(prepared, case, told=_told)
+    return attempt(prepared, case, describe=_describe)
 
 
-def _told(error: Exception, case: Case) -> str:
+def _describe(error: Exception, case: Case) -> str:
     """With the path, unlike in outputs: this goes to who made the manifest, and nowhere else."""
     return error.with_code if isinstance(error, AnyMC3DError) else fault_of(error, case)
 

@@ -160,7 +160,7 @@ def _embedded(
     case_memory: int | None,
 ) -> list[dict[str, Any]]:
     case, embedded = one.case, partial(source.embed, one.scans, settings)
-    found = attempt(lambda: within(timeout_s, embedded, case_memory), case, told=predict_fault)
+    found = attempt(lambda: within(timeout_s, embedded, case_memory), case, describe=predict_fault)
     empty = dict.fromkeys(COLUMNS, "")
     if isinstance(found, CaseFault):
         return [empty | {"case": case.id, "status": "error", "message": found.message}]

@@ -238,7 +238,7 @@ def _inputs(predictor: Predictor, one: CaseAhead) -> dict[str, Any]:
 
 def _explain_into(folder: Path, predictor: Predictor, one: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
     case = one.case
-    found = attempt(lambda: _explained(folder, predictor, one, settings), case, told=explain_fault)
+    found = attempt(lambda: _explained(folder, predictor, one, settings), case, describe=explain_fault)
     record = found
     if isinstance(found, CaseFault):
         record = {"case": case.id, "status": "error", "message": found.message, "heatmaps": []}

@@ -85,7 +85,7 @@ def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
 
 
 def _segment(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
-    found = attempt(lambda: _drawn_rows(predictor, case, folder), case, told=predict_fault)
+    found = attempt(lambda: _drawn_rows(predictor, case, folder), case, describe=predict_fault)
     if isinstance(found, CaseFault):
         empty = dict.fromkeys((*COLUMNS, "file"), "")
         return [empty | {"case": case.id, "status": "error", "message": found.message}]

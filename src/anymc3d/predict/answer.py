@@ -39,8 +39,8 @@ def answered(
         raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case!r}")
     names = card.labels.output_names
     distance = distance_from_training(card, measure_case(prepared)) if card.knows_its_scans else Distance(None, None)
-    said = _said(card, logits)
-    sets, in_doubt = _prediction_sets(card, logits, said.get("decisions", {}))
+    fields = _label_fields(card, logits)
+    sets, in_doubt = _prediction_sets(card, logits, fields.get("decisions", {}))
     unlike = (*unlike_training(card, prepared.scans), *([distance.alarm] if distance.alarm else []))
     missing = [*_missing_views(prepared), *notes]
     warnings = [*prepared.warnings, *missing, *across_planes(card, prepared.scans), *unlike]
@@ -50,7 +50,7 @@ def answered(
         status="warn" if warnings else "ok",
         message="; ".join(" ".join(text.split()) for text in warnings),
         labels=names,
-        **said,
+        **fields,
         slice_weights=_slice_weights(card, prepared, runs),
         view_weights=_view_weights(card, runs),
         image_logits={} if alone is None else dict(zip(names, alone[0].tolist(), strict=True)),
@@ -63,18 +63,18 @@ def answered(
     )
 
 
-def _said(card: PluginCard, logits: np.ndarray) -> dict[str, Any]:
+def _label_fields(card: PluginCard, logits: np.ndarray) -> dict[str, Any]:
     """What a record says of the labels: a number, or logit, probability and decision; ``logits`` (1, labels)."""
     names = card.labels.output_names
     if card.labels.is_number:
         return {"values": dict(zip(names, logits[0].tolist(), strict=True))}
-    found = answer(logits, card.labels.kind, card.thresholds, card.calibration)
+    result = answer(logits, card.labels.kind, card.thresholds, card.calibration)
     return {
         "logits": dict(zip(names, logits[0].tolist(), strict=True)),
-        "probabilities": dict(zip(names, found.probabilities[0].tolist(), strict=True)),
+        "probabilities": dict(zip(names, result.probabilities[0].tolist(), strict=True)),
         "calibrated": card.is_calibrated,
         "calibration": card.calibration_states,
-        "decisions": dict(zip(names, found.decisions[0].tolist(), strict=True)),
+        "decisions": dict(zip(names, result.decisions[0].tolist(), strict=True)),
     }
 
 
@@ -91,18 +91,25 @@ def _task_logits(
     plugins with covariates what the image and the covariates say alone, (labels,) each; and notes on the covariates."""
     raw = [outputs.raw_logits(run.logits.cpu().numpy(), card.labels.kind) for _, run in runs]
     joined = [
-        None if member.covariates is None else member.covariates.joined(own[0], cells)
-        for own, (member, _) in zip(raw, runs, strict=True)
+        None if member.covariates is None else member.covariates.joined(logits[0], cells)
+        for logits, (member, _) in zip(raw, runs, strict=True)
     ]
-    notes = list(dict.fromkeys(note for one in joined if one is not None for note in one.notes))
-    told = [own if one is None else one.both[None] for own, one in zip(raw, joined, strict=True)]
-    told = [_in_units(member, own) for own, (member, _) in zip(told, runs, strict=True)]
+    notes = list(dict.fromkeys(note for joint in joined if joint is not None for note in joint.notes))
+    member_logits = [logits if joint is None else joint.both[None] for logits, joint in zip(raw, joined, strict=True)]
+    member_logits = [_in_units(member, logits) for logits, (member, _) in zip(member_logits, runs, strict=True)]
     if card.kind != "ensemble":
-        own = joined[0]
-        return told[0], None if own is None else (_in_units(card, own.image), _in_units(card, own.alone)), notes
+        joint = joined[0]
+        return (
+            member_logits[0],
+            None if joint is None else (_in_units(card, joint.image), _in_units(card, joint.alone)),
+            notes,
+        )
     weights = [member.weight for member in card.members]
     maps = [member.calibration for member, _ in runs]
-    calibrated = [own if one is None else one.apply(own) for own, one in zip(told, maps, strict=True)]
+    calibrated = [
+        logits if calibration is None else calibration.apply(logits)
+        for logits, calibration in zip(member_logits, maps, strict=True)
+    ]
     return np.average(calibrated, axis=0, weights=weights), _alone(runs, raw, joined, weights), notes
 
 
@@ -115,14 +122,14 @@ def _alone(
     runs: Runs, raw: Sequence[np.ndarray], joined: Sequence[Joined | None], weights: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Of an ensemble the weighted mean of what each part adds to its members' logits."""
-    if all(one is None for one in joined):
+    if all(joint is None for joint in joined):
         return None
     image, alone = [], []
-    for (member, _), own, one in zip(runs, raw, joined, strict=True):
+    for (member, _), logits, joint in zip(runs, raw, joined, strict=True):
         record = member.covariates
         slopes = (1.0, 0.0) if record is None else (np.array(record.model.image), np.array(record.model.covariates))
-        image.append(_in_units(member, slopes[0] * own[0]))
-        alone.append(_in_units(member, slopes[1] * (np.zeros_like(own[0]) if one is None else one.alone)))
+        image.append(_in_units(member, slopes[0] * logits[0]))
+        alone.append(_in_units(member, slopes[1] * (np.zeros_like(logits[0]) if joint is None else joint.alone)))
     return np.average(image, axis=0, weights=weights), np.average(alone, axis=0, weights=weights)
 
 
@@ -145,7 +152,7 @@ def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict
     weighed = [run.slice_weights for _, run in runs]
     there = [n for n in card.views if prepared.views.get(n) is not None and all(n in weights for weights in weighed)]
     weights = {name: [run.slice_weights[name][0] for _, run in runs] for name in there}
-    return {name: tuple(torch.stack(found).mean(dim=0).tolist()) for name, found in weights.items()}
+    return {name: tuple(torch.stack(per_member).mean(dim=0).tolist()) for name, per_member in weights.items()}
 
 
 def _view_weights(card: PluginCard, runs: Runs) -> dict[str, float]:

@@ -131,14 +131,14 @@ def predict_cohort(
         cases = pseudonyms.rename(cases)
     with locked(out):
         claim(out / RECORD, _identity(predictor, precision, pseudonyms), "a prediction run", later=[FORMAT])
-        done = read_journal(out / JOURNAL)
-        check_kept(out / TABLE, {case.id for case in cases} | done.keys())
+        journalled = read_journal(out / JOURNAL)
+        check_kept(out / TABLE, {case.id for case in cases} | journalled.keys())
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
         asked = _Asked(predictor, pseudonyms, timeout_s, workers, quiet)
-        answers = _answers(asked, cases, out, done, meter)
+        answers = _answers(asked, cases, out, journalled, meter)
         check_there(out / RECORD)
-        others = [done[name] for name in sorted(done.keys() - answers.entries.keys())]
+        others = [journalled[name] for name in sorted(journalled.keys() - answers.entries.keys())]
         if answers.computed or not (out / COST).exists():
             _write_cost(out / COST, predictor.device, [*answers.entries.values(), *others], meter.note)
         rows, earlier = (_rows(entries, abstain=abstain) for entries in (answers.entries.values(), others))
@@ -191,11 +191,11 @@ class _Asked:
             arrived=None if uploads is None else uploads.begin,
         )
 
-    def key(self, one: CaseAhead) -> str | None:
+    def key(self, case_ahead: CaseAhead) -> str | None:
         """What a case's answer depends on besides the plugins; None when a scan cannot be read (then it is tried
         again)."""
-        case, cards = one.case, [plugin.card for plugin in self.predictor.plugins]
-        hashed = partial(one.hashes, seen_views(cards))
+        case, cards = case_ahead.case, [plugin.card for plugin in self.predictor.plugins]
+        hashed = partial(case_ahead.hashes, seen_views(cards))
         hashes = attempt(lambda: within(self.timeout_s, hashed, self.predictor.case_memory), case)
         if isinstance(hashes, CaseFault):
             return None
@@ -206,37 +206,41 @@ class _Asked:
 
 
 def _answers(
-    asked: _Asked, cases: Sequence[Case], out: Path, done: Mapping[str, Entry], meter: EnergyMeter
+    asked: _Asked, cases: Sequence[Case], out: Path, journalled: Mapping[str, Entry], meter: EnergyMeter
 ) -> _Answers:
     """Take from the journal what is done and unchanged, compute the rest and add it there."""
-    kept = _unchanged(asked, cases, done)
-    wanted = [case for case in cases if case.id not in kept]
+    unchanged = _unchanged(asked, cases, journalled)
+    wanted = [case for case in cases if case.id not in unchanged]
     computed: dict[str, Entry] = {}
     with (
         journal.opened(out / JOURNAL) as lines,
         asked.ahead(wanted, slices=True) as ahead,
-        Progress(total=len(cases), initial=len(kept), what="predicting", unit="case", quiet=asked.quiet) as bar,
+        Progress(total=len(cases), initial=len(unchanged), what="predicting", unit="case", quiet=asked.quiet) as bar,
     ):
-        for one in ahead:
-            entry = _predicted(asked, one, meter)
+        for case_ahead in ahead:
+            entry = _predicted(asked, case_ahead, meter)
             lines.append(entry)
-            computed[one.case.id] = entry
+            computed[case_ahead.case.id] = entry
             bar.update(1)
-    _say_replaced(out, done, computed)
-    entries = kept | computed
+    _say_replaced(out, journalled, computed)
+    entries = unchanged | computed
     return _Answers({case.id: entries[case.id] for case in cases}, len(computed))
 
 
-def _unchanged(asked: _Asked, cases: Sequence[Case], done: Mapping[str, Entry]) -> dict[str, Entry]:
+def _unchanged(asked: _Asked, cases: Sequence[Case], journalled: Mapping[str, Entry]) -> dict[str, Entry]:
     """The entries of cases that are answered already, and whose scans are still the same."""
-    answered = [case for case in cases if case.id in done and not _has_failed(done[case.id])]
-    marked = {case.id: done[case.id] for case in answered if _is_marked(done[case.id], asked, case)}
+    answered = [case for case in cases if case.id in journalled and not _has_failed(journalled[case.id])]
+    marked = {case.id: journalled[case.id] for case in answered if _is_marked(journalled[case.id], asked, case)}
     answered = [case for case in answered if case.id not in marked]
     with (
         asked.ahead(answered, slices=False) as ahead,
         Progress(ahead, total=len(answered), what="looking what is done", unit="case", quiet=asked.quiet) as bar,
     ):
-        read = {one.case.id: done[one.case.id] for one in bar if _is_of(done[one.case.id], asked, one)}
+        read = {
+            case_ahead.case.id: journalled[case_ahead.case.id]
+            for case_ahead in bar
+            if _is_of(journalled[case_ahead.case.id], asked, case_ahead)
+        }
     return marked | read
 
 
@@ -249,8 +253,10 @@ def _is_of(entry: Entry, asked: _Asked, one: CaseAhead) -> bool:
     return key is not None and entry["inputs"] == key
 
 
-def _say_replaced(out: Path, done: Mapping[str, Entry], computed: Mapping[str, Entry]) -> None:
-    replaced = [name for name, new in computed.items() if name in done and _is_another(done[name], new["inputs"])]
+def _say_replaced(out: Path, journalled: Mapping[str, Entry], computed: Mapping[str, Entry]) -> None:
+    replaced = [
+        name for name, new in computed.items() if name in journalled and _is_another(journalled[name], new["inputs"])
+    ]
     if replaced:
         logger.warning(
             "%s: %d cases had answers of other (or changed) scans here, which are replaced: %s; %s keeps the old ones",
@@ -258,18 +264,18 @@ def _say_replaced(out: Path, done: Mapping[str, Entry], computed: Mapping[str, E
         )
 
 
-def _predicted(asked: _Asked, one: CaseAhead, meter: EnergyMeter) -> Entry:
+def _predicted(asked: _Asked, case_ahead: CaseAhead, meter: EnergyMeter) -> Entry:
     started = time.monotonic()
     meter.take()
-    key = asked.key(one)
-    predictions = asked.predictor.predict_case(one.case, timeout_s=asked.timeout_s, scans=one.scans)
+    key = asked.key(case_ahead)
+    predictions = asked.predictor.predict_case(case_ahead.case, timeout_s=asked.timeout_s, scans=case_ahead.scans)
     rows = [prediction.row() for prediction in predictions]
     rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]
     # Also what another process took for it: what a case costs does not hang on who reads it.
-    seconds = time.monotonic() - started + one.seconds
+    seconds = time.monotonic() - started + case_ahead.seconds
     spent = {"seconds": round(seconds, 4), "joules": meter.take()}
-    mark = None if key is None else asked.mark(one.case)
-    return {"case": one.case.id, "inputs": key, MARK: mark, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
+    mark = None if key is None else asked.mark(case_ahead.case)
+    return {"case": case_ahead.case.id, "inputs": key, MARK: mark, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
 
 
 def _rows(entries: Iterable[Entry], *, abstain: bool = False) -> list[Row]:
@@ -284,13 +290,13 @@ def _write_cost(path: Path, device: torch.device, entries: Sequence[Entry], note
     spent = [entry for entry in entries if not _has_failed(entry) and entry["seconds"] is not None]
     seconds = sum(case["seconds"] for case in spent)
     joules = reduce(added, (case["joules"] for case in spent)) if spent else None
-    found = {
+    cost = {
         "cases": len(spent),
         "predict_seconds": round(seconds, 4),
         "predict_seconds_per_volume": round(seconds / len(spent), 4) if spent else None,
         "peak_memory_bytes": peak_memory(device),
     }
-    atomic.write_json(path, found | device_facts(device) | energy_facts(joules, note))
+    atomic.write_json(path, cost | device_facts(device) | energy_facts(joules, note))
 
 
 def _is_another(entry: Entry, key: str | None) -> bool:

@@ -23,8 +23,8 @@ def cells_of(card: PluginCard, scans: CaseScans) -> dict[str, str]:
     names = card.covariate_names
     if not names:
         return {}
-    records = [one.covariates for one in (card, *(member.card for member in card.members))]
-    versions = {one.measures_version for one in records if one is not None and one.measures_version}
+    records = [plugin_card.covariates for plugin_card in (card, *(member.card for member in card.members))]
+    versions = {record.measures_version for record in records if record is not None and record.measures_version}
     if versions - {MEASURES_VERSION}:
         raise PluginError(
             f"plugin {card.name!r} rests on measures of version {min(versions)}, this program has version "
@@ -45,11 +45,11 @@ def check_given(names: Iterable[str], cards: Sequence[PluginCard]) -> None:
     Raises:
         UsageError: no plugin takes it.
     """
-    taken = dict.fromkeys(name for card in cards for name in card.covariate_names)
+    covariates = dict.fromkeys(name for card in cards for name in card.covariate_names)
     for name in names:
-        if name not in taken:
-            known = f"it takes {', '.join(taken)}" if taken else "it takes none"
+        if name not in covariates:
+            known = f"it takes {', '.join(covariates)}" if covariates else "it takes none"
             known = known if len(cards) == 1 else known.replace("it takes", "they take")
             raise CovariatesError(
-                f"covariate {name!r}: no such covariate of the plugin, {known}{did_you_mean(name, taken)}"
+                f"covariate {name!r}: no such covariate of the plugin, {known}{did_you_mean(name, covariates)}"
             )

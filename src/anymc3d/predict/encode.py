@@ -108,8 +108,8 @@ class Alone:
         """The pass over one view, from the case's kept ones or made now."""
         view = member.card.preprocessing[name]
         sight = _sight(member, view)
-        kept = self._kept.setdefault(scans, {})
-        if sight not in kept:
+        passes = self._kept.setdefault(scans, {})
+        if sight not in passes:
             seen = packed_view(slices, view, self._device)
             if labels is not None:
                 seen = seen._replace(labels=torch.from_numpy(labels).to(self._device))
@@ -118,8 +118,8 @@ class Alone:
                 with torch.inference_mode():
                     return frozen_parts(member.classifier, member.network, name, seen, encoding, self._wanted[sight])
 
-            kept[sight] = member.within_memory(case, run)
-        return kept[sight]
+            passes[sight] = member.within_memory(case, run)
+        return passes[sight]
 
 
 def _sight(member: ResidentMember, view: ViewSettings) -> _Sight:

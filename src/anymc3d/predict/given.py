@@ -32,14 +32,14 @@ def volumes_and_references(
     if views and not isinstance(views, Mapping):
         raise UsageError(f"views: expected a mapping from view to scan, got {type(views).__name__}")
     given: Mapping[str, Scan] = {"": scan} if views is None or scan is not None else views
-    if affine is not None and all(is_path(one) for one in given.values()):
+    if affine is not None and all(is_path(view_scan) for view_scan in given.values()):
         raise UsageError("affine: only for arrays and tensors in memory; a file has its own")
     volumes: dict[str, Volume] = {}
     references: dict[str, str | Path] = {}
-    for view, one in given.items():
-        if one is None:
+    for view, view_scan in given.items():
+        if view_scan is None:
             raise UsageError(f"view {view!r}: expected {KINDS}, got None; leave out a view that is missing")
-        references[view] = one if is_path(one) else IN_MEMORY
-        if not is_path(one):
-            volumes[f"image.{view}" if view else "image"] = volume_of(one, spacing=spacing, affine=affine)
+        references[view] = view_scan if is_path(view_scan) else IN_MEMORY
+        if not is_path(view_scan):
+            volumes[f"image.{view}" if view else "image"] = volume_of(view_scan, spacing=spacing, affine=affine)
     return volumes, references

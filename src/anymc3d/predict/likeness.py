@@ -22,13 +22,13 @@ COMPARED = ("CT", "MR", "PT")
 
 def unlike_training(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:
     """One line for each way in which the scans, by image column, are unlike the training scans; none where they fit."""
-    found: list[str | None] = []
+    lines: list[str | None] = []
     for column, facts in scans.items():
-        found.append(_other_modality(facts.modality, card.modality))
+        lines.append(_other_modality(facts.modality, card.modality))
         summary: Any = card.intensities.get(column)
         if summary is not None:
-            found.append(mismatch(facts.intensities, summary, card.modality))
-    return tuple(text for text in found if text is not None)
+            lines.append(mismatch(facts.intensities, summary, card.modality))
+    return tuple(text for text in lines if text is not None)
 
 
 def across_planes(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:
@@ -36,15 +36,15 @@ def across_planes(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str
     planes: dict[str, set[str]] = {}
     for view in card.preprocessing.values():
         planes.setdefault(view.image, set()).add(view.plane)
-    told = (across(facts.spacing, planes[column]) for column, facts in scans.items() if column in planes)
-    return tuple(text for text in told if text is not None)
+    lines = (across(facts.spacing, planes[column]) for column, facts in scans.items() if column in planes)
+    return tuple(text for text in lines if text is not None)
 
 
-def _other_modality(told: str | None, trained: str) -> str | None:
+def _other_modality(modality: str | None, trained: str) -> str | None:
     """Intensities cannot show every exchange: MR and PET have no absolute scale."""
-    if told not in COMPARED or trained not in COMPARED or told == trained:
+    if modality not in COMPARED or trained not in COMPARED or modality == trained:
         return None
-    return f"the header says {told}, the plugin was trained on {trained} scans"
+    return f"the header says {modality}, the plugin was trained on {trained} scans"
 
 
 IN_WORDS: Mapping[str, str] = {
@@ -70,15 +70,19 @@ def distance_from_training(card: PluginCard, measured: Measures) -> Distance:
     """Compare the measures of a case with the plugin's training scans; of an ensemble the mean over its members, and
     nothing where a member has no statistics."""
     cards = [member.card for member in card.members] or [card]
-    found = [one.scan_statistics.distances(_seen_by(one, card, measured)) for one in cards if one.scan_statistics]
-    scores = [score for one in found if (score := ood.score(one)) is not None]
+    distances = [
+        member_card.scan_statistics.distances(_seen_by(member_card, card, measured))
+        for member_card in cards
+        if member_card.scan_statistics
+    ]
+    scores = [score for by_measure in distances if (score := ood.score(by_measure)) is not None]
     if len(scores) < len(cards):
         return Distance(None, None)
     score = float(np.mean(scores))
     if score <= 1:
         return Distance(score, None)
-    names = dict.fromkeys(name for one in found for name in one)
-    means = {name: float(np.mean([one.get(name, 0.0) for one in found])) for name in names}
+    names = dict.fromkeys(name for by_measure in distances for name in by_measure)
+    means = {name: float(np.mean([by_measure.get(name, 0.0) for by_measure in distances])) for name in names}
     worst = sorted(means, key=means.__getitem__, reverse=True)
     why = ", ".join(f"{_in_words(name)} {means[name]:.3g}" for name in worst if means[name] > 1 or name == worst[0])
     return Distance(score, f"unlike the training scans: ood_score {score:.3g}, an alarm above 1 ({why})")

@@ -25,7 +25,7 @@ def numbers_of(card: PluginCard, scans: CaseScans) -> NDArray[np.float32]:
     """
     if card.plain is None or not card.plain.measures:
         prepared = scans.slices(card.preprocessing)
-        return voxels_of({name: one and one.slices for name, one in prepared.items()}, card.preprocessing)
+        return voxels_of({name: view and view.slices for name, view in prepared.items()}, card.preprocessing)
     if card.plain.version != MEASURES_VERSION:
         raise PluginError(
             f"plugin {card.name!r} rests on measures of version {card.plain.version}, this program has version "
@@ -53,7 +53,7 @@ def voxels_of(slices: Mapping[str, NDArray | None], views: Mapping[str, ViewSett
     """All voxels of the slices (S, C, H, W) of all views, (F,); those of a missing view are NaN."""
     parts = []
     for name, view in views.items():
-        own = slices[name]
+        voxels = slices[name]
         missing = np.full(num_voxels({name: view}), np.nan, dtype=np.float32)
-        parts.append(missing if own is None else own.astype(np.float32).ravel())
+        parts.append(missing if voxels is None else voxels.astype(np.float32).ravel())
     return np.concatenate(parts)

@@ -144,10 +144,10 @@ class Predictor:
             covariates={name: str(value) for name, value in (covariates or {}).items()},
         )
         scans = self.scans(study, volumes)
-        found = self._encoded(study, scans)
+        encoded = self._encoded(study, scans)
         predictions = [
-            self._answered(resident, scans, found[number])
-            if number in found
+            self._answered(resident, scans, encoded[number])
+            if number in encoded
             else self.predict_scans(resident, study, scans)
             for number, resident in enumerate(self.residents)
         ]
@@ -162,9 +162,9 @@ class Predictor:
         ``scans``: of the case, where somebody has them (:meth:`scans_known`).
         """
         scans = self.scans(case) if scans is None else scans
-        found = self._encoded(case, scans, timeout_s)
+        encoded = self._encoded(case, scans, timeout_s)
         return [
-            self._guarded(resident, case, scans, found.get(number), timeout_s)
+            self._guarded(resident, case, scans, encoded.get(number), timeout_s)
             for number, resident in enumerate(self.residents)
         ]
 
@@ -183,21 +183,24 @@ class Predictor:
 
         def encoded() -> dict[int, Encoded]:
             runs = run_together(list(asked.values()), case.id, self.device, self.alone)
-            found = zip(asked.items(), runs, strict=True)
-            return {n: (prepared_for(one.resident.plugin.card, scans), said) for (n, one), said in found}
+            pairs = zip(asked.items(), runs, strict=True)
+            return {
+                n: (prepared_for(request.resident.plugin.card, scans), member_runs)
+                for (n, request), member_runs in pairs
+            }
 
         together = attempt(partial(within, timeout_s, encoded, self.case_memory), case)
         return {} if isinstance(together, CaseFault) else together
 
     def _guarded(
-        self, resident: Resident, case: Case, scans: CaseScans, found: Encoded | None, timeout_s: float | None
+        self, resident: Resident, case: Case, scans: CaseScans, encoded: Encoded | None, timeout_s: float | None
     ) -> Prediction:
         def predicted() -> Prediction:
-            if found is None:
+            if encoded is None:
                 return self.predict_scans(resident, case, scans)
-            return self._answered(resident, scans, found)
+            return self._answered(resident, scans, encoded)
 
-        answer = attempt(partial(within, timeout_s, predicted, self.case_memory), case, told=predict_fault)
+        answer = attempt(partial(within, timeout_s, predicted, self.case_memory), case, describe=predict_fault)
         return unanswered(resident.plugin, case.id, answer.message) if isinstance(answer, CaseFault) else answer
 
     def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:

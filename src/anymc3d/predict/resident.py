@@ -124,7 +124,7 @@ def _resident(
     encoding: Encoding,
 ) -> Resident:
     """The plugin on its backbones, which ``loaded`` keeps for the next one."""
-    return Resident(plugin, tuple(_member(one, loaded, given, device, encoding) for one in plugin.members))
+    return Resident(plugin, tuple(_member(member, loaded, given, device, encoding) for member in plugin.members))
 
 
 def _member(
@@ -188,14 +188,16 @@ def _check_record(plugin: Plugin, record: BackboneRecord, backbone: LoadedBackbo
     Raises:
         PluginError: with both values of what differs.
     """
-    own = {
+    compared = {
         "embed_dim": (record.embed_dim, backbone.module.embed_dim),
         "patch_size": (record.patch_size, backbone.module.patch_size),
         "mean": (record.mean, backbone.card.mean),
         "std": (record.std, backbone.card.std),
     }
     wrong = [
-        f"{name} {here}, the backbone's own {there}" for name, (here, there) in own.items() if not _equal(here, there)
+        f"{name} {here}, the backbone's own {there}"
+        for name, (here, there) in compared.items()
+        if not _equal(here, there)
     ]
     if wrong:
         raise PluginError(
@@ -233,17 +235,17 @@ def _check_names(plugins: Sequence[Plugin]) -> None:
 
 def seen_views(cards: Sequence[PluginCard]) -> list[ViewSettings]:
     """The views of some plugins and of their members, each once."""
-    members = [one.card for card in cards for one in card.members]
+    members = [member.card for card in cards for member in card.members]
     return list(dict.fromkeys(view for card in [*cards, *members] for view in card.preprocessing.values()))
 
 
 def needs_of(cards: Sequence[PluginCard], *, slices: bool = True, volumes: bool = False) -> Needs:
     """What some plugins ask of the scans of a case; without ``slices`` only what shows whether they are the same."""
-    own = [*cards, *(one.card for card in cards for one in card.members)]
-    measured = any(name.startswith(MEASURE) for card in own for name in card.covariate_names)
+    all_cards = [*cards, *(member.card for card in cards for member in card.members)]
+    measured = any(name.startswith(MEASURE) for card in all_cards for name in card.covariate_names)
     return Needs(
         views=tuple(seen_views(cards)),
         slices=slices,
-        masks=any(card.structures for card in own),
-        volumes=volumes or measured or any(card.plain is not None and bool(card.plain.measures) for card in own),
+        masks=any(card.structures for card in all_cards),
+        volumes=volumes or measured or any(card.plain is not None and bool(card.plain.measures) for card in all_cards),
     )

@@ -44,5 +44,7 @@ def _parts(prediction: Prediction) -> Iterator[str]:
 def _rows(prediction: Prediction) -> Iterator[tuple[str, ...]]:
     for name in prediction.labels[:MOST_LABELS]:
         probability, state = prediction.probabilities[name], prediction.calibration.get(name, "none")
-        said = "calibrated" if state == "calibrated" else f"{state}, not calibrated" if state != "none" else "none"
-        yield name, str(prediction.decisions[name]), f"{probability:.3f}", said, Markup(meter(probability))
+        calibration = (
+            "calibrated" if state == "calibrated" else f"{state}, not calibrated" if state != "none" else "none"
+        )
+        yield name, str(prediction.decisions[name]), f"{probability:.3f}", calibration, Markup(meter(probability))

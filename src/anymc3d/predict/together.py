@@ -49,7 +49,7 @@ def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone:
         ScanError: a scan cannot be read or used.
     """
     tokens: dict[tuple[int, int, str], Tensor] = {}
-    for looks in _alike([look for number, one in enumerate(asked) for look in _looks(number, one, alone)]):
+    for looks in _alike([look for number, request in enumerate(asked) for look in _looks(number, request, alone)]):
         slices = on_device(looks[0].slices, device)
         tails = [look.tail for look in looks]
 
@@ -57,14 +57,14 @@ def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone:
             with torch.inference_mode():
                 return encode_together(tails, PackedSlices(slices, (len(slices),)), encoding)
 
-        found = looks[0].member.within_memory(case, run)
-        tokens |= {look.place: of_look for look, of_look in zip(looks, found, strict=True)}
-    return [_runs(number, one, tokens, case, alone) for number, one in enumerate(asked)]
+        class_tokens = looks[0].member.within_memory(case, run)
+        tokens |= {look.place: of_look for look, of_look in zip(looks, class_tokens, strict=True)}
+    return [_runs(number, request, tokens, case, alone) for number, request in enumerate(asked)]
 
 
 def _looks(number: int, asked: Asked, alone: Alone) -> list[_Look]:
     """Of a plugin all that goes through a backbone with others."""
-    found = []
+    looks = []
     for index, member in enumerate(asked.resident.members):
         if alone.takes(member):
             continue
@@ -73,8 +73,8 @@ def _looks(number: int, asked: Asked, alone: Alone) -> list[_Look]:
             view = prepared.views[name]
             if view is not None:
                 tail = Tail(member.classifier, name, loaded.module, loaded.trunk)
-                found.append(_Look((number, index, name), member, tail, view.slices))
-    return found
+                looks.append(_Look((number, index, name), member, tail, view.slices))
+    return looks
 
 
 def _alike(looks: Sequence[_Look]) -> list[list[_Look]]:
@@ -102,8 +102,10 @@ def _runs(number: int, asked: Asked, tokens: dict[tuple[int, int, str], Tensor],
         if alone.takes(member):
             return alone.of_member(member, case, asked.scans)
         nothing = torch.zeros(0, member.network.embed_dim, device=next(member.classifier.parameters()).device)
-        own = {name: tokens.get((number, index, name), nothing) for name in member.card.views}
+        class_tokens = {name: tokens.get((number, index, name), nothing) for name in member.card.views}
         with torch.inference_mode():
-            return member.classifier.fuse(own, {name: (len(found),) for name, found in own.items()})
+            return member.classifier.fuse(
+                class_tokens, {name: (len(view_tokens),) for name, view_tokens in class_tokens.items()}
+            )
 
     return [(member.card, answer(index, member)) for index, member in enumerate(asked.resident.members)]

@@ -25,9 +25,9 @@ MOST_BYTES = 512 << 20
 class Card(Protocol):
     """What is asked of a graphics card; a test has one that keeps a record."""
 
-    def copy(self, array: NDArray[Any], *, beside: bool) -> tuple[Tensor, Any]:
-        """Begin a copy out of pinned memory, ``beside``: on the stream for copies; the tensor, and what says when it is
-        there."""
+    def copy(self, array: NDArray[Any], *, own_stream: bool) -> tuple[Tensor, Any]:
+        """Begin a copy out of pinned memory, ``own_stream``: on the stream for copies; the tensor, and what says when
+        it is there."""
 
     def wait(self, tensor: Tensor, ready: Any) -> None:
         """Have the computing stream wait until a tensor is there; the program goes on."""
@@ -40,11 +40,11 @@ class CudaCard:
         self._device = device
         self._stream = torch.cuda.Stream(device)
 
-    def copy(self, array: NDArray[Any], *, beside: bool) -> tuple[Tensor, Any]:
+    def copy(self, array: NDArray[Any], *, own_stream: bool) -> tuple[Tensor, Any]:
         """See :class:`Card`."""
         # The allocator of pinned memory keeps it until the copy is done.
         pinned = torch.from_numpy(array).pin_memory()
-        with torch.cuda.stream(self._stream if beside else torch.cuda.current_stream(self._device)):
+        with torch.cuda.stream(self._stream if own_stream else torch.cuda.current_stream(self._device)):
             tensor, ready = pinned.to(self._device, non_blocking=True), torch.cuda.Event()
             ready.record()
         return tensor, ready
@@ -80,7 +80,7 @@ class Uploads:
                 if id(array) in self._sent or self.num_bytes + array.nbytes > self._most_bytes:
                     continue
                 self.num_bytes += array.nbytes
-            sent = _Sent(*self._card.copy(array, beside=True), array.nbytes)
+            sent = _Sent(*self._card.copy(array, own_stream=True), array.nbytes)
             with self._lock:
                 self._sent[id(array)] = sent
             weakref.finalize(array, self._forget, id(array))
@@ -89,7 +89,7 @@ class Uploads:
         """The array on the card, for the computing stream."""
         sent = self._forget(id(array))
         if sent is None:
-            return self._card.copy(array, beside=False)[0]
+            return self._card.copy(array, own_stream=False)[0]
         self._card.wait(sent.tensor, sent.ready)
         return sent.tensor
 
