@@ -213,8 +213,8 @@ class Predictor:
         prepared = prepared_for(resident.plugin.card, scans)
         return self._answered(resident, scans, (prepared, self.encode(resident, case, scans)))
 
-    def _answered(self, resident: Resident, scans: CaseScans, found: Encoded) -> Prediction:
-        return answered(resident.plugin, scans.case.id, *found, cells_of(resident.plugin.card, scans))
+    def _answered(self, resident: Resident, scans: CaseScans, encoded: Encoded) -> Prediction:
+        return answered(resident.plugin, scans.case.id, *encoded, cells_of(resident.plugin.card, scans))
 
     def scans(self, case: Case, volumes: Mapping[str, Volume] | None = None) -> CaseScans:
         """The scans of a case, each read at most once, as the plugins take them; ``volumes``: those in memory, by

@@ -55,8 +55,8 @@ def kept_views(views: Sequence[str], dropout: float, draws: torch.Generator) -> 
     """Leave out each view with probability ``dropout``; where all would go, one of them stays, each equally likely."""
     if not dropout or len(views) < 2:
         return list(views)
-    kept = [view for view, draw in zip(views, torch.rand(len(views), generator=draws), strict=True) if draw >= dropout]
-    return kept or [views[int(torch.randint(len(views), (), generator=draws))]]
+    drawn = [view for view, draw in zip(views, torch.rand(len(views), generator=draws), strict=True) if draw >= dropout]
+    return drawn or [views[int(torch.randint(len(views), (), generator=draws))]]
 
 
 class BatchLoader:
@@ -126,12 +126,12 @@ class BatchLoader:
     def _case(self, visit: Visit, epoch: int) -> DrawnCase:
         loaded = self.source.load(visit.case)
         there = [name for name in self.views if loaded[name] is not None]
-        kept = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
+        drawn = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
         masks = {} if self.masks is None else self.masks.load(visit.case)
         annotated = () if self.masks is None else self.masks.annotated(visit.case)
         slices: dict[str, Tensor | Piece | None] = dict.fromkeys(self.views)
         targets = {}
-        for name in kept:
+        for name in drawn:
             if self.trunk is not None:
                 slices[name] = self.trunk.piece(name, loaded[name], visit, epoch, self.device)
                 continue

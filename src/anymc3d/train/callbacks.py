@@ -36,10 +36,10 @@ class RunBegin:
         """The settings of a run as a flat table for a log; no path of this machine and nothing of a case."""
         task = self.task
         backbone = "a local folder" if is_path(task.backbone.name) else task.backbone.name
-        found = {"task": task.name, "labels": task.labels.kind, "fusion": task.fusion, "features": task.features}
-        found |= {"backbone": backbone, "augmentation": task.augmentation, "segmentation": task.segmentation.decoder}
+        table = {"task": task.name, "labels": task.labels.kind, "fusion": task.fusion, "features": task.features}
+        table |= {"backbone": backbone, "augmentation": task.augmentation, "segmentation": task.segmentation.decoder}
         method = {f"method.{key}": value for key, value in asdict(task.method).items() if key != "weights"}
-        return found | method | {f"train.{key}": value for key, value in asdict(task.train).items()}
+        return table | method | {f"train.{key}": value for key, value in asdict(task.train).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +82,18 @@ class Callbacks:
     _begun: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        for one in self.given:
-            if not any(callable(getattr(one, name, None)) for name in METHODS):
+        for callback in self.given:
+            if not any(callable(getattr(callback, name, None)) for name in METHODS):
                 raise UsageError(
                     f"callbacks: expected objects with {', '.join(METHODS)} (any of them; see anymc3d.Callback), "
-                    f"got {shown(repr(one))}"
+                    f"got {shown(repr(callback))}"
                 )
         self._live = list(self.given)
 
     @property
     def want_steps(self) -> bool:
         """Whether any of them looks at steps."""
-        return any(callable(getattr(one, "on_step", None)) for one in self._live)
+        return any(callable(getattr(callback, "on_step", None)) for callback in self._live)
 
     def begin(self, run: RunBegin) -> None:
         """Call ``on_begin``."""
@@ -124,8 +124,8 @@ class Callbacks:
             self._call("on_end", end)
 
     def _call(self, method: str, about: Any) -> None:
-        for one in list(self._live):
-            function = getattr(one, method, None)
+        for callback in list(self._live):
+            function = getattr(callback, method, None)
             if function is None:
                 continue
             try:
@@ -133,8 +133,8 @@ class Callbacks:
             except InterruptedRunError:
                 raise
             except Exception as error:  # whatever others wrote
-                self._live.remove(one)
-                name = getattr(one, "name", type(one).__name__)
+                self._live.remove(callback)
+                name = getattr(callback, "name", type(callback).__name__)
                 logger.warning(
                     "callback %s failed in %s (%s: %s) and is not called again in this run; training goes on",
                     *(shown(name, 100), method, type(error).__name__, shown(error)),

@@ -117,8 +117,8 @@ def _check_consistent(state: TrainingState) -> None:
     # A run that starts from the frozen solution logs it as epoch 0.
     logged = len(state.history) - state.epoch
     if (state.history and logged not in (0, 1)) or state.best_epoch > state.epoch:
-        told = f"{len(state.history)} epochs in the log, best epoch {state.best_epoch}"
-        raise ValueError(f"its state cannot be: {state.epoch} epochs are finished, with {told}")
+        counts = f"{len(state.history)} epochs in the log, best epoch {state.best_epoch}"
+        raise ValueError(f"its state cannot be: {state.epoch} epochs are finished, with {counts}")
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: TrainingState, *, run: str = "") -> None:
@@ -184,10 +184,10 @@ def _read(path: Path, run: str | None) -> tuple[dict[str, Tensor], TrainingState
     if state.get("epoch") or state.get("step"):
         # A version that did not measure these yet: what the run has spent before is not known.
         state = {"step_seconds": None, "energy_joules": None} | state
-    found = checked(state)
+    training_state = checked(state)
     if version is None:
-        _check_consistent(found)
-    return tensors, found
+        _check_consistent(training_state)
+    return tensors, training_state
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -15,12 +15,12 @@ from anymc3d.train.run_folder import RunFolder
 
 def parameter_counts(parts: Parts) -> dict[str, int]:
     """Numbers that are trained, and all that answering needs: the frozen backbone's, and none of a decoder."""
-    own = list(parts.classifier.parameters())
+    parameters = list(parts.classifier.parameters())
     frozen = [] if parts.backbone is None else list(parts.backbone.parameters())
     decoder = sum(p.numel() for p in parts.classifier.decoder.parameters())
     return {
-        "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
-        "total_parameters": sum(p.numel() for p in (*own, *frozen)) - decoder,
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in (*parameters, *frozen)) - decoder,
     }
 
 

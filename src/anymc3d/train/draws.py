@@ -68,9 +68,9 @@ def stratified_order(targets: np.ndarray, step_size: int, seed: int, epoch: int)
     rarer = np.zeros(len(targets), dtype=bool)
     for values in targets.T:
         there = ~np.isnan(values)
-        found, counts = np.unique(values[there], return_counts=True)
-        if len(found) > 1:
-            rarer |= there & (values != found[counts.argmax()])
+        outcomes, counts = np.unique(values[there], return_counts=True)
+        if len(outcomes) > 1:
+            rarer |= there & (values != outcomes[counts.argmax()])
     groups = [np.flatnonzero(rarer).tolist(), np.flatnonzero(~rarer).tolist()]
     if not all(groups):
         return epoch_order(len(targets), seed, epoch)

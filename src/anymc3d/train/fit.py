@@ -115,7 +115,9 @@ def _called_back(task: TaskSettings, given: Sequence[Callback | str]) -> Callbac
     """The callbacks of a run, those given by name made; a plain method takes none."""
     if given and is_plain(task.method):
         raise UsageError(f"callbacks: method {task.method.name} is fitted at once, without epochs; leave them out")
-    return Callbacks([made for one in given for made in (loggers([one]) if isinstance(one, str) else [one])])
+    return Callbacks(
+        [made for callback in given for made in (loggers([callback]) if isinstance(callback, str) else [callback])]
+    )
 
 
 def _check_backbone_fits(task: TaskSettings, start: Start) -> None:
@@ -148,9 +150,9 @@ def _say_beforehand(task: TaskSettings, study: Study) -> None:
     """What the user should know before anything is read."""
     for line in undefined_figures(study, task.labels):
         logger.warning("%s", line)
-    said = unused(task)
-    if said:
-        logger.warning("settings that say nothing to method %s: %s", task.method.name, ", ".join(said))
+    idle = unused(task)
+    if idle:
+        logger.warning("settings that say nothing to method %s: %s", task.method.name, ", ".join(idle))
 
 
 def _train(
@@ -158,11 +160,11 @@ def _train(
 ) -> tuple[TrainingState, dict[str, torch.Tensor]]:
     """Start or resume, train to the end, and return where it ended and the best tensors."""
     state, best, folder = TrainingState(), {}, run.folder
-    found = load_checkpoint(folder.checkpoints, run=parts.run_hash)
-    tensors, state = ({}, state) if found is None else found
+    resumed = load_checkpoint(folder.checkpoints, run=parts.run_hash)
+    tensors, state = ({}, state) if resumed is None else resumed
     begun = RunBegin(folder=folder.path, task=task, run_id=parts.run_hash, history=tuple(state.history))
     parts.processes.on_first(partial(run.callbacks.begin, begun))
-    if found is not None:
+    if resumed is not None:
         best = restore(parts, tensors)
         logger.info("resuming %s at epoch %d, step %d", folder.path, state.epoch + 1, state.step)
         # A kill between the checkpoint of an epoch and its line in the log must not cost the line.

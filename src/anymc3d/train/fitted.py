@@ -52,9 +52,9 @@ def fitted_frozen(
     classifier.load_tensors({name: tensor.float() for name, tensor in to_half(tensors).items()})
 
     def logits(rows: Rows) -> NDArray[np.float64]:
-        own = tokens.rows(rows)
-        packed = {name: padded[mask] for name, (padded, mask) in own.views.items()}
-        counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in own.views.items()}
+        batch = tokens.rows(rows)
+        packed = {name: padded[mask] for name, (padded, mask) in batch.views.items()}
+        counts = {name: tuple(mask.sum(dim=1).tolist()) for name, (_, mask) in batch.views.items()}
         with torch.inference_mode():
             return classifier.eval().fuse(packed, counts).logits.double().numpy()
 
@@ -89,7 +89,7 @@ def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumber
 def head_tensors(head: LinearHead, labels: LabelSettings, *, raw: bool) -> dict[str, Tensor]:
     """The tensors of a plugin's head: of standardised numbers, or of ``raw`` ones."""
     weight, bias = head.raw() if raw else (head.weight, head.bias)
-    found = {"head.weight": torch.from_numpy(weight)}
+    tensors = {"head.weight": torch.from_numpy(weight)}
     if head.cuts is not None:
-        return found | {"head.cuts": cut_parameters(torch.from_numpy(head.cuts - bias[0]))}
-    return found | {"head.bias": torch.from_numpy(bias)}
+        return tensors | {"head.cuts": cut_parameters(torch.from_numpy(head.cuts - bias[0]))}
+    return tensors | {"head.bias": torch.from_numpy(bias)}

@@ -160,14 +160,14 @@ def _plan(
             splits[rest] = dealt
             within = f"repeat_{repeat}/fold_{number}" if repeats > 1 else f"fold_{number}"
             data = replace(task.data, manifest=str((out / MANIFESTS / f"{within.replace('/', '_')}.csv").absolute()))
-            own = replace(
+            fold_task = replace(
                 task,
                 name=f"{task.name}-{within.replace('/', '-')}",
                 data=data,
                 train=replace(task.train, seed=task.train.seed + repeat),
             )
             held_out = tuple(case for case, here in zip(pool, inside, strict=True) if here)
-            yield Fold(repeat, number, name, out / within, own, held_out, tuple(splits))
+            yield Fold(repeat, number, name, out / within, fold_task, held_out, tuple(splits))
 
 
 def fold_of_each(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: int) -> tuple[list[str], list[str]]:
@@ -231,8 +231,8 @@ def _predict(
         trained = load_plugin(plugin)
         backbone = None if trained.card.holds_network else fold.task.backbone.name
         predictor = Predictor([trained], backbone=backbone, device=device, segmenters=segmenters)
-        found = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
-        return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in found]
+        rows = predict_cohort(predictor, fold.held_out, fold.folder / HELD_OUT, quiet=quiet).rows
+        return [{**row, "plugin": f"repeat_{fold.repeat}", "fold": fold.name} for row in rows]
 
     return processes.on_first(held_out_rows)
 
@@ -250,12 +250,12 @@ def _write_results(
     rows = sorted(rows, key=lambda row: (int(row["plugin"].rpartition("_")[2]), place[row["case"]]))
     columns = outputs.columns_of(task.labels, with_plugin=repeats > 1, with_covariates=bool(task.covariates))
     columns.insert(1 + (repeats > 1), "fold")
-    shown = [{name: row[name] for name in columns if name in row} for row in rows]
-    write_table(out / PREDICTIONS, columns, shown)
+    listed = [{name: row[name] for name in columns if name in row} for row in rows]
+    write_table(out / PREDICTIONS, columns, listed)
     of_case = {case.id: fold.name for fold in planned if fold.repeat == 0 for case in fold.held_out}
     cells = [{**case.cells, "case": case.id, "patient": case.patient, "fold": of_case[case.id]} for case in pool]
     per_fold = ("fold",) if repeats == 1 and len(set(of_case.values())) <= MAX_GROUP_VALUES else ()
-    complete = [{name: row.get(name, "") for name in columns} for row in shown]
+    complete = [{name: row.get(name, "") for name in columns} for row in listed]
     metrics = evaluate_rows(
         complete, cells, labels=task.labels, plugin=task.name, settings=StudySettings(groups=per_fold)
     )
@@ -273,11 +273,11 @@ def _calibrate_rare(
     warnings: list[str] = []
     for repeat in range(repeats):
         runs = {str(fold.folder.relative_to(out)): RunFolder(fold.folder) for fold in planned if fold.repeat == repeat}
-        found = read_pooled(task.labels, out / PREDICTIONS, Path(task.data.manifest), repeat=f"repeat_{repeat}")
-        if any_rare(list(runs.values()), found):
+        pooled = read_pooled(task.labels, out / PREDICTIONS, Path(task.data.manifest), repeat=f"repeat_{repeat}")
+        if any_rare(list(runs.values()), pooled):
             folder = out / POOLED / (f"repeat_{repeat}" if repeats > 1 else "")
             files = {name: folder / f"{Path(name).name}.safetensors" for name in runs}
-            rows = calibrate_sisters(runs, files, found, choice, folder / CALIBRATION)
+            rows = calibrate_sisters(runs, files, pooled, choice, folder / CALIBRATION)
             paths += files.values()
             warnings += pooled_warnings(rows, len(runs))
     return tuple(paths), tuple(dict.fromkeys(warnings))

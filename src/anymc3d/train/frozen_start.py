@@ -58,10 +58,10 @@ class FrozenStart:
     def enter(self, classifier: VolumeClassifier) -> None:
         """Train ``classifier`` on this scale from now on, from these tensors; others keep their initial values."""
         if self.tensors:
-            own = classifier.tensors()
+            tensors = classifier.tensors()
             with torch.no_grad():
                 for name, tensor in in_standard_units(self.tensors, self.scale, classifier.fusion_name).items():
-                    own[name].copy_(tensor)
+                    tensors[name].copy_(tensor)
         classifier.scale = self.scale.to(next(classifier.parameters()).device)
 
 
@@ -73,9 +73,9 @@ def begin_frozen(task: TaskSettings, scans: Scans, start: Start, parts: Parts, r
     if start.backbone is None or not task.train.standardise:
         return
     started = time.monotonic()
-    found = find_frozen_start(task, scans, start.backbone, run)
-    found.enter(parts.classifier)
-    state.start, state.seconds = dict(found.record), time.monotonic() - started
+    frozen_start = find_frozen_start(task, scans, start.backbone, run)
+    frozen_start.enter(parts.classifier)
+    state.start, state.seconds = dict(frozen_start.record), time.monotonic() - started
 
 
 def find_frozen_start(task: TaskSettings, scans: Scans, backbone: LoadedBackbone, run: Run) -> FrozenStart:
@@ -112,7 +112,7 @@ def find_frozen_start(task: TaskSettings, scans: Scans, backbone: LoadedBackbone
     is_solved = task.train.start == "frozen"
     pooled = not is_solved or _num_numbers(task, len(rows), backbone.module.embed_dim) > MOST_NUMBERS
 
-    def found() -> FrozenStart:
+    def find() -> FrozenStart:
         tokens_of_cases = class_tokens(features(rows, pooled=pooled))
         _check_views(task, tokens_of_cases)
         tokens = stack_tokens(tokens_of_cases, tuple(task.views))
@@ -122,7 +122,7 @@ def find_frozen_start(task: TaskSettings, scans: Scans, backbone: LoadedBackbone
         options = {"seed": task.data.split_seed, "with_query": not pooled}
         return solve(tokens, targets, patients, task.labels, task.fusion, **options)
 
-    return processes.on_first(found)
+    return processes.on_first(find)
 
 
 def solve(
@@ -156,18 +156,18 @@ def solve(
     folds = min(settings.inner_folds, len(set(patients)))
     pool = Pool(tuple(patients), targets, labels, np.zeros(len(rows), dtype=np.intp), ("all",))
     chosen = choose(learner, pool, rows, inner_folds=folds, seed=purpose_seed(seed, "plugin")) if folds > 1 else 0
-    found = learner.tensors(rows, chosen)
+    tensors = learner.tensors(rows, chosen)
     if fusion == "query" and grid[chosen].fusion == "mean":
         zero = torch.zeros(tokens.width)
         names = ["task_query"] if len(tokens.views) == 1 else [f"query.{view}" for view in tokens.views]
-        found |= {name: zero.clone() for name in names}
+        tensors |= {name: zero.clone() for name in names}
     record = {
         "fusion": grid[chosen].fusion,
         "weight_decay": grid[chosen].decay,
         "chosen_by": f"{pool.metric} in {folds} folds",
     }
     logger.info("start: %s over slices, head with weight decay %g, on frozen features", *list(record.values())[:2])
-    return FrozenStart(measure_scale(tokens), found, record)
+    return FrozenStart(measure_scale(tokens), tensors, record)
 
 
 def _check_views(task: TaskSettings, cases: Sequence[Mapping[str, np.ndarray | None]]) -> None:
@@ -180,9 +180,9 @@ def _pooled(pool: Callable[..., np.ndarray], case: CaseFeatures) -> CaseFeatures
     """A case with one token a view."""
     return {
         view: None
-        if found is None
-        else replace(found, parts={name: pool(part, axis=0, keepdims=True) for name, part in found.parts.items()})
-        for view, found in case.items()
+        if features is None
+        else replace(features, parts={name: pool(part, axis=0, keepdims=True) for name, part in features.parts.items()})
+        for view, features in case.items()
     }
 
 

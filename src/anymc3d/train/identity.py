@@ -62,7 +62,7 @@ def begin(
         check_inputs(folder, {"masks": masks_hash(study)})
     if is_finished(folder.plugin):
         return Begun(True, chosen)
-    write_manifest(folder.manifest, study.shown, {"split": study.splits})
+    write_manifest(folder.manifest, study.written, {"split": study.splits})
     write_task_of_run(folder, task)
     return Begun(False, chosen)
 
@@ -122,14 +122,14 @@ def check_inputs(folder: RunFolder, inputs: Mapping[str, str]) -> None:
     Raises:
         RunFolderError: they are not.
     """
-    found = read_inputs(folder.inputs)
-    if any(found.get(name, value) != value for name, value in inputs.items()):
+    noted = read_inputs(folder.inputs)
+    if any(noted.get(name, value) != value for name, value in inputs.items()):
         raise RunFolderError(
             f"{folder.path}: {' and '.join(inputs)} of this run have changed since it began; put the old ones back to "
             "resume it, or choose another output folder"
         )
-    if found.keys() != {*found, *inputs}:
-        atomic.write_json(folder.inputs, {**found, **inputs})
+    if noted.keys() != {*noted, *inputs}:
+        atomic.write_json(folder.inputs, {**noted, **inputs})
 
 
 def content_of(study: Study, prepared: Mapping[int, PreparedCase]) -> str:

@@ -65,8 +65,8 @@ class Launch:
         if self.nodes > 1 and self.rendezvous is None:
             raise UsageError("--nodes: needs --rendezvous HOST:PORT of node 0, the same on all nodes")
         if self.rendezvous is not None:
-            found = _ENDPOINT.fullmatch(self.rendezvous)
-            if found is None or not 0 < int(found[2]) < 2**16:
+            endpoint = _ENDPOINT.fullmatch(self.rendezvous)
+            if endpoint is None or not 0 < int(endpoint[2]) < 2**16:
                 raise UsageError(f"--rendezvous: expected HOST:PORT, as node0:29500, got {self.rendezvous!r}")
 
     def environments(self) -> list[dict[str, str]]:
@@ -94,10 +94,10 @@ def run_launched(launch: Launch, words: Sequence[str]) -> None:
     """
     group = []
     with _passed_on(group) as stopped:
-        for told in launch.environments():
+        for environment in launch.environments():
             # Left alone, processes whose launcher was killed would go on, and hold the folder against the next try.
             die = partial(_die_with, os.getpid())
-            group.append(subprocess.Popen([*PROGRAM, *words], env=os.environ | told, preexec_fn=die))
+            group.append(subprocess.Popen([*PROGRAM, *words], env=os.environ | environment, preexec_fn=die))
             if stopped:  # since the one before: it was not there yet to get the signal
                 group[-1].terminate()
         codes = _codes(group)

@@ -47,8 +47,8 @@ def write_regions(folder: RunFolder, study: Study, prepared: Mapping[int, Prepar
         rows.append(cells | {"message": case.excluded or "; ".join(case.notes)})
     write_table(folder.regions, ("case", "split", "region", "message"), rows)
     numbers = Counter(row["region"] for row in rows)
-    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(numbers.items()))
-    logger.log(logging.INFO if set(numbers) == {"whole"} else logging.WARNING, "regions: %s; see regions.csv", told)
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(numbers.items()))
+    logger.log(logging.INFO if set(numbers) == {"whole"} else logging.WARNING, "regions: %s; see regions.csv", outcomes)
 
 
 def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:

@@ -71,11 +71,11 @@ def run_epochs(
             _train_epoch(parts, state, best, stop, started)
             state.step_seconds = added(state.step_seconds, time.monotonic() - started)
             with shared_way(parts):
-                found = validate(parts)
-                if _is_best(parts, state, found):
+                validation = validate(parts)
+                if _is_best(parts, state, validation):
                     best = parts.classifier.plugin_tensors()
             state.history.append(
-                _row(parts, state, found, state.epoch + 1, time.monotonic() - started)
+                _row(parts, state, validation, state.epoch + 1, time.monotonic() - started)
                 | {
                     "train_loss": state.loss_total / max(state.loss_count, 1),
                     "lr_factor": _lr_factor(parts, state.epoch, 0),
@@ -90,43 +90,43 @@ def run_epochs(
 def _score_start(parts: Parts, state: TrainingState) -> dict[str, Tensor]:
     """Validate what training starts from: epoch 0, which is the best until a later one beats it."""
     started = time.monotonic() - state.seconds
-    found = validate(parts)
-    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
-    state.best_score, state.best_loss, state.best_epoch = score.value, found.loss, 0
-    state.start_logits = found.logits.tolist()
-    state.history.append(_row(parts, state, found, 0, time.monotonic() - started))
+    validation = validate(parts)
+    score = score_validation(parts.val.targets, validation.logits, parts.labels, validation.loss)
+    state.best_score, state.best_loss, state.best_epoch = score.value, validation.loss, 0
+    state.start_logits = validation.logits.tolist()
+    state.history.append(_row(parts, state, validation, 0, time.monotonic() - started))
     state.seconds = 0.0
     return parts.classifier.plugin_tensors()
 
 
-def _is_best(parts: Parts, state: TrainingState, found: Validation) -> bool:
+def _is_best(parts: Parts, state: TrainingState, validation: Validation) -> bool:
     """Whether the epoch that ends is the best so far, and beats the start where that competes; the state notes it."""
-    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
+    score = score_validation(parts.val.targets, validation.logits, parts.labels, validation.loss)
     competes = state.start_logits is not None
     if competes and not beats_start(
-        found.logits, np.array(state.start_logits), parts.val.targets, parts.val.patients, parts.labels, parts.loss
+        validation.logits, np.array(state.start_logits), parts.val.targets, parts.val.patients, parts.labels, parts.loss
     ):
         return False
     is_first = state.best_score is None or (competes and state.best_epoch == 0)
-    if not is_first and (score.value, -found.loss) <= (state.best_score, -state.best_loss):
+    if not is_first and (score.value, -validation.loss) <= (state.best_score, -state.best_loss):
         return False
-    state.best_score, state.best_loss, state.best_epoch = score.value, found.loss, state.epoch + 1
+    state.best_score, state.best_loss, state.best_epoch = score.value, validation.loss, state.epoch + 1
     return True
 
 
-def _row(parts: Parts, state: TrainingState, found: Validation, epoch: int, seconds: float) -> dict[str, Any]:
+def _row(parts: Parts, state: TrainingState, validation: Validation, epoch: int, seconds: float) -> dict[str, Any]:
     """The log's row of an epoch; of the start without a training loss."""
-    score = score_validation(parts.val.targets, found.logits, parts.labels, found.loss)
+    score = score_validation(parts.val.targets, validation.logits, parts.labels, validation.loss)
     return {
         "epoch": epoch,
         "train_loss": None,
-        "val_loss": found.loss,
+        "val_loss": validation.loss,
         "val_auroc": score.auroc,
         "selection": score.rule,
         "best_epoch": state.best_epoch,
         "lr_factor": None,
         "seconds": round(seconds, 2),
-        **_mask_figures(parts, state, found.dice),
+        **_mask_figures(parts, state, validation.dice),
     }
 
 

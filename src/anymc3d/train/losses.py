@@ -129,10 +129,10 @@ def register_loss(name: str, terms: Terms | NumberTerms, *, numbers: bool = Fals
     Raises:
         UsageError: the name is taken, or ``terms`` is not called like that.
     """
-    one, other = (NUMBER_LOSSES, LOSSES) if numbers else (LOSSES, NUMBER_LOSSES)
+    table, other = (NUMBER_LOSSES, LOSSES) if numbers else (LOSSES, NUMBER_LOSSES)
     if name in other:
-        raise UsageError(f"{one.kind} {name!r}: the name is taken by a {other.kind}; choose another")
-    one.register(name, terms)
+        raise UsageError(f"{table.kind} {name!r}: the name is taken by a {other.kind}; choose another")
+    table.register(name, terms)
 
 
 def _one_each(name: str, terms: Tensor, wanted: Tensor) -> Tensor:

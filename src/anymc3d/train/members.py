@@ -120,7 +120,7 @@ def _plan(
             dealt[deal] = fold_of_each(pool, targets, parts, task.data.split_seed + deal)
         names, of_each = dealt[deal]
         name = f"member_{number:02d}"
-        own = replace(
+        member_task = replace(
             task,
             name=f"{task.name}-{name.replace('_', '-')}",
             data=replace(task.data, manifest=str((out / MANIFESTS / f"{name}.csv").absolute())),
@@ -128,7 +128,7 @@ def _plan(
             calibration="none",
         )
         splits = tuple("val" if fold == names[part] else "train" for fold in of_each)
-        planned.append(_Member(name, RunFolder(out / MEMBERS / name), own, splits))
+        planned.append(_Member(name, RunFolder(out / MEMBERS / name), member_task, splits))
     return tuple(planned)
 
 
@@ -215,10 +215,10 @@ def _write_pooled(out: Path, task: TaskSettings, runs: Mapping[str, RunFolder], 
     rows: list[dict[str, str]] = []
     listed: list[dict[str, str]] = []
     for (name, run), _ in zip(runs.items(), _first_deal(runs), strict=False):
-        card, found = members[name].card, read_table(run.predictions)
-        raw = np.array([[float(row[f"logit.{label}"]) for label in names] for row in found])
+        card, predictions = members[name].card, read_table(run.predictions)
+        raw = np.array([[float(row[f"logit.{label}"]) for label in names] for row in predictions])
         points = [OperatingPoint.from_dict(point) for point in card.operating_points]
-        answers = validation_rows(task, [row["case"] for row in found], raw, points, card.calibration)
+        answers = validation_rows(task, [row["case"] for row in predictions], raw, points, card.calibration)
         rows += [{**row, "member": name} for row in answers]
         listed += [row for row in read_table(run.manifest) if row["split"] == "val"]
     columns = prediction_columns(names)

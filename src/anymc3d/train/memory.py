@@ -24,9 +24,9 @@ def enough_memory(settings: TrainSettings, device: torch.device) -> Iterator[Non
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise
-        said = " ".join(str(error).split())[:160]
+        message = " ".join(str(error).split())[:160]
         raise UsageError(
-            f"not enough memory on {device} to train with these settings ({said or type(error).__name__}); "
+            f"not enough memory on {device} to train with these settings ({message or type(error).__name__}); "
             f"less is needed with {' or '.join(smaller(settings))}; in a new run folder",
             code="E-memory",
         ) from None
@@ -34,10 +34,10 @@ def enough_memory(settings: TrainSettings, device: torch.device) -> Iterator[Non
 
 def smaller(settings: TrainSettings) -> list[str]:
     """The overrides that lower the memory of a step, the ones that leave the result alone first."""
-    found = [] if settings.recompute else ["train.recompute=true"]
+    overrides = [] if settings.recompute else ["train.recompute=true"]
     if settings.chunk_size > 1:
-        found.append(f"train.chunk_size={max(1, settings.chunk_size // 4)} (now {settings.chunk_size})")
+        overrides.append(f"train.chunk_size={max(1, settings.chunk_size // 4)} (now {settings.chunk_size})")
     if settings.batch_size > 1:
         accumulate = settings.accumulate * settings.batch_size
-        found.append(f"train.batch_size=1 train.accumulate={accumulate} (now {settings.batch_size} at once)")
-    return [*found, "fewer slices or pixels in views.<view>.size"]
+        overrides.append(f"train.batch_size=1 train.accumulate={accumulate} (now {settings.batch_size} at once)")
+    return [*overrides, "fewer slices or pixels in views.<view>.size"]

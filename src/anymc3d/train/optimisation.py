@@ -50,7 +50,8 @@ def _of_recipe(
     if classifier.ordinal is not None:
         by_factor.setdefault(1.0, []).extend(classifier.ordinal.parameters())
     groups = [
-        {"params": found, "base_lr": lr * factor, "weight_decay": decay} for factor, found in sorted(by_factor.items())
+        {"params": parameters, "base_lr": lr * factor, "weight_decay": decay}
+        for factor, parameters in sorted(by_factor.items())
     ]
     decoder = list(classifier.decoder.parameters())
     if decoder:
@@ -95,8 +96,8 @@ def clip_gradients(classifier: Classifier, settings: TrainSettings, *, with_deco
     groups: dict[str, list[nn.Parameter]] = {"lora": [], "rest": [], "decoder": []}
     for name, parameter in classifier.named_parameters():
         apart = name.partition(".")[0]
-        own = apart == "decoder" or (apart == "lora" and settings.clip == "group")
-        groups[apart if own else "rest"].append(parameter)
+        is_apart = apart == "decoder" or (apart == "lora" and settings.clip == "group")
+        groups[apart if is_apart else "rest"].append(parameter)
     if not with_decoder:
         for parameter in groups.pop("decoder"):
             parameter.grad = None

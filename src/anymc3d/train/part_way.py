@@ -30,13 +30,13 @@ def shared_way(parts: Parts) -> Iterator[None]:
     if not parts.start or share is None or share == 1:
         yield
         return
-    trained, own = own_tensors(parts), parts.classifier.tensors()
+    trained, tensors = own_tensors(parts), parts.classifier.tensors()
     try:
         with torch.no_grad():
             for name, start in parts.start.items():
-                own[name].copy_(torch.lerp(start.to(own[name]), trained[name], share))
+                tensors[name].copy_(torch.lerp(start.to(tensors[name]), trained[name], share))
         yield
     finally:
         with torch.no_grad():
             for name, tensor in trained.items():
-                own[name].copy_(tensor)
+                tensors[name].copy_(tensor)

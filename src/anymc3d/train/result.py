@@ -70,9 +70,9 @@ def finish(
 ) -> None:
     """Write the last picture, predictions and metrics of the validation split, then the plugin: it means "finished"."""
     log.draw_curves(folder, state.history)
-    kept = stored(best, whole=start.backbone is None)
+    tensors_kept = stored(best, whole=start.backbone is None)
     parts.classifier.scale = None
-    parts.classifier.load_tensors({name: tensor.float() for name, tensor in kept.items()})
+    parts.classifier.load_tensors({name: tensor.float() for name, tensor in tensors_kept.items()})
     exact = replace(parts.encoding, dtype=torch.float32)
     val = parts.val.in_float32()
     reference = replace(parts, encoding=exact, val=val, processes=Processes(), segmentation=None)
@@ -87,8 +87,8 @@ def finish(
     write_table(folder.metrics, list(metrics[0]), metrics)
     loss = parts.loss.record()
     card = make_card(task, study, start, train_cases, points, calibration, metrics, loss, covariates=record)
-    own = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
-    card = replace(card, training={**card.training, **how_it_went(state), **own})
+    numbers = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
+    card = replace(card, training={**card.training, **how_it_went(state), **numbers})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 
@@ -104,7 +104,7 @@ def _with_covariates(
     cases = [study.manifest.cases[i] for i in (*train, *val)]
     cells = cells_of_cases(task, cases, cache=Cache(home.cache_folder()))
     patients = [case.patient for case in cases[: len(train)]]
-    own = TrainedCovariates(
+    fitted = TrainedCovariates(
         task.covariates,
         cells[: len(train)],
         scale.standard(study.targets[train]),
@@ -112,7 +112,7 @@ def _with_covariates(
         patients,
         seed=task.data.split_seed,
     )
-    record = own.joined_on(image, cells[len(train) :], scale.standard(targets))
+    record = fitted.joined_on(image, cells[len(train) :], scale.standard(targets))
     return record, answers_of(record, image, cells[len(train) :])
 
 
@@ -123,11 +123,11 @@ def number_scale(task: TaskSettings, study: Study) -> NumberScale | None:
 
 def in_units(scale: NumberScale | None, raw: np.ndarray, answers: Answers | None) -> tuple[np.ndarray, Answers | None]:
     """What a task answers, (n, labels), of both where there are covariates: numbers in the units of the manifest."""
-    own = raw if answers is None else answers.both
+    answered = raw if answers is None else answers.both
     if scale is None:
-        return own, answers
+        return answered, answers
     parts = None if answers is None else (answers.both, answers.image, answers.alone)
-    return scale.in_units(own), None if parts is None else Answers(*map(scale.in_units, parts))
+    return scale.in_units(answered), None if parts is None else Answers(*map(scale.in_units, parts))
 
 
 def decide_how(
@@ -167,10 +167,10 @@ def validation_rows(
             | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
             for i, case in enumerate(ids)
         ]
-    found = answer(raw, task.labels.kind, [point.threshold for point in points], calibration)
+    decided = answer(raw, task.labels.kind, [point.threshold for point in points], calibration)
     return [
         {"case": case, "status": "ok", "message": ""}
-        | outputs.prediction_cells(names, found.logits[i], found.probabilities[i], found.decisions[i])
+        | outputs.prediction_cells(names, decided.logits[i], decided.probabilities[i], decided.decisions[i])
         | ({} if parts is None else outputs.part_cells(names, parts.image[i], parts.alone[i]))
         for i, case in enumerate(ids)
     ]
@@ -221,7 +221,7 @@ def make_card(
         kind=kind,
         number=number_scale(task, study),
         code_version=CODE_VERSION,
-        intensities={column: summarise(found) for column, found in profiles.items() if found},
+        intensities={column: summarise(profile) for column, profile in profiles.items() if profile},
         scan_statistics=fit_statistics([case.measures for case in train_cases], patients),
         operating_points=tuple(point.to_dict() for point in points),
         calibration=calibration,
@@ -245,9 +245,9 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
         return {}
     entry = zoo_entry(task.method.name)
     recipe = entry.recipe
-    own = {"network_revision": entry.revision} if entry.revision > 1 else {}
-    own |= {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
-    return asdict(task.train) | own | {"start_weights": start.fingerprint}
+    changed = {"network_revision": entry.revision} if entry.revision > 1 else {}
+    changed |= {"optimizer": recipe.optimizer, "momentum": recipe.momentum, "slow": dict(recipe.slow)}
+    return asdict(task.train) | changed | {"start_weights": start.fingerprint}
 
 
 def how_it_went(state: TrainingState) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class RunFolder:
     def run_hash(self) -> str:
         """Sha256 over the settings and cases of the run: what another run left is not taken for its own."""
         record = json.loads(regular.read_text(self.record))
-        own = [record["settings"], record["cases"]]
-        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+        hashed = [record["settings"], record["cases"]]
+        return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
 def read_inputs(path: Path) -> dict[str, str]:
@@ -85,9 +85,9 @@ def read_inputs(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(regular.read_text(path))
+        content = json.loads(regular.read_text(path))
     except (ValueError, OSError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise RunFolderError(f"{path}: damaged; remove it if the scans and masks of this run are what they were")
-    return found
+    return content

@@ -96,15 +96,15 @@ def _read_shares(
     """
     wanted = study.indices("train") + study.indices("val")
     mine = wanted[run.processes.rank :: run.processes.world_size]
-    cases, found, problems = [study.manifest.cases[i] for i in mine], [], ()
+    cases, prepared, problems = [study.manifest.cases[i] for i in mine], [], ()
     try:
         with Progress(total=len(cases), what="reading scans", unit="scan", quiet=run.hides_bars) as bar:
-            found = prepare_all(
+            prepared = prepare_all(
                 cases, task.views, cache, progress=bar.update, segmenters=segmenters, with_masks=task.segmentation.is_on
             )
     except ManifestError as error:
         problems = error.problems
-    shares = run.processes.gather((dict(zip(mine, found, strict=False)), problems))
+    shares = run.processes.gather((dict(zip(mine, prepared, strict=False)), problems))
     problems = [problem for _, share in shares for problem in share]
     if problems:
         raise ManifestError("scans that cannot be used", problems)

@@ -43,17 +43,17 @@ def with_structures(task: TaskSettings, study: Study, prepared: Mapping[int, Pre
         ManifestError: no training case has a mask, or none has one of the named structures.
     """
     train = [prepared[index].mask_labels for index in study.indices("train")]
-    found = sorted({label for views in train for labels in views.values() for label in labels})
-    wanted = task.segmentation.classes or tuple(found)
+    present = sorted({label for views in train for labels in views.values() for label in labels})
+    wanted = task.segmentation.classes or tuple(present)
     if not any(train):
         problem = (
             f"segmentation: {task.segmentation.decoder} needs masks of training cases, none of {len(train)} has one; "
             "fill the manifest's column 'mask', or use segmentation: none"
         )
         raise ManifestError(str(study.manifest.path), [problem])
-    absent = [label for label in wanted if label not in found and _was_looked_for(label, task, study)]
+    absent = [label for label in wanted if label not in present and _was_looked_for(label, task, study)]
     problems = [
-        f"segmentation.classes: no training mask holds label {label} on the slices of its view; they hold {found}"
+        f"segmentation.classes: no training mask holds label {label} on the slices of its view; they hold {present}"
         for label in absent
     ]
     if not wanted:
@@ -122,7 +122,7 @@ class Segmentation:
         labels, cases = 0, 0
         for visits, batch in batches:
             labels += int((~np.isnan(targets[[visit.case for visit in visits]])).sum())
-            cases += len({case for found in masked_positions(batch, decoders).values() for case in found})
+            cases += len({case for positions in masked_positions(batch, decoders).values() for case in positions})
         labels_all, cases_all = processes.sum(labels, cases)
         return self.weight * labels_all / cases_all if cases_all else 0.0
 
@@ -167,20 +167,20 @@ def masked_positions(batch: Batch, decoders: Mapping[str, nn.Module]) -> dict[st
 def dice_of(probabilities: Tensor, target: MaskTarget) -> dict[int, float]:
     """Structure -> Dice of the most likely labels, of the annotated ones that are in the truth or in the answer."""
     answer = probabilities.argmax(dim=0)
-    found = {}
+    dice = {}
     for structure in target.annotated:
         ours, truth = answer == structure, target.labels == structure
         total = int(ours.sum()) + int(truth.sum())
         if total:
-            found[structure] = 2 * int((ours & truth).sum()) / total
-    return found
+            dice[structure] = 2 * int((ours & truth).sum()) / total
+    return dice
 
 
-def mean_dice(found: Iterable[Mapping[int, float]]) -> float | None:
+def mean_dice(per_case: Iterable[Mapping[int, float]]) -> float | None:
     """The mean over structures of the mean over cases; None where there is nothing to measure."""
     by_structure: dict[int, list[float]] = defaultdict(list)
-    for one in found:
-        for structure, dice in one.items():
+    for by_label in per_case:
+        for structure, dice in by_label.items():
             by_structure[structure].append(dice)
     means = [math.fsum(values) / len(values) for values in by_structure.values()]
     return math.fsum(means) / len(means) if means else None

@@ -28,9 +28,9 @@ def own_cases(run: RunFolder) -> ScoredCases:
 def any_rare(runs: Sequence[RunFolder], pooled: ScoredCases) -> bool:
     """Whether a label of some run has too few validation cases, and more among the pooled ones."""
     return any(
-        takes_pooled(own[own == own], more[more == more])
+        takes_pooled(of_run[of_run == of_run], more[more == more])
         for run in runs
-        for own, more in zip(own_cases(run).targets.T, pooled.targets.T, strict=True)
+        for of_run, more in zip(own_cases(run).targets.T, pooled.targets.T, strict=True)
     )
 
 
@@ -69,9 +69,9 @@ def pooled_warnings(rows: Sequence[Row], num_members: int) -> list[str]:
     ):
         labels = [str(row["label"]) for row in chosen]
         if labels:
-            shown = ", ".join(f"{name} ({labels.count(name)} of {num_members})" for name in dict.fromkeys(labels))
+            named = ", ".join(f"{name} ({labels.count(name)} of {num_members})" for name in dict.fromkeys(labels))
             lines.append(
-                f"labels with fewer than {MIN_OUTCOMES} cases of the rarer outcome {what}, in members: {shown}"
+                f"labels with fewer than {MIN_OUTCOMES} cases of the rarer outcome {what}, in members: {named}"
             )
     return lines
 
@@ -85,12 +85,12 @@ def _rows(name: str, new: Recalibrated) -> list[Row]:
             "label": label,
             "method": calibration.method,
             "criterion": calibration.criterion,
-            "source": POOLED if label in new.pooled or "fitted on pooled" in one.note else "val",
-            "n": one.n,
-            "n_positive": one.n_positive,
-            "threshold": one.threshold,
-            "slope": one.slope,
-            "note": one.note,
+            "source": POOLED if label in new.pooled or "fitted on pooled" in label_map.note else "val",
+            "n": label_map.n,
+            "n_positive": label_map.n_positive,
+            "threshold": label_map.threshold,
+            "slope": label_map.slope,
+            "note": label_map.note,
         }
-        for label, one in calibration.maps.items()
+        for label, label_map in calibration.maps.items()
     ]

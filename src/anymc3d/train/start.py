@@ -119,9 +119,9 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
 
 def _as_before_there_were_starts(task: TaskSettings) -> dict[str, Any]:
     """Rates as numbers, and what is as in the paper's recipe without a word, as runs before there was a choice."""
-    own = filled(task.train, PAPER if is_baseline(task.method) else None)
+    defaults = filled(task.train, PAPER if is_baseline(task.method) else None)
     plain, new = asdict(task.train), ("start", "standardise", "warmup", "clip", "trained_share")
-    plain |= {key: getattr(own, key) for key in ("lora_lr", "head_lr", *new)}
+    plain |= {key: getattr(defaults, key) for key in ("lora_lr", "head_lr", *new)}
     usual = filled(TrainSettings())
     if all(plain[key] == getattr(usual, key) for key in new):
         for key in new:
@@ -150,10 +150,10 @@ def with_recipe(task: TaskSettings) -> TaskSettings:
         return replace(task, train=replace(filled(train), copies=_copies(task)), segmentation=masks)
     recipe = zoo_entry(task.method.name).recipe
     masks = replace(masks, weight=recipe.mask_weight if masks.is_on and masks.weight is None else masks.weight)
-    own = replace(
+    filled_in = replace(
         train,
         loss=recipe.loss if train.loss is None else train.loss,
         lr=recipe.lr if train.lr is None else train.lr,
         weight_decay=recipe.weight_decay if train.weight_decay is None else train.weight_decay,
     )
-    return replace(task, train=filled(own, PAPER), segmentation=masks)
+    return replace(task, train=filled(filled_in, PAPER), segmentation=masks)

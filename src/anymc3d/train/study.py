@@ -27,7 +27,7 @@ class Study:
     manifest: Manifest
     splits: tuple[str, ...]
     targets: np.ndarray
-    shown: Manifest
+    written: Manifest
     """What the run folder gets of the manifest: all, or under pseudonyms only ids, folds and the task's labels."""
     excluded: frozenset[int] = frozenset()
     """Positions of cases that the settings of a view's region leave out: they are in no split."""
@@ -58,11 +58,11 @@ def load_study(task: TaskSettings, pseudonyms: Pseudonyms | None = None, *, chec
         fractions=task.data.fractions,
         seed=task.data.split_seed,
     )
-    shown = manifest
+    written = manifest
     if pseudonyms is not None:
         manifest = replace(manifest, cases=tuple(pseudonyms.rename(manifest.cases)))
-        shown = _without_scans(manifest, task.labels.columns)
-    study = Study(manifest, tuple(splits), targets, shown)
+        written = _without_scans(manifest, task.labels.columns)
+    study = Study(manifest, tuple(splits), targets, written)
     check_splits(study, task.labels)
     return study
 
@@ -130,11 +130,11 @@ def check_splits(study: Study, labels: LabelSettings) -> None:
     """
     problems = []
     for split in ("train", "val"):
-        found = study.targets[study.indices(split)]
-        if len(found) == 0:
+        split_targets = study.targets[study.indices(split)]
+        if len(split_targets) == 0:
             problems.append(f"split {split!r}: expected cases with labels, got none")
         elif split == "train":
-            problems += [f"split 'train': {problem}" for problem in unlearnable(found, labels)]
+            problems += [f"split 'train': {problem}" for problem in unlearnable(split_targets, labels)]
     if problems:
         raise ManifestError(str(study.manifest.path), problems)
 
@@ -145,7 +145,7 @@ def undefined_figures(study: Study, labels: LabelSettings) -> list[str]:
         "val": "its AUROC is undefined there, so the epoch is chosen without it (by loss, if none is left)",
         "test": "its AUROC will be undefined there",
     }
-    found = []
+    lines = []
     for split, consequence in then.items():
         targets = study.targets[study.indices(split)]
         for column, values in zip(labels.columns, targets.T, strict=True):
@@ -153,8 +153,8 @@ def undefined_figures(study: Study, labels: LabelSettings) -> list[str]:
             if absent and len(targets):
                 what = "class" if len(absent) == 1 else "classes"
                 names = ", ".join(map(repr, absent))
-                found.append(f"split {split!r}: no case of {column!r} has the {what} {names}: {consequence}")
-    return found
+                lines.append(f"split {split!r}: no case of {column!r} has the {what} {names}: {consequence}")
+    return lines
 
 
 def _without_scans(manifest: Manifest, labels: tuple[str, ...]) -> Manifest:

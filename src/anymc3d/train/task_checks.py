@@ -151,11 +151,11 @@ def _check_on_backbone(task: TaskSettings) -> None:
         )
     for key, value in (("lr", task.train.lr), ("weight_decay", task.train.weight_decay)):
         if value is not None:
-            own = {"lr": "train.lora_lr and train.head_lr"}.get(
+            instead = {"lr": "train.lora_lr and train.head_lr"}.get(
                 key, "train.lora_weight_decay and train.head_weight_decay"
             )
             raise SettingError(
-                f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {own}"
+                f"train.{key}: is for networks such as method: resnet18-3d; {task.method.name} has {instead}"
             )
     if task.train.copies is not None and task.method.blocks is None:
         raise SettingError(
@@ -206,23 +206,23 @@ def unused(task: TaskSettings) -> list[str]:
     """Settings off their default that say nothing to the task's method; for the log."""
     masks, plain_masks = task.segmentation, SegmentationSettings()
     of_masks = [] if masks.is_on else ["classes", "weight", "queries", "lr", "keep"]
-    found = [f"segmentation.{key}" for key in of_masks if getattr(masks, key) != getattr(plain_masks, key)]
+    idle = [f"segmentation.{key}" for key in of_masks if getattr(masks, key) != getattr(plain_masks, key)]
     if not is_baseline(task.method):
-        return found
+        return idle
     if masks.is_on and masks.lr is not None and ZOO[task.method.name].recipe.structures:
-        found.append("segmentation.lr")
-    found += [key for key in ("fusion", "features") if getattr(task, key) != getattr(TaskSettings, key)]
+        idle.append("segmentation.lr")
+    idle += [key for key in ("fusion", "features") if getattr(task, key) != getattr(TaskSettings, key)]
     plain, usual = filled(task.train, PAPER), filled(TrainSettings())
     of_backbone = ("lora_lr", "lora_weight_decay", "head_lr", "head_weight_decay", "chunk_size", "recompute")
     of_backbone += ("copies", "token_cache_gb", "start", "standardise", "clip", "trained_share")
-    found += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
-    found += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
-    found += [
+    idle += [f"train.{key}" for key in of_backbone if getattr(plain, key) != getattr(usual, key)]
+    idle += ["segmentation.queries"] if masks.is_on and masks.queries is not None else []
+    idle += [
         f"method.{key}"
         for key in ("rank", "alpha", "blocks")
         if getattr(task.method, key) != getattr(MethodSettings, key)
     ]
-    return found + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
+    return idle + [f"views.{name}.input" for name, view in task.views.items() if view.input != "replicate"]
 
 
 def _check_region(view: str, roi: RoiSettings) -> None:

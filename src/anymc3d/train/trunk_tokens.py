@@ -38,10 +38,10 @@ TOKEN_VERSION = 1
 
 
 class Piece(NamedTuple):
-    """One view of one case on its way to tokens: ``found``, or to be made of ``slices`` (S, C, H, W) and kept."""
+    """One view of one case on its way to tokens: they are kept already, or are made of ``slices`` (S, C, H, W)."""
 
     key: str
-    found: TrunkTokens | None
+    tokens: TrunkTokens | None
     slices: Tensor | None
 
 
@@ -80,9 +80,9 @@ class TrunkPass:
             self._hashes[visit.case, name] = _content(slices)
         content = self._hashes[visit.case, name]
         key = self._key(content, name, copy)
-        found = None if self.store is None else self.store.get(key)
-        if found is not None:
-            return Piece(key, self._read(found, device), None)
+        stored = None if self.store is None else self.store.get(key)
+        if stored is not None:
+            return Piece(key, self._read(stored, device), None)
         tensor = torch.from_numpy(slices).to(device).float()
         draws = generator(0, "augmented copy", copy, content)
         parameters = augment.draw(augment.recipe(self.augmentation), generator=draws, shape=tuple(tensor.shape))
@@ -91,8 +91,8 @@ class TrunkPass:
 
     def tokens(self, name: str, piece: Piece) -> TrunkTokens:
         """The tokens of a piece (S, T, D) in float16, computed and kept if they were not found."""
-        if piece.found is not None:
-            return piece.found
+        if piece.tokens is not None:
+            return piece.tokens
         packed = PackedSlices(piece.slices, (len(piece.slices),))
         with torch.no_grad():
             parts = list(self.classifier.starts(self.backbone.module, name, packed, self.encoding))
@@ -114,9 +114,9 @@ class TrunkPass:
         first = int(torch.randint(self.copies, (), generator=generator(self.seed, "first copy", visit.case)))
         return (first + epoch + visit.again) % self.copies
 
-    def _read(self, found: Mapping[str, np.ndarray], device: torch.device) -> TrunkTokens:
-        rows, columns = (int(number) for number in found["grid"])
-        return TrunkTokens(torch.from_numpy(found["tokens"]).to(device), self.classifier.seam, (rows, columns))
+    def _read(self, stored: Mapping[str, np.ndarray], device: torch.device) -> TrunkTokens:
+        rows, columns = (int(number) for number in stored["grid"])
+        return TrunkTokens(torch.from_numpy(stored["tokens"]).to(device), self.classifier.seam, (rows, columns))
 
     def _key(self, content: str, name: str, copy: int) -> str:
         view, card = self.views[name], self.backbone.card

@@ -49,8 +49,8 @@ def validate(parts: Parts) -> Validation:
     gathered = dict(row for part in processes.gather(rows) for row in part)
     logits = torch.tensor([gathered[index] for index in range(len(val))], dtype=torch.float32)
     loss = parts.loss(logits, torch.from_numpy(val.targets))
-    found = mean_dice(one for part in processes.gather(dice) for one in part)
-    return Validation(logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1), found)
+    dice_mean = mean_dice(case_dice for part in processes.gather(dice) for case_dice in part)
+    return Validation(logits.numpy().astype(np.float64), float(loss.total) / max(loss.count, 1), dice_mean)
 
 
 def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
@@ -59,9 +59,9 @@ def _maps(parts: Parts, batch: Any) -> tuple[Tensor, list[dict[int, float]]]:
         return parts.classifier(parts.backbone, batch, parts.encoding).logits, []
     wanted = masked_positions(batch, parts.classifier.decoder)
     answer, maps = classify_and_decode(parts.classifier, parts.backbone, batch, parts.encoding, wanted)
-    found = []
+    dices = []
     for (view, i), output in maps.items():
         target = batch[view].masks[i]
         probabilities = parts.classifier.decoder[view].probabilities(output, tuple(target.labels.shape[-2:]))
-        found.append(dice_of(probabilities, target))
-    return answer.logits, found
+        dices.append(dice_of(probabilities, target))
+    return answer.logits, dices

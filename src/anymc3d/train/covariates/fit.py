@@ -39,22 +39,24 @@ class AloneFit:
         if folds is None:
             self.strength = _FEW
         else:
-            tried = [self._held_out(numbers, targets, folds, strength) for strength in STRENGTHS]
-            losses = [_loss(one, targets, labels) for one in tried]
+            trials = [self._held_out(numbers, targets, folds, strength) for strength in STRENGTHS]
+            losses = [_loss(trial, targets, labels) for trial in trials]
             best = int(np.argmin(np.round(losses, 9)))
-            self.strength, self.held_out = STRENGTHS[best], tried[best]
+            self.strength, self.held_out = STRENGTHS[best], trials[best]
         self.weights, self.bias = _fit(numbers, targets, labels, self.strength)
 
     def _held_out(self, numbers: Floats, targets: Floats, folds: NDArray[np.intp], strength: float) -> Floats:
-        found = np.full((len(numbers), _count(self._labels)), np.nan)
+        logits = np.full((len(numbers), _count(self._labels)), np.nan)
         for fold in np.unique(folds):
             inside = folds == fold
             weights, bias = _fit(numbers[~inside], targets[~inside], self._labels, strength)
-            found[inside] = numbers[inside] @ weights.T + bias
-        return found
+            logits[inside] = numbers[inside] @ weights.T + bias
+        return logits
 
 
-def join(alone: AloneFit, image: Floats, own: Floats, targets: Floats, labels: LabelSettings) -> CovariateModel:
+def join(
+    alone: AloneFit, image: Floats, covariate_logits: Floats, targets: Floats, labels: LabelSettings
+) -> CovariateModel:
     """The model of both.
 
     Args:
@@ -65,7 +67,7 @@ def join(alone: AloneFit, image: Floats, own: Floats, targets: Floats, labels: L
         labels: of the task.
     """
     joined = _join_number if labels.is_number else _join_classes if labels.one_of_classes else _join_labels
-    slopes, shift = joined(image, own, targets)
+    slopes, shift = joined(image, covariate_logits, targets)
     return CovariateModel(
         weights=tuple(map(_numbers, alone.weights)),
         bias=_numbers(alone.bias),
@@ -155,18 +157,18 @@ def _spread(logits: Floats) -> float:
     return float(logits.std()) or 1.0
 
 
-def _join_labels(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+def _join_labels(image: Floats, covariate_logits: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
     """Slopes per label and shifts."""
-    fits = [_join_one(*columns) for columns in zip(image.T, own.T, targets.T, strict=True)]
+    fits = [_join_one(*columns) for columns in zip(image.T, covariate_logits.T, targets.T, strict=True)]
     slopes = np.array([[of_image, of_own] for of_image, of_own, _ in fits]).reshape(-1, 2)
     return (slopes[:, 0], slopes[:, 1]), np.array([shift for _, _, shift in fits])
 
 
-def _join_one(image: Floats, own: Floats, target: Floats) -> tuple[float, float, float]:
+def _join_one(image: Floats, covariate_logits: Floats, target: Floats) -> tuple[float, float, float]:
     there = ~np.isnan(target)
     if len(np.unique(target[there])) < 2:
         return 1.0, 1.0, 0.0
-    rows, truth = np.stack([image[there], own[there]], axis=1), target[there]
+    rows, truth = np.stack([image[there], covariate_logits[there]], axis=1), target[there]
     widths = np.array([_spread(column) for column in rows.T])
     scaled = rows / widths
 
@@ -179,14 +181,14 @@ def _join_one(image: Floats, own: Floats, target: Floats) -> tuple[float, float,
 
     # A logit of the wrong sign by chance must not turn an answer over.
     bounds = [(0.0, None), (0.0, None), (None, None)]
-    found = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
-    return float(found[0] / widths[0]), float(found[1] / widths[1]), float(found[2])
+    optimum = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(optimum[0] / widths[0]), float(optimum[1] / widths[1]), float(optimum[2])
 
 
-def _join_number(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+def _join_number(image: Floats, covariate_logits: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
     """Least squares with slopes of 0 or more, mildly penalised as of labels."""
     there = ~np.isnan(targets[:, 0])
-    rows, truth = np.hstack([image, own])[there], targets[there, 0]
+    rows, truth = np.hstack([image, covariate_logits])[there], targets[there, 0]
     widths = np.array([_spread(column) for column in rows.T])
     middle = rows.mean(axis=0)
     scaled = np.vstack([(rows - middle) / widths, np.sqrt(_JOIN_PENALTY) * np.eye(2)])
@@ -194,11 +196,11 @@ def _join_number(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Flo
     return (slopes[:1], slopes[1:]), np.array([float(truth.mean() - middle @ slopes)])
 
 
-def _join_classes(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
+def _join_classes(image: Floats, covariate_logits: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
     """One slope for all classes, and a shift for each."""
     there = ~np.isnan(targets[:, 0])
     truth, count = targets[there, 0].astype(int), image.shape[1]
-    parts = [rows[there] - rows[there].mean(axis=1, keepdims=True) for rows in (image, own)]
+    parts = [rows[there] - rows[there].mean(axis=1, keepdims=True) for rows in (image, covariate_logits)]
     widths = [_spread(rows) for rows in parts]
     first, second = (rows / width for rows, width in zip(parts, widths, strict=True))
     one_hot = np.eye(count)[truth]
@@ -213,5 +215,5 @@ def _join_classes(image: Floats, own: Floats, targets: Floats) -> tuple[tuple[Fl
         return value, np.r_[slopes, error.sum(axis=0) + 1e-3 * values[2:]]
 
     bounds = [(0.0, None), (0.0, None), *[(None, None)] * count]
-    found = minimize(loss, np.r_[1.0, 1.0, np.zeros(count)], jac=True, method="L-BFGS-B", bounds=bounds).x
-    return (found[:1] / widths[0], found[1:2] / widths[1]), found[2:]
+    optimum = minimize(loss, np.r_[1.0, 1.0, np.zeros(count)], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return (optimum[:1] / widths[0], optimum[1:2] / widths[1]), optimum[2:]

@@ -71,8 +71,8 @@ class TrainedCovariates:
     def held_out(self) -> Floats:
         """Raw logits (n, labels) of each training case by a fit without its fold; where an outcome has too few patients
         for folds, by the fit on all."""
-        own = self._fit.held_out
-        return np.where(np.isnan(own), self._numbers @ self._fit.weights.T + self._fit.bias, own)
+        by_others = self._fit.held_out
+        return np.where(np.isnan(by_others), self._numbers @ self._fit.weights.T + self._fit.bias, by_others)
 
     def joined_held_out(self, image: Floats) -> CovariateRecord:
         """Joined on the training cases; ``image``: raw logits (n, labels) of each by a fit that never saw it."""
@@ -110,14 +110,14 @@ def cells_of_cases(
     """
     if not any(name.startswith(MEASURE) for name in task.covariates):
         return [case.cells for case in cases]
-    found: list[Cells] = []
+    cells: list[Cells] = []
     problems = []
     measure = partial(covariate_cells, task.covariates, modality=task.data.modality, measure=measured)
     for number, case in enumerate(cases):
         try:
-            found.append(measure(CaseScans(case, cache, prepared[number].hashes if prepared else None)))
+            cells.append(measure(CaseScans(case, cache, prepared[number].hashes if prepared else None)))
         except ScanError as error:
             problems.append(f"case {case.id!r}: {error}")
     if problems:
         raise ManifestError("scans whose covariates cannot be measured", problems)
-    return found
+    return cells

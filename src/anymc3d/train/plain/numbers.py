@@ -54,39 +54,40 @@ def measure_cases(
         ManifestError: cases that cannot be measured, each with its reason; or nothing differs between cases.
     """
     wanted = wanted_measures(method, views, (), modality)
-    found: list[dict[str, float]] = []
+    measures: list[dict[str, float]] = []
     problems = []
     for number, case in enumerate(cases):
         hashes = prepared[number].hashes if prepared else None
         try:
-            found.append(measured(CaseScans(case, cache, hashes), wanted))
+            measures.append(measured(CaseScans(case, cache, hashes), wanted))
         except ScanError as error:
             problems.append(f"case {case.id!r}: {error}")
         progress()
     if problems:
         raise ManifestError(f"scans that {method} cannot measure", problems)
-    return choose_measures(found, cases, method)
+    return choose_measures(measures, cases, method)
 
 
-def choose_measures(found: Sequence[Mapping[str, float]], cases: Sequence[Case], method: str) -> PlainNumbers:
+def choose_measures(measures: Sequence[Mapping[str, float]], cases: Sequence[Case], method: str) -> PlainNumbers:
     """A table of the measures that enough cases have and that differ between them.
 
     Raises:
         ManifestError: there is none.
     """
-    names = list(dict.fromkeys(name for one in found for name in one))
+    names = list(dict.fromkeys(name for of_case in measures for name in of_case))
     rows = [
-        as_numbers(completed(one, names, annotated_labels(case)), names) for one, case in zip(found, cases, strict=True)
+        as_numbers(completed(of_case, names, annotated_labels(case)), names)
+        for of_case, case in zip(measures, cases, strict=True)
     ]
-    values = np.array(rows, dtype=np.float32).reshape(len(found), len(names))
+    values = np.array(rows, dtype=np.float32).reshape(len(measures), len(names))
     there = np.isfinite(values)
     low = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
     high = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
-    kept = (there.mean(axis=0) >= LEAST_SHARE) & (high > low)
-    if not kept.any():
+    is_kept = (there.mean(axis=0) >= LEAST_SHARE) & (high > low)
+    if not is_kept.any():
         raise ManifestError(method, ["no measure differs between the cases"])
-    values = np.where(there, values, np.nan)[:, kept]
-    chosen = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    values = np.where(there, values, np.nan)[:, is_kept]
+    chosen = tuple(name for name, keep in zip(names, is_kept, strict=True) if keep)
     structures = {int(what) for name in chosen for what in name.rsplit("/", 2)[-2].split(":") if what.isdecimal()}
     return PlainNumbers(values, chosen, tuple(sorted(structures)) if PLAIN[method].needs_mask else ())
 

@@ -27,14 +27,14 @@ def trained(task: TaskSettings, pool: Pool, cells: Sequence[Cells], rows: Rows, 
     )
 
 
-def nested_answers(task: TaskSettings, pool: Pool, cells: Sequence[Cells], found: Nested) -> Answers:
+def nested_answers(task: TaskSettings, pool: Pool, cells: Sequence[Cells], nested_fit: Nested) -> Answers:
     """Of every case of the pool by fits that never saw it: covariates, slopes and image are of its training part."""
-    image = outputs.raw_logits(found.logits, task.labels.kind)
+    image = outputs.raw_logits(nested_fit.logits, task.labels.kind)
     both, alone = np.full(image.shape, np.nan), np.full(image.shape, np.nan)
     for number, name in enumerate(pool.fold_names):
         held_out, train = np.flatnonzero(pool.folds == number), np.flatnonzero(pool.folds != number)
-        own = trained(task, pool, cells, train, purpose=f"fold {name}")
-        record = own.joined_held_out(outputs.raw_logits(found.inner[number], task.labels.kind))
+        fitted = trained(task, pool, cells, train, purpose=f"fold {name}")
+        record = fitted.joined_held_out(outputs.raw_logits(nested_fit.inner[number], task.labels.kind))
         part = answers_of(record, image[held_out], [cells[row] for row in held_out])
         both[held_out], alone[held_out] = part.both, part.alone
     return Answers(both, image, alone)
@@ -57,16 +57,16 @@ def report_of(names: Sequence[str], figures: Sequence[dict[str, Any]], plugin: s
     pairs = [row for row in figures if row["metric"] == difference]
     p_values = {(r["plugin"], r["label"]): r["value"] for r in figures if r["metric"] == f"{difference}_p"}
 
-    def shown(row: dict[str, Any], what: str) -> dict[str, Any]:
+    def figures_of(row: dict[str, Any], what: str) -> dict[str, Any]:
         numbers = {"value": row["value"], "low": row["ci_low"], "high": row["ci_high"], "reason": row["reason"]}
         return {"what": what, "label": row["label"], **numbers}
 
     return {
         "of": list(names),
         "metric": "MAE" if of_number else "AUROC",
-        "answers": [shown(row, called[row["plugin"]]) for row in rows],
+        "answers": [figures_of(row, called[row["plugin"]]) for row in rows],
         "differences": [
-            shown(row, " minus ".join(called[part] for part in _pair(row["plugin"], called)))
+            figures_of(row, " minus ".join(called[part] for part in _pair(row["plugin"], called)))
             | {"p": p_values.get((row["plugin"], row["label"]))}
             for row in pairs
         ],

@@ -146,10 +146,10 @@ def check_training_parts(pool: Pool, inner_folds: int) -> None:
     problems = []
     for number, name in enumerate(pool.fold_names):
         train = np.flatnonzero(pool.folds != number)
-        for what, found in outcome_patients(pool, train).items():
-            if found < inner_folds:
+        for what, num_patients in outcome_patients(pool, train).items():
+            if num_patients < inner_folds:
                 problems.append(
-                    f"without fold {name!r} only {found} patients have {what}, expected {inner_folds} or more; "
+                    f"without fold {name!r} only {num_patients} patients have {what}, expected {inner_folds} or more; "
                     "deal the folds out anew, or take the fold column out"
                 )
     if problems:
@@ -187,12 +187,12 @@ def nested(
             )
         own_seed = purpose_seed(seed, "inner", number, draw)
         best, inside = choose_with_logits(learner, pool, train, inner_folds=inner_folds, seed=own_seed)
-        found = learner.path(train, np.concatenate([held_out, train]))[best]
-        logits[held_out] = found[: len(held_out)]
+        fold_logits = learner.path(train, np.concatenate([held_out, train]))[best]
+        logits[held_out] = fold_logits[: len(held_out)]
         chosen.append(best)
         inner.append(inside)
         num_train.append(len(train))
-        train_auroc.append(pool.auroc(found[len(held_out) :], train).value)
+        train_auroc.append(pool.auroc(fold_logits[len(held_out) :], train).value)
         progress()
     return Nested(logits, tuple(chosen), tuple(num_train), tuple(train_auroc), tuple(inner))
 
@@ -210,31 +210,31 @@ def choose_with_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds:
 
     Of equals, and where none is defined, the first, which is the simplest.
     """
-    found = inner_logits(learner, pool, rows, inner_folds=inner_folds, seed=seed)
-    best = smallest_within_error([pool.influence(one, rows) for one in found], learner.sizes, pool.of(rows))
-    return best, found[best]
+    candidates = inner_logits(learner, pool, rows, inner_folds=inner_folds, seed=seed)
+    best = smallest_within_error([pool.influence(logits, rows) for logits in candidates], learner.sizes, pool.of(rows))
+    return best, candidates[best]
 
 
 def inner_logits(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> list[Floats]:
     """Head logits (len(rows), K) of every candidate, each case by a fit on the other inner folds of ``rows``."""
     patients = [pool.patients[row] for row in rows]
     parts = np.array(make_folds(patients, pool.strata(rows), folds=inner_folds, seed=seed))
-    found = [np.full((len(rows), pool.labels.num_logits), np.nan) for _ in learner.candidates]
+    candidates = [np.full((len(rows), pool.labels.num_logits), np.nan) for _ in learner.candidates]
     for part in range(inner_folds):
         inside = parts == part
-        for logits, answer in zip(found, learner.path(rows[~inside], rows[inside]), strict=True):
+        for logits, answer in zip(candidates, learner.path(rows[~inside], rows[inside]), strict=True):
             logits[inside] = answer
-    return found
+    return candidates
 
 
-def smallest_within_error(found: Sequence[Influence], sizes: Sequence[int], patients: Sequence[str]) -> int:
+def smallest_within_error(influences: Sequence[Influence], sizes: Sequence[int], patients: Sequence[str]) -> int:
     """The position of the best AUROC, or of the best among those of the smallest size that is level with it."""
-    scores = [-1.0 if one.value is None else one.value for one in found]
+    scores = [-1.0 if influence.value is None else influence.value for influence in influences]
     best = max(range(len(scores)), key=scores.__getitem__)
     for size in sorted({size for size in sizes if size < sizes[best]}):
-        own = max((i for i in range(len(sizes)) if sizes[i] == size), key=scores.__getitem__)
-        if scores[best] - scores[own] <= (found[best] - found[own]).standard_error(patients):
-            return own
+        rival = max((i for i in range(len(sizes)) if sizes[i] == size), key=scores.__getitem__)
+        if scores[best] - scores[rival] <= (influences[best] - influences[rival]).standard_error(patients):
+            return rival
     return best
 
 
@@ -252,10 +252,10 @@ def _part(pool: Pool, rows: Rows, fraction: float, seed: int) -> Rows:
 
 def _check_outcomes(patients: Sequence[str], targets: Floats, labels: LabelSettings, least: int) -> None:
     problems = [
-        f"expected {least} patients or more with {what} outside the test split (one per fold), got {found}; "
+        f"expected {least} patients or more with {what} outside the test split (one per fold), got {num_patients}; "
         + ("add cases, or leave the column out of labels.columns" if len(labels.columns) > 1 else "add cases of it")
-        for what, found in _outcomes(patients, targets, labels).items()
-        if found < least
+        for what, num_patients in _outcomes(patients, targets, labels).items()
+        if num_patients < least
     ]
     if problems:
         raise ManifestError("too few cases for --quick", problems)

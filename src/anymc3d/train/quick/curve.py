@@ -91,26 +91,26 @@ def make_curve(
         resamples: of the bootstrap over patients.
         seed: of the bootstrap.
     """
-    fitted = [logits for found in fits.values() if not isinstance(found, str) for logits in found]
+    fitted = [logits for fit in fits.values() if not isinstance(fit, str) for logits in fit]
     boot = iter(macro_draws(pool, fitted, resamples=resamples, seed=seed))
     points, means = [], {}
-    for fraction, found in fits.items():
-        if isinstance(found, str):
-            points.append(CurvePoint(fraction, num_train[fraction], Estimate(None, None, None), (), found))
+    for fraction, fit in fits.items():
+        if isinstance(fit, str):
+            points.append(CurvePoint(fraction, num_train[fraction], Estimate(None, None, None), (), fit))
             continue
-        own = [next(boot) for _ in found]
-        means[fraction] = own[0].map(*own[1:], change=lambda *values: np.mean(values, axis=0))
-        values = tuple(value for logits in found if (value := pool.auroc(logits).value) is not None)
+        draws = [next(boot) for _ in fit]
+        means[fraction] = draws[0].map(*draws[1:], change=lambda *values: np.mean(values, axis=0))
+        values = tuple(value for logits in fit if (value := pool.auroc(logits).value) is not None)
         middle = estimate(float(np.mean(values)), means[fraction], scale=pool.scale)
         points.append(CurvePoint(fraction, num_train[fraction], middle, values))
     points.sort(key=lambda point: point.fraction)
     return Curve(tuple(points), _gain(points, means, seed))
 
 
-def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
+def macro_draws(pool: Pool, logits_of_each: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
     """Bootstrap draws of the (mean) AUROC, or R², of each of several logits (n, K), all on equal resamples."""
     if pool.labels.is_number:
-        return _number_draws(pool, found, resamples=resamples, seed=seed)
+        return _number_draws(pool, logits_of_each, resamples=resamples, seed=seed)
     names, kind = pool.labels.output_names, pool.labels.kind
     truth = outputs.label_targets(pool.targets, kind, len(names))
     known = [np.flatnonzero(~np.isnan(column)) for column in truth.T]
@@ -128,21 +128,21 @@ def macro_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: in
         return mean
 
     strata = np.zeros(len(pool)) if kind == "multilabel" else pool.targets[:, 0]
-    statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
+    statistics = {str(number): statistic(logits) for number, logits in enumerate(logits_of_each)}
     drawn = bootstrap(statistics, pool.patients, strata, num_resamples=resamples, seed=seed)
-    return [drawn[str(number)] for number in range(len(found))]
+    return [drawn[str(number)] for number in range(len(logits_of_each))]
 
 
-def _number_draws(pool: Pool, found: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
+def _number_draws(pool: Pool, logits_of_each: Sequence[Floats], *, resamples: int, seed: int) -> list[Draws]:
     known = np.flatnonzero(~np.isnan(pool.targets[:, 0]))
     truth = pool.targets[known, 0]
 
     def statistic(logits: Floats):
         return lambda weights: r2(truth, logits[known, 0], weights[:, known])
 
-    statistics = {str(number): statistic(logits) for number, logits in enumerate(found)}
+    statistics = {str(number): statistic(logits) for number, logits in enumerate(logits_of_each)}
     drawn = bootstrap(statistics, pool.patients, np.zeros(len(pool)), num_resamples=resamples, seed=seed)
-    return [drawn[str(number)] for number in range(len(found))]
+    return [drawn[str(number)] for number in range(len(logits_of_each))]
 
 
 def estimate(value: float | None, draws: Draws, *, scale: Scale = "share") -> Estimate:

@@ -36,14 +36,14 @@ NOTE = (
 class Embedded:
     """A folder that can stand for scans. ``features``: what its rows are, an entry of ``FEATURES``."""
 
-    found: Embeddings
+    embeddings: Embeddings
     views: Mapping[str, ViewSettings]
     features: str
 
     @property
     def identity(self) -> dict[str, Any]:
         """What makes a run of these embeddings another than a run of others."""
-        return {"embeddings": {name: value for name, value in self.found.record.items() if name != "version"}}
+        return {"embeddings": {name: value for name, value in self.embeddings.record.items() if name != "version"}}
 
 
 def read_embedded(folder: Path) -> Embedded:
@@ -53,15 +53,15 @@ def read_embedded(folder: Path) -> Embedded:
         RunFolderError: it is none, or damaged.
         UsageError: it holds something that cannot stand for scans, with what to do.
     """
-    found = load_embeddings(folder)
-    record = found.record
+    embeddings = load_embeddings(folder)
+    record = embeddings.record
     for reason in _reasons(record):
         raise UsageError(f"--embeddings: {folder}: {reason}")
     problems: list[str] = []
     views = from_plain(Mapping[str, ViewSettings], record.get("views"), problems)  # type: ignore[arg-type]
     if problems or not views:
         raise RunFolderError(f"{folder}: its record is damaged ({'; '.join(problems[:3]) or 'no views'}); embed again")
-    return Embedded(found, views, record["settings"]["features"])
+    return Embedded(embeddings, views, record["settings"]["features"])
 
 
 def _reasons(record: Mapping[str, Any]) -> list[str]:
@@ -103,7 +103,7 @@ def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) 
     Raises:
         UsageError: it is another one.
     """
-    record = embedded.found.record
+    record = embedded.embeddings.record
     if record["backbone"] != backbone.fingerprint or record.get("positions") != positions:
         raise UsageError(
             f"--embeddings: made by the backbone {record['backbone'][:20]}… with {record.get('positions')} positions, "
@@ -123,23 +123,23 @@ def features_of(embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackb
     wanted, problems = {case.id for case in cases}, []
     rows: dict[str, dict[str, NDArray[Any]]] = {case.id: {} for case in cases}
     for view in embedded.views:
-        if view in embedded.found.views:
-            for name, arrays in embedded.found.arrays(view, wanted):
+        if view in embedded.embeddings.views:
+            for name, arrays in embedded.embeddings.arrays(view, wanted):
                 rows[name][view] = arrays["values"]
-    found: list[CaseFeatures] = []
+    features: list[CaseFeatures] = []
     for case in cases:
-        own = rows[case.id]
-        lacking = [v for v, settings in embedded.views.items() if settings.image in case.images and v not in own]
-        if lacking or not own:
+        by_view = rows[case.id]
+        lacking = [v for v, settings in embedded.views.items() if settings.image in case.images and v not in by_view]
+        if lacking or not by_view:
             problems.append(f"case {case.id!r}: not embedded ({', '.join(lacking) or 'no view'})")
-        elif not all(_is_whole(one, width) for one in own.values()):
+        elif not all(_is_whole(arrays, width) for arrays in by_view.values()):
             problems.append(f"case {case.id!r}: its rows are not {width} finite numbers each: damaged; embed it again")
         else:
-            found.append({v: _features(embedded.features, own.get(v)) for v in embedded.views})
+            features.append({v: _features(embedded.features, by_view.get(v)) for v in embedded.views})
     if problems:
         problems.append("embed the manifest into the same folder again, or take these cases out of it")
-        raise ManifestError(f"--embeddings: {embedded.found.folder}", problems)
-    return Features(found, 0, len(found))
+        raise ManifestError(f"--embeddings: {embedded.embeddings.folder}", problems)
+    return Features(features, 0, len(features))
 
 
 def _is_whole(rows: NDArray[Any], width: int) -> bool:

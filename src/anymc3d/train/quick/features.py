@@ -113,7 +113,7 @@ class FeatureCache:
         """
         path = entry_path(self.folder, f"{key}.safetensors")
         try:
-            found = _decode(regular.read_bytes(path), key)
+            features = _decode(regular.read_bytes(path), key)
         except FileNotFoundError:
             return None
         except NotRegularError:
@@ -127,7 +127,7 @@ class FeatureCache:
             return None
         with contextlib.suppress(OSError):  # another process may have removed it; only its turn to go depends on this
             os.utime(path)
-        return found
+        return features
 
     def put(self, key: str, features: ViewFeatures) -> None:
         """Keep one entry.
@@ -203,7 +203,7 @@ def compute_features(
     wanted = wanted or Pass()
     source = CaseSet(cases, prepared, views, slices, segmenters)
     maker = FeatureMaker(views, backbone, positions, device, chunk_size, wanted)
-    found: list[CaseFeatures] = []
+    features: list[CaseFeatures] = []
     problems: list[str] = []
     with Progress(total=len(cases), what="frozen features", unit="scan", quiet=quiet) as bar:
         for index in range(len(cases)):
@@ -216,12 +216,12 @@ def compute_features(
             if isinstance(case, CaseFault):
                 problems.append(f"case {cases[index].id!r}: {case.message}")
             else:
-                found.append(case)
+                features.append(case)
             bar.update()
     if problems:
         raise ManifestError("scans that cannot be used", problems)
     maker.cache.trim()
-    return Features(found, maker.computed, maker.reused)
+    return Features(features, maker.computed, maker.reused)
 
 
 def _of_case(source: CaseSet, index: int, maker: FeatureMaker, wanted: Pass, keep: Keep) -> CaseFeatures:
@@ -232,7 +232,7 @@ def _of_case(source: CaseSet, index: int, maker: FeatureMaker, wanted: Pass, kee
 
 def class_tokens(cases: Sequence[CaseFeatures]) -> list[dict[str, np.ndarray | None]]:
     """View -> class tokens (S, D) of every case."""
-    return [{name: None if one is None else one.tokens("class") for name, one in case.items()} for case in cases]
+    return [{name: None if part is None else part.tokens("class") for name, part in case.items()} for case in cases]
 
 
 class FeatureMaker:
@@ -273,18 +273,18 @@ class FeatureMaker:
         if slices is None:
             return None
         wanted = self._wanted
-        own = labels if wanted.needs_mask else None
+        mask = labels if wanted.needs_mask else None
         key = feature_key(
-            slices, self._views[view], self._backbone, self._positions, wanted.parts, own, wanted.structures
+            slices, self._views[view], self._backbone, self._positions, wanted.parts, mask, wanted.structures
         )
-        found = self.cache.get(key)
-        if found is not None:
+        features = self.cache.get(key)
+        if features is not None:
             self.reused += 1
-            return found
-        found = self.computed_features(view, slices, own)
-        self.cache.put(key, found)
+            return features
+        features = self.computed_features(view, slices, mask)
+        self.cache.put(key, features)
         self.computed += 1
-        return found
+        return features
 
     def computed_features(self, view: str, slices: np.ndarray, labels: np.ndarray | None = None) -> ViewFeatures:
         """The same, whatever the cache holds; nothing is kept."""

@@ -63,11 +63,11 @@ def stack_tokens(cases: Sequence[Mapping[str, np.ndarray | None]], views: Sequen
     """
     stacked = {}
     for name in views:
-        found = [case[name] for case in cases]
-        there = [tokens for tokens in found if tokens is not None]
+        of_view = [case[name] for case in cases]
+        there = [tokens for tokens in of_view if tokens is not None]
         longest, width = max(len(tokens) for tokens in there), there[0].shape[1]
         padded, mask = torch.zeros(len(cases), longest, width), torch.zeros(len(cases), longest, dtype=torch.bool)
-        for row, tokens in enumerate(found):
+        for row, tokens in enumerate(of_view):
             if tokens is not None:
                 padded[row, : len(tokens)] = torch.from_numpy(tokens)
                 mask[row, : len(tokens)] = True
@@ -119,12 +119,12 @@ class HeadLearner:
 
     def path(self, train: np.ndarray, ask: np.ndarray) -> list[np.ndarray]:
         """Head logits (len(ask), K) of every candidate fitted on the cases ``train``, for the cases ``ask``."""
-        found = []
+        logits = []
         for candidate, classifier, scales in self._fits(train):
             asked = self.tokens[candidate.features].rows(ask).standardised(scales)
             with torch.inference_mode():
-                found.append(classifier.head(embed(classifier, asked)).double().numpy())
-        return found
+                logits.append(classifier.head(embed(classifier, asked)).double().numpy())
+        return logits
 
     def tensors(self, train: np.ndarray, chosen: int) -> dict[str, Tensor]:
         """The tensors of a plugin, in raw units, of one candidate fitted on the cases ``train``."""
@@ -162,9 +162,9 @@ class HeadLearner:
         for candidate in self.candidates:
             kind = (candidate.features, candidate.fusion == CONCAT)
             if kind not in cases:
-                own = self.tokens[candidate.features].rows(train)
-                scales = measure_scales(own, apart=candidate.fusion == CONCAT)
-                cases[kind] = (scales, own.standardised(scales))
+                of_train = self.tokens[candidate.features].rows(train)
+                scales = measure_scales(of_train, apart=candidate.fusion == CONCAT)
+                cases[kind] = (scales, of_train.standardised(scales))
             scales, tokens = cases[kind]
             classifier = self.new_classifier(candidate)
             if candidate.fusion == "query":
@@ -214,8 +214,8 @@ class _Objective:
 
     def _misfit(self, logits: Tensor) -> Tensor:
         """Per case, not per label: of several labels each weighs as much as it would alone."""
-        found = self.loss(logits, self.targets)
-        return found.total * self.targets.shape[1] / max(found.count, 1)
+        loss = self.loss(logits, self.targets)
+        return loss.total * self.targets.shape[1] / max(found.count, 1)
 
 
 def _minimise(value: Callable[[], Tensor], parameters: list[nn.Parameter], steps: int) -> None:

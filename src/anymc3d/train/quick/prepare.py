@@ -131,10 +131,10 @@ def make_checked_pool(task: TaskSettings, study: Study, rows: list[int], setting
 
 
 def _check_train_split(pool: Pool, is_train: np.ndarray, inner_folds: int) -> None:
-    found = outcome_patients(pool, np.flatnonzero(is_train))
+    patients_with = outcome_patients(pool, np.flatnonzero(is_train))
     problems = [
         f"split 'train': expected {inner_folds} patients or more with {what} (one per inner fold), got {number}"
-        for what, number in found.items()
+        for what, number in patients_with.items()
         if number < inner_folds
     ]
     if problems:

@@ -120,8 +120,8 @@ def write_plugin(
 def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Sequence[Row]) -> dict[str, Any]:
     """``quick.json``: every number with its interval, what was run, and the verdict. No time, path or id is in it."""
     wanted = tuple(NUMBER_METRICS) if plan.task.labels.is_number else ("auroc",)
-    own = [row for row in figures if row["metric"] in wanted and row["plugin"] == plan.task.name]
-    auroc = [_figure(row) for row in own if row["metric"] in ("auroc", "r2")]
+    rows = [row for row in figures if row["metric"] in wanted and row["plugin"] == plan.task.name]
+    auroc = [_figure(row) for row in rows if row["metric"] in ("auroc", "r2")]
     main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
     whole = _of_image(plan, findings, Estimate(main["value"], main["low"], main["high"]))
     seen = [value for value in findings.nested.train_auroc if value is not None]
@@ -138,12 +138,14 @@ def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Seque
         "notes": list(plan.notes),
         "backbone": _backbone(plan),
         "settings": asdict(plan.settings),
-        "grid": [asdict(one) if is_dataclass(one) else {"method": one} for one in learner.candidates],
+        "grid": [
+            asdict(candidate) if is_dataclass(candidate) else {"method": candidate} for candidate in learner.candidates
+        ],
         "chosen_per_fold": dict(zip(plan.pool.fold_names, findings.nested.chosen, strict=True)),
         "chosen_for_plugin": findings.chosen,
         "metric": plan.pool.metric,
         "out_of_fold_auroc": [] if plan.task.labels.is_number else auroc,
-        "out_of_fold": [{"metric": row["metric"], **_figure(row)} for row in own],
+        "out_of_fold": [{"metric": row["metric"], **_figure(row)} for row in rows],
         "headline": main["label"],
         "chance": plan.pool.chance,
         "auroc_on_own_training_cases": on_training,
@@ -203,5 +205,5 @@ def _trivial(plan: Plan, findings: Findings) -> tuple[Estimate, Estimate]:
     draws = macro_draws(pool, [frozen, plain], resamples=plan.settings.resamples, seed=plan.task.data.split_seed)
     values = [pool.auroc(logits).value for logits in (frozen, plain)]
     difference = None if None in values else values[0] - values[1]
-    paired = draws[0].map(draws[1], change=lambda own, simple: own - simple)
+    paired = draws[0].map(draws[1], change=lambda frozen_values, simple: frozen_values - simple)
     return estimate(values[1], draws[1], scale=pool.scale), estimate(difference, paired, scale="real")

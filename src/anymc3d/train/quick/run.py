@@ -127,9 +127,9 @@ def _as_quick(task: TaskSettings, settings: QuickSettings) -> TaskSettings:
 
 def _begin(folder: QuickFolder, plan: Plan) -> None:
     """Write what is trained on, and say what cannot be measured and what was limited."""
-    write_manifest(folder.manifest, plan.study.shown, {"split": plan.study.splits})
-    own = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
-    write_task(folder.task, own, complete=True)
+    write_manifest(folder.manifest, plan.study.written, {"split": plan.study.splits})
+    written = replace(plan.task, data=replace(plan.task.data, manifest=str(folder.manifest)))
+    write_task(folder.task, written, complete=True)
     for line in undefined_figures(plan.study, plan.task.labels):
         logger.warning("%s", line)
     for note in plan.notes:
@@ -181,11 +181,11 @@ def _with_covariates(plan: Plan, findings: Findings, subject: Subject) -> Findin
 def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) -> Curve:
     fits: dict[float, list[np.ndarray] | str] = {1.0: [whole.logits]}
     sizes = {1.0: float(np.mean(whole.num_train))}
-    for fraction, found in parts.items():
-        reasons = [one for one in found if isinstance(one, str)]
-        there = [one for one in found if isinstance(one, Nested)]
-        fits[fraction] = reasons[0] if reasons else [one.logits for one in there]
+    for fraction, outcomes in parts.items():
+        reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        there = [outcome for outcome in outcomes if isinstance(outcome, Nested)]
+        fits[fraction] = reasons[0] if reasons else [fit.logits for fit in there]
         sizes[fraction] = (
-            fraction * sizes[1.0] if reasons else float(np.mean([number for one in there for number in one.num_train]))
+            fraction * sizes[1.0] if reasons else float(np.mean([number for fit in there for number in fit.num_train]))
         )
     return make_curve(plan.pool, fits, sizes, resamples=plan.settings.resamples, seed=plan.task.data.split_seed)

@@ -177,7 +177,7 @@ def _with_structures(plan: Plan, prepared: list[PreparedCase]) -> Plan:
     Raises:
         ManifestError: masks are wanted, and all are empty.
     """
-    labels = {label for case in prepared for found in case.mask_labels.values() for label in found}
+    labels = {label for case in prepared for of_view in case.mask_labels.values() for label in of_view}
     if Pass(features=plan.features).needs_mask and not labels:
         raise ManifestError("masks", ["every mask is empty on the slices of its view; check the masks"])
     return replace(plan, structures=tuple(sorted(labels)))

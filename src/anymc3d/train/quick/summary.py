@@ -38,11 +38,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield NOTICE
 
 
-def _covariates(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"covariates {', '.join(found['of'])}, out of fold like the image (the learning curve is of the image alone):"
-    for row in found["answers"]:
-        yield f"  {found['metric']}, {row['what']}, {row['label']}: {interval(row)}"
-    for row in found["differences"]:
+def _covariates(report: Mapping[str, Any]) -> Iterator[str]:
+    names = ", ".join(report["of"])
+    yield f"covariates {names}, out of fold like the image (the learning curve is of the image alone):"
+    for row in report["answers"]:
+        yield f"  {report['metric']}, {row['what']}, {row['label']}: {interval(row)}"
+    for row in report["differences"]:
         p = "" if row["p"] is None else f", p = {row['p']:.3g} (paired)"
         yield f"  {row['what']}, {row['label']}: {interval(row, signed=True)}{p}"
 

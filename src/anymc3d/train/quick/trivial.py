@@ -30,7 +30,10 @@ def trivial_tokens(
     """One row of plain measurements per case, in the place of a single slice's token; None where all are equal."""
     columns = sorted({view.image for view in views.values()})
     table = np.array(
-        [_measurements(case, found, columns, tuple(views)) for case, found in zip(prepared, features, strict=True)]
+        [
+            _measurements(case, case_features, columns, tuple(views))
+            for case, case_features in zip(prepared, features, strict=True)
+        ]
     )
     absent = np.isnan(table)
     known = np.where(absent, 0.0, table).sum(axis=0) / np.maximum(1, (~absent).sum(axis=0))
@@ -61,6 +64,10 @@ def _measurements(
         measures = scan_statistics(facts)
         row += as_numbers(measures, list(measures))
     for view in views:
-        found = features[view]
-        row += [math.nan] * 2 if found is None else [float(found.brightness.mean()), float(found.brightness.std())]
+        view_features = features[view]
+        row += (
+            [math.nan] * 2
+            if view_features is None
+            else [float(view_features.brightness.mean()), float(view_features.brightness.std())]
+        )
     return row

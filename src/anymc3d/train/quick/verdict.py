@@ -51,12 +51,14 @@ def more_data(auroc: Estimate, curve: Curve, scored: Scored = AUROC) -> Verdict:
         reasons = [point.reason for point in curve.points if point.reason]
         return Verdict(CANNOT_TELL, f"there is no learning curve: {reasons[0] if reasons else 'too few cases'}")
     gain = curve.gain.doubling
-    found = f"twice the cases would change the {scored.name} by {signed(gain)} by the fitted curve{_other_forms(curve)}"
+    change = (
+        f"twice the cases would change the {scored.name} by {signed(gain)} by the fitted curve{_other_forms(curve)}"
+    )
     if gain.low > 0 and gain.value >= WORTH:
-        return Verdict(LIKELY, found)
+        return Verdict(LIKELY, change)
     if gain.high < WORTH:
-        return Verdict(UNLIKELY, f"{found}, less than {WORTH}")
-    return Verdict(CANNOT_TELL, f"{found}: these cases allow both a useful gain (from {WORTH}) and none")
+        return Verdict(UNLIKELY, f"{change}, less than {WORTH}")
+    return Verdict(CANNOT_TELL, f"{change}: these cases allow both a useful gain (from {WORTH}) and none")
 
 
 def lora(auroc: Estimate, train_auroc: float | None, data: Verdict, scored: Scored = AUROC) -> Verdict:
@@ -111,8 +113,8 @@ def _has_no_room(auroc: Estimate) -> bool:
 def _chance(auroc: Estimate, scored: Scored) -> str:
     if auroc.value is None:
         return f"the {scored.name} is undefined"
-    done = "rank these cases" if scored == AUROC else "answer"
-    return f"the frozen features do not {done} surely better than chance ({scored.name} {auroc.value:.3f})"
+    answering = "rank these cases" if scored == AUROC else "answer"
+    return f"the frozen features do not {answering} surely better than chance ({scored.name} {auroc.value:.3f})"
 
 
 def _rests() -> str:

@@ -128,9 +128,9 @@ class RidgeLearner:
         duals, held_out = (np.zeros((len(self.penalties), *wanted.shape)) for _ in range(2))
         held_out[:] = np.nan
         for known, columns in _by_gaps(wanted):
-            found = self._of_columns(rows[known], wanted[known][:, columns], self.patients[train[known]])
-            for number, (own, scores) in enumerate(found):
-                duals[number][np.ix_(known, columns)], held_out[number][np.ix_(known, columns)] = own, scores
+            solutions = self._of_columns(rows[known], wanted[known][:, columns], self.patients[train[known]])
+            for number, (dual, scores) in enumerate(solutions):
+                duals[number][np.ix_(known, columns)], held_out[number][np.ix_(known, columns)] = dual, scores
         maps = [fit_map(scores, targets, self.labels) for scores in held_out]
         chosen = self._choose(held_out, maps, targets)
         slopes = rows.T @ duals[chosen]
@@ -142,8 +142,8 @@ class RidgeLearner:
     def _choose(self, held_out: Floats, maps: Sequence[ScoreMap], targets: Floats) -> int:
         """Held-out cross-entropy of all cases together, and the squared distance from 1 in decades beside it."""
         losses = [
-            len(targets) * cross_entropy(told(scores), targets, self.labels) + np.log10(penalty) ** 2
-            for scores, told, penalty in zip(held_out, maps, self.penalties, strict=True)
+            len(targets) * cross_entropy(score_map(scores), targets, self.labels) + np.log10(penalty) ** 2
+            for scores, score_map, penalty in zip(held_out, maps, self.penalties, strict=True)
         ]
         return int(np.argmin(losses))
 
@@ -155,13 +155,13 @@ class RidgeLearner:
         vectors, values = spectrum(rows - rows.mean(axis=0))
         inside = vectors.T @ (targets - means)
         groups = several(patients)
-        found = []
+        solutions = []
         for penalty in self.penalties:
             shrunk = values / (values + penalty)
             residuals = targets - means - vectors @ (shrunk[:, None] * inside)
             scores = left_out(vectors, shrunk, residuals, targets, groups)
-            found.append((vectors @ (inside / (values + penalty)[:, None]), scores))
-        return found
+            solutions.append((vectors @ (inside / (values + penalty)[:, None]), scores))
+        return solutions
 
 
 def cross_entropy(logits: Floats, targets: Floats, labels: LabelSettings) -> float:
@@ -175,14 +175,14 @@ def cross_entropy(logits: Floats, targets: Floats, labels: LabelSettings) -> flo
         signed = np.where(targets == 1, logits, -logits)[known]
         return float(-log_expit(signed).mean()) if signed.size else np.inf
     known = ~np.isnan(targets[:, 0])
-    own, truth = logits[known], targets[known, 0].astype(int)
-    return float((logsumexp(own, axis=1) - own[np.arange(len(truth)), truth]).mean())
+    known_logits, truth = logits[known], targets[known, 0].astype(int)
+    return float((logsumexp(known_logits, axis=1) - known_logits[np.arange(len(truth)), truth]).mean())
 
 
 def _by_gaps(targets: Floats) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Rows that are known, and the columns that have exactly these gaps."""
-    found: dict[bytes, tuple[NDArray[np.intp], list[int]]] = {}
+    groups: dict[bytes, tuple[NDArray[np.intp], list[int]]] = {}
     for column in range(targets.shape[1]):
         known = ~np.isnan(targets[:, column])
-        found.setdefault(known.tobytes(), (np.flatnonzero(known), []))[1].append(column)
-    return [(known, np.array(columns)) for known, columns in found.values()]
+        groups.setdefault(known.tobytes(), (np.flatnonzero(known), []))[1].append(column)
+    return [(known, np.array(columns)) for known, columns in groups.values()]

@@ -54,8 +54,8 @@ def _map_of_two(scores: Floats, targets: Floats, labels: LabelSettings) -> Score
 
 
 def _map_of_labels(scores: Floats, targets: Floats, labels: LabelSettings) -> ScoreMap:
-    found = [_platt(score, target) for score, target in zip(scores.T, targets.T, strict=True)]
-    return ScoreMap(np.diag([slope for slope, _ in found]), np.array([shift for _, shift in found]))
+    fits = [_platt(score, target) for score, target in zip(scores.T, targets.T, strict=True)]
+    return ScoreMap(np.diag([slope for slope, _ in fits]), np.array([shift for _, shift in found]))
 
 
 def _platt(scores: Floats, targets: Floats) -> tuple[float, float]:
@@ -75,8 +75,8 @@ def _platt(scores: Floats, targets: Floats) -> tuple[float, float]:
         return float(value), np.array([(error * scores / width).sum(), error.sum()])
 
     # A score of the wrong sign by chance must not turn the classifier over.
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)]).x
-    return float(found[0]) / width, float(found[1])
+    optimum = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)]).x
+    return float(optimum[0]) / width, float(optimum[1])
 
 
 _FREE, _SHARED = 1.0, 0.01
@@ -87,7 +87,7 @@ def _map_of_classes(scores: Floats, targets: Floats, labels: LabelSettings) -> S
     """logits = (factor I + free) scores + shift: with few cases a common factor, with many what discriminates best."""
     known = ~np.isnan(targets[:, 0])
     width = float(scores[known].std()) or 1.0
-    own, truth, count = scores[known] / width, targets[known, 0].astype(int), labels.num_logits
+    scaled, truth, count = scores[known] / width, targets[known, 0].astype(int), labels.num_logits
     one_hot = np.eye(count)[truth]
 
     def parts(values: Floats) -> tuple[Floats, Floats]:
@@ -96,11 +96,11 @@ def _map_of_classes(scores: Floats, targets: Floats, labels: LabelSettings) -> S
 
     def loss(values: Floats) -> tuple[float, Floats]:
         weight, shift = parts(values)
-        logits = own @ weight.T + shift
+        logits = scaled @ weight.T + shift
         penalised = values * np.r_[_SHARED, np.full(count**2, _FREE), np.full(count, _SHARED)]
         value = (logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]).sum() + 0.5 * values @ penalised
         error = softmax(logits, axis=1) - one_hot
-        slope = error.T @ own
+        slope = error.T @ scaled
         return float(value), np.r_[np.trace(slope), slope.ravel(), error.sum(axis=0)] + penalised
 
     start = np.r_[1.0, np.zeros(count**2 + count)]
@@ -120,7 +120,7 @@ def grade_logits(scores: Floats, cuts: Floats) -> Floats:
 def _map_of_grades(scores: Floats, targets: Floats, labels: LabelSettings) -> ScoreMap:
     known = ~np.isnan(targets[:, 0])
     width = float(scores[known].std()) or 1.0
-    own, truth, count = scores[known, 0] / width, targets[known, 0].astype(int), labels.num_logits
+    scaled, truth, count = scores[known, 0] / width, targets[known, 0].astype(int), labels.num_logits
     least = 1e-2
 
     def parts(values: Floats) -> tuple[float, Floats]:
@@ -128,7 +128,7 @@ def _map_of_grades(scores: Floats, targets: Floats, labels: LabelSettings) -> Sc
 
     def loss(values: Floats) -> float:
         slope, cuts = parts(values)
-        logits = grade_logits(slope * own, cuts)
+        logits = grade_logits(slope * scaled, cuts)
         return float(-logits[np.arange(len(truth)), truth].sum() + 0.5 * _SHARED * np.square(values).sum())
 
     start = np.r_[1.0, -1.0, np.zeros(count - 2)]
@@ -139,10 +139,14 @@ def _map_of_grades(scores: Floats, targets: Floats, labels: LabelSettings) -> Sc
 def _map_of_number(scores: Floats, targets: Floats, labels: LabelSettings) -> ScoreMap:
     """The line of the targets on held-out scores: their penalty has pulled them towards the mean, never past it."""
     known = ~np.isnan(targets[:, 0])
-    own, truth = scores[known, 0], targets[known, 0]
-    spread = float(own.var())
-    slope = max(float(np.mean((own - own.mean()) * (truth - truth.mean()))) / spread, 0.0) if spread > 0 else 0.0
-    return ScoreMap(np.array([[slope]]), np.array([float(truth.mean() - slope * own.mean())]))
+    known_scores, truth = scores[known, 0], targets[known, 0]
+    spread = float(known_scores.var())
+    slope = (
+        max(float(np.mean((known_scores - known_scores.mean()) * (truth - truth.mean()))) / spread, 0.0)
+        if spread > 0
+        else 0.0
+    )
+    return ScoreMap(np.array([[slope]]), np.array([float(truth.mean() - slope * known_scores.mean())]))
 
 
 _MAPS: Mapping[str, Callable[[Floats, Floats, LabelSettings], ScoreMap]] = {

@@ -17,8 +17,8 @@ def spectrum(rows: NDArray[np.floating]) -> tuple[Floats, Floats]:
     wide = rows.shape[1] >= rows.shape[0]
     gram = (rows @ rows.T if wide else rows.T @ rows).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
-    kept = values > _RANK * max(float(values[-1]), np.finfo(np.float64).tiny)
-    values, vectors = values[kept], vectors[:, kept]
+    significant = values > _RANK * max(float(values[-1]), np.finfo(np.float64).tiny)
+    values, vectors = values[significant], vectors[:, significant]
     return (vectors if wide else (rows @ vectors) / np.sqrt(values)), values
 
 
@@ -42,8 +42,8 @@ def left_out(
     leverage = 1 / count + (weighted * vectors).sum(axis=1)
     scores = targets - residuals / np.maximum(1 - leverage, 1e-9)[:, None] + (targets - mean) / max(count - 1, 1)
     for rows in groups:
-        own = np.eye(len(rows)) - 1 / count - weighted[rows] @ vectors[rows].T
-        errors = np.linalg.solve(own + 1e-9 * np.eye(len(rows)), residuals[rows])
+        within = np.eye(len(rows)) - 1 / count - weighted[rows] @ vectors[rows].T
+        errors = np.linalg.solve(within + 1e-9 * np.eye(len(rows)), residuals[rows])
         moved = (targets[rows] - mean).sum(axis=0) / max(count - len(rows), 1)
         scores[rows] = targets[rows] - errors + moved
     return scores
