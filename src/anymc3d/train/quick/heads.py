@@ -215,7 +215,7 @@ class _Objective:
     def _misfit(self, logits: Tensor) -> Tensor:
         """Per case, not per label: of several labels each weighs as much as it would alone."""
         loss = self.loss(logits, self.targets)
-        return loss.total * self.targets.shape[1] / max(found.count, 1)
+        return loss.total * self.targets.shape[1] / max(loss.count, 1)
 
 
 def _minimise(value: Callable[[], Tensor], parameters: list[nn.Parameter], steps: int) -> None:

@@ -55,7 +55,7 @@ def _map_of_two(scores: Floats, targets: Floats, labels: LabelSettings) -> Score
 
 def _map_of_labels(scores: Floats, targets: Floats, labels: LabelSettings) -> ScoreMap:
     fits = [_platt(score, target) for score, target in zip(scores.T, targets.T, strict=True)]
-    return ScoreMap(np.diag([slope for slope, _ in fits]), np.array([shift for _, shift in found]))
+    return ScoreMap(np.diag([slope for slope, _ in fits]), np.array([shift for _, shift in fits]))
 
 
 def _platt(scores: Floats, targets: Floats) -> tuple[float, float]:
