@@ -65,8 +65,8 @@ class BaselineClassifier(nn.Module):
         seeds = [seed, *(int(torch.randint(2**31, (), generator=draws, device="cpu")) for _ in self.views[1:])]
         self.networks = nn.ModuleDict(
             {
-                view: entry.build(scores, in_channels=count, seed=own)
-                for (view, count), own in zip(channels.items(), seeds, strict=True)
+                view: entry.build(scores, in_channels=count, seed=view_seed)
+                for (view, count), view_seed in zip(channels.items(), seeds, strict=True)
             }
         )
         for view in standardised:
@@ -76,7 +76,7 @@ class BaselineClassifier(nn.Module):
             nn.init.ones_(self.ordinal.weight)
         pairs = zip(self.networks.items(), seeds, strict=True) if num_structures else ()
         self.decoder = nn.ModuleDict(
-            {view: entry.build_branch(network, num_structures, seed=own) for (view, network), own in pairs}
+            {view: entry.build_branch(network, num_structures, seed=view_seed) for (view, network), view_seed in pairs}
         )
         """What learns from masks beside the networks; no answer depends on it."""
         self._told: set[str] = set()
@@ -163,15 +163,15 @@ class BaselineClassifier(nn.Module):
             yield list(range(len(counts))), padded.transpose(1, 2), mask
             return
         sizes: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
-        for case, own in enumerate(slices.split(list(counts))):
-            volume = own.transpose(0, 1).unsqueeze(0)
+        for case, case_slices in enumerate(slices.split(list(counts))):
+            volume = case_slices.transpose(0, 1).unsqueeze(0)
             self._tell(view, volume)
             fitted = self.entry.sizes.fit(volume)
             sizes.setdefault(tuple(fitted.shape[-3:]), []).append((case, fitted))
-        for (depth, *_), found in sizes.items():
-            volumes = torch.cat([volume for _, volume in found])
-            mask = torch.ones(len(found), depth, dtype=torch.bool, device=volumes.device)
-            yield [case for case, _ in found], volumes, mask
+        for (depth, *_), of_size in sizes.items():
+            volumes = torch.cat([volume for _, volume in of_size])
+            mask = torch.ones(len(of_size), depth, dtype=torch.bool, device=volumes.device)
+            yield [case for case, _ in of_size], volumes, mask
 
     def _tell(self, view: str, volume: Tensor) -> None:
         """Say once per view that volumes are brought to another size."""

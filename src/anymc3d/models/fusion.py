@@ -91,7 +91,7 @@ class SideBySide(nn.Module):
     def forward(self, embeddings: Sequence[Tensor], mask: Tensor) -> Fused:
         """One (B, D of the view) per view and which are there (B, V) -> (B, sum of D) and equal weights (B, V)."""
         pairs = zip(embeddings, self.centers.values(), mask.T, strict=True)
-        parts = [torch.where(here.unsqueeze(1), one, center) for one, center, here in pairs]
+        parts = [torch.where(here.unsqueeze(1), embedding, center) for embedding, center, here in pairs]
         weights = mask.to(parts[0].dtype) / mask.sum(dim=1, keepdim=True)
         return Fused(torch.cat(parts, dim=1), weights)
 
@@ -186,11 +186,11 @@ def fused_by(fusion: nn.Module, embeddings: Tensor, mask: Tensor) -> Fused:
     Raises:
         UsageError: an own one gives something else.
     """
-    found = fusion(embeddings, mask)
-    if not isinstance(found, Fused):
-        what = f"expected anymc3d.models.fusion.Fused(embedding, weights), got {type(found).__name__}"
+    fused = fusion(embeddings, mask)
+    if not isinstance(fused, Fused):
+        what = f"expected anymc3d.models.fusion.Fused(embedding, weights), got {type(fused).__name__}"
         raise UsageError(f"fusion {type(fusion).__name__}: {what}")
-    return found
+    return fused
 
 
 def pad_cases(embeddings: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,8 @@ def import_backbone(path: Path, name: str | None = None) -> Record:
         name = suggest_name(config, fingerprint(tensors), path.name)
     if name is None:
         raise BackboneError(f"{path}: {_nameless(config)}")
-    beside = f"; left out: {left_out}" if left_out else ""
-    origin = f"imported from {path.name}{beside}"
+    left_out_note = f"; left out: {left_out}" if left_out else ""
+    origin = f"imported from {path.name}{left_out_note}"
     return save_backbone(name, config, tensors, origin=origin, normalisation=read_normalisation(path))
 
 

@@ -75,11 +75,11 @@ def rename(raw: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor]
     thirds: Thirds = {}
     unknown, twice = [], []
     for name, tensor in raw.items():
-        found = layout.rule(name)
-        if found is None:
+        matched = layout.rule(name)
+        if matched is None:
             unknown.append(name)
             continue
-        rule, match = found
+        rule, match = matched
         if rule.target is None:
             continue
         target = rule.target.format(**match.groupdict())

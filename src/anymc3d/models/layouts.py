@@ -41,7 +41,7 @@ def find_layout(names: Collection[str]) -> Layout | None:
 
 
 def _own_layout(names: Collection[str]) -> Layout | None:
-    return _first([layout for own in OWN_BACKBONES.values() for layout in own.layouts], names)
+    return _first([layout for backbone in OWN_BACKBONES.values() for layout in backbone.layouts], names)
 
 
 def _first(layouts: Iterable[Layout], names: Collection[str]) -> Layout | None:
@@ -84,7 +84,7 @@ def unused_tensors(names: Collection[str]) -> list[str]:
     layout = find_layout(names)
     if layout is None:
         return []
-    return [name for name in names if (found := layout.rule(name)) is not None and found[0].target is None]
+    return [name for name in names if (matched := layout.rule(name)) is not None and matched[0].target is None]
 
 
 def describe_unused(names: Collection[str]) -> str:
@@ -102,11 +102,11 @@ def check_settings(settings: Mapping[str, Any], config: BackboneConfig) -> None:
     if type(config) not in EXPECTED_SETTINGS:
         return
     vision = settings.get("vision_config")
-    found = vision if isinstance(vision, dict) else settings
+    fields = vision if isinstance(vision, dict) else settings
     wrong = [
-        f"{key} is {found[key]!r} instead of {' or '.join(map(repr, allowed))}"
+        f"{key} is {fields[key]!r} instead of {' or '.join(map(repr, allowed))}"
         for key, value in EXPECTED_SETTINGS[type(config)](config).items()
-        if key in found and found[key] not in (allowed := value if isinstance(value, tuple) else (value,))
+        if key in fields and fields[key] not in (allowed := value if isinstance(value, tuple) else (value,))
     ]
     if wrong:
         raise BackboneError(f"config.json describes a network that is not supported: {'; '.join(wrong)}")

@@ -76,9 +76,9 @@ def expected_settings(config: SiglipConfig) -> Mapping[str, object]:
 
 def _layout(name: str, prefix: str) -> Layout:
     rules = (*(Rule(f"{prefix}{same}", same) for same in _SAME), Rule(f"{prefix}embeddings.position_ids", None))
-    beside = (Rule("text_model.{rest}", None), Rule("logit_scale", None), Rule("logit_bias", None)) if prefix else ()
+    others = (Rule("text_model.{rest}", None), Rule("logit_scale", None), Rule("logit_bias", None)) if prefix else ()
     marker = f"{prefix}embeddings.patch_embedding.weight"
-    return Layout(name, (marker,), (*rules, *beside), finish_siglip)
+    return Layout(name, (marker,), (*rules, *others), finish_siglip)
 
 
 SIGLIP_LAYOUTS: tuple[Layout, ...] = (

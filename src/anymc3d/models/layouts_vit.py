@@ -22,7 +22,9 @@ def _thirds(prefix: str, names: tuple[str, str, str]) -> tuple[Rule, ...]:
 
 
 def _pairs(prefix: str, pairs: Mapping[str, str]) -> tuple[Rule, ...]:
-    return tuple(Rule(f"{prefix}.{name}.{{leaf}}", f"blocks.{{i}}.{own}.{{leaf}}") for name, own in pairs.items())
+    return tuple(
+        Rule(f"{prefix}.{name}.{{leaf}}", f"blocks.{{i}}.{canonical}.{{leaf}}") for name, canonical in pairs.items()
+    )
 
 
 def _plain_block(prefix: str) -> tuple[Rule, ...]:

@@ -49,15 +49,15 @@ def learn(classifier: BaselineClassifier, batch: Mapping[str, PackedSlices], enc
     views = joined([answers for answers, _ in whole])
     mean = views.logits.new_zeros(len(there), views.logits.shape[1]).index_add(0, views.case, views.logits)
     mean = mean / there.sum(dim=1, keepdim=True).to(mean.device)
-    own = joined(parts)
-    plain = sorted(set(range(len(there))) - set(own.case.tolist()))
+    taught = joined(parts)
+    plain = sorted(set(range(len(there))) - set(taught.case.tolist()))
     shares = 1 / there.sum(dim=1)
     lacking = [answers.only([case for case in cases if case not in plain]) for answers, cases in whole]
-    answers = joined([own.weighted(shares), joined(lacking).weighted(shares), Answers.of_cases(mean).only(plain)])
+    answers = joined([taught.weighted(shares), joined(lacking).weighted(shares), Answers.of_cases(mean).only(plain)])
     weight = classifier.entry.recipe.view_weight
     if weight is not None and len(classifier.views) > 1:
         answers = joined([answers, views.weighted(weight * shares)])
-    losses = {case: torch.stack(found).mean() for case, found in by_case.items()}
+    losses = {case: torch.stack(case_losses).mean() for case, case_losses in by_case.items()}
     return Lesson(_graded(classifier, mean), replace(answers, logits=_graded(classifier, answers.logits)), losses)
 
 
@@ -66,7 +66,7 @@ def _of_view(
 ) -> list[tuple[list[int], Lesson]]:
     """(positions in the batch, lesson) of every call of the view's network, in float32."""
     branch = classifier.decoder[view] if view in classifier.decoder else None  # noqa: SIM401 - a ModuleDict has no get
-    found = []
+    lessons = []
     for cases, volume, real in classifier.volumes(view, packed):
         positions = [present[case] for case in cases]
         targets = [packed.masks[position] if packed.masks else None for position in positions]
@@ -75,8 +75,8 @@ def _of_view(
             lesson = classifier.networks[view].lesson(volume, real, masks, branch)
         answers = replace(lesson.answers, logits=lesson.answers.logits.float())
         losses = {case: loss.float() for case, loss in lesson.mask_losses.items()}
-        found.append((positions, Lesson(lesson.logits.float(), answers, losses)))
-    return found
+        lessons.append((positions, Lesson(lesson.logits.float(), answers, losses)))
+    return lessons
 
 
 def _graded(classifier: BaselineClassifier, logits: Tensor) -> Tensor:

@@ -50,14 +50,14 @@ def target_modules(network: nn.Module, targets: Collection[str] | None = None) -
     if targets is None:
         targets = TARGETS.get(type(network).__name__, TARGET_NAMES)
     endings = tuple(f".{target}" for target in targets)
-    found = {
+    modules = {
         path: module
         for path, module in network.named_modules()
         if f".{path}".endswith(endings) and isinstance(module, (nn.Linear, *_CONVOLUTIONS))
     }
-    if not found:
+    if not modules:
         raise PluginError(f"LoRA needs modules named one of {sorted(targets)}, but {type(network).__name__} has none")
-    return found
+    return modules
 
 
 def pair_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -52,13 +52,15 @@ def read_meshnet(layout: bytes, weights: bytes) -> MeshNet:
         described = model["modelTopology"]["model_config"]["config"]["layers"]
         entries = [entry for group in model["weightsManifest"] for entry in group["weights"]]
         tensors = _tensors(entries, weights)
-        return MeshNet([module for one in described for module in _modules(one["class_name"], one["config"], tensors)])
+        return MeshNet(
+            [module for entry in described for module in _modules(entry["class_name"], entry["config"], tensors)]
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(f"{type(error).__name__}: {error}") from error
 
 
 def _tensors(entries: list[dict[str, Any]], weights: bytes) -> dict[str, np.ndarray]:
-    found, start = {}, 0
+    tensors, start = {}, 0
     for entry in entries:
         if entry["dtype"] != "float32" or "quantization" in entry:
             raise _unusable(f"weights of type {entry['dtype']}, expected plain float32")
@@ -66,13 +68,13 @@ def _tensors(entries: list[dict[str, Any]], weights: bytes) -> dict[str, np.ndar
         size = math.prod(shape)
         if min(shape, default=1) < 1 or start + 4 * size > len(weights):
             raise _unusable(f"the layout wants more weights than the {len(weights)} bytes there are")
-        found[str(entry["name"])] = np.frombuffer(weights, dtype="<f4", count=size, offset=start).reshape(shape)
+        tensors[str(entry["name"])] = np.frombuffer(weights, dtype="<f4", count=size, offset=start).reshape(shape)
         start += 4 * size
     if start != len(weights):
         raise _unusable(f"the layout describes {start} bytes of weights, the file has {len(weights)}")
-    if not all(np.isfinite(tensor).all() for tensor in found.values()):
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise _unusable("a weight is not finite")
-    return found
+    return tensors
 
 
 def _modules(kind: str, settings: dict[str, Any], tensors: dict[str, np.ndarray]) -> list[nn.Module]:

@@ -89,7 +89,7 @@ def mixed_weights(backbone: nn.Module, loras: Sequence[LoRA], dtype: torch.dtype
     """Parameter name -> weight for one call of ``backbone`` with the slices of all ``loras``, equally many of each."""
     named = [dict(zip(lora.paths, zip(lora.a, lora.b, strict=True), strict=True)) for lora in loras]
     rank = max(lora.a[0].shape[0] for lora in loras)
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for path in dict.fromkeys(path for lora in loras for path in lora.paths):
         base = backbone.get_submodule(path).weight
         shape_a, shape_b = (len(loras), rank, *base.shape[1:]), (len(loras), base.shape[0], rank)
@@ -99,8 +99,8 @@ def mixed_weights(backbone: nn.Module, loras: Sequence[LoRA], dtype: torch.dtype
                 own_a, own_b = pairs[path]
                 a[number, : len(own_a)] = own_a
                 b[number, :, : len(own_a)] = lora.scale * own_b.flatten(1)
-        found[f"{path}.weight"] = MixedWeight.of(base.to(dtype), Pairs(a.to(dtype), b.to(dtype)))
-    return compute_weights(backbone, {}, dtype) | found
+        weights[f"{path}.weight"] = MixedWeight.of(base.to(dtype), Pairs(a.to(dtype), b.to(dtype)))
+    return compute_weights(backbone, {}, dtype) | weights
 
 
 def mixed_tokens(

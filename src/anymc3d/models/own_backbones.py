@@ -42,9 +42,14 @@ def _admit(name: str, given: Any) -> OwnBackbone:
         raise expected("backbone", name, _EXPECTED, given)
     if not given.layouts or not given.targets:
         raise UsageError(f"backbone {name!r}: expected at least one layout and one target of LoRA, got none")
-    for what, one, table in (("configuration", given.config, ARCHITECTURES), ("network", _class(given), TARGETS)):
-        if one in table:
-            raise UsageError(f"backbone {name!r}: the {what} {one} is another backbone's; give it a class of its own")
+    for what, taken_class, table in (
+        ("configuration", given.config, ARCHITECTURES),
+        ("network", _class(given), TARGETS),
+    ):
+        if taken_class in table:
+            raise UsageError(
+                f"backbone {name!r}: the {what} {taken_class} is another backbone's; give it a class of its own"
+            )
     ARCHITECTURES[given.config] = Architecture(
         name=name,
         build=given.network,

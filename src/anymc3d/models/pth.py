@@ -40,15 +40,15 @@ def convert_pth(path: Path, output: Path, *, timeout_s: float = 600) -> None:
     command = [sys.executable, "-P", "-m", "anymc3d.models.pth", str(path.resolve()), str(output.resolve())]
     with tempfile.TemporaryFile() as errors:
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, timeout=timeout_s
             )
         except subprocess.TimeoutExpired as error:
             raise BackboneError(f"{path}: reading it took more than {timeout_s:g} s and was stopped") from error
         errors.seek(0)
         lines = errors.read(1 << 16).decode("utf-8", errors="replace").strip().splitlines()
-    if done.returncode or not output.is_file():
-        reason = lines[-1][:300] if lines else f"the reading process ended with code {done.returncode}"
+    if result.returncode or not output.is_file():
+        reason = lines[-1][:300] if lines else f"the reading process ended with code {result.returncode}"
         raise BackboneError(f"{path} is not a plain file of weights: {reason}")
 
 
@@ -65,16 +65,16 @@ def check_archive(path: Path) -> None:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BackboneError(f"{path} is a damaged archive: {error}") from error
-    packed = next((one.filename for one in members if one.compress_type != zipfile.ZIP_STORED), None)
+    packed = next((member.filename for member in members if member.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:
         raise BackboneError(
             f"{path}: expected an archive as torch.save writes it, without compression, but {shown(packed, 60)} is "
             "compressed; load and save it again with torch"
         )
-    size, told = path.stat().st_size, sum(one.file_size for one in members)
-    if told > size:
+    size, unfolded = path.stat().st_size, sum(member.file_size for member in members)
+    if unfolded > size:
         raise BackboneError(
-            f"{path}: its archive says it holds {told} bytes, in a file of {size}: it is not a weights file"
+            f"{path}: its archive says it holds {unfolded} bytes, in a file of {size}: it is not a weights file"
         )
 
 

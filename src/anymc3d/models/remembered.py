@@ -17,9 +17,9 @@ class Remembered:
 
     def get(self, key: Hashable, parameter: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
         """What ``make`` makes of ``parameter``, without a graph; made anew when it is another one or has changed."""
-        found = self._kept.get(key)
-        if found is not None and found[0] is parameter and found[1] == parameter._version:
-            return found[2]
+        entry = self._kept.get(key)
+        if entry is not None and entry[0] is parameter and entry[1] == parameter._version:
+            return entry[2]
         # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
         with torch.inference_mode(False), torch.no_grad():
             made = make(parameter)

@@ -78,24 +78,24 @@ def in_raw_units(tensors: Mapping[str, Tensor], scale: Scale | Mapping[str, Scal
     """
     if not has_standard_form(fusion):
         raise UsageError(f"fusion: {fusion} cannot be trained on standardised embeddings; take {', '.join(POOLED)}")
-    found = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    scale = _of_head(found, scale)
+    raw = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    scale = _of_head(raw, scale)
     if fusion in FIRST_MAPS:
         for name in tensors:
             for weight, bias in FIRST_MAPS[fusion]:
                 if name.startswith("fusion.") and name.endswith(f".{weight}"):
-                    _take_up(found, name, f"{name.removesuffix(weight)}{bias}", scale)
-        return found
+                    _take_up(raw, name, f"{name.removesuffix(weight)}{bias}", scale)
+        return raw
     for name in tensors:
         if name == "task_query" or name.startswith("query."):
-            found[name] = (found[name].double() / scale.spread.double()).to(found[name].dtype)
-    _take_up(found, "head.weight", "head.cuts" if "head.cuts" in found else "head.bias", scale)
-    return found
+            raw[name] = (raw[name].double() / scale.spread.double()).to(raw[name].dtype)
+    _take_up(raw, "head.weight", "head.cuts" if "head.cuts" in raw else "head.bias", scale)
+    return raw
 
 
-def _of_head(found: dict[str, Tensor], scale: Scale | Mapping[str, Scale]) -> Scale:
+def _of_head(raw: dict[str, Tensor], scale: Scale | Mapping[str, Scale]) -> Scale:
     """The scale of what the head sees; with views side by side their centres are put into raw units on the way."""
-    centers = [name for name in found if name.startswith("fusion.") and name.endswith(".center")]
+    centers = [name for name in raw if name.startswith("fusion.") and name.endswith(".center")]
     if isinstance(scale, Scale):
         of_view = [scale] * len(centers)
     else:
@@ -103,9 +103,11 @@ def _of_head(found: dict[str, Tensor], scale: Scale | Mapping[str, Scale]) -> Sc
         scale = of_view[0]
     if not centers:
         return scale
-    for name, own in zip(centers, of_view, strict=True):
-        found[name] = (found[name].double() * own.spread.double() + own.mean.double()).to(found[name].dtype)
-    return Scale(torch.cat([own.mean for own in of_view]), torch.cat([own.spread for own in of_view]))
+    for name, view_scale in zip(centers, of_view, strict=True):
+        raw[name] = (raw[name].double() * view_scale.spread.double() + view_scale.mean.double()).to(raw[name].dtype)
+    return Scale(
+        torch.cat([view_scale.mean for view_scale in of_view]), torch.cat([view_scale.spread for view_scale in of_view])
+    )
 
 
 def in_standard_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) -> dict[str, Tensor]:
@@ -113,14 +115,14 @@ def in_standard_units(tensors: Mapping[str, Tensor], scale: Scale, fusion: str) 
     return in_raw_units(tensors, scale.inverse, fusion)
 
 
-def _take_up(found: dict[str, Tensor], weight: str, offset: str, scale: Scale) -> None:
+def _take_up(raw: dict[str, Tensor], weight: str, offset: str, scale: Scale) -> None:
     """W z + b with z = (h - mean) / spread is (W / spread) h + (b - W / spread . mean); cut points are subtracted, and
     only the first one is a place, the others are distances."""
-    scaled = found[weight].double() / scale.spread.double()
+    scaled = raw[weight].double() / scale.spread.double()
     shift = scaled @ scale.mean.double()
-    dtype = found[weight].dtype
-    found[weight] = scaled.to(dtype)
+    dtype = raw[weight].dtype
+    raw[weight] = scaled.to(dtype)
     if offset.endswith(".cuts"):
-        found[offset][0] += shift[0].to(dtype)
+        raw[offset][0] += shift[0].to(dtype)
     else:
-        found[offset] = (found[offset].double() - shift).to(dtype)
+        raw[offset] = (raw[offset].double() - shift).to(dtype)

@@ -70,19 +70,19 @@ def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encod
     if packed.slices.shape[0] == 0:
         return [packed.slices.new_zeros((0, tail.backbone.embed_dim), dtype=torch.float32) for tail in tails]
     first = tails[0]
-    found: list[list[Tensor]] = [[] for _ in tails]
+    chunks_of: list[list[Tensor]] = [[] for _ in tails]
     for chunk in first.classifier.chunks(first.view, packed, encoding.chunk_size):
         images = to_backbone_input(chunk, first.backbone.patch_size, first.classifier.seen_as(first.view, encoding))
         for number, tokens in _of_chunk(images, tails, encoding).items():
-            found[number].append(tokens)
-    return [torch.cat(parts) for parts in found]
+            chunks_of[number].append(tokens)
+    return [torch.cat(parts) for parts in chunks_of]
 
 
 def _of_chunk(images: Tensor, tails: Sequence[Tail], encoding: Encoding) -> dict[int, Tensor]:
     """Number of the tail -> class tokens of one chunk."""
     numbered = dict(enumerate(tails))
-    found = _finished({number: tail for number, tail in numbered.items() if tail.seam is None}, images, encoding)
-    return found | _onwards(
+    tokens_of = _finished({number: tail for number, tail in numbered.items() if tail.seam is None}, images, encoding)
+    return tokens_of | _onwards(
         {number: tail for number, tail in numbered.items() if tail.seam is not None}, images, encoding
     )
 
@@ -92,13 +92,13 @@ def _onwards(waiting: dict[int, Tail], start: Tensor | TrunkTokens, encoding: En
     if not waiting:
         return {}
     seam = min(tail.seam for tail in waiting.values() if tail.seam is not None)
-    found: dict[int, Tensor] = {}
+    tokens_of: dict[int, Tensor] = {}
     for group in _with_one_trunk(waiting, seam):
         backbone = next(iter(group.values())).backbone
         reached = run_backbone(backbone, compute_weights(backbone, {}, encoding.dtype), start, encoding, stop=seam)
-        found |= _finished({n: tail for n, tail in group.items() if tail.seam == seam}, reached, encoding)
-        found |= _onwards({n: tail for n, tail in group.items() if tail.seam != seam}, reached, encoding)
-    return found
+        tokens_of |= _finished({n: tail for n, tail in group.items() if tail.seam == seam}, reached, encoding)
+        tokens_of |= _onwards({n: tail for n, tail in group.items() if tail.seam != seam}, reached, encoding)
+    return tokens_of
 
 
 def _with_one_trunk(tails: dict[int, Tail], seam: int) -> list[dict[int, Tail]]:
@@ -113,16 +113,16 @@ def _with_one_trunk(tails: dict[int, Tail], seam: int) -> list[dict[int, Tail]]:
 def _finished(tails: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
     """The answers of tails that need nothing more in common. Frozen ones on one backbone have one answer; of few slices
     several plugins go into one call, see ``anymc3d.models.mixed_batch``."""
-    found: dict[int, Tensor] = {}
+    tokens_of: dict[int, Tensor] = {}
     groups: dict[tuple[int, bool], dict[int, Tail]] = {}
     for number, tail in tails.items():
         groups.setdefault((id(tail.backbone), tail.is_frozen), {})[number] = tail
     for (_, is_frozen), group in groups.items():
         if is_frozen:
-            found |= dict.fromkeys(group, next(iter(group.values())).class_tokens(start, encoding))
+            tokens_of |= dict.fromkeys(group, next(iter(group.values())).class_tokens(start, encoding))
         else:
-            found |= _adapted(group, start, encoding)
-    return found
+            tokens_of |= _adapted(group, start, encoding)
+    return tokens_of
 
 
 def _adapted(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> dict[int, Tensor]:
@@ -133,15 +133,15 @@ def _adapted(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Enco
     can = tokens <= FEW_TOKENS and encoding.dtype == torch.float32
     together = max(1, encoding.chunk_size // slices) if can else 1
     numbers = list(group)
-    found: dict[int, Tensor] = {}
+    tokens_of: dict[int, Tensor] = {}
     for begin in range(0, len(numbers), together):
         part = numbers[begin : begin + together]
         if len(part) == 1:
-            found[part[0]] = group[part[0]].class_tokens(start, encoding)
+            tokens_of[part[0]] = group[part[0]].class_tokens(start, encoding)
         else:
             loras = [group[number].classifier.lora[group[number].view] for number in part]
-            found |= dict(zip(part, mixed_tokens(first.backbone, loras, at_seam(start), encoding), strict=True))
-    return found
+            tokens_of |= dict(zip(part, mixed_tokens(first.backbone, loras, at_seam(start), encoding), strict=True))
+    return tokens_of
 
 
 def _size(start: Tensor | TrunkTokens, patch_size: int) -> tuple[int, int]:

@@ -148,28 +148,30 @@ def save_backbone(
     """
     if not NAME_PATTERN.fullmatch(name):
         raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
-    found = fingerprint(tensors)
-    entry = named_card(name, config, found, normalisation)
-    known = next((card for card in BACKBONES.values() if card.fingerprint == found and card.name != name), None)
+    weights_fingerprint = fingerprint(tensors)
+    entry = named_card(name, config, weights_fingerprint, normalisation)
+    known = next(
+        (card for card in BACKBONES.values() if card.fingerprint == weights_fingerprint and card.name != name), None
+    )
     if known is not None:
         text = "these are the weights of %s (%s), kept as %s: --name %s keeps that name and licence in every plugin"
         logger.warning(text, known.name, known.licence, name, known.name)
     before = read_record(name)
-    if before is not None and before.fingerprint != found:
+    if before is not None and before.fingerprint != weights_fingerprint:
         msg = (
-            f"the store holds other weights as {name} ({before.fingerprint}); these are {found}: "
+            f"the store holds other weights as {name} ({before.fingerprint}); these are {weights_fingerprint}: "
             f"choose another --name, or remove {folder_of(name)} first"
         )
         raise BackboneError(msg)
-    kept = None if name in BACKBONES else normalisation
-    if before is not None and kept is not None and before.normalisation not in (None, kept):
+    to_record = None if name in BACKBONES else normalisation
+    if before is not None and to_record is not None and before.normalisation not in (None, to_record):
         raise BackboneError(
             f"the store holds these weights as {name} with another mean and standard deviation "
-            f"({before.normalisation}, now {kept}); choose another --name, or remove {folder_of(name)} first"
+            f"({before.normalisation}, now {to_record}); choose another --name, or remove {folder_of(name)} first"
         )
     if before is not None and _is_as_precise(before, tensors):
-        if kept is not None and before.normalisation is None:
-            before = replace(before, normalisation=kept)
+        if to_record is not None and before.normalisation is None:
+            before = replace(before, normalisation=to_record)
             write_json(folder_of(name) / "record.json", asdict(before))
         return before
     folder = folder_of(name)
@@ -178,7 +180,12 @@ def save_backbone(
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
         digest = file_sha256(folder / "model.safetensors")
         record = Record(
-            name=name, fingerprint=found, file_sha256=digest, origin=origin, licence=entry.licence, normalisation=kept
+            name=name,
+            fingerprint=weights_fingerprint,
+            file_sha256=digest,
+            origin=origin,
+            licence=entry.licence,
+            normalisation=to_record,
         )
         write_json(folder / "record.json", asdict(record))
     except OSError as error:
@@ -204,9 +211,9 @@ def verify_stored(record: Record) -> LoadedBackbone:
     """
     file = folder_of(record.name) / "model.safetensors"
     loaded = _load_stored(record, "official")
-    found = file_sha256(file)
-    if found != record.file_sha256:
-        raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {found}")
+    digest = file_sha256(file)
+    if digest != record.file_sha256:
+        raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {digest}")
     return loaded
 
 
@@ -277,15 +284,15 @@ def _load(
     path: Path, position_rule: PositionRule, *, name: str | None = None, normalisation: Normalisation | None = None
 ) -> LoadedBackbone:
     config, tensors = read_weights(path)
-    found = fingerprint(tensors)
+    weights_fingerprint = fingerprint(tensors)
     if name is None:
-        entry = local_card(path.name, config, found, read_normalisation(path))
-        _remember(found, path)
+        entry = local_card(path.name, config, weights_fingerprint, read_normalisation(path))
+        _remember(weights_fingerprint, path)
     else:
-        entry = named_card(name, config, found, normalisation)
+        entry = named_card(name, config, weights_fingerprint, normalisation)
     module = empty_backbone(with_position_rule(config, position_rule))
     module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
-    return LoadedBackbone(module.eval().requires_grad_(False), entry, found, str(path))
+    return LoadedBackbone(module.eval().requires_grad_(False), entry, weights_fingerprint, str(path))
 
 
 def _random(entry: BackboneCard, position_rule: PositionRule) -> LoadedBackbone:
@@ -311,15 +318,15 @@ def _remembered(wanted: str) -> Iterator[str]:
     yield from (path for path in paths if isinstance(path, str)) if isinstance(paths, list) else ()
 
 
-def _remember(found: str, path: Path) -> None:
+def _remember(weights_fingerprint: str, path: Path) -> None:
     """Note where weights were seen; a home folder that cannot be written is no reason to stop."""
     place = str(path.resolve())
     try:
         index = _read_table(_index_path()) or {}
-        paths = index.get(found)
+        paths = index.get(weights_fingerprint)
         paths = paths if isinstance(paths, list) else []
         if place not in paths:
-            write_json(_index_path(), index | {found: [place, *paths][:8]})
+            write_json(_index_path(), index | {weights_fingerprint: [place, *paths][:8]})
     except (OSError, BackboneError) as error:
         _log.info("the place of this backbone was not remembered: %s", error)
 

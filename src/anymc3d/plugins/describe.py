@@ -73,7 +73,7 @@ def _covariates(card: PluginCard) -> list[str]:
     if card.covariates is None:
         return []
     model = card.covariates.model
-    lines = [f"  {in_words(one)}" for one in card.covariates.columns]
+    lines = [f"  {in_words(covariate)}" for covariate in card.covariates.columns]
     fitted = f"fitted on {model.cases} training cases, joined with the image on {model.joined_on}"
     return [f"covariates, {fitted}:", *lines]
 
@@ -103,9 +103,9 @@ def _members(card: PluginCard) -> list[str]:
 
 def _method(card: PluginCard) -> list[str]:
     cards = [member.card for member in card.members] or [card]
-    methods = dict.fromkeys(method_of(one) for one in cards)
+    methods = dict.fromkeys(method_of(part) for part in cards)
     lines = [f"method: {method}" for method in methods]
-    lines += [f"training: {how}" for how in dict.fromkeys(_start(one) for one in cards) if how]
+    lines += [f"training: {how}" for how in dict.fromkeys(_start(part) for part in cards) if how]
     if card.segmentation is not None:
         what = "kept" if card.decodes else "not kept"
         labels = ", ".join(map(str, card.segmentation.classes))
@@ -132,8 +132,8 @@ def _start(card: PluginCard) -> str:
         return ""
     if training["start"] == "random":
         return "from random values, as in the paper"
-    kept = training.get("best_epoch")
-    which = "which no epoch beat by more than noise" if kept == 0 else f"epoch {kept} kept"
+    best_epoch = training.get("best_epoch")
+    which = "which no epoch beat by more than noise" if best_epoch == 0 else f"epoch {best_epoch} kept"
     return f"from the solution on frozen features, {which}"
 
 
@@ -168,21 +168,21 @@ def _number_line(card: PluginCard) -> str:
 
 
 def _calibration(card: PluginCard) -> list[str]:
-    own = card.calibration
-    if own is None:
+    fitted = card.calibration
+    if fitted is None:
         states = states_in_words(card.calibration_states)
         inner = "each member's own (see its plugin)" if card.holds_calibration else "none"
         return [f"calibration: {inner}; probabilities are {states}"]
-    criterion = f" through the operating point ({own.criterion})" if own.method == "platt" else ""
+    criterion = f" through the operating point ({fitted.criterion})" if fitted.method == "platt" else ""
     lines = [
-        f"  {name}: slope {one.slope:.4g}, n = {one.n}"
-        + (f", {one.n_positive} positive" if not card.labels.one_of_classes else "")
-        + (f" ({one.note})" if one.note else "")
-        for name, one in own.maps.items()
+        f"  {name}: slope {label_map.slope:.4g}, n = {label_map.n}"
+        + (f", {label_map.n_positive} positive" if not card.labels.one_of_classes else "")
+        + (f" ({label_map.note})" if label_map.note else "")
+        for name, label_map in fitted.maps.items()
     ]
     states = states_in_words(card.calibration_states)
-    heading = f"calibration: {own.method}{criterion}, on {own.cases} cases ({own.split}); probabilities are {states}:"
-    return [heading, *lines]
+    cases = f"{fitted.cases} cases ({fitted.split})"
+    return [f"calibration: {fitted.method}{criterion}, on {cases}; probabilities are {states}:", *lines]
 
 
 def _number(text: object) -> str:

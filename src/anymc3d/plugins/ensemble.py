@@ -46,7 +46,7 @@ def make_ensemble(
     ordered = sorted(zip(plugins, shares, strict=True), key=lambda pair: pair[0].hash)
     members = [plugin for plugin, _ in ordered]
     # What stands for all: a member that sees slices, through a backbone where there is one.
-    first = max((member.card for member in members), key=lambda one: (one.backbone is not None, one.sees_slices))
+    first = max((member.card for member in members), key=lambda part: (part.backbone is not None, part.sees_slices))
     card = PluginCard(
         name=name or _default_name([member.card.name for member in members]),
         labels=first.labels,
@@ -101,17 +101,19 @@ def _how_it_decides(card: PluginCard) -> list[str]:
 
 def _too_few(card: PluginCard) -> list[str]:
     """One line if some members' slopes could not be fitted: such a label's mean logit leans on the others."""
-    found: dict[str, int] = {}
+    too_few: dict[str, int] = {}
     for member in card.members:
         maps = member.card.calibration.maps if member.card.calibration is not None else {}
-        for name, one in maps.items():
-            found[name] = found.get(name, 0) + (min(one.n_positive, one.n - one.n_positive) < MIN_OUTCOMES)
-    few = [f"{name} in {count} of {len(card.members)} members" for name, count in found.items() if count]
+        for name, label_map in maps.items():
+            too_few[name] = too_few.get(name, 0) + (
+                min(label_map.n_positive, label_map.n - label_map.n_positive) < MIN_OUTCOMES
+            )
+    few = [f"{name} in {count} of {len(card.members)} members" for name, count in too_few.items() if count]
     if not few:
         return []
-    shown = ", ".join(few[:_SHOWN]) + (f" and {len(few) - _SHOWN} more labels" if len(few) > _SHOWN else "")
+    named = ", ".join(few[:_SHOWN]) + (f" and {len(few) - _SHOWN} more labels" if len(few) > _SHOWN else "")
     return [
-        f"fitted on fewer than {MIN_OUTCOMES} cases of the rarer outcome: {shown}; calibrate them with the pooled "
+        f"fitted on fewer than {MIN_OUTCOMES} cases of the rarer outcome: {named}; calibrate them with the pooled "
         "out-of-fold cases ('anymc3d calibrate --pooled')"
     ]
 
@@ -128,10 +130,10 @@ def _check(plugins: Sequence[Plugin], sources: Sequence[str]) -> None:
         seen[plugin.hash] = source
     problems = []
     for plugin, source in zip(plugins, sources, strict=True):
-        found = member_differences(plugins[0].card, plugin.card)
-        shown = "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-        if found:
-            problems.append(f"{source}: {shown}")
+        unlike = member_differences(plugins[0].card, plugin.card)
+        named = "; ".join(unlike[:_SHOWN]) + (f" and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else "")
+        if unlike:
+            problems.append(f"{source}: {named}")
     if problems:
         raise ProblemsError(f"cannot join {sources[0]} with the others", problems)
     without = [source for plugin, source in zip(plugins, sources, strict=True) if plugin.card.calibration is None]
@@ -154,10 +156,10 @@ def _joint_views(cards: Sequence[PluginCard], first: PluginCard) -> dict[str, Vi
     for name, view in ((name, view) for card in [first, *seeing] for name, view in card.preprocessing.items()):
         if view in joint.values():
             continue
-        own, number = name, 2
-        while own in joint:
-            own, number = f"{name}-{number}", number + 1
-        joint[own] = view
+        joint_name, number = name, 2
+        while joint_name in joint:
+            joint_name, number = f"{name}-{number}", number + 1
+        joint[joint_name] = view
     return joint
 
 
@@ -167,15 +169,15 @@ def _joint_intensities(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     return {column: _cover([summary[column] for summary in summaries if column in summary]) for column in columns}
 
 
-def _cover(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    joint: dict[str, Any] = {_NUM_SCANS: max(one[_NUM_SCANS] for one in found)}
-    for key in found[0]:
+def _cover(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    joint: dict[str, Any] = {_NUM_SCANS: max(record[_NUM_SCANS] for record in records)}
+    for key in records[0]:
         if key != _NUM_SCANS:
-            medians = sorted(one[key]["median"] for one in found)
+            medians = sorted(record[key]["median"] for record in records)
             joint[key] = {
-                "low": min(one[key]["low"] for one in found),
+                "low": min(record[key]["low"] for record in records),
                 "median": medians[len(medians) // 2],
-                "high": max(one[key]["high"] for one in found),
+                "high": max(record[key]["high"] for record in records),
             }
     return joint
 

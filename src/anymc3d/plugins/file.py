@@ -163,20 +163,20 @@ def plugin_bytes(card: PluginCard, tensors: Mapping[str, Tensor]) -> bytes:
     Raises:
         PluginError: as :func:`save_plugin`.
     """
-    kept = _rounded(card, tensors)
+    rounded = _rounded(card, tensors)
     # One key only: safetensors writes several in random order, and equal plugins should be equal files.
-    return save(kept, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(kept)))})
+    return save(rounded, metadata={HEADER_KEY: card_to_json(replace(card, tensors_sha256=tensors_hash(rounded)))})
 
 
 def _rounded(card: PluginCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As the file holds them; of an ensemble each member's as its own file does."""
     if not card.members:
         return stored(tensors, whole=card.holds_network)
-    found = stored(tensors, whole=card.holds_network)
+    rounded = stored(tensors, whole=card.holds_network)
     for index, member in enumerate(card.members):
         part = stored(member_tensors(tensors, index), whole=member.card.holds_network)
-        found |= {f"{MEMBER_PREFIX}{index}.{name}": tensor for name, tensor in part.items()}
-    return found
+        rounded |= {f"{MEMBER_PREFIX}{index}.{name}": tensor for name, tensor in part.items()}
+    return rounded
 
 
 def stored(tensors: Mapping[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
@@ -247,8 +247,8 @@ def _read_container(path: Path) -> tuple[PluginCard, str, dict[str, Tensor]]:
     """The card, the text it was read from, and the tensors."""
     try:
         if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing"
-            raise PluginError(f"{path}: expected a plugin file (.safetensors), found {found}")
+            kind = "a folder" if path.is_dir() else "nothing"
+            raise PluginError(f"{path}: expected a plugin file (.safetensors), found {kind}")
         check_container(path, MAX_BASELINE_BYTES)
         with safe_open(str(path), framework="pt") as file:
             text = _header_of(path, file.metadata() or {})

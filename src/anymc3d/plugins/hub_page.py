@@ -58,7 +58,7 @@ def _front_matter(card: PluginCard) -> dict[str, Any]:
     }
     if not card.labels.is_number:
         front["pipeline_tag"] = "image-classification"
-    known = [one.backbone.name for one in (card, *(m.card for m in card.members)) if one.backbone is not None]
+    known = [part.backbone.name for part in (card, *(m.card for m in card.members)) if part.backbone is not None]
     bases = [BACKBONES[name].source for name in dict.fromkeys(known) if name in BACKBONES]
     bases = [base for base in bases if re.fullmatch(r"[\w.-]+/[\w.-]+", base)]
     if bases:

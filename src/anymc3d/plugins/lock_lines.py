@@ -34,7 +34,7 @@ def write_lock(path: Path, source: str, sha256: str) -> None:
         UsageError: as :func:`locked_hash`. OutputError: it cannot be written.
     """
     pins = _read(path) | {source: sha256}
-    atomic.write_text(path, "".join(f"sha256:{pins[one]}  {one}\n" for one in sorted(pins)))
+    atomic.write_text(path, "".join(f"sha256:{pins[source]}  {source}\n" for source in sorted(pins)))
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -47,8 +47,8 @@ def _read(path: Path) -> dict[str, str]:
         raise UsageError(f"--lock: {path} cannot be read as text ({type(error).__name__})") from None
     pins: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        found = _LINE.fullmatch(line)
-        if found is None or found[2] in pins:
+        pin = _LINE.fullmatch(line)
+        if pin is None or pin[2] in pins:
             raise UsageError(f"--lock: {path}, line {number}: expected 'sha256:<digits>  <source>', each source once")
-        pins[found[2]] = found[1]
+        pins[pin[2]] = pin[1]
     return pins

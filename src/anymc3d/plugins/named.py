@@ -19,8 +19,8 @@ def load_named(place: str | Path) -> Plugin:
     Raises:
         PluginError: as :func:`anymc3d.plugins.load_plugin`, or the name is none for a plugin.
     """
-    found = _NAMED.fullmatch(place) if isinstance(place, str) and not Path(place).exists() else None
-    if found is None:
+    match = _NAMED.fullmatch(place) if isinstance(place, str) and not Path(place).exists() else None
+    if match is None:
         return load_plugin(place)
-    plugin = load_plugin(found["path"])
-    return replace(plugin, card=replace(plugin.card, name=found["name"]))
+    plugin = load_plugin(match["path"])
+    return replace(plugin, card=replace(plugin.card, name=match["name"]))

@@ -23,20 +23,20 @@ class Need:
 def needs_of(card: PluginCard) -> list[Need]:
     """What has to be at hand before the plugin answers, the backbone first."""
     cards = [card, *(member.card for member in card.members)]
-    found: list[Need] = []
-    for name in dict.fromkeys(one.backbone.name for one in cards if one.backbone is not None):
+    needs: list[Need] = []
+    for name in dict.fromkeys(part.backbone.name for part in cards if part.backbone is not None):
         how = "found by its fingerprint in the local store; or --backbone FOLDER"
-        found.append(Need("backbone", f"the backbone {shown(name)}", how))
-    found += [Need("part", part.what, part.how) for part in own_parts(card)]
-    structures = sorted({label for one in cards for label in one.structures})
+        needs.append(Need("backbone", f"the backbone {shown(name)}", how))
+    needs += [Need("part", part.what, part.how) for part in own_parts(card)]
+    structures = sorted({label for part in cards for label in part.structures})
     if structures:
         what = f"a segmentation of every scan with the labels {', '.join(map(str, structures))}"
-        found.append(Need("mask", what, "the column mask or mask.<view>; --mask FILE"))
+        needs.append(Need("mask", what, "the column mask or mask.<view>; --mask FILE"))
     if card.covariate_names:
         what = f"covariates: {', '.join(map(shown, card.covariate_names))}"
-        found.append(Need("covariate", what, "columns of the manifest; --covariate NAME=VALUE; one may be missing"))
+        needs.append(Need("covariate", what, "columns of the manifest; --covariate NAME=VALUE; one may be missing"))
     regions = {name: view.roi for name, view in card.preprocessing.items() if view.roi is not None}
-    return [*found, *_of_regions(regions)]
+    return [*needs, *_of_regions(regions)]
 
 
 def _of_regions(regions: Mapping[str, RoiSettings]) -> Iterator[Need]:

@@ -31,9 +31,9 @@ class OwnPart:
 
 def own_parts(card: PluginCard) -> list[OwnPart]:
     """Own parts that the answer of a plugin depends on, of an ensemble those of its members."""
-    cards = [one.card for one in card.members] or [card]
-    found = [part for one in cards if one.backbone is not None for part in _parts(one)]
-    return list(dict.fromkeys(found))
+    cards = [member.card for member in card.members] or [card]
+    found_parts = [part for each in cards if each.backbone is not None for part in _parts(each)]
+    return list(dict.fromkeys(found_parts))
 
 
 def _parts(card: PluginCard) -> Iterator[OwnPart]:

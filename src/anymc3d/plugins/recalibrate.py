@@ -125,16 +125,16 @@ def scored_cases(
         UsageError, ProblemsError: tables that do not fit the labels or each other.
     """
     _check_columns(labels, rows)
-    (found,), _ = read_predictions(rows, [row["case"] for row in listed], known=[labels], plugin=plugin)
+    (scored,), _ = read_predictions(rows, [row["case"] for row in listed], known=[labels], plugin=plugin)
     targets = encode_targets(listed, labels)
-    raw = found.logits
+    raw = scored.logits
     usable = np.isfinite(raw).all(axis=1) & (~np.isnan(targets)).any(axis=1)
-    kept = [row for row, use in zip(listed, usable, strict=True) if use]
+    used_rows = [row for row, use in zip(listed, usable, strict=True) if use]
     return ScoredCases(
         targets[usable],
         raw[usable],
-        tuple(row.get("split", "") for row in kept),
-        tuple(row.get("patient") or row["case"] for row in kept),
+        tuple(row.get("split", "") for row in used_rows),
+        tuple(row.get("patient") or row["case"] for row in used_rows),
     )
 
 
@@ -251,12 +251,12 @@ def _counts(labels: LabelSettings, targets: np.ndarray) -> dict[str, tuple[int, 
 def _own_rows(plugin: Plugin, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     if not rows or "plugin" not in rows[0]:
         return list(rows)
-    own = [row for row in rows if row["plugin"] == plugin.card.name]
-    if not own:
+    own_rows = [row for row in rows if row["plugin"] == plugin.card.name]
+    if not own_rows:
         names = list(dict.fromkeys(row["plugin"] for row in rows))
         raise CalibrationError(f"predictions: no row of plugin {plugin.card.name!r}, only of {shown_few(names)}")
-    filled = {column for column in own[0] if any(row[column] for row in own)}
-    return [{c: cell for c, cell in row.items() if "." not in c or c in filled} for row in own]
+    filled = {column for column in own_rows[0] if any(row[column] for row in own_rows)}
+    return [{c: cell for c, cell in row.items() if "." not in c or c in filled} for row in own_rows]
 
 
 def _check_maker(plugin: Plugin, predictions: Path) -> None:
@@ -278,11 +278,11 @@ def _check_maker(plugin: Plugin, predictions: Path) -> None:
 
 def _check_columns(labels: LabelSettings, rows: Sequence[Mapping[str, str]]) -> None:
     columns = list(rows[0]) if rows else []
-    found = [column.removeprefix("logit.") for column in columns if column.startswith("logit.")]
-    if set(found) != set(labels.output_names):
+    names = [column.removeprefix("logit.") for column in columns if column.startswith("logit.")]
+    if set(names) != set(labels.output_names):
         raise CalibrationError(
             f"predictions: expected the labels of the plugin, {', '.join(labels.output_names)}, "
-            f"got {', '.join(found) or 'no logit columns'}"
+            f"got {', '.join(names) or 'no logit columns'}"
         )
 
 
@@ -307,16 +307,16 @@ def _points(
         return [OperatingPoint.from_dict(point) for point in card.operating_points]
     if criterion is not None and criterion not in CRITERIA:
         raise CalibrationError(f"--criterion: unknown {criterion!r}{did_you_mean(criterion, CRITERIA)}")
-    kept = [OperatingPoint.from_dict(point) for point in card.operating_points] or None
+    points = [OperatingPoint.from_dict(point) for point in card.operating_points] or None
     criterion = criterion or _usual_criterion(card)
-    return choose_points(cases.targets, cases.raw, criterion, split=split, kept=kept, pooled=pooled)
+    return choose_points(cases.targets, cases.raw, criterion, split=split, kept=points, pooled=pooled)
 
 
 def _usual_criterion(card: PluginCard) -> str:
     """What the plugin's own operating points were chosen for, of an ensemble its members'."""
     points = card.operating_points or [point for member in card.members for point in member.card.operating_points]
-    own = [point["criterion"] for point in points if point["criterion"] in CRITERIA]
-    return max(dict.fromkeys(own), key=own.count) if own else USUAL_CRITERION
+    criteria = [point["criterion"] for point in points if point["criterion"] in CRITERIA]
+    return max(dict.fromkeys(criteria), key=criteria.count) if criteria else USUAL_CRITERION
 
 
 def _on_pooled(labels: LabelSettings, targets: Floats, pooled: Pooled | None) -> tuple[str, ...]:
@@ -324,7 +324,9 @@ def _on_pooled(labels: LabelSettings, targets: Floats, pooled: Pooled | None) ->
     if pooled is None or labels.one_of_classes:
         return ()
     pairs = zip(labels.output_names, targets.T, pooled[0].T, strict=True)
-    return tuple(name for name, own, more in pairs if takes_pooled(own[~np.isnan(own)], more[~np.isnan(more)]))
+    return tuple(
+        name for name, of_split, more in pairs if takes_pooled(of_split[~np.isnan(of_split)], more[~np.isnan(more)])
+    )
 
 
 def _unchosen(labels: LabelSettings, targets: Floats, stood_in: Sequence[str]) -> list[str]:

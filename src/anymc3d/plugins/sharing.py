@@ -98,8 +98,8 @@ def push(plugin_path: Path, target: str, *, key: Path | None = None, private: bo
         files[FILE + SIGNATURE] = signature.encode()
     if place.kind == "folder":
         folder = Path(place.base)
-        for name, one in files.items():
-            atomic.write_bytes(inside(folder, name), one)
+        for name, file_bytes in files.items():
+            atomic.write_bytes(inside(folder, name), file_bytes)
         if signature is None:  # one of the plugin that lay there before would only be wrong
             inside(folder, FILE + SIGNATURE).unlink(missing_ok=True)
         return Travelled(place.text, sha256, signed_by)
@@ -107,8 +107,8 @@ def push(plugin_path: Path, target: str, *, key: Path | None = None, private: bo
         message = f"{plugin.card.name}, sha256 {sha256[:12]}"
         where = hub.upload(place.base, files, revision=place.revision, message=message, private=private)
         return Travelled(where, sha256, signed_by)
-    for name, one in files.items():
-        _put(f"{place.base}/{name}", one)
+    for name, file_bytes in files.items():
+        _put(f"{place.base}/{name}", file_bytes)
     return Travelled(place.text, sha256, signed_by)
 
 
@@ -144,22 +144,22 @@ def pull(
         raise UsageError(f"{place.text}: whoever is on the way can change what arrives by http; give --sha256 or https")
     if pin is not None and not keys and out.exists() and _hash(out) == pin:
         return Travelled(place.text, pin, None)
-    with _fetched(place, pin, progress) as (file, found):
+    with _fetched(place, pin, progress) as (file, digest):
         signature = _signature(place) if keys else None
-        signed_by = check_signature(signature, found, keys, place.text) if keys else None
+        signed_by = check_signature(signature, digest, keys, place.text) if keys else None
         try:
             load_plugin(file)
         except PluginError as error:
             raise PluginError(f"{place.text}: {str(error).removeprefix(f'{file}: ')}; nothing was kept") from None
-        if out.exists() and not overwrite and _hash(out) != found:
+        if out.exists() and not overwrite and _hash(out) != digest:
             raise UsageError(f"--out: {out} holds something else; choose another file, or --overwrite it")
         with atomic.replacing(out, needed=file.stat().st_size) as temporary:
             shutil.copyfile(file, temporary)
         if signature is not None:
             atomic.write_text(out.with_name(out.name + SIGNATURE), signature)
     if lock is not None:
-        write_lock(lock, place.text, found)
-    return Travelled(place.text, found, signed_by)
+        write_lock(lock, place.text, digest)
+    return Travelled(place.text, digest, signed_by)
 
 
 def signer(path: Path, keys: Sequence[str]) -> str:
@@ -189,15 +189,15 @@ def _fetched(place: Place, pin: str | None, progress: Progress | None) -> Iterat
         with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
             copy = Path(folder) / FILE
             with copy.open("wb") as output:
-                found = _hash(path, output)
-            if pin not in (None, found):
-                raise DownloadError(f"{path}: expected sha256 {pin}, got {found}; nothing was kept")
-            yield copy, found
+                digest = _hash(path, output)
+            if pin not in (None, digest):
+                raise DownloadError(f"{path}: expected sha256 {pin}, got {digest}; nothing was kept")
+            yield copy, digest
         return
     request = _request(place, MAX_BASELINE_BYTES, progress)
     try:
-        with fetched(_address(place), FILE, request, sha256=pin) as found:
-            yield found
+        with fetched(_address(place), FILE, request, sha256=pin) as digest:
+            yield digest
     except DownloadError as error:
         more = hub.explained(error, place.base) if place.kind == "hub" else ""
         raise DownloadError(f"{error}; {more}" if more else str(error), answer=error.answer) from None

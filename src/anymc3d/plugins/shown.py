@@ -30,7 +30,7 @@ def _parts(plugin: Plugin) -> Iterator[str]:
     labels = ", ".join(map(shown, card.labels.output_names[:MOST_ROWS]))
     facts = [
         ("Labels", f"{labels} ({card.labels.kind})"),
-        ("Method", "; ".join(dict.fromkeys(map(method_of, [one.card for one in card.members] or [card])))),
+        ("Method", "; ".join(dict.fromkeys(map(method_of, [member.card for member in card.members] or [card])))),
         ("Backbone", "none" if card.backbone is None else shown(card.backbone.name)),
         ("Parameters", f"{count:,}"),
         ("Cases", ", ".join(f"{name} {of['cases']}" for name, of in card.split.items() if isinstance(of, Mapping))),

@@ -91,10 +91,10 @@ def check_signature(text: str | None, sha256: str, trusted: Sequence[str], where
 
     if text is None:
         raise PluginError(f"{where}: not signed (no .sig beside it), and a signature by a named key was asked for")
-    found = _FILE.fullmatch(text)
-    if found is None:
+    match = _FILE.fullmatch(text)
+    if match is None:
         raise PluginError(f"{where}: its signature file is damaged; expected three lines, as plugin push writes them")
-    key, signature = found.groups()
+    key, signature = match.groups()
     if key not in trusted:
         raise PluginError(f"{where}: signed by {key}, which is none of the {len(trusted)} keys that are trusted here")
     public = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix(PREFIX)))
@@ -115,13 +115,13 @@ def named_keys(given: Sequence[str]) -> tuple[str, ...]:
     """
     if not given and trusted_file().exists():
         return _keys_in(trusted_file())
-    found: list[str] = []
-    for one in given:
-        found += [one] if one.startswith(PREFIX) else _keys_in(Path(one))
-    for key in found:
+    keys: list[str] = []
+    for text in given:
+        keys += [text] if text.startswith(PREFIX) else _keys_in(Path(text))
+    for key in keys:
         if not _KEY.fullmatch(key):
             raise UsageError(f"expected a public key such as {PREFIX}… (44 letters), got '{shown(key, 80)}'")
-    return tuple(found)
+    return tuple(keys)
 
 
 def _keys_in(path: Path) -> tuple[str, ...]:
@@ -132,10 +132,10 @@ def _keys_in(path: Path) -> tuple[str, ...]:
         raise UsageError(f"{path}: expected a file of public keys, one a line ({type(error).__name__})") from None
     if any("PRIVATE KEY" in line for line in lines):
         raise UsageError(f"{path}: this is a private key; keep it to yourself and give {path}.pub")
-    found = tuple(line.split()[0] for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    if not found or not all(map(_KEY.fullmatch, found)):
+    keys = tuple(line.split()[0] for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not keys or not all(map(_KEY.fullmatch, keys)):
         raise UsageError(f"{path}: expected public keys such as {PREFIX}…, one a line")
-    return found
+    return keys
 
 
 def _message(sha256: str) -> bytes:

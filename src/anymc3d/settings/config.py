@@ -57,8 +57,8 @@ def check_view_names(names: Iterable[str]) -> None:
     require(len(names) <= MAX_VIEWS, f"views: expected at most {MAX_VIEWS}, got {len(names)}")
     bad = [name for name in names if not re.fullmatch(VIEW_NAME, name)]
     require(not bad, f"views: names are letters (a-z), digits, - and _ only, at most 40, got {bad[:3]}")
-    taken = _RESERVED_VIEWS.intersection(names)
-    require(not taken, f"views: {', '.join(taken)} is the name of something else; choose another")
+    reserved = _RESERVED_VIEWS.intersection(names)
+    require(not reserved, f"views: {', '.join(reserved)} is the name of something else; choose another")
 
 
 def require(condition: bool, message: str) -> None:

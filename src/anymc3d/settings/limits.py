@@ -136,17 +136,17 @@ def fact_fault(value: object) -> str:
     """Why a value is no :class:`Fact`; "" where it is one."""
     nodes, waiting = 0, [(value, 1)]
     while waiting:
-        one, depth = waiting.pop()
+        node, depth = waiting.pop()
         nodes += 1
         if depth > MAX_FACT_DEPTH or nodes > MAX_FACT_NODES:
             return f"expected at most {MAX_FACT_DEPTH} levels and {MAX_FACT_NODES} values, got more"
-        fault = _leaf_fault(one)
+        fault = _leaf_fault(node)
         if fault:
             return fault
-        if isinstance(one, Mapping):
-            waiting += [(part, depth + 1) for pair in one.items() for part in pair]
-        elif isinstance(one, list | tuple):
-            waiting += [(part, depth + 1) for part in one]
+        if isinstance(node, Mapping):
+            waiting += [(part, depth + 1) for pair in node.items() for part in pair]
+        elif isinstance(node, list | tuple):
+            waiting += [(part, depth + 1) for part in node]
     return ""
 
 

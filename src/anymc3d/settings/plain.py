@@ -73,13 +73,13 @@ def _convert_annotated(
     kind: Any, more: list[Any], value: Any, place: str, problems: list[str], limits: tuple[Limit, ...]
 ) -> Any:
     """A field with limits, or with a schema that its value follows while it stays plain data."""
-    schema = next((one.kind for one in more if isinstance(one, As)), None)
+    schema = next((note.kind for note in more if isinstance(note, As)), None)
     if schema is not None:
         before = len(problems)
         converted = _convert(schema, value, place, problems)
         return to_plain(converted) if len(problems) == before else _INVALID
-    own = tuple(one for one in more if isinstance(one, Limit))
-    return _convert(kind, value, place, problems, own + limits)
+    limits_here = tuple(note for note in more if isinstance(note, Limit))
+    return _convert(kind, value, place, problems, limits_here + limits)
 
 
 def _checked(value: Any, fault: str, place: str, problems: list[str]) -> Any:
@@ -154,11 +154,11 @@ def _convert_class(cls: type, value: Any, place: str, problems: list[str]) -> An
 def _unknown_keys(value: Mapping[Any, Any], fields: Mapping[str, Any], place: str) -> list[str]:
     """One line each; of very many, or very long ones, no nearest known key is looked for."""
     unknown = [key for key in value if key not in fields]
-    found = [
+    lines = [
         f"{_join(place, key)}: unknown key{did_you_mean(key, fields) if _is_short(key) else ''}"
         for key in unknown[:_MOST_UNKNOWN]
     ]
-    return [f"{place or 'the file'}: {len(unknown)} unknown keys", *found] if len(unknown) > len(found) else found
+    return [f"{place or 'the file'}: {len(unknown)} unknown keys", *lines] if len(unknown) > len(lines) else lines
 
 
 def _convert_tuple(kind: Any, value: Any, place: str, problems: list[str], limits: tuple[Limit, ...]) -> Any:

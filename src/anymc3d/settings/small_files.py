@@ -30,9 +30,9 @@ def read_settings(cls: type, path: Path, option: str) -> Any:
         raise UsageError(f"{option} {path}: {error}") from None
     problems: list[str] = []
     try:
-        found = from_plain(cls, plain, problems)
+        settings = from_plain(cls, plain, problems)
     except UsageError as error:
         problems.append(str(error))
     if problems:
         raise UsageError(f"{option} {path}: {'; '.join(problems[:_MOST_NAMED])}")
-    return found
+    return settings

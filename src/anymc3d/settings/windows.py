@@ -78,12 +78,12 @@ def parse_windows(text: str) -> tuple[Pair, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     pairs = []
     for part in parts:
-        found = _RANGE.fullmatch(part)
-        if found is None and ":" in part:
+        match = _RANGE.fullmatch(part)
+        if match is None and ":" in part:
             raise SettingError(
                 f"windows: expected NAME or LOW:HIGH in HU (CT) or SUV (PET), such as -150:250, got {part!r}"
             )
-        pairs.append((float(found[1]), float(found[2])) if found else window(part))
+        pairs.append((float(match[1]), float(match[2])) if match else window(part))
         low, high = pairs[-1]
         if not low < high:
             raise SettingError(f"windows: low must be below high, got {part!r}")
@@ -94,12 +94,12 @@ def parse_windows(text: str) -> tuple[Pair, ...]:
 
 def window_names(pairs: Sequence[Pair], modality: str = "CT") -> str:
     """The pairs in words: ``lung``, or ``ct-rate-wide, abdomen, [-1000, 300]``; empty where none has a name."""
-    known = {name: one for name, one in WINDOWS.items() if one.modality == modality}
-    named = [next((name for name, one in known.items() if one.pair == tuple(pair)), None) for pair in pairs]
+    known = {name: entry for name, entry in WINDOWS.items() if entry.modality == modality}
+    named = [next((name for name, entry in known.items() if entry.pair == tuple(pair)), None) for pair in pairs]
     if not any(named):
         return ""
-    shown = [f"[{low:g}, {high:g}]" for low, high in pairs]
-    return ", ".join(name or numbers for name, numbers in zip(named, shown, strict=True))
+    ranges = [f"[{low:g}, {high:g}]" for low, high in pairs]
+    return ", ".join(name or numbers for name, numbers in zip(named, ranges, strict=True))
 
 
 def with_numbers(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -123,16 +123,16 @@ def with_numbers(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 def _numbers(windows: Any, place: str, modality: Any, problems: list[str]) -> Any:
     if isinstance(windows, str):
         windows = [windows]
-    if not isinstance(windows, list | tuple) or not any(isinstance(one, str) for one in windows):
+    if not isinstance(windows, list | tuple) or not any(isinstance(item, str) for item in windows):
         return windows
     numbers = []
-    for index, one in enumerate(windows):
+    for index, item in enumerate(windows):
         try:
-            numbers.append(list(window(one)) if isinstance(one, str) else one)
-            if isinstance(one, str) and modality in ("CT", "MR", "PT") and modality != WINDOWS[one].modality:
-                meant = _UNITS[WINDOWS[one].modality]
+            numbers.append(list(window(item)) if isinstance(item, str) else item)
+            if isinstance(item, str) and modality in ("CT", "MR", "PT") and modality != WINDOWS[item].modality:
+                meant = _UNITS[WINDOWS[item].modality]
                 problems.append(
-                    f"{place}[{index}]: {one} is in {meant}, and data.modality is {modality}; write numbers"
+                    f"{place}[{index}]: {item} is in {meant}, and data.modality is {modality}; write numbers"
                 )
         except UsageError as error:
             problems.append(f"{place}[{index}]: {error}")

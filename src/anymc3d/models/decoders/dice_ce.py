@@ -28,7 +28,7 @@ def annotated_only(logits: Tensor, labels: Tensor, annotated: tuple[int, ...], d
     """Logits and labels of background and the annotated structures alone, numbered anew: the others get no gradient."""
     if len(annotated) == logits.shape[dim] - 1:
         return logits, labels
-    kept = labels.new_tensor((0, *annotated)).long()
+    segments = labels.new_tensor((0, *annotated)).long()
     renumbered = labels.new_zeros(logits.shape[dim])
-    renumbered[kept] = labels.new_tensor(range(len(kept)))
-    return logits.index_select(dim, kept.to(logits.device)), renumbered[labels.long()]
+    renumbered[segments] = labels.new_tensor(range(len(segments)))
+    return logits.index_select(dim, segments.to(logits.device)), renumbered[labels.long()]

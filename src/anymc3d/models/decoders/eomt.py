@@ -67,20 +67,20 @@ class EoMT(nn.Module):
         """The segments after the last block; in training, before them those before each block."""
         num_slices = tokens.patches.shape[0]
         queries = self.queries.expand(num_slices, -1, -1)
-        found = []
+        outputs = []
         for index, block in enumerate(self.blocks):
             allowed = None
             if schedule is not None:
-                found.append(self._segments(tokens.norm(queries), tokens.before[block]))
-                allowed = self._allowed(found[-1], tokens, annealed(schedule.progress, index), schedule.draws)
+                outputs.append(self._segments(tokens.norm(queries), tokens.before[block]))
+                allowed = self._allowed(outputs[-1], tokens, annealed(schedule.progress, index), schedule.draws)
             queries = tokens.read(block, queries, allowed)
             if self.is_3d:
                 queries = queries.mean(dim=0, keepdim=True).expand(num_slices, -1, -1)
-        return [*found, self._segments(tokens.norm(queries), tokens.patches)]
+        return [*outputs, self._segments(tokens.norm(queries), tokens.patches)]
 
     def loss(self, output: list[Segments], target: MaskTarget, schedule: Schedule) -> Tensor:
         """The mean over all outputs, so that the weight of the loss means the same for every decoder."""
-        losses = [matching_loss(one.classes, one.masks, target, schedule.draws) for one in output]
+        losses = [matching_loss(segments.classes, segments.masks, target, schedule.draws) for segments in output]
         return torch.stack(losses).mean()
 
     def probabilities(self, output: list[Segments], size: tuple[int, int]) -> Tensor:
@@ -89,8 +89,8 @@ class EoMT(nn.Module):
         masks = output[-1].masks.float()
         slices = []
         for item, of_item in enumerate(masks):
-            for one in of_item.unbind(dim=1):
-                full = interpolate(one.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].sigmoid()
+            for mask in of_item.unbind(dim=1):
+                full = interpolate(mask.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].sigmoid()
                 slices.append(torch.einsum("qk,qhw->khw", classes[item], full))
         scores = torch.stack(slices, dim=1)
         return scores / scores.sum(dim=0, keepdim=True).clamp_min(1e-12)
@@ -158,5 +158,5 @@ def depthwise(pixels: Tensor, weight: Tensor) -> Tensor:
 def annealed(progress: float, index: int) -> float:
     """The probability that a query is masked in the ``index``-th block it passes, at ``progress`` of the training."""
     begin, end = (index + 1) / (NUM_BLOCKS + 2), (index + 2) / (NUM_BLOCKS + 2)
-    done = min(max((progress - begin) / (end - begin), 0.0), 1.0)
-    return (1.0 - done) ** POWER
+    progress_here = min(max((progress - begin) / (end - begin), 0.0), 1.0)
+    return (1.0 - progress_here) ** POWER

@@ -38,18 +38,18 @@ def matching_loss(classes: Tensor, masks: Tensor, target: MaskTarget, draws: tor
     labels = target.labels.unflatten(0, (num_items, per_item)).long()
     is_whole = len(target.annotated) == classes.shape[-1] - 2
     segments = (0, *target.annotated) if is_whole else target.annotated
-    kept = classes.index_select(-1, classes.new_tensor((*segments, classes.shape[-1] - 1)).long())
+    kept_classes = classes.index_select(-1, classes.new_tensor((*segments, classes.shape[-1] - 1)).long())
     wanted = labels.new_tensor(segments)
     with torch.no_grad():
         present = torch.stack([(labels == segment).flatten(1).any(dim=1) for segment in segments], dim=1)
-        pairs = match(_cost(kept, masks, labels, wanted, draws), present)
+        pairs = match(_cost(kept_classes, masks, labels, wanted, draws), present)
     item, query, segment = (
         (classes.new_tensor(part).long() for part in zip(*pairs, strict=True))
         if pairs
         else (classes.new_zeros(0).long(),) * 3
     )
     none = NO_OBJECT if is_whole else 0.0
-    loss = CLASS_WEIGHT * _class_loss(kept, item, query, segment, none)
+    loss = CLASS_WEIGHT * _class_loss(kept_classes, item, query, segment, none)
     if pairs:
         entropy, dice = _mask_losses(masks[item, query], labels, item, wanted[segment], draws)
         loss = loss + MASK_WEIGHT * entropy + DICE_WEIGHT * dice
@@ -71,7 +71,7 @@ def match(cost: Tensor, present: Tensor) -> list[tuple[int, int, int]]:
     return pairs
 
 
-def _cost(kept: Tensor, masks: Tensor, labels: Tensor, wanted: Tensor, draws: torch.Generator) -> Tensor:
+def _cost(kept_classes: Tensor, masks: Tensor, labels: Tensor, wanted: Tensor, draws: torch.Generator) -> Tensor:
     """(I, Q, K): what it costs to call a query a segment."""
     num_items, per_item = masks.shape[0], masks.shape[2]
     points = _uniform((num_items, per_item, _num_points(masks)), draws, masks.device)
@@ -83,17 +83,17 @@ def _cost(kept: Tensor, masks: Tensor, labels: Tensor, wanted: Tensor, draws: to
     likely = logits.sigmoid()
     total = likely.sum(dim=-1, keepdim=True) + truth.sum(dim=1).unsqueeze(1)
     dice = 1 - (2 * (likely @ truth) + 1) / (total + 1)
-    return -CLASS_WEIGHT * kept.softmax(dim=-1)[..., :-1] + MASK_WEIGHT * entropy + DICE_WEIGHT * dice
+    return -CLASS_WEIGHT * kept_classes.softmax(dim=-1)[..., :-1] + MASK_WEIGHT * entropy + DICE_WEIGHT * dice
 
 
-def _class_loss(kept: Tensor, item: Tensor, query: Tensor, segment: Tensor, none: float) -> Tensor:
+def _class_loss(kept_classes: Tensor, item: Tensor, query: Tensor, segment: Tensor, none: float) -> Tensor:
     """The weighted mean over all queries; an unmatched one should be none, and weighs ``none``."""
-    last = kept.shape[-1] - 1
-    truth = torch.full(kept.shape[:2], last, device=kept.device)
+    last = kept_classes.shape[-1] - 1
+    truth = torch.full(kept_classes.shape[:2], last, device=kept_classes.device)
     truth[item, query] = segment
-    weights = torch.ones(last + 1, device=kept.device)
+    weights = torch.ones(last + 1, device=kept_classes.device)
     weights[last] = none
-    loss = cross_entropy(kept.flatten(0, 1), truth.flatten(), weight=weights, reduction="sum")
+    loss = cross_entropy(kept_classes.flatten(0, 1), truth.flatten(), weight=weights, reduction="sum")
     return loss / weights[truth].sum().clamp_min(1e-6)
 
 

@@ -47,8 +47,8 @@ def classify_and_decode(
         embeddings[view], passed = _encode(classifier, backbone, view, packed, encoding, weights, decoder.blocks)
         ends = torch.tensor(packed.counts).cumsum(0).tolist()
         for position in positions:
-            own = slice(ends[position] - packed.counts[position], ends[position])
-            tokens = _case_tokens(backbone, passed, own, packed.slices.shape[-2:], weights, encoding)
+            case_range = slice(ends[position] - packed.counts[position], ends[position])
+            tokens = _case_tokens(backbone, passed, case_range, packed.slices.shape[-2:], weights, encoding)
             schedule = None if schedules is None else schedules(view, position)
             with _autocast(packed.slices.device, encoding):
                 maps[view, position] = decoder(tokens, schedule)
@@ -84,7 +84,7 @@ def _encode(
 def _case_tokens(
     backbone: VisionTransformer,
     passed: ViTOutput,
-    own: slice,
+    case_range: slice,
     size: tuple[int, int],
     weights: Mapping[str, Tensor],
     encoding: Encoding,
@@ -92,7 +92,7 @@ def _case_tokens(
     """The part of one case; ``size`` is (H, W) of its slices."""
     prefix = backbone.num_prefix_tokens
     rows, columns = (-(-length // backbone.patch_size) for length in size)
-    inputs = {block: tokens[own] for block, tokens in passed.inputs.items()}
+    inputs = {block: tokens[case_range] for block, tokens in passed.inputs.items()}
     rotation = backbone.rotation(rows, columns, passed.tokens.device)
 
     def as_maps(tokens: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def _case_tokens(
 
     norm: nn.Module = backbone.norm
     return CaseTokens(
-        patches=as_maps(passed.tokens[own]),
+        patches=as_maps(passed.tokens[case_range]),
         size=(int(size[0]), int(size[1])),
         before={block: as_maps(norm(tokens)) for block, tokens in inputs.items()},
         read=read,

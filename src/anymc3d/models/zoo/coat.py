@@ -71,11 +71,11 @@ class CoaTLite(nn.Module):
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The feature maps of every stage, at 1/4, 1/8, ... of the image; ``widths`` are their channels."""
-        maps, found = images, []
+        maps, pyramid = images, []
         for stage in range(1, self.num_stages + 1):
             maps = self._stage(stage, maps)
-            found.append(maps)
-        return found
+            pyramid.append(maps)
+        return pyramid
 
     def _stage(self, stage: int, maps: Tensor) -> Tensor:
         """Feature maps (B, C, H, W) -> those of this stage; the class token lives in one stage only."""

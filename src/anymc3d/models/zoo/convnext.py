@@ -48,8 +48,8 @@ class Block(nn.Module):
         out = self.gamma * self.pwconv2(nn.functional.gelu(self.pwconv1(out)))
         out = out.movedim(-1, 1)
         if self.training and self.drop_path:
-            kept = torch.rand((len(maps),) + (1,) * (maps.ndim - 1), device=maps.device) >= self.drop_path
-            out = out * kept / (1 - self.drop_path)
+            is_kept = torch.rand((len(maps),) + (1,) * (maps.ndim - 1), device=maps.device) >= self.drop_path
+            out = out * is_kept / (1 - self.drop_path)
         return maps + out
 
 

@@ -181,10 +181,10 @@ def dice_and_bce(logits: Tensor, target: MaskTarget) -> Tensor:
     for structure in target.annotated:
         own_head = HEAD_OF_STRUCTURE[structure - 1]
         free = (heads == 0) | (heads == own_head)
-        truth, own = (labels == structure)[free].float(), logits[structure - 1][free].float()
-        drawn = own.sigmoid()
+        truth, structure_logits = (labels == structure)[free].float(), logits[structure - 1][free].float()
+        drawn = structure_logits.sigmoid()
         dice = (2 * (drawn * truth).sum() + SMOOTH) / (drawn.sum() + truth.sum() + SMOOTH)
-        losses.append(1 - dice + binary_cross_entropy_with_logits(own, truth))
+        losses.append(1 - dice + binary_cross_entropy_with_logits(structure_logits, truth))
     return torch.stack(losses).mean()
 
 

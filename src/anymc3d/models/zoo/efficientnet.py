@@ -150,12 +150,12 @@ class EfficientNet(nn.Module):
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The last feature maps at each resolution, at 1/2, 1/4, ... of the image; ``widths`` are their channels."""
-        maps, found = nn.functional.silu(self.bn1(self.conv_stem(images))), []
+        maps, pyramid = nn.functional.silu(self.bn1(self.conv_stem(images))), []
         for block, is_last in zip(self.blocks, self._ends, strict=True):
             maps = block(maps)
             if is_last:
-                found.append(maps)
-        return found
+                pyramid.append(maps)
+        return pyramid
 
 
 def repeated_stem(weight: Tensor, channels: int) -> Tensor:

@@ -114,9 +114,9 @@ def stored_tensors(record: NetworkRecord) -> dict[str, Tensor]:
         tensors = read_safetensors(file)
     except BackboneError as error:
         raise BackboneError(f"{file}: {error}; remove {file.parent} and import it again") from error
-    found = network_fingerprint(tensors)
-    if found != record.fingerprint:
-        what = f"{file} is damaged: expected fingerprint {record.fingerprint}, got {found}"
+    digest = network_fingerprint(tensors)
+    if digest != record.fingerprint:
+        what = f"{file} is damaged: expected fingerprint {record.fingerprint}, got {digest}"
         raise BackboneError(f"{what}; remove {file.parent} and import it again")
     return tensors
 
@@ -130,9 +130,9 @@ def verify_network(name: str) -> NetworkRecord:
     record = _read_record(network_folder(name) / "record.json")
     stored_tensors(record)
     file = network_folder(record.name) / MODEL
-    found = file_sha256(file)
-    if found != record.file_sha256:
-        raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {found}")
+    digest = file_sha256(file)
+    if digest != record.file_sha256:
+        raise BackboneError(f"{file} was changed: expected sha256 {record.file_sha256}, got {digest}")
     return record
 
 

@@ -95,13 +95,13 @@ STEM_CHANNELS = 3
 def part_shapes(published: Published) -> Mapping[str, Tensor]:
     """Name -> tensor without memory, of the part of the network that a published file fills."""
     entry, prefix = next(iter(published.users.items()))
-    found = zoo_entry(entry).empty(2).state_dict(keep_vars=True)
-    named = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
-    own = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
+    state = zoo_entry(entry).empty(2).state_dict(keep_vars=True)
+    named = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    shapes = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
     if published.stem is not None:
-        width, _, *kernel = own[published.stem].shape
-        own[published.stem] = nn.Parameter(own[published.stem].new_empty(width, STEM_CHANNELS, *kernel))
-    return {name: tensor for name, tensor in own.items() if not name.startswith(published.heads)}
+        width, _, *kernel = shapes[published.stem].shape
+        shapes[published.stem] = nn.Parameter(shapes[published.stem].new_empty(width, STEM_CHANNELS, *kernel))
+    return {name: tensor for name, tensor in shapes.items() if not name.startswith(published.heads)}
 
 
 def num_parameters(published: Published) -> int:
@@ -164,8 +164,8 @@ def _stripped(name: str, published: Published) -> str:
 
 def _renamed(name: str, published: Published) -> str:
     for pattern, target in published.renames:
-        if found := re.fullmatch(pattern, name):
-            return found.expand(target)
+        if match := re.fullmatch(pattern, name):
+            return match.expand(target)
     return name
 
 

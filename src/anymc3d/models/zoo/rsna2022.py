@@ -98,13 +98,13 @@ class PatientRNN(SliceRNN):
         slices, _ = pad_cases(self.head(states[mask]), tuple(mask.sum(dim=1).tolist()))
         patient = self._of_patient(states, mask)
         halves = patient.new_full((len(patient),), 0.5)
-        own = joined([Answers.of_parts(slices, mask), Answers.of_cases(patient)])
-        return Lesson(patient, own.weighted(halves))
+        taught = joined([Answers.of_parts(slices, mask), Answers.of_cases(patient)])
+        return Lesson(patient, taught.weighted(halves))
 
     def _states(self, volume: Tensor, slice_mask: Tensor) -> tuple[Tensor, Tensor]:
         """States of the first LSTM (B, T, 2 * hidden) and which slices are real (B, T)."""
         images, places = self.images(volume, slice_mask)
-        counts = tuple(len(found) for found in places)
+        counts = tuple(len(of_case) for of_case in places)
         embeddings, mask = pad_cases(self.encoder(images), counts)
         return read(self.lstm, embeddings, counts), mask
 

@@ -76,8 +76,8 @@ def _mask_losses(
     losses = {}
     for case, mask in known.items():
         first = sum(counts[:case])
-        own = [maps[first : first + counts[case]] for maps in pyramid]
-        losses[case] = multilabel_dice_loss(branch(own, tuple(mask.labels.shape[-2:])), mask)
+        case_maps = [maps[first : first + counts[case]] for maps in pyramid]
+        losses[case] = multilabel_dice_loss(branch(case_maps, tuple(mask.labels.shape[-2:])), mask)
     return losses
 
 

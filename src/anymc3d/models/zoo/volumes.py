@@ -59,8 +59,10 @@ class Sizes:
         if target == tuple(size):
             return None
         padded = {"pad": f"padded with {self.fill}", "crop or pad": f"cropped or padded with {self.fill}"}
-        done = padded.get(self.rule, "resized")
-        return f"volumes of {_by(size)} (slices, rows, columns) are {done} to {_by(target)}, the size the network takes"
+        change = padded.get(self.rule, "resized")
+        return (
+            f"volumes of {_by(size)} (slices, rows, columns) are {change} to {_by(target)}, the size the network takes"
+        )
 
     def fit(self, volume: Tensor) -> Tensor:
         """(B, C, S, H, W) -> the same at :meth:`target`."""

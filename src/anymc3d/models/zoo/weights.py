@@ -85,8 +85,8 @@ def _from_file(entry: ZooEntry, file: Path) -> LoadedNetworkWeights:
     except BackboneError as error:
         raise BackboneError(f"{file}: {error}; import other files with 'anymc3d backbone import FILE'") from None
     raw = _of_one_network(raw, file)
-    own = entry.empty(2).state_dict() if 1 in entry.channels else entry.empty(2, in_channels=3).state_dict()
-    if not {name for name in raw if name in own}:
+    expected = entry.empty(2).state_dict() if 1 in entry.channels else entry.empty(2, in_channels=3).state_dict()
+    if not {name for name in raw if name in expected}:
         published = recognise(raw, file.name)
         if published is not None:
             return _of_published(entry, convert(raw, published).tensors, published, str(file))
@@ -102,31 +102,31 @@ def _of_one_network(raw: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     Raises:
         BackboneError: it is a plugin of several views.
     """
-    kept = {name: tensor for name, tensor in raw.items() if not name.endswith("num_batches_tracked")}
-    views = {name.split(".")[1] for name in kept if name.startswith("network.") and name.count(".") > 1}
+    tensors = {name: tensor for name, tensor in raw.items() if not name.endswith("num_batches_tracked")}
+    views = {name.split(".")[1] for name in tensors if name.startswith("network.") and name.count(".") > 1}
     if len(views) > 1:
         raise BackboneError(
             f"{file}: a plugin of {len(views)} views ({', '.join(sorted(views))}), which has no one network"
         )
     prefix = f"network.{next(iter(views))}." if views else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _of_published(
     entry: ZooEntry, tensors: Mapping[str, Tensor], published: Published, source: str
 ) -> LoadedNetworkWeights:
     """The tensors of published weights, where they stand in the network."""
-    found = network_fingerprint(tensors)
+    digest = network_fingerprint(tensors)
     if entry.name not in published.users:
         users = ", ".join(published.users)
-        raise BackboneError(f"{source}: {published.title} ({found}) is for {users}, and the method is {entry.name}")
+        raise BackboneError(f"{source}: {published.title} ({digest}) is for {users}, and the method is {entry.name}")
     prefix = published.users[entry.name]
     tensors = _with_stem(entry, tensors, published)
     patterns = [pattern for pattern, _ in published.fresh]
     fresh = {name for name in part_shapes(published) if any(re.fullmatch(pattern, name) for pattern in patterns)}
     return LoadedNetworkWeights(
         {f"{prefix}{name}": tensor for name, tensor in tensors.items()},
-        found,
+        digest,
         source,
         frozenset(f"{prefix}{name}" for name in fresh),
     )
@@ -136,11 +136,11 @@ def _with_stem(entry: ZooEntry, tensors: Mapping[str, Tensor], published: Publis
     """The same, with the first convolution repeated where the network reads another number of channels."""
     if published.stem is None:
         return tensors
-    own = entry.empty(2, in_channels=entry.channels[0]).state_dict()[published.users[entry.name] + published.stem]
+    stem = entry.empty(2, in_channels=entry.channels[0]).state_dict()[published.users[entry.name] + published.stem]
     weight = tensors[published.stem]
-    if own.shape[1] == weight.shape[1]:
+    if stem.shape[1] == weight.shape[1]:
         return tensors
-    return {**tensors, published.stem: repeated_stem(weight, own.shape[1])}
+    return {**tensors, published.stem: repeated_stem(weight, stem.shape[1])}
 
 
 def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> list[str]:
@@ -150,27 +150,29 @@ def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> 
         BackboneError: a name the network does not have, another shape, or a part that is not whole: it is another
             network's checkpoint, and both fingerprints are shown.
     """
-    own = {name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
-    odd = _odd_heads(weights.tensors, own, getattr(network, "heads", HEADS))
+    expected = {
+        name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_floating_point()
+    }
+    odd = _odd_heads(weights.tensors, expected, getattr(network, "heads", HEADS))
     given = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(odd)}
     parts = {_part(name) for name in given}
-    needed = [n for n in own if _part(n) in parts and n not in weights.fresh and not n.startswith(odd)]
-    wrong = [f"unexpected {name}" for name in given if name not in own]
+    needed = [n for n in expected if _part(n) in parts and n not in weights.fresh and not n.startswith(odd)]
+    wrong = [f"unexpected {name}" for name in given if name not in expected]
     wrong += [f"missing {name}" for name in needed if name not in given]
     wrong += [
-        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
         for name, tensor in given.items()
-        if name in own and own[name].shape != tensor.shape
+        if name in expected and expected[name].shape != tensor.shape
     ]
     if wrong or not given:
         raise BackboneError(
-            f"{weights.source}: not weights of {what}: expected {layout_fingerprint(own)}, got "
+            f"{weights.source}: not weights of {what}: expected {layout_fingerprint(expected)}, got "
             f"{layout_fingerprint(weights.tensors)}; {'; '.join(wrong[:SHOWN]) or 'no tensor of it'}"
         )
     with torch.no_grad():
         for name, tensor in given.items():
-            own[name].copy_(tensor)
-    fresh = {_part(name) for name in own} - parts | {head.rstrip(".") for head in odd}
+            expected[name].copy_(tensor)
+    fresh = {_part(name) for name in expected} - parts | {head.rstrip(".") for head in odd}
     return sorted(fresh) + sorted(weights.fresh)
 
 

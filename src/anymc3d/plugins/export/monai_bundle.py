@@ -35,11 +35,11 @@ def export_bundle(plugin: Plugin, plugin_path: Path, out: Path, *, backbone: str
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PluginError(f"{out}: expected a new or empty folder, found files in it")
-    found = export_onnx(plugin, inside(out, "models", MODEL), backbone=backbone)
+    difference = export_onnx(plugin, inside(out, "models", MODEL), backbone=backbone)
     atomic.write_json(inside(out, "configs", METADATA), _metadata(plugin))
     atomic.write_json(inside(out, "configs", INFERENCE), _inference(plugin.card))
     atomic.write_text(inside(out, "docs", "README.md"), "\n".join([*describe(plugin, plugin_path), ""]))
-    return found
+    return difference
 
 
 def _metadata(plugin: Plugin) -> dict[str, Any]:

@@ -43,13 +43,13 @@ class CaseNetwork(nn.Module):
 
     def _merged(self, backbone: nn.Module, view: str) -> nn.Module:
         adapted = self.classifier.adapted_weights(backbone, view, torch.float32)
-        own = copy.deepcopy(backbone).float()
-        own.load_state_dict({**own.state_dict(), **{name: one.detach() for name, one in adapted.items()}})
-        return own
+        merged = copy.deepcopy(backbone).float()
+        merged.load_state_dict({**merged.state_dict(), **{name: weight.detach() for name, weight in adapted.items()}})
+        return merged
 
     def forward(self, *slices: Tensor) -> Tensor:
         """See the class."""
-        fused = [self._view(view, one) for view, one in zip(self.classifier.views, slices, strict=True)]
+        fused = [self._view(view, view_slices) for view, view_slices in zip(self.classifier.views, slices, strict=True)]
         here = torch.ones(1, len(fused), dtype=torch.bool)
         whole = fused[0]
         if self.classifier.view_fusion is not None:
@@ -61,15 +61,15 @@ class CaseNetwork(nn.Module):
     def _view(self, view: str, slices: Tensor) -> Tensor:
         """(1, D): the fused embedding of one view."""
         if view in self.classifier.neighbours:
-            own = torch.arange(slices.shape[0])
-            beside = torch.stack([own - 1, own, own + 1], dim=1).clamp(min=0)
-            slices = slices[torch.minimum(beside, own[-1]), 0]
+            positions = torch.arange(slices.shape[0])
+            neighbours = torch.stack([positions - 1, positions, positions + 1], dim=1).clamp(min=0)
+            slices = slices[torch.minimum(neighbours, positions[-1]), 0]
         backbone = self.backbones[view]
         images = to_backbone_input(slices, backbone.patch_size, self.classifier.seen_as(view, self.encoding))
         parts = self.classifier.features.parts
         call = partial(backbone, images, **self.classifier.options)
-        found = read_parts(backbone, call, parts, grid_of(images, backbone))
-        rows = torch.cat([found[part] for part in parts], dim=1).unsqueeze(0)
+        parts_read = read_parts(backbone, call, parts, grid_of(images, backbone))
+        rows = torch.cat([parts_read[part] for part in parts], dim=1).unsqueeze(0)
         real = torch.ones_like(rows[..., 0], dtype=torch.bool)
         return self.classifier.slice_fusion[view](rows, real).embedding
 
@@ -81,7 +81,7 @@ class CaseNetwork(nn.Module):
     def as_predicted(self, backbone: nn.Module, slices: Sequence[Tensor]) -> Tensor:
         """What ``predict`` computes from the same slices, by the way it goes there."""
         pairs = zip(self.classifier.views, slices, strict=True)
-        batch = {view: PackedSlices(one, (len(one),)) for view, one in pairs}
+        batch = {view: PackedSlices(view_slices, (len(view_slices),)) for view, view_slices in pairs}
         with torch.inference_mode():
             logits = self.classifier(backbone, batch, self.encoding).logits[0]
         return logits[1:2] - logits[0:1] if self.card.labels.kind == "binary" else logits

@@ -41,18 +41,18 @@ def export_onnx(plugin: Plugin, path: Path, *, backbone: str | None = None) -> f
         check_exportable(plugin.card)
         raise PluginError(f"{plugin.card.name!r} has no backbone; only plugins that have one can be exported")
     network = CaseNetwork(plugin, network_of)
-    size = sum(one.numel() * 4 for one in network.backbones.state_dict().values())
+    size = sum(tensor.numel() * 4 for tensor in network.backbones.state_dict().values())
     if size > MOST_BYTES:
         raise PluginError(f"{plugin.card.name!r}: {size} bytes of weights, and ONNX files end at {MOST_BYTES}")
     program = _program(network)
     program.model.metadata_props.update(_metadata(plugin))
     with atomic.replacing(path, needed=size) as temporary:
         program.save(str(temporary), external_data=False)
-        found = largest_difference(temporary, network, network_of.module)
-        if not found <= TOLERANCE:
-            what = f"the exported network differs by {found:.2g}, more than {TOLERANCE:g}"
+        difference = largest_difference(temporary, network, network_of.module)
+        if not difference <= TOLERANCE:
+            what = f"the exported network differs by {difference:.2g}, more than {TOLERANCE:g}"
             raise PluginError(f"{plugin.card.name!r}: {what}; not written")
-    return found
+    return difference
 
 
 def largest_difference(path: Path, network: CaseNetwork, backbone: torch.nn.Module) -> float:
@@ -66,13 +66,13 @@ def largest_difference(path: Path, network: CaseNetwork, backbone: torch.nn.Modu
     except ImportError:
         raise PackageError(NEEDED) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = 0.0
+    largest = 0.0
     for count in (1, 2, MORE):
         slices = network.examples(count, seed=count)
-        given = {view: one.numpy() for view, one in zip(network.card.views, slices, strict=True)}
+        given = {view: view_slices.numpy() for view, view_slices in zip(network.card.views, slices, strict=True)}
         answer = torch.from_numpy(session.run([OUTPUT], given)[0])
-        found = max(found, float((answer - network.as_predicted(backbone, slices)).abs().max()))
-    return found
+        largest = max(largest, float((answer - network.as_predicted(backbone, slices)).abs().max()))
+    return largest
 
 
 NEEDED = "exporting to ONNX needs onnx, onnxscript and onnxruntime; pip install 'anymc3d[onnx]'"
