@@ -35,14 +35,14 @@ class Blend:
 
     weights: dict[int, float]
 
-    def logits(self, found: Sequence[Floats]) -> Floats:
+    def logits(self, candidate_logits: Sequence[Floats]) -> Floats:
         """The weighted mean of the candidates' logits (n, K), as an ensemble's file takes it."""
         total = sum(self.weights.values())
-        return sum((weight / total) * found[index] for index, weight in self.weights.items())
+        return sum((weight / total) * candidate_logits[index] for index, weight in self.weights.items())
 
 
 def choose_blend(
-    found: Sequence[Floats],
+    candidate_logits: Sequence[Floats],
     families: Sequence[str],
     targets: Floats,
     labels: LabelSettings,
@@ -54,7 +54,7 @@ def choose_blend(
     """Choose members and weights.
 
     Args:
-        found: held-out logits (n, K) of each candidate, the simplest first.
+        candidate_logits: held-out logits (n, K) of each candidate, the simplest first.
         families: of the candidates; one of each joins.
         targets: (n, L), NaN where missing.
         labels: what the targets mean.
@@ -64,22 +64,29 @@ def choose_blend(
     """
     members = []
     for family in dict.fromkeys(families):
-        own = [index for index, name in enumerate(families) if name == family]
-        members.append(own[best_single([found[i] for i in own], targets, labels, patients, margin=margin)])
-    weights = fit_weights([found[index] for index in members], targets, labels, equal=_EQUAL)
+        of_family = [index for index, name in enumerate(families) if name == family]
+        members.append(
+            of_family[best_single([candidate_logits[i] for i in of_family], targets, labels, patients, margin=margin)]
+        )
+    weights = fit_weights([candidate_logits[index] for index in members], targets, labels, equal=_EQUAL)
     if len(members) > most:
         members = [members[place] for place in sorted(np.argsort(-weights, kind="stable")[:most])]
-        weights = fit_weights([found[index] for index in members], targets, labels, equal=_EQUAL)
+        weights = fit_weights([candidate_logits[index] for index in members], targets, labels, equal=_EQUAL)
     least = _LEAST_WEIGHT * weights.sum()
-    return Blend({index: float(own) for index, own in zip(members, weights, strict=True) if own > least})
+    return Blend({index: float(weight) for index, weight in zip(members, weights, strict=True) if weight > least})
 
 
 def best_single(
-    found: Sequence[Floats], targets: Floats, labels: LabelSettings, patients: Sequence[str], *, margin: float
+    candidate_logits: Sequence[Floats],
+    targets: Floats,
+    labels: LabelSettings,
+    patients: Sequence[str],
+    *,
+    margin: float,
 ) -> int:
     """The first (simplest) candidate whose cross-entropy is within ``margin`` standard errors of the lowest."""
-    losses = [case_losses(one, targets, labels) for one in found]
-    best = min(range(len(found)), key=lambda index: float(np.nansum(losses[index])))
+    losses = [case_losses(logits, targets, labels) for logits in candidate_logits]
+    best = min(range(len(candidate_logits)), key=lambda index: float(np.nansum(losses[index])))
     for index in range(best):
         worse, error = paired(losses[index], losses[best], patients)
         if worse <= margin * error:
@@ -96,10 +103,10 @@ def case_losses(logits: Floats, targets: Floats, labels: LabelSettings) -> Float
         each = np.where(targets == 1, -log_expit(logits), -log_expit(-logits))
         return np.where(np.isnan(targets), 0.0, each).sum(axis=1)
     known = ~np.isnan(targets[:, 0])
-    found = np.zeros(len(targets))
-    told = log_softmax(logits[known], axis=1)
-    found[known] = -told[np.arange(len(told)), targets[known, 0].astype(int)]
-    return found
+    losses = np.zeros(len(targets))
+    log_shares = log_softmax(logits[known], axis=1)
+    losses[known] = -log_shares[np.arange(len(log_shares)), targets[known, 0].astype(int)]
+    return losses
 
 
 def paired(before: Floats, after: Floats, patients: Sequence[str]) -> tuple[float, float]:
@@ -109,25 +116,29 @@ def paired(before: Floats, after: Floats, patients: Sequence[str]) -> tuple[floa
     return float(each.sum()), float(each.std(ddof=1) * len(each) ** 0.5) if len(each) > 1 else 0.0
 
 
-def fit_weights(found: Sequence[Floats], targets: Floats, labels: LabelSettings, *, equal: float = 0.0) -> Floats:
+def fit_weights(
+    member_logits: Sequence[Floats], targets: Floats, labels: LabelSettings, *, equal: float = 0.0
+) -> Floats:
     """Weights >= 0 that minimise the cross-entropy of the weighted sum; ``equal`` holds them near equal ones. Of a
     number they add up to 1 and minimise the squared error."""
-    stacked, start = np.stack(found), np.full(len(found), 1 / len(found))
+    stacked, start = np.stack(member_logits), np.full(len(member_logits), 1 / len(member_logits))
     if labels.is_number:
-        return _mean_of_numbers(stacked[:, :, 0], targets[:, 0], equal * len(found))
+        return _mean_of_numbers(stacked[:, :, 0], targets[:, 0], equal * len(member_logits))
 
     def loss(values: Floats) -> float:
         shrunk = _SHRINK * (values.sum() - 1) ** 2 + equal * len(values) * ((values - start) ** 2).sum()
         return float(case_losses(np.tensordot(values, stacked, 1), targets, labels).sum() + shrunk)
 
-    done = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, None)] * len(found), options={"maxiter": 60})
-    return done.x if done.x.sum() > 0 else start
+    optimum = minimize(
+        loss, start, method="L-BFGS-B", bounds=[(0.0, None)] * len(member_logits), options={"maxiter": 60}
+    )
+    return optimum.x if optimum.x.sum() > 0 else start
 
 
-def _mean_of_numbers(found: Floats, truth: Floats, equal: float) -> Floats:
+def _mean_of_numbers(answers: Floats, truth: Floats, equal: float) -> Floats:
     """Weights (members,) of a weighted mean with the least squared error; ``found`` (members, n)."""
-    known, count = ~np.isnan(truth), len(found)
-    errors = (found[:, known] - truth[known]).T
+    known, count = ~np.isnan(truth), len(answers)
+    errors = (answers[:, known] - truth[known]).T
     # With weights that add up to 1 the error of the mean is the mean of the errors: only that sum is asked for besides.
     sure = 1e3 * max(float(np.abs(errors).max(initial=0.0)), 1.0)
     rows = np.vstack([errors, sure * np.ones((1, count)), equal**0.5 * np.eye(count)])

@@ -116,8 +116,8 @@ def fusions_of(features: str, num_views: int) -> tuple[str, ...]:
     mean, and by their maximum."""
     if representation(features).of_scan:
         return (CONCAT,)
-    beside = (CONCAT,) if num_views > 1 else ()
-    return (*beside, "mean", "max") if features == "class" else beside or ("mean",)
+    joining = (CONCAT,) if num_views > 1 else ()
+    return (*joining, "mean", "max") if features == "class" else joining or ("mean",)
 
 
 def _frozen(
@@ -146,8 +146,8 @@ def _frozen(
         classifier = shape.new_classifier(shape.candidates[0])
         solved = head_tensors(head, task.labels, raw=True) | _centers(fusion, tokens, head.center)
         tensors = classifier.tensors() | solved  # the queries at 0, which weighs all views alike
-        own = structures if representation(features).needs_mask else ()
-        return fitted_frozen(task, classifier, tokens, tensors, recipe, own)
+        with_structures = structures if representation(features).needs_mask else ()
+        return fitted_frozen(task, classifier, tokens, tensors, recipe, with_structures)
 
     return Candidate(
         name=f"{features}, {fusion}; {sight.name}",
@@ -196,4 +196,4 @@ def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def by_name(candidates: Sequence[Candidate]) -> Mapping[str, Candidate]:
     """Candidates by their names."""
-    return {one.name: one for one in candidates}
+    return {candidate.name: candidate for candidate in candidates}

@@ -53,8 +53,8 @@ def check_examined(seen: Examination) -> list[str]:
     Raises:
         ManifestError: there are errors; each is a line.
     """
-    bad = [one for one in seen.findings if one.severity == "error" and one.check not in NOT_NEEDED]
+    bad = [finding for finding in seen.findings if finding.severity == "error" and finding.check not in NOT_NEEDED]
     if bad:
-        problems = [f"{one.check}: {one.message}" for one in bad]
+        problems = [f"{finding.check}: {finding.message}" for finding in bad]
         raise ManifestError("what the doctor found ('anymc3d doctor' says more)", problems)
-    return [f"{one.check}: {one.message}" for one in seen.findings if one.severity == "warning"]
+    return [f"{finding.check}: {finding.message}" for finding in seen.findings if finding.severity == "warning"]

@@ -76,13 +76,15 @@ def estimate_clinical(
     chosen = []
     for number, name in enumerate(pool.fold_names):
         held_out, train = np.flatnonzero(pool.folds == number), np.flatnonzero(pool.folds != number)
-        own = trained(clinical.task, pool, clinical.cells, train, purpose=f"auto, fold {name}")
+        fitted = trained(clinical.task, pool, clinical.cells, train, purpose=f"auto, fold {name}")
         part = outputs.raw_logits(inner[number], labels.kind)
-        record = own.joined_held_out(part)
-        found = answers_of(record, whole[held_out], [clinical.cells[row] for row in held_out])
-        both[held_out], alone[held_out] = found.both, found.alone
-        choice = _choose(own, record, part, pool, train, settings)
-        logits[held_out] = {"covariates": found.alone, "image": found.image, "both": found.both}[choice]
+        record = fitted.joined_held_out(part)
+        fold_answers = answers_of(record, whole[held_out], [clinical.cells[row] for row in held_out])
+        both[held_out], alone[held_out] = fold_answers.both, fold_answers.alone
+        choice = _choose(fitted, record, part, pool, train, settings)
+        logits[held_out] = {"covariates": fold_answers.alone, "image": fold_answers.image, "both": fold_answers.both}[
+            choice
+        ]
         chosen.append(choice)
     return ClinicalEstimate(Answers(both, whole, alone), tuple(chosen), head_logits(logits, labels))
 
@@ -90,17 +92,17 @@ def estimate_clinical(
 def deployed_clinical(clinical: Clinical, pool: Pool, image: Floats, settings: AutoSettings) -> ClinicalMember:
     """What the plugin takes; ``image`` (n, K): what its blend says of each case by fits without its fold."""
     rows = np.arange(len(pool))
-    own = trained(clinical.task, pool, clinical.cells, rows, purpose="auto, plugin")
+    fitted = trained(clinical.task, pool, clinical.cells, rows, purpose="auto, plugin")
     part = outputs.raw_logits(image, clinical.task.labels.kind)
-    record = own.joined_held_out(part)
-    choice = _choose(own, record, part, pool, rows, settings)
+    record = fitted.joined_held_out(part)
+    choice = _choose(fitted, record, part, pool, rows, settings)
     if choice == "image":
         return ClinicalMember(choice, None)
     if choice == "covariates":
         model = record.model
-        zero, one = tuple(0.0 for _ in model.image), tuple(1.0 for _ in model.covariates)
+        zero, ones = tuple(0.0 for _ in model.image), tuple(1.0 for _ in model.covariates)
         shift = tuple(0.0 for _ in model.shift)
-        record = replace(record, model=replace(model, image=zero, covariates=one, shift=shift))
+        record = replace(record, model=replace(model, image=zero, covariates=ones, shift=shift))
     return ClinicalMember(choice, record)
 
 
@@ -110,7 +112,7 @@ def head_logits(raw: Floats, labels: LabelSettings) -> Floats:
 
 
 def _choose(
-    own: TrainedCovariates,
+    fitted: TrainedCovariates,
     record: CovariateRecord,
     image: Floats,
     pool: Pool,
@@ -118,11 +120,11 @@ def _choose(
     settings: AutoSettings,
 ) -> str:
     """On answers of the cases ``rows`` by fits that never saw them; slopes and scales are fitted on these."""
-    labels, alone = pool.labels, own.held_out()
-    found = {"covariates": alone, "image": image, "both": record.model.both(image, alone)}
-    heads = [head_logits(found[name], labels) for name in CHOICES]
+    labels, alone = pool.labels, fitted.held_out()
+    logits_of = {"covariates": alone, "image": image, "both": record.model.both(image, alone)}
+    heads = [head_logits(logits_of[name], labels) for name in CHOICES]
     targets = pool.targets[rows]
-    scaled = [fit_weights([one], targets, labels)[0] * one for one in heads]
+    scaled = [fit_weights([logits], targets, labels)[0] * logits for logits in heads]
     return CHOICES[best_single(scaled, targets, labels, pool.of(rows), margin=settings.margin)]
 
 

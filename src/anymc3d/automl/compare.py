@@ -41,18 +41,18 @@ def auroc_of(pool: Pool, logits: Floats) -> Value:
         truth, score, patients = _binary(pool, logits)
         interval = delong_interval(truth, score, patients=patients)
         return Value(pool.auroc(logits).value, interval.low, interval.high)
-    found = pool.influence(logits)
-    error = found.standard_error(pool.patients)
-    if found.value is None or error == 0:
-        return Value(found.value)
+    influence = pool.influence(logits)
+    error = influence.standard_error(pool.patients)
+    if influence.value is None or error == 0:
+        return Value(influence.value)
     if pool.labels.is_number:
         half = normal_quantile(LEVEL) * error
-        return Value(found.value, found.value - half, found.value + half)
-    if not 0 < found.value < 1:
-        return Value(found.value)
-    half = normal_quantile(LEVEL) * error / (found.value * (1 - found.value))
-    middle = math.log(found.value / (1 - found.value))
-    return Value(found.value, _expit(middle - half), _expit(middle + half))
+        return Value(influence.value, influence.value - half, influence.value + half)
+    if not 0 < influence.value < 1:
+        return Value(influence.value)
+    half = normal_quantile(LEVEL) * error / (influence.value * (1 - influence.value))
+    middle = math.log(influence.value / (1 - influence.value))
+    return Value(influence.value, _expit(middle - half), _expit(middle + half))
 
 
 def difference_of(pool: Pool, first: Floats, second: Floats) -> Value:
@@ -61,13 +61,16 @@ def difference_of(pool: Pool, first: Floats, second: Floats) -> Value:
         truth, score, patients = _binary(pool, first)
         test = delong_paired_test(truth, score, _binary(pool, second)[1], patients=patients)
         return Value(test.difference, test.interval.low, test.interval.high, test.p_value)
-    found = pool.influence(first) - pool.influence(second)
-    error = found.standard_error(pool.patients)
-    if found.value is None or error == 0:
-        return Value(found.value)
+    influence = pool.influence(first) - pool.influence(second)
+    error = influence.standard_error(pool.patients)
+    if influence.value is None or error == 0:
+        return Value(influence.value)
     half = normal_quantile(LEVEL) * error
     return Value(
-        found.value, found.value - half, found.value + half, math.erfc(abs(found.value) / error / math.sqrt(2))
+        influence.value,
+        influence.value - half,
+        influence.value + half,
+        math.erfc(abs(influence.value) / error / math.sqrt(2)),
     )
 
 
@@ -80,14 +83,14 @@ def numbers_of(pool: Pool, answers: Floats, scale: NumberScale) -> dict[str, Val
         scale: of these units.
     """
     known = np.flatnonzero(~np.isnan(pool.targets[:, 0]) & ~np.isnan(answers[:, 0]))
-    truth, told = (scale.in_units(values[known, 0]) for values in (pool.targets, answers))
-    cases = NumberCases("", known, truth, told)
+    truth, predicted = (scale.in_units(values[known, 0]) for values in (pool.targets, answers))
+    cases = NumberCases("", known, truth, predicted)
     sampling = Sampling(num_resamples=RESAMPLES)
-    found = number_measures(cases, np.array(pool.of(known), dtype=object), sampling)
+    measures = number_measures(cases, np.array(pool.of(known), dtype=object), sampling)
     return {
-        one.metric: Value(one.value.value, one.interval.low, one.interval.high)
-        for one in found
-        if one.metric in NUMBERS
+        measure.metric: Value(measure.value.value, measure.interval.low, measure.interval.high)
+        for measure in measures
+        if measure.metric in NUMBERS
     }
 
 

@@ -103,10 +103,10 @@ def read_data(
         raise ManifestError(str(path), ["expected cases with labels outside the test split, got none"])
     cases = [manifest.cases[row] for row in rows]
     scale = scale_of(targets[rows]) if labels.is_number else None
-    own = targets[rows] if scale is None else scale.standard(targets[rows])
-    bare = Pool(tuple(c.patient for c in cases), own, labels, np.zeros(len(rows), dtype=np.intp), ("all",))
+    train_targets = targets[rows] if scale is None else scale.standard(targets[rows])
+    bare = Pool(tuple(c.patient for c in cases), train_targets, labels, np.zeros(len(rows), dtype=np.intp), ("all",))
     check_outcomes(bare, settings.least_cases, settings.outer_folds)
-    pool = make_pool(cases, own, labels, folds=settings.outer_folds, seed=settings.seed)
+    pool = make_pool(cases, train_targets, labels, folds=settings.outer_folds, seed=settings.seed)
     site = leave_out or (SITE if SITE in manifest.columns and SITE not in columns else "")
     return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site, tuple(covariates), scale)
 
@@ -149,7 +149,7 @@ def _plan(
     roi: str | None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> TaskSettings:
-    found = plan_task(
+    planned = plan_task(
         data.manifest.path,
         data.labels.columns,
         backbone_name=backbone,
@@ -161,11 +161,11 @@ def _plan(
     ).settings
     views = {
         name: view if view.roi is None else replace(view, roi=replace(view.roi, on_empty="whole"))
-        for name, view in found.views.items()
+        for name, view in planned.views.items()
     }
-    own = DataSettings(manifest=found.data.manifest, modality=found.data.modality)
-    calibration = "none" if data.labels.is_number else found.calibration
-    return replace(found, views=views, data=own, labels=data.labels, calibration=calibration)
+    data_settings = DataSettings(manifest=planned.data.manifest, modality=planned.data.modality)
+    calibration = "none" if data.labels.is_number else planned.calibration
+    return replace(planned, views=views, data=data_settings, labels=data.labels, calibration=calibration)
 
 
 def _all_have_masks(data: AutoData) -> bool:

@@ -58,23 +58,27 @@ def estimate(scored: Sequence[Scored], pool: Pool, settings: AutoSettings) -> Es
     chosen = []
     for number in range(len(pool.fold_names)):
         train, held_out = np.flatnonzero(pool.folds != number), np.flatnonzero(pool.folds == number)
-        blend = _choose(scored, [one.inner[number] for one in scored], pool, train, settings)
-        logits[held_out] = blend.logits([one.out[held_out] for one in scored])
+        blend = _choose(scored, [candidate.inner[number] for candidate in scored], pool, train, settings)
+        logits[held_out] = blend.logits([candidate.out[held_out] for candidate in scored])
         chosen.append(blend)
     return Estimate(logits, tuple(chosen))
 
 
 def deployed(scored: Sequence[Scored], pool: Pool, settings: AutoSettings) -> Blend:
     """The blend that goes into the plugin."""
-    return _choose(scored, [one.whole for one in scored], pool, np.arange(len(pool)), settings)
+    return _choose(scored, [candidate.whole for candidate in scored], pool, np.arange(len(pool)), settings)
 
 
 def _choose(
-    scored: Sequence[Scored], found: Sequence[Floats], pool: Pool, rows: NDArray[np.intp], settings: AutoSettings
+    scored: Sequence[Scored],
+    candidate_logits: Sequence[Floats],
+    pool: Pool,
+    rows: NDArray[np.intp],
+    settings: AutoSettings,
 ) -> Blend:
     return choose_blend(
-        found,
-        [one.candidate.family for one in scored],
+        candidate_logits,
+        [candidate.candidate.family for candidate in scored],
         pool.targets[rows],
         pool.labels,
         pool.of(rows),

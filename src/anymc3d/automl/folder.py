@@ -86,8 +86,8 @@ class Remembered:
     def read(cls, path: Path) -> Remembered:
         """Of the file, or of a run that begins."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, float(found["spent_s"]), dict(found["decided"]), bool(found["finished"]))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return cls(path, float(record["spent_s"]), dict(record["decided"]), bool(record["finished"]))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return cls(path, 0.0, {}, False)
 

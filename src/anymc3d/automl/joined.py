@@ -57,8 +57,8 @@ class Joined:
         """Shares of the whole logit; of the clinical columns alone one member stands for a scan that adds nothing."""
         if self.member is not None and self.member.chosen == "covariates":
             return {0: 1.0}
-        own = self.share.frozen / (self.share.frozen + self.share.trained) / sum(self.blend.weights.values())
-        return {index: own * weight for index, weight in self.blend.weights.items()}
+        scale = self.share.frozen / (self.share.frozen + self.share.trained) / sum(self.blend.weights.values())
+        return {index: scale * weight for index, weight in self.blend.weights.items()}
 
     @property
     def trained_weight(self) -> float:
@@ -76,16 +76,18 @@ def join(
     clinical: Clinical | None = None,
 ) -> Joined:
     """Choose members and weights, nested and deployed; ``scored``: the simplest first."""
-    found = _join_image(scored, trained, pool, settings)
-    return found if clinical is None else _beside(found, scored, pool, settings, clinical)
+    joined = _join_image(scored, trained, pool, settings)
+    return joined if clinical is None else _with_clinical(joined, scored, pool, settings, clinical)
 
 
-def _beside(found: Joined, scored: Sequence[Scored], pool: Pool, settings: AutoSettings, clinical: Clinical) -> Joined:
+def _with_clinical(
+    joined: Joined, scored: Sequence[Scored], pool: Pool, settings: AutoSettings, clinical: Clinical
+) -> Joined:
     """With the clinical columns; their slopes rest on the frozen blend, which is there for all training cases."""
-    estimated = estimate_clinical(clinical, pool, found.nested.logits, inner_logits(scored, found.nested), settings)
-    member, labels = deployed_clinical(clinical, pool, found.out, settings), pool.labels
-    raw = member.raw(outputs.raw_logits(found.out, labels.kind), estimated.answers.alone)
-    return replace(found, out=head_logits(raw, labels), clinical=(estimated, member))
+    estimated = estimate_clinical(clinical, pool, joined.nested.logits, inner_logits(scored, joined.nested), settings)
+    member, labels = deployed_clinical(clinical, pool, joined.out, settings), pool.labels
+    raw = member.raw(outputs.raw_logits(joined.out, labels.kind), estimated.answers.alone)
+    return replace(joined, out=head_logits(raw, labels), clinical=(estimated, member))
 
 
 def inner_logits(scored: Sequence[Scored], nested: Estimate) -> list[Floats]:
@@ -95,18 +97,18 @@ def inner_logits(scored: Sequence[Scored], nested: Estimate) -> list[Floats]:
 
 def _join_image(scored: Sequence[Scored], trained: Sequence[TrainedFold], pool: Pool, settings: AutoSettings) -> Joined:
     nested, blend = estimate(scored, pool, settings), deployed(scored, pool, settings)
-    out = blend.logits([one.out for one in scored])
+    out = blend.logits([candidate.out for candidate in scored])
     if not trained:
         return Joined(nested, blend, out, Share(1.0, 0.0))
     logits, trained_out, joined = nested.logits.copy(), np.full_like(out, np.nan), 0
-    for number, one in enumerate(trained):
+    for number, fold in enumerate(trained):
         rest = np.flatnonzero(pool.folds != number)
-        places = np.searchsorted(rest, one.val)
+        places = np.searchsorted(rest, fold.val)
         frozen = nested.chosen[number].logits([each.inner[number][places] for each in scored])
-        patients = pool.of(one.val)
-        share = choose_share(frozen, one.val_logits, pool.targets[one.val], pool.labels, patients, settings)
-        logits[one.held_out] = _mixed(share, logits[one.held_out], one.out_logits)
-        trained_out[one.held_out] = one.out_logits
+        patients = pool.of(fold.val)
+        share = choose_share(frozen, fold.val_logits, pool.targets[fold.val], pool.labels, patients, settings)
+        logits[fold.held_out] = _mixed(share, logits[fold.held_out], fold.out_logits)
+        trained_out[fold.held_out] = fold.out_logits
         joined += share.trained > 0
     share = choose_share(out, trained_out, pool.targets, pool.labels, pool.patients, settings)
     alone = _mixed(Share(0.0, 1.0), out, trained_out)
@@ -121,7 +123,7 @@ def _mixed(share: Share, frozen: Floats, trained: Floats) -> Floats:
 
 def trained_entry(trained: Sequence[TrainedFold], joined: Joined, seconds: float) -> Entry:
     """The row of the trained members."""
-    sights = dict.fromkeys(one.sight for one in trained)
+    sights = dict.fromkeys(fold.sight for fold in trained)
     card = trained[0].plugin.card
     return Entry(
         candidate=f"LoRA; {' / '.join(sights)}",

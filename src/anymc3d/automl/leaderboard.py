@@ -57,25 +57,27 @@ class Ranked:
 
     def row(self) -> dict[str, object]:
         """As the table has it."""
-        one = self.entry
-        cells: dict[str, object] = {name: getattr(one, name) for name in _WHAT}
+        entry = self.entry
+        cells: dict[str, object] = {name: getattr(entry, name) for name in _WHAT}
         for name, value in self.numbers.items():
-            cells |= {f"{name}{end}": own for end, own in zip(ENDS, (value.value, value.low, value.high), strict=True)}
+            cells |= {
+                f"{name}{end}": number for end, number in zip(ENDS, (value.value, value.low, value.high), strict=True)
+            }
         cells |= {
             "r2" if self.numbers else "auroc": self.auroc.value,
             "ci_low": self.auroc.low,
             "ci_high": self.auroc.high,
         }
         cells |= {"minus_winner": self.minus.value, "minus_low": self.minus.low, "minus_high": self.minus.high}
-        cells |= {"p": self.minus.p, "seconds": round(one.seconds, 2), "trained_parameters": one.trained_parameters}
-        return cells | {"weight": one.weight}
+        cells |= {"p": self.minus.p, "seconds": round(entry.seconds, 2), "trained_parameters": entry.trained_parameters}
+        return cells | {"weight": entry.weight}
 
 
 def rank(entries: Sequence[Entry], pool: Pool, scale: NumberScale | None = None) -> list[Ranked]:
     """Best first; of equals the order given. ``scale``: of a number."""
-    found = [(entry, auroc_of(pool, entry.logits)) for entry in entries]
-    found.sort(key=lambda pair: -math.inf if pair[1].value is None else pair[1].value, reverse=True)
-    first = found[0][0]
+    by_auroc = [(entry, auroc_of(pool, entry.logits)) for entry in entries]
+    by_auroc.sort(key=lambda pair: -math.inf if pair[1].value is None else pair[1].value, reverse=True)
+    first = by_auroc[0][0]
     return [
         Ranked(
             entry,
@@ -83,11 +85,11 @@ def rank(entries: Sequence[Entry], pool: Pool, scale: NumberScale | None = None)
             Value(None) if entry is first else difference_of(pool, entry.logits, first.logits),
             {} if scale is None else numbers_of(pool, entry.logits, scale),
         )
-        for entry, auroc in found
+        for entry, auroc in by_auroc
     ]
 
 
 def write_leaderboard(path: Path, ranked: Sequence[Ranked]) -> None:
     """Write the table."""
     columns = NUMBER_COLUMNS if ranked[0].numbers else COLUMNS
-    write_table(path, columns, [{k: "" if v is None else v for k, v in one.row().items()} for one in ranked])
+    write_table(path, columns, [{k: "" if v is None else v for k, v in place.row().items()} for place in ranked])

@@ -110,18 +110,18 @@ def train_fold(
     dealt = make_splits(pool.of(rest), pool.strata(rest), fractions=fractions, seed=seed + number)
     splits = np.full(len(pool), "test", dtype=object)
     splits[rest] = dealt
-    own = folder / (f"fold_{number}" if start == FIRST else f"fold_{number}_{start}")
-    make_private(own)
-    manifest = own / "cases.csv"
+    fold_dir = folder / (f"fold_{number}" if start == FIRST else f"fold_{number}_{start}")
+    make_private(fold_dir)
+    manifest = fold_dir / "cases.csv"
     write_manifest(manifest, data.manifest, {"split": splits.tolist()}, cases=data.cases)
     task = _task(chosen.candidate.task, manifest, number, amount, start, seed)
-    path = fit(task, own / "run", device=device, quiet=quiet)
+    path = fit(task, fold_dir / "run", device=device, quiet=quiet)
     val = np.array([row for row, split in zip(rest, dealt, strict=True) if split == "val"], dtype=np.intp)
-    told = {row["case"]: row for row in read_table(RunFolder(own / "run").predictions)}
+    val_rows = {row["case"]: row for row in read_table(RunFolder(fold_dir / "run").predictions)}
     plugin = load_plugin(path)
     predictor = Predictor([plugin], backbone=task.backbone.name, device=device)
-    answers = predict_cohort(predictor, [data.cases[row] for row in held_out], own / "held_out", quiet=quiet).rows
-    val_logits = _head_logits([told[data.cases[row].id] for row in val], data)
+    answers = predict_cohort(predictor, [data.cases[row] for row in held_out], fold_dir / "held_out", quiet=quiet).rows
+    val_logits = _head_logits([val_rows[data.cases[row].id] for row in val], data)
     sight = chosen.candidate.name.partition("; ")[2]
     return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data))
 
@@ -132,10 +132,10 @@ def better_start(first: TrainedFold, second: TrainedFold, pool: Pool, settings: 
     sure they make a network."""
     known = np.isfinite(first.val_logits).all(axis=1) & np.isfinite(second.val_logits).all(axis=1)
     rows = first.val[known]
-    found = [one.val_logits[known] for one in (first, second)]
+    both_logits = [start.val_logits[known] for start in (first, second)]
     targets = pool.targets[rows]
-    scaled = [fit_weights([one], targets, pool.labels)[0] * one for one in found]
-    losses = [case_losses(one, targets, pool.labels) for one in scaled]
+    scaled = [fit_weights([logits], targets, pool.labels)[0] * logits for logits in both_logits]
+    losses = [case_losses(logits, targets, pool.labels) for logits in scaled]
     gain, error = paired(losses[0], losses[1], pool.of(rows))
     return second if gain > settings.margin * error else first
 
@@ -183,9 +183,9 @@ def amount_that_fits(
         for blocks in DEPTHS
         if blocks <= depth
     ]
-    able = [one for one in amounts if one.epochs]
-    enough = [one for one in able if one.epochs >= ENOUGH_EPOCHS]
-    return enough[0] if enough else max(able, key=lambda one: one.epochs, default=None)
+    able = [amount for amount in amounts if amount.epochs]
+    enough = [amount for amount in able if amount.epochs >= ENOUGH_EPOCHS]
+    return enough[0] if enough else max(able, key=lambda amount: amount.epochs, default=None)
 
 
 def epochs_that_fit(
@@ -232,7 +232,7 @@ def choose_share(
     """The trained member joins if it lowers the cross-entropy by more than ``margin`` standard errors."""
     known = np.isfinite(trained).all(axis=1)
     frozen, trained, targets = frozen[known], trained[known], targets[known]
-    patients = [one for one, here in zip(patients, known, strict=True) if here]
+    patients = [patient for patient, here in zip(patients, known, strict=True) if here]
     alone = fit_weights([frozen], targets, labels)
     both = fit_weights([frozen, trained], targets, labels)
     before = case_losses(alone[0] * frozen, targets, labels)

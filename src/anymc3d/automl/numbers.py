@@ -29,7 +29,7 @@ from anymc3d.settings.config import TaskSettings
 from anymc3d.train.plain.numbers import measure_cases, voxel_views, voxels_of_cases
 from anymc3d.train.quick.features import CaseFeatures, FeatureMaker, compute_features
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Reader:
         """Read scans and cut their slices; slices stay in the cache."""
         cases = self.data.cases if cases is None else cases
         with Progress(total=len(cases), what="reading scans", unit="scan", quiet=self.quiet) as bar:
-            return prepare_all(cases, task.views, _cache(), progress=self._told(bar), with_masks=masks)
+            return prepare_all(cases, task.views, _cache(), progress=self._on_case(bar), with_masks=masks)
 
     def seconds_per_case(self, sight: Sight, num_cases: int = 4) -> Seconds:
         """Measured on a few cases; the first only warms up."""
@@ -102,11 +102,11 @@ class Reader:
                 views = voxel_views(task.views)
                 task = replace(task, views=views)
                 prepared = prepare_all(cases, views, _cache())
-                numbers = voxels_of_cases(cases, prepared, views, _cache(), progress=self._told(bar))
+                numbers = voxels_of_cases(cases, prepared, views, _cache(), progress=self._on_case(bar))
             else:
                 modality = task.data.modality
                 numbers = measure_cases(
-                    cases, task.views, method, modality, cache=_cache(), prepared=prepared, progress=self._told(bar)
+                    cases, task.views, method, modality, cache=_cache(), prepared=prepared, progress=self._on_case(bar)
                 )
         return plain_candidate(method, task, numbers, self.data.pool, prepared, time.monotonic() - started)
 
@@ -116,7 +116,7 @@ class Reader:
             return 0.0
         started = time.monotonic()
         few = self.data.cases[:1]
-        _tried(
+        _succeeds(
             lambda: measure_cases(few, task.views, method, task.data.modality, cache=_cache(), prepared=prepared[:1])
         )
         return time.monotonic() - started
@@ -128,30 +128,31 @@ class Reader:
         names = self.representations(backbone)
         masks = Pass(features=names).needs_mask
         prepared = self.prepare(sight.task, masks=masks)
-        labels = {label for case in prepared for found in case.mask_labels.values() for label in found}
+        labels = {label for case in prepared for of_view in case.mask_labels.values() for label in of_view}
         names = names if labels else tuple(name for name in names if not FEATURES[name].needs_mask)
         structures = tuple(sorted(labels))
-        found = self._features(sight, self.data.cases, prepared, names, structures)
+        features = self._features(sight, self.data.cases, prepared, names, structures)
         seconds = time.monotonic() - started
-        yield from frozen_candidates(sight, found, names, structures, self.data.pool, prepared, backbone, seconds)
+        yield from frozen_candidates(sight, features, names, structures, self.data.pool, prepared, backbone, seconds)
 
     def representations(self, backbone: LoadedBackbone) -> tuple[str, ...]:
         """Those that the backbone and the masks of the data allow."""
         have_masks = all(case.mask(c) for case in [*self.data.cases, *self.data.test_cases] for c in case.images)
         return tuple(
             name
-            for name, one in FEATURES.items()
-            if (have_masks or not one.needs_mask) and _tried(lambda name=name: check_backbone(name, backbone.module))
+            for name, feature in FEATURES.items()
+            if (have_masks or not feature.needs_mask)
+            and _succeeds(lambda name=name: check_backbone(name, backbone.module))
         )
 
-    def _told(self, bar: Progress) -> Callable[..., None]:
+    def _on_case(self, bar: Progress) -> Callable[..., None]:
         """To be called after each case: moves the bar, and ends the step where its time is over."""
 
-        def told(count: int = 1) -> None:
+        def on_case(count: int = 1) -> None:
             bar.update(count)
             self.stop.check()
 
-        return told
+        return on_case
 
     def _features(
         self,
@@ -176,18 +177,18 @@ class Reader:
         ).cases
 
 
-def _timed(what: Callable[[], Found], parts: int = 1) -> tuple[float, Found]:
+def _timed(what: Callable[[], Result], parts: int = 1) -> tuple[float, Result]:
     """Seconds of each of some equal parts, and what came of them."""
     started = time.monotonic()
-    found = what()
-    return (time.monotonic() - started) / parts, found
+    result = what()
+    return (time.monotonic() - started) / parts, result
 
 
 def _cache() -> Cache:
     return Cache(home.cache_folder())
 
 
-def _tried(what: Callable[[], object]) -> bool:
+def _succeeds(what: Callable[[], object]) -> bool:
     try:
         what()
     except (UsageError, ManifestError):

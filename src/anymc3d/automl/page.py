@@ -33,7 +33,7 @@ WORDS = {"covariates": "the columns alone", "image": "the image alone", "both": 
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Search:
     """Everything that is said; ``test`` and ``sites``: where there are any."""
 
     task: TaskSettings
@@ -63,20 +63,22 @@ class Found:
     @property
     def trained(self) -> Entry | None:
         """The row of the members that were trained, if they are in the plugin."""
-        rows = [one.entry for one in self.ranked if one.entry.lora]
+        rows = [row.entry for row in self.ranked if row.entry.lora]
         return rows[0] if rows and rows[0].weight else None
 
     def members(self) -> list[tuple[str, str, str, str, int, float]]:
         """Name, kind, views, size, trained parameters and share of the logit of every member, the largest first."""
-        found = []
+        members = []
         for index, weight in self.joined.weights.items():
-            one = self.scored[index].candidate
-            found.append((one.name, one.kind, one.views, one.size, one.trained_parameters, weight))
+            candidate = self.scored[index].candidate
+            members.append(
+                (candidate.name, candidate.kind, candidate.views, candidate.size, candidate.trained_parameters, weight)
+            )
         row = self.trained
         if row is not None:
             name = f"{row.candidate} ({row.members} plugins, one per fold)"
-            found.append((name, "LoRA", row.views, row.size, row.trained_parameters, float(row.weight or 0)))
-        return sorted(found, key=lambda one: -one[-1])
+            members.append((name, "LoRA", row.views, row.size, row.trained_parameters, float(row.weight or 0)))
+        return sorted(members, key=lambda member: -member[-1])
 
 
 def read_summary(folder: AutoFolder) -> dict[str, Any]:
@@ -84,151 +86,152 @@ def read_summary(folder: AutoFolder) -> dict[str, Any]:
     return json.loads(folder.summary.read_text(encoding="utf-8"))
 
 
-def make_summary(found: Found) -> dict[str, Any]:
+def make_summary(search: Search) -> dict[str, Any]:
     """``auto.json``; no id or path is in it."""
-    pool = found.data.pool
-    names = [one.candidate.name for one in found.scored]
+    pool = search.data.pool
+    names = [scored.candidate.name for scored in search.scored]
     return {
         "format": 1,
-        "task": found.task.name,
-        "labels": list(found.data.labels.output_names),
-        "finished": found.final,
-        "verdict": verdict(found),
-        "metric": found.metric,
-        "r2" if found.data.labels.is_number else "auroc": _named(found),
-        "numbers": {name: asdict(value) for name, value in _blend_row(found).numbers.items()},
+        "task": search.task.name,
+        "labels": list(search.data.labels.output_names),
+        "finished": search.final,
+        "verdict": verdict(search),
+        "metric": search.metric,
+        "r2" if search.data.labels.is_number else "auroc": _named(search),
+        "numbers": {name: asdict(value) for name, value in _blend_row(search).numbers.items()},
         "covariates": None
-        if found.covariates is None or found.joined.clinical is None
+        if search.covariates is None or search.joined.clinical is None
         else {
-            **found.covariates,
-            "chosen": found.joined.clinical[1].chosen,
-            "chosen_per_fold": dict(zip(pool.fold_names, found.joined.clinical[0].chosen, strict=True)),
+            **search.covariates,
+            "chosen": search.joined.clinical[1].chosen,
+            "chosen_per_fold": dict(zip(pool.fold_names, search.joined.clinical[0].chosen, strict=True)),
         },
-        "test": None if found.test is None else asdict(found.test),
-        "sites": found.sites,
+        "test": None if search.test is None else asdict(search.test),
+        "sites": search.sites,
         "cases": {
             "pool": len(pool),
             "patients": len(set(pool.patients)),
-            "test": len(found.data.test),
+            "test": len(search.data.test),
             "folds": len(pool.fold_names),
         },
-        "members": [{"candidate": one[0], "weight": one[-1]} for one in found.members()],
+        "members": [{"candidate": member[0], "weight": member[-1]} for member in search.members()],
         "trained": None
-        if found.joined.trained_out is None
-        else {"weight": found.joined.trained_weight, "joined_in_folds": found.joined.joined_folds},
+        if search.joined.trained_out is None
+        else {"weight": search.joined.trained_weight, "joined_in_folds": search.joined.joined_folds},
         "chosen_per_fold": {
             fold: [names[index] for index in blend.weights]
-            for fold, blend in zip(pool.fold_names, found.joined.nested.chosen, strict=True)
+            for fold, blend in zip(pool.fold_names, search.joined.nested.chosen, strict=True)
         },
-        "candidates": len(found.scored),
-        "settings": asdict(found.settings),
-        "seconds": round(found.spent_s, 1),
-        "notes": list(found.notes),
+        "candidates": len(search.scored),
+        "settings": asdict(search.settings),
+        "seconds": round(search.spent_s, 1),
+        "notes": list(search.notes),
     }
 
 
-def _blend_row(found: Found) -> Ranked:
-    return next(one for one in found.ranked if one.entry.candidate == BLEND)
+def _blend_row(search: Search) -> Ranked:
+    return next(row for row in search.ranked if row.entry.candidate == BLEND)
 
 
-def _named(found: Found) -> dict[str, Any]:
-    labels = found.data.labels
+def _named(search: Search) -> dict[str, Any]:
+    labels = search.data.labels
     of = "mean over labels" if labels.kind in ("multiclass", "ordinal", "multilabel") else labels.columns[0]
-    return {"of": of} | asdict(found.estimate)
+    return {"of": of} | asdict(search.estimate)
 
 
-def verdict(found: Found) -> str:
+def verdict(search: Search) -> str:
     """The first line of the report: what won, and by how much."""
-    members = found.members()
-    number = f"out-of-fold {found.metric} {_shown(found.estimate)}"
-    member, names = found.joined.member, ", ".join(found.data.covariates)
+    members = search.members()
+    number = f"out-of-fold {search.metric} {_with_interval(search.estimate)}"
+    member, names = search.joined.member, ", ".join(search.data.covariates)
     if member is not None and member.chosen == "covariates":
         return f"The clinical columns win: {names}, alone, {number}; beside them the image adds nothing that shows."
     if member is not None:
         number = f"with {names} {number}" if member.chosen == "both" else f"{number}, {names} add nothing that shows"
-    plain = [one for one in members if one[1] == "plain"]
+    plain = [member for member in members if member[1] == "plain"]
     if len(plain) == len(members):
-        return f"The simple method wins: {' and '.join(one[0] for one in plain)}, without a network, {number}."
-    best = next(one for one in found.ranked if one.entry.weight is not None)
-    simple = next((one for one in found.ranked if one.entry.candidate in _plain_names(found)), None)
-    told = f"; best simple method alone ({simple.entry.candidate}) {_shown(simple.auroc)}" if simple else ""
-    blend = found.estimate.value
+        return f"The simple method wins: {' and '.join(member[0] for member in plain)}, without a network, {number}."
+    best = next(row for row in search.ranked if row.entry.weight is not None)
+    simple = next((row for row in search.ranked if row.entry.candidate in _plain_names(search)), None)
+    compared = f"; best simple method alone ({simple.entry.candidate}) {_with_interval(simple.auroc)}" if simple else ""
+    blend = search.estimate.value
     if simple and (simple.auroc.value or 0.0) >= (blend or 0.0) > 0:
-        told += ", which is no lower than the blend (but was picked as the best of several)"
+        compared += ", which is no lower than the blend (but was picked as the best of several)"
     what = f"A blend of {len(members)}" if len(members) > 1 else members[0][0]
     kinds = f", {len(plain)} of them without a network" if plain else ""
-    return f"{what}{kinds}: {number}; best single candidate ({best.entry.candidate}) {_shown(best.auroc)}{told}."
+    single = f"best single candidate ({best.entry.candidate}) {_with_interval(best.auroc)}"
+    return f"{what}{kinds}: {number}; {single}{compared}."
 
 
-def _plain_names(found: Found) -> set[str]:
-    return {one.candidate.name for one in found.scored if one.candidate.kind == "plain"}
+def _plain_names(search: Search) -> set[str]:
+    return {scored.candidate.name for scored in search.scored if scored.candidate.kind == "plain"}
 
 
-def make_page(found: Found, summary: Mapping[str, Any]) -> str:
+def make_page(search: Search, summary: Mapping[str, Any]) -> str:
     """The whole page."""
-    title = f"anymc3d auto: {found.task.name}"
+    title = f"anymc3d auto: {search.task.name}"
     body = [
         f"<header>\n<h1>{escape(title)}</h1>",
         f'<p class="verdict note">{escape(summary["verdict"])}</p>',
-        "" if found.final else paragraph("The search goes on: this is what was found so far.", "quiet"),
+        "" if search.final else paragraph("The search goes on: this is what was found so far.", "quiet"),
         f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
-        section("estimate", "What it can do", *_estimate(found, summary)),
-        section("members", "What is in the plugin", *_members(found)),
-        section("leaderboard", "Leaderboard", *_leaderboard(found)),
-        section("how", "How it was chosen", *_how(found, summary)),
+        section("estimate", "What it can do", *_estimate(search, summary)),
+        section("members", "What is in the plugin", *_members(search)),
+        section("leaderboard", "Leaderboard", *_leaderboard(search)),
+        section("how", "How it was chosen", *_how(search, summary)),
         f"</main>\n<footer><p>anymc3d {escape(__version__)}. {RESEARCH_ONLY}</p></footer>",
     ]
-    return document(title=title, generator=GENERATOR, identity=f"auto {found.task.name}", body=body)
+    return document(title=title, generator=GENERATOR, identity=f"auto {search.task.name}", body=body)
 
 
-def _estimate(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+def _estimate(search: Search, summary: Mapping[str, Any]) -> Iterator[str]:
     cases = summary["cases"]
-    boxes = [_box(f"out-of-fold {found.metric}", found.estimate)]
-    boxes += [] if found.test is None else [_box(f"{found.metric} of the test split", found.test)]
+    boxes = [_box(f"out-of-fold {search.metric}", search.estimate)]
+    boxes += [] if search.test is None else [_box(f"{search.metric} of the test split", search.test)]
     boxes += [
         (f"cases, {cases['patients']} patients", str(cases["pool"])),
         ("candidates", str(summary["candidates"])),
-        (f"of {found.settings.minutes:g} min", in_words(found.spent_s)),
+        (f"of {search.settings.minutes:g} min", in_words(search.spent_s)),
     ]
     yield tiles(boxes)
     yield paragraph(
-        f"The out-of-fold {found.metric} is nested: in each of {cases['folds']} outer folds candidates, members and "
+        f"The out-of-fold {search.metric} is nested: in each of {cases['folds']} outer folds candidates, members and "
         "weights were chosen on the other folds alone, and the cases of the fold were answered once. It is an estimate "
         "of the whole way of choosing; the plugin was chosen in the same way on all cases."
     )
     rows = [
-        [row["label"], row["metric"], _shown(Value(row["value"], row["ci_low"], row["ci_high"])), str(row["n"])]
-        for row in found.metrics
+        [row["label"], row["metric"], _with_interval(Value(row["value"], row["ci_low"], row["ci_high"])), str(row["n"])]
+        for row in search.metrics
         if row["metric"] in SHOWN_METRICS and row["group"] == "all" and row["split"] != "test"
     ]
     yield table(
         "Out-of-fold results, by label", ["label", "metric", "value (95 % interval)", "cases"], rows, numbers=(3,)
     )
-    if found.sites:
-        rows = [[name, _of(one), str(one["n"])] for name, one in found.sites["sites"].items()]
+    if search.sites:
+        rows = [[name, _of(site), str(site["n"])] for name, site in search.sites["sites"].items()]
         yield table(
-            f"Leave one {found.data.site} out: everything chosen and fitted without that {found.data.site}",
-            [found.data.site, f"{found.metric} (95 % interval)", "cases"],
+            f"Leave one {search.data.site} out: everything chosen and fitted without that {search.data.site}",
+            [search.data.site, f"{search.metric} (95 % interval)", "cases"],
             rows,
             numbers=(2,),
         )
-        yield paragraph(found.sites["note"], "quiet")
-    yield from _columns(found)
+        yield paragraph(search.sites["note"], "quiet")
+    yield from _columns(search)
 
 
-def _columns(found: Found) -> Iterator[str]:
+def _columns(search: Search) -> Iterator[str]:
     """The first question of every reviewer: the clinical columns alone, the image alone, both."""
-    if found.covariates is None:
+    if search.covariates is None:
         return
-    metric = found.covariates["metric"]
-    answers = [[one["what"], one["label"], _of(one)] for one in found.covariates["answers"]]
-    title = f"Clinical columns ({', '.join(found.data.covariates)}) and the image, out of fold"
+    metric = search.covariates["metric"]
+    answers = [[answer["what"], answer["label"], _of(answer)] for answer in search.covariates["answers"]]
+    title = f"Clinical columns ({', '.join(search.data.covariates)}) and the image, out of fold"
     yield table(title, ["what answers", "label", f"{metric} (95 % interval)"], answers)
-    rows = [[one["what"], one["label"], _of(one), _p(one["p"])] for one in found.covariates["differences"]]
+    rows = [[pair["what"], pair["label"], _of(pair), _p(pair["p"])] for pair in search.covariates["differences"]]
     yield table(
         "Paired differences on the same cases", ["what", "label", f"{metric}, difference", "p"], rows, numbers=(3,)
     )
-    clinical = found.joined.clinical
+    clinical = search.joined.clinical
     if clinical is not None:
         folds = ", ".join(f"{clinical[0].chosen.count(name)} x {WORDS[name]}" for name in CHOICES)
         yield paragraph(
@@ -237,16 +240,16 @@ def _columns(found: Found) -> Iterator[str]:
         )
 
 
-def _members(found: Found) -> Iterator[str]:
-    rows = [[*one[:4], f"{one[4]:,}", f"{one[5]:.2f}"] for one in found.members()]
+def _members(search: Search) -> Iterator[str]:
+    rows = [[*member[:4], f"{member[4]:,}", f"{member[5]:.2f}"] for member in search.members()]
     yield table(
         "Members and their share of the logit",
         ["member", "kind", "views", "size", "trained parameters", "weight"],
         rows,
         numbers=(4, 5),
     )
-    needs = [found.scored[index].candidate for index in found.joined.weights]
-    if any(_needs_mask(one) for one in needs):
+    needs = [search.scored[index].candidate for index in search.joined.weights]
+    if any(_needs_mask(candidate) for candidate in needs):
         yield paragraph("New scans need a segmentation too: a member measures or crops to it.")
 
 
@@ -258,25 +261,25 @@ def _needs_mask(candidate: Candidate) -> bool:
     return crops or representation(task.features).needs_mask
 
 
-def _leaderboard(found: Found) -> Iterator[str]:
+def _leaderboard(search: Search) -> Iterator[str]:
     rows = []
-    for place, one in enumerate(found.ranked[:SHOWN], start=1):
-        entry = one.entry
+    for place, row in enumerate(search.ranked[:SHOWN], start=1):
+        entry = row.entry
         weight = "" if entry.weight is None else f"{entry.weight:.2f}"
-        minus = "" if one.minus.value is None else _shown(one.minus, signed=True)
-        beside = [_shown(value) for value in one.numbers.values()]
+        minus = "" if row.minus.value is None else _with_interval(row.minus, signed=True)
+        numbers = [_with_interval(value) for value in row.numbers.values()]
         name = f"{place}. {entry.candidate}"
-        rows.append([name, _shown(one.auroc), *beside, minus, _p(one.minus.p), f"{entry.seconds:.0f}", weight])
-    named = [NAMES[name] for name in found.ranked[0].numbers]
+        rows.append([name, _with_interval(row.auroc), *numbers, minus, _p(row.minus.p), f"{entry.seconds:.0f}", weight])
+    named = [NAMES[name] for name in search.ranked[0].numbers]
     last = 2 + len(named)
     yield table(
         "Out of fold, best first",
-        ["candidate", f"{found.metric} (95 % interval)", *named, "minus the first", "p", "seconds", "weight"],
+        ["candidate", f"{search.metric} (95 % interval)", *named, "minus the first", "p", "seconds", "weight"],
         rows,
         numbers=(last + 1, last + 2, last + 3),
     )
-    if len(found.ranked) > SHOWN:
-        yield paragraph(f"{len(found.ranked) - SHOWN} more are in leaderboard.csv.", "quiet")
+    if len(search.ranked) > SHOWN:
+        yield paragraph(f"{len(search.ranked) - SHOWN} more are in leaderboard.csv.", "quiet")
     yield paragraph(
         f"The row '{BLEND}' is the nested estimate. The others are each fitted without the fold they answer, but the "
         "best of many is best by luck too: do not take the first row's number for a result.",
@@ -284,22 +287,22 @@ def _leaderboard(found: Found) -> Iterator[str]:
     )
 
 
-def _how(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+def _how(search: Search, summary: Mapping[str, Any]) -> Iterator[str]:
     yield listing(
         [f"fold {fold}: {'; '.join(names)}" for fold, names in summary["chosen_per_fold"].items()],
     )
     yield paragraph(
         "Members that each outer fold chose without its own cases. Where they differ, the choice is unsure.", "quiet"
     )
-    if found.joined.trained_out is not None:
-        folds = len(found.data.pool.fold_names)
+    if search.joined.trained_out is not None:
+        folds = len(search.data.pool.fold_names)
         yield paragraph(
             "Training with LoRA lowered the cross-entropy by more than a standard error in "
-            f"{found.joined.joined_folds} of {folds} outer folds (on a fifth of their training cases); in the plugin "
-            f"it has a weight of {found.joined.trained_weight:.2f}, chosen on the pooled out-of-fold cases."
+            f"{search.joined.joined_folds} of {folds} outer folds (on a fifth of their training cases); in the plugin "
+            f"it has a weight of {search.joined.trained_weight:.2f}, chosen on the pooled out-of-fold cases."
         )
-    if found.notes:
-        yield listing(found.notes)
+    if search.notes:
+        yield listing(search.notes)
 
 
 def _box(name: str, value: Value) -> tuple[str, str]:
@@ -312,11 +315,11 @@ def _p(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _of(one: Mapping[str, Any]) -> str:
-    return _shown(Value(one["value"], one["low"], one["high"])) if one["value"] is not None else "undefined"
+def _of(row: Mapping[str, Any]) -> str:
+    return _with_interval(Value(row["value"], row["low"], row["high"])) if row["value"] is not None else "undefined"
 
 
-def _shown(value: Value, *, signed: bool = False) -> str:
+def _with_interval(value: Value, *, signed: bool = False) -> str:
     if value.value is None:
         return "undefined"
     sign = "+" if signed else ""

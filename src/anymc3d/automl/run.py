@@ -84,9 +84,9 @@ def auto(
         InterruptedRunError: a stop was asked for; what is computed is kept.
     """
     settings = replace(settings or AutoSettings(), minutes=minutes)
-    columns, beside = _names(labels), _names(covariates)
+    columns, covariate_names = _names(labels), _names(covariates)
     folder = AutoFolder(Path(out))
-    data = read_data(Path(manifest), columns, settings, leave_out, covariates=beside, kind=kind)
+    data = read_data(Path(manifest), columns, settings, leave_out, covariates=covariate_names, kind=kind)
     with locked(folder.path), listening() as stop:
         claim(folder.record, _identity(data, settings, backbone), "an anymc3d auto run")
         remembered = Remembered.read(folder.progress)
@@ -135,17 +135,17 @@ def _examined(data: AutoData, columns: Sequence[str]) -> list[str]:
     """What the doctor warns of; its errors end the run."""
     scans = sum(len(case.images) for case in data.manifest.cases)
     processes = len(os.sched_getaffinity(0)) if scans >= MANY_SCANS else 0
-    found = check_examined(examine(data.manifest.path, labels=columns, meaning=data.labels, processes=processes))
-    for line in found:
+    warnings = check_examined(examine(data.manifest.path, labels=columns, meaning=data.labels, processes=processes))
+    for line in warnings:
         logger.warning("%s", line)
-    return found
+    return warnings
 
 
 def _finish(work: Work, device: str) -> dict[str, Any]:
     """Sites, the last blend, and the test split by the plugin that came of it."""
     by_site = work.data.by_site()
     if by_site is not None:
-        candidates = [one.candidate for one in work.in_order()]
+        candidates = [scored.candidate for scored in work.in_order()]
         needed = len(candidates) * len(by_site.fold_names) * work.fits.of(1) / 6
         if work.decide("sites", needed < work.left_s(SITES_SHARE)):
             work.sites = leave_sites_out(candidates, by_site, work.settings, clinical_of(work))

@@ -75,10 +75,10 @@ def make_sights(planned: Planned, patch_size: int, backbones: Mapping[str, int])
         patch_size: of the main backbone.
         backbones: further ones, name or path -> patch size.
     """
-    found = list(_of_main(planned, patch_size))
-    later = sorted(found[1:], key=lambda sight: sight.tokens(patch_size))
-    others = [one for name, patch in backbones.items() for one in _of_other(planned, name, patch)]
-    return [*found[:1], *later, *others]
+    main_sights = list(_of_main(planned, patch_size))
+    later = sorted(main_sights[1:], key=lambda sight: sight.tokens(patch_size))
+    others = [sight for name, patch in backbones.items() for sight in _of_other(planned, name, patch)]
+    return [*main_sights[:1], *later, *others]
 
 
 def _of_main(planned: Planned, patch_size: int) -> Iterator[Sight]:
@@ -87,7 +87,7 @@ def _of_main(planned: Planned, patch_size: int) -> Iterator[Sight]:
         base = planned.get((look.planes, look.region)) or planned.get(("own", look.region))
         if base is None:
             continue
-        views = {name: _shown(view, look, patch_size) for name, view in base.views.items()}
+        views = {name: _view_for(view, look, patch_size) for name, view in base.views.items()}
         if views in seen or (look.intensity == "other" and _other_intensity(next(iter(base.views.values()))) is None):
             continue
         seen.append(views)
@@ -96,10 +96,10 @@ def _of_main(planned: Planned, patch_size: int) -> Iterator[Sight]:
 
 def _of_other(planned: Planned, backbone: str, patch_size: int) -> Iterator[Sight]:
     base = planned.get((OTHER_BACKBONES.planes, "whole")) or planned["own", "whole"]
-    views = {name: _shown(view, OTHER_BACKBONES, patch_size) for name, view in base.views.items()}
-    own = replace(base, views=views, backbone=BackboneSettings(name=backbone))
+    views = {name: _view_for(view, OTHER_BACKBONES, patch_size) for name, view in base.views.items()}
+    task = replace(base, views=views, backbone=BackboneSettings(name=backbone))
     label = backbone.rstrip("/").rpartition("/")[2]
-    yield Sight(f"{_name(OTHER_BACKBONES, views)}, {label}", own, OTHER_BACKBONES)
+    yield Sight(f"{_name(OTHER_BACKBONES, views)}, {label}", task, OTHER_BACKBONES)
 
 
 def _name(look: Look, views: Mapping[str, ViewSettings]) -> str:
@@ -116,8 +116,8 @@ def planes_of(views: Mapping[str, ViewSettings]) -> str:
     """The planes and images of some views, in words."""
     planes = list(dict.fromkeys(view.plane for view in views.values()))
     images = {view.image for view in views.values()}
-    shown = "three planes" if len(planes) == 3 else "+".join(planes)
-    return shown if len(images) == 1 else f"{shown} of {len(images)} images"
+    planes_in_words = "three planes" if len(planes) == 3 else "+".join(planes)
+    return planes_in_words if len(images) == 1 else f"{planes_in_words} of {len(images)} images"
 
 
 def size_of(views: Mapping[str, ViewSettings]) -> str:
@@ -126,7 +126,7 @@ def size_of(views: Mapping[str, ViewSettings]) -> str:
     return " ".join(shown)
 
 
-def _shown(view: ViewSettings, look: Look, patch_size: int) -> ViewSettings:
+def _view_for(view: ViewSettings, look: Look, patch_size: int) -> ViewSettings:
     longest, wanted = max(view.size[:2]), look.patches * patch_size
     sides = [max(patch_size, round(side * wanted / longest / patch_size) * patch_size) for side in view.size[:2]]
     slices = min(view.size[2] or WIDEST_SLICES, look.slices)

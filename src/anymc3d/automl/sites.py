@@ -36,17 +36,17 @@ def leave_sites_out(
     for number in range(len(pool.fold_names)):
         if min(outcome_patients(pool, np.flatnonzero(pool.folds != number)).values()) < 2:
             return None
-    scored = [score(one, pool, progress) for one in candidates]
-    found = estimate(scored, pool, settings)
-    logits = found.logits
+    scored = [score(candidate, pool, progress) for candidate in candidates]
+    nested = estimate(scored, pool, settings)
+    logits = nested.logits
     if clinical is not None:
-        logits = estimate_clinical(clinical, pool, logits, inner_logits(scored, found), settings).logits
-    told: dict[str, Any] = {}
+        logits = estimate_clinical(clinical, pool, logits, inner_logits(scored, nested), settings).logits
+    sites: dict[str, Any] = {}
     for number, name in enumerate(pool.fold_names):
         rows = np.flatnonzero(pool.folds == number)
         part = _part(pool, rows)
-        told[name] = asdict(auroc_of(part, logits[rows])) | {"n": len(rows)}
-    return {"sites": told, "together": asdict(auroc_of(pool, logits)), "note": NOTE}
+        sites[name] = asdict(auroc_of(part, logits[rows])) | {"n": len(rows)}
+    return {"sites": sites, "together": asdict(auroc_of(pool, logits)), "note": NOTE}
 
 
 def _part(pool: Pool, rows: np.ndarray) -> Pool:

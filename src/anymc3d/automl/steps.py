@@ -120,7 +120,7 @@ def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[Prepa
         return
     try:
         with work.reader.stop.within(work.ends_by(work.settings.train_share, each)):
-            found = work.reader.plain(method, work.task, prepared)
+            candidate = work.reader.plain(method, work.task, prepared)
     except ManifestError as error:
         work.note(f"{method}: left out, {error.problems[0] if error.problems else error}")
         return
@@ -129,7 +129,7 @@ def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[Prepa
         work.note(f"{method}: given up, it took longer than its share of the time")
         return
     work.reserve.members[method] = each
-    work.score([found])
+    work.score([candidate])
 
 
 def _sights(work: Work, backbone: str) -> list[Sight]:
@@ -170,7 +170,7 @@ def _look(work: Work, sight: Sight) -> None:
     started = work.clock.spent_s
     try:
         with work.reader.stop.within(work.ends_by(work.settings.train_share, work.answer_s(sight))):
-            found = list(work.reader.frozen(sight))
+            candidates = list(work.reader.frozen(sight))
     except ManifestError as error:
         work.note(f"{sight.name}: left out, {error.problems[0] if error.problems else error}")
         return
@@ -182,11 +182,11 @@ def _look(work: Work, sight: Sight) -> None:
     first = work.measured(sight.name, took)
     work.reserve.members[sight.name] = work.answer_s(sight)
     work.paces["pass"].measured(max(0.5 * first, first - work.paces["read"].of(len(sight.views))), work.tokens(sight))
-    work.score(found)
+    work.score(candidates)
 
 
 def _say_best(work: Work) -> None:
-    values = [(work.data.pool.auroc(one.out).value or 0.0, one.candidate.name) for one in work.scored]
+    values = [(work.data.pool.auroc(scored.out).value or 0.0, scored.candidate.name) for scored in work.scored]
     value, name = max(values)
     logger.info(
         "%d candidates, best so far %s: out-of-fold %s %.3f; %s spent, %s left",

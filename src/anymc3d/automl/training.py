@@ -36,7 +36,11 @@ GIVEN_UP = "training: given up, it took longer than its share of the time"
 
 def train_best(work: Work, device: str) -> None:
     """Train one plugin per outer fold; with too little time for all of them, none."""
-    able = [one for one in work.scored if one.candidate.kind == "frozen" and one.candidate.task.features == "class"]
+    able = [
+        scored
+        for scored in work.scored
+        if scored.candidate.kind == "frozen" and scored.candidate.task.features == "class"
+    ]
     if not work.settings.train or not able:
         return
     folds = len(work.data.pool.fold_names)
@@ -54,7 +58,7 @@ def train_best(work: Work, device: str) -> None:
             return
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
-                found = _trained(work, number, plan, device)
+                fold = _trained(work, number, plan, device)
         except TrainingDivergedError as error:
             work.note(f"training: given up, {error}")
             return
@@ -62,12 +66,12 @@ def train_best(work: Work, device: str) -> None:
             work.remembered.decided[f"training: fold {number}"] = False
             work.note(GIVEN_UP)
             return
-        trained.append(found)
+        trained.append(fold)
         work.remembered.decided["seconds: training"] = before + work.clock.spent_s - started
         work.keep()
         took = work.clock.spent_s - begun
         left = folds - number - 1
-        logger.info("trained fold %d of %d in %s, %s", number + 1, folds, in_words(took), found.sight)
+        logger.info("trained fold %d of %d in %s, %s", number + 1, folds, in_words(took), fold.sight)
         goes = left * took < work.left_s(LATEST, answers)
         if left and not work.decide(f"training: after fold {number}", goes):
             work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
@@ -80,7 +84,7 @@ def _second_starts(
     work: Work, plans: Sequence[Plan], first: list[TrainedFold], device: str, answers: float
 ) -> list[TrainedFold]:
     """Per fold the better of two starts, as its own validation cases say; those for which there is time, in order."""
-    found = list(first)
+    better = list(first)
     took = work.measured("training, first start", float(work.remembered.decided["seconds: training"])) / len(first)
     for number, plan in enumerate(plans):
         goes = SAFETY * took < work.left_s(work.settings.train_share, answers)
@@ -95,18 +99,20 @@ def _second_starts(
         except OutOfTimeError:
             work.remembered.decided[f"training: second start, fold {number}"] = False
             break
-        found[number] = better_start(first[number], other, work.data.pool, work.settings)
-    taken = sum(one is not before for one, before in zip(found, first, strict=True))
-    if taken:
-        work.note(f"training: in {taken} of {len(first)} folds random values on standardised embeddings were better")
-    return found
+        better[number] = better_start(first[number], other, work.data.pool, work.settings)
+    num_second = sum(fold is not before for fold, before in zip(better, first, strict=True))
+    if num_second:
+        work.note(
+            f"training: in {num_second} of {len(first)} folds random values on standardised embeddings were better"
+        )
+    return better
 
 
 def _trained(work: Work, number: int, plan: Plan, device: str, *, start: str = FIRST) -> TrainedFold:
     """One fold, as the run's settings say."""
     folder, seed, quiet = work.folder.lora, work.settings.seed, work.reader.quiet
-    one, amount = plan
-    return train_fold(folder, work.data, number, one, amount, start=start, seed=seed, device=device, quiet=quiet)
+    scored, amount = plan
+    return train_fold(folder, work.data, number, scored, amount, start=start, seed=seed, device=device, quiet=quiet)
 
 
 def _plans(work: Work, able: Sequence[Scored]) -> list[Plan]:
@@ -120,12 +126,12 @@ def _plans(work: Work, able: Sequence[Scored]) -> list[Plan]:
     folds = range(len(pool.fold_names))
     for sights in range(1, len(folds) + 1):  # each further sight costs tokens of its own
         amounts = _amounts(work, able, sights)
-        fits = [one for one in able if _sight(one) in amounts]
+        fits = [scored for scored in able if _sight(scored) in amounts]
         if not fits:
             break
         chosen = [best_sight(fits, pool.targets[pool.folds != k], work.data.labels, k) for k in folds]
-        if len({_sight(one) for one in chosen}) <= sights:
-            return [(one, amounts[_sight(one)]) for one in chosen]
+        if len({_sight(scored) for scored in chosen}) <= sights:
+            return [(scored, amounts[_sight(scored)]) for scored in chosen]
     work.note(f"training: left out, {LEAST_EPOCHS} epochs over {len(folds)} folds would not fit")
     return []
 
@@ -134,19 +140,21 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
     """Sight -> how much all folds could be trained on it, where the time is enough; as decided once."""
     what = f"training: amounts, {sights} sights"
     if what not in work.remembered.decided:
-        found: dict[str, Amount | None] = {}
-        for one in able:
-            depth = len(one.candidate.backbone.module.block_paths)
-            deepest = [(one, Amount(max(DEPTHS), 0))]
+        amounts: dict[str, Amount | None] = {}
+        for scored in able:
+            depth = len(scored.candidate.backbone.module.block_paths)
+            deepest = [(scored, Amount(max(DEPTHS), 0))]
             seconds = work.left_s(work.settings.train_share, _answer_seconds(work, deepest))
-            found[_sight(one)] = amount_that_fits(
-                *(seconds, _pass_seconds(work, one), len(work.data.cases), len(work.data.pool.fold_names), depth),
+            amounts[_sight(scored)] = amount_that_fits(
+                *(seconds, _pass_seconds(work, scored), len(work.data.cases), len(work.data.pool.fold_names), depth),
                 num_test=work.reserve.cases,
                 sights=sights,
             )
-        work.remembered.decided[what] = {name: [one.blocks, one.epochs] for name, one in found.items() if one}
+        work.remembered.decided[what] = {
+            name: [amount.blocks, amount.epochs] for name, amount in amounts.items() if amount
+        }
         work.keep()
-    return {name: Amount(*map(int, one)) for name, one in work.remembered.decided[what].items()}
+    return {name: Amount(*map(int, amount)) for name, amount in work.remembered.decided[what].items()}
 
 
 def _sight(one: Scored) -> str:
@@ -161,7 +169,7 @@ def _pass_seconds(work: Work, one: Scored) -> float:
 
 def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:
     """What the trained members of all folds take for one test case: they share the backbone as far as the seam."""
-    one = max(work.reserve.members.get(_sight(one), 0.0) for one, _ in plans)
+    member_s = max(work.reserve.members.get(_sight(scored), 0.0) for scored, _ in plans)
     depth = len(plans[0][0].candidate.backbone.module.block_paths) or 1
     adapted = max(amount.blocks for _, amount in plans) / depth
-    return one * (1 + len(work.data.pool.fold_names) * min(1.0, adapted))
+    return member_s * (1 + len(work.data.pool.fold_names) * min(1.0, adapted))

@@ -87,9 +87,9 @@ class Work:
 
     def decide(self, what: str, goes: bool) -> bool:
         """Whether a step is made: as an earlier run of the same command decided, otherwise ``goes``."""
-        found = bool(self.remembered.decided.setdefault(what, goes))
+        decided = bool(self.remembered.decided.setdefault(what, goes))
         self.keep()
-        return found
+        return decided
 
     def note(self, text: str) -> None:
         """Say a thing once, on the terminal and in the report."""
@@ -101,14 +101,16 @@ class Work:
         """Fit candidates in every outer fold, and keep what they say."""
         for candidate in candidates:
             started = self.clock.spent_s
-            found = score(candidate, self.data.pool)
+            scored = score(candidate, self.data.pool)
             took = self.clock.spent_s - started
             candidate.seconds += took
             self.fits.measured(took, 1)
-            self.scored.append(found)
+            self.scored.append(scored)
         self.keep()
 
     def in_order(self) -> list[Scored]:
         """What was scored, the simplest first."""
-        places = {id(one): place for place, one in enumerate(simplest_first([s.candidate for s in self.scored]))}
+        places = {
+            id(candidate): place for place, candidate in enumerate(simplest_first([s.candidate for s in self.scored]))
+        }
         return sorted(self.scored, key=lambda one: places[id(one.candidate)])

@@ -75,7 +75,7 @@ def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
     """``metrics.csv``, ``auto.json`` and ``report.html``, with the test split where it is answered."""
     of_test = [] if work.test is None else work.test[1]
     write_table(work.folder.metrics, list(written.metrics[0]), [*written.metrics, *of_test])
-    found = page.Found(
+    found = page.Search(
         task=work.task,
         data=work.data,
         settings=work.settings,

@@ -91,7 +91,7 @@ def evaluate_predictions(
         "kind": "evaluation",
         "predictions": _sha256(predictions),
         "manifest": _sha256(manifest),
-        "labels": [_label_record(one) for one in known],
+        "labels": [_label_record(settings_known) for settings_known in known],
         **({} if heatmaps is None else {"heatmaps": _sha256(heatmaps)}),
         **({} if segmentations is None else {"segmentations": _sha256(segmentations)}),
     }
@@ -102,8 +102,8 @@ def evaluate_predictions(
         write_table(out / CURVES, CURVE_COLUMNS, (row for drawn in curves for row in _curve_rows(drawn, study.split)))
         _draw_pictures(out, curves, study.split)
         draw_numbers(out / NUMBERS, study)
-        said = list(_probabilities(predictions.parent / PREDICT_RECORD, study))
-        atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level, probabilities=said))
+        probabilities = list(_probabilities(predictions.parent / PREDICT_RECORD, study))
+        atomic.write_text(out / SUMMARY, markdown(study, level=settings.sampling.level, probabilities=probabilities))
     return study
 
 
@@ -153,19 +153,21 @@ def _risk(
     study: Study, plugin: PluginStudy, index: Mapping[tuple[object, object, object], Row], sampling: Sampling
 ) -> Iterator[Drawn]:
     """The curve of the selective risk of a plugin that left decisions unanswered."""
-    for own in selective_cases(plugin.labels, class_column(plugin.settings)) if plugin.abstains else ():
-        row = index.get(("selective_risk", own.label, plugin.plugin))
-        if row is None or len(set(own.targets)) < 2:
+    for of_label in selective_cases(plugin.labels, class_column(plugin.settings)) if plugin.abstains else ():
+        row = index.get(("selective_risk", of_label.label, plugin.plugin))
+        if row is None or len(set(of_label.targets)) < 2:
             continue
-        curve = risk_curve(own.targets, own.wrong, own.confidence, list(study.patients[own.rows]), sampling)
-        place = {"answered": (float(own.answered.mean()), own.risk or 0.0)}
+        curve = risk_curve(
+            of_label.targets, of_label.wrong, of_label.confidence, list(study.patients[of_label.rows]), sampling
+        )
+        place = {"answered": (float(of_label.answered.mean()), of_label.risk or 0.0)}
         legend = f"{_SHORT['selective_risk']} {figure(row, digits=2)}"
-        yield Drawn(own.label, plugin.plugin, curve, legend, own.wrong.size, int(own.wrong.sum()), place)
+        yield Drawn(of_label.label, plugin.plugin, curve, legend, of_label.wrong.size, int(of_label.wrong.sum()), place)
 
 
 def places_of(kind: str, cases: LabelCases) -> dict[str, tuple[float, float]]:
     """Where the operating points lie on a curve: operating point -> (x, y); the targets hold both outcomes."""
-    found = {}
+    places = {}
     for name, decided in cases.decisions.items():
         if kind == "reliability" or isinstance(decided, str):
             continue
@@ -176,10 +178,10 @@ def places_of(kind: str, cases: LabelCases) -> dict[str, tuple[float, float]]:
         hits, alarms = (float(decided[truth == outcome].sum()) for outcome in (1, 0))
         sensitivity = hits / float((truth == 1).sum())
         if kind == "roc":
-            found[name] = alarms / float((truth == 0).sum()), sensitivity
+            places[name] = alarms / float((truth == 0).sum()), sensitivity
         elif hits + alarms:
-            found[name] = sensitivity, hits / (hits + alarms)
-    return found
+            places[name] = sensitivity, hits / (hits + alarms)
+    return places
 
 
 def _heatmap_rows(study: Study, path: Path, sampling: Sampling) -> Iterator[Row]:
@@ -206,12 +208,12 @@ def _segmentation_rows(study: Study, path: Path, sampling: Sampling) -> Iterator
 def _probabilities(record: Path, study: Study) -> Iterator[str]:
     """What the record that ``predict`` left beside its table says of the probabilities; nothing without one."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))["probabilities"]
-        states = {plugin: states_in_words(of) for plugin, of in found.items()}
+        recorded = json.loads(record.read_text(encoding="utf-8"))["probabilities"]
+        states = {plugin: states_in_words(of) for plugin, of in recorded.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     for plugin, words in states.items():
-        if len(states) == 1 or plugin in {one.plugin for one in study.plugins}:
+        if len(states) == 1 or plugin in {plugin_study.plugin for plugin_study in study.plugins}:
             yield f"Probabilities of {plugin}: {words}."
 
 
@@ -237,9 +239,9 @@ def _curve(kind: str, cases: LabelCases, patients: list[str], sampling: Sampling
 def _draw_pictures(out: Path, curves: Sequence[Drawn], split: str) -> None:
     which = "all cases" if split == ALL else f"{split} split"
     for kind, (name, _) in PICTURES.items():
-        own = [drawn for drawn in curves if drawn.curve.kind == kind]
-        if own:
-            draw_curves(out / name, own, subtitle=which)
+        of_kind = [drawn for drawn in curves if drawn.curve.kind == kind]
+        if of_kind:
+            draw_curves(out / name, of_kind, subtitle=which)
         else:
             (out / name).unlink(missing_ok=True)  # of an earlier run that had both outcomes
 

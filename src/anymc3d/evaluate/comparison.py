@@ -30,7 +30,7 @@ class Compared:
 
     def measures(self) -> list[Measure]:
         """Return the difference (first minus second) and its p-values as measures."""
-        found = [
+        measures = [
             Measure(
                 "auroc_difference",
                 "",
@@ -42,8 +42,8 @@ class Compared:
         ]
         for name, value in (("auroc_difference_p", self.test.p_value), ("auroc_difference_p_holm", self.p_holm)):
             metric = Metric(value, "" if value is not None else self.test.reason)
-            found.append(Measure(name, "", metric, replace(self.test.interval, low=None, high=None), self.n, None))
-        return found
+            measures.append(Measure(name, "", metric, replace(self.test.interval, low=None, high=None), self.n, None))
+        return measures
 
 
 def compare(
@@ -53,13 +53,13 @@ def compare(
 
     Cases count that both plugins predicted. With several rows per patient interval and test are Obuchowski's.
     """
-    found = []
+    compared = []
     for (name_a, labels_a), (name_b, labels_b) in combinations(per_plugin, 2):
         of_b = {cases.label: cases for cases in labels_b}
         for first in labels_a:
             if first.label in of_b:
-                found.append(_compare(first, of_b[first.label], (name_a, name_b), patients, sampling))
-    return _with_holm(found)
+                compared.append(_compare(first, of_b[first.label], (name_a, name_b), patients, sampling))
+    return _with_holm(compared)
 
 
 def compare_with(
@@ -72,22 +72,22 @@ def compare_with(
 
     As :func:`compare`; a difference is that of the other minus the reference, and each label is a family of its own.
     """
-    found = []
+    compared = []
     for base in reference[1]:
-        own = [
+        of_base = [
             _compare(cases, base, (name, reference[0]), patients, sampling)
             for name, labels in others
             for cases in labels
             if cases.label == base.label
         ]
-        found += _with_holm(own)
-    return found
+        compared += _with_holm(of_base)
+    return compared
 
 
-def _with_holm(found: Sequence[Compared]) -> list[Compared]:
-    known = [one for one in found if one.test.p_value is not None]
-    adjusted = iter(holm([one.test.p_value or 0.0 for one in known]))
-    return [one if one.test.p_value is None else replace(one, p_holm=next(adjusted)) for one in found]
+def _with_holm(compared: Sequence[Compared]) -> list[Compared]:
+    known = [pair for pair in compared if pair.test.p_value is not None]
+    adjusted = iter(holm([pair.test.p_value or 0.0 for pair in known]))
+    return [pair if pair.test.p_value is None else replace(pair, p_holm=next(adjusted)) for pair in compared]
 
 
 def _compare(
@@ -95,9 +95,9 @@ def _compare(
 ) -> Compared:
     rows, in_first, in_second = np.intersect1d(first.rows, second.rows, return_indices=True)
     targets, scores_a, scores_b = first.targets[in_first], first.scores[in_first], second.scores[in_second]
-    own = patients[rows]
-    test = delong_paired_test(targets, scores_a, scores_b, patients=own, level=sampling.level)
+    row_patients = patients[rows]
+    test = delong_paired_test(targets, scores_a, scores_b, patients=row_patients, level=sampling.level)
     if test.interval.low is not None:
-        few = word(num_rarer(targets, own), own)
+        few = word(num_rarer(targets, row_patients), row_patients)
         test = replace(test, interval=replace(test.interval, reason=few))
     return Compared(first.label, plugins, test, None, targets.size, int(targets.sum()))

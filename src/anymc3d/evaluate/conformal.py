@@ -74,15 +74,15 @@ class PredictionSets:
     def answers(self, raw: Floats, labels: LabelSettings) -> Answers:
         """Which answers raw logits (n, labels) allow."""
         scores = _scores(raw, labels)
-        found = np.ones((*scores.shape, 2), dtype=bool)
+        allowed = np.ones((*scores.shape, 2), dtype=bool)
         for j, bounds in enumerate(self.labels.values()):
             if bounds.negative_to is not None:
-                found[:, j, 0] = scores[:, j] <= bounds.negative_to
+                allowed[:, j, 0] = scores[:, j] <= bounds.negative_to
             if bounds.positive_from is not None:
-                found[:, j, 1] = scores[:, j] >= bounds.positive_from
+                allowed[:, j, 1] = scores[:, j] >= bounds.positive_from
         if labels.one_of_classes:
-            found[..., 0] = ~found[..., 1]
-        return found
+            allowed[..., 0] = ~allowed[..., 1]
+        return allowed
 
 
 def fit_sets(
@@ -117,14 +117,14 @@ def needed_patients(coverage: float) -> int:
 
 def too_few(sets: PredictionSets, labels: LabelSettings) -> list[str]:
     """One line for each answer that is in every set."""
-    needed, found = needed_patients(sets.coverage), []
+    needed, lines = needed_patients(sets.coverage), []
     for name, bounds in sets.labels.items():
         pairs = [("1", bounds.positive_from, bounds.n_positive), ("0", bounds.negative_to, bounds.n_negative)]
         for answer, bound, count in pairs[:1] if labels.one_of_classes else pairs:
             if bound is None:
                 what = f"{name}: {count} patients with {answer} are too few for a coverage of {sets.coverage:g}"
-                found.append(f"{what} ({needed} are needed): that answer is in every set")
-    return found
+                lines.append(f"{what} ({needed} are needed): that answer is in every set")
+    return lines
 
 
 def set_cells(allowed: NDArray[np.bool_], names: Sequence[str], *, one_of_classes: bool) -> dict[str, str]:

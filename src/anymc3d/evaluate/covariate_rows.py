@@ -23,20 +23,24 @@ from anymc3d.evaluate.weighted import Floats
 BOTH = "both"
 
 
-def answers(one: PluginPredictions, targets: Floats, members: NDArray[np.intp]) -> list[tuple[str, list[LabelCases]]]:
+def answers(
+    predictions: PluginPredictions, targets: Floats, members: NDArray[np.intp]
+) -> list[tuple[str, list[LabelCases]]]:
     """What both, the image and the covariates say of the cases ``members``, by the name under which rows show it; none
     where the plugin has no covariates."""
-    if not one.parts:
+    if not predictions.parts:
         return []
-    before = f"{one.plugin}, " if one.plugin else ""
-    found = [(one.plugin or BOTH, one.scores())]
-    found += [(f"{before}{SAYS[part]}", one.ranked(one.parts[part])) for part in PARTS]
-    return [(name, _cases(one, scores, targets, members)) for name, scores in found]
+    before = f"{predictions.plugin}, " if predictions.plugin else ""
+    parts = [(predictions.plugin or BOTH, predictions.scores())]
+    parts += [(f"{before}{SAYS[part]}", predictions.ranked(predictions.parts[part])) for part in PARTS]
+    return [(name, _cases(predictions, scores, targets, members)) for name, scores in parts]
 
 
-def _cases(one: PluginPredictions, scores: Floats, targets: Floats, members: NDArray[np.intp]) -> list[LabelCases]:
+def _cases(
+    predictions: PluginPredictions, scores: Floats, targets: Floats, members: NDArray[np.intp]
+) -> list[LabelCases]:
     labels = []
-    for j, label in enumerate(one.labels):
+    for j, label in enumerate(predictions.labels):
         rows = np.flatnonzero(~np.isnan(targets[members, j]) & ~np.isnan(scores[members, j]))
         cases = members[rows]
         labels.append(LabelCases(label, rows, targets[cases, j], scores[cases, j], scores[cases, j], {}))
@@ -44,17 +48,20 @@ def _cases(one: PluginPredictions, scores: Floats, targets: Floats, members: NDA
 
 
 def covariate_rows(
-    found: Sequence[tuple[str, Sequence[LabelCases]]], patients: NDArray[np.object_], split: str, sampling: Sampling
+    answers_of: Sequence[tuple[str, Sequence[LabelCases]]],
+    patients: NDArray[np.object_],
+    split: str,
+    sampling: Sampling,
 ) -> Iterator[Row]:
     """Rows of one plugin: AUROC of each part alone, then the paired differences of the three; ``patients`` (n,) of all
     evaluated cases."""
-    for name, labels in found[1:]:
+    for name, labels in answers_of[1:]:
         for cases in labels:
             value = auroc(cases.targets, cases.scores)
-            own = patients[cases.rows]
-            interval = delong_interval(cases.targets, cases.scores, patients=own, level=sampling.level)
+            row_patients = patients[cases.rows]
+            interval = delong_interval(cases.targets, cases.scores, patients=row_patients, level=sampling.level)
             measure = Measure("auroc", "", value, interval, cases.targets.size, int(cases.targets.sum()))
             yield row_of(measure, {"label": cases.label, "group": ALL, "split": split, "plugin": name})
-    for pair in compare(found, patients, sampling):
+    for pair in compare(answers_of, patients, sampling):
         frame = {"label": pair.label, "group": ALL, "split": split, "plugin": " - ".join(pair.plugins)}
         yield from (row_of(measure, frame) for measure in pair.measures())

@@ -91,7 +91,9 @@ def reliability_curve(targets: Floats, probabilities: Floats, patients: Sequence
     used = sizes > 0
     x = weighted.bin_sums(probabilities, bins, once)[0][used] / sizes[used]
     y = weighted.bin_sums(targets, bins, once)[0][used] / sizes[used]
-    bounds = [share_interval(targets[bins == own], names[bins == own], sampling) for own in np.flatnonzero(used)]
+    bounds = [
+        share_interval(targets[bins == number], names[bins == number], sampling) for number in np.flatnonzero(used)
+    ]
     low, high = (_ends([getattr(bound, side) for bound in bounds]) for side in ("low", "high"))
     return Curve("reliability", x, y, Band(x, low, high), sizes[used])
 

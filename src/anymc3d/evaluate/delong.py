@@ -130,8 +130,8 @@ class Placements:
         positive."""
         if self.residuals is None or self.has_positive is None:
             return math.inf
-        own = contrast @ self.residuals
-        parts = [own[members] for members in (self.has_positive, ~self.has_positive)]
+        projected = contrast @ self.residuals
+        parts = [projected[members] for members in (self.has_positive, ~self.has_positive)]
         return satterthwaite(
             [float(part.var(ddof=1)) * part.size if part.size > 1 else 0.0 for part in parts],
             [max(0, part.size - 1) for part in parts],

@@ -52,9 +52,9 @@ def interval_by_ends(
     intervals of sensitivity and specificity, so wider than it need be. Needs both outcomes."""
     sensitivity = _rate(decisions, targets, patients, level)
     specificity = _rate(1 - decisions, 1 - targets, patients, level)
-    for one in (sensitivity, specificity):
-        if one.low is None:
-            return Interval(None, None, METHOD, level, one.reason)
+    for rate in (sensitivity, specificity):
+        if rate.low is None:
+            return Interval(None, None, METHOD, level, rate.reason)
     num_positive, num_negative = float(targets.sum()), float((1 - targets).sum())
     ends = [
         float(_at(metric, getattr(sensitivity, side), getattr(specificity, side), num_positive, num_negative))

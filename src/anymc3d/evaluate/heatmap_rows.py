@@ -58,19 +58,19 @@ def heatmap_rows(
         raise UsageError(
             f"--heatmaps: expected the heatmap_scores.csv of 'anymc3d explain', columns missing: {missing}"
         )
-    found = sorted({row["label"] for row in scores})
-    if not set(found) & set(positives):
+    labels = sorted({row["label"] for row in scores})
+    if not set(labels) & set(positives):
         raise UsageError(
-            f"--heatmaps: expected maps of {', '.join(positives)}, the table has {', '.join(found)}; "
+            f"--heatmaps: expected maps of {', '.join(positives)}, the table has {', '.join(labels)}; "
             "give the table of the same plugin"
         )
     check_scores(scores, option="--heatmaps", key=("case", "label", "view", "method"), numbers=tuple(METRICS.values()))
     for label, patients in positives.items():
         of_label = [row for row in scores if row["label"] == label and row["case"] in patients]
         views = {row["view"] for row in of_label}
-        shown = FUSED if FUSED in views else next(iter(views), "")
+        view = FUSED if FUSED in views else next(iter(views), "")
         for method in dict.fromkeys(row["method"] for row in of_label):
-            chosen = [row for row in of_label if row["method"] == method and row["view"] == shown]
+            chosen = [row for row in of_label if row["method"] == method and row["view"] == view]
             frame = {"label": label, "group": f"heatmap={method}", "split": split, "plugin": plugin}
             for metric, column in METRICS.items():
                 yield row_of(_measure(metric, column, chosen, patients, sampling), frame)
@@ -83,14 +83,14 @@ def _measure(
     patients: Mapping[str, str],
     sampling: Sampling,
 ) -> Measure:
-    kept = [row for row in rows if row[column] != ""]
-    values = np.array([float(row[column]) for row in kept])
-    if not kept:
+    measured = [row for row in rows if row[column] != ""]
+    values = np.array([float(row[column]) for row in measured])
+    if not measured:
         why = f"no positive case has {column}: no mask, an empty map, or not asked for"
         return Measure(metric, "", Metric(None, why), Interval(None, None, ""), 0, 0)
-    names = [patients[row["case"]] for row in kept]
+    names = [patients[row["case"]] for row in measured]
     interval = _interval(metric, values, names, sampling)
-    return Measure(metric, "", Metric(math.fsum(values) / len(values)), interval, len(kept), len(kept))
+    return Measure(metric, "", Metric(math.fsum(values) / len(values)), interval, len(measured), len(measured))
 
 
 def _interval(metric: str, values: Floats, patients: Sequence[str], sampling: Sampling) -> Interval:

@@ -44,10 +44,10 @@ def match_lesions(detection: NDArray[Any], lesions: NDArray[Any]) -> list[Lesion
 
     if detection.shape != lesions.shape or detection.min() < 0:
         raise ValueError(f"expected confidences of at least 0 on {lesions.shape}, got {detection.shape}")
-    found, num_found = label(detection > 0, structure=np.ones((3, 3, 3)))
+    candidates, num_found = label(detection > 0, structure=np.ones((3, 3, 3)))
     true, num_true = label(np.asarray(lesions) > 0, structure=np.ones((3, 3, 3)))
-    confidences = np.asarray(maximum(detection, found, range(1, num_found + 1)) if num_found else [], dtype=float)
-    shares = _overlaps(true, num_true, found, num_found)
+    confidences = np.asarray(maximum(detection, candidates, range(1, num_found + 1)) if num_found else [], dtype=float)
+    shares = _overlaps(true, num_true, candidates, num_found)
     shares[shares < LEAST_OVERLAP] = 0
     rows, columns = linear_sum_assignment(np.where(shares > 0, shares + 1, 0), maximize=True)
     pairs = [(row, column) for row, column in zip(rows, columns, strict=True) if shares[row, column] > 0]
@@ -72,9 +72,9 @@ def lesion_average_precision(results: Iterable[LesionResult]) -> float | None:
     return total / num_lesions
 
 
-def _overlaps(true: NDArray[Any], num_true: int, found: NDArray[Any], num_found: int) -> NDArray[np.float64]:
+def _overlaps(true: NDArray[Any], num_true: int, candidates: NDArray[Any], num_found: int) -> NDArray[np.float64]:
     """(lesions, candidates): intersection over union."""
-    pairs = np.bincount((true * (num_found + 1) + found).ravel(), minlength=(num_true + 1) * (num_found + 1))
+    pairs = np.bincount((true * (num_found + 1) + candidates).ravel(), minlength=(num_true + 1) * (num_found + 1))
     both = pairs.reshape(num_true + 1, num_found + 1).astype(float)
     size_true, size_found = both.sum(axis=1), both.sum(axis=0)
     union = size_true[1:, None] + size_found[None, 1:] - both[1:, 1:]

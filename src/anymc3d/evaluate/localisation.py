@@ -52,9 +52,9 @@ def area_under(values: Sequence[float]) -> float:
     return float(np.trapezoid(np.asarray(values, dtype=np.float64), dx=1.0 / (len(values) - 1)))
 
 
-def rank_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def rank_correlation(map_a: NDArray[np.float32], map_b: NDArray[np.float32]) -> float:
     """Spearman's correlation of two maps of one shape; NaN where one of them is flat."""
-    first, second = one.ravel(), other.ravel()
+    first, second = map_a.ravel(), map_b.ravel()
     if first.min() == first.max() or second.min() == second.max():
         return math.nan
     return float(spearmanr(first, second).statistic)

@@ -77,14 +77,14 @@ def label_measures(cases: LabelCases, patients: NDArray[np.object_], sampling: S
     rarer = num_rarer(cases.targets, patients) if cases.targets.size else 0
     resampled = [key for key in keys if values[key].is_defined and _is_resampled(key[0], rarer)]
     draws = _draw({_join(key): _statistic(cases, *key) for key in resampled}, patients, cases.targets, sampling)
-    found = []
+    measures = []
     for key in keys:
         if values[key].is_defined:
             interval = _label_interval(cases, key, values[key], patients, draws.get(_join(key)), sampling)
         else:
             interval = _none(values[key].reason, sampling)
-        found.append(Measure(*key, values[key], interval, cases.targets.size, int(cases.targets.sum())))
-    return found
+        measures.append(Measure(*key, values[key], interval, cases.targets.size, int(cases.targets.sum())))
+    return measures
 
 
 def _is_resampled(metric: str, rarer: int) -> bool:
@@ -145,7 +145,7 @@ def macro_measures(
             statistics[_join(key)] = _mean_statistic(there, *key)
     used = np.unique(np.concatenate([cases.rows for cases in labels]))
     draws = _draw(statistics, patients, strata, sampling)
-    found = []
+    metric = []
     for key in keys:
         named = {label: rarer[label] for label, one in per_label[key].items() if one.is_defined}
         if _join(key) in draws:
@@ -159,8 +159,8 @@ def macro_measures(
             interval = _none(
                 NO_CI.get(key[0]) or f"{_rarest(named)}: {too_few(min(named.values()), patients)}", sampling
             )
-        found.append(Measure(*key, values[key], interval, used.size, None))
-    return found
+        metric.append(Measure(*key, values[key], interval, used.size, None))
+    return metric
 
 
 def _with_label_word(interval: Interval, rarer: Mapping[str, int], patients: NDArray[np.object_]) -> Interval:
@@ -182,7 +182,7 @@ def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], samp
     labels = [cases for cases in labels if cases.rows.size] or list(labels)
     rows = np.concatenate([cases.rows for cases in labels])
     targets = np.concatenate([cases.targets for cases in labels])
-    found = []
+    measures = []
     for point in points:
         parts = [cases.decisions[point] for cases in labels]
         reasons = [f"{cases.label}: {part}" for cases, part in zip(labels, parts, strict=True) if isinstance(part, str)]
@@ -192,8 +192,8 @@ def pooled_crg(labels: Sequence[LabelCases], patients: NDArray[np.object_], samp
             decisions = np.concatenate([part for part in parts if not isinstance(part, str)])
             metric = metrics.crg(targets, decisions)
             interval = _pooled_interval(metric, targets, decisions, rows, patients, sampling)
-        found.append(Measure("crg", point, metric, interval, targets.size, int(targets.sum())))
-    return found
+        measures.append(Measure("crg", point, metric, interval, targets.size, int(targets.sum())))
+    return measures
 
 
 def class_accuracy(labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling) -> Measure:

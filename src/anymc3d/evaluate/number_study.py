@@ -68,7 +68,7 @@ def read_numbers(
     for row in rows:
         by_plugin.setdefault(row.get("plugin", plugin), []).append(row)
     problems: list[str] = []
-    found = [
+    numbers = [
         _of_label(name, label, part, position, problems)
         for name, part in by_plugin.items()
         for label in number_labels(list(part[0]))
@@ -76,7 +76,7 @@ def read_numbers(
     ]
     if problems:
         raise ProblemsError("predictions", problems, most=_SHOWN)
-    return found
+    return numbers
 
 
 def _of_label(
@@ -124,18 +124,18 @@ def true_numbers(rows: Sequence[Mapping[str, str]], column: str) -> Floats:
     """
     if rows and column not in rows[0]:
         raise UsageError(f"the manifest has no label column {column!r}{did_you_mean(column, rows[0])}")
-    found, problems = np.full(len(rows), np.nan), []
+    numbers, problems = np.full(len(rows), np.nan), []
     for index, row in enumerate(rows):
         value = _number(row[column]) if row[column] else math.nan
         if value is None:
             problems.append(f"case {row['case']!r}: {column} is {row[column]!r}, expected a number")
         else:
-            found[index] = value
+            numbers[index] = value
     if problems:
         raise ManifestError("label cells", problems, most=_SHOWN)
-    if np.isnan(found).all():
+    if np.isnan(numbers).all():
         raise UsageError(f"no labels: {column} empty in all {len(rows)} rows of the manifest")
-    return found
+    return numbers
 
 
 def study_numbers(
@@ -152,19 +152,19 @@ def study_numbers(
     cases: list[tuple[str, NumberCases]] = []
     named: list[tuple[str, str, NumberCases]] = []
     answers: list[str] = []
-    for one in predicted:
-        truth = true_numbers(manifest, one.label)
+    for predictions in predicted:
+        truth = true_numbers(manifest, predictions.label)
         for group, members in groups:
-            frame = {"split": split, "plugin": one.plugin, "group": group}
-            rows.append(failed_row(one, members, group, frame))
-            own = _cases(one.label, one.values, truth, members)
-            for measure in number_measures(own, patients[members][own.rows], sampling):
-                rows.append(row_of(measure, {**frame, "label": one.label}))
+            frame = {"split": split, "plugin": predictions.plugin, "group": group}
+            rows.append(failed_row(predictions, members, group, frame))
+            cases_of_group = _cases(predictions.label, predictions.values, truth, members)
+            for measure in number_measures(cases_of_group, patients[members][cases_of_group.rows], sampling):
+                rows.append(row_of(measure, {**frame, "label": predictions.label}))
             if group == ALL:
-                cases.append((one.plugin, own))
-                named.append((one.plugin, one.label, own))
+                cases.append((predictions.plugin, cases_of_group))
+                named.append((predictions.plugin, predictions.label, cases_of_group))
         members = groups[0][1]
-        parts = _parts(one, truth, members)
+        parts = _parts(predictions, truth, members)
         answers += [name for name, _, _ in parts]
         rows += _part_rows(parts, patients[members], split, sampling)
     return NumberStudy([*rows, *_compared(named, patients[groups[0][1]], split, sampling)], cases, tuple(answers))
@@ -175,13 +175,15 @@ def _cases(label: str, values: Floats, truth: Floats, members: NDArray[np.intp])
     return NumberCases(label, rows, truth[members[rows]], values[members[rows]])
 
 
-def _parts(one: NumberPredictions, truth: Floats, members: NDArray[np.intp]) -> list[tuple[str, str, NumberCases]]:
-    if not one.parts:
+def _parts(
+    predictions: NumberPredictions, truth: Floats, members: NDArray[np.intp]
+) -> list[tuple[str, str, NumberCases]]:
+    if not predictions.parts:
         return []
-    before = f"{one.plugin}, " if one.plugin else ""
-    found = [(one.plugin or BOTH, one.values)]
-    found += [(f"{before}{SAYS[part]}", values) for part, values in one.parts.items()]
-    return [(name, one.label, _cases(one.label, values, truth, members)) for name, values in found]
+    before = f"{predictions.plugin}, " if predictions.plugin else ""
+    parts = [(predictions.plugin or BOTH, predictions.values)]
+    parts += [(f"{before}{SAYS[part]}", values) for part, values in predictions.parts.items()]
+    return [(name, predictions.label, _cases(predictions.label, values, truth, members)) for name, values in parts]
 
 
 def _part_rows(
@@ -214,5 +216,5 @@ def _compared(
         p_holm = None if test.p_value is None else next(adjusted)
         for metric, p_value in (("mae_difference_p", test.p_value), ("mae_difference_p_holm", p_holm)):
             empty = replace(test.interval, low=None, high=None)
-            found = Metric(p_value, "" if p_value is not None else reason)
-            yield row_of(Measure(metric, "", found, empty, test.n, None), frame)
+            p_metric = Metric(p_value, "" if p_value is not None else reason)
+            yield row_of(Measure(metric, "", p_metric, empty, test.n, None), frame)

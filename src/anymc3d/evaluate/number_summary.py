@@ -23,7 +23,7 @@ _BRIEF = ("mae", "r2", "pearson", "spearman")
 def numbers_table(rows: Sequence[Row], *, cell: Callable[[str], str], brief: bool = False, groups: bool = False) -> str:
     """One line per plugin (also of parts of an answer), group and label, "" without any; ``groups``: those but
     ``all``."""
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
     several = len({row["plugin"] for row in rows if row["metric"] == "mae"}) > 1
     for row in rows:
         if row["metric"] not in _SHOWN or (row["group"] == ALL) == groups:
@@ -32,10 +32,10 @@ def numbers_table(rows: Sequence[Row], *, cell: Callable[[str], str], brief: boo
         line = {"group": group} if groups else {}
         line |= {"answer": plugin or BOTH} if several else {}
         key = (group, plugin, label)
-        found.setdefault(key, {**line, "label": label, "n": str(row["n"])})
+        lines.setdefault(key, {**line, "label": label, "n": str(row["n"])})
         if not brief or row["metric"] in _BRIEF:
-            found[key][_SHOWN[str(row["metric"])]] = figure(row)
-    return table(list(found.values()), cell) if found else ""
+            lines[key][_SHOWN[str(row["metric"])]] = figure(row)
+    return table(list(lines.values()), cell) if lines else ""
 
 
 def differences_table(rows: Sequence[Row], *, cell: Callable[[str], str]) -> str:

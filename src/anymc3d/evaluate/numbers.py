@@ -101,9 +101,9 @@ _LOG, _FISHER = ("mae", "rmse"), ("pearson", "spearman")
 
 def _correlation(x: Floats, y: Floats, weights: Floats) -> Floats:
     total = weights.sum(axis=1)
-    mean_x, mean_y = ((ratio((weights * one).sum(axis=1), total))[:, None] for one in (x, y))
+    mean_x, mean_y = ((ratio((weights * values).sum(axis=1), total))[:, None] for values in (x, y))
     both = (weights * (x - mean_x) * (y - mean_y)).sum(axis=1)
-    spread = [(weights * np.square(one - mean)).sum(axis=1) for one, mean in ((x, mean_x), (y, mean_y))]
+    spread = [(weights * np.square(values - mean)).sum(axis=1) for values, mean in ((x, mean_x), (y, mean_y))]
     flat = 1e-12 * total * np.array([[np.square(np.ptp(x) or 1.0)], [np.square(np.ptp(y) or 1.0)]])
     spread = np.where(np.array(spread) > flat, spread, 0.0)
     return np.clip(ratio(both, np.sqrt(spread[0] * spread[1])), -1, 1)
@@ -165,10 +165,10 @@ def _interval(name: str, value: Metric, draws: Draws | None, sampling: Sampling,
     if not math.isfinite(middle):
         return Interval(None, None, UNSTRATIFIED, sampling.level, "no interval: the answers are perfect")
     moved = replace(moved, values=np.where(np.isfinite(moved.values), moved.values, np.nan))
-    found = bootstrap_interval(middle, moved, scale="real", level=sampling.level, method=UNSTRATIFIED)
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=float(back(found.low)), high=float(back(found.high)), reason=few)
+    interval = bootstrap_interval(middle, moved, scale="real", level=sampling.level, method=UNSTRATIFIED)
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=float(back(interval.low)), high=float(back(interval.high)), reason=few)
 
 
 def _scale(name: str) -> tuple[Callable[[Floats], Floats], Callable[[float], float]]:

@@ -140,15 +140,15 @@ class ScanStatistics:
         :data:`TURNED`: how much better it fits once flipped, where it then is like the training cases."""
         if not self.are_current:
             return {}
-        found: dict[str, float] = {}
-        for name, own in self.measures.items():
-            if name not in measured or measured[name].shape != (own.size,):
+        distances: dict[str, float] = {}
+        for name, statistics in self.measures.items():
+            if name not in measured or measured[name].shape != (statistics.size,):
                 continue
-            found[name] = float(own.distances(measured[name])[0]) / own.limit
-            if own.turned is not None:
-                (gain,), (nearest,) = own.gains(measured[name])
-                found[_as_turned(name)] = float(gain) / own.turned if nearest <= own.limit else 0.0
-        return found
+            distances[name] = float(statistics.distances(measured[name])[0]) / statistics.limit
+            if statistics.turned is not None:
+                (gain,), (nearest,) = statistics.gains(measured[name])
+                distances[_as_turned(name)] = float(gain) / statistics.turned if nearest <= statistics.limit else 0.0
+        return distances
 
 
 def score(found: Mapping[str, float]) -> float | None:
@@ -165,17 +165,17 @@ def fit_statistics(cases: Sequence[Mapping[str, Floats]], patients: Sequence[str
     """
     names = sorted({name for case in cases for name in case})
     rows = {name: np.array([i for i, case in enumerate(cases) if name in case]) for name in names}
-    rows = {name: own for name, own in rows.items() if len({patients[i] for i in own}) >= MIN_CASES}
+    rows = {name: indices for name, indices in rows.items() if len({patients[i] for i in indices}) >= MIN_CASES}
     if not rows:
         return None
-    values = {name: np.array([cases[i][name] for i in own], dtype=np.float64) for name, own in rows.items()}
+    values = {name: np.array([cases[i][name] for i in indices], dtype=np.float64) for name, indices in rows.items()}
     compared = [*rows, *(_as_turned(name) for name in rows if _is_of_places(name))]
     held_out = np.full((len(cases), len(compared)), np.nan)
-    for name, own in rows.items():
-        distances, gains = _held_out(name, values[name], [patients[i] for i in own])
-        held_out[own, compared.index(name)] = distances
+    for name, indices in rows.items():
+        distances, gains = _held_out(name, values[name], [patients[i] for i in indices])
+        held_out[indices, compared.index(name)] = distances
         if gains is not None:
-            held_out[own, compared.index(_as_turned(name))] = gains
+            held_out[indices, compared.index(_as_turned(name))] = gains
     limits = dict(zip(compared, common_limits(held_out), strict=True))
     fitted = {}
     for name in rows:
@@ -215,15 +215,15 @@ def _held_out(name: str, values: Floats, patients: Sequence[str]) -> tuple[Float
     """The distance of each case from statistics of other patients, and of a grid of places what a flip gains."""
     order = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
     folds = np.array([order[patient] for patient in patients]) % _FOLDS
-    found, gains = np.zeros(len(values)), np.zeros(len(values))
+    distances, gains = np.zeros(len(values)), np.zeros(len(values))
     has_places = _is_of_places(name)
     for fold in range(_FOLDS):
         inside = folds == fold
         others = _gaussian(values[~inside], _floor(name), limit=1.0)
-        found[inside] = others.distances(values[inside])
+        distances[inside] = others.distances(values[inside])
         if has_places:
             gains[inside] = others.gains(values[inside])[0]
-    return found, gains if has_places else None
+    return distances, gains if has_places else None
 
 
 def _gaussian(values: Floats, floor: float, *, limit: float) -> MeasureStatistics:
@@ -238,17 +238,17 @@ def _gaussian(values: Floats, floor: float, *, limit: float) -> MeasureStatistic
     _, singular, axes = np.linalg.svd((values - centre) / spread, full_matrices=False)
     variances = singular**2 / (count - 1)
     whole = variances.sum()
-    kept = 0
+    num_axes = 0
     if whole > 0:
         enough = int(np.searchsorted(np.cumsum(variances) / whole, _SHARE)) + 1
-        kept = min(enough, count // 5, _MOST_AXES, size - 1)
-    rest = float(variances[kept:].sum()) / (size - kept) + added
+        num_axes = min(enough, count // 5, _MOST_AXES, size - 1)
+    rest = float(variances[num_axes:].sum()) / (size - num_axes) + added
     return MeasureStatistics(
         cases=count,
         centre=_encoded(centre),
         spread=_encoded(spread),
-        axes=tuple(_encoded(axis) for axis in axes[:kept]),
-        variances=_encoded(variances[:kept] + added),
+        axes=tuple(_encoded(axis) for axis in axes[:num_axes]),
+        variances=_encoded(variances[:num_axes] + added),
         rest=rest,
         limit=limit,
     )

@@ -84,8 +84,8 @@ def draw_curves(path: Path, curves: Sequence[Drawn], *, subtitle: str) -> None:
     for axis in axes[len(labels) :]:
         axis.set_visible(False)
     for axis, label in zip(axes, labels, strict=False):
-        own = [drawn for drawn in curves if drawn.label == label]
-        _draw_panel(axis, kind, own, plugins, font=11 if columns == 1 else 12)
+        of_label = [drawn for drawn in curves if drawn.label == label]
+        _draw_panel(axis, kind, of_label, plugins, font=11 if columns == 1 else 12)
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 

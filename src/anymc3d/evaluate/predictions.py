@@ -85,10 +85,10 @@ def read_predictions(
     for row in rows:
         by_plugin.setdefault(row.get("plugin", plugin), []).append(row)
     problems: list[str] = []
-    found = [_of_plugin(name, part, labels, case_ids, known, problems) for name, part in by_plugin.items()]
+    per_plugin = [_of_plugin(name, part, labels, case_ids, known, problems) for name, part in by_plugin.items()]
     if problems:
         raise ProblemsError("predictions", problems, most=_SHOWN)
-    return found, left_out(rows, case_ids)
+    return per_plugin, left_out(rows, case_ids)
 
 
 def left_out(rows: Sequence[Mapping[str, str]], case_ids: Sequence[str]) -> list[str]:
@@ -148,8 +148,8 @@ def _of_plugin(
     known: Sequence[LabelSettings],
     problems: list[str],
 ) -> PluginPredictions:
-    own = [label for label in labels if any(row[f"logit.{label}"] for row in rows)]
-    settings = settings_of(own, known) if own else None
+    plugin_labels = [label for label in labels if any(row[f"logit.{label}"] for row in rows)]
+    settings = settings_of(plugin_labels, known) if plugin_labels else None
     names = settings.output_names if settings else ()
     has_sets = bool(names) and all(any(row.get(f"set.{label}") for row in rows) for label in names)
     sets = np.ones((len(case_ids), len(names), 2), dtype=bool) if has_sets else None
@@ -189,15 +189,15 @@ def _parts(
     columns = [f"{part}.{label}" for part in COVARIATE_PARTS for label in labels]
     if not labels or not any(row.get(column) for row in rows for column in columns):
         return {}
-    found = np.full((len(COVARIATE_PARTS), len(position), len(labels)), np.nan)
+    parts = np.full((len(COVARIATE_PARTS), len(position), len(labels)), np.nan)
     for row in rows:
         if row["case"] not in position or row["status"] == "error":
             continue
         cells = [_number(row.get(column, "")) for column in columns]
         odd = [column for column, value in zip(columns, cells, strict=True) if not math.isfinite(value)]
         problems += [f"{where}case {row['case']!r}: {odd[0]}: expected a finite number"] if odd else []
-        found[:, position[row["case"]]] = np.reshape(cells, (len(COVARIATE_PARTS), len(labels)))
-    return dict(zip(COVARIATE_PARTS, found, strict=True))
+        parts[:, position[row["case"]]] = np.reshape(cells, (len(COVARIATE_PARTS), len(labels)))
+    return dict(zip(COVARIATE_PARTS, parts, strict=True))
 
 
 _SETS = {"{}": (False, False), "{0}": (True, False), "{1}": (False, True), "{0, 1}": (True, True)} | {

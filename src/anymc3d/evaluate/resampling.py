@@ -51,8 +51,8 @@ class Draws:
 
     def map(self, *others: Draws, change: Callable[..., Floats]) -> Draws:
         """What ``change`` makes of the values of these and of other draws over the same resamples."""
-        values = change(self.values, *(one.values for one in others))
-        return replace(self, values=values, freedom=min(one.freedom for one in (self, *others)))
+        values = change(self.values, *(draws.values for draws in others))
+        return replace(self, values=values, freedom=min(draws.freedom for draws in (self, *others)))
 
 
 def resample_weights(

@@ -30,10 +30,10 @@ def check_scores(
     seen = set()
     for row in rows:
         place = ", ".join(f"{name} {row[name]!r}" for name in key)
-        own = tuple(row[name] for name in key)
-        if own in seen:
+        row_key = tuple(row[name] for name in key)
+        if row_key in seen:
             raise TableError(f"{option}: two rows of {place}, and each would count; give the table of one run")
-        seen.add(own)
+        seen.add(row_key)
         for name in numbers:
             _check_cell(f"{option}: {name} of {place}", row[name], (highest or {}).get(name))
 

@@ -56,9 +56,9 @@ def segmentation_rows(
         highest={"dice": 1.0},
     )
     for image, label in dict.fromkeys((row["image"], row["label"]) for row in rows):
-        own = [row for row in rows if (row["image"], row["label"]) == (image, label)]
+        of_pair = [row for row in rows if (row["image"], row["label"]) == (image, label)]
         frame = {"label": f"mask={label}", "group": f"image={image}", "split": split, "plugin": plugin}
-        yield row_of(_dice(own, patients, sampling), frame)
+        yield row_of(_dice(of_pair, patients, sampling), frame)
 
 
 def left_out(table: Sequence[Mapping[str, str]], cases: Sequence[str]) -> list[str]:
@@ -77,11 +77,11 @@ def left_out(table: Sequence[Mapping[str, str]], cases: Sequence[str]) -> list[s
 
 def _dice(rows: Sequence[Mapping[str, str]], patients: Mapping[str, str], sampling: Sampling) -> Measure:
     with_mask = [row for row in rows if row["true_volume_ml"] != ""]
-    kept = [row for row in with_mask if row["dice"] != ""]
-    num_true = sum(float(row["true_volume_ml"]) > 0 for row in kept)
-    if not kept:
+    measured = [row for row in with_mask if row["dice"] != ""]
+    num_true = sum(float(row["true_volume_ml"]) > 0 for row in measured)
+    if not measured:
         why = "no case has a mask of it" if not with_mask else "neither a mask nor an answer holds it"
         return Measure("dice", "", Metric(None, why), Interval(None, None, ""), 0, 0)
-    values = np.array([float(row["dice"]) for row in kept])
-    interval = mean_interval(values, [patients[row["case"]] for row in kept], sampling)
+    values = np.array([float(row["dice"]) for row in measured])
+    interval = mean_interval(values, [patients[row["case"]] for row in measured], sampling)
     return Measure("dice", "", Metric(math.fsum(values) / values.size), interval, values.size, num_true)

@@ -64,7 +64,7 @@ def _decided(cases: LabelCases) -> Floats:
 
 
 def _others(cases: LabelCases) -> dict[str, Floats | str]:
-    return {point: found for point, found in cases.decisions.items() if point != PLUGIN_POINT}
+    return {point: decisions for point, decisions in cases.decisions.items() if point != PLUGIN_POINT}
 
 
 def _answered_only(cases: LabelCases) -> LabelCases:
@@ -107,34 +107,37 @@ def _boundary(scores: Floats, decided: Floats) -> float:
 
 
 def selective_measures(
-    found: Sequence[Selective], patients: NDArray[np.object_], sampling: Sampling
+    selective: Sequence[Selective], patients: NDArray[np.object_], sampling: Sampling
 ) -> Iterator[tuple[str, Measure]]:
     """Label -> how many are answered, and the risk among these; ``patients`` are of all cases of the group."""
-    for own in found:
-        names = patients[own.rows]
-        left = int((~own.answered).sum())
-        share = Metric(float(own.answered.mean()), f"{left} of {own.answered.size} not answered")
-        interval = share_interval(own.answered.astype(np.float64), names, sampling)
-        yield own.label, Measure("answered", PLUGIN_POINT, share, interval, own.answered.size, None)
-        wrong = own.wrong[own.answered]
+    for of_label in selective:
+        names = patients[of_label.rows]
+        left = int((~of_label.answered).sum())
+        share = Metric(float(of_label.answered.mean()), f"{left} of {of_label.answered.size} not answered")
+        interval = share_interval(of_label.answered.astype(np.float64), names, sampling)
+        yield of_label.label, Measure("answered", PLUGIN_POINT, share, interval, of_label.answered.size, None)
+        wrong = of_label.wrong[of_label.answered]
         if wrong.size:
-            interval = share_interval(wrong, names[own.answered], sampling)
-            yield own.label, Measure("selective_risk", PLUGIN_POINT, Metric(own.risk), interval, wrong.size, None)
+            interval = share_interval(wrong, names[of_label.answered], sampling)
+            yield (
+                of_label.label,
+                Measure("selective_risk", PLUGIN_POINT, Metric(of_label.risk), interval, wrong.size, None),
+            )
 
 
 def set_measures(
-    one: PluginPredictions, targets: Floats, patients: NDArray[np.object_], sampling: Sampling
+    predictions: PluginPredictions, targets: Floats, patients: NDArray[np.object_], sampling: Sampling
 ) -> Iterator[tuple[str, Measure]]:
     """Label -> how often the prediction sets hold the true answer, and how often they hold one answer alone.
 
-    ``one`` and ``targets`` (n, labels) are of the cases of the group alone.
+    ``predictions`` and ``targets`` (n, labels) are of the cases of the group alone.
     """
-    if one.sets is None or one.settings is None:
+    if predictions.sets is None or predictions.settings is None:
         return
-    known = ~np.isnan(targets) & np.isfinite(one.logits)
+    known = ~np.isnan(targets) & np.isfinite(predictions.logits)
     truth = np.where(known, targets, 0).astype(np.intp)
-    held = np.take_along_axis(one.sets, truth[..., None], axis=2)[..., 0]
-    alone = one.sets.sum(axis=2) == 1
+    held = np.take_along_axis(predictions.sets, truth[..., None], axis=2)[..., 0]
+    alone = predictions.sets.sum(axis=2) == 1
 
     def share(metric: str, right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Measure:
         values = right[of].astype(np.float64)
@@ -146,14 +149,14 @@ def set_measures(
             metric, "", Metric(float(values.mean())), share_interval(values, patients[of], sampling), values.size, None
         )
 
-    if one.settings.one_of_classes:
-        for j, label in enumerate(one.labels):
+    if predictions.settings.one_of_classes:
+        for j, label in enumerate(predictions.labels):
             yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
         whole = known.all(axis=1)
-        yield one.settings.columns[0], share("set_coverage", (held | (truth == 0)).all(axis=1), whole)
-        yield one.settings.columns[0], share("set_single", one.sets[..., 1].sum(axis=1) == 1, whole)
+        yield predictions.settings.columns[0], share("set_coverage", (held | (truth == 0)).all(axis=1), whole)
+        yield predictions.settings.columns[0], share("set_single", predictions.sets[..., 1].sum(axis=1) == 1, whole)
         return
-    for j, label in enumerate(one.labels):
+    for j, label in enumerate(predictions.labels):
         yield label, share("set_coverage", held[:, j], known[:, j])
         yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
         yield label, share("set_coverage_negative", held[:, j], known[:, j] & (truth[:, j] == 0))

@@ -53,7 +53,7 @@ class Severity:
 
 
 def severities(
-    one: PluginPredictions, manifest: Sequence[Mapping[str, str]], wanted: Sequence[str]
+    predictions: PluginPredictions, manifest: Sequence[Mapping[str, str]], wanted: Sequence[str]
 ) -> Iterator[Severity]:
     """Yield what ``wanted`` (``COLUMN``, or ``LABEL=COLUMN`` with several labels) asks of one plugin.
 
@@ -61,16 +61,20 @@ def severities(
         UsageError: no such column or label, or a column that holds no grades.
         ManifestError: cells that are no grade, or that contradict the label.
     """
-    if one.settings is None:
+    if predictions.settings is None:
         return
     for text in wanted:
         label, _, column = text.rpartition("=")
         if manifest and column not in manifest[0]:
             raise UsageError(f"--severity: the manifest has no column {column!r}{did_you_mean(column, manifest[0])}")
-        binary = _as_binary(one, label, column)
-        graded = manifest if one.settings.one_of_classes else [{**row, column: _whole(row[column])} for row in manifest]
-        grades = _grades(column, graded, one.settings)
-        if not one.settings.one_of_classes:
+        binary = _as_binary(predictions, label, column)
+        graded = (
+            manifest
+            if predictions.settings.one_of_classes
+            else [{**row, column: _whole(row[column])} for row in manifest]
+        )
+        grades = _grades(column, graded, predictions.settings)
+        if not predictions.settings.one_of_classes:
             _check_label(binary.labels[0], column, graded, grades[0])
         yield Severity(binary, tuple(_comparisons(column, graded, grades)))
 
@@ -81,9 +85,9 @@ def _whole(cell: str) -> str:
     return str(int(match[1])) if match else cell
 
 
-def _as_binary(one: PluginPredictions, label: str, column: str) -> PluginPredictions:
+def _as_binary(predictions: PluginPredictions, label: str, column: str) -> PluginPredictions:
     """One label of the plugin, or disease of any grade where its classes are the grades."""
-    settings = one.settings
+    settings = predictions.settings
     assert settings is not None, "a plugin whose cases all failed has no labels"
     if settings.one_of_classes:
         if column != settings.columns[0]:
@@ -91,41 +95,41 @@ def _as_binary(one: PluginPredictions, label: str, column: str) -> PluginPredict
                 f"--severity: the classes of a {settings.kind} plugin are its grades; expected "
                 f"{settings.columns[0]}, got {column!r}"
             )
-        return _any_grade(one, settings)
+        return _any_grade(predictions, settings)
     if not label and len(settings.columns) > 1:
         raise UsageError(f"--severity: expected LABEL={column} with one of the labels {shown_few(settings.columns)}")
     label = label or settings.columns[0]
     if label not in settings.columns:
         raise UsageError(f"--severity: no label {label!r}{did_you_mean(label, settings.columns)}")
     at = [settings.columns.index(label)]
-    parts = {part: getattr(one, part)[:, at] for part in ("logits", "probabilities", "decisions")}
-    return replace(one, settings=LabelSettings(columns=(label,), kind="binary", classes=YES_NO), **parts)
+    parts = {part: getattr(predictions, part)[:, at] for part in ("logits", "probabilities", "decisions")}
+    return replace(predictions, settings=LabelSettings(columns=(label,), kind="binary", classes=YES_NO), **parts)
 
 
-def _any_grade(one: PluginPredictions, settings: LabelSettings) -> PluginPredictions:
+def _any_grade(predictions: PluginPredictions, settings: LabelSettings) -> PluginPredictions:
     """The log-odds, probability and decision of not being in the first class."""
     binary = LabelSettings(columns=settings.columns, kind="binary", classes=YES_NO)
     return replace(
-        one,
+        predictions,
         settings=binary,
-        logits=-one.scores()[:, :1],
-        probabilities=np.clip(1 - one.probabilities[:, :1], 0, 1),
-        decisions=1 - one.decisions[:, :1],
+        logits=-predictions.scores()[:, :1],
+        probabilities=np.clip(1 - predictions.probabilities[:, :1], 0, 1),
+        decisions=1 - predictions.decisions[:, :1],
     )
 
 
 def _grades(column: str, manifest: Sequence[Mapping[str, str]], settings: LabelSettings) -> list[str]:
     """The grades there are, from the lowest up: the classes of the task, or whole numbers."""
-    found = {row[column] for row in manifest} - {""}
+    cells = {row[column] for row in manifest} - {""}
     if settings.one_of_classes:
-        grades = [name for name in settings.classes if name in found]
+        grades = [name for name in settings.classes if name in cells]
         lowest = settings.classes[0]
     else:
         bad = [row for row in manifest if row[column] and not row[column].isdecimal()]
         problems = [f"case {row['case']!r}: {column} is {row[column]!r}, expected a grade: 0, 1, 2 …" for row in bad]
         if problems:
             raise ManifestError("--severity", problems)
-        grades, lowest = sorted(found, key=int), "0"
+        grades, lowest = sorted(cells, key=int), "0"
     if len(grades) < 3 or len(grades) > MAX_GRADES or grades[0] != lowest:
         raise UsageError(
             f"--severity: expected {column} to hold {lowest} and 2 to {MAX_GRADES - 1} higher grades, "

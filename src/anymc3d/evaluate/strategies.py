@@ -93,9 +93,9 @@ def compare_strategies(
         draws = bootstrap(statistics, patients, strata, num_resamples=num_resamples, seed=seed)
         for metric in METRICS:
             value = float(statistics[metric](ones)[0])
-            shown = None if np.isnan(value) else value
-            interval = bootstrap_interval(shown, draws[metric], method=METHOD[labels.kind])
-            scores.append(Score(name, metric, shown, interval, len(targets), len(fitting[0])))
+            point = None if np.isnan(value) else value
+            interval = bootstrap_interval(point, draws[metric], method=METHOD[labels.kind])
+            scores.append(Score(name, metric, point, interval, len(targets), len(fitting[0])))
     return scores
 
 
@@ -106,8 +106,8 @@ def _strategy(
     targets, fitted_raw = fitting
     points = choose_points(targets, fitted_raw, criterion or "none")
     calibration = None if criterion is None else fit_task(targets, fitted_raw, labels, points, method="platt")
-    found = answer(raw, labels.kind, [point.threshold for point in points], calibration)
-    return (raw if calibration is None else calibration.apply(raw)), found.decisions.astype(np.float64)
+    decided = answer(raw, labels.kind, [point.threshold for point in points], calibration)
+    return (raw if calibration is None else calibration.apply(raw)), decided.decisions.astype(np.float64)
 
 
 def _statistics(targets: Floats, logits: Floats, decisions: Floats, ranked: Sequence[int]) -> dict[str, Statistic]:
@@ -127,10 +127,10 @@ def _statistics(targets: Floats, logits: Floats, decisions: Floats, ranked: Sequ
         ]
 
     def f1(weights: Floats) -> Floats:
-        return _mean([weighted.f1(one) for one in counts(weights)])
+        return _mean([weighted.f1(confusion) for confusion in counts(weights)])
 
     def crg(weights: Floats) -> Floats:
-        pooled = weighted.Confusion(*np.sum([np.stack(one) for one in counts(weights)], axis=0))
+        pooled = weighted.Confusion(*np.sum([np.stack(confusion) for confusion in counts(weights)], axis=0))
         return weighted.crg(pooled)
 
     def average(weights: Floats) -> Floats:

@@ -27,9 +27,16 @@ def draw_strategies(path: Path, scores: Sequence[Score], *, title: str) -> None:
     axis = figure.subplots()
     names, width = list(STRATEGIES), 0.8 / len(STRATEGIES)
     for index, name in enumerate(names):
-        own = {score.metric: score for score in scores if score.strategy == name}
+        of_strategy = {score.metric: score for score in scores if score.strategy == name}
         for place, metric in enumerate(METRICS):
-            _bar(axis, place + (index - (len(names) - 1) / 2) * width, width, own[metric], COLOURS[index], place == 0)
+            _bar(
+                axis,
+                place + (index - (len(names) - 1) / 2) * width,
+                width,
+                of_strategy[metric],
+                COLOURS[index],
+                place == 0,
+            )
     axis.set_xticks(range(len(METRICS)), [TITLES[metric] for metric in METRICS], fontsize=12)
     axis.set_ylim(0, 1.08)
     axis.set_title(plotted(title), fontsize=12)

@@ -151,21 +151,23 @@ def evaluate_study(
         numbers = study_numbers(read, manifest, groups, patients, split, settings.sampling)
         warnings = [*warnings, *_lost(read, split, evaluated)]
     cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
-    found = [_of_plugin(one, cases, settings) for one in per_plugin]
-    rows = [row for one in found for row in one.rows] + _compared_rows(found, cases, settings.sampling)
-    parted = [one.answers for one in found if one.answers]
+    plugin_results = [_of_plugin(predictions, cases, settings) for predictions in per_plugin]
+    rows = [row for result in plugin_results for row in result.rows] + _compared_rows(
+        plugin_results, cases, settings.sampling
+    )
+    parted = [result.answers for result in plugin_results if result.answers]
     rows += [] if numbers is None else numbers.rows
-    rows += [row for one in parted for row in covariate_rows(one, patients[evaluated], split, settings.sampling)]
+    rows += [row for part in parted for row in covariate_rows(part, patients[evaluated], split, settings.sampling)]
     return Study(
         rows=rows,
-        warnings=list(dict.fromkeys([*warnings, *(line for one in found for line in one.warnings)])),
+        warnings=list(dict.fromkeys([*warnings, *(line for result in plugin_results for line in result.warnings)])),
         split=split,
-        plugins=tuple(one.study for one in found),
+        plugins=tuple(result.study for result in plugin_results),
         patients=patients[evaluated],
         cases=np.array([row["case"] for row in manifest], dtype=object)[evaluated],
-        severity_groups=tuple(dict.fromkeys(group for one in found for group in one.severity_groups)),
+        severity_groups=tuple(dict.fromkeys(group for result in plugin_results for group in result.severity_groups)),
         numbers=numbers,
-        with_covariates=tuple(name for one in parted for name, _ in one),
+        with_covariates=tuple(name for part in parted for name, _ in part),
     )
 
 
@@ -181,7 +183,7 @@ class _Cases:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _PluginResult:
     """What one plugin contributes to the study."""
 
     rows: list[Row]
@@ -192,28 +194,40 @@ class _Found:
     """Of a plugin with covariates: both, the image alone, the covariates alone."""
 
 
-def _of_plugin(one: PluginPredictions, cases: _Cases, settings: StudySettings) -> _Found:
+def _of_plugin(predictions: PluginPredictions, cases: _Cases, settings: StudySettings) -> _PluginResult:
     split, evaluated, source, patients = cases.split, cases.evaluated, cases.for_thresholds, cases.patients
-    frame = {"split": split, "plugin": one.plugin}
-    targets = encode_targets(cases.manifest, one.settings) if one.settings else np.zeros((len(cases.manifest), 0))
-    points = choose_points(one, targets, source, settings.operating_points, evaluated=evaluated, split=split)
-    warnings = _warnings(one, split, evaluated, source, points) + _one_outcome(one, targets[evaluated], split)
-    rows = list(threshold_rows(points, one.plugin))
+    frame = {"split": split, "plugin": predictions.plugin}
+    targets = (
+        encode_targets(cases.manifest, predictions.settings)
+        if predictions.settings
+        else np.zeros((len(cases.manifest), 0))
+    )
+    points = choose_points(predictions, targets, source, settings.operating_points, evaluated=evaluated, split=split)
+    warnings = _warnings(predictions, split, evaluated, source, points) + _one_outcome(
+        predictions, targets[evaluated], split
+    )
+    rows = list(threshold_rows(points, predictions.plugin))
     whole: list[LabelCases] = []
     for group, members in _groups(cases.manifest, evaluated, settings.groups):
-        labels = label_cases(one, targets, members, points)
+        labels = label_cases(predictions, targets, members, points)
         whole = labels if group == ALL else whole
-        rows.append(failed_row(one, members, group, frame))
-        rows += _group_rows(one, labels, patients[members], settings.sampling, {**frame, "group": group})
-        rows += _selective_rows(one, labels, targets, members, patients, settings.sampling, {**frame, "group": group})
-    graded = list(severities(one, cases.manifest, settings.severity))
+        rows.append(failed_row(predictions, members, group, frame))
+        rows += _group_rows(predictions, labels, patients[members], settings.sampling, {**frame, "group": group})
+        rows += _selective_rows(
+            predictions, labels, targets, members, patients, settings.sampling, {**frame, "group": group}
+        )
+    graded = list(severities(predictions, cases.manifest, settings.severity))
     for table in graded:
         rows += _severity_rows(table, evaluated, source, patients, settings, frame)
     chosen = {label: {n: p for n, p in of.items() if not isinstance(p, str)} for label, of in points.items()}
     groups = [comparison.group for table in graded for comparison in table.comparisons]
-    parted = answers(one, targets, evaluated)
-    return _Found(
-        rows, warnings, PluginStudy(one.plugin, tuple(whole), chosen, one.settings, abstains(one)), groups, parted
+    parted = answers(predictions, targets, evaluated)
+    return _PluginResult(
+        rows,
+        warnings,
+        PluginStudy(predictions.plugin, tuple(whole), chosen, predictions.settings, abstains(predictions)),
+        groups,
+        parted,
     )
 
 
@@ -227,25 +241,28 @@ def _by_kind(
     if not any(column.startswith("logit.") for column in predictions[0]):
         return [], list(predictions)
     numeric = {row.get("plugin", "") for row in predictions if any(row[column] for column in columns)}
-    own = [row for row in predictions if row.get("plugin", "") in numeric]
-    return [row for row in predictions if row.get("plugin", "") not in numeric], own
+    of_numbers = [row for row in predictions if row.get("plugin", "") in numeric]
+    return [row for row in predictions if row.get("plugin", "") not in numeric], of_numbers
 
 
 def _lost(read: Sequence[NumberPredictions], split: str, evaluated: NDArray[np.intp]) -> Iterator[str]:
     """Lines on cases without a number, and on rows that flatter."""
-    for one in read:
-        num_error, num_absent = failures(one, evaluated)
+    for predictions in read:
+        num_error, num_absent = failures(predictions, evaluated)
         if num_error + num_absent:
-            name, which = f"plugin {one.plugin!r}: " if one.plugin else "", "" if split == ALL else f"{split} "
-            told = f"{num_error + num_absent} of {evaluated.size} {which}cases have no prediction and are not in"
-            yield f"{name}{told} the results ({num_error} failed, {num_absent} not in the table)"
+            name, which = (
+                f"plugin {predictions.plugin!r}: " if predictions.plugin else "",
+                "" if split == ALL else f"{split} ",
+            )
+            count = f"{num_error + num_absent} of {evaluated.size} {which}cases have no prediction and are not in"
+            yield f"{name}{count} the results ({num_error} failed, {num_absent} not in the table)"
     if split in _SEEN:
         yield f"the manifest has no test rows: the results are of its {split} rows, {_SEEN[split]}"
 
 
-def _compared_rows(found: Sequence[_Found], cases: _Cases, sampling: Sampling) -> list[Row]:
+def _compared_rows(plugin_results: Sequence[_PluginResult], cases: _Cases, sampling: Sampling) -> list[Row]:
     """Every pair of plugins on the cases that both have."""
-    plugins = [(one.study.plugin, one.study.labels) for one in found]
+    plugins = [(result.study.plugin, result.study.labels) for result in plugin_results]
     rows: list[Row] = []
     for pair in compare(plugins, cases.patients[cases.evaluated], sampling):
         frame = {"label": pair.label, "group": ALL, "split": cases.split, "plugin": " - ".join(pair.plugins)}
@@ -293,34 +310,34 @@ def _groups(
 
 
 def _group_rows(
-    one: PluginPredictions,
+    predictions: PluginPredictions,
     labels: Sequence[LabelCases],
     patients: NDArray[np.object_],
     sampling: Sampling,
     frame: Mapping[str, str],
 ) -> Iterator[Row]:
     for part, point in apart(labels):
-        for label, measure in _group_measures(one, part, patients, sampling):
+        for label, measure in _group_measures(predictions, part, patients, sampling):
             if point is None or measure.point == point:
                 yield row_of(measure, {**frame, "label": label})
 
 
 def _group_measures(
-    one: PluginPredictions, labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling
+    predictions: PluginPredictions, labels: Sequence[LabelCases], patients: NDArray[np.object_], sampling: Sampling
 ) -> Iterator[tuple[str, Measure]]:
     for cases in labels:
         for measure in label_measures(cases, patients[cases.rows], sampling):
             yield cases.label, measure
-    if one.settings is None or len(labels) < 2:
+    if predictions.settings is None or len(labels) < 2:
         return
-    if one.settings.one_of_classes:
+    if predictions.settings.one_of_classes:
         strata = np.full(patients.size, -1.0)
         for index, cases in enumerate(labels):
             strata[cases.rows[cases.targets == 1]] = index
         for measure in macro_measures(labels, patients, strata, sampling, without=("crg", "accuracy")):
             yield "macro", measure
         if PLUGIN_POINT in labels[0].decisions:
-            yield one.settings.columns[0], class_accuracy(labels, patients, sampling)
+            yield predictions.settings.columns[0], class_accuracy(labels, patients, sampling)
         return
     for measure in macro_measures(labels, patients, None, sampling):
         yield "macro", measure
@@ -329,7 +346,7 @@ def _group_measures(
 
 
 def _selective_rows(
-    one: PluginPredictions,
+    predictions: PluginPredictions,
     labels: Sequence[LabelCases],
     targets: Floats,
     members: NDArray[np.intp],
@@ -338,15 +355,15 @@ def _selective_rows(
     frame: Mapping[str, str],
 ) -> Iterator[Row]:
     """Of a table with decisions that are not answered, or with prediction sets."""
-    found = []
-    if abstains(one):
-        found += list(
-            selective_measures(selective_cases(labels, class_column(one.settings)), patients[members], sampling)
+    measures = []
+    if abstains(predictions):
+        measures += list(
+            selective_measures(selective_cases(labels, class_column(predictions.settings)), patients[members], sampling)
         )
-    if one.sets is not None:
-        parts = {name: getattr(one, name)[members] for name in ("logits", "sets")}
-        found += list(set_measures(replace(one, **parts), targets[members], patients[members], sampling))
-    for label, measure in found:
+    if predictions.sets is not None:
+        parts = {name: getattr(predictions, name)[members] for name in ("logits", "sets")}
+        measures += list(set_measures(replace(predictions, **parts), targets[members], patients[members], sampling))
+    for label, measure in measures:
         yield row_of(measure, {**frame, "label": label})
 
 
@@ -383,35 +400,35 @@ def _severity_rows(
         )
 
 
-def _one_outcome(one: PluginPredictions, targets: Floats, split: str) -> list[str]:
+def _one_outcome(predictions: PluginPredictions, targets: Floats, split: str) -> list[str]:
     """A line for every label of which the evaluated rows, (n, L), have no positive, no negative, or no value."""
-    found = []
+    lines = []
     rows = "rows" if split == ALL else f"{split} rows"
-    for label, column in zip(one.labels, targets.T, strict=True):
+    for label, column in zip(predictions.labels, targets.T, strict=True):
         known = column[~np.isnan(column)]
         if not known.size:
-            found.append(f"{label}: no label in any of the {rows}: all its results are undefined")
+            lines.append(f"{label}: no label in any of the {rows}: all its results are undefined")
         elif known.min() == known.max():
             counts = f"{int(known.sum())} positive of {known.size}"
-            found.append(f"{label}: the {rows} have one outcome only ({counts}): AUROC and others are undefined")
-    return found
+            lines.append(f"{label}: the {rows} have one outcome only ({counts}): AUROC and others are undefined")
+    return lines
 
 
 def _warnings(
-    one: PluginPredictions, split: str, evaluated: NDArray[np.intp], source: NDArray[np.intp], points: Points
+    predictions: PluginPredictions, split: str, evaluated: NDArray[np.intp], source: NDArray[np.intp], points: Points
 ) -> list[str]:
-    name = f"plugin {one.plugin!r}: " if one.plugin else ""
-    found = []
+    name = f"plugin {predictions.plugin!r}: " if predictions.plugin else ""
+    lines = []
     for what, members in ((split, evaluated), ("val", source)):
-        num_error, num_absent = failures(one, members)
+        num_error, num_absent = failures(predictions, members)
         if num_absent == members.size and what == "val":
             if num_absent:
-                found.append(f"{name}no prediction of a val row: only the plugin's own decisions are evaluated")
+                lines.append(f"{name}no prediction of a val row: only the plugin's own decisions are evaluated")
         elif num_error + num_absent:
             which = "" if what == ALL else f"{what} "
             msg = f"{name}{num_error + num_absent} of {members.size} {which}cases have no prediction and are not in"
-            found.append(f"{msg} the results ({num_error} failed, {num_absent} not in the table)")
+            lines.append(f"{msg} the results ({num_error} failed, {num_absent} not in the table)")
     if split in _SEEN:
-        found.append(f"the manifest has no test rows: the results are of its {split} rows, {_SEEN[split]}")
+        lines.append(f"the manifest has no test rows: the results are of its {split} rows, {_SEEN[split]}")
     unchosen = [f"{label}: {point}" for label, of in points.items() for point in of.values() if isinstance(point, str)]
-    return found + ([f"{name}{shown_few(list(dict.fromkeys(unchosen)))}"] if unchosen else [])
+    return lines + ([f"{name}{shown_few(list(dict.fromkeys(unchosen)))}"] if unchosen else [])

@@ -25,7 +25,7 @@ Points = Mapping[str, Mapping[str, OperatingPoint | str]]
 
 
 def choose_points(
-    one: PluginPredictions,
+    predictions: PluginPredictions,
     targets: Floats,
     source: NDArray[np.intp],
     wanted: Sequence[str] | None,
@@ -40,20 +40,20 @@ def choose_points(
     in its name; ``with_evaluated`` adds that version of every criterion.
     """
     asked = DEFAULT_POINTS if wanted is None else wanted
-    own = [criterion_name(text) for text in asked if not text.endswith(ON_EVALUATED)]
+    criteria = [criterion_name(text) for text in asked if not text.endswith(ON_EVALUATED)]
     marked = [criterion_name(text.removesuffix(ON_EVALUATED)) for text in asked if text.endswith(ON_EVALUATED)]
     if with_evaluated:
-        marked = list(dict.fromkeys([*marked, *(name for name in own if not _is_fixed(name))]))
+        marked = list(dict.fromkeys([*marked, *(name for name in criteria if not _is_fixed(name))]))
     if any(map(_is_fixed, marked)):
         raise CalibrationError(f"operating point {marked[0]}{ON_EVALUATED}: a fixed probability is chosen on nothing")
-    own = _choosable(own, _predicted(one, source), asked=wanted is not None)
-    points: dict[str, dict[str, OperatingPoint | str]] = {label: {} for label in one.labels}
-    for j, label in enumerate(one.labels):
-        for name in own:
-            points[label][name] = _choose_on(one, targets, _predicted(one, source), j, name, "val")
+    criteria = _choosable(criteria, _predicted(predictions, source), asked=wanted is not None)
+    points: dict[str, dict[str, OperatingPoint | str]] = {label: {} for label in predictions.labels}
+    for j, label in enumerate(predictions.labels):
+        for name in criteria:
+            points[label][name] = _choose_on(predictions, targets, _predicted(predictions, source), j, name, "val")
         for name in marked:
-            rows = _predicted(one, np.arange(0) if evaluated is None else evaluated)
-            points[label][f"{name} (chosen on {split})"] = _choose_on(one, targets, rows, j, name, split)
+            rows = _predicted(predictions, np.arange(0) if evaluated is None else evaluated)
+            points[label][f"{name} (chosen on {split})"] = _choose_on(predictions, targets, rows, j, name, split)
     return points
 
 
@@ -77,17 +77,19 @@ def _choosable(criteria: Sequence[str], predicted: NDArray[np.intp], *, asked: b
 
 
 def _choose_on(
-    one: PluginPredictions, targets: Floats, rows: NDArray[np.intp], column: int, name: str, split: str
+    predictions: PluginPredictions, targets: Floats, rows: NDArray[np.intp], column: int, name: str, split: str
 ) -> OperatingPoint | str:
     known = rows[~np.isnan(targets[rows, column])]
     if _is_fixed(name):
-        return choose(name, targets[known, column], _bounded(_log_odds(one.probabilities[known, column])))
+        return choose(name, targets[known, column], _bounded(_log_odds(predictions.probabilities[known, column])))
     num_positive = int(targets[known, column].sum())
     if num_positive in (0, known.size):
         return f"no threshold: the {split} rows have {num_positive} positive of {known.size} cases"
-    several = one.settings is not None and not one.settings.one_of_classes
+    several = predictions.settings is not None and not predictions.settings.one_of_classes
     odds = pooled_odds(targets[rows]) if several else None
-    return choose(name, targets[known, column], _bounded(one.scores()[known, column]), source_split=split, odds=odds)
+    return choose(
+        name, targets[known, column], _bounded(predictions.scores()[known, column]), source_split=split, odds=odds
+    )
 
 
 def _bounded(values: Floats) -> Floats:
@@ -99,20 +101,22 @@ def _log_odds(probabilities: Floats) -> Floats:
         return np.log(probabilities / (1 - probabilities))
 
 
-def label_cases(one: PluginPredictions, targets: Floats, members: NDArray[np.intp], points: Points) -> list[LabelCases]:
-    scores = one.scores()
-    found = []
-    for j, label in enumerate(one.labels):
+def label_cases(
+    predictions: PluginPredictions, targets: Floats, members: NDArray[np.intp], points: Points
+) -> list[LabelCases]:
+    scores = predictions.scores()
+    labels = []
+    for j, label in enumerate(predictions.labels):
         rows = np.flatnonzero(~np.isnan(targets[members, j]) & ~np.isnan(scores[members, j]))
         cases = members[rows]
-        decisions: dict[str, Floats | str] = {PLUGIN_POINT: one.decisions[cases, j]}
+        decisions: dict[str, Floats | str] = {PLUGIN_POINT: predictions.decisions[cases, j]}
         for name, point in points[label].items():
             if isinstance(point, str):
                 decisions[name] = point
             else:
-                values = _log_odds(one.probabilities[cases, j]) if _is_fixed(name) else scores[cases, j]
+                values = _log_odds(predictions.probabilities[cases, j]) if _is_fixed(name) else scores[cases, j]
                 decisions[name] = point.decide(values).astype(np.float64)
-        found.append(
-            LabelCases(label, rows, targets[cases, j], scores[cases, j], one.probabilities[cases, j], decisions)
+        labels.append(
+            LabelCases(label, rows, targets[cases, j], scores[cases, j], predictions.probabilities[cases, j], decisions)
         )
-    return found
+    return labels

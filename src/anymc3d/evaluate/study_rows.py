@@ -50,9 +50,9 @@ def threshold_rows(points: Points, plugin: str, group: str = ALL) -> Iterator[Ro
             yield row_of(measure, {"label": label, "group": group, "split": split, "plugin": plugin})
 
 
-def failed_row(one: HasStates, members: NDArray[np.intp], group: str, frame: Mapping[str, str]) -> Row:
+def failed_row(predictions: HasStates, members: NDArray[np.intp], group: str, frame: Mapping[str, str]) -> Row:
     """How many of the cases ``members`` have no prediction, of how many; a row also when there are none."""
-    num_error, num_absent = failures(one, members)
+    num_error, num_absent = failures(predictions, members)
     text = f"{num_error} with status error, {num_absent} without a row" if num_error + num_absent else ""
     measure = Measure("failed_cases", "", Metric(num_error + num_absent, text), NO_INTERVAL, members.size, None)
     return row_of(measure, {**frame, "label": "", "group": group})

@@ -82,19 +82,19 @@ def markdown(study: Study, *, level: float, probabilities: Sequence[str] = ()) -
 
 def meanings(study: Study) -> list[str]:
     """What a decision of 1 stands for, of every label, once."""
-    found = [what_is_positive(one.settings) for one in study.plugins if one.settings is not None]
+    lines = [what_is_positive(plugin.settings) for plugin in study.plugins if plugin.settings is not None]
     if study.numbers is not None:
         labels = dict.fromkeys(cases.label for _, cases in study.numbers.cases)
-        found += [what_is_positive(LabelSettings(columns=(label,), kind="regression")) for label in labels]
-    return list(dict.fromkeys(found))
+        lines += [what_is_positive(LabelSettings(columns=(label,), kind="regression")) for label in labels]
+    return list(dict.fromkeys(lines))
 
 
 def main_table(study: Study, *, brief: bool = False) -> str:
     """Return the table of all cases: one line per plugin, label and operating point; ``brief`` fits a terminal."""
     lines = _lines([row for row in study.rows if row["group"] == ALL], with_group=False)
     left_out = _NOT_IN_BRIEF if brief else ()
-    kept = [{title: cell for title, cell in line.items() if title not in left_out} for line in lines]
-    return table(kept, cell=shown if brief else markdown_text)
+    cells = [{title: cell for title, cell in line.items() if title not in left_out} for line in lines]
+    return table(cells, cell=shown if brief else markdown_text)
 
 
 def severity_table(study: Study) -> str:
@@ -104,9 +104,9 @@ def severity_table(study: Study) -> str:
     lines = []
     for line, row in zip(_lines(rows, with_group=True), _decided(rows), strict=True):
         accuracy = index.get(("accuracy", *_key(row)[1:]))
-        shown = {title: line[title] for title in line if title not in ("AP", "PPV", "NPV", "CRG")}
-        before = list(shown).index("sensitivity")
-        items = list(shown.items())
+        cells = {title: line[title] for title in line if title not in ("AP", "PPV", "NPV", "CRG")}
+        before = list(cells).index("sensitivity")
+        items = list(cells.items())
         lines.append(dict([*items[:before], ("accuracy", figure(accuracy)), *items[before:]]))
     return table(lines)
 
@@ -115,17 +115,19 @@ def covariates_table(study: Study, *, brief: bool = False) -> str:
     """Return what both, the image alone and the covariates alone come to, and the paired differences."""
     cell = shown if brief else markdown_text
     index = {_key(row): row for row in study.rows}
-    whole = {one.plugin: BOTH for one in study.plugins if not one.plugin}
+    whole = {plugin.plugin: BOTH for plugin in study.plugins if not plugin.plugin}
     lines = []
     for name in study.with_covariates:
         plugin = "" if name == BOTH and "" in whole else name
         for row in study.rows:
             if row["metric"] == "auroc" and row["plugin"] == plugin and row["group"] == ALL and row["label"] != "macro":
-                found = index[_key(row)]
-                lines.append({"answer": name, "label": str(row["label"]), "n": str(row["n"]), "AUROC": figure(found)})
+                whole_row = index[_key(row)]
+                lines.append(
+                    {"answer": name, "label": str(row["label"]), "n": str(row["n"]), "AUROC": figure(whole_row)}
+                )
     pairs = {" - ".join(pair) for pair in combinations(study.with_covariates, 2)}
-    own = [row for row in study.rows if row["metric"] == "auroc_difference" and row["plugin"] in pairs]
-    return "\n\n".join([table(lines, cell), table([_comparison(row, study.rows) for row in own], cell)])
+    compared = [row for row in study.rows if row["metric"] == "auroc_difference" and row["plugin"] in pairs]
+    return "\n\n".join([table(lines, cell), table([_comparison(row, study.rows) for row in compared], cell)])
 
 
 def _lines(rows: Sequence[Row], *, with_group: bool) -> list[dict[str, str]]:

@@ -64,8 +64,8 @@ def _check_understood(column: str, cells: Sequence[str], index: Mapping[str, int
     """Distinguish a column of other classes (a task file is needed) from single wrong cells."""
     values = {_one_spelling(cell) for cell in cells if cell}
     if values and not values & set(index):
-        shown = ", ".join(repr(value) for value in sorted(values)[:4])
-        msg = f"label column {column!r} holds {shown}, expected {' or '.join(index)}"
+        named = ", ".join(repr(value) for value in sorted(values)[:4])
+        msg = f"label column {column!r} holds {named}, expected {' or '.join(index)}"
         raise LabelsError(f"{msg}; give the task file (--task), which says what is positive")
 
 

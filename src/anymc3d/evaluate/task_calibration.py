@@ -97,7 +97,7 @@ class TaskCalibration:
     """Hash of the plugin whose raw logits were fitted; "" when it was fitted at the end of training."""
 
     def __post_init__(self) -> None:
-        odd = sorted({one.kind for one in self.maps.values()} - {self.method, "none"})
+        odd = sorted({label_map.kind for label_map in self.maps.values()} - {self.method, "none"})
         if odd or not self.maps:
             raise CalibrationError(
                 f"calibration: expected one {self.method} map per label, got {', '.join(odd) or 'none'}"
@@ -109,7 +109,7 @@ class TaskCalibration:
         raw = np.asarray(raw, dtype=np.float64)
         if len(maps) == 1:
             return maps[0].apply(raw)
-        return np.stack([one.apply(column) for one, column in zip(maps, raw.T, strict=True)], axis=1)
+        return np.stack([label_map.apply(column) for label_map, column in zip(maps, raw.T, strict=True)], axis=1)
 
     def check_fits(self, labels: LabelSettings, thresholds: Sequence[float]) -> None:
         """Check that this belongs to a task with these labels and raw thresholds.
@@ -125,20 +125,23 @@ class TaskCalibration:
         if self.method == "platt":
             for name, threshold in zip(names, thresholds, strict=True):
                 if self.maps[name].kind != "platt" or self.maps[name].threshold != threshold:
-                    found = self.maps[name].threshold
+                    at_logit = self.maps[name].threshold
                     raise CalibrationError(
-                        f"calibration: {name}: 0.5 is at logit {found}, the operating point at {threshold}"
+                        f"calibration: {name}: 0.5 is at logit {at_logit}, the operating point at {threshold}"
                     )
 
     def states(self, labels: LabelSettings) -> dict[str, State]:
         """What may be said of each label's probabilities, in the order of the labels."""
         maps = list(self.maps.values()) * (len(labels.output_names) if labels.one_of_classes else 1)
         of_classes = labels.one_of_classes
-        return {name: one.state(of_classes=of_classes) for name, one in zip(labels.output_names, maps, strict=True)}
+        return {
+            name: label_map.state(of_classes=of_classes)
+            for name, label_map in zip(labels.output_names, maps, strict=True)
+        }
 
     def notes(self) -> list[str]:
         """One line for every label that got no ordinary fit."""
-        return [f"{name}: {one.note}" for name, one in self.maps.items() if one.note]
+        return [f"{name}: {label_map.note}" for name, label_map in self.maps.items() if label_map.note]
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def answer(raw: Floats, kind: LabelKind, thresholds: Sequence[float], calibratio
 
 def states_in_words(states: Mapping[str, State]) -> str:
     """``calibrated``, or which labels are what: ``shifted only, not calibrated: effusion, mass; calibrated: stone``."""
-    groups = {state: [name for name, own in states.items() if own == state] for state in STATES}
+    groups = {state: [name for name, of_label in states.items() if of_label == state] for state in STATES}
     if len(set(states.values())) == 1:
         return SAYS[next(iter(states.values()))]
     return "; ".join(f"{SAYS[state]}: {', '.join(names)}" for state, names in groups.items() if names)

@@ -62,7 +62,7 @@ def join(
     Args:
         alone: fitted on the training cases.
         image: raw logits (m, labels) of the image, of cases that it was not trained on.
-        own: those of the covariates alone, of the same cases and as little fitted on them.
+        covariate_logits: those of the covariates alone, of the same cases and as little fitted on them.
         targets: (m, L) of these cases.
         labels: of the task.
     """
