@@ -32,6 +32,12 @@ def train(folder, name, decoder, overrides=(), **settings):
     return fit(read_task(folder / f"{name}.yaml", overrides), folder / name, device="cpu", quiet=True)
 
 
+@pytest.fixture(scope="module")
+def left(masked):
+    """The plugin of a run whose decoder was not kept."""
+    return train(masked, "left", "nnunet", SHORT)
+
+
 @pytest.mark.parametrize("decoder", ["nnunet", "eomt-2d", "eomt-3d"])
 def test_each_decoder_trains_beside_the_classifier_and_stays_out_of_the_plugin(masked, decoder):
     plugin = load_plugin(train(masked, f"run-{decoder}", decoder))
@@ -54,18 +60,18 @@ def test_how_a_step_is_spread_changes_nothing(masked, decoder):
         torch.testing.assert_close(one_by_one.tensors[name], tensor, rtol=0.02, atol=2e-4)
 
 
-def test_keeping_the_decoder_changes_no_other_tensor(masked):
+def test_keeping_the_decoder_changes_no_other_tensor(masked, left):
     kept = load_plugin(train(masked, "kept", "nnunet", SHORT, keep="true"))
-    left = load_plugin(train(masked, "left", "nnunet", SHORT))
-    assert kept.card.decodes and set(left.tensors) < set(kept.tensors)
-    assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in left.tensors.items())
+    tensors = load_plugin(left).tensors
+    assert kept.card.decodes and set(tensors) < set(kept.tensors)
+    assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in tensors.items())
 
 
-def test_quick_refuses_masks_and_show_says_what_was_learned(masked, capsys):
+def test_quick_refuses_masks_and_show_says_what_was_learned(masked, left, capsys):
     (masked / "quick.yaml").write_text(masked_task("nnunet"))
     assert main(["train", str(masked / "quick.yaml"), "--quick", "-o", str(masked / "quick"), "--quiet"]) == 2
     assert "--quick learns without a decoder" in capsys.readouterr().err
-    assert main(["plugin", "show", str(masked / "left/plugin.safetensors")]) == 0
+    assert main(["plugin", "show", str(left)]) == 0
     assert "learned from masks: nnunet, structures 3, 7, decoder not kept" in capsys.readouterr().out
 
 
