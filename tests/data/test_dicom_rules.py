@@ -167,8 +167,8 @@ def test_a_rule_knows_its_options(tmp_path: Path) -> None:
     rule = parse_rule("1a2b3c4d; EchoTime=4.6; thinnest axial; gaps=allow; stack=2; volume=3", tmp_path)
     assert (rule.series_hash, rule.plane, rule.best, rule.stack, rule.volume) == ("1a2b3c4d", "axial", "thinnest", 2, 3)
     assert rule.allow_gaps and not rule.allow_tilt and not rule.ignore_uids
-    said = rule.said("tilt=allow")
-    assert parse_rule(said, tmp_path).said("") == said
+    said = rule.spelled("tilt=allow")
+    assert parse_rule(said, tmp_path).spelled("") == said
     assert with_options(" SeriesNumber=2; ", "gaps=allow", "tilt=allow") == "SeriesNumber=2; gaps=allow; tilt=allow"
     assert with_options(None) is None and SPACING
 
@@ -186,7 +186,7 @@ def test_a_rule_knows_its_options(tmp_path: Path) -> None:
     ],
 )
 def test_G1_a_message_repeats_numbers_and_codes_alone(tmp_path: Path, rule: str, is_repeated: bool) -> None:
-    assert (parse_rule(rule, tmp_path).said("stack=1") is not None) == is_repeated
+    assert (parse_rule(rule, tmp_path).spelled("stack=1") is not None) == is_repeated
 
 
 @pytest.fixture(scope="module")

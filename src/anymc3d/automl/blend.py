@@ -136,7 +136,7 @@ def fit_weights(
 
 
 def _mean_of_numbers(answers: Floats, truth: Floats, equal: float) -> Floats:
-    """Weights (members,) of a weighted mean with the least squared error; ``found`` (members, n)."""
+    """Weights (members,) of a weighted mean with the least squared error; ``answers`` (members, n)."""
     known, count = ~np.isnan(truth), len(answers)
     errors = (answers[:, known] - truth[known]).T
     # With weights that add up to 1 the error of the mean is the mean of the errors: only that sum is asked for besides.

@@ -31,8 +31,8 @@ def add_noise_(slices: Tensor, *, standard_deviation: float, seed: int) -> None:
     """Add white Gaussian noise; the same seed gives the same noise on the same kind of device."""
     generator = torch.Generator(device=slices.device).manual_seed(seed)
     noise = torch.empty_like(slices[0])
-    for one in slices:
-        one.add_(noise.normal_(generator=generator), alpha=standard_deviation)
+    for plane in slices:
+        plane.add_(noise.normal_(generator=generator), alpha=standard_deviation)
 
 
 def blur_(slices: Tensor, *, standard_deviation: float) -> None:
@@ -86,8 +86,8 @@ def lower_resolution_(slices: Tensor, *, zoom: float) -> None:
         wide = wide.view(stop - start, num_channels, len(rows), width)
         planes[start:stop] = wide.index_select(2, upper).lerp_(wide.index_select(2, lower), part)
     between = [numbers.tolist() for numbers in _linear(len(few), num_slices, torch.device("cpu"))]
-    for one, before, after, weight in zip(slices, *between, strict=True):
-        torch.lerp(planes[before], planes[after], weight, out=one)
+    for plane, before, after, weight in zip(slices, *between, strict=True):
+        torch.lerp(planes[before], planes[after], weight, out=plane)
 
 
 def _nearest(fine: int, coarse: int, device: torch.device) -> Tensor:

@@ -53,9 +53,13 @@ class Cache:
         Raises:
             OutputError: the entry cannot be read or written (rights, full disk).
         """
-        return self.kept(f"{key}.safetensors", lambda path: read_entry(path, key), make, lambda made: encode(made, key))
+        return self.get_or_make_file(
+            f"{key}.safetensors", lambda path: read_entry(path, key), make, lambda made: encode(made, key)
+        )
 
-    def kept(self, name: str, read: Callable[[Path], T], make: Callable[[], T], encoded: Callable[[T], bytes]) -> T:
+    def get_or_make_file(
+        self, name: str, read: Callable[[Path], T], make: Callable[[], T], encoded: Callable[[T], bytes]
+    ) -> T:
         """The same of an entry of any kind: the file ``name``, read by ``read`` and written as ``encoded``.
 
         ``read`` raises :class:`DamagedEntryError` of whatever is not, byte for byte, what was written.
@@ -65,9 +69,9 @@ class Cache:
         """
         path = entry_path(self.folder, name)
         try:
-            found = read(path)
+            entry = read(path)
             self.used(path)
-            return found
+            return entry
         except FileNotFoundError:
             pass
         except (DamagedEntryError, NotRegularError) as error:

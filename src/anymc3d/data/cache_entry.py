@@ -37,8 +37,8 @@ def encode(view: PreparedView, key: str) -> bytes:
     """The file of an entry."""
     slices = np.ascontiguousarray(view.slices)
     affine = np.ascontiguousarray(view.affine)
-    told = _told(slices, affine, view.plane, view.notes, key)
-    facts = {"key": key, "plane": view.plane, "crc32": _crc32_of((told, affine.data, slices.data))}
+    header = _header_bytes(slices, affine, view.plane, view.notes, key)
+    facts = {"key": key, "plane": view.plane, "crc32": _crc32_of((header, affine.data, slices.data))}
     if view.notes:
         facts["notes"] = json.dumps(view.notes)
     return save({"slices": slices, "affine": affine}, metadata=facts)
@@ -91,10 +91,10 @@ def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
 
 
 def _bytes(source: PlainSource, count: int) -> NDArray[np.uint8]:
-    found = np.empty(count, dtype=np.uint8)
-    if source.fill(found.data) != count:
+    block = np.empty(count, dtype=np.uint8)
+    if source.fill(block.data) != count:
         raise DamagedEntryError("it is cut")
-    return found
+    return block
 
 
 def _tensor(body: NDArray[np.uint8], entry: dict[str, Any], name: str, dtype: type) -> NDArray:
@@ -106,16 +106,16 @@ def _tensor(body: NDArray[np.uint8], entry: dict[str, Any], name: str, dtype: ty
 
 def _is_whole(slices: NDArray, affine: NDArray, plane: str, notes: tuple[str, ...], facts: dict[str, str]) -> bool:
     if "crc32" in facts:
-        told = _told(slices, affine, plane, notes, facts["key"])
-        return facts["crc32"] == _crc32_of((told, affine.data, slices.data))
-    told = _told(slices, affine, plane, notes, "")
-    digest = hashlib.sha256(told)
+        header = _header_bytes(slices, affine, plane, notes, facts["key"])
+        return facts["crc32"] == _crc32_of((header, affine.data, slices.data))
+    header = _header_bytes(slices, affine, plane, notes, "")
+    digest = hashlib.sha256(header)
     digest.update(slices.data)
     digest.update(affine.data)
     return facts["sha256"] == digest.hexdigest()
 
 
-def _told(slices: NDArray, affine: NDArray, plane: str, notes: tuple[str, ...], key: str) -> bytes:
+def _header_bytes(slices: NDArray, affine: NDArray, plane: str, notes: tuple[str, ...], key: str) -> bytes:
     """What stands in the header, as one line, so that the checksum is over it too."""
     parts = [slices.dtype, slices.shape, affine.dtype, affine.shape, plane]
     parts += [json.dumps(notes)] if notes else []

@@ -140,10 +140,10 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: it is none of these.
     """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or found.group(2).lower() not in _UNITS:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match.group(2).lower() not in _UNITS:
         raise UsageError(f"expected a size such as 20GB or 500MB, got {text!r}")
-    return int(float(found.group(1)) * _UNITS[found.group(2).lower()])
+    return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
 
 
 def _entries(folder: Path) -> Iterator[_Entry]:
@@ -157,13 +157,13 @@ def _entries(folder: Path) -> Iterator[_Entry]:
 def _places(folder: Path) -> Iterator[Path]:
     """The folders of entries, and that in which earlier versions put them."""
     yield folder
-    with os.scandir(folder) as found:
-        yield from sorted(Path(item.path) for item in found if _SHARD.fullmatch(item.name) and item.is_dir())
+    with os.scandir(folder) as items:
+        yield from sorted(Path(item.path) for item in items if _SHARD.fullmatch(item.name) and item.is_dir())
 
 
 def _entries_in(place: Path) -> Iterator[_Entry]:
-    with os.scandir(place) as found:
-        for item in found:
+    with os.scandir(place) as items:
+        for item in items:
             if item.name.endswith(ENTRY_SUFFIXES) and not item.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
                     status = item.stat(follow_symlinks=False)

@@ -20,7 +20,7 @@ from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import content_hash
 from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region
-from anymc3d.data.scan import Known, Scan, ScanFacts, named, told, view_name
+from anymc3d.data.scan import Known, Scan, ScanFacts, known_or_made, named, view_name
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import OutputError, ScanError
@@ -77,7 +77,7 @@ class CaseScans:
         volumes: Mapping[str, Volume] | None = None,
         known: Known | None = None,
     ) -> None:
-        self.case, self._told = case, known or {}
+        self.case, self._answers = case, known or {}
         self._known, self._segmenters = dict(hashes or {}), segmenters or {}
         self._scans = {
             column: Scan(column, reference, case.spacing, case.series(column), cache, self._known.get(column), known)
@@ -158,20 +158,20 @@ class CaseScans:
         return {n: None if c is None else self._known_mask(views[n], c) for n, c in columns.items()}
 
     def _known_mask(self, view: ViewSettings, column: str) -> Labels:
-        return told(self._told, f"mask of {view_name(view)}", lambda: self._mask(view, column))
+        return known_or_made(self._answers, f"mask of {view_name(view)}", lambda: self._mask(view, column))
 
     def _mask(self, view: ViewSettings, column: str) -> Labels:
         scan, reference = self._scans[view.image], self.case.masks[column]
-        beside = None if view.roi is None else self._beside(view.image, view.roi)
+        side = None if view.roi is None else self._beside(view.image, view.roi)
 
         def make() -> Labels:
-            like = scan.view(view, beside)
+            like = scan.view(view, side)
             with named(column):
                 return cut_mask(reference, self.header(view.image), like, self.case)
 
         if scan.cache is None:
             return make()
-        return get_or_make(scan.cache, mask_key(scan.key(view, beside), self.mask_hash(column)), make)
+        return get_or_make(scan.cache, mask_key(scan.key(view, side), self.mask_hash(column)), make)
 
     def mask_hash(self, column: str) -> str:
         """SHA-256 of the content of the segmentation in a mask column.
@@ -229,25 +229,25 @@ class CaseScans:
         """
         views = tuple(views)
         seen = {view.image for view in views} if decode else set()
-        own = {column: scan.hashed(decode=column in seen) for column, scan in self._scans.items()}
-        return own | self._mask_hashes(views)
+        digests = {column: scan.hashed(decode=column in seen) for column, scan in self._scans.items()}
+        return digests | self._mask_hashes(views)
 
-    def found(self, needs: Needs, within: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
+    def answers(self, needs: Needs, within: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
         """What ``needs`` names, by the names of :data:`~anymc3d.data.scan.Known`, or the exceptions that came in its
         place; ``within`` bounds the time of each.
 
         Raises:
             OutputError: something cannot be written; no other case would fare better.
         """
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, make in self._makers(needs).items():
             try:
-                found[name] = within(make)
+                results[name] = within(make)
             except OutputError:
                 raise
             except Exception as error:  # noqa: BLE001 (it is raised again where its answer is asked for)
-                found[name] = error
-        return found
+                results[name] = error
+        return results
 
     def _makers(self, needs: Needs) -> dict[str, Callable[[], Any]]:
         makers: dict[str, Callable[[], Any]] = {}
@@ -271,19 +271,21 @@ class CaseScans:
         return makers
 
     def _mask_hashes(self, views: Iterable[ViewSettings]) -> dict[str, str]:
-        return {name: told(self._told, f"key {name}", make) for name, make in self._mask_keys(views).items()}
+        return {
+            name: known_or_made(self._answers, f"key {name}", make) for name, make in self._mask_keys(views).items()
+        }
 
     def _mask_keys(self, views: Iterable[ViewSettings]) -> dict[str, Callable[[], str]]:
         """Name among the hashes of a case -> what makes the hash, of the masks that the regions of views need."""
-        found: dict[str, Callable[[], str]] = {}
+        keys: dict[str, Callable[[], str]] = {}
         for view in views:
             column = self.case.mask(view.image)
             if view.roi is None or column is None or view.image not in self._scans:
                 continue
             if ROI_SOURCES[view.roi.source].needs_mask:
                 name = column if view.roi.source == "mask" else f"{column} {' '.join(view.roi.organs)}"
-                found[name] = partial(self._mask_key, view.image, view.roi)
-        return found
+                keys[name] = partial(self._mask_key, view.image, view.roi)
+        return keys
 
     def _mask_key(self, column: str, roi: RoiSettings) -> str:
         with named(f"region of {column}"):

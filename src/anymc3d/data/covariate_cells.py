@@ -25,10 +25,10 @@ def covariate_cells(
     measures = [name.removeprefix(MEASURE) for name in names if name.startswith(MEASURE)]
     if not measures:
         return dict(scans.case.cells)
-    found = measure(scans, wanted_of(measures, modality))
-    numbers = as_numbers(found, measures)
-    own = {f"{MEASURE}{name}": value for name, value in zip(measures, numbers, strict=True)}
-    return {**scans.case.cells, **{name: "" if math.isnan(value) else repr(value) for name, value in own.items()}}
+    measures_of_case = measure(scans, wanted_of(measures, modality))
+    numbers = as_numbers(measures_of_case, measures)
+    by_name = {f"{MEASURE}{name}": value for name, value in zip(measures, numbers, strict=True)}
+    return {**scans.case.cells, **{name: "" if math.isnan(value) else repr(value) for name, value in by_name.items()}}
 
 
 def wanted_of(measures: Sequence[str], modality: Modality) -> Wanted:

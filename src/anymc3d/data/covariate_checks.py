@@ -44,7 +44,7 @@ def check_covariates(
         if bare(column) in {bare(label) for label in labels.columns}:
             raise CovariatesError(f"covariates: {column} is the label itself; leave it out")
         if column not in manifest.columns or not is_metadata(column):
-            there = [one for one in manifest.columns if is_metadata(one) and one not in labels.columns]
+            there = [name for name in manifest.columns if is_metadata(name) and name not in labels.columns]
             raise CovariatesError(f"covariates: the manifest has no column {column!r}{did_you_mean(column, there)}")
         if names_patient(column):
             raise CovariatesError(f"covariates: {column} names the patient; leave it out")
@@ -55,8 +55,8 @@ def check_covariates(
         if not name.startswith(CATEGORY):
             _check_one_kind(column, cells, [manifest.cases[index].row for index in seen])
         for label, target in zip(labels.columns, targets[seen].T, strict=True):
-            told = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
-            if _repeats(cells, target, told, as_names=name.startswith(CATEGORY)):
+            label_cells = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
+            if _repeats(cells, target, label_cells, as_names=name.startswith(CATEGORY)):
                 raise CovariatesError(
                     f"covariates: {column} repeats the label {label}: who knows one knows the other; leave it out"
                 )
@@ -64,9 +64,9 @@ def check_covariates(
 
 def _check_width(names: Sequence[str], manifest: Manifest) -> None:
     """What training would find at its end: too many values of a category, or too many numbers in all."""
-    own = [name for name in names if not name.startswith(MEASURE) and column_of(name) in manifest.columns]
-    found = fit_covariates(own, [case.cells for case in manifest.cases if case.split != "test"])
-    width = sum(one.width for one in found) + 2 * (len(names) - len(own))
+    of_manifest = [name for name in names if not name.startswith(MEASURE) and column_of(name) in manifest.columns]
+    columns = fit_covariates(of_manifest, [case.cells for case in manifest.cases if case.split != "test"])
+    width = sum(column.width for column in columns) + 2 * (len(names) - len(of_manifest))
     if width > MAX_NUMBERS:
         raise CovariatesError(f"covariates: they become {width} numbers, at most {MAX_NUMBERS}; name fewer")
 
@@ -92,17 +92,17 @@ def _check_measure(name: str, manifest: Manifest) -> None:
 
 def _repeats(cells: Sequence[str], target: NDArray[np.float64], label: Sequence[str], *, as_names: bool) -> bool:
     both = [i for i, cell in enumerate(cells) if cell and not np.isnan(target[i])]
-    own, truth = [canonical(cells[i]) for i in both], target[both]
+    texts, truth = [canonical(cells[i]) for i in both], target[both]
     if len(np.unique(truth)) < 2:
         return False
-    if own == [canonical(label[i]) for i in both]:
+    if texts == [canonical(label[i]) for i in both]:
         return True
     if len(both) < _LEAST:
         return False
-    numbers = [number(cell) for cell in own]
+    numbers = [number(cell) for cell in texts]
     if None not in numbers and not as_names:
         return _parts(np.array(numbers, dtype=np.float64), truth)
-    return _tells(own, truth)
+    return _tells(texts, truth)
 
 
 def _parts(numbers: NDArray[np.float64], truth: NDArray[np.float64]) -> bool:
@@ -117,10 +117,10 @@ def _parts(numbers: NDArray[np.float64], truth: NDArray[np.float64]) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(spans))
 
 
-def _tells(own: Sequence[str], truth: NDArray[np.float64]) -> bool:
+def _tells(texts: Sequence[str], truth: NDArray[np.float64]) -> bool:
     """Whether each of few values of a category has one value of the label alone."""
     by_value: dict[str, set[float]] = {}
-    for cell, value in zip(own, truth, strict=True):
+    for cell, value in zip(texts, truth, strict=True):
         by_value.setdefault(cell, set()).add(float(value))
     pure = all(len(values) == 1 for values in by_value.values())
-    return pure and len(own) >= _CASES_A_VALUE * len(by_value)
+    return pure and len(texts) >= _CASES_A_VALUE * len(by_value)

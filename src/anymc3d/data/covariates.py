@@ -82,13 +82,13 @@ class Covariate:
         return [standard, 0.0], outside
 
     def _category(self, text: str) -> tuple[list[float], str]:
-        shown = canonical(text)
-        found = [float(shown == level) for level in self.levels]
-        if any(found):
-            return [*found, 0.0], ""
+        value = canonical(text)
+        is_level = [float(value == level) for level in self.levels]
+        if any(is_level):
+            return [*is_level, 0.0], ""
         several = ", ".join(self.levels[:6]) + (", …" if len(self.levels) > 6 else "")
         odd = f"covariate {self.name} is {text[:40]!r}, which no training case has ({several}): taken as missing"
-        return [*found, 1.0], odd if text else f"covariate {self.name} is missing"
+        return [*is_level, 1.0], odd if text else f"covariate {self.name} is missing"
 
     def _outside(self, value: float) -> str:
         return f"covariate {self.name} is {value:g}, the training cases have {self.low:g} to {self.high:g}"
@@ -154,9 +154,9 @@ def numbers_of(columns: Sequence[Covariate], cells: Mapping[str, str]) -> tuple[
     Raises:
         ScanError: a cell holds no number where one is expected.
     """
-    found = [one.numbers(cells.get(one.name, "")) for one in columns]
-    values = [value for numbers, _ in found for value in numbers]
-    return np.array(values, dtype=np.float64), [note for _, note in found if note]
+    parts = [column.numbers(cells.get(column.name, "")) for column in columns]
+    values = [value for numbers, _ in parts for value in numbers]
+    return np.array(values, dtype=np.float64), [note for _, note in parts if note]
 
 
 def matrix_of(columns: Sequence[Covariate], rows: Sequence[Mapping[str, str]]) -> Floats:
@@ -165,5 +165,5 @@ def matrix_of(columns: Sequence[Covariate], rows: Sequence[Mapping[str, str]]) -
     Raises:
         ScanError: as :func:`numbers_of`.
     """
-    width = sum(one.width for one in columns)
+    width = sum(column.width for column in columns)
     return np.array([numbers_of(columns, row)[0] for row in rows], dtype=np.float64).reshape(len(rows), width)

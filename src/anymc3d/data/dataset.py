@@ -85,14 +85,14 @@ def prepare_all(
     else:
 
         def one(case: Case) -> PreparedCase | CaseFault:
-            found = prepared_or_fault(case, views, cache, segmenters, with_masks)
+            result = prepared_or_fault(case, views, cache, segmenters, with_masks)
             progress(1)
-            return found
+            return result
 
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             results = list(pool.map(one, cases))
     pairs = zip(cases, results, strict=True)
-    problems = [f"case {case.id!r}: {found.message}" for case, found in pairs if isinstance(found, CaseFault)]
+    problems = [f"case {case.id!r}: {result.message}" for case, result in pairs if isinstance(result, CaseFault)]
     if problems:
         raise ManifestError("scans that cannot be used", problems)
     return [result for result in results if isinstance(result, PreparedCase)]
@@ -132,8 +132,8 @@ def prepared_or_fault(
     def prepared() -> PreparedCase:
         try:
             whole = scans.prepare(views)
-            found = replace(whole, views={}, measures=measure_case(whole))
-            return _with_masks(found, scans, views) if with_masks else found
+            without_views = replace(whole, views={}, measures=measure_case(whole))
+            return _with_masks(without_views, scans, views) if with_masks else without_views
         except ExcludedError as error:
             return PreparedCase({}, {}, {}, excluded=error.what)
 

@@ -59,14 +59,14 @@ class Embeddings:
             if row["view"] != wanted or (cases is not None and row["case"] not in cases):
                 continue
             try:
-                found = load(regular.read_bytes(inside(self.folder, *row["file"].split("/"))))
-                values = found[wanted]
+                tensors = load(regular.read_bytes(inside(self.folder, *row["file"].split("/"))))
+                values = tensors[wanted]
             except (SafetensorError, KeyError, OSError) as error:
                 raise RunFolderError(
                     f"{self.folder / row['file']}: damaged or lost ({error}); embed this case again"
                 ) from error
-            beside = {n.removeprefix(f"{wanted}."): v for n, v in found.items() if n.startswith(f"{wanted}.")}
-            yield row["case"], {"values": values, **beside}
+            of_rows = {n.removeprefix(f"{wanted}."): v for n, v in tensors.items() if n.startswith(f"{wanted}.")}
+            yield row["case"], {"values": values, **of_rows}
 
     def numpy(self, view: str | None = None) -> tuple[list[str], NDArray[np.float32]]:
         """(cases, (cases, D)): one row for every case; of slices, patches or structures their mean."""

@@ -31,10 +31,10 @@ def file_mark(case: Case, begun: float) -> str | None:
     facts: list[object] = [case.spacing, case.center, [case.series(column) for column in sorted(case.images)]]
     try:
         for column, reference in sorted([*case.images.items(), *case.masks.items()]):
-            found = _files_of(reference)
-            if found is None:
+            files = _files_of(reference)
+            if files is None:
                 return None
-            for path, status in found:
+            for path, status in files:
                 if max(status.st_ctime, status.st_mtime) > begun - SETTLED_SECONDS:
                     return None
                 times = (status.st_mtime_ns, status.st_ctime_ns)

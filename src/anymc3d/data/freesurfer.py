@@ -78,12 +78,12 @@ def _parsed(block: bytes, path: Path) -> _Header:
         raise HeaderError.of(
             path, "expected a FreeSurfer file, it does not begin like one; get it again from its source"
         )
-    shown = f"{x} x {y} x {z}"
+    shape_text = f"{x} x {y} x {z}"
     if min(x, y, z) < 1 or math.prod((x, y, z)) > VOXEL_CEILING:
-        raise HeaderError.of(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
+        raise HeaderError.of(path, f"the header claims {shape_text} voxels, expected 1 to {VOXEL_CEILING} in all")
     if frames != 1:
         raise HeaderError.of(
-            path, f"expected one 3D scan, got {frames} of {shown}; save the one to classify as its own file"
+            path, f"expected one 3D scan, got {frames} of {shape_text}; save the one to classify as its own file"
         )
     if kind not in _TYPES:
         raise HeaderError.of(path, f"expected integer or float voxels, got data type {kind}; save it as float32")

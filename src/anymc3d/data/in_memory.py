@@ -47,14 +47,14 @@ def volume_of(scan: Any, *, spacing: Millimetres | None = None, affine: ArrayLik
     if isinstance(scan, list | tuple):
         what = f"expected one scan, got a {type(scan).__name__} of {len(scan)}"
         raise UsageError(f"{what}; predict them one by one: [predictor.predict(scan) for scan in scans]")
-    own = _of_image(scan)
-    if own is None and not hasattr(scan, "__array__"):
+    volume = _of_image(scan)
+    if volume is None and not hasattr(scan, "__array__"):
         raise UsageError(f"expected {KINDS}, got {type(scan).__name__}")
-    if own is None:
+    if volume is None:
         return _of_array(scan, spacing, affine)
     if spacing is not None or affine is not None:
         raise UsageError(f"the {type(scan).__name__} has its own geometry; leave out spacing and affine")
-    return own
+    return volume
 
 
 def content_hash_of(volume: Volume) -> str:
@@ -186,5 +186,5 @@ def _made(
         if raw.ndim == 4 and raw.shape[0] == 1:
             advice = "give scan[0]"
         raise scan_error(_HERE, f"expected three axes (x, y, z), got shape {raw.shape}; {advice}")
-    voxels, found = to_float32(raw.reshape(raw.shape[:3]), _HERE, slope=slope, intercept=intercept)
-    return Volume(voxels=voxels, affine=affine, warnings=(*warnings, *found))
+    voxels, notes = to_float32(raw.reshape(raw.shape[:3]), _HERE, slope=slope, intercept=intercept)
+    return Volume(voxels=voxels, affine=affine, warnings=(*warnings, *notes))

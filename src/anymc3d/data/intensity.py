@@ -107,19 +107,19 @@ def is_label_map(seen: IntensityProfile) -> bool:
 def guess_modality(seen: IntensityProfile) -> ModalityGuess:
     """CT by its Hounsfield range, PET by a nearly empty field with a few hot voxels or by the range of SUV, MR by other
     values that begin at zero; masks and whatever else are ``other``."""
-    shown = f"{_short(seen.p005)} to {_short(seen.p995)}"
+    span = f"{_short(seen.p005)} to {_short(seen.p995)}"
     if seen.distinct <= _MASK_VALUES:
         return ModalityGuess("other", f"only {seen.distinct} different values: a mask, not intensities")
     if is_label_map(seen):
         return ModalityGuess("other", f"only {seen.distinct} different values from 0: a label map, not intensities")
     if _looks_like_hounsfield(seen):
-        return ModalityGuess("CT", f"values from {shown}, clearly below zero: Hounsfield units")
+        return ModalityGuess("CT", f"values from {span}, clearly below zero: Hounsfield units")
     if _looks_like_pet(seen):
-        reach = f"values from {shown}, as far as {_short(seen.maximum)}"
+        reach = f"values from {span}, as far as {_short(seen.maximum)}"
         return ModalityGuess("PT", f"{reach}: activity or SUV of PET, by their looks")
     if seen.p995 > 0 and seen.p005 >= -0.05 * seen.p995:
-        return ModalityGuess("MR", f"values from {shown}, none clearly below zero: not Hounsfield units")
-    return ModalityGuess("other", f"values from {shown}: neither Hounsfield units nor counts from zero")
+        return ModalityGuess("MR", f"values from {span}, none clearly below zero: not Hounsfield units")
+    return ModalityGuess("other", f"values from {span}: neither Hounsfield units nor counts from zero")
 
 
 def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
     """
     if not profiles:
         raise ValueError("profiles: expected at least one, got none")
-    rows = [asdict(one) for one in profiles]
+    rows = [asdict(profile) for profile in profiles]
     summary: dict[str, Any] = {"num_scans": len(rows)}
     for name in (field.name for field in fields(IntensityProfile) if field.name not in _OF_ONE_SCAN):
         low, median, high = np.quantile([row[name] for row in rows], [0.01, 0.5, 0.99])
@@ -148,9 +148,9 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     reason = _kind_mismatch(seen, training) or absolute(seen, training)
     if reason is None:
         return None
-    shown = ("p005", "p50", "p995")
-    mine = " / ".join(_short(getattr(seen, name)) for name in shown)
-    theirs = " / ".join(f"{_short(training[name]['low'])}..{_short(training[name]['high'])}" for name in shown)
+    names = ("p005", "p50", "p995")
+    mine = " / ".join(_short(getattr(seen, name)) for name in names)
+    theirs = " / ".join(f"{_short(training[name]['low'])}..{_short(training[name]['high'])}" for name in names)
     return (
         f"intensities do not fit the {modality} training scans: {reason}; 0.5 % / 50 % / 99.5 % percentiles: "
         f"this scan {mine}, training {theirs} ({training['num_scans']} scans)"

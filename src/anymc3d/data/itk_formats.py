@@ -107,9 +107,9 @@ def _layout(path: Path, parse: _Parser) -> Layout:
 def _check_held(layout: Layout, file: BinaryIO, path: Path) -> None:
     """The header's arithmetic against the file that holds the voxels, before anything is allocated."""
     held = size_of(file) - layout.offset
-    shown = " x ".join(map(str, layout.shape))
+    shape_text = " x ".join(map(str, layout.shape))
     if min(layout.shape) < 1 or math.prod(layout.shape) > VOXEL_CEILING:
-        raise HeaderError.of(path, f"the header claims {shown} voxels, expected 1 to {VOXEL_CEILING} in all")
+        raise HeaderError.of(path, f"the header claims {shape_text} voxels, expected 1 to {VOXEL_CEILING} in all")
     if layout.packing == "raw" and held != layout.num_bytes:
         promised = f"the header promises {layout.num_bytes} bytes of voxels"
         raise HeaderError.of(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")

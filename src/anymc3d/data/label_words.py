@@ -173,7 +173,7 @@ def negative_first(first: str, second: str) -> tuple[tuple[str, str], bool]:
 
 def _stage(text: str, other: str) -> int:
     """-1 for ``M0`` beside ``M1``, ``N0`` beside ``N+``; 1 for those; else 0."""
-    mine, theirs = (as_seen(one).strip() for one in (text, other))
+    mine, theirs = (as_seen(words).strip() for words in (text, other))
     if len(mine) < 2 or mine[:-1] != theirs[:-1] or mine[-2].isdecimal():
         return 0
     return {("0", "1"): -1, ("0", "+"): -1, ("1", "0"): 1, ("+", "0"): 1}.get((mine[-1], theirs[-1]), 0)
@@ -188,7 +188,7 @@ def _without_negation(words: str) -> str:
 
 def _is_denied(text: str, other: str) -> bool:
     """Whether ``text`` is ``other`` with a negation inside the word: ``nonresponder``, ``fieberfrei``."""
-    mine, theirs = (words_of(one).replace(" ", "") for one in (text, other))
+    mine, theirs = (words_of(words).replace(" ", "") for words in (text, other))
     if mine == theirs:  # 'tumour -' beside 'tumour +'
         return text.strip()[-1:] in ("-", "\u2212") and other.strip()[-1:] == "+"
     bases = {theirs, *(theirs.removeprefix(sign) for sign in _AFFIRMED), *(theirs.removesuffix(s) for s in _AFFIRMED)}
@@ -207,18 +207,18 @@ def stand_for_missing(values: Collection[str]) -> Mapping[str, str]:
     numbers = {value: float(value) for value in values if _NUMBER.fullmatch(value)}
     texts = [value for value in values if value not in numbers]
     words = {text: words_of(text) for text in texts}
-    found = {text for text in texts if words[text] in _NOT_KNOWN or (not words[text] and text.strip("+-\u2212"))}
+    missing = {text for text in texts if words[text] in _NOT_KNOWN or (not words[text] and text.strip("+-\u2212"))}
     codes = _codes(numbers)
     answers = [text for text in texts if words[text] in _YES_NO]
     if {value for text, value in numbers.items() if text not in codes} == {0.0, 1.0}:
-        found |= {text for text in texts if not any(sign.isdigit() for sign in text)} | codes
+        missing |= {text for text in texts if not any(sign.isdigit() for sign in text)} | codes
     elif len(answers) == 2 and negative_first(*answers)[1]:
-        found |= {*numbers, *(text for text in texts if _says_nothing(words[text]))} - {*answers}
-    elif numbers and found >= set(texts):
-        found |= codes
-    others = [value for value in values if value not in found]
-    shown = ", ".join(others[:-1][:3]) + (" and " if len(others) > 1 else "") + (others[-1] if others else "")
-    return dict.fromkeys((value for value in values if value in found), shown) if others else {}
+        missing |= {*numbers, *(text for text in texts if _says_nothing(words[text]))} - {*answers}
+    elif numbers and missing >= set(texts):
+        missing |= codes
+    others = [value for value in values if value not in missing]
+    examples = ", ".join(others[:-1][:3]) + (" and " if len(others) > 1 else "") + (others[-1] if others else "")
+    return dict.fromkeys((value for value in values if value in missing), examples) if others else {}
 
 
 def says_not_known(text: str) -> bool:

@@ -101,16 +101,16 @@ def guess_labels(manifest: Manifest, columns: Sequence[str]) -> tuple[LabelSetti
 def missing_codes(cases: Sequence[Case], column: str) -> dict[str, tuple[str, list[Case]]]:
     """Of one column the values that stand for "not known": what to say of each, and the cases that have it."""
     values = {value for value in _values(cases, column) if value.lower() not in MISSING_WORDS}
-    beside = stand_for_missing(natural_order(values)) if len(values) <= MAX_CLASSES else {}
-    found = {}
-    for value, others in beside.items():
+    stand_ins = stand_for_missing(natural_order(values)) if len(values) <= MAX_CLASSES else {}
+    codes = {}
+    for value, others in stand_ins.items():
         group = [case for case in cases if canonical(case.cells[column]) == value]
         cells = "1 cell is" if len(group) == 1 else f"{len(group)} cells are"
-        found[value] = (f"{cells} {value!r} beside {others}", group)
-    return found
+        codes[value] = (f"{cells} {value!r} beside {others}", group)
+    return codes
 
 
-def _told(column: str, what: str, group: Sequence[Case]) -> str:
+def _code_problem(column: str, what: str, group: Sequence[Case]) -> str:
     rows = ", ".join(str(case.row) for case in group[:5]) + (", …" if len(group) > 5 else "")
     return (
         f"row {group[0].row}: column {column!r}: {what} (rows {rows}): empty them if it means not known; if it is a"
@@ -129,8 +129,8 @@ def guesses(labels: LabelSettings) -> list[str]:
         ]
     odd = doubtful(labels.classes) if labels.kind == "multiclass" else []
     if odd:
-        shown = " and ".join(map(repr, odd))
-        return [f"{column}: {shown} became a class of its own; empty these cells if it means not known"]
+        names = " and ".join(map(repr, odd))
+        return [f"{column}: {names} became a class of its own; empty these cells if it means not known"]
     return []
 
 
@@ -199,8 +199,8 @@ def strata(targets: np.ndarray, settings: LabelSettings) -> np.ndarray:
     if not known.size:
         return targets
     bounds = known[[known.size * part // NUMBER_STRATA for part in range(1, NUMBER_STRATA)]]
-    found = np.searchsorted(bounds, values, side="right").astype(np.float64)
-    return np.where(np.isnan(values), np.nan, found)[:, None]
+    fifths = np.searchsorted(bounds, values, side="right").astype(np.float64)
+    return np.where(np.isnan(values), np.nan, fifths)[:, None]
 
 
 def _values(cases: Sequence[Case], column: str) -> set[str]:
@@ -215,7 +215,7 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
     ]
     values = {value for value in _values(cases, column) if value.lower() not in MISSING_WORDS}
     codes = missing_codes(cases, column)
-    problems += [_told(column, what, group) for what, group in codes.values()]
+    problems += [_code_problem(column, what, group) for what, group in codes.values()]
     values -= set(codes)
     folded = {as_seen(value) for value in values}
     if not values:
@@ -225,8 +225,8 @@ def _unusable(cases: Sequence[Case], column: str) -> list[str]:
     elif len(folded) < len(values):
         cased = len({value.casefold() for value in values}) < len(values)
         what = "upper and lower case" if cased else "signs that look alike or are not seen"
-        shown = natural_order(values)[:10] if cased else [ascii(value) for value in natural_order(values)[:10]]
-        problems.append(f"column {column!r}: values differ only in {what}: {shown}")
+        examples = natural_order(values)[:10] if cased else [ascii(value) for value in natural_order(values)[:10]]
+        problems.append(f"column {column!r}: values differ only in {what}: {examples}")
     if is_measurement(values):
         if _counts_rows(values):
             problems.append(f"column {column!r}: {len(values)} numbers without a gap look like identifiers, not labels")
@@ -270,7 +270,7 @@ def _guess_one(cases: Sequence[Case], column: str) -> tuple[LabelSettings, list[
         return LabelSettings(columns=(column,), kind="multiclass", classes=tuple(values)), [reason]
     if values == ["0", "1"]:
         return LabelSettings(columns=(column,), kind="binary", classes=("0", "1")), ["only 0 and 1: 1 is positive"]
-    classes, is_told = negative_first(*values)
-    why = "by its name" if is_told else "the second in order, a guess: check it"
+    classes, says_so = negative_first(*values)
+    why = "by its name" if says_so else "the second in order, a guess: check it"
     reason = f"two values, {classes[1]!r} is positive ({why}); swap the classes to change that"
     return LabelSettings(columns=(column,), kind="binary", classes=classes), [reason]

@@ -87,7 +87,7 @@ class RowReader:
 
     @cached_property
     def _families(self) -> Mapping[str, tuple[str, ...]]:
-        return {name: tuple(one for one in self.columns if is_family(one, name)) for name in ("image", "mask")}
+        return {name: tuple(column for column in self.columns if is_family(column, name)) for name in ("image", "mask")}
 
     def missing_splits(self) -> list[str]:
         """One line per row without a split, where other rows have one."""
@@ -108,20 +108,20 @@ class RowReader:
             self._fault(number, f"{kind} {text[:20]!r}...: {len(text)} characters, the limit is {_MAX_ID_LENGTH}")
 
     def _references(self, number: int, row: Mapping[str, str], family: str) -> dict[str, str]:
-        found = {}
+        references = {}
         for column in self._families[family]:
             cell = row[column]
             if not cell:
                 continue
             if is_address(cell):
-                found[column] = cell
+                references[column] = cell
                 if self.check_scans and (refused := why_not(cell)):
                     self._fault(number, f"{column} {without_secrets(cell)!r}: {refused}")
                 continue
-            found[column] = self._spelled(os.path.join(self.base, cell))
+            references[column] = self._spelled(os.path.join(self.base, cell))
             if self.check_scans:
-                self._check_exists(number, column, cell, found[column])
-        return found
+                self._check_exists(number, column, cell, references[column])
+        return references
 
     @staticmethod
     def _spelled(reference: str) -> str:

@@ -49,14 +49,14 @@ def annotated_labels(case: Case) -> frozenset[int] | None:
     return frozenset(int(word) for word in words)
 
 
-def check_annotated(found: Iterable[int], case: Case) -> None:
-    """Check that a case's mask, with the labels ``found``, holds none that was not looked for.
+def check_annotated(labels: Iterable[int], case: Case) -> None:
+    """Check that a case's mask, with these ``labels``, holds none that was not looked for.
 
     Raises:
         ScanError: it does, so mask or ``mask_classes`` is wrong.
     """
     annotated = annotated_labels(case)
-    extra = [] if annotated is None else [int(label) for label in found if label and label not in annotated]
+    extra = [] if annotated is None else [int(label) for label in labels if label and label not in annotated]
     if extra:
         raise MaskError(
             f"the mask holds labels {extra}, which its mask_classes {case.mask_classes!r} does not name; correct either"
@@ -70,10 +70,10 @@ def cut_mask(reference: str, header: ScanHeader, like: PreparedView, case: Case)
         ScanError: it cannot be read, lies on another grid, or holds something else than whole numbers to 32767.
     """
     labels = read_on_grid(reference, header, spacing=case.spacing)
-    found = np.unique(labels)
-    if found[-1] > HIGHEST_LABEL:
-        raise MaskError(f"expected labels from 0 to {HIGHEST_LABEL}, got {found[-1]}; give the segmentation")
-    small = labels.astype(np.uint8 if found[-1] <= 255 else np.int16)
+    labels_there = np.unique(labels)
+    if labels_there[-1] > HIGHEST_LABEL:
+        raise MaskError(f"expected labels from 0 to {HIGHEST_LABEL}, got {labels_there[-1]}; give the segmentation")
+    small = labels.astype(np.uint8 if labels_there[-1] <= 255 else np.int16)
     return prepare_mask(small, _ras_affine(header), like)
 
 
@@ -93,7 +93,7 @@ def get_or_make(cache: Cache, key: str, make: Callable[[], Labels]) -> Labels:
     def encoded(labels: Labels) -> bytes:
         return save({"labels": labels}, metadata={"key": key, "crc32": _checksum(labels, key)})
 
-    return cache.kept(
+    return cache.get_or_make_file(
         f"{key}.mask.safetensors", lambda path: _read(path, key), lambda: np.ascontiguousarray(make()), encoded
     )
 
@@ -116,5 +116,5 @@ def _read(path: Path, key: str) -> Labels:
 
 
 def _checksum(labels: Labels, key: str) -> str:
-    told = f"{key} {labels.dtype} {labels.shape}\n".encode()
-    return f"{zlib.crc32(np.ascontiguousarray(labels).data, zlib.crc32(told)):08x}"
+    header = f"{key} {labels.dtype} {labels.shape}\n".encode()
+    return f"{zlib.crc32(np.ascontiguousarray(labels).data, zlib.crc32(header)):08x}"

@@ -53,8 +53,8 @@ def _held() -> int | None:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{_KIND}:")), None)
-    return None if found is None else int(found) * 1024
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(f"{_KIND}:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024
 
 
 def _is_of_memory(error: BaseException | None) -> bool:

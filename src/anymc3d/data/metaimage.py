@@ -64,8 +64,8 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
         if name in fields:
             refuse_odd_numbers(name, fields[name], path, count=count)
     for synonyms in (_ORIGIN, _ORIENTATION):
-        said = {tuple(float(part) for part in fields[name].split()) for name in synonyms if name in fields}
-        if len(said) > 1:
+        values = {tuple(float(part) for part in fields[name].split()) for name in synonyms if name in fields}
+        if len(values) > 1:
             raise HeaderError.of(
                 path, f"{', '.join(synonyms)} mean the same and contradict each other; repair the header"
             )

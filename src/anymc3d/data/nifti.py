@@ -90,12 +90,12 @@ def _opened(head: Path, body: Path) -> Iterator[tuple[ByteSource, NiftiHeader]]:
         first = take(source, 4, head)
         length, order = header_size(first, head)
         header = parse_header(first + take(source, length - 4, head), order, head, paired=head != body)
-        taken = length
+        offset = length
         if head != body:
             if source.drain(SLACK) > SLACK:
                 raise scan_error(head, f"more than {SLACK} bytes follow the header: damaged; get the pair again")
             file = stack.enter_context(open_regular(body))
-            (source, compressed), taken = source_of(file, body), 0
+            (source, compressed), offset = source_of(file, body), 0
         check_size(header.offset + header.num_bytes, size_of(file), compressed, body)
-        take(source, header.offset - taken, body)
+        take(source, header.offset - offset, body)
         yield source, header

@@ -155,15 +155,15 @@ def _shape(dims: list[int], reference: str | Path) -> tuple[int, int, int]:
     if min(sizes) < 1:
         raise HeaderError.of(reference, f"expected sizes of at least 1, the header says {sizes}; the file is damaged")
     if rank < 3 or any(size > 1 for size in sizes[3:]):
-        shown = " x ".join(map(str, sizes))
+        shape_text = " x ".join(map(str, sizes))
         colours = " (several volumes, or colours?)" if sizes[-1] in COLOURS else ""
-        what = f"expected one 3D scan, got {shown}{colours}"
+        what = f"expected one 3D scan, got {shape_text}{colours}"
         raise HeaderError.of(reference, f"{what}; save the volume to classify as its own file")
     voxels = math.prod(sizes)
     if voxels > VOXEL_CEILING:
-        shown = " x ".join(map(str, sizes))
+        shape_text = " x ".join(map(str, sizes))
         raise HeaderError.of(
-            reference, f"the header claims {shown} = {voxels} voxels, more than the limit {VOXEL_CEILING}"
+            reference, f"the header claims {shape_text} = {voxels} voxels, more than the limit {VOXEL_CEILING}"
         )
     return sizes[0], sizes[1], sizes[2]
 
@@ -182,8 +182,10 @@ def _dtype(code: int, bits: int, reference: str | Path) -> np.dtype[Any]:
 
 def _scaling(slope: float, intercept: float, reference: str | Path) -> tuple[float, float, tuple[str, ...]]:
     if slope == 0 or not math.isfinite(slope):
-        shown = "0" if slope == 0 else f"{slope}, which is not a number"
-        ignored = f"the intensity slope is {shown}, so by the NIfTI rule the intercept {intercept:g} was not applied"
+        slope_text = "0" if slope == 0 else f"{slope}, which is not a number"
+        ignored = (
+            f"the intensity slope is {slope_text}, so by the NIfTI rule the intercept {intercept:g} was not applied"
+        )
         return 1.0, 0.0, (ignored,) if math.isfinite(intercept) and intercept != 0 else ()
     if not math.isfinite(intercept):
         what = f"expected a finite intensity intercept beside the slope {slope:g}, the header says {intercept}"

@@ -35,16 +35,16 @@ _NARROWEST = 0.01
 def measure_case(prepared: PreparedCase) -> Measures:
     """The measures of what a case has: ``geometry`` and ``histogram`` of its scans, ``texture`` and ``layout`` of its
     views."""
-    found: Measures = {}
+    measures: Measures = {}
     for column, facts in prepared.scans.items():
-        found[f"geometry.{column}"] = geometry(facts)
-        found[f"histogram.{column}"] = histogram(facts.intensities)
+        measures[f"geometry.{column}"] = geometry(facts)
+        measures[f"histogram.{column}"] = histogram(facts.intensities)
     for name, view in prepared.views.items():
         if view is not None:
             seen = _standardised(view.slices)
-            found[f"texture.{name}"] = texture(seen)
-            found[f"layout.{name}"] = layout(seen)
-    return found
+            measures[f"texture.{name}"] = texture(seen)
+            measures[f"layout.{name}"] = layout(seen)
+    return measures
 
 
 def geometry(facts: ScanFacts) -> NDArray[np.float64]:

@@ -38,9 +38,9 @@ def lacking_outcomes(
     """
     lines = []
     for column, name, has in outcomes_of(targets, labels):
-        holders = {patient for patient, one in zip(patients, has, strict=True) if one == 1}
+        holders = {patient for patient, value in zip(patients, has, strict=True) if value == 1}
         if holders:  # a class without any case is another fault
-            having = {part for part, one in zip(parts, has, strict=True) if one == 1}
+            having = {part for part, value in zip(parts, has, strict=True) if value == 1}
             text = lacking_text(f"{column} = {name}", len(holders), parts, having)
             lines += [text] if text else []
     return lines

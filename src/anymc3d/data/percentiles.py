@@ -37,8 +37,8 @@ def percentiles(voxels: NDArray, percents: Sequence[float]) -> NDArray[np.float6
     places = (voxels.size - 1) * np.true_divide(percents, 100)
     below = np.floor(places).astype(np.int64)
     above = np.minimum(below + 1, voxels.size - 1)
-    found = _ranked(words, counts, np.concatenate([below, above]))
-    low, high = found[: len(below)], found[len(below) :]
+    values = _ranked(words, counts, np.concatenate([below, above]))
+    low, high = values[: len(below)], values[len(below) :]
     # As NumPy interpolates: from the nearer neighbour, differences in the precision of the voxels.
     weight, step = places - below, high - low
     return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
@@ -60,12 +60,12 @@ def _ranked(words: NDArray[np.uint32], counts: NDArray[np.int64], ranks: NDArray
     uppers = ascending[places]
     inside = ranks - (ends[places] - counts[uppers])
     lowers = _lower_counts(words, np.unique(uppers))
-    found = np.empty(len(ranks), dtype=np.uint32)
+    words_at = np.empty(len(ranks), dtype=np.uint32)
     for i, (upper, rank) in enumerate(zip(uppers.tolist(), inside.tolist(), strict=True)):
         within, negative = lowers[upper], upper >= _SIGN
         place = int(np.searchsorted(np.cumsum(within[::-1] if negative else within), rank, side="right"))
-        found[i] = upper << _HALF | (_CLASSES - 1 - place if negative else place)
-    return found.view(np.float32)
+        words_at[i] = upper << _HALF | (_CLASSES - 1 - place if negative else place)
+    return words_at.view(np.float32)
 
 
 def _lower_counts(words: NDArray[np.uint32], uppers: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:

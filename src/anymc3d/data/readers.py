@@ -110,8 +110,8 @@ def _admit(ending: str, reader: Any) -> ScanFormat:
     def own_header(reference: str | Path, beside: Beside) -> ScanHeader:
         if header is not None:
             return header(Path(reference))
-        found = volume(reference, beside)
-        return ScanHeader(found.shape, found.affine, str(found.voxels.dtype), found.warnings)
+        volume_read = volume(reference, beside)
+        return ScanHeader(volume_read.shape, volume_read.affine, str(volume_read.voxels.dtype), volume_read.warnings)
 
     return ScanFormat(volume, own_header, lambda reference, _: sha256_of(Path(reference)))
 
@@ -153,7 +153,10 @@ def register_reader(ending: str, reader: Any) -> None:
     """
     if not ending.startswith(".") or ending != ending.lower() or len(ending) < 2:
         raise UsageError(f"reader: an ending is small letters with a dot before them, such as .mnc, got {ending!r}")
-    known = next((one for one in FORMATS if one.startswith(".") and ending.endswith(one)), None)
+    known = next(
+        (known_ending for known_ending in FORMATS if known_ending.startswith(".") and ending.endswith(known_ending)),
+        None,
+    )
     if known not in (None, ending):
         raise UsageError(f"reader {ending!r}: what ends so is read as {known} already; choose another ending")
     FORMATS.register(ending, reader)

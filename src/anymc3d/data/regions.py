@@ -150,8 +150,8 @@ def _overhang(box: Box, scan: Volume) -> list[str]:
     beyond = []
     for axis, (low, high) in enumerate(_SIDES):
         before, after = -box.first[axis], box.first[axis] + box.count[axis] - scan.shape[axis]
-        found = ((low, before * scan.spacing[axis]), (high, after * scan.spacing[axis]))
-        beyond += [f"{side} {mm:.1f} mm" for side, mm in found if mm > 0]
+        overhangs = ((low, before * scan.spacing[axis]), (high, after * scan.spacing[axis]))
+        beyond += [f"{side} {mm:.1f} mm" for side, mm in overhangs if mm > 0]
     return [f"the box reaches beyond the scan ({', '.join(beyond)}): padded"] if beyond else []
 
 

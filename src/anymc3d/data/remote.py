@@ -127,7 +127,7 @@ def local(reference: str) -> str:
         os.utime(known)
         return str(known)
     try:
-        found = _fetched(reference)
+        path = _fetched(reference)
     except AnyMC3DError:
         raise
     except ImportError as error:
@@ -137,8 +137,8 @@ def local(reference: str) -> str:
         raise lacking from None
     except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
         raise _refused(reference, error) from None
-    _known[reference] = found
-    return str(found)
+    _known[reference] = path
+    return str(path)
 
 
 def _fetched(reference: str) -> Path:

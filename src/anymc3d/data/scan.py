@@ -92,7 +92,7 @@ Known = Mapping[str, Any]
 """What another process found of a case, by its name: a value, or the exception that came in its place."""
 
 
-def told(known: Known, name: str, make: Callable[[], T]) -> T:
+def known_or_made(known: Known, name: str, make: Callable[[], T]) -> T:
     """What is known under a name, else what ``make`` finds now.
 
     Raises:
@@ -139,7 +139,7 @@ class Scan:
     @property
     def hash(self) -> str:
         if self._hash is None:
-            self._hash = told(self._known, f"hash {self.column}", self._hashed)
+            self._hash = known_or_made(self._known, f"hash {self.column}", self._hashed)
         return self._hash
 
     def hashed(self, *, decode: bool) -> str:
@@ -171,7 +171,7 @@ class Scan:
         if self._fault is not None:
             raise self._fault
         if self._volume is None:
-            self._volume = told(self._known, f"volume {self.column}", self._read)
+            self._volume = known_or_made(self._known, f"volume {self.column}", self._read)
         return self._volume
 
     def _read(self) -> Volume:
@@ -184,7 +184,9 @@ class Scan:
         if self.cache is None:
             made_like = replace(view, input="replicate")
             if made_like not in self._views:
-                self._views[made_like] = told(self._known, view_name(view), lambda: self._prepare(view, beside))
+                self._views[made_like] = known_or_made(
+                    self._known, view_name(view), lambda: self._prepare(view, beside)
+                )
             return self._views[made_like]
         return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
 
@@ -199,10 +201,10 @@ class Scan:
     def facts(self) -> ScanFacts:
         if self.cache is None:
             if self._facts is None:
-                self._facts = told(self._known, f"facts {self.column}", lambda: scan_facts(self.volume()))
+                self._facts = known_or_made(self._known, f"facts {self.column}", lambda: scan_facts(self.volume()))
             return self._facts
         key = self.key(None)
-        return self.cache.kept(
+        return self.cache.get_or_make_file(
             f"{key}{FACTS_SUFFIX}",
             lambda path: read_facts(path, key),
             lambda: scan_facts(self.volume()),

@@ -101,21 +101,21 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def partner_of(path: Path, own: Sequence[str], other: Sequence[str]) -> Path:
-    """The file beside ``path`` with the same name but for its ending: one of ``other`` in place of one of ``own``.
+def partner_of(path: Path, endings: Sequence[str], other_endings: Sequence[str]) -> Path:
+    """The file beside ``path`` with the same name but for its ending: one of the others in place of its own.
 
     Raises:
         ScanError: there is none, or more than one.
     """
-    ending = max((end for end in own if path.name.lower().endswith(end)), key=len)
+    ending = max((end for end in endings if path.name.lower().endswith(end)), key=len)
     stem = path.name[: -len(ending)]
     there = {}
-    for name in (stem + spelt for end in other for spelt in (end, end.upper())):
+    for name in (stem + spelt for end in other_endings for spelt in (end, end.upper())):
         if os.path.lexists(path.parent / name):
             there[os.lstat(path.parent / name).st_ino] = path.parent / name
     if len(there) != 1:
-        found = "is not beside it" if not there else f"could be any of {len(there)} files beside it"
-        what = f"the other half of the pair ({' or '.join(other)}) {found}"
+        trouble = "is not beside it" if not there else f"could be any of {len(there)} files beside it"
+        what = f"the other half of the pair ({' or '.join(other_endings)}) {trouble}"
         raise HeaderError.of(path, f"{what}; a pair is two files of one name in one folder")
     return next(iter(there.values()))
 

@@ -71,11 +71,11 @@ class KeptSegmenter:
         key = hashlib.sha256(f"{scan_hash} {place} {self.identity}".encode()).hexdigest()
         path = self._folder / f"{key}.safetensors"
         with self._lock:
-            kept = _read(path, key, scan.shape)
-            if kept is None:
-                kept = self._segmenter.labels(scan, scan_hash)
-                _write(path, key, kept)
-        return kept
+            labels = _read(path, key, scan.shape)
+            if labels is None:
+                labels = self._segmenter.labels(scan, scan_hash)
+                _write(path, key, labels)
+        return labels
 
 
 def _read(path: Path, key: str, shape: tuple[int, int, int]) -> NDArray[np.int32] | None:

@@ -54,9 +54,9 @@ def split_column(
         raise UsageError("--keep-test: the manifest has no test rows")
     if keep_test and fractions[2]:
         raise UsageError("--keep-test: the test part is given, so the third fraction must be 0, such as 0.9,0.1,0")
-    pool = [case for case, kept in zip(cases, held, strict=True) if not kept]
+    pool = [case for case, is_held in zip(cases, held, strict=True) if not is_held]
     dealt = iter(make_splits(patients_of(pool), strata(manifest, pool, labels), fractions=fractions, seed=seed))
-    values = tuple("test" if kept else next(dealt) for kept in held)
+    values = tuple("test" if is_held else next(dealt) for is_held in held)
     check_no_leak(patients_of(cases), values)
     return NewColumn("split", values, tuple(_poor_parts(cases, values, labels)))
 
@@ -111,19 +111,19 @@ def strata(manifest: Manifest, cases: Sequence[Case], labels: Sequence[str]) -> 
     problems = label_column_problems(manifest.columns, labels)
     values = {label: sorted({case.cells.get(label, "") for case in cases} - {""}) for label in labels}
     problems += [
-        f"column {label!r} has {len(found)} different values and cannot be stratified on; name a label of few classes"
-        for label, found in values.items()
-        if len(found) > MAX_CLASSES and not is_measurement(found)
+        f"column {label!r} has {len(kinds)} different values and cannot be stratified on; name a label of few classes"
+        for label, kinds in values.items()
+        if len(kinds) > MAX_CLASSES and not is_measurement(kinds)
     ]
     if problems:
         raise ManifestError(str(manifest.path), problems)
     if not labels:
         return np.ones((len(cases), 1))
     columns = []
-    for label, found in values.items():
-        kind = {value: float(index) for index, value in enumerate(found)}
+    for label, kinds in values.items():
+        kind = {value: float(index) for index, value in enumerate(kinds)}
         cells = [case.cells[label] for case in cases]
-        if is_measurement(found):
+        if is_measurement(kinds):
             numbers = np.array([[float(cell) if cell else np.nan] for cell in cells])
             columns.append(fifths(numbers, LabelSettings(columns=(label,), kind="regression"))[:, 0])
         else:
@@ -149,29 +149,29 @@ def _folds(manifest: Manifest, pool: Sequence[Case], names: Sequence[str], warni
 
 def _poor_parts(cases: Sequence[Case], parts: Sequence[str], labels: Sequence[str]) -> list[str]:
     """One line per value of a label that some part has no case of."""
-    found = []
+    lines = []
     patients = patients_of(cases)
     for label in labels:
         values = sorted({case.cells[label] for case in cases} - {""})
         for value in [] if is_measurement(values) else values:
             has = [case.cells[label] == value for case in cases]
-            holders = {patient for patient, one in zip(patients, has, strict=True) if one}
-            having = {part for part, one in zip(parts, has, strict=True) if one}
+            holders = {patient for patient, has_value in zip(patients, has, strict=True) if has_value}
+            having = {part for part, has_value in zip(parts, has, strict=True) if has_value}
             text = lacking_text(f"{label} = {value}", len(holders), parts, having)
-            found += [text] if text else []
-    return found
+            lines += [text] if text else []
+    return lines
 
 
 def _poor_sites(pool: Sequence[Case], sites: Sequence[str], labels: Sequence[str]) -> list[str]:
     """One line per site and label of which the site has only one value: no AUROC can be computed there."""
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    values_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     for case, site in zip(pool, sites, strict=True):
         for label in labels:
             if is_metadata(label) and case.cells.get(label):
-                found[site, label].add(case.cells[label])
+                values_of[site, label].add(case.cells[label])
     return [
         f"site {site!r}: {label} is {next(iter(values))!r} in every case: its AUROC will be undefined"
-        for (site, label), values in found.items()
+        for (site, label), values in values_of.items()
         if len(values) == 1
     ]
 

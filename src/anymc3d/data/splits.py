@@ -74,12 +74,12 @@ def check_no_leak(patients: Sequence[str], splits: Sequence[str]) -> None:
     Raises:
         ManifestError: with one line per such patient.
     """
-    found: dict[str, set[str]] = defaultdict(set)
+    splits_of: dict[str, set[str]] = defaultdict(set)
     for patient, split in zip(patients, splits, strict=True):
-        found[patient].add(split)
+        splits_of[patient].add(split)
     problems = [
         f"patient {patient!r} is in {len(names)} splits ({', '.join(sorted(names))}); keep it in one"
-        for patient, names in found.items()
+        for patient, names in splits_of.items()
         if len(names) > 1
     ]
     if problems:

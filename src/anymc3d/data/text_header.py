@@ -67,8 +67,8 @@ def expect(
     value = fields.get(name, default)
     if value not in allowed:
         # The text itself stays away: it may be the name of a file, or of a patient.
-        shown = "nothing" if value is None else value if _NUMBER.fullmatch(value) else "another text"
-        what = f"{name}: expected {' or '.join(allowed)}, the header says {shown}"
+        value_text = "nothing" if value is None else value if _NUMBER.fullmatch(value) else "another text"
+        what = f"{name}: expected {' or '.join(allowed)}, the header says {value_text}"
         raise HeaderError.of(path, f"{what}; save it as one 3D scan in one file")
 
 
@@ -76,8 +76,8 @@ def sizes_of(text: str, path: Path) -> tuple[int, int, int]:
     """Three whole numbers."""
     parts = text.split()
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
-        shown = text if all(_NUMBER.fullmatch(part) for part in parts) and parts else "something else"
-        raise HeaderError.of(path, f"expected three sizes, the header says {shown}; the file is damaged")
+        text_shown = text if all(_NUMBER.fullmatch(part) for part in parts) and parts else "something else"
+        raise HeaderError.of(path, f"expected three sizes, the header says {text_shown}; the file is damaged")
     x, y, z = (int(part) for part in parts)
     return x, y, z
 
@@ -102,6 +102,6 @@ def refuse_not_positive(name: str, text: str, path: Path) -> None:
 def dtype_of(text: str, types: Mapping[str, str], path: Path) -> str:
     """The NumPy name of a number type that is read."""
     if text not in types:
-        shown = text if text in _REFUSED_TYPES else "another type"
-        raise HeaderError.of(path, f"expected integer or float voxels, the header says {shown}; save as int16")
+        type_text = text if text in _REFUSED_TYPES else "another type"
+        raise HeaderError.of(path, f"expected integer or float voxels, the header says {type_text}; save as int16")
     return types[text]

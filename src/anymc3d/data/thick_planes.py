@@ -38,15 +38,13 @@ def thick_plane(spacing: Sequence[float]) -> str | None:
 
 def across(spacing: Sequence[float], planes: Collection[str]) -> str | None:
     """What to say of a scan (mm along x, y, z) of thick slices of which only other ``planes`` are looked at."""
-    own = thick_plane(spacing)
-    if own is None or own in planes or "auto" in planes:
+    plane = thick_plane(spacing)
+    if plane is None or plane in planes or "auto" in planes:
         return None
     times = max(spacing) / min(spacing)
-    shown = " and ".join(sorted(planes))
-    return (
-        f"the scan was acquired {_ADVERBS[own]}, in slices {times:.1f} times as thick as a pixel is wide, and is looked"
-        f" at in {shown} pictures: they are coarse"
-    )
+    views = " and ".join(sorted(planes))
+    slices = f"in slices {times:.1f} times as thick as a pixel is wide"
+    return f"the scan was acquired {_ADVERBS[plane]}, {slices}, and is looked at in {views} pictures: they are coarse"
 
 
 def mixed_planes(spacings: NDArray[np.float64], names: Sequence[str]) -> MixedPlanes | None:
@@ -61,5 +59,5 @@ def mixed_planes(spacings: NDArray[np.float64], names: Sequence[str]) -> MixedPl
     (fewest, count), *rest = ordered
     parts = [f"{count} of {len(planes)} scans were acquired {_ADVERBS[fewest]}"]
     parts += [f"{count} {_ADVERBS[plane]}" for plane, count in rest]
-    shown = ", ".join(names[place] for place in others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
-    return MixedPlanes(", ".join(parts), shown, others)
+    examples = ", ".join(names[place] for place in others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
+    return MixedPlanes(", ".join(parts), examples, others)

@@ -95,10 +95,10 @@ def read_organs(output: str, organs: Sequence[str], scan: Grid) -> NDArray[np.in
     if not folder.is_dir():
         labels = read_on_grid(output, scan)
         return np.where(np.isin(labels, organ_labels(organs)), labels, 0).astype(np.int32)
-    found = np.zeros(scan.shape, dtype=np.int32)
+    labels_found = np.zeros(scan.shape, dtype=np.int32)
     for organ, path in zip(organs, _organ_files(folder, organs), strict=True):
-        found[read_on_grid(str(path), scan) > 0] = TOTAL[organ]
-    return found
+        labels_found[read_on_grid(str(path), scan) > 0] = TOTAL[organ]
+    return labels_found
 
 
 def organs_hash(output: str, organs: Sequence[str]) -> str:

@@ -23,31 +23,31 @@ ENLARGED = 64
 """Pixels made of one voxel on average, beyond ``FREE_PIXELS``."""
 
 
-def check_work(scan: tuple[int, int, int], shown: Box, size: tuple[int, int, int], channels: int) -> None:
+def check_work(scan: tuple[int, int, int], box: Box, size: tuple[int, int, int], channels: int) -> None:
     """Refuse a view that would cost far more than its scan can hold.
 
     Args:
-        scan: voxels of the scan, in the order of ``shown``.
-        shown: what the view shows, with what is padded.
+        scan: voxels of the scan, in the order of ``box``.
+        box: what the view shows, with what is padded.
         size: pixels of the view along the same axes.
         channels: of each pixel.
 
     Raises:
         ScanError: with both numbers and what to change.
     """
-    padded, pixels = math.prod(shown.count), math.prod(size)
+    padded, pixels = math.prod(box.count), math.prod(size)
     if padded > max(PADDED_VOXELS, 2 * math.prod(scan)) or any(
-        count > max(PADDED_SIDE, have) for count, have in zip(shown.count, scan, strict=True)
+        count > max(PADDED_SIDE, have) for count, have in zip(box.count, scan, strict=True)
     ):
         raise ViewError(
-            f"the view would pad a scan of {_by(scan)} voxels to {_by(shown.count)}; make field_of_view or the region "
+            f"the view would pad a scan of {_by(scan)} voxels to {_by(box.count)}; make field_of_view or the region "
             "smaller"
         )
     if pixels * channels > MAX_PIXELS:
         raise ViewError(f"the view asks for {_by(size)} pixels in {channels} channels, at most {MAX_PIXELS} in all")
     if pixels > max(FREE_PIXELS, ENLARGED * padded):
         raise ViewError(
-            f"the view would enlarge {_by(shown.count)} voxels to {_by(size)} pixels, more than {ENLARGED} times; make "
+            f"the view would enlarge {_by(box.count)} voxels to {_by(size)} pixels, more than {ENLARGED} times; make "
             "size smaller"
         )
 

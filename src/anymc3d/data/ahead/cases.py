@@ -88,7 +88,7 @@ def cases_ahead(
 
     def slices_are_here(answer: Answer) -> None:
         if arrived is not None and isinstance(answer.value, dict):
-            arrived([one.slices for one in answer.value.values() if isinstance(one, PreparedView)])
+            arrived([view.slices for view in answer.value.values() if isinstance(view, PreparedView)])
 
     with read_ahead(jobs, workers=workers, limit_s=limit_s, arrived=slices_are_here) as answers:
         yield (

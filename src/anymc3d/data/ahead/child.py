@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from anymc3d.data import remote
 from anymc3d.data.ahead.needs import Needs
-from anymc3d.data.ahead.wire import READY, BrokenMessageError, Said, receive, send
+from anymc3d.data.ahead.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault
@@ -43,8 +43,8 @@ def prepare_case(case: Case, views: dict[str, ViewSettings], folder: str, with_m
 
 
 def read_case(case: Case, needs: Needs, timeout_s: float | None, memory_bytes: int | None = None) -> dict[str, Any]:
-    """What ``needs`` names of a case, see :meth:`anymc3d.data.case_scans.CaseScans.found`."""
-    return CaseScans(case).found(needs, lambda make: within(timeout_s, make, memory_bytes))
+    """What ``needs`` names of a case, see :meth:`anymc3d.data.case_scans.CaseScans.answers`."""
+    return CaseScans(case).answers(needs, lambda make: within(timeout_s, make, memory_bytes))
 
 
 JOBS: Mapping[str, Callable[..., Any]] = {"read": read_case, "prepare": prepare_case}
@@ -62,10 +62,10 @@ def serve(requests: BinaryIO, replies: BinaryIO, logs: Lines) -> None:
         name, arguments = waiting.get()
         begun = time.monotonic()
         try:
-            found = JOBS[name](**arguments)
+            result = JOBS[name](**arguments)
         except Exception as error:  # noqa: BLE001 (who asked raises it again)
-            found = error
-        send(replies, (found, time.monotonic() - begun, logs.taken()))
+            result = error
+        send(replies, (result, time.monotonic() - begun, logs.take()))
 
 
 def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[Any]) -> None:
@@ -81,13 +81,13 @@ class Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[Said] = []
+        self._lines: list[LogLine] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :class:`logging.Handler`."""
         self._lines.append((record.name, record.levelno, record.getMessage()))
 
-    def taken(self) -> list[Said]:
+    def take(self) -> list[LogLine]:
         """The lines since the last time."""
         lines, self._lines = self._lines, []
         return lines

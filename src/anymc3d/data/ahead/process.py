@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from anymc3d.data import remote
-from anymc3d.data.ahead.wire import READY, BrokenMessageError, Said, receive, send
+from anymc3d.data.ahead.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.errors import ProcessError, ScanError
 
 START_SECONDS = 120.0
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     value: Any
     seconds: float = 0.0
     num_bytes: int = 0
-    said: tuple[Said, ...] = ()
+    logged: tuple[LogLine, ...] = ()
 
 
 class Reader:
@@ -74,8 +74,8 @@ class Reader:
         stopwatch = _stopwatch(limit_s, give_up)
         try:
             send(process.stdin, (name, dict(arguments)))  # type: ignore[arg-type]
-            value, seconds, said = receive(process.stdout, admitted)  # type: ignore[arg-type]
-            return Answer(value, float(seconds), took, tuple(said))
+            value, seconds, lines = receive(process.stdout, admitted)  # type: ignore[arg-type]
+            return Answer(value, float(seconds), took, tuple(lines))
         except (OSError, BrokenMessageError, TypeError, ValueError):
             late = limit_s if too_slow.is_set() else None
             return Answer(LostReaderError(self._lost(late), code=None if late is None else "E-timeout"))
@@ -91,12 +91,12 @@ class Reader:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
             return self._process
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as errors:
             with self._lock:
                 if self._stopped:
                     raise ProcessError("no more is read")
                 try:
-                    process = self._process = _start(said)
+                    process = self._process = _start(errors)
                 except OSError as error:
                     raise ProcessError(f"{_NO_START} ({error.strerror}); --workers 0 reads without any") from error
             stopwatch = _stopwatch(START_SECONDS, process.kill)
@@ -109,8 +109,8 @@ class Reader:
             finally:
                 stopwatch.cancel()
             self._end()
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
         why = f" ({lines[-1][:_LONGEST_REASON]})" if lines else ""
         raise ProcessError(f"{_NO_START}{why}; --workers 0 reads without any")
 
@@ -152,11 +152,11 @@ def _stopwatch(seconds: float | None, give_up: Callable[[], object]) -> threadin
     return stopwatch
 
 
-def _start(said: Any) -> subprocess.Popen[bytes]:
+def _start(errors: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "anymc3d.data.ahead.child"]
     alone = {**dict.fromkeys(_ONE_THREAD, "1"), "PYTHONWARNINGS": "ignore"}
-    pipe, own = subprocess.PIPE, {**os.environ, **alone}
+    pipe, environment = subprocess.PIPE, {**os.environ, **alone}
     # A session of its own: Ctrl-C is for the parent, which ends its children itself.
     return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=said, env=own, start_new_session=True, pipesize=_PIPE_BYTES
+        command, stdin=pipe, stdout=pipe, stderr=errors, env=environment, start_new_session=True, pipesize=_PIPE_BYTES
     )

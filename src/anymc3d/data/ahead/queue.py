@@ -93,7 +93,7 @@ class Ahead:
         self._begun, self._wanted, self._held, self._is_stopped = 0, 0, 0, False
         self.most_held = 0
         """The most bytes that waited at one time."""
-        self._threads = [threading.Thread(target=self._work, args=(one,), daemon=True) for one in readers]
+        self._threads = [threading.Thread(target=self._work, args=(reader,), daemon=True) for reader in readers]
 
     def answers(self) -> Iterator[Answer]:
         """One for every job. Lines that a reader logged are logged when its answer's turn comes.
@@ -108,14 +108,14 @@ class Ahead:
                 self._wanted = index
                 self._changed.notify_all()
                 self._changed.wait_for(lambda index=index: index in self._answers)
-                found = self._answers.pop(index)
-            if isinstance(found, BaseException):
-                raise found
-            for name, level, text in found.said:
+                answer = self._answers.pop(index)
+            if isinstance(answer, BaseException):
+                raise answer
+            for name, level, text in answer.logged:
                 logging.getLogger(name).log(level, "%s", text)
-            yield found
+            yield answer
             with self._changed:
-                self._held -= found.num_bytes
+                self._held -= answer.num_bytes
 
     def stop(self) -> None:
         """End all processes and threads."""

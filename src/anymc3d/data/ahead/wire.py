@@ -30,16 +30,16 @@ from anymc3d.errors import TooLargeError
 from anymc3d.settings.config import RoiSettings, ViewSettings
 
 TYPES: Mapping[str, type] = {
-    one.__name__: one
-    for one in (
+    cls.__name__: cls
+    for cls in (
         *(Case, CaseFault, IntensityProfile, Needs, PreparedCase, PreparedView, RoiSettings, ScanFacts, ScanHeader),
         *(ViewSettings, Volume),
     )
 }
 """THE table of what is built from what came."""
 ERRORS: Mapping[str, type[Exception]] = {
-    one.__name__: one
-    for one in (
+    cls.__name__: cls
+    for cls in (
         *(errors.AnyMC3DError, errors.ScanError, errors.ExcludedError, errors.OutputError, errors.UsageError),
         *(errors.InterruptedRunError, TooLargeError, TooSlowError),
     )
@@ -49,7 +49,7 @@ _BASES = (MemoryError, RuntimeError)
 """What is looked for among the bases of others: that memory ended."""
 READY = "ready"
 """What a process says when it can be asked."""
-Said = tuple[str, int, str]
+LogLine = tuple[str, int, str]
 """A line of the log: logger, level, text."""
 MOST_BYTES = 64 << 30
 """Of the arrays of one answer."""
@@ -116,22 +116,22 @@ def _plain(value: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(stored)
         return {_KIND: "array", "dtype": stored.dtype.str, "shape": list(value.shape), "fortran": is_fortran}
     if dataclasses.is_dataclass(value):
-        fields = {one.name: _plain(getattr(value, one.name), arrays) for one in dataclasses.fields(value)}
+        fields = {field.name: _plain(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
         return {_KIND: type(value).__name__, "fields": fields}
     if isinstance(value, Exception):
         return {_KIND: "error"} | _plain_error(value)
     if isinstance(value, Mapping):
-        return {_KIND: "dict", "items": [[key, _plain(one, arrays)] for key, one in value.items()]}
+        return {_KIND: "dict", "items": [[key, _plain(item, arrays)] for key, item in value.items()]}
     if isinstance(value, tuple | list):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {_KIND: kind, "items": [_plain(one, arrays) for one in value]}
+        return {_KIND: kind, "items": [_plain(item, arrays) for item in value]}
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _plain_error(error: Exception) -> dict[str, Any]:
-    kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in ERRORS), type(error).__name__)
+    kind = next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in ERRORS), type(error).__name__)
     system = {"errno": error.errno, "strerror": error.strerror} if isinstance(error, OSError) else {}
-    base = next((one.__name__ for one in _BASES if isinstance(error, one)), "Exception")
+    base = next((cls.__name__ for cls in _BASES if isinstance(error, cls)), "Exception")
     more = {"what": getattr(error, "what", None), "code": getattr(error, "code", None), "system": system}
     return {"kind": kind, "base": base, "text": str(error)} | more
 
@@ -151,11 +151,11 @@ class _Built:
         if kind == "error":
             return _error(plain)
         if kind == "dict":
-            return {key: self.value(one) for key, one in plain["items"]}
+            return {key: self.value(item) for key, item in plain["items"]}
         if kind in ("tuple", "list"):
-            items = [self.value(one) for one in plain["items"]]
+            items = [self.value(item) for item in plain["items"]]
             return tuple(items) if kind == "tuple" else items
-        return TYPES[kind](**{name: self.value(one) for name, one in plain["fields"].items()})
+        return TYPES[kind](**{name: self.value(item) for name, item in plain["fields"].items()})
 
     def _array(self, plain: dict[str, Any]) -> np.ndarray:
         dtype, shape = np.dtype(plain["dtype"]), tuple(plain["shape"])
@@ -178,5 +178,5 @@ def _error(plain: dict[str, Any]) -> Exception:
     if system.get("strerror") and isinstance(known, type) and issubclass(known, OSError):
         return known(system["errno"], system["strerror"])
     # Its own name is what rows show; a class of the same name stands for one that this process need not know.
-    base = next((one for one in _BASES if one.__name__ == plain["base"]), Exception)
+    base = next((cls for cls in _BASES if cls.__name__ == plain["base"]), Exception)
     return type(kind if kind.isidentifier() else "Exception", (base,), {})(text)

@@ -111,8 +111,8 @@ def chosen_volume(frames: Sequence[Frame], normal: NDArray[np.float64], rule: Ru
         return None
     count = 1 if volumes is None else len(volumes.groups)
     if rule.volume > max(count, 1) or (volumes is not None and not count):
-        found = f"series: volume={rule.volume}, but {count} volumes can be distinguished"
-        what = found if volumes else "there is one volume"
+        what_there_is = f"series: volume={rule.volume}, but {count} volumes can be distinguished"
+        what = what_there_is if volumes else "there is one volume"
         raise SeriesError.of(reference, f"{what}; choose among those, or leave 'volume=' out")
     return None if volumes is None else volumes.groups[rule.volume - 1]
 
@@ -166,8 +166,8 @@ def _rank(values: tuple[str, ...], frames: Sequence[Frame]) -> tuple[object, ...
 def _shown(name: str, volumes: Volumes, frames: Sequence[Frame]) -> str:
     """The values of a tag, of those that identify nobody."""
     texts = dict.fromkeys(frames[group[0]].tags.get(name, "") for group in volumes.groups)
-    shown = [value for text in texts if (value := _value(name, text, texts))]
-    return f" ({', '.join(shown[:_SHOWN_VALUES])})" if shown else ""
+    texts_shown = [value for text in texts if (value := _value(name, text, texts))]
+    return f" ({', '.join(texts_shown[:_SHOWN_VALUES])})" if texts_shown else ""
 
 
 def _value(name: str, text: str, texts: Sequence[str] | dict[str, None]) -> str:

@@ -159,19 +159,19 @@ def rescale_warnings(frames: Sequence[Frame], modality: str, reference: Path) ->
         what = f"{without} of {len(frames)} slices have no RescaleSlope and RescaleIntercept"
         raise SeriesError.of(reference, f"{what}, so their units are unknown; export the series again")
     units = {frame.rescale_type.upper() for frame in frames} - {"", "HU"}
-    found = ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
+    lines = ["the values are not marked as Hounsfield units (RescaleType)"] if modality == "CT" and units else []
     if any((frame.slope or 1) < 0 for frame in frames):
-        found.append("RescaleSlope is below 0, so that bright becomes dark: check the export")
-    return found
+        lines.append("RescaleSlope is below 0, so that bright becomes dark: check the export")
+    return lines
 
 
 def mixture_warnings(files: Sequence[DicomFile]) -> list[str]:
     """What may differ between the slices of one scan, and hardly ever does."""
-    found = []
+    lines = []
     for what, kinds in (
         ("signed and unsigned numbers", {file.signed for file in files}),
         ("usual and inverted grey scales (MONOCHROME1)", {file.inverted for file in files}),
     ):
         if len(kinds) > 1:
-            found.append(f"the slices are a mixture of {what}: check that they are one scan")
-    return found
+            lines.append(f"the slices are a mixture of {what}: check that they are one scan")
+    return lines

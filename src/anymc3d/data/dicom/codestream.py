@@ -25,12 +25,12 @@ def frame_fault(frame: bytes, syntax: str, rows: int, columns: int, num_bytes: i
         return None if len(frame) * _RLE_MOST >= num_bytes else "its compressed data are too few for its size"
     if not frame[-64:].rstrip(b"\0").endswith(_END):
         return "its compressed data have no end mark: truncated"
-    found = _jpeg_2000_size(frame) if syntax in JPEG_2000 else _jpeg_size(frame)
-    if found is None:
+    size = _jpeg_2000_size(frame) if syntax in JPEG_2000 else _jpeg_size(frame)
+    if size is None:
         return "its compressed data do not begin as their transfer syntax says"
-    if found != (rows, columns, 1):
-        shown = " x ".join(map(str, found))
-        return f"its compressed data say {shown} (rows, columns, colours), the header {rows} x {columns} x 1"
+    if size != (rows, columns, 1):
+        size_text = " x ".join(map(str, size))
+        return f"its compressed data say {size_text} (rows, columns, colours), the header {rows} x {columns} x 1"
     return None
 
 

@@ -87,8 +87,8 @@ def _start() -> subprocess.Popen[bytes]:
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     pipe = subprocess.PIPE
     # What the decoders say, straight to the descriptor as C does; it is about the frame, which has no tags.
-    said = None if logger.isEnabledFor(TRACEBACKS) else subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=said, env={**os.environ, **alone})
+    errors = None if logger.isEnabledFor(TRACEBACKS) else subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env={**os.environ, **alone})
 
 
 def _send(pipe: BinaryIO, description: bytes, frame: bytes) -> None:

@@ -55,13 +55,13 @@ def find_series(reference: Path, rule_text: str | None = None) -> Found:
             if rule.takes_series(uid) and any(rule.takes(frame.tags) for file in files for frame in file.frames):
                 studies[(files[0].patient, files[0].study)][uid] = facts_of(uid, files)
         fitting = (facts[uid] for facts in studies.values() for uid in best_of(facts, rule))
-        taken = {facts.hash: facts.files for facts in fitting}
-        places = {code: _folder_of(files, reference) for code, files in taken.items()}
+        files_of = {facts.hash: facts.files for facts in fitting}
+        places = {code: _folder_of(files, reference) for code, files in files_of.items()}
     names = _names(places, reference)
     rest = "; ".join(part for part in (rule_text or "").split(";") if part.strip() and rule.series_hash is None)
-    rules = {code: "; ".join(filter(None, (code, rest.strip()))) for code in taken}
-    found = tuple(FoundSeries(places[code], rules[code], names[code]) for code in taken)
-    return Found(found, len(every) - len(found))
+    rules = {code: "; ".join(filter(None, (code, rest.strip()))) for code in files_of}
+    series = tuple(FoundSeries(places[code], rules[code], names[code]) for code in files_of)
+    return Found(series, len(every) - len(series))
 
 
 def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:
@@ -71,12 +71,12 @@ def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:
 
 def _names(places: dict[str, Path], reference: Path) -> dict[str, str]:
     """The folder's own name where no other has it, else its path in the tree; with the hash where it holds several."""
-    own = Counter(place.name for place in set(places.values()))
+    num_of_name = Counter(place.name for place in set(places.values()))
     held = Counter(places.values())
     names = {}
     for code, place in places.items():
         inside = place.relative_to(reference).parts if place.is_relative_to(reference) else ()
-        name = place.name if own[place.name] == 1 else "_".join((reference.name, *inside))
+        name = place.name if num_of_name[place.name] == 1 else "_".join((reference.name, *inside))
         names[code] = name.removesuffix(reference.suffix) if place == reference and reference.is_file() else name
         if held[place] > 1:
             names[code] += f"_{code}"

@@ -144,8 +144,8 @@ def _refuse_sideways(positions: NDArray[np.float64], along: NDArray[np.float64],
     off = positions - positions[0] - np.outer(along - along[0], line)
     most = float(np.linalg.norm(off, axis=1).max())
     if most > max(_SIDEWAYS * min(plane.spacing), SAME_PLACE_MM):
-        shown = f"some slices are shifted sideways by up to {most:.3g} mm"
-        raise SlicesError.of(reference, f"{shown}; expected one straight stack, resample the series first")
+        shift = f"some slices are shifted sideways by up to {most:.3g} mm"
+        raise SlicesError.of(reference, f"{shift}; expected one straight stack, resample the series first")
 
 
 def _resampling(
@@ -195,10 +195,10 @@ def _interleaved(frames: Sequence[Frame], rule: Rule) -> tuple[str, ...]:
     CT, or another value in each slice, is usual."""
     for keyword in _INTERLEAVED:
         values = [frame.tags.get(keyword, "") for frame in frames]
-        kinds, changes = len(set(values)), sum(one != other for one, other in itertools.pairwise(values))
+        kinds, changes = len(set(values)), sum(before != after for before, after in itertools.pairwise(values))
         if 2 <= kinds <= len(values) // 2 and changes >= 2 * kinds:
             what = f"the slices alternate between {kinds} values of {keyword}: several scans in one stack?"
-            shown = next((value for value in sorted(set(values)) if is_shown(keyword, value)), None)
-            advice = f"a condition on {keyword} in --series" if shown is None else rule.advice(f"{keyword}={shown}")
+            value = next((value for value in sorted(set(values)) if is_shown(keyword, value)), None)
+            advice = f"a condition on {keyword} in --series" if value is None else rule.advice(f"{keyword}={value}")
             return (f"{what} choose one with {advice}",)
     return ()

@@ -161,11 +161,11 @@ def read_header(place: Place, number: int) -> DicomFile | None:
     has_magic = start[_PREFIX:] == _MAGIC
     if sop_class == DIRECTORY or (not has_magic and not sop_class):
         return None
-    return _described(tags, _Found(place, number, size, start if has_magic else b""), sop_class, sop_uid)
+    return _described(tags, _FileHead(place, number, size, start if has_magic else b""), sop_class, sop_uid)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FileHead:
     """A file where it lies; ``start``: its first bytes, where they are a preamble."""
 
     place: Place
@@ -174,7 +174,7 @@ class _Found:
     start: bytes
 
 
-def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> DicomFile:
+def _described(tags: Tags, head: _FileHead, sop_class: str, sop_uid: str) -> DicomFile:
     if not sop_class:
         tags.faults.append("SOPClassUID is missing")
     kind = _kind(sop_class, tags)
@@ -183,9 +183,9 @@ def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> Dicom
     bits = [tags.integer(name) if frames else 0 for name in ("BitsAllocated", "BitsStored", "HighBit")]
     syntax = str(tags.dataset.file_meta.TransferSyntaxUID)
     file = DicomFile(
-        place=found.place,
-        number=found.number,
-        size=found.size,
+        place=head.place,
+        number=head.number,
+        size=head.size,
         kind=kind,
         what=name_of(sop_class),
         has_image=bool(tags.dataset.reached_pixels),
@@ -209,7 +209,7 @@ def _described(tags: Tags, found: _Found, sop_class: str, sop_uid: str) -> Dicom
         tags=rule_texts(tags),
         pet=pet_texts(tags) if _modality(tags, sop_class) == "PT" else {},
         frames=frames,
-        notes=_notes(tags, found.start, sop_class, kind),
+        notes=_notes(tags, head.start, sop_class, kind),
         faults=(),
     )
     return replace(file, faults=tuple(dict.fromkeys([*tags.faults, *_pixel_faults(file, tags)])))

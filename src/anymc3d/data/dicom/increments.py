@@ -100,8 +100,8 @@ def _refuse_passes(along: NDArray[np.float64], frames: Sequence[Frame], rule: Ru
     name, groups = passes
     steps = {f"{float(np.median(np.diff(along[g]))):.4g} mm" for g in groups.values()}
     what = f"uneven slices: {len(groups)} even stacks by {name}, {' and '.join(sorted(steps))} each, which overlap"
-    shown = next((value for value in sorted(groups) if name in RULE_TAGS and is_shown(name, value)), None)
-    advice = rule.advice("stack=1" if shown is None else f"{name}={shown}")
+    value = next((value for value in sorted(groups) if name in RULE_TAGS and is_shown(name, value)), None)
+    advice = rule.advice("stack=1" if value is None else f"{name}={value}")
     raise SlicesError.of(reference, f"{what}: several passes in one series; choose one with {advice}")
 
 
@@ -189,16 +189,16 @@ def _without_transitions(runs: list[_Run]) -> list[_Run]:
 
 def _changing(runs: Sequence[_Run], along: NDArray[np.float64]) -> str:
     changes = [
-        f"from {one.step_mm:.4g} to {other.step_mm:.4g} mm at {along[other.first]:.4g} mm"
-        for one, other in itertools.pairwise(runs)
+        f"from {before.step_mm:.4g} to {after.step_mm:.4g} mm at {along[after.first]:.4g} mm"
+        for before, after in itertools.pairwise(runs)
     ]
     return f"uneven slices: the spacing changes {' and '.join(changes)} along the slice axis, and no slice is missing"
 
 
 def _missing(steps: NDArray[np.float64], along: NDArray[np.float64], wrong: NDArray[np.intp], usual: float) -> str:
-    shown = ", ".join(f"{steps[i]:.4g} mm between {along[i]:.4g} and {along[i + 1]:.4g} mm" for i in wrong[:3])
+    gaps = ", ".join(f"{steps[i]:.4g} mm between {along[i]:.4g} and {along[i + 1]:.4g} mm" for i in wrong[:3])
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    what = f"uneven slices: expected {usual:.4g} mm from one to the next, found {shown}{more} along the slice axis"
+    what = f"uneven slices: expected {usual:.4g} mm from one to the next, found {gaps}{more} along the slice axis"
     lacking = sum(max(0, round(steps[i] / usual) - 1) for i in wrong)
     return what + (f" ({lacking} missing?)" if lacking else "")
 
@@ -233,6 +233,8 @@ def _grid(along: NDArray[np.float64], step: float, what: str, reference: Path) -
         what = f"{what}: an even stack of {step:.4g} mm would be {count} slices made of {len(along)}"
         raise SlicesError.of(reference, f"{what}; get the whole series again")
     places = np.interp(np.linspace(along[0], along[-1], count), along, np.arange(len(along)))
-    own = extent / (count - 1)
-    how = f"resampled to an even {own:.4g} mm from the first slice to the last ({count} slices made of {len(along)})"
-    return EvenGrid(own, places, f"{what}: {how}")
+    step_mm = extent / (count - 1)
+    how = (
+        f"resampled to an even {step_mm:.4g} mm from the first slice to the last ({count} slices made of {len(along)})"
+    )
+    return EvenGrid(step_mm, places, f"{what}: {how}")

@@ -67,13 +67,15 @@ def opened_inventory(reference: Path) -> Iterator[Inventory]:
         yield _take_inventory(reference, [OnDisk(path) for path in paths])
     elif reference.name.lower().endswith(ARCHIVE):
         with opened_archive(reference) as members:
-            yield _take_inventory(reference, [one for one in members if not _is_passed_over(one.info.filename)])
+            yield _take_inventory(
+                reference, [member for member in members if not _is_passed_over(member.info.filename)]
+            )
     else:
         yield replace(_take_inventory(reference, [OnDisk(reference)]), is_of_one=True)
 
 
 def _take_inventory(reference: Path, places: Sequence[Place]) -> Inventory:
-    found: list[DicomFile] = []
+    files: list[DicomFile] = []
     damaged: list[str] = []
     foreign: dict[int, Place] = {}
     for number, place in enumerate(places, start=1):
@@ -86,16 +88,16 @@ def _take_inventory(reference: Path, places: Sequence[Place]) -> Inventory:
         if file is None:
             foreign[number] = place
         else:
-            found.append(file)
-    found, without_series = _grouped(found)
+            files.append(file)
+    files, without_series = _grouped(files)
     damaged += without_series
-    patterns = {_COUNTERS.sub("#", file.place.name) for file in found}
+    patterns = {_COUNTERS.sub("#", file.place.name) for file in files}
     expected = [number for number, place in foreign.items() if _named_like_dicom(place.name, patterns)]
     damaged += [f"file {number} in order of name is named like DICOM and is not" for number in expected]
     images = [_image_ending(place.name) for number, place in foreign.items() if number not in expected]
     images = [ending for ending in images if ending]
-    others = tuple(file for file in found if file.kind == "other")
-    scans = tuple(file for file in found if file.kind != "other")
+    others = tuple(file for file in files if file.kind == "other")
+    scans = tuple(file for file in files if file.kind != "other")
     return Inventory(reference, scans, others, tuple(damaged), _notes(len(images), len(others)), _commonest(images))
 
 
@@ -109,16 +111,16 @@ def _commonest(endings: Sequence[str]) -> tuple[str, int] | None:
     return scans.most_common(1)[0] if scans else None
 
 
-def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
+def _grouped(files: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
     """Files without a series UID: where no file has one (some anonymisers blank them) other tags stand for it."""
-    lone = [file for file in found if not file.series_uid and file.kind != "other"]
-    blanked = len(lone) == sum(file.kind != "other" for file in found)
+    lone = [file for file in files if not file.series_uid and file.kind != "other"]
+    blanked = len(lone) == sum(file.kind != "other" for file in files)
     lost = [file for file in lone if file.faults or not blanked]
     lone_numbers, lost_numbers = ({file.number for file in files} for files in (lone, lost))
     faults = [f"file {file.number} in order of name is DICOM without a SeriesInstanceUID" for file in lost]
     note = "the files have no SeriesInstanceUID: distinguished by series number, description and examination"
-    kept = []
-    for file in found:
+    with_series = []
+    for file in files:
         if file.number in lone_numbers - lost_numbers:
             group = [
                 file.patient,
@@ -129,8 +131,8 @@ def _grouped(found: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
             ]
             file = replace(file, series_uid=short_hash("\n".join(group)), notes=(*file.notes, note))
         if file.number not in lost_numbers:
-            kept.append(file)
-    return kept, faults
+            with_series.append(file)
+    return with_series, faults
 
 
 def _named_like_dicom(name: str, patterns: set[str]) -> bool:
@@ -151,7 +153,7 @@ def _notes(images: int, others: int) -> tuple[str, ...]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found: list[Path] = []
+    paths: list[Path] = []
     root = folder.resolve()
     for path in _walk(folder, folder, 0):
         mode = path.lstat().st_mode
@@ -162,10 +164,10 @@ def _files(folder: Path) -> list[Path]:
                     folder, "a symbolic link in the folder leads out of it; copy the files themselves"
                 )
             continue
-        found.append(path)
-        if len(found) > MAX_FILES:
+        paths.append(path)
+        if len(paths) > MAX_FILES:
             raise MissingScanError.of(folder, f"more than {MAX_FILES} files; give the folder of one series")
-    return found
+    return paths
 
 
 def _walk(folder: Path, at: Path, depth: int) -> Iterator[Path]:

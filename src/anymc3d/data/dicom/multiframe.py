@@ -121,7 +121,7 @@ def _frame(
 def rule_texts(tags: Tags) -> dict[str, str]:
     """Keyword -> text of every tag that a ``series`` rule may ask for, or that separates volumes, where the file has
     it."""
-    found = {name: text for name in (*RULE_TAGS, *APART_TAGS) if (text := tags.text(name))}
-    if found.get("Modality") == "MR" and (value := tags.b_value()):
-        found["DiffusionBValue"] = value
-    return found
+    texts = {name: text for name in (*RULE_TAGS, *APART_TAGS) if (text := tags.text(name))}
+    if texts.get("Modality") == "MR" and (value := tags.b_value()):
+        texts["DiffusionBValue"] = value
+    return texts

@@ -68,10 +68,10 @@ def _decoded(dataset: Any, file: DicomFile, decoder: FrameDecoder, fault: Any) -
         return
     if file.encapsulated:
         _compressed_frames(dataset, file, fault)
-    own = get_decoder(file.transfer_syntax)
+    dicom_decoder = get_decoder(file.transfer_syntax)
     for index in range(len(file.frames)):
         # What the unused bits hold is judged here, not wiped there.
-        pixels, _ = own.as_array(dataset, index=index, raw=True, correct_unused_bits=False)
+        pixels, _ = dicom_decoder.as_array(dataset, index=index, raw=True, correct_unused_bits=False)
         if pixels.shape != (file.rows, file.columns):
             raise fault(f"it decodes to {pixels.shape}, expected {(file.rows, file.columns)}")
         yield pixels

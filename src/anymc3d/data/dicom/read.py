@@ -68,14 +68,14 @@ def _volume(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: Frame
     warnings = (*chosen.warnings, *placed.warnings, *range_warnings(voxels, reference))
     if placed.resampling is not None:
         voxels = placed.resampling.apply(voxels)
-    told = chosen.activity
+    activity = chosen.activity
     return Volume(
         voxels=voxels,
         affine=placed.affine,
         modality=chosen.modality,
         warnings=warnings,
-        units=None if told is None else told.units,
-        why_not_suv="" if told is None else told.why_not_suv,
+        units=None if activity is None else activity.units,
+        why_not_suv="" if activity is None else activity.why_not_suv,
     )
 
 
@@ -106,17 +106,17 @@ def dicom_content_hash(reference: Path, series: str | None = None) -> str:
 
 
 def _hash_of(chosen: ChosenSeries, rule: Rule, reference: Path) -> str:
-    taken: dict[str, list[int]] = {}
+    frames_of: dict[str, list[int]] = {}
     for entry in chosen.frames:
-        taken.setdefault(entry.file.sop_uid, []).append(entry.index)
+        frames_of.setdefault(entry.file.sop_uid, []).append(entry.index)
     files = {(file.sop_uid, _file_hash(file, reference)) for file in chosen.files}
-    files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in taken}
+    files |= {(file.sop_uid, _file_hash(file, reference)) for _, file in chosen.copies if file.sop_uid in frames_of}
     # What is allowed changes the voxels: they must never be taken for those that were kept without it.
     changes = "".join(f"{name}=resampled\n" for name in ("gaps", "tilt") if name in rule.options)
     changes += f"units={chosen.activity.units}\n" if chosen.activity else ""
     digest = hashlib.sha256(changes.encode())
     for uid, content in sorted(files):
-        digest.update(f"{content} {taken[uid]}\n".encode())
+        digest.update(f"{content} {frames_of[uid]}\n".encode())
     return digest.hexdigest()
 
 
@@ -197,14 +197,16 @@ def _voxels(chosen: ChosenSeries, placed: Stack, reference: Path, decoder: Frame
 
 
 def _check_copies(chosen: ChosenSeries, reference: Path, decoder: FrameDecoder) -> None:
-    for kept, copy in chosen.copies:
-        if _file_hash(kept, reference) == _file_hash(copy, reference):
+    for first, copy in chosen.copies:
+        if _file_hash(first, reference) == _file_hash(copy, reference):
             continue
         with foreign_errors(reference, f"file {copy.number} in order of name cannot be decoded"):
-            both = (stored_frames(file, reference, decoder) for file in (kept, copy))
-            equal = all(np.array_equal(one, other) for one, other in zip(*both, strict=True))
+            both = (stored_frames(file, reference, decoder) for file in (first, copy))
+            equal = all(
+                np.array_equal(first_pixels, copy_pixels) for first_pixels, copy_pixels in zip(*both, strict=True)
+            )
         if not equal:
-            what = f"files {kept.number} and {copy.number} in order of name have one SOPInstanceUID and other pixels"
+            what = f"files {first.number} and {copy.number} in order of name have one SOPInstanceUID and other pixels"
             raise scan_error(reference, f"{what}; export the series again")
 
 

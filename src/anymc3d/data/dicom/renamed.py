@@ -43,8 +43,8 @@ def series_of(inventory: Inventory, rule: Rule) -> dict[str, list[DicomFile]]:
 
 def _alike(file: DicomFile, *, number: bool = False) -> str:
     """What the slices of one series have in common beside UIDs, with or without their series number."""
-    told = ("SeriesDescription", "StudyID", *(("SeriesNumber",) if number else ()))
-    texts = (file.patient, file.what, file.modality, file.rows, file.columns, *(file.tags.get(k, "") for k in told))
+    keywords = ("SeriesDescription", "StudyID", *(("SeriesNumber",) if number else ()))
+    texts = (file.patient, file.what, file.modality, file.rows, file.columns, *(file.tags.get(k, "") for k in keywords))
     return short_hash("\n".join(map(str, texts)))
 
 
@@ -54,10 +54,14 @@ def _numbered_one_by_one(files: Sequence[DicomFile]) -> set[str]:
     for file in files:
         if file.kind == "slice":
             numbers[_alike(file)].append(file.tags.get("SeriesNumber", ""))
-    return {key for key, own in numbers.items() if len(own) >= _RENAMED and len(set(own)) == len(own)}
+    return {
+        key
+        for key, instance_numbers in numbers.items()
+        if len(instance_numbers) >= _RENAMED and len(set(instance_numbers)) == len(instance_numbers)
+    }
 
 
-def refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inventory: Inventory) -> None:
+def refuse_renamed(series: Series, chosen: Mapping[str, object], rule: Rule, inventory: Inventory) -> None:
     """Raise where what the rule takes is a single slice of a series that was taken apart: several such series, alike
     in all but their UIDs (and their numbers), at places one after the other.
 
@@ -71,7 +75,7 @@ def refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inve
         alike[_alike(file) if _alike(file) in numbered else _alike(file, number=True)].add(uid)
     for key, uids in alike.items():
         places = {lone[uid].frames[0].position for uid in uids if lone[uid].frames}
-        if len(places) >= _RENAMED and set(taken) & uids:
+        if len(places) >= _RENAMED and set(chosen) & uids:
             where = "one place after the other" if len(places) == len(uids) else f"at {len(places)} places"
             what = f"{len(uids)} series of one slice each, {where}, with the same SeriesNumber"
             what = what.replace("the same", "another") if key in numbered else what
@@ -80,13 +84,13 @@ def refuse_renamed(series: Series, taken: Mapping[str, object], rule: Rule, inve
             joined = replace(ignoring, series_hash=short_hash(key) if several else None).advice("")
             what = f"{what}: an anonymiser renamed them; ask for the original, or read them as one with {joined}"
             raise SeriesError.of(inventory.reference, what)
-    _refuse_many_patients(lone, taken, inventory.reference)
+    _refuse_many_patients(lone, chosen, inventory.reference)
 
 
-def _refuse_many_patients(lone: Mapping[str, DicomFile], taken: Mapping[str, object], reference: Path) -> None:
+def _refuse_many_patients(lone: Mapping[str, DicomFile], chosen: Mapping[str, object], reference: Path) -> None:
     patients = {file.patient for file in lone.values()}
     alike = {(file.what, file.modality, file.rows, file.columns) for file in lone.values()}
-    if len(alike) == 1 and len(patients) == len(lone) >= _RENAMED and set(taken) == set(lone):
+    if len(alike) == 1 and len(patients) == len(lone) >= _RENAMED and set(chosen) == set(lone):
         what = f"{len(lone)} series of one slice each, of {len(patients)} patients (PatientID or PatientName)"
         raise SeriesError.of(reference, f"{what}: an anonymiser renamed them; ask for the original")
 
@@ -119,8 +123,8 @@ def refuse_lost_places(frames: Sequence[Frame], reference: Path) -> None:
     places = {frame.position for frame in frames}
     how = "it was lost, by an anonymiser for instance; ask for files with their ImagePositionPatient"
     if len(frames) > 1 and len(places) == 1:
-        shown = ", ".join(f"{value:g}" for value in next(iter(places)) or ())
-        raise SlicesError.of(reference, f"all {len(frames)} slices are at one place ({shown}): {how}")
+        place = ", ".join(f"{value:g}" for value in next(iter(places)) or ())
+        raise SlicesError.of(reference, f"all {len(frames)} slices are at one place ({place}): {how}")
     zero = [frame for frame in frames if frame.position and not any(frame.position)]
     others = [frame for frame in frames if frame.position and any(frame.position)]
     if zero and len({frame.orientation for frame in frames}) == 1 and _lie_beside(others, zero):

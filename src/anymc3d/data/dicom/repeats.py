@@ -38,18 +38,18 @@ def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
         else:
             # Several volumes, each slice of which was sent again: then all that is said of the copy is the same, too.
             same = [
-                [group for group in _told_alike(chosen, place) if _are_one(chosen, group, reference, decoder)]
+                [group for group in _alike_by_header(chosen, place) if _are_one(chosen, group, reference, decoder)]
                 for place in crowded
             ]
     again = {index for groups in same for group in groups for index in group if index != min(group)}
     if not again:
         return chosen
     note = f"{len(again)} slices are repeated with the same pixels and another SOPInstanceUID: left out"
-    kept = tuple(chosen.frames[index] for place in places for index in sorted(place) if index not in again)
-    return replace(chosen, frames=kept, total=chosen.total - len(again), warnings=(*chosen.warnings, note))
+    distinct = tuple(chosen.frames[index] for place in places for index in sorted(place) if index not in again)
+    return replace(chosen, frames=distinct, total=chosen.total - len(again), warnings=(*chosen.warnings, note))
 
 
-def _told_alike(chosen: ChosenSeries, place: Sequence[int]) -> list[list[int]]:
+def _alike_by_header(chosen: ChosenSeries, place: Sequence[int]) -> list[list[int]]:
     """The slices of one place that agree in their number and in all that may tell volumes apart, two or more."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index in place:
@@ -66,11 +66,11 @@ def _are_one(chosen: ChosenSeries, place: Sequence[int], reference: Path, decode
     return all(np.array_equal(pixels, _pixels(other, reference, decoder)) for other in others)
 
 
-def _is_scaled_alike(one: ChosenFrame, other: ChosenFrame) -> bool:
+def _is_scaled_alike(first: ChosenFrame, second: ChosenFrame) -> bool:
     def scaling(entry: ChosenFrame) -> Sequence[object]:
         return entry.frame.slope, entry.frame.intercept, entry.frame.pixel_spacing, entry.file.signed
 
-    return scaling(one) == scaling(other)
+    return scaling(first) == scaling(second)
 
 
 def _is_at_one_place(one: ChosenFrame, other: ChosenFrame) -> bool:

@@ -106,7 +106,7 @@ class Rule:
         """Whether a slice with these tags is chosen."""
         return all(condition.holds(tags.get(condition.keyword, "")) for condition in self.conditions)
 
-    def said(self, addition: str) -> str | None:
+    def spelled(self, addition: str) -> str | None:
         """This rule and ``addition`` as a ``series`` cell; None where a message must not repeat the rule."""
         if not all(condition.shown for condition in self.conditions):
             return None
@@ -117,14 +117,14 @@ class Rule:
 
     def advice(self, addition: str) -> str:
         """How to ask for ``addition`` beside this rule."""
-        said = self.said(addition)
-        return f"'; {addition}' after the rule in --series" if said is None else f"--series '{said}'"
+        rule_text = self.spelled(addition)
+        return f"'; {addition}' after the rule in --series" if rule_text is None else f"--series '{rule_text}'"
 
     def allowing(self, *options: str) -> str:
         """How to allow what has options of their own on the command line: ``gaps``, ``tilt``."""
         addition = "; ".join(f"{option}=allow" for option in options)
-        said = self.said(addition)
-        cell = f"'; {addition}' after the rule in the series column" if said is None else f"series '{said}'"
+        rule_text = self.spelled(addition)
+        cell = f"'; {addition}' after the rule in the series column" if rule_text is None else f"series '{rule_text}'"
         return f"{' '.join(f'--allow-{option}' for option in options)} (in a manifest: {cell})"
 
 
@@ -191,7 +191,7 @@ def _keep_option(options: dict[str, str], name: str, operator: str, value: str, 
     allowed = OPTIONS[name]
     fits = value in allowed if allowed else _FIRST.fullmatch(value) is not None
     if operator != "=" or not fits:
-        expected = " or ".join(f"'{name}={one}'" for one in allowed) or f"'{name}=1', '{name}=2' …"
+        expected = " or ".join(f"'{name}={option}'" for option in allowed) or f"'{name}=1', '{name}=2' …"
         raise SeriesError.of(reference, f"series: expected {expected}, or nothing about {name}")
     if options.setdefault(name, value) != value:
         raise SeriesError.of(reference, f"series: {name} is there twice, with two values")
@@ -203,8 +203,8 @@ def _condition(keyword: str, operator: str, value: str, reference: Path) -> Cond
         raise SeriesError.of(reference, f"series: {keyword!r} cannot be asked for{hint}")
     test = _search(keyword, value, reference) if "~" in operator else _equal(value)
     is_plain = is_shown(keyword, value) and "~" not in operator
-    shown = f"{keyword}{operator}{value}" if is_plain else ""
-    return Condition(keyword, (lambda text: not test(text)) if operator.startswith("!") else test, shown)
+    text = f"{keyword}{operator}{value}" if is_plain else ""
+    return Condition(keyword, (lambda text: not test(text)) if operator.startswith("!") else test, text)
 
 
 def is_shown(keyword: str, value: str) -> bool:
@@ -231,8 +231,8 @@ def _equal(value: str) -> Callable[[str], bool]:
     return test
 
 
-def _same_number(one: str, other: str) -> bool:
+def _same_number(text: str, other: str) -> bool:
     try:
-        return float(one) == float(other)
+        return float(text) == float(other)
     except ValueError:
         return False

@@ -69,7 +69,7 @@ class ChosenSeries:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Entry:
     """A file and which of its frames the rule takes."""
 
     file: DicomFile
@@ -84,17 +84,17 @@ def choose_series(inventory: Inventory, rule: Rule) -> ChosenSeries:
             do not belong together.
     """
     reference = inventory.reference
-    series, taken, pictures = _fitting(inventory, rule)
+    series, taken_of, pictures = _fitting(inventory, rule)
     if not rule.ignore_uids:
-        refuse_renamed(series, taken, rule, inventory)
-    if len(taken) != 1:
-        raise SeriesError.of(reference, _several(series, taken, rule))
-    uid, kept = next(iter(taken.items()))
-    if inventory.is_of_one and kept[0].file.kind == "slice":
+        refuse_renamed(series, taken_of, rule, inventory)
+    if len(taken_of) != 1:
+        raise SeriesError.of(reference, _several(series, taken_of, rule))
+    uid, entries = next(iter(taken_of.items()))
+    if inventory.is_of_one and entries[0].file.kind == "slice":
         raise SeriesError.of(
             reference, "this is one DICOM file of a series; give the folder that holds the whole series"
         )
-    chosen = _checked(kept, series[uid], inventory, rule)
+    chosen = _checked(entries, series[uid], inventory, rule)
     return replace(chosen, warnings=(*chosen.warnings, *pictures))
 
 
@@ -104,11 +104,11 @@ def fitting_series(inventory: Inventory, rule: Rule) -> tuple[str, ...]:
     Raises:
         ScanError: a file is damaged, so that nobody knows of which series it is, or there is no scan at all.
     """
-    _, taken, _ = _fitting(inventory, rule)
-    return tuple(uid if rule.ignore_uids else short_hash(uid) for uid in taken)
+    _, entries_of, _ = _fitting(inventory, rule)
+    return tuple(uid if rule.ignore_uids else short_hash(uid) for uid in entries_of)
 
 
-def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_Kept]], tuple[str, ...]]:
+def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_Entry]], tuple[str, ...]]:
     """All series, what the rule takes of them, and a note about pictures that were left out."""
     reference = inventory.reference
     if inventory.damaged and inventory.is_of_one:
@@ -119,51 +119,57 @@ def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_
     series = series_of(inventory, rule)
     if not series:
         raise SeriesError.of(reference, _without_scan(inventory))
-    taken = {uid: kept for uid, files in series.items() if (kept := _taken(files, uid, rule))}
-    taken, pictures = _without_pictures(_best(taken, series, rule), rule)
-    return series, taken, pictures
+    entries_of = {uid: entries for uid, files in series.items() if (entries := _entries(files, uid, rule))}
+    entries_of, pictures = _without_pictures(_best(entries_of, series, rule), rule)
+    return series, entries_of, pictures
 
 
-def _without_pictures(taken: dict[str, list[_Kept]], rule: Rule) -> tuple[dict[str, list[_Kept]], tuple[str, ...]]:
+def _without_pictures(
+    entries_of: dict[str, list[_Entry]], rule: Rule
+) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
     """What the rule takes without the series that are pictures alone (a dose page, screenshots) and have no place in
     the patient, and a note about them; all of it where nothing else is there."""
     pictures = [
         uid
-        for uid, kept in taken.items()
-        if all(entry.file.kind == "picture" and not entry.file.has_place for entry in kept)
+        for uid, entries in entries_of.items()
+        if all(entry.file.kind == "picture" and not entry.file.has_place for entry in entries)
     ]
-    if not pictures or len(pictures) == len(taken):
-        return taken, ()
-    left = {uid: kept for uid, kept in taken.items() if uid not in pictures}
+    if not pictures or len(pictures) == len(entries_of):
+        return entries_of, ()
+    left = {uid: entries for uid, entries in entries_of.items() if uid not in pictures}
     return left, (f"{len(pictures)} series of pictures without a place (no scans) in the same study: left out",)
 
 
-def _taken(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Kept]:
+def _entries(files: Sequence[DicomFile], uid: str, rule: Rule) -> list[_Entry]:
     """The files of one series of which the rule takes something, with the frames it takes."""
     if not rule.takes_series(uid):
         return []
-    kept = []
+    entries = []
     for file in files:
         frames = tuple(index for index, frame in enumerate(file.frames) if rule.takes(frame.tags))
         if frames or (not file.frames and rule.takes(file.tags)):
-            kept.append(_Kept(file, frames))
-    return kept
+            entries.append(_Entry(file, frames))
+    return entries
 
 
-def _best(taken: dict[str, list[_Kept]], series: Series, rule: Rule) -> dict[str, list[_Kept]]:
+def _best(entries_of: dict[str, list[_Entry]], series: Series, rule: Rule) -> dict[str, list[_Entry]]:
     """Of the series taken those of the rule's plane, and of those the thinnest, thickest or largest."""
     if rule.plane is None and rule.best is None:
-        return taken
-    left = best_of({uid: facts_of(uid, series[uid]) for uid in taken}, rule)
-    return {uid: taken[uid] for uid in left}
+        return entries_of
+    left = best_of({uid: facts_of(uid, series[uid]) for uid in entries_of}, rule)
+    return {uid: entries_of[uid] for uid in left}
 
 
 def best_of(facts: Mapping[str, SeriesFacts], rule: Rule) -> list[str]:
     """Of the series of one study those that are scans of the rule's plane, and of those the thinnest, thickest or
     largest; several where they are equal."""
-    left = [uid for uid, one in facts.items() if one.is_scan and rule.plane in (None, one.plane)]
+    left = [uid for uid, series in facts.items() if series.is_scan and rule.plane in (None, series.plane)]
     if rule.best is not None and left:
-        measure = {"thinnest": _thinness, "thickest": lambda one: -_thinness(one), "largest": lambda one: one.slices}
+        measure = {
+            "thinnest": _thinness,
+            "thickest": lambda series: -_thinness(series),
+            "largest": lambda series: series.slices,
+        }
         values = {uid: measure[rule.best](facts[uid]) for uid in left}
         left = [uid for uid in left if values[uid] >= max(values.values()) - 1e-3]
     return left
@@ -188,14 +194,14 @@ def _without_scan(inventory: Inventory) -> str:
     return f"no DICOM scan found in this {where}; give the folder that holds one series"
 
 
-def _several(series: Series, taken: Mapping[str, object], rule: Rule) -> str:
+def _several(series: Series, entries_of: Mapping[str, object], rule: Rule) -> str:
     """The table of the series, and how to choose one of them."""
     named = rule != Rule()
-    what = f"the rule in series takes {len(taken)} of them" if named else "expected one series"
+    what = f"the rule in series takes {len(entries_of)} of them" if named else "expected one series"
     rows = {uid: facts_of(uid, files) for uid, files in series.items()}
-    shown = list(rows.items())[:_SHOWN_SERIES]
-    table = "; ".join(row_of(facts) for _, facts in shown)
-    more = f"; and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
+    listed = list(rows.items())[:_SHOWN_SERIES]
+    table = "; ".join(row_of(facts) for _, facts in listed)
+    more = f"; and {len(rows) - len(listed)} more" if len(rows) > len(listed) else ""
     return f"{what}, found {len(rows)}: {table}{more}; {_way(rows, rule)}"
 
 
@@ -214,16 +220,16 @@ def _way(rows: Mapping[str, SeriesFacts], rule: Rule) -> str:
     return f"choose one with {' or '.join(ways[:3])}; --show-tags shows their numbers and descriptions on your terminal"
 
 
-def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inventory, rule: Rule) -> ChosenSeries:
+def _checked(entries: Sequence[_Entry], series: Sequence[DicomFile], inventory: Inventory, rule: Rule) -> ChosenSeries:
     reference = inventory.reference
-    files, notes = without_pictures([entry.file for entry in kept], rule, reference)
-    kept = [entry for entry in kept if entry.file in files]
+    files, notes = without_pictures([entry.file for entry in entries], rule, reference)
+    entries = [entry for entry in entries if entry.file in files]
     if not rule.ignore_uids:
         refuse_strays(inventory.others, files[0].series_uid, reference)
     refuse_faults(files, rule, reference)
     refuse_lost_sop_uids(files, rule, reference)
     refuse_mixed(files, rule, reference)
-    unique, copies = ([*kept], ()) if rule.ignore_uids else _without_copies(kept, reference)
+    unique, copies = ([*entries], ()) if rule.ignore_uids else _without_copies(entries, reference)
     frames = tuple(ChosenFrame(entry.file, index) for entry in unique for index in entry.frames)
     refuse_lost_places([chosen.frame for chosen in frames], reference)
     refuse_image_types([chosen.frame for chosen in frames], rule, reference)
@@ -246,11 +252,11 @@ def _checked(kept: Sequence[_Kept], series: Sequence[DicomFile], inventory: Inve
 
 
 def _without_copies(
-    kept: Sequence[_Kept], reference: Path
-) -> tuple[list[_Kept], tuple[tuple[DicomFile, DicomFile], ...]]:
-    first: dict[str, _Kept] = {}
+    entries: Sequence[_Entry], reference: Path
+) -> tuple[list[_Entry], tuple[tuple[DicomFile, DicomFile], ...]]:
+    first: dict[str, _Entry] = {}
     copies = []
-    for entry in kept:
+    for entry in entries:
         known = first.setdefault(entry.file.sop_uid, entry)
         if known is entry:
             continue

@@ -26,8 +26,8 @@ def shown_series(reference: Path) -> list[str]:
         ScanError: the study cannot be listed.
     """
     with foreign_errors(reference, "the series cannot be listed"), opened_inventory(reference) as inventory:
-        found = [(facts_of(uid, files), files) for uid, files in series_of(inventory, Rule()).items()]
-    return [f"{row_of(facts)}; {_described(files[0])}" for facts, files in found]
+        rows = [(facts_of(uid, files), files) for uid, files in series_of(inventory, Rule()).items()]
+    return [f"{row_of(facts)}; {_described(files[0])}" for facts, files in rows]
 
 
 def _described(file: DicomFile) -> str:

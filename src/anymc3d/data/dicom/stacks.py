@@ -62,8 +62,8 @@ def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:
         return []
     passes = passes_of(along[order], [frames[i].frame for i in order])
     groups = list(passes[1].values()) if passes else parts_of(along[order])
-    found = [tuple(int(order[i]) for i in group) for group in groups]
-    return sorted(found, key=lambda stack: _first_of(stack, frames))
+    stacks = [tuple(int(order[i]) for i in group) for group in groups]
+    return sorted(stacks, key=lambda stack: _first_of(stack, frames))
 
 
 def stacks_of(frames: Sequence[ChosenFrame]) -> list[Stack]:
@@ -121,17 +121,19 @@ def _log_spacing(chosen: ChosenFrame) -> NDArray[np.float64]:
 
 def _difference(frames: Sequence[ChosenFrame], stacks: Sequence[Stack]) -> str:
     firsts = [frames[stack[0]] for stack in stacks]
-    normals = [np.cross(*np.split(np.asarray(one.frame.orientation, dtype=np.float64), 2)) for one in firsts]
+    normals = [np.cross(*np.split(np.asarray(first.frame.orientation, dtype=np.float64), 2)) for first in firsts]
     turns = [math.degrees(math.acos(min(1.0, abs(float(normals[0] @ normal))))) for normal in normals[1:]]
     if any(turn > 0.05 for turn in turns):
-        shown = " and ".join(f"{turn:.3g}" for turn in turns[:6])
-        return f"orientation (turned by {shown} degrees against the first: angled stacks, localizers, or several views)"
-    turned = [np.abs(np.subtract(one.frame.orientation, firsts[0].frame.orientation)).max() for one in firsts]
+        degrees = " and ".join(f"{turn:.3g}" for turn in turns[:6])
+        return (
+            f"orientation (turned by {degrees} degrees against the first: angled stacks, localizers, or several views)"
+        )
+    turned = [np.abs(np.subtract(first.frame.orientation, firsts[0].frame.orientation)).max() for first in firsts]
     if max(turned) > SAME_DIRECTION:
         return "orientation (turned or mirrored within their plane)"
-    if len({(one.file.rows, one.file.columns) for one in firsts}) > 1:
+    if len({(first.file.rows, first.file.columns) for first in firsts}) > 1:
         return "image sizes"
-    if any(np.abs(_log_spacing(one) - _log_spacing(firsts[0])).max() > _SAME_SPACING for one in firsts):
-        spacings = [spacing for one in firsts for spacing in one.frame.pixel_spacing or ()]
+    if any(np.abs(_log_spacing(first) - _log_spacing(firsts[0])).max() > _SAME_SPACING for first in firsts):
+        spacings = [spacing for first in firsts for spacing in first.frame.pixel_spacing or ()]
         return f"pixel spacing: the pixel spacing differs, from {min(spacings):.4g} to {max(spacings):.4g} mm"
     return "place: they lie side by side"

@@ -63,15 +63,15 @@ class _Missing(Exception):
 def pet_texts(tags: Tags) -> dict[str, str]:
     """What a header says of units and injection, as text by keyword."""
     injection = tags.item(INJECTION)
-    found = {name: tags.text(name) for name in PET_TAGS}
-    found |= {name: injection.text(name) for name in _INJECTION_TAGS} if injection else {}
+    texts = {name: tags.text(name) for name in PET_TAGS}
+    texts |= {name: injection.text(name) for name in _INJECTION_TAGS} if injection else {}
     for name, tag in (
         ("PhilipsSUV", _PHILIPS_SUV),
         ("PhilipsActivity", _PHILIPS_ACTIVITY),
         ("GEScanStart", _GE_SCAN_START),
     ):
-        found[name] = tags.private(tag)
-    return {name: text for name, text in found.items() if text}
+        texts[name] = tags.private(tag)
+    return {name: text for name, text in texts.items() if text}
 
 
 def pet_units(texts: Sequence[Mapping[str, str]]) -> PetUnits:
@@ -98,18 +98,18 @@ def activity_of(
     Raises:
         ScanError: SUV was asked for, and cannot be computed.
     """
-    found = pet_units(files)
-    missing = found.missing if is_scaled else "RescaleSlope is missing"
+    units = pet_units(files)
+    missing = units.missing if is_scaled else "RescaleSlope is missing"
     if rule.units == "raw":
-        return Activity(found.stored, 1.0, "raw units were asked for"), ()
-    if found.factor is not None and is_scaled:
-        return Activity(SUV, found.factor), ()
+        return Activity(units.stored, 1.0, "raw units were asked for"), ()
+    if units.factor is not None and is_scaled:
+        return Activity(SUV, units.factor), ()
     raw = replace(rule, options={name: value for name, value in rule.options.items() if name != "units"})
-    way = f"read it in raw units ({found.stored}) with {raw.advice('units=raw')}"
+    way = f"read it in raw units ({units.stored}) with {raw.advice('units=raw')}"
     if rule.units == "suv":
         raise UnitsError.of(reference, f"no SUV can be computed: {missing}; get it from the source, or {way}")
-    note = f"PET in raw units ({found.stored}), no SUV can be computed: {missing}; where that is meant, {way}"
-    return Activity(found.stored, 1.0, missing), (note,)
+    note = f"PET in raw units ({units.stored}), no SUV can be computed: {missing}; where that is meant, {way}"
+    return Activity(units.stored, 1.0, missing), (note,)
 
 
 def _factor(texts: Sequence[Mapping[str, str]], units: str) -> float:
@@ -119,9 +119,9 @@ def _factor(texts: Sequence[Mapping[str, str]], units: str) -> float:
             raise _Missing("SUVType is not BW (body weight)")
         return 1.0
     if units == "CNTS":
-        own = _positive(_same(texts, "PhilipsSUV"))
-        if own is not None:
-            return own
+        philips_factor = _positive(_same(texts, "PhilipsSUV"))
+        if philips_factor is not None:
+            return philips_factor
         activity = _positive(_same(texts, "PhilipsActivity"))
         if activity is None:
             raise _Missing("Units is CNTS, and Philips' SUV scale factor (7053,1000) is missing")
@@ -161,9 +161,9 @@ def _check_corrections(texts: Sequence[Mapping[str, str]]) -> None:
 
 def _seconds_since_injection(texts: Sequence[Mapping[str, str]]) -> float:
     scan = _scan_start(texts)
-    told = _same(texts, "RadiopharmaceuticalStartDateTime")
-    if told:
-        injected = _moment(told[:8], told[8:])
+    injected_at = _same(texts, "RadiopharmaceuticalStartDateTime")
+    if injected_at:
+        injected = _moment(injected_at[:8], injected_at[8:])
         if injected is None:
             raise _Missing("RadiopharmaceuticalStartDateTime is damaged")
         # Without the scan's date the hours alone count.
@@ -183,14 +183,14 @@ def _hours_later(scan: datetime, injected: datetime) -> float:
 
 def _scan_start(texts: Sequence[Mapping[str, str]]) -> datetime:
     """When the scan began: the series' time, unless that was set later, when the images were made anew."""
-    acquired = [_moment(one.get("AcquisitionDate", ""), one.get("AcquisitionTime", "")) for one in texts]
+    acquired = [_moment(header.get("AcquisitionDate", ""), header.get("AcquisitionTime", "")) for header in texts]
     known = [moment for moment in acquired if moment is not None]
     series = _moment(_same(texts, "SeriesDate"), _same(texts, "SeriesTime"))
     first = min(known) if len(known) == len(texts) else None
     if series is not None and (first is None or series <= first):
         return series
-    own = _same(texts, "GEScanStart")
-    if own and (moment := _moment(own[:8], own[8:])) is not None:
+    ge_start = _same(texts, "GEScanStart")
+    if ge_start and (moment := _moment(ge_start[:8], ge_start[8:])) is not None:
         return moment
     if first is None:
         raise _Missing("SeriesTime and AcquisitionTime are missing")
@@ -213,7 +213,7 @@ def _moment(date: str, time: str) -> datetime | None:
 
 def _same(texts: Sequence[Mapping[str, str]], name: str) -> str:
     """The one value that all files say; what only some say is missing."""
-    values = {one.get(name, "") for one in texts}
+    values = {header.get(name, "") for header in texts}
     if len(values) > 1 and name not in ("AcquisitionDate", "AcquisitionTime"):
         raise _Missing(f"{name} differs between the slices")
     return values.pop() if values else ""

@@ -184,9 +184,9 @@ class Tags:
 
     def b_value(self) -> str:
         """The b value of a diffusion image, also where it stands in a maker's private element alone; empty without."""
-        told = self.text("DiffusionBValue")
-        if told:
-            return told
+        text = self.text("DiffusionBValue")
+        if text:
+            return text
         for group, element, creator, maker in PRIVATE_B_VALUES:
             for block in _PRIVATE_BLOCKS:
                 value = self._value_at((group << 16) + (block << 8) + element)

@@ -100,25 +100,25 @@ def measure_case(scans: CaseScans, wanted: Wanted) -> dict[str, float]:
         by_scan[column] = _of_scan(scans, column, wanted)
     if not by_scan:
         raise ScanError(f"expected a scan in one of the columns {', '.join(wanted.columns)}, got none")
-    found = {
+    measures = {
         f"{column}/{what}/{name}": value
         for column, parts in by_scan.items()
         for what, measures in parts.items()
         for name, value in measures.items()
     }
-    return found | _ratios(by_scan) | _changes(by_scan, wanted)
+    return measures | _ratios(by_scan) | _changes(by_scan, wanted)
 
 
 def completed(
     measures: Mapping[str, float], names: Sequence[str], looked_for: frozenset[int] | None
 ) -> dict[str, float]:
     """With the flags of structures that are not there set: of a case whose own labels decided what was measured."""
-    found = dict(measures)
+    measures_full = dict(measures)
     for name in names:
         _, what, flag = name.rsplit("/", 2)
-        if flag == "absent" and name not in found and what.isdecimal():
-            found[name] = 1.0 if looked_for is None or int(what) in looked_for else math.nan
-    return found
+        if flag == "absent" and name not in measures_full and what.isdecimal():
+            measures_full[name] = 1.0 if looked_for is None or int(what) in looked_for else math.nan
+    return measures_full
 
 
 def as_numbers(measures: Mapping[str, float], names: Sequence[str]) -> list[float]:
@@ -134,23 +134,23 @@ def _as_number(name: str, value: float) -> float:
 
 def _of_scan(scans: CaseScans, column: str, wanted: Wanted) -> dict[str, dict[str, float]]:
     volume = to_ras(scans.volume(column))
-    found: dict[str, dict[str, float]] = {}
+    groups: dict[str, dict[str, float]] = {}
     if "scan" in wanted.groups:
-        found["scan"] = scan_statistics(scan_facts(volume))
+        groups["scan"] = scan_statistics(scan_facts(volume))
     if "foreground" in wanted.groups:
-        found["foreground"] = _foreground(volume, wanted.modality)
+        groups["foreground"] = _foreground(volume, wanted.modality)
     if wanted.needs_mask:
         for label, measures in _structures(scans, column, volume, wanted).items():
-            found[str(label)] = measures
-    return found
+            groups[str(label)] = measures
+    return groups
 
 
 def scan_statistics(facts: ScanFacts) -> dict[str, float]:
     """Size, spacing and raw intensities of a scan as it was stored: the group ``scan``."""
     axes = list(zip("xyz", facts.shape, facts.spacing, strict=True))
-    found = {f"extent_{axis}_mm": count * step for axis, count, step in axes}
-    found |= {f"spacing_{axis}_mm": float(step) for axis, _, step in axes}
-    return found | {f"raw_{name}": float(value) for name, value in asdict(facts.intensities).items()}
+    measures = {f"extent_{axis}_mm": count * step for axis, count, step in axes}
+    measures |= {f"spacing_{axis}_mm": float(step) for axis, _, step in axes}
+    return measures | {f"raw_{name}": float(value) for name, value in asdict(facts.intensities).items()}
 
 
 def _foreground(volume: Volume, modality: Modality) -> dict[str, float]:
@@ -161,9 +161,9 @@ def _foreground(volume: Volume, modality: Modality) -> dict[str, float]:
     spacing = tuple(float(step) for step in steps * np.asarray(volume.spacing))
     inside = foreground(voxels)
     scale, hounsfield = scale_of(voxels), modality == "CT"
-    found = shape_measures(inside, spacing) | inside_measures(voxels, inside, spacing, scale, hounsfield=hounsfield)
+    measures = shape_measures(inside, spacing) | inside_measures(voxels, inside, spacing, scale, hounsfield=hounsfield)
     middle, width = scale
-    return found | {"share": float(inside.mean()), "threshold": (otsu_threshold(voxels) - middle) / width}
+    return measures | {"share": float(inside.mean()), "threshold": (otsu_threshold(voxels) - middle) / width}
 
 
 def _structures(scans: CaseScans, column: str, volume: Volume, wanted: Wanted) -> dict[int, dict[str, float]]:
@@ -180,7 +180,7 @@ def _structures(scans: CaseScans, column: str, volume: Volume, wanted: Wanted) -
         )
     scale, spacing = scale_of(volume.voxels[::2, ::2, ::2]), tuple(float(step) for step in volume.spacing)
     hounsfield = wanted.modality == "CT"
-    found: dict[int, dict[str, float]] = {}
+    by_label: dict[int, dict[str, float]] = {}
     for label in structures:
         inside = labels == label
         known = looked_for is None or label in looked_for
@@ -190,8 +190,8 @@ def _structures(scans: CaseScans, column: str, volume: Volume, wanted: Wanted) -
             measures |= inside_measures(volume.voxels, inside, spacing, scale, hounsfield=hounsfield)
         names = {name for group in wanted.groups for name in GROUPS[group].names} | {"absent"}
         names |= set(HOUNSFIELD) if hounsfield and "structure" in wanted.groups else set()
-        found[label] = {name: value for name, value in measures.items() if name in names}
-    return found
+        by_label[label] = {name: value for name, value in measures.items() if name in names}
+    return by_label
 
 
 def _log_ratio(first: Mapping[str, float], second: Mapping[str, float], name: str) -> float:
@@ -211,24 +211,24 @@ def _labels(parts: Iterable[str]) -> list[str]:
 
 def _ratios(by_scan: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
     """Of every two structures of one scan the logarithm of the ratio of their volumes."""
-    found = {}
+    ratios = {}
     for column, parts in by_scan.items():
-        for one, two in combinations(_labels(parts), 2):
-            found[f"{column}/{one}:{two}/volume_log_ratio"] = _log_ratio(parts[one], parts[two], "volume_ml")
-    return found
+        for first, second in combinations(_labels(parts), 2):
+            ratios[f"{column}/{first}:{second}/volume_log_ratio"] = _log_ratio(parts[first], parts[second], "volume_ml")
+    return ratios
 
 
 def _changes(by_scan: Mapping[str, Mapping[str, Mapping[str, float]]], wanted: Wanted) -> dict[str, float]:
     """Of every structure in two scans how its size and intensity differ."""
-    found = {}
-    for one, two in combinations(wanted.columns, 2):
-        both = {**by_scan.get(one, {}), **by_scan.get(two, {})}
+    changes = {}
+    for first_column, second_column in combinations(wanted.columns, 2):
+        both = {**by_scan.get(first_column, {}), **by_scan.get(second_column, {})}
         for label in _labels(both):
-            first, second = (by_scan.get(column, {}).get(label, {}) for column in (one, two))
-            what = f"{one}:{two}/{label}"
+            first, second = (by_scan.get(column, {}).get(label, {}) for column in (first_column, second_column))
+            what = f"{first_column}:{second_column}/{label}"
             for name in _COMPARED:
-                found[f"{what}/{_bare(name)}_log_ratio"] = _log_ratio(first, second, name)
+                changes[f"{what}/{_bare(name)}_log_ratio"] = _log_ratio(first, second, name)
             if "structure" in wanted.groups:
                 for name in _CHANGED:
-                    found[f"{what}/{name}_difference"] = first.get(name, math.nan) - second.get(name, math.nan)
-    return found
+                    changes[f"{what}/{name}_difference"] = first.get(name, math.nan) - second.get(name, math.nan)
+    return changes

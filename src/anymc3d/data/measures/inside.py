@@ -47,14 +47,14 @@ def inside_measures(
     scan, mask = voxels[box].astype(np.float64), inside[box]
     middle, width = scale
     values = (scan[mask] - middle) / width
-    found = dict(zip(("p5", "p50", "p95"), map(float, np.quantile(values, (0.05, 0.5, 0.95))), strict=True))
+    measures = dict(zip(("p5", "p50", "p95"), map(float, np.quantile(values, (0.05, 0.5, 0.95))), strict=True))
     mean, spread = float(values.mean()), float(values.std())
     skewness = float(np.mean(((values - mean) / spread) ** 3)) if spread > 1e-12 else 0.0
-    found |= {"mean": mean, "spread": spread, "skewness": skewness}
-    found |= _texture((scan - middle) / width, mask, spacing)
+    measures |= {"mean": mean, "spread": spread, "skewness": skewness}
+    measures |= _texture((scan - middle) / width, mask, spacing)
     if hounsfield:
-        found |= {f"{name}_hu": found[name] * width + middle for name in ("mean", "p5", "p50", "p95")}
-    return {name: found[name] for name in names}
+        measures |= {f"{name}_hu": measures[name] * width + middle for name in ("mean", "p5", "p50", "p95")}
+    return {name: measures[name] for name in names}
 
 
 def _texture(scan: NDArray[np.float64], mask: Mask, spacing: Millimetres) -> dict[str, float]:
@@ -92,7 +92,7 @@ def _neighbours(levels: NDArray[np.int64], mask: Mask) -> tuple[NDArray[np.int64
         back = tuple(slice(None, -1) if other == axis else slice(None) for other in range(3))
         both = mask[ahead] & mask[back]
         pairs.append((levels[ahead][both], levels[back][both]))
-    first = np.concatenate([one for one, _ in pairs])
+    first = np.concatenate([first_part for first_part, _ in pairs])
     second = np.concatenate([two for _, two in pairs])
     return np.concatenate([first, second]), np.concatenate([second, first])
 

@@ -81,11 +81,11 @@ def shape_measures(inside: Mask, spacing: Millimetres) -> dict[str, float]:
 
 def box_of(inside: Mask) -> tuple[slice, slice, slice]:
     """The smallest box about all voxels that are True; there is one at least."""
-    found = []
+    box = []
     for axis in range(3):
         along = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        found.append(slice(int(along[0]), int(along[-1]) + 1))
-    return tuple(found)
+        box.append(slice(int(along[0]), int(along[-1]) + 1))
+    return tuple(box)
 
 
 def _thinned(boxed: Mask, spacing: Millimetres) -> tuple[Mask, NDArray[np.float64]]:
