@@ -157,18 +157,9 @@ def save_backbone(
         text = "these are the weights of %s (%s), kept as %s: --name %s keeps that name and licence in every plugin"
         logger.warning(text, known.name, known.licence, name, known.name)
     before = read_record(name)
-    if before is not None and before.fingerprint != weights_fingerprint:
-        msg = (
-            f"the store holds other weights as {name} ({before.fingerprint}); these are {weights_fingerprint}: "
-            f"choose another --name, or remove {folder_of(name)} first"
-        )
-        raise BackboneError(msg)
     to_record = None if name in BACKBONES else normalisation
-    if before is not None and to_record is not None and before.normalisation not in (None, to_record):
-        raise BackboneError(
-            f"the store holds these weights as {name} with another mean and standard deviation "
-            f"({before.normalisation}, now {to_record}); choose another --name, or remove {folder_of(name)} first"
-        )
+    if before is not None:
+        _check_same(name, before, weights_fingerprint, to_record)
     if before is not None and _is_as_precise(before, tensors):
         if to_record is not None and before.normalisation is None:
             before = replace(before, normalisation=to_record)
@@ -191,6 +182,20 @@ def save_backbone(
     except OSError as error:
         raise BackboneError(f"cannot write the store at {folder}: {error.strerror or error}") from error
     return record
+
+
+def _check_same(name: str, before: Record, weights_fingerprint: str, normalisation: Normalisation | None) -> None:
+    """Refuse other weights, or another normalisation of them, under a name that is taken."""
+    if before.fingerprint != weights_fingerprint:
+        raise BackboneError(
+            f"the store holds other weights as {name} ({before.fingerprint}); these are {weights_fingerprint}: "
+            f"choose another --name, or remove {folder_of(name)} first"
+        )
+    if normalisation is not None and before.normalisation not in (None, normalisation):
+        raise BackboneError(
+            f"the store holds these weights as {name} with another mean and standard deviation "
+            f"({before.normalisation}, now {normalisation}); choose another --name, or remove {folder_of(name)} first"
+        )
 
 
 def _is_as_precise(before: Record, tensors: Mapping[str, Tensor]) -> bool:

@@ -75,11 +75,9 @@ def plan_recipe(
         Path(manifest_path), recipe, labels, image_column, windows, bool(label_columns), progress
     )
     splits, measured = measure_training(data, recipe.fractions, seed)
-    views, told = _with_region_program(recipe, views, data.manifest)
-    warnings += told + _contradictions(recipe, views, {column.name: column for column in measured})
-    if "patient" not in data.manifest.columns and not data.manifest.has_splits:
-        warnings.append(f"no column 'patient', so each case is its own; the recipe splits {recipe.split_rule}")
-    warnings += doubts(data, splits, measured)
+    views, of_regions = _with_region_program(recipe, views, data.manifest)
+    warnings += of_regions + _contradictions(recipe, views, {column.name: column for column in measured})
+    warnings += _without_patients(data.manifest, recipe) + doubts(data, splits, measured)
     settings, reasons = recipe_task(
         recipe,
         manifest=str(data.manifest.path),
@@ -93,12 +91,25 @@ def plan_recipe(
     memory = choose_memory([view.size for view in views.values()], settings.backbone.name, patch, total_memory())
     train = replace(settings.train, chunk_size=memory.chunk_size, recompute=memory.recompute)
     reasons |= {"data.manifest": split_reason(data.manifest, splits)} if data.manifest.has_splits else {}
-    reasons |= {"labels.columns": "asked for"} if label_columns else {}
     reasons |= {"train.recompute": memory.reason} if memory.recompute else {}
-    for key, view in views.items():
-        reasons |= {f"views.{key}.windows": f"asked for: {window_names(view.windows) or 'numbers'}"} if windows else {}
-    told = with_warnings(reasons, warnings)
-    return Plan(replace(settings, train=train), told, tuple(warnings), splits.count("train"))
+    reasons |= _asked_for(views, has_labels=bool(label_columns), has_windows=bool(windows))
+    reasons = with_warnings(reasons, warnings)
+    return Plan(replace(settings, train=train), reasons, tuple(warnings), splits.count("train"))
+
+
+def _without_patients(manifest: Manifest, recipe: Recipe) -> list[str]:
+    """One line where a split by case may differ from the recipe's."""
+    if "patient" in manifest.columns or manifest.has_splits:
+        return []
+    return [f"no column 'patient', so each case is its own; the recipe splits {recipe.split_rule}"]
+
+
+def _asked_for(views: Mapping[str, ViewSettings], *, has_labels: bool, has_windows: bool) -> dict[str, str]:
+    """The reasons of what the user named in place of the recipe's."""
+    asked = {"labels.columns": "asked for"} if has_labels else {}
+    for key, view in views.items() if has_windows else ():
+        asked[f"views.{key}.windows"] = f"asked for: {window_names(view.windows) or 'numbers'}"
+    return asked
 
 
 def _read(

@@ -14,8 +14,8 @@ from anymc3d.plan.measure import DataSet, Measured
 from anymc3d.plan.region import check_masks, propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
-from anymc3d.plan.size_leak import SizeLeak, find_size_leak
-from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings
+from anymc3d.plan.size_leak import find_size_leak
+from anymc3d.settings.config import RoiSettings, ViewSettings
 from anymc3d.types import Plane
 
 ROOM = 1.1
@@ -55,29 +55,42 @@ def choose_views(
             check_masks(data.manifest.cases, column.measured.name, column.measured.mask_boxes)
             column = replace(column, measured=column.measured.cropped())
         own_plane, plane_reason = choose_plane(column.measured.grids)
-        leak = _leak(data, column.measured, data.labels)
-        field, field_reason = choose_field_of_view(column.measured.grids, leak)
-        if crop:
-            field, field_reason = _field_of_crops(field if leak else None, field_reason)
+        field, field_reason, has_leak = _field(data, column.measured, crop=crop)
         for plane in planes or (own_plane,):
             view = "image" if single else plane if planes else view_of(column.measured.name)
             # A field that hides a size leak keeps every structure's own resolution; otherwise the median scan decides.
-            size = choose_size(column.measured.grids, plane, patch_size, field if leak else None)
-            views[view] = ViewSettings(
-                size=size.value,
-                image=column.measured.name,
-                plane=plane,
-                field_of_view=None if field is None else tuple(field[axis] for axis in AXES[plane]),
-                normalise=column.intensity.normalise,
-                windows=column.intensity.windows,
-                roi=RoiSettings(source="mask") if crop else None,
-            )
+            size = choose_size(column.measured.grids, plane, patch_size, field if has_leak else None)
+            views[view] = _settings(column, plane, size.value, field, crop=crop)
             reasons[f"views.{view}.size"] = size.reason
             reasons[f"views.{view}.plane"] = why_asked(column.measured.grids, plane) if planes else plane_reason
             if plane == (*planes, own_plane)[0]:
                 reasons[f"views.{view}.field_of_view"] = field_reason
                 reasons |= _reasons_of_image(view, column, CROPPED if crop else _proposal(data, column.measured))
     return views, reasons
+
+
+def _field(data: DataSet, column: Measured, *, crop: bool) -> tuple[Millimetres | None, str, bool]:
+    """The field of view (x, y, z) or None, why, and whether it is there to hide that sizes predict the label."""
+    targets = encode(data.manifest.cases, data.labels)[list(column.rows)]
+    leak = find_size_leak(column.grids.extents_mm, targets, data.labels)
+    field, reason = choose_field_of_view(column.grids, leak)
+    if crop:
+        field, reason = _field_of_crops(field if leak else None, reason)
+    return field, reason, leak is not None
+
+
+def _settings(
+    column: PlannedColumn, plane: Plane, size: tuple[int, int, int], field: Millimetres | None, *, crop: bool
+) -> ViewSettings:
+    return ViewSettings(
+        size=size,
+        image=column.measured.name,
+        plane=plane,
+        field_of_view=None if field is None else tuple(field[axis] for axis in AXES[plane]),
+        normalise=column.intensity.normalise,
+        windows=column.intensity.windows,
+        roi=RoiSettings(source="mask") if crop else None,
+    )
 
 
 def _reasons_of_image(view: str, column: PlannedColumn, region: str | None) -> dict[str, str]:
@@ -98,8 +111,3 @@ def _field_of_crops(field: Millimetres | None, reason: str) -> tuple[Millimetres
 def _proposal(data: DataSet, column: Measured) -> str | None:
     has_points = all(data.manifest.cases[row].center is not None for row in column.rows)
     return propose_region(list(column.mask_boxes.values()), column.grids.extents_mm, has_points=has_points)
-
-
-def _leak(data: DataSet, column: Measured, labels: LabelSettings) -> SizeLeak | None:
-    targets = encode(data.manifest.cases, labels)[list(column.rows)]
-    return find_size_leak(column.grids.extents_mm, targets, labels)

@@ -25,6 +25,7 @@ from anymc3d.evaluate.task_calibration import (
     CRITERIA,
     METHODS,
     Pooled,
+    TaskCalibration,
     check_method,
     choose_points,
     fit_task,
@@ -209,16 +210,17 @@ def recalibrate(
         fitted_on=plugin.hash,
         pooled=more,
     )
-    new = replace(
-        card,
-        calibration=calibration,
-        operating_points=tuple(point.to_dict() for point in points),
-        # Results of probabilities and decisions were of the earlier calibration; ranking is of the raw logits.
-        metrics=tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS),
-    )
+    new = _calibrated(card, calibration, points)
     counts, stood_in = _counts(card.labels, cases.targets), _on_pooled(card.labels, cases.targets, more)
     warnings = calibration.notes() + _unchosen(card.labels, cases.targets, stood_in) + _few(method, counts)
     return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
+
+
+def _calibrated(card: PluginCard, calibration: TaskCalibration, points: Sequence[OperatingPoint]) -> PluginCard:
+    """The card with another calibration, without the results that were of the earlier one's probabilities."""
+    of_logits = tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS)
+    shown = tuple(point.to_dict() for point in points)
+    return replace(card, calibration=calibration, operating_points=shown, metrics=of_logits)
 
 
 def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float) -> Recalibrated:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -217,6 +217,29 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
     """
     parameters = list(parts.classifier.parameters())
     parts.optimizer.zero_grad(set_to_none=True)
+    total, count, mask_total, mask_count, seen = _add_gradients(parts, state, loaded)
+    total, all_counts, mask_total, all_masks = parts.processes.sum(total, count, mask_total, mask_count)
+    count, mask_count = int(all_counts), int(all_masks)
+    parts.processes.sum_gradients(parameters)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad /= max(count, 1)
+    norm = clip_gradients(parts.classifier, parts.settings, with_decoder=mask_count > 0)
+    if not (math.isfinite(total + mask_total) and math.isfinite(norm)):
+        _diverged(parts, total + mask_total, norm, seen)
+    parts.optimizer.step()
+    parts.meter.read()
+    state.loss_total, state.loss_count, state.step = state.loss_total + total, state.loss_count + count, state.step + 1
+    state.mask_loss_total, state.mask_loss_count = (
+        state.mask_loss_total + mask_total,
+        state.mask_loss_count + mask_count,
+    )
+
+
+def _add_gradients(
+    parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Visit], Any]]
+) -> tuple[float, int, float, int, list[int]]:
+    """Forward and backward of this process's batches: sum and count of the losses of labels and masks, cases seen."""
     total, count, mask_total, mask_count, factor, seen = 0.0, 0, 0.0, 0, 0.0, []
     if parts.segmentation is not None:
         loaded = list(loaded)
@@ -239,26 +262,16 @@ def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Vi
         total, count = total + float(loss.total.detach()), count + loss.count
         mask_total, mask_count = mask_total + float(mask_loss.total.detach()), mask_count + mask_loss.count
         seen += indices
-    total, all_counts, mask_total, all_masks = parts.processes.sum(total, count, mask_total, mask_count)
-    count, mask_count = int(all_counts), int(all_masks)
-    parts.processes.sum_gradients(parameters)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad /= max(count, 1)
-    norm = clip_gradients(parts.classifier, parts.settings, with_decoder=mask_count > 0)
-    if not (math.isfinite(total + mask_total) and math.isfinite(norm)):
-        cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
-        raise TrainingDivergedError(
-            f"loss {total + mask_total} and gradient norm {norm} are not both finite at a step with cases "
-            f"{', '.join(cases)}; check these scans (anymc3d doctor), or lower "
-            f"{'train.lora_lr and train.head_lr' if parts.backbone is not None else 'train.lr'}"
-        )
-    parts.optimizer.step()
-    parts.meter.read()
-    state.loss_total, state.loss_count, state.step = state.loss_total + total, state.loss_count + count, state.step + 1
-    state.mask_loss_total, state.mask_loss_count = (
-        state.mask_loss_total + mask_total,
-        state.mask_loss_count + mask_count,
+    return total, count, mask_total, mask_count, seen
+
+
+def _diverged(parts: Parts, loss: float, norm: float, seen: Sequence[int]) -> NoReturn:
+    """End a run whose step would leave values that are not finite; all processes come here together."""
+    cases = dict.fromkeys(parts.train.ids[i] for share in parts.processes.gather(seen) for i in share)
+    rates = "train.lora_lr and train.head_lr" if parts.backbone is not None else "train.lr"
+    raise TrainingDivergedError(
+        f"loss {loss} and gradient norm {norm} are not both finite at a step with cases {', '.join(cases)}; "
+        f"check these scans (anymc3d doctor), or lower {rates}"
     )
 
 
