@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,31 @@ def alone():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anymc3d.data.ahead.queue.FEW_CASES", 10**9)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def undrawn():
+    """Curves are drawn where a test looks at them (``drawn``): that takes longer than all else of a tiny run."""
+    from PIL import Image
+
+    from anymc3d.evaluate import command
+    from anymc3d.files import atomic
+    from anymc3d.train import log
+
+    empty = BytesIO()
+    Image.new("L", (8, 8), 255).save(empty, "png")
+    with pytest.MonkeyPatch.context() as patch:
+        real = {command: command.draw_curves, log: log.draw_curves}
+        patch.setattr(log, "draw_curves", lambda folder, rows: atomic.write_bytes(folder.curves, empty.getvalue()))
+        patch.setattr(command, "draw_curves", lambda path, curves, subtitle: atomic.write_bytes(path, empty.getvalue()))
+        yield real
+
+
+@pytest.fixture
+def drawn(undrawn, monkeypatch):
+    """The curves of training and of an evaluation are drawn for this test."""
+    for module, draw in undrawn.items():
+        monkeypatch.setattr(module, "draw_curves", draw)
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,6 @@ views:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Pictures have their own tests and take most of the time."""
-    monkeypatch.setattr("anymc3d.evaluate.command.draw_curves", lambda path, curves, subtitle: None)
-
-
 def study(folder, *, label="tumour", words=("0", "1")):
     """Write predictions.csv and manifest.csv of 40 cases; return the command's first words."""
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ def small(out, **options):
     )
 
 
-def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path):
+def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path, drawn):
     said = []
     result = small(tmp_path / "demo", say=said.append)
     assert [line[:3] for line in said] == [f"{i}/7" for i in range(1, 8)]

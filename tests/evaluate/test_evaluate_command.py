@@ -54,9 +54,10 @@ def test_writes_tables_and_pictures_without_any_scan(tables, tmp_path):
     assert {row["curve"] for row in read_table(out / "curves.csv")} == {"roc", "pr", "reliability"}
 
 
-def test_I7_running_again_gives_the_same_bytes(tables, tmp_path):
+def test_I7_running_again_gives_the_same_bytes(tables, tmp_path, drawn):
     evaluate_predictions(*tables, tmp_path / "a", settings=QUICK)
     first = {name: (tmp_path / "a" / name).read_bytes() for name in (*TABLES, *PICTURES)}
+    assert len({first[name] for name in PICTURES}) == len(PICTURES)
     evaluate_predictions(*tables, tmp_path / "a", settings=QUICK)
     evaluate_predictions(*tables, tmp_path / "b", settings=QUICK)
     for folder in ("a", "b"):

@@ -112,12 +112,12 @@ def test_the_risk_falls_from_that_of_all_cases_to_that_of_the_surest() -> None:
     assert curve.y == pytest.approx([0, 0, 1 / 3, 2 / 5])
 
 
-def test_the_curve_is_drawn_where_something_is_not_answered(tmp_path) -> None:
+def test_the_curve_is_drawn_where_something_is_not_answered(tmp_path, drawn) -> None:
     rows, manifest = binary()
     write_table(tmp_path / "predictions.csv", list(rows[0]), rows)
     write_table(tmp_path / "manifest.csv", ["case", "tear"], manifest)
     evaluate_predictions(tmp_path / "predictions.csv", tmp_path / "manifest.csv", tmp_path / "out", settings=FEW)
-    assert (tmp_path / "out" / "risk.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "out" / "risk.png").read_bytes()) > 5000
     assert "risk,tear" in (tmp_path / "out" / "curves.csv").read_text()
     rows[0]["set.tear"] = "{2}"
     with pytest.raises(ProblemsError, match=r"set.tear is '\{2\}', expected one of"):

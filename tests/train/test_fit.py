@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from anymc3d.errors import ManifestError, RunFolderError, TrainingDivergedError
 from anymc3d.files.tables import read_table
@@ -38,10 +39,12 @@ def test_a_run_leaves_everything_needed_to_repeat_it(journey):
     assert {row["split"] for row in read_table(journey.run / "manifest.csv")} == {"train", "val", "test"}
 
 
-def test_the_resolved_task_repeats_the_run_to_the_last_bit(journey, tmp_path):
+def test_the_resolved_task_repeats_the_run_to_the_last_bit(journey, tmp_path, drawn):
     again = fit(read_task(journey.run / "task.yaml"), tmp_path / "again", device="cpu", quiet=True)
     assert again.read_bytes() == journey.plugin.read_bytes()
     assert (tmp_path / "again/predictions.val.csv").read_bytes() == (journey.run / "predictions.val.csv").read_bytes()
+    with Image.open(tmp_path / "again/curves.png") as picture:
+        assert picture.size == (960, 384)
 
 
 def test_it_learns(journey):
