@@ -120,7 +120,7 @@ def test_a_classifier_answers_as_trunk_rounding_and_tail_by_hand(network, encodi
         reached = network((slices.expand(-1, 3, -1, -1) - mean) / std, stop=2)
         tail = (reached._replace(tokens=reached.tokens.half().float()),)
         expected = functional_call(network, classifier.lora["image"].weights(network), tail).tokens[:, 0]
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         whole = replace_seam(classifier, None).encode(network, "image", PackedSlices(slices, (5,)), encoding)
     assert (found - whole).abs().max() > 1e-6, "without the seam the tokens are others"
 

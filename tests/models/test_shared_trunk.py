@@ -11,6 +11,7 @@ from anymc3d.models.architectures import random_backbone
 from anymc3d.models.backbones import TINY_CLIP, TINY_DAVIT, TINY_DINOV2, TINY_DINOV3, TINY_SIGLIP, TINY_VIT
 from anymc3d.models.classifier import PackedSlices, VolumeClassifier
 from anymc3d.models.fingerprint import trunk_fingerprint
+from anymc3d.models.first_products import FIRST_MAPS, FirstProducts
 from anymc3d.models.mixed_batch import mixed_weights
 from anymc3d.models.shared_trunk import Tail, encode_together
 from anymc3d.models.vit import Block
@@ -144,9 +145,34 @@ def test_several_plugins_in_one_call_answer_as_alone(network, encoding, monkeypa
     assert set(calls) == ({2, 3} if few else set())
 
 
+def test_plugins_that_enter_a_block_together_share_its_frozen_product(network, encoding, monkeypatch):
+    """Ranks and scales of their own; none is shared in bfloat16, of the last block, or with a plugin that is alone."""
+    monkeypatch.setattr(shared_trunk, "FEW_TOKENS", 0)
+    made, product = Counter(), FirstProducts.product
+
+    def counted(self, path, make):
+        return product(self, path, lambda: made.update([path]) or make())
+
+    monkeypatch.setattr(FirstProducts, "product", counted)
+    options = [{"rank": 2}, {"rank": 8, "alpha": 4.0}, {"rank": 16}]
+    blocks = 2 if network.block_paths else None
+    tails = [tail_on(network, blocks, seed, **more) for seed, more in enumerate(options)]
+    check([*tails, tail_on(network, 1 if blocks else None, 3)], slices_for(network), replace(encoding, chunk_size=4))
+    maps = FIRST_MAPS.get(type(network).__name__, ())
+    assert made == {f"{network.block_paths[2]}.{leaf}": 2 for leaf in maps}, "in each of two chunks once"
+    made.clear()
+    check(tails[:1], slices_for(network), encoding)
+    with torch.no_grad():
+        encode_together(tails, slices_for(network), replace(encoding, dtype=torch.bfloat16))
+    assert not made
+
+
 def test_a_weight_of_several_plugins_does_nothing_else(dinov2):
     lora = tail_on(dinov2, 1, 0).classifier.lora["image"]
     weight = mixed_weights(dinov2, [lora, lora], torch.float32)["blocks.3.attn.qkv.weight"]
+    beside = FirstProducts(dinov2, 3).weights(lora)["blocks.3.attn.qkv.weight"]
+    with pytest.raises(TypeError, match="cannot be used by"):
+        beside.abs()
     with pytest.raises(TypeError, match="cannot be used by"):
         torch.matmul(torch.zeros(1, 128), weight)
 

@@ -26,6 +26,7 @@ from anymc3d.errors import PluginError, ScanError, UsageError, did_you_mean
 from anymc3d.models.classifier import Encoding, VolumeClassifier, grid_of, run_backbone
 from anymc3d.models.features import check_backbone, read_parts, representation
 from anymc3d.models.frozen_pass import Pass, frozen_parts, tokens_of
+from anymc3d.models.gathered import Gathered
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import Plugin
 from anymc3d.predict.resident import packed_view, residents_of
@@ -136,14 +137,15 @@ class Source:
     def _patches(self, name: str, view: PreparedView) -> Arrays:
         """(S, rows, columns, D) in half precision, and the affine (4, 4) from (row, column, slice) to RAS mm."""
         packed = packed_view(view, self.views[name], self.device)
-        weights, chunks = self.classifier.adapted_weights(self.network, name, self.encoding.dtype), []
+        weights = self.classifier.adapted_weights(self.network, name, self.encoding.dtype)
+        found = Gathered(sum(packed.counts))
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             options = self.classifier.options if not isinstance(start, Tensor) else {}
             tokens = run_backbone(self.network, weights, start, self.encoding, **options).tokens
             grid = grid_of(start, self.network)
             patches = tokens[:, self.network.num_prefix_tokens :].float()
-            chunks.append(patches.reshape(len(patches), *grid, -1).half().cpu())
-        values = torch.cat(chunks).numpy()
+            found.add(patches.reshape(len(patches), *grid, -1).half().cpu())
+        values = found.whole().numpy()
         return {name: values, f"{name}.affine": patch_affine(view, values.shape[1:3])}
 
     def _structures(self, name: str, view: PreparedView, mask: NDArray[Any] | None) -> Arrays:
@@ -169,14 +171,15 @@ class Source:
         """As a plugin sees it: its own adapted tokens over the structures."""
         from anymc3d.models.features import pool_masks
 
-        weights, rows, size = self.classifier.adapted_weights(self.network, name, self.encoding.dtype), [], 0
+        weights = self.classifier.adapted_weights(self.network, name, self.encoding.dtype)
+        rows, size = Gathered(sum(packed.counts)), 0
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             call = partial(run_backbone, self.network, weights, start, self.encoding)
             count = len(start) if isinstance(start, Tensor) else len(start.tokens)
             own, size = packed.labels[size : size + count], size + count
             grid = grid_of(start, self.network)
-            rows.append(read_parts(self.network, call, ("mask",), grid, own, structures)["mask"])
-        return pool_masks(torch.cat(rows), len(structures))
+            rows.add(read_parts(self.network, call, ("mask",), grid, own, structures)["mask"])
+        return pool_masks(rows.whole(), len(structures))
 
 
 def centres(view: PreparedView) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from anymc3d.explain.cam import CAM_SLICES, cam_weights
 from anymc3d.explain.methods import METHODS, check_backbone, patch_weights
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier, to_backbone_input
+from anymc3d.models.gathered import Gathered
 from anymc3d.types import LabelKind
 
 ATTENTION_BYTES = 2**29
@@ -125,16 +126,16 @@ def _view_maps(
     patch = backbone.patch_size
     rows, columns = (-(-length // patch) for length in packed.slices.shape[-2:])
     size = chunk_size(backbone, rows * columns, request)
-    parts: dict[tuple[str, int | None], list[Tensor]] = {}
+    parts: dict[tuple[str, int | None], Gathered] = {}
     start = 0
     for chunk in classifier.chunks(view, packed, size):
         images = to_backbone_input(chunk, patch, classifier.seen_as(view, encoding))
         chunk_gradients = {label: g[start : start + len(images)] for label, g in gradients.items()}
         found = _chunk_weights(backbone, weights, images, encoding, request, chunk_gradients, classifier.options)
         for key, weight in found.items():
-            parts.setdefault(key, []).append(weight.view(-1, rows, columns).cpu())
+            parts.setdefault(key, Gathered(sum(packed.counts))).add(weight.view(-1, rows, columns).cpu())
         start += len(images)
-    return {key: torch.cat(grids) for key, grids in parts.items()}
+    return {key: grids.whole() for key, grids in parts.items()}
 
 
 def chunk_size(backbone: nn.Module, num_patches: int, request: MapRequest) -> int:

@@ -26,6 +26,7 @@ from anymc3d.errors import PluginError
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.features import pool_masks, read_parts, representation
 from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide, build_fusion, fused_by, pad_cases
+from anymc3d.models.gathered import Gathered
 from anymc3d.models.heads import build_head
 from anymc3d.models.lora import LoRA
 from anymc3d.models.scale import Scale, in_raw_units
@@ -212,9 +213,11 @@ class VolumeClassifier(nn.Module):
 
         labels = repeat(None) if packed.labels is None else packed.labels.split(encoding.chunk_size)
         pairs = zip(self.starts(backbone, view, packed, encoding), labels, strict=False)
-        if encoding.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(embed, *pair, use_reentrant=False) for pair in pairs])
-        return torch.cat([embed(*pair) for pair in pairs])
+        recompute = encoding.recompute and torch.is_grad_enabled()
+        found = Gathered(sum(packed.counts))
+        for pair in pairs:
+            found.add(checkpoint(embed, *pair, use_reentrant=False) if recompute else embed(*pair))
+        return found.whole()
 
     def starts(
         self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding

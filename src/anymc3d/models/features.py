@@ -123,7 +123,7 @@ def read_parts(
     """
     earlier = {part: backbone.config.depth - _EARLIER[part] for part in parts if part in _EARLIER}
     options: dict[str, object] = {"input_blocks": tuple(earlier.values())} if earlier else {}
-    if set(parts) == {"class"}:
+    if set(parts) <= {"class", *_EARLIER} and "class" in parts:
         options["class_token_only"] = True
     encoded = call(**options)
     tokens = encoded.tokens.float()

@@ -21,6 +21,7 @@ from anymc3d.models.classifier import (
     to_backbone_input,
 )
 from anymc3d.models.features import pool_masks, read_parts, representation
+from anymc3d.models.gathered import Gathered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +57,15 @@ def frozen_parts(
     size = encoding.chunk_size
     labels = None if packed.labels is None else packed.labels.split(size)
     weights = encoder.adapted_weights(backbone, view, encoding.dtype)
-    chunks_of: dict[str, list[Tensor]] = {part: [] for part in wanted.parts}
+    rows_of = {part: Gathered(sum(packed.counts)) for part in wanted.parts}
     for number, chunk in enumerate(encoder.chunks(view, packed, size)):
         images = to_backbone_input(chunk, backbone.patch_size, encoder.seen_as(view, encoding))
         chunk_labels = None if labels is None else labels[number]
         call = partial(run_backbone, backbone, weights, images, encoding)
         parts = read_parts(backbone, call, wanted.parts, grid_of(images, backbone), chunk_labels, wanted.structures)
         for part, rows in parts.items():
-            chunks_of[part].append(rows)
-    whole = {part: torch.cat(rows) for part, rows in chunks_of.items()}
+            rows_of[part].add(rows)
+    whole = {part: rows.whole() for part, rows in rows_of.items()}
     if "place" in whole:
         whole["place"] = whole["place"].mean(dim=0, keepdim=True)
     if "mask" in whole:

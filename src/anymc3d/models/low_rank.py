@@ -20,7 +20,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class LowRankWeight(Tensor):
-    """A merged weight (out, in) that knows its pair. ``F.linear`` uses the pair for the gradient.
+    """A merged weight (out, in) that knows its pair. ``F.linear`` uses the pair for the gradient; so do chunks.
 
     In every other operation it is ``dense``, the same numbers with autograd's own graph, so none loses a gradient.
     """
@@ -49,6 +49,9 @@ class LowRankWeight(Tensor):
         first, *others = args
         if func is Tensor.to and isinstance(first, cls):
             return cls.of(first.dense.to(*others, **options), first.a, first.b, first.scale)
+        if func is Tensor.chunk and isinstance(first, cls) and len(others) == 1 and not options:
+            parts = zip(first.dense.chunk(*others), first.b.chunk(*others), strict=True)
+            return tuple(cls.of(dense, first.a, b, first.scale) for dense, b in parts)
         if func is F.linear and not options and isinstance(others[0], cls):
             return _linear(_dense(first), others[0], *others[1:])
         return func(*map(_dense, args), **options)

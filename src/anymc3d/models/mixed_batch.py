@@ -37,6 +37,7 @@ class MixedWeight(Tensor):
     Only linear maps and convolutions know it; anything else that is done with it is an error.
     """
 
+    only_products = True
     base: Tensor
     pairs: Pairs
 

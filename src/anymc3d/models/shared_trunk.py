@@ -22,6 +22,8 @@ from anymc3d.models.classifier import (
     run_backbone,
     to_backbone_input,
 )
+from anymc3d.models.first_products import FirstProducts
+from anymc3d.models.gathered import Gathered
 from anymc3d.models.mixed_batch import mixed_tokens
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens
 
@@ -55,9 +57,14 @@ class Tail:
         # The last block of a frozen one is left to it: it needs no more of it than the class token.
         return len(self.backbone.block_paths) - 1 if self.backbone.block_paths else None
 
-    def class_tokens(self, start: Tensor | TrunkTokens, encoding: Encoding) -> Tensor:
-        """(S, D) in float32, from images or from the trunk, whose tokens are not rounded yet."""
+    def class_tokens(
+        self, start: Tensor | TrunkTokens, encoding: Encoding, common: FirstProducts | None = None
+    ) -> Tensor:
+        """(S, D) in float32, from images or from the trunk, whose tokens may not be rounded yet; ``common`` with others
+        that start there, too."""
         weights = self.classifier.adapted_weights(self.backbone, self.view, encoding.dtype)
+        if common is not None:
+            weights |= common.weights(self.classifier.lora[self.view])
         start = start if self.is_frozen else at_seam(start)
         return run_backbone(self.backbone, weights, start, encoding, class_token_only=True).tokens[:, 0].float()
 
@@ -70,12 +77,12 @@ def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encod
     if packed.slices.shape[0] == 0:
         return [packed.slices.new_zeros((0, tail.backbone.embed_dim), dtype=torch.float32) for tail in tails]
     first = tails[0]
-    chunks_of: list[list[Tensor]] = [[] for _ in tails]
+    rows_of = [Gathered(packed.slices.shape[0]) for _ in tails]
     for chunk in first.classifier.chunks(first.view, packed, encoding.chunk_size):
         images = to_backbone_input(chunk, first.backbone.patch_size, first.classifier.seen_as(first.view, encoding))
         for number, tokens in _of_chunk(images, tails, encoding).items():
-            chunks_of[number].append(tokens)
-    return [torch.cat(parts) for parts in chunks_of]
+            rows_of[number].add(tokens)
+    return [rows.whole() for rows in rows_of]
 
 
 def _of_chunk(images: Tensor, tails: Sequence[Tail], encoding: Encoding) -> dict[int, Tensor]:
@@ -133,15 +140,25 @@ def _adapted(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Enco
     can = tokens <= FEW_TOKENS and encoding.dtype == torch.float32
     together = max(1, encoding.chunk_size // slices) if can else 1
     numbers = list(group)
+    start = at_seam(start)
+    common = _common(group, start, encoding)
     tokens_of: dict[int, Tensor] = {}
     for begin in range(0, len(numbers), together):
         part = numbers[begin : begin + together]
         if len(part) == 1:
-            tokens_of[part[0]] = group[part[0]].class_tokens(start, encoding)
+            tokens_of[part[0]] = group[part[0]].class_tokens(start, encoding, common)
         else:
             loras = [group[number].classifier.lora[group[number].view] for number in part]
-            tokens_of |= dict(zip(part, mixed_tokens(first.backbone, loras, at_seam(start), encoding), strict=True))
+            tokens_of |= dict(zip(part, mixed_tokens(first.backbone, loras, start, encoding), strict=True))
     return tokens_of
+
+
+def _common(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Encoding) -> FirstProducts | None:
+    """What plugins that enter a block together compute once; of the last block each needs next to nothing."""
+    backbone = next(iter(group.values())).backbone
+    if len(group) == 1 or encoding.dtype != torch.float32 or not isinstance(start, TrunkTokens):
+        return None
+    return FirstProducts(backbone, start.block) if start.block < len(backbone.block_paths) - 1 else None
 
 
 def _size(start: Tensor | TrunkTokens, patch_size: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
 from anymc3d.models.cast_weights import CastWeights
+from anymc3d.models.first_token import first_token_mixed, has_parts
 from anymc3d.models.image_size import check_images
 from anymc3d.models.remembered import Remembered
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
@@ -141,6 +142,8 @@ class Attention(nn.Module):
         Where asked with the attention map (B, heads, Q, T), in float32 and with its graph.
         """
         batch, length, width = tokens.shape
+        if num_queries == 1 and allowed is None and not keep_map and has_parts(self.qkv):
+            return self.proj(first_token_mixed(tokens, self.qkv, self.num_heads, rotation)), None
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if rotation is not None:

@@ -26,6 +26,7 @@ from anymc3d.data.array_store import ArrayStore
 from anymc3d.files import home
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
+from anymc3d.models.gathered import Gathered
 from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import TaskSettings, ViewSettings
@@ -94,9 +95,11 @@ class TrunkPass:
         if piece.tokens is not None:
             return piece.tokens
         packed = PackedSlices(piece.slices, (len(piece.slices),))
+        found = Gathered(len(piece.slices))
         with torch.no_grad():
-            parts = list(self.classifier.starts(self.backbone.module, name, packed, self.encoding))
-        made = parts[0]._replace(tokens=torch.cat([part.tokens for part in parts]))
+            for part in self.classifier.starts(self.backbone.module, name, packed, self.encoding):
+                found.add(part.tokens)
+        made = part._replace(tokens=found.whole())
         if self.store is not None:
             self.store.put(piece.key, {"tokens": made.tokens.cpu().numpy(), "grid": np.array(made.grid)})
         return made
