@@ -9,7 +9,7 @@ from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 
-MEANS = "positive: not injured"
+MEANS = "decision 1 (positive) means block = not injured"
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_B14_plan_says_it_and_a_guess_is_a_line_of_its_own(named, capsys):
         out = named / f"{pair[0]}.yaml"
         assert main(["plan", str(manifest), "--labels", "block", "-o", str(out), "--backbone", "tiny-random"]) == 0
         seen = capsys.readouterr()
-        assert seen.out.count(f"positive: {pair[1]}") == 1 and f"classes: [{pair[0]}, {pair[1]}]" in seen.out.replace(
-            "'", ""
-        )
+        assert seen.out.count(
+            f"(positive) means block = {pair[1]}"
+        ) == 1 and f"classes: [{pair[0]}, {pair[1]}]" in seen.out.replace("'", "")
         told = [line for line in seen.err.splitlines() if "is a guess" in line]
         assert bool(told) is guess and (not guess or "'LGG' is positive and 'HGG' negative" in told[0])
         checks = [line for line in out.read_text().splitlines() if "CHECK:" in line]
@@ -79,8 +79,12 @@ def test_B14_plan_says_it_and_a_guess_is_a_line_of_its_own(named, capsys):
 
 def test_the_line_of_every_kind_of_task():
     several = LabelSettings(columns=("a", "b"), kind="multilabel")
-    assert what_is_positive(several) == "a, b: decision 1, positive: 1; decision 0, negative: 0"
+    assert what_is_positive(several) == (
+        "a, b: decision 1 (positive) means that the label is 1; decision 0 (negative) that it is 0"
+    )
     grades = LabelSettings(columns=("g",), kind="ordinal", classes=("0", "1", "2"))
-    assert what_is_positive(grades) == "g: decision 1 for the class with the largest probability, of 0, 1, 2"
+    assert what_is_positive(grades) == (
+        "g: the class with the largest probability, of 0, 1, 2, has decision 1; the others have 0"
+    )
     odd = LabelSettings(columns=("x",), kind="binary", classes=("n", "\x1b[2Jy"))
     assert "\x1b" not in what_is_positive(odd)

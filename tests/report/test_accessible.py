@@ -64,7 +64,7 @@ def pages(journey, tmp_path_factory):
     scan, manifest = str(journey.scans[1]), str(journey.data / "manifest.csv")
     plugin = ["-p", str(journey.plugin)]
     assert main(["report", *plugin, "-i", scan, "-o", str(study), "--quiet"]) == 0
-    assert main(["report", str(journey.run), "-o", str(run), "--heat", "--worst", "2", "--quiet"]) == 0
+    assert main(["report", str(journey.run), "-o", str(run), "--heatmap", "--worst", "2", "--quiet"]) == 0
     assert main(["predict", *plugin, "-i", manifest, "-o", str(folder / "p"), "--quiet"]) == 0
     tables = [str(folder / "p" / "predictions.csv"), manifest]
     words = ["--quiet", "--resamples", "100", "--groups", "sex"]

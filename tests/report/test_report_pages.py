@@ -194,7 +194,9 @@ def test_several_classes_and_labels_have_a_list_and_no_threshold_where_the_large
 
 def test_warnings_and_a_flat_map_are_said(facts):
     flat = replace(facts.maps[0], values=np.zeros_like(facts.maps[0].values))
-    page = check_page(study_page(replace(facts, status="warn", message="one thing; another", maps=(flat,))))
+    card = replace(facts.card, metrics=(), operating_points=())
+    warned = replace(facts, status="warn", message="one thing; another", maps=(flat,), card=card)
+    page = check_page(study_page(warned))
     assert "with warnings" in page.text and "one thing another" in page.text
     assert "is flat" in page.text
 
@@ -319,7 +321,7 @@ def test_bad_input_is_one_clear_line(journey, tmp_path, capsys):
         (["-o", out], "expected a FOLDER, or a plugin (-p) and a scan (-i)"),
         (["-p", plugin, "-o", out], "expected a FOLDER"),
         ([str(tmp_path / "nowhere"), "-o", out], "no such folder"),
-        ([str(empty), "-o", out], "got a folder without any of run.json"),
+        ([str(empty), "-o", out], "got a folder without a record of one in run.json"),
         ([plugin, "-o", out], "got a file"),
         ([str(unfinished), "-o", out], "has not finished"),
         (["-p", plugin, "-i", *several, "-o", out], "a report is of one study, got 2"),

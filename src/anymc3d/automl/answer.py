@@ -24,6 +24,7 @@ from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
+from anymc3d.plugins.evidence import OUT_OF_FOLD, out_of_fold_rows
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.covariates.record import Answers
 from anymc3d.train.quick.covariates import report_of
@@ -37,7 +38,7 @@ Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 Clinical = tuple[ClinicalMember, Floats]
 
-SPLIT = "out-of-fold"
+SPLIT = OUT_OF_FOLD
 """What the metrics of the plugin are of."""
 
 
@@ -78,10 +79,11 @@ def write_plugin(
     weights: Sequence[float],
     data: AutoData,
     out: Floats,
+    nested: Sequence[Row],
 ) -> list[Row]:
     """``plugin.safetensors``: the members in one file, calibrated on the blend's out-of-fold logits (n, K).
 
-    Returns the metrics of these cases.
+    ``nested``: rows of the nested estimate, which no choice flatters. Returns the metrics of these cases.
     """
     if not task.labels.is_number:
         task = replace(task, calibration="temperature" if task.labels.one_of_classes else "youden")
@@ -99,6 +101,7 @@ def write_plugin(
         operating_points=tuple(point.to_dict() for point in points),
         calibration=calibration,
         metrics=tuple(dict(row) for row in metrics),
+        out_of_fold=out_of_fold_rows(nested),
         training=record,
     )
     save_plugin(folder.plugin, card, tensors)

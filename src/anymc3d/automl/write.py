@@ -60,9 +60,9 @@ def write_plugin(work: Work) -> Written:
             for number, one in enumerate(work.trained)
         ]
         shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
-    answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out)
-    answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
     metrics = answer.nested_metrics(work.task, work.data, joined.logits)
+    answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out, metrics)
+    answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
     ranked = rank(_entries(work, scored, joined, len(members)), pool, work.data.scale)
     write_leaderboard(work.folder.leaderboard, ranked)
     told = None if joined.clinical is None else answer.clinical_report(work.task, work.data, joined.clinical[0].answers)

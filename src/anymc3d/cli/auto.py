@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_workers, checked_workers
 from anymc3d.cli.say import say
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.automl.run import auto
     from anymc3d.cli.main import print_json
     from anymc3d.data.ahead.queue import asking_for
+    from anymc3d.plugins import load_plugin
 
     with asking_for(checked_workers(args)):
         found = auto(
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             kind=args.kind,
             quiet=args.quiet or args.json,
         )
+    warn_of_doubts([load_plugin(args.out / "plugin.safetensors").card])
     if args.json:
         print_json(found)
         return 0

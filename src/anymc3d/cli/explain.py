@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
@@ -110,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         workers = chosen_workers(args, len(mine))
         result = explain_cohort(predictor, mine, out, settings, workers=workers, quiet=args.quiet)
     warn_of_refusals(result.records)
+    warn_of_doubts([plugin.card])
     if args.json:
         print_json(result.records)
     elif not args.quiet:

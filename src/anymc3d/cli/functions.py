@@ -191,7 +191,7 @@ def report(
     task: Place | None = None,
     groups: Words | None = None,
     worst: int = 6,
-    heat: bool = False,
+    heatmap: bool = False,
     split: Words | None = None,
     pseudonymize: Place | None = None,
     overwrite: bool = False,

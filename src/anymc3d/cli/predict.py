@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import (
     add_case_memory,
     add_case_options,
@@ -166,6 +167,7 @@ def _answer(
         quiet=args.quiet,
     )
     warn_of_refusals(result.rows)
+    warn_of_doubts(plugin.card for plugin in predictor.plugins)
     exit_code = result.exit_code
     if args.segmentation:
         rows = segment_cohort(predictor, cases, out, pseudonyms=pseudonyms, quiet=args.quiet)

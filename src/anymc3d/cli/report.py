@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.explain import DEFAULT_METHOD
 from anymc3d.cli.inputs import add_case_options, cases_of
 from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_WORST = 6
 OF_A_STUDY = ("plugin", "input", "case", "method", "backbone", "series", "mask", "center", "segmenter", "split")
 OF_FIGURES = ("predictions", "manifest", "task")
-OF_HEAT = ("plugin", "method", "backbone", "segmenter")
+OF_HEATMAP = ("plugin", "method", "backbone", "segmenter")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--worst", type=int, default=DEFAULT_WORST, metavar="N", help="how many of the most confident errors"
     )
     figures.add_argument(
-        "--heat",
+        "--heatmap",
         action="store_true",
         help="the worst cases with their heatmaps, some seconds each (of an evaluation: with its plugin, -p)",
     )
@@ -77,13 +78,14 @@ def run(args: argparse.Namespace) -> int:
 
         facts = _study(args, pseudonyms)
         check_out(args.out, facts.identity, overwrite=args.overwrite)
-        size = write_report(args.out, study_page(facts))
+        size, card = write_report(args.out, study_page(facts)), facts.card
     else:
         from anymc3d.report.run_page import run_page
 
         figures = _figures(args, kind, pseudonyms)
         check_out(args.out, figures.identity, overwrite=args.overwrite)
-        size = write_report(args.out, run_page(figures))
+        size, card = write_report(args.out, run_page(figures)), figures.card
+    warn_of_doubts([] if card is None else [card])
     if args.json:
         from anymc3d.cli.main import print_json
 
@@ -104,16 +106,17 @@ def _check_words(args: argparse.Namespace) -> None:
 def _check_options(args: argparse.Namespace, kind: str) -> None:
     """Refuse options that this kind of report would ignore."""
     wrong = OF_FIGURES if kind == "case" else OF_A_STUDY
-    wrong = (*wrong, "groups") if kind != "run" else (*wrong, *OF_FIGURES)
+    is_run = kind in ("run", "quick")
+    wrong = (*wrong, *OF_FIGURES) if is_run else (*wrong, "groups")
     if kind == "case":
-        wrong = (*wrong, "heat")
-    elif args.heat:
-        wrong = tuple(name for name in wrong if name not in OF_HEAT or (name == "plugin" and kind == "run"))
+        wrong = (*wrong, "heatmap")
+    elif args.heatmap:
+        wrong = tuple(name for name in wrong if name not in OF_HEATMAP or (name == "plugin" and is_run))
         if kind == "evaluation" and not (args.plugin and args.predictions):
-            raise UsageError("--heat: of an evaluation expected its plugin (-p), --predictions and --manifest too")
+            raise UsageError("--heatmap: of an evaluation expected its plugin (-p), --predictions and --manifest too")
     given = [name for name in wrong if getattr(args, name)]
     if given:
-        what = {"case": "a study", "run": "a training run", "evaluation": "an evaluation"}[kind]
+        what = {"case": "a study", "evaluation": "an evaluation"}.get(kind, "a training run")
         raise UsageError(f"--{given[0]}: has no meaning for a report of {what}; leave it out")
 
 
@@ -141,10 +144,11 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
 def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None) -> FiguresFacts:
     from anymc3d.report.run import of_evaluation, of_run
 
-    heater = _heater(args, kind) if args.heat and args.worst else None
-    if kind == "run":
+    heater = _heater(args, kind) if args.heatmap and args.worst else None
+    if kind in ("run", "quick"):
         groups = [name.strip() for name in (args.groups or "").split(",") if name.strip()]
-        return of_run(args.folder, groups=groups, worst=args.worst, pseudonyms=pseudonyms, heater=heater)
+        options = {"groups": groups, "worst": args.worst, "pseudonyms": pseudonyms, "heater": heater}
+        return of_run(args.folder, quick=kind == "quick", **options)
     return of_evaluation(
         args.folder,
         predictions=args.predictions,
@@ -166,7 +170,7 @@ def _heater(args: argparse.Namespace, kind: str) -> Heater:
 
     if args.method:
         check_method(args.method)
-    plugin = plugin_of_run(args.folder) if kind == "run" else load_plugin(args.plugin)
+    plugin = plugin_of_run(args.folder) if kind in ("run", "quick") else load_plugin(args.plugin)
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
     return Heater(predictor, args.method or default_method(predictor))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_workers, checked_workers
 from anymc3d.cli.launch_options import add_launch, is_launcher, launch
 from anymc3d.cli.parser import Parser
@@ -171,6 +172,7 @@ def _report_plugin(plugin_path: Path, args: argparse.Namespace) -> None:
 
     plugin = load_plugin(plugin_path)
     headline = [row for row in plugin.card.metrics if row["metric"] in HEADLINE and row["group"] == "all"]
+    warn_of_doubts([plugin.card])
     if args.json:
         print_json({"plugin": str(plugin_path), "hash": plugin.hash, "validation": headline})
         return

@@ -269,6 +269,7 @@ def _explained(folder: Path, predictor: Predictor, one: CaseAhead, settings: Exp
         "unlike_training": list(prediction.unlike_training),
         "ood_score": prediction.ood_score,
         "plugin": prediction.plugin,
+        **({"plugin_doubts": list(prediction.plugin_doubts)} if prediction.plugin_doubts else {}),
         **({"values": dict(prediction.values)} if prediction.values else {}),
         "probabilities": dict(prediction.probabilities),
         "calibrated": prediction.calibrated,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anymc3d.page.document import table
+from anymc3d.page.document import paragraph, table
 from anymc3d.printable import escape
 
 _WIDTH, _HEIGHT, _TOP = 320, 110, 18
+_ALIKE = 1e-4
+"""Share by which weights may differ that are called the same: what rounding leaves of a mean over slices."""
 
 
 def meter(value: float, mark: float | None = None, band: tuple[float, float] | None = None) -> str:
@@ -22,8 +24,12 @@ def meter(value: float, mark: float | None = None, band: tuple[float, float] | N
 
 
 def slice_bars(view: str, weights: Sequence[float], direction: str = "") -> str:
-    """One bar per slice of a view, whose weights add up to 1, with an even share as a dashed line."""
+    """One bar per slice of a view, whose weights add up to 1, with an even share as a dashed line; of weights that are
+    all the same a sentence in place of the bars."""
     count, most = len(weights), max(*weights, 1e-9)
+    name = f"View {view}" + (f" ({direction})" if direction else "")
+    if most - min(weights) < _ALIKE * most:
+        return paragraph(f"{name}: all {count} slices weigh the same." if count > 1 else f"{name}: one slice.")
     step, room = _WIDTH / count, _HEIGHT - _TOP - 24
     bars = "".join(
         f'<rect x="{i * step + 0.5:.2f}" y="{_TOP + room * (1 - w / most):.2f}" width="{max(step - 1, 0.5):.2f}"'
@@ -32,7 +38,6 @@ def slice_bars(view: str, weights: Sequence[float], direction: str = "") -> str:
     )
     even = _TOP + room * (1 - 1 / count / most)
     top = list(weights).index(max(weights)) + 1
-    name = f"View {view}" + (f" ({direction})" if direction else "")
     text = (
         f"{name}: {count} slices, the largest weight {max(weights):.3f} at slice {top}, an even share {1 / count:.3f}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ def sheet(
     title, caption = printable(title), printable(caption)
     row_names = [printable(name, keep="\n") for name in row_names]
     widths = [max(len(row[i].pixels[0]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    widest = max(widths)
+    widths = [max(own, _titles_width(rows, column)) for column, own in enumerate(widths)]
     heights = [max(len(tile.pixels) for tile in row) for row in rows]
     left = _names_width(row_names)
     titled = any(tile.title for row in rows for tile in row)
@@ -69,12 +72,18 @@ def sheet(
             _place(image, draw, tile, at, x + _GUTTER + column // 2, y + 2)
             x += column + 2 * _GUTTER
         y += height + step
-    _scale_bar(draw, (_GUTTER, foot + 8), max(widths), mm_per_pixel)
+    _scale_bar(draw, (_GUTTER, foot + 8), widest, mm_per_pixel)
     if heat_bar:
         _colour_bar(image, draw, (width - 190, foot + 8))
     for number, line in enumerate(lines):
         draw.text((_GUTTER, foot + 36 + 17 * number), line, QUIET, _font(_SMALL))
     return np.asarray(image)
+
+
+def _titles_width(rows: Sequence[Sequence[Tile]], column: int) -> int:
+    """What the titles of a column need between its gutters, so that none runs into the next one."""
+    titles = [printable(row[column].title) for row in rows if column < len(row) and row[column].title]
+    return max((ceil(_font(_SMALL).getlength(title)) + 6 - 2 * _GUTTER for title in titles), default=0)
 
 
 def _place(image, draw: ImageDraw, tile: Tile, at: tuple[int, int], middle: int, title_y: int) -> None:

@@ -143,6 +143,9 @@ class PluginCard:
     """How conformal prediction sets are made of the raw logits (of an ensemble: of the mean calibrated ones)."""
     metrics: Annotated[tuple[Mapping[str, Any], ...], As(tuple[MetricRow, ...])] = ()
     """Rows of ``metrics.csv`` on the validation split."""
+    out_of_fold: Annotated[tuple[Mapping[str, Any], ...], As(tuple[MetricRow, ...])] = ()
+    """Rows of ``metrics.csv`` over cases each of which was answered by a fit that never saw it (``--quick``, ``auto``,
+    members on several splits); :mod:`anymc3d.plugins.evidence`. None in plugins of before, and of one split."""
     split: Annotated[Mapping[str, Any], As(SplitRecord)] = field(default_factory=dict)
     """Numbers of cases and patients per split, and the salted hash of the training split."""
     training: Annotated[Mapping[str, Any], As(Mapping[Entry, Fact])] = field(default_factory=dict)

@@ -8,7 +8,8 @@ from typing import Any
 
 from anymc3d.evaluate.task_calibration import states_in_words
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
-from anymc3d.plugins.covariates import in_words
+from anymc3d.plugins.covariates import in_words as column_in_words
+from anymc3d.plugins.evidence import doubts_of, evidence_of, in_words
 from anymc3d.plugins.file import Plugin
 from anymc3d.plugins.method_words import method_of
 from anymc3d.plugins.needs import needs_of
@@ -58,10 +59,17 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         *_covariates(card),
         *_decisions(card),
         *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
+        *_out_of_fold(card),
+        *(f"warning: {doubt}" for doubt in doubts_of(card)),
         f"licence: {card.licence}" + (f" (backbone: {card.backbone.licence})" if card.backbone else ""),
         *([f"its maker says of use: {quoted(card.intended_use)}"] if card.intended_use != INTENDED_USE else []),
         INTENDED_USE,
     ]
+
+
+def _out_of_fold(card: PluginCard) -> list[str]:
+    found = [f"  {row['label']}: {in_words(row)}" for row in evidence_of(card)] if card.out_of_fold else []
+    return ["on cases that were each answered without them:", *found] if found else []
 
 
 def _needs(card: PluginCard) -> list[str]:
@@ -73,7 +81,7 @@ def _covariates(card: PluginCard) -> list[str]:
     if card.covariates is None:
         return []
     model = card.covariates.model
-    lines = [f"  {in_words(covariate)}" for covariate in card.covariates.columns]
+    lines = [f"  {column_in_words(covariate)}" for covariate in card.covariates.columns]
     fitted = f"fitted on {model.cases} training cases, joined with the image on {model.joined_on}"
     return [f"covariates, {fitted}:", *lines]
 

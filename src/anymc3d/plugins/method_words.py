@@ -15,8 +15,12 @@ def method_of(card: PluginCard) -> str:
     if card.backbone is None:
         return f"{card.method.name}, started from {card.training.get('start_weights', 'unknown weights')}"
     seen = "" if card.features == "class" else f", features {card.features}"
-    lora = "" if card.method.name == "frozen" else f", rank {card.method.rank}, alpha {card.method.alpha:g}"
-    return f"{card.method.name}{lora}{_last_blocks(card)}, fusion {card.fusion}{seen}"
+    return f"{card.method.name}{rank_of(card)}{_last_blocks(card)}, fusion {card.fusion}{seen}"
+
+
+def rank_of(card: PluginCard) -> str:
+    """Of what LoRA adapts; a frozen backbone has none."""
+    return "" if card.method.name == "frozen" else f", rank {card.method.rank}, alpha {card.method.alpha:g}"
 
 
 def _last_blocks(card: PluginCard) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anymc3d.page.answers import meter
 from anymc3d.page.document import Markup, paragraph, table
 from anymc3d.page.notebook import cell
-from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.evidence import doubts_of
 from anymc3d.plugins.method_words import method_of
 from anymc3d.printable import shown
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HEADLINE = {"auroc": "AUROC", "mae": "mean absolute error"}
 MOST_ROWS = 30
+COLUMNS = ("Label", "Result", "95 % interval", "Cases", "0 to 1")
 
 
 def html_of(plugin: Plugin) -> str:
@@ -37,16 +38,19 @@ def _parts(plugin: Plugin) -> Iterator[str]:
         ("Hash", plugin.hash[:12]),
     ]
     yield table("", ("What", "Value"), [row for row in facts if row[1]])
-    rows = list(_results(card))
+    yield from (paragraph(f"{doubt[0].upper()}{doubt[1:]}.", "warning") for doubt in doubts_of(card))
+    rows = list(_results(card.out_of_fold))
     if rows:
-        columns = ("Label", "Result", "95 % interval", "Cases", "0 to 1")
-        yield table("On the validation cases, which chose the epoch", columns, rows[:MOST_ROWS])
+        yield table("On cases that were each answered without them", COLUMNS, rows[:MOST_ROWS])
+    rows = list(_results(card.metrics))
+    if rows:
+        yield table("On the validation cases, which chose the epoch", COLUMNS, rows[:MOST_ROWS])
     if not card.is_calibrated and not card.labels.is_number:
         yield paragraph("Its probabilities are not calibrated.", "quiet")
 
 
-def _results(card: PluginCard) -> Iterator[tuple[str, ...]]:
-    for row in card.metrics:
+def _results(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for row in found:
         if row["metric"] in HEADLINE and row["group"] == "all" and row["value"] is not None:
             low, high = row["ci_low"], row["ci_high"]
             interval = str(row["reason"]) if low is None or high is None else f"{low:.3f} to {high:.3f}"

@@ -17,6 +17,7 @@ from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.covariates import Joined
+from anymc3d.plugins.evidence import doubts_of
 from anymc3d.predict.likeness import Distance, across_planes, distance_from_training, unlike_training
 from anymc3d.predict.prediction import Prediction
 
@@ -60,6 +61,7 @@ def answered(
         ood_score=distance.score,
         sets=sets,
         in_doubt=tuple(names) if unlike else in_doubt,
+        plugin_doubts=doubts_of(card),
     )
 
 

@@ -57,6 +57,9 @@ class Prediction:
     in_doubt: tuple[str, ...] = ()
     """Labels whose decision ``--abstain`` leaves out: all, where the scan is unlike training; else those whose
     prediction set holds another answer than the decision, or none."""
+    plugin_doubts: tuple[str, ...] = ()
+    """What speaks against the plugin itself, whatever the scan: its results do not show that it is better than chance,
+    or its operating point rests on next to nothing."""
     ood_score: float | None = None
     """How far the scan is from the training scans (out of distribution), in units of what 99 % of held-out training
     scans keep: above 1 an alarm. None where the plugin has no statistics of them."""

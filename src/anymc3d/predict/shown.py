@@ -24,6 +24,7 @@ def html_of(prediction: Prediction) -> str:
 def _parts(prediction: Prediction) -> Iterator[str]:
     if prediction.unlike_training:
         yield paragraph("Do not use: unlike the training scans", "warning")
+    yield from (paragraph(f"The plugin: {doubt}.", "warning") for doubt in prediction.plugin_doubts)
     if prediction.status == "error":
         yield paragraph(f"No answer: {prediction.message}", "warning")
         return

@@ -9,6 +9,7 @@ from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.plugins.covariates import in_words
+from anymc3d.plugins.method_words import rank_of
 from anymc3d.printable import quoted
 from anymc3d.report.figures import metric_tables
 from anymc3d.settings.config import ViewSettings
@@ -52,7 +53,7 @@ def _method(card: PluginCard) -> Iterator[tuple[str, str]]:
     blocks = card.method.blocks
     last = "" if blocks is None else " in the last block" if blocks == 1 else f" in the last {blocks} blocks"
     seen = "" if card.features == "class" else f", features {card.features}"
-    yield "Method", f"{card.method.name}, rank {card.method.rank}{last}, fusion {card.fusion}{seen}"
+    yield "Method", f"{card.method.name}{rank_of(card)}{last}, fusion {card.fusion}{seen}"
     yield "Backbone", f"{card.backbone.name}, licence {card.backbone.licence}"
 
 
@@ -64,6 +65,10 @@ def _words(card: PluginCard) -> str:
 
 
 def _figures(card: PluginCard) -> Iterator[str]:
+    if card.out_of_fold:
+        yield "<h3>Its results out of fold</h3>"
+        yield paragraph("Of cases that were each answered by a fit that never saw them.", "quiet")
+        yield metric_tables([dict(row) for row in card.out_of_fold])
     yield "<h3>Its results on the validation split</h3>"
     if not card.metrics:
         yield paragraph("Its file holds none.")

@@ -38,7 +38,7 @@ class Heater:
             return None
         if output not in card.labels.output_names:
             raise UsageError(
-                f"--heat: expected the plugin that made the predictions, but {card.name!r} has no label {output!r}; "
+                f"--heatmap: expected the plugin that made the predictions, but {card.name!r} has no label {output!r}; "
                 f"it has {', '.join(card.labels.output_names)}"
             )
         found = explain_case(self.predictor, case, methods=[self.method], labels=[output])

@@ -9,8 +9,20 @@ from pathlib import Path
 from anymc3d.errors import UsageError
 from anymc3d.files import atomic
 
-KINDS = ("run", "evaluation", "case")
+KINDS = ("run", "quick", "evaluation", "case")
 _RECORDS = {"run": "run.json", "evaluation": "evaluation.json", "case": "explain.json"}
+_OF_KIND = {"train": "run", "quick": "quick", "evaluation": "evaluation"}
+"""What a record says of itself -> the kind of report."""
+_OTHERS = {
+    "auto.json": "'anymc3d auto' wrote its report beside it, {folder}/report.html; a report of one scan is made with "
+    "-p {folder}/plugin.safetensors -i SCAN",
+    "folds.json": "a run of several folds; a report is of one of them, for instance {folder}/fold_0",
+    "members.json": "a run of several members; a report is of one of them, for instance {folder}/members/member_00",
+    "predict.json": "predictions, of which 'anymc3d evaluate {folder}/predictions.csv MANIFEST.csv -o OUT' makes an "
+    "evaluation; a report of one scan is made with -p PLUGIN -i SCAN",
+    "doctor.json": "'anymc3d doctor' wrote its report beside it, {folder}/doctor.html",
+}
+"""Folders of other commands, by their record."""
 _EXPECTED = (
     "expected the folder of a training run, of 'anymc3d evaluate', or of one case of 'anymc3d explain' (OUT/<case>)"
 )
@@ -32,9 +44,14 @@ def kind_of(folder: Path) -> str:
             if record.get("kind") == "explain":
                 raise UsageError(_choose_case(folder))
             # An unfinished or older record says its kind; one of a case has a case in place of it.
-            if kind == "case" or record.get("kind") == {"run": "train", "evaluation": "evaluation"}[kind]:
+            if kind == "case":
                 return kind
-    raise UsageError(f"{folder}: {_EXPECTED}, got a folder without any of {', '.join(_RECORDS.values())}")
+            if str(record.get("kind")) in _OF_KIND:
+                return _OF_KIND[str(record["kind"])]
+    for name, what in _OTHERS.items():
+        if (folder / name).is_file():
+            raise UsageError(f"{folder}: {what.format(folder=folder)}")
+    raise UsageError(f"{folder}: {_EXPECTED}, got a folder without a record of one in {', '.join(_RECORDS.values())}")
 
 
 def read_record(path: Path) -> dict[str, object]:

@@ -21,15 +21,19 @@ from anymc3d.evaluate.predictions import read_predictions
 from anymc3d.evaluate.study import StudySettings, evaluate_study
 from anymc3d.evaluate.study_rows import ALL, COLUMNS
 from anymc3d.evaluate.targets import encode_targets, settings_of
+from anymc3d.files import regular
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.evidence import OUT_OF_FOLD
 from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
 from anymc3d.report.heated import Heater
 from anymc3d.report.place import read_record
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.settings.task_file import read_task
+from anymc3d.train.quick.folder import QuickFolder
+from anymc3d.train.quick.summary import NOTICE, lines
 from anymc3d.train.run_folder import RunFolder
 
 Row = Mapping[str, object]
@@ -75,6 +79,10 @@ class FiguresFacts:
     warnings: tuple[str, ...] = ()
     meanings: tuple[str, ...] = ()
     """What a decision of 1 stands for."""
+    found: tuple[str, ...] = ()
+    """Of a ``--quick`` run: what it printed, line by line."""
+    picture: bytes = b""
+    """Of a ``--quick`` run: its learning curve, PNG."""
 
 
 def of_run(
@@ -84,8 +92,9 @@ def of_run(
     worst: int,
     pseudonyms: Pseudonyms | None,
     heater: Heater | None = None,
+    quick: bool = False,
 ) -> FiguresFacts:
-    """Read a finished training run; its curves are those of the validation split.
+    """Read a finished training run; its curves are those of the validation split, of a ``quick`` one out of fold.
 
     ``heater``: draws heatmaps over the hardest cases.
 
@@ -95,17 +104,20 @@ def of_run(
     """
     files, plugin = RunFolder(folder), plugin_of_run(folder)
     card = plugin.card
-    predictions = [{**row, "plugin": card.name} for row in read_table(files.predictions)]
+    of_quick, split = (QuickFolder(folder), OUT_OF_FOLD) if quick else (None, "val")
+    table = files.predictions if of_quick is None else of_quick.out_of_fold
+    predictions = [{**row, "plugin": card.name} for row in _without(read_table(table), "fold")]
     predicted = {row["case"] for row in predictions}
     every = read_labels(files.manifest)
     labels = [{k: v for k, v in row.items() if k != "split"} for row in every if row["case"] in predicted]
     study = evaluate_study(predictions, labels, known=[card.labels], settings=StudySettings(groups=tuple(groups)))
-    own = _read_metrics(files.metrics)
+    own = _read_metrics(files.metrics if of_quick is None else of_quick.out_of_fold_metrics)
+    own = [{**row, "split": split} for row in own if row["plugin"] == card.name]
     return FiguresFacts(
-        kind="run",
+        kind="run" if of_quick is None else "quick",
         name=card.name,
-        split="val",
-        rows=(*own, *({**row, "split": "val"} for row in study.rows if row["group"] != ALL)),
+        split=split,
+        rows=(*own, *({**row, "split": split} for row in study.rows if row["group"] != ALL)),
         curves=tuple(
             CurveFacts(
                 kind=drawn.curve.kind,
@@ -121,10 +133,30 @@ def of_run(
         identity=f"run {_sha256(files.record)}",
         card=card,
         plugin_hash=plugin.hash,
-        log=tuple(read_table(files.log_csv)),
+        log=tuple(read_table(files.log_csv)) if of_quick is None else (),
         warnings=tuple(study.warnings),
         meanings=(what_is_positive(card.labels),),
+        found=() if of_quick is None else _found(of_quick),
+        picture=b"" if of_quick is None else regular.read_bytes(of_quick.picture),
     )
+
+
+def _without(rows: Sequence[dict[str, str]], column: str) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name != column} for row in rows]
+
+
+def _found(folder: QuickFolder) -> tuple[str, ...]:
+    """What ``train --quick`` printed, from its record.
+
+    Raises:
+        UsageError: the record is damaged.
+    """
+    try:
+        return tuple(line for line in lines(read_record(folder.report)) if line != NOTICE)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder.report}: expected what 'anymc3d train --quick' found, but it is damaged ({error!r})"
+        ) from None
 
 
 def plugin_of_run(folder: Path) -> Plugin:

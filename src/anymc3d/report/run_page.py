@@ -10,6 +10,7 @@ from anymc3d.explain.folder import NOTICE
 from anymc3d.page.document import RESEARCH_ONLY, data_url, document, listing, paragraph, section, table, tiles
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.page.plots import Line, Plot, draw
+from anymc3d.plugins.evidence import CHANCE, OUT_OF_FOLD, doubts_of, is_shown, unproven
 from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.figures import cell_of, metric_tables, subgroup_tables
@@ -35,13 +36,14 @@ _UNIT = (0.0, 1.0)
 
 def run_page(facts: FiguresFacts) -> str:
     """Return the whole page."""
-    what = "Training run" if facts.kind == "run" else "Evaluation"
+    what = {"run": "Training run", "quick": "First answer (train --quick)", "evaluation": "Evaluation"}[facts.kind]
     title = f"{what}: {facts.name}" if facts.name else what
     body = [
         f"<header>\n<h1>{escape(title)}</h1>",
-        f'<p class="verdict note">{escape(_verdict(facts))}</p>',
+        _verdict(facts),
         f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
         section("training", "Training", *_training(facts)) if facts.log else "",
+        section("found", "What was found", *_found(facts)) if facts.found else "",
         section("figures", "Results", *_figures(facts)),
         section("curves", "Curves", *_curves(facts)),
         section("hardest", "Most confident errors", *_hardest(facts.hard)),
@@ -52,16 +54,41 @@ def run_page(facts: FiguresFacts) -> str:
 
 
 def _verdict(facts: FiguresFacts) -> str:
+    unsure, says = _unsure(facts)
+    doubt = f". {says}: {', '.join(unsure)}" if unsure else ""
+    kind = "warning" if unsure else "note"
+    return f'<p class="verdict {kind}">{escape(_headline(facts))}{escape(doubt)}</p>'
+
+
+def _unsure(facts: FiguresFacts) -> tuple[list[str], str]:
+    """Labels whose answers are not surely better than chance, and what is said of them."""
+    if facts.card is not None:
+        return list(unproven(facts.card)), "Not shown to be better than chance, so do not use it"
+    rows = [row for row in facts.rows if row["metric"] in CHANCE and row["group"] == ALL and row["label"] != "macro"]
+    unsure = dict.fromkeys(str(row["label"]) for row in rows if not is_shown(row))
+    return list(unsure), "Not shown to be better than chance on these cases"
+
+
+def _headline(facts: FiguresFacts) -> str:
     rows = [row for row in facts.rows if row["metric"] == "auroc" and row["group"] == ALL]
     row = next((one for one in rows if one["label"] == "macro"), rows[0] if rows else None)
     number = next((one for one in facts.rows if one["metric"] == "mae" and one["group"] == ALL), None)
     which = "all cases" if facts.split in ("", ALL) else f"the {facts.split} split"
+    which = "the cases out of fold" if facts.split == OUT_OF_FOLD else which
     if row is None and number is not None:
         return f"Mean absolute error of {number['label']} on {which}: {cell_of(number)}"
     if row is None:
         return f"Results of {which}"
     of = "mean over labels" if row["label"] == "macro" else str(row["label"])
     return f"AUROC of {of} on {which}: {cell_of(row)}"
+
+
+def _found(facts: FiguresFacts) -> Iterator[str]:
+    """What ``train --quick`` printed, and its learning curve."""
+    yield listing(facts.found)
+    picture, name = data_url(facts.picture, "png"), "Learning curve: the result over the number of training cases"
+    yield f'<figure class="hard"><figcaption>{name}</figcaption><img src="{picture}" alt="{name}, with intervals">'
+    yield "</figure>"
 
 
 def _training(facts: FiguresFacts) -> Iterator[str]:
@@ -116,6 +143,13 @@ def _figures(facts: FiguresFacts) -> Iterator[str]:
             "Of the validation split, on which the best epoch and the operating point were chosen: they flatter the "
             "plugin. Results to quote are those of 'anymc3d evaluate' on test cases."
         )
+    if facts.kind == "quick":
+        yield paragraph(
+            "Out of fold: each case of the training and validation splits was answered by a fit that never saw it, and "
+            "decided at a probability of 0.5. The plugin itself is fitted on the training split."
+        )
+    if facts.card is not None and doubts_of(facts.card):
+        yield listing(f"The plugin: {doubt}" for doubt in doubts_of(facts.card))
     for line in facts.meanings:
         yield paragraph(line)
     if facts.warnings:

@@ -22,6 +22,7 @@ from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
 from anymc3d.files import regular
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.evidence import doubts_of, unproven
 from anymc3d.predict.predictor import Predictor
 from anymc3d.report.explained import file_of, read_case_record
 from anymc3d.settings.decision_text import what_is_positive
@@ -59,6 +60,8 @@ class StudyFacts:
     """Label -> number, of a plugin that answers one; it has no probabilities then."""
     told_meaning: str = ""
     """What the record of an explain folder says a decision of 1 stands for."""
+    told_doubts: tuple[str, ...] = ()
+    """What the record of an explain folder says against the plugin itself."""
     others: tuple[Heat, ...] = ()
     """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
 
@@ -78,6 +81,16 @@ class StudyFacts:
     def meaning(self) -> str:
         """What a decision of 1 stands for, where that is known."""
         return self.told_meaning if self.card is None else what_is_positive(self.card.labels)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the plugin itself, whatever the scan."""
+        return self.told_doubts if self.card is None else doubts_of(self.card)
+
+    @property
+    def unproven(self) -> frozenset[str]:
+        """Labels whose answers were not shown to be better than chance."""
+        return frozenset() if self.card is None else frozenset(unproven(self.card))
 
     @property
     def identity(self) -> str:
@@ -179,6 +192,7 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         probabilities=record["probabilities"],
         values=record.get("values", {}),
         decisions=record["decisions"],
+        told_doubts=tuple(str(text) for text in record.get("plugin_doubts") or ()),
         told_meaning=str(record.get("decision_means", "")),
         calibration=record.get("calibration", dict.fromkeys(record["probabilities"], "none")),
         slice_weights=record["slice_weights"],

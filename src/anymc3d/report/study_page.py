@@ -20,6 +20,7 @@ from anymc3d.page.document import (
     table,
 )
 from anymc3d.page.plot_style import PLOT_STYLE
+from anymc3d.plugins.evidence import evidence_of, in_words
 from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.planes import over_scan
@@ -31,6 +32,7 @@ from anymc3d.version import __version__
 
 GENERATOR = f"anymc3d report {__version__}"
 NOT_TO_BE_USED = "Do not use: unlike the training scans"
+NOT_SHOWN = "Do not use: this plugin is not shown to be better than chance"
 NOT_A_SHARE = "0.9 does not mean that nine of ten such cases are positive. Read them against the operating point alone."
 CALIBRATION: Mapping[State, str] = {
     "calibrated": "calibrated: slope and shift were fitted to outcomes of other cases.",
@@ -41,13 +43,14 @@ CALIBRATION: Mapping[State, str] = {
 }
 """What is said of the probabilities, after "The probabilities are"."""
 _MAX_PICTURES = 12
+_MOST_EVIDENCE = 4
 
 STYLE = """
-.meter { width: 100%; min-width: 4.5rem; max-width: 12rem; height: 1.1rem; display: block; }
+.meter { width: 100%; min-width: 3rem; max-width: 12rem; height: 1rem; display: block; margin: .1rem 0 0 auto; }
 .meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
 @media (max-width: 30rem) { #answer ~ .wide th, #answer ~ .wide td { font-size: .8rem; padding: .25rem .2rem; }
-  .meter { min-width: 3rem; } }
+  #answer ~ .wide th[scope="row"] { overflow-wrap: anywhere; } }
 .yes { font-weight: 700; } .attention svg text { font-size: 12px; }
 .bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 2rem; }
 .attention { max-width: 30rem; }
@@ -79,24 +82,37 @@ def _verdict(facts: StudyFacts) -> str:
     if facts.unlike_training:
         # Before anything of the answer: "no label is positive" would read as a finding.
         return f'<p class="verdict warning">{escape(NOT_TO_BE_USED)} ({escape("; ".join(facts.unlike_training))})</p>'
+    if facts.unproven >= set(facts.labels):
+        return f'<p class="verdict warning">{escape(". ".join([NOT_SHOWN, *_first_result(facts)]))}</p>'
+    is_fine = facts.status == "ok" and not facts.doubts
+    tone, state = ("note", "no warnings") if is_fine else ("warning", "with warnings, see below")
+    return f'<p class="verdict {tone}">{escape(_headline(facts))} ({state})</p>'
+
+
+def _first_result(facts: StudyFacts) -> list[str]:
+    """Of one label its result; of several they stand below."""
+    rows = [] if facts.card is None else evidence_of(facts.card)
+    return [in_words(rows[0])] if len(rows) == 1 else []
+
+
+def _headline(facts: StudyFacts) -> str:
     if facts.values:
-        text = "; ".join(f"{name}: {value:.4g}" for name, value in facts.values.items())
-        state = "no warnings" if facts.status == "ok" else "with warnings, see below"
-        tone = "note" if facts.status == "ok" else "warning"
-        return f'<p class="verdict {tone}">{escape(text)} ({state})</p>'
-    decided = [f"{name} ({facts.probabilities[name]:.2f})" for name in facts.labels if facts.decisions[name]]
+        return "; ".join(f"{name}: {value:.4g}" for name, value in facts.values.items())
+    doubted = dict.fromkeys(facts.unproven, ", not shown to be better than chance")
+    decided = [
+        f"{name} ({facts.probabilities[name]:.2f}{doubted.get(name, '')})"
+        for name in facts.labels
+        if facts.decisions[name]
+    ]
     if facts.card is not None and facts.card.labels.one_of_classes:
-        text = f"Decided: {', '.join(decided)}"
-    else:
-        highest = max(facts.labels, key=lambda name: facts.probabilities[name])
-        none = f"No label is positive (highest: {highest}, {facts.probabilities[highest]:.2f})"
-        text = f"Positive: {', '.join(decided)}" if decided else none
-    tone = "note" if facts.status == "ok" else "warning"
-    state = "no warnings" if facts.status == "ok" else "with warnings, see below"
-    return f'<p class="verdict {tone}">{escape(text)} ({state})</p>'
+        return f"Decided: {', '.join(decided)}"
+    highest = max(facts.labels, key=lambda name: facts.probabilities[name])
+    none = f"No label is positive (highest: {highest}, {facts.probabilities[highest]:.2f})"
+    return f"Positive: {', '.join(decided)}" if decided else none
 
 
 def _answer(facts: StudyFacts) -> Iterator[str]:
+    yield from _evidence(facts)
     if facts.values:
         yield from _numbers(facts)
         return
@@ -112,10 +128,12 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         if facts.card is not None:
             point, threshold = threshold_of(facts.card, name)
             origins[name] = _origin(point)
-        picture = Markup(meter(facts.probabilities[name], threshold))
+        # The bar stands below its number: a column of its own would not be in sight on a phone.
+        value = facts.probabilities[name]
+        picture = Markup(f"{value:.3f} {meter(value, threshold)}")
         shown = "" if threshold is None else f"{threshold:.3f}"
-        rows.append((name, words[bool(facts.decisions[name])], f"{facts.probabilities[name]:.3f}", shown, picture))
-    columns = ("Label", "Decision", "Probability", "Operating point", "0 to 1")
+        rows.append((name, words[bool(facts.decisions[name])], picture, shown))
+    columns = ("Label", "Decision", "Probability, 0 to 1", "Operating point")
     yield table("Probabilities and decisions", columns, rows, numbers=(2, 3))
     if facts.card is None:
         yield paragraph("The operating points are in the plugin's file; give it with -p to see them.", "quiet")
@@ -126,6 +144,15 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         for text in dict.fromkeys(origins.values()):
             names = ", ".join(name for name, own in origins.items() if own == text)
             yield paragraph(f"Operating point of {names}: {text}.", "quiet")
+
+
+def _evidence(facts: StudyFacts) -> Iterator[str]:
+    """How good the plugin was on cases that it was not trained on."""
+    rows = [] if facts.card is None else evidence_of(facts.card)
+    if rows:
+        told = [f"{row['label']}: {in_words(row)}" for row in rows[:_MOST_EVIDENCE]]
+        more = f"; and {len(rows) - _MOST_EVIDENCE} more labels, below" if len(rows) > _MOST_EVIDENCE else ""
+        yield paragraph(f"How good the plugin was found to be: {'; '.join(told)}{more}.")
 
 
 def _numbers(facts: StudyFacts) -> Iterator[str]:
@@ -157,6 +184,7 @@ def _origin(point: OperatingPoint | None) -> str:
 
 def _warnings(facts: StudyFacts) -> Iterator[str]:
     lines = [line for line in facts.message.split("; ") if line]
+    lines += [f"the plugin: {doubt}" for doubt in facts.doubts]
     yield listing(lines) if lines else paragraph("None.")
     if facts.card is None:
         yield paragraph("The plugin's file was not given, so its card and operating points are not shown.")

@@ -27,6 +27,7 @@ from anymc3d.evaluate.command import read_labels
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.outputs import prediction_columns
 from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_rows import Row
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.files import atomic
 from anymc3d.files.folders import claim, locked
@@ -34,6 +35,7 @@ from anymc3d.files.private import make_private
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.plugins import Plugin, load_plugin, plugin_bytes
 from anymc3d.plugins.ensemble import make_ensemble, warnings_of
+from anymc3d.plugins.evidence import out_of_fold_rows
 from anymc3d.plugins.recalibrate import scored_cases
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.fit import fit
@@ -184,7 +186,7 @@ def _join(out: Path, task: TaskSettings, planned: Sequence[_Member]) -> MemberRu
     card, tensors = make_ensemble(list(members.values()), name=task.name, sources=list(map(str, files.values())))
     if choice.method != "platt":
         warnings += warnings_of(card)
-    _write_pooled(out, task, runs, members)
+    card = replace(card, out_of_fold=out_of_fold_rows(_write_pooled(out, task, runs, members)))
     atomic.write_bytes(out / ENSEMBLE, plugin_bytes(card, tensors))
     return MemberRuns(
         ensemble=out / ENSEMBLE,
@@ -209,8 +211,10 @@ def _first_deal(runs: Mapping[str, RunFolder]) -> list[RunFolder]:
     return chosen
 
 
-def _write_pooled(out: Path, task: TaskSettings, runs: Mapping[str, RunFolder], members: Mapping[str, Plugin]) -> None:
-    """``oof.csv``: every validated case as its calibrated member answers it; and ``metrics.csv`` over them."""
+def _write_pooled(
+    out: Path, task: TaskSettings, runs: Mapping[str, RunFolder], members: Mapping[str, Plugin]
+) -> list[Row]:
+    """``oof.csv``: every validated case as its calibrated member answers it; and the rows of ``metrics.csv``."""
     names = task.labels.output_names
     rows: list[dict[str, str]] = []
     listed: list[dict[str, str]] = []
@@ -226,3 +230,4 @@ def _write_pooled(out: Path, task: TaskSettings, runs: Mapping[str, RunFolder], 
     write_table(out / PREDICTIONS, columns, rows)
     metrics = evaluate_rows(rows, listed, labels=task.labels, plugin=f"{task.name}, members out of fold")
     write_table(out / METRICS, list(metrics[0]), metrics)
+    return metrics

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from anymc3d.files import atomic
 from anymc3d.printable import plotted
 from anymc3d.train.quick.curve import Curve, Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _BLUE, _GREY, _ORANGE = "#0072B2", "0.55", "#D55E00"
 
@@ -46,8 +53,11 @@ def draw_curve(
     doubled = curve.gain.doubling if curve.gain is not None else None
     if doubled is not None and doubled.low is not None and points[-1].auroc.value is not None:
         x, y = 2 * sizes[-1], points[-1].auroc.value
-        axis.plot([x, x], [min(1, y + doubled.low), min(1, y + doubled.high)], "-", color=_BLUE, linewidth=1.2)
-        axis.plot(x, min(1, y + doubled.value), "o", mfc="white", ms=4, color=_BLUE, label="twice the cases, fitted")
+        # A fitted value may lie where no AUROC can.
+        least = 0.0 if name == "AUROC" else -math.inf
+        value, *ends = (min(1.0, max(least, y + one)) for one in (doubled.value, doubled.low, doubled.high))
+        axis.plot([x, x], ends, "-", color=_BLUE, linewidth=1.2)
+        axis.plot(x, value, "o", mfc="white", ms=4, color=_BLUE, label="twice the cases, fitted")
         sizes = [*sizes, x]
     axis.set_xscale("log")
     axis.set_xticks(sizes)
@@ -55,8 +65,15 @@ def draw_curve(
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([f"{size:.0f}" for size in sizes])
-    axis.set(xlabel="training cases", ylabel=name, ylim=(min(chance - 0.05, *middle, chance), 1.0))
+    axis.set(xlabel="training cases", ylabel=name, ylim=(_lowest(axis), 1.0))
     axis.set_title(plotted(title))
     figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _lowest(axis: Axes) -> float:
+    """Where the y axis begins: a little below all that is drawn, intervals, draws and chance."""
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.get_lines()])
+    low = float(drawn[np.isfinite(drawn)].min())
+    return low - 0.05 * (1.0 - low)

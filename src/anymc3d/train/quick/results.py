@@ -20,6 +20,7 @@ from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import save_plugin
+from anymc3d.plugins.evidence import out_of_fold_rows
 from anymc3d.train.covariates.record import answers_of
 from anymc3d.train.fitted import Fitted
 from anymc3d.train.quick import trivial, verdict
@@ -60,7 +61,7 @@ def write(
     options = {"title": plan.task.name, "trivial": _trivial(plan, findings)[0]}
     of = "frozen features" if plan.backbone is not None else plan.task.method.name
     draw_curve(folder.picture, findings.curve, scored, of=of, **options)
-    write_plugin(folder, plan, fitted, prepared, findings.covariates)
+    write_plugin(folder, plan, fitted, prepared, findings.covariates, figures)
 
 
 def write_out_of_fold(folder: QuickFolder, plan: Plan, findings: Findings) -> list[Row]:
@@ -96,10 +97,12 @@ def write_plugin(
     fitted: Fitted,
     prepared: Sequence[PreparedCase],
     covariates: CovariateFindings | None = None,
+    out_of_fold: Sequence[Row] = (),
 ) -> None:
     """Validate the chosen candidate, fitted on the training split, as the file will hold it.
 
-    As after a normal training: operating points, calibration and metrics are of the validation split.
+    As after a normal training: operating points, calibration and metrics are of the validation split. ``out_of_fold``:
+    rows of ``oof_metrics.csv``, by which the card says whether it is better than chance.
     """
     train, val, task = plan.of_split("train"), plan.of_split("val"), fitted.task
     raw, targets = outputs.raw_logits(fitted.logits(val), task.labels.kind), plan.pool.targets[val]
@@ -113,7 +116,9 @@ def write_plugin(
     facts = [prepared[i] for i in train]
     start = Start(plan.backbone, None)
     card = make_card(task, plan.study, start, facts, points, calibration, metrics, {}, **fitted.more)
-    card = replace(card, covariates=None if covariates is None else covariates.record)
+    record = None if covariates is None else covariates.record
+    own = [row for row in out_of_fold if row["plugin"] == task.name]
+    card = replace(card, covariates=record, out_of_fold=out_of_fold_rows(own))
     save_plugin(folder.plugin, replace(card, training={**fitted.recipe, **software()}), fitted.tensors)
 
 
