@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anymc3d.data.outcome_counts import few_to_choose, lacking_outcomes
+from anymc3d.data.outcome_counts import few_patients, few_to_choose, lacking_outcomes
 from anymc3d.settings.config import LabelSettings
 
 BINARY = LabelSettings(columns=("rare",), kind="binary", classes=("0", "1"))
@@ -66,3 +66,15 @@ def test_few_validation_cases_are_told(num_val, positives, few):
 
 def test_folds_are_no_advice_where_they_would_lack_the_outcome_too():
     assert "--folds" not in few_to_choose(PARTS, targets(3, 21), BINARY)
+
+
+@pytest.mark.parametrize(("positives", "wanted"), [(10, ""), (9, "'anymc3d auto' wants 10"), (4, "with --quick 5")])
+def test_what_auto_and_quick_want_is_said_before_they_are_tried(positives, wanted):
+    """Patients count, not cases; those of the test split do not."""
+    patients = [f"p{k}" for k in range(positives)] * 2 + [f"n{k}" for k in range(20)] + ["t"] * 5
+    values = np.array([[1.0]] * (2 * positives) + [[0.0]] * 20 + [[1.0]] * 5)
+    said = few_patients([""] * (len(patients) - 5) + ["test"] * 5, patients, values, BINARY) or ""
+    assert wanted in said and (f"rare = 1 has {positives}" in said) is bool(wanted)
+    number = LabelSettings(columns=("age",), kind="regression")
+    few = few_patients([""] * 9, patients[:9], values[:9], number)
+    assert few and f"a number in age has {len(set(patients[:9]))}" in few

@@ -64,6 +64,8 @@ def test_a_whole_data_set_has_no_fault_at_all(report):
     assert report.summary.num_cases == report.summary.num_read == NUM_WHOLE
     assert report.summary.splits == {"train": 8, "val": 8, "test": 8}
     assert ("lesion", "1", {"train": 4, "val": 4, "test": 4}) in report.summary.labels
+    few = "'anymc3d auto' wants 10 patients of each outcome outside the test split: lesion = 0 has 8, lesion = 1 has 8"
+    assert few in to_text(report) and few.replace("'", "&#x27;") in to_html(report)
 
 
 def test_a_ct_shows_its_hounsfield_units_as_histogram(report):

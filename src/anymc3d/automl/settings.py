@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anymc3d.data.outcome_counts import AUTO_PATIENTS
 from anymc3d.errors import UsageError
 
 
@@ -15,7 +16,7 @@ class AutoSettings:
     """The whole budget: reading, candidates, training, scoring, report."""
     outer_folds: int = 5
     """Unless the manifest has a ``fold`` column."""
-    least_cases: int = 10
+    least_cases: int = AUTO_PATIENTS
     """Of each outcome, outside the test split: with fewer no number below would mean anything."""
     frozen_share: float = 0.5
     """Of the budget, up to which frozen candidates may begin; where no training would fit, up to ``train_share``."""

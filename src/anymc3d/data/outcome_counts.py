@@ -11,6 +11,9 @@ from anymc3d.data.case import SPLITS
 from anymc3d.settings.config import LabelSettings
 
 USUAL_FOLDS = 5
+QUICK_PATIENTS, AUTO_PATIENTS = USUAL_FOLDS, 10
+"""Of each outcome outside the test split, without which ``train --quick`` and ``auto`` do not begin."""
+_SHOWN = 6
 FEW_CASES, FEW_OF_AN_OUTCOME = 30, 20
 """Fewer validation cases, or fewer of the rarer outcome, cannot distinguish one epoch from another."""
 
@@ -83,6 +86,36 @@ def few_to_choose(splits: Sequence[str], targets: NDArray[np.float64], labels: L
     return (
         f"{cases} the epoch and the operating point ({counts[rarest]} with {rarest}): too few to compare epochs{advice}"
     )
+
+
+def few_patients(
+    splits: Sequence[str], patients: Sequence[str], targets: NDArray[np.float64], labels: LabelSettings
+) -> str | None:
+    """Which commands have too few patients of an outcome to begin with; None where all can.
+
+    Args:
+        splits: of each case as the manifest gives it; "" where it gives none.
+        patients: of each case.
+        targets: (n, L), NaN where missing.
+        labels: what the targets mean.
+    """
+    named = [(f"{column} = {name}", has == 1) for column, name, has in outcomes_of(targets, labels)]
+    if labels.is_number:
+        named = [(f"a number in {labels.columns[0]}", ~np.isnan(targets[:, 0]))]
+    counts = {what: _outside_test(splits, patients, has) for what, has in named}
+    few = {what: count for what, count in counts.items() if count < AUTO_PATIENTS}
+    if not few:
+        return None
+    listed = ", ".join(f"{what} has {count}" for what, count in list(few.items())[:_SHOWN])
+    more = f" and {len(few) - _SHOWN} outcomes have fewer too" if len(few) > _SHOWN else ""
+    quick = f", 'anymc3d train' with --quick {QUICK_PATIENTS}" if min(few.values()) < QUICK_PATIENTS else ""
+    wanted = f"'anymc3d auto' wants {AUTO_PATIENTS} patients of each outcome outside the test split{quick}"
+    return f"{wanted}: {listed}{more}"
+
+
+def _outside_test(splits: Sequence[str], patients: Sequence[str], has: NDArray[np.bool_]) -> int:
+    """How many patients outside the test split have an outcome."""
+    return len({who for who, split, one in zip(patients, splits, has, strict=True) if one and split != "test"})
 
 
 def _listed(names: Sequence[str]) -> str:

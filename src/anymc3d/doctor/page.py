@@ -76,7 +76,8 @@ def _overview(report: Report) -> Iterator[str]:
         cells = "".join(f'<td class="number">{counts[split]}</td>' for split in splits)
         yield f'<tr><th scope="row">{_cell(column)}</th><td>{_cell(name)}</td>{cells}</tr>'
     cells = "".join(f'<td class="number">{summary.splits[split]}</td>' for split in splits)
-    yield f'<tr class="total"><th scope="row">all cases</th><td></td>{cells}</tr></tbody></table></div></section>'
+    yield f'<tr class="total"><th scope="row">all cases</th><td></td>{cells}</tr></tbody></table></div>'
+    yield f"<p>{escape(summary.few_patients)}.</p></section>" if summary.few_patients else "</section>"
 
 
 def _split(name: str) -> str:

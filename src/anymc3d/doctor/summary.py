@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS
+from anymc3d.data.outcome_counts import few_patients
 from anymc3d.data.patients import patients_of
 from anymc3d.doctor.examine import Examination
 from anymc3d.doctor.histograms import Histogram, histograms
@@ -30,6 +31,8 @@ class Summary:
     labels: tuple[tuple[str, str, dict[str, int]], ...]
     """(column, class, split -> cases); the class ``missing`` comes last."""
     histograms: tuple[Histogram, ...]
+    few_patients: str = ""
+    """Which commands cannot begin with so few patients of an outcome."""
 
 
 def summarise(seen: Examination) -> Summary:
@@ -45,7 +48,15 @@ def summarise(seen: Examination) -> Summary:
         splits={split: names.count(split) for split in (*SPLITS, "none") if split in names},
         labels=tuple(_label_rows(seen, names)),
         histograms=histograms(seen),
+        few_patients=_few_patients(seen),
     )
+
+
+def _few_patients(seen: Examination) -> str:
+    labels, cases = seen.labels, seen.manifest.cases
+    if labels.settings is None:
+        return ""
+    return few_patients([case.split for case in cases], patients_of(cases), labels.targets, labels.settings) or ""
 
 
 def _label_rows(seen: Examination, names: Sequence[str]) -> list[tuple[str, str, dict[str, int]]]:

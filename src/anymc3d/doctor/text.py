@@ -32,6 +32,8 @@ def _lines(report: Report) -> Iterator[str]:
     for column, name, counts in summary.labels:
         detail = ", ".join(f"{count} {split}" for split, count in counts.items() if split != "none")
         yield f"  {printable(column)} = {printable(name)}: {sum(counts.values())}" + (f" ({detail})" if detail else "")
+    if summary.few_patients:
+        yield f"  {printable(summary.few_patients)}"
     for severity, meaning in SEVERITIES.items():
         members = condensed([one for one in report.findings if one.severity == severity])
         if members:

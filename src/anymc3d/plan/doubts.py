@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from anymc3d.data.labels import encode, guesses
-from anymc3d.data.outcome_counts import few_to_choose, lacking_outcomes
+from anymc3d.data.outcome_counts import few_patients, few_to_choose, lacking_outcomes
 from anymc3d.data.patients import patients_of
 from anymc3d.data.thick_planes import mixed_planes
 from anymc3d.plan.measure import DataSet, Measured
@@ -30,8 +30,10 @@ def outcome_doubts(data: DataSet, splits: Sequence[str]) -> list[str]:
     """Of the splits that training will use."""
     cases = data.manifest.cases
     targets = encode(cases, data.labels)
+    patients = patients_of(cases)
     few = few_to_choose(splits, targets, data.labels)
-    return lacking_outcomes(splits, patients_of(cases), targets, data.labels) + ([few] if few else [])
+    fewer = few_patients([case.split for case in cases], patients, targets, data.labels)
+    return lacking_outcomes(splits, patients, targets, data.labels) + [text for text in (few, fewer) if text]
 
 
 def _odd_scans(data: DataSet, column: Measured) -> Iterator[str]:
