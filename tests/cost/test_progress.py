@@ -72,15 +72,35 @@ def test_a_number_that_changes_with_every_step_is_no_line_of_its_own(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("state", "text"),
+    ("done", "total", "seconds", "since", "text"),
     [
-        ({"n": 40, "total": 80, "elapsed": 31.0, "initial": 0}, "40 of 80 scans, 31 s so far, about 31 s left"),
-        ({"n": 40, "total": 80, "elapsed": 30.0, "initial": 30}, "40 of 80 scans, 30 s so far, about 2 min left"),
-        ({"n": 40, "total": None, "elapsed": 7200.0, "initial": 0}, "40 scans, 2.0 h so far"),
+        (40, 80, 31.0, None, "40 of 80 scans, 31 s so far"),
+        (40, 80, 31.0, (20, 11.0), "40 of 80 scans, 31 s so far, about 40 s left"),
+        (40, 80, 31.0, (38, 30.0), "40 of 80 scans, 31 s so far"),
+        (2, 80, 60.0, (1, 30.0), "2 of 80 scans, 60 s so far, about 39 min left"),
+        (80, 80, 31.0, (20, 11.0), "80 of 80 scans, 31 s so far"),
+        (40, None, 7200.0, (20, 11.0), "40 scans, 2.0 h so far"),
     ],
 )
-def test_the_line(state, text):
-    assert line({**state, "prefix": "reading", "unit": "scan"}) == f"reading: {text}"
+def test_the_line(done, total, seconds, since, text):
+    state = {"n": done, "total": total, "elapsed": seconds, "prefix": "reading", "unit": "scan"}
+    assert line(state, since) == f"reading: {text}"
+
+
+def test_a_slow_start_does_not_count_in_what_is_left(monkeypatch, caplog):
+    """The first scan takes a minute (weights, caches), each other one a second: no line says hours, or minutes."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    clock = [1000.0]
+    with caplog.at_level(logging.INFO):
+        bar = Progress(range(100), what="reading", unit="scan", quiet=False)
+        bar._time = lambda: clock[0]
+        bar.start_t = bar.last_print_t = clock[0]
+        for number in bar:
+            clock[0] += 60 if number == 0 else 1
+    said = [record.message.split(", about ") for record in caplog.records]
+    assert len(said[0]) == 1 and all(len(parts) == 2 for parts in said[1:])
+    for text, left in said[1:]:
+        assert left == f"{100 - int(text.split()[1])} s left"
 
 
 def test_durations():

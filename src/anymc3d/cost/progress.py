@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tqdm import tqdm
@@ -17,6 +17,12 @@ FIRST_LINE_S = 4.0
 """The first line of a job comes after so much; two short jobs in a row stay silent for less than ten seconds."""
 PACE = 0.03
 """Later ones after so much of the time so far, and never further apart than ``LINE_EVERY_S``."""
+
+
+LEAST_UNITS, SURE_S = 3, 20.0
+"""Since a mark, from which on a pace is worth something: so many units, or one where so many seconds went by."""
+Mark = tuple[float, float]
+"""Units done after so many seconds."""
 
 
 class Progress(tqdm):  # type: ignore[type-arg]
@@ -43,6 +49,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
     ) -> None:
         self.is_drawn = sys.stderr.isatty()
         self.next_line_s = 0.0
+        self.seen: list[Mark] = []
         # tqdm writes signs of its own to its file, also where nothing is drawn.
         pace = {} if self.is_drawn else {"mininterval": wait_s(0), "miniters": 1, "file": io.StringIO()}
         super().__init__(
@@ -67,7 +74,8 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def _log(self, state: dict[str, Any]) -> None:
         """A line, unless the last one was just now. tqdm's own interval must not change in an iteration."""
         if state["elapsed"] >= self.next_line_s:
-            logger.info(line(state))
+            logger.info(line(state, pace_from(self.seen, state["elapsed"])))
+            self.seen.append((state["n"], state["elapsed"]))
             Progress.last_line = self._time()
             self.next_line_s = state["elapsed"] + 0.9 * wait_s(state["elapsed"])
 
@@ -81,14 +89,23 @@ def wait_s(elapsed: float) -> float:
     return min(LINE_EVERY_S, max(FIRST_LINE_S, PACE * elapsed))
 
 
-def line(state: dict[str, Any]) -> str:
-    """``reading scans: 40 of 80 scans, 31 s so far, about 30 s left``."""
+def pace_from(seen: Sequence[Mark], elapsed: float) -> Mark | None:
+    """The mark since which the pace is measured: of the later half of the job, and never its start, where things are
+    loaded, compiled and found in caches. None before there is one."""
+    return next((mark for mark in seen if mark[1] >= elapsed / 2), seen[-1] if seen else None)
+
+
+def line(state: Mapping[str, Any], since: Mark | None = None) -> str:
+    """``reading scans: 40 of 80 scans, 31 s so far, about 30 s left``; what is left by the pace ``since`` a mark, and
+    not at all while that is of too little to be worth something."""
     done, total, seconds = state["n"], state["total"], state["elapsed"]
-    begun = state["initial"] or 0
     text = f"{state['prefix']}: {done}{f' of {total}' if total else ''} {state['unit']}s, {duration(seconds)} so far"
-    if not total or done <= begun:
+    if not total or done >= total or since is None:
         return text
-    return f"{text}, about {duration(seconds * (total - done) / (done - begun))} left"
+    units, took = done - since[0], seconds - since[1]
+    if units < (1 if took >= SURE_S else LEAST_UNITS):
+        return text
+    return f"{text}, about {duration(took * (total - done) / units)} left"
 
 
 def duration(seconds: float) -> str:
