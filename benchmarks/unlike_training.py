@@ -2,6 +2,7 @@
 
     python benchmarks/unlike_training.py OUT.json --hippocampus DIR --adrenal NPZ --ixi DIR --totalsegmentator DIR
     python benchmarks/unlike_training.py OUT.json --table
+    python benchmarks/unlike_training.py - --hippocampus DIR --ixi DIR --totalsegmentator DIR --only hippo --splits 40
 
 The folders are those that SOURCE texts name: hippocampus crops of the Medical Segmentation Decathlon (``images``,
 ``labels``), AdrenalMNIST3D at 64, ten IXI heads with label maps (``nifti``, ``dlmuse``), TotalSegmentator's reference
@@ -26,6 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from anymc3d.cli.main import main as command
 from anymc3d.data.case_scans import PreparedCase
+from anymc3d.data.intensity import guess_modality, mismatch, profile, summarise
 from anymc3d.data.ood_measures import Measures, measure_case
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.readers import read_volume
@@ -263,6 +265,28 @@ def run(bench: Bench, sizes: Sequence[int]) -> Iterator[dict[str, object]]:
             yield common | {"kind": name, "cases": len(cases), "auroc": auroc, "alarms": float((outside > 1).mean())}
 
 
+def false_alarms(bench: Bench, sizes: Sequence[int], splits: int, held_out: int = 78) -> Iterator[str]:
+    """Of random splits of all scans: the share of held-out scans with an alarm of ``ood_score``, of intensities on
+    another level (:func:`anymc3d.data.intensity.mismatch`), and of either."""
+    scans = [*bench.train, *bench.held_out]
+    measures, profiles = [measured(scan, bench.view) for scan in scans], [profile(scan) for scan in scans]
+    modality = guess_modality(profiles[0]).modality
+    for size in sizes:
+        rates = []
+        for number in range(splits):
+            order = np.random.default_rng([SEED, number]).permutation(len(scans))
+            train, rest = order[:size], order[size : size + held_out]
+            statistics = fit_statistics([measures[i] for i in train], [str(i) for i in train])
+            if statistics is None:
+                raise SystemExit(f"expected statistics of {size} cases")
+            far = scored(statistics, [measures[i] for i in rest]) > 1
+            summary = summarise([profiles[i] for i in train])
+            level = np.array([mismatch(profiles[i], summary, modality) is not None for i in rest])
+            rates.append([far.mean(), level.mean(), (far | level).mean()])
+        own, level, either = 100 * np.mean(rates, axis=0)
+        yield f"{size} training scans: ood_score {own:.2f} %, intensities {level:.2f} %, either {either:.2f} %"
+
+
 def table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
     """The results as Markdown: AUROC and share of alarms by number of training cases."""
     for name in dict.fromkeys(row["set"] for row in rows):
@@ -289,8 +313,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[20, 50], help="training cases, besides all of them")
     parser.add_argument("--every", type=int, default=1, help="take each so many-th case of AdrenalMNIST3D")
     parser.add_argument("--only", default="", help="data sets whose name has this in it")
+    parser.add_argument("--splits", type=int, default=0, help="only false alarms, over so many random splits")
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     args = parser.parse_args()
+    if args.splits:
+        for name, make in BENCHES.items():
+            if args.only in name:
+                with tempfile.TemporaryDirectory() as folder:
+                    print(name, *false_alarms(make(args, Path(folder)), args.sizes, args.splits), sep="\n")
+        return
     rows = json.loads(args.out.read_text()) if args.out.exists() else []
     if not args.table:
         for name, make in BENCHES.items():

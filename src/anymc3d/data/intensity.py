@@ -32,6 +32,8 @@ _PET_TAIL, _PET_EMPTY, _SUV_RANGE = 4.0, 0.1, (1.2, 60.0)
 """How far above the 99.5 % percentile the hottest voxel lies (a bladder), where the median is of it, and what that
 percentile is in SUV."""
 _OTHER_UNIT = 20.0
+_LEVEL_SCANS = 25
+"""Training scans from which on a level that none of them comes near says that a scan came another way."""
 _MOST_OUTSIDE = 2  # of seven percentiles; a crop or an implant moves one or two, another unit moves nearly all
 
 
@@ -142,9 +144,10 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     """One line where a scan's values do not fit those of the training scans, with both profiles; None where they do.
 
     ``training``: what :func:`summarise` returned. Only differences of kind are reported (other units, other modality, a
-    mask), never a brighter or darker scan: MR has no absolute scale.
+    mask), never a scan that is a few times brighter or darker: MR has no absolute scale. A scan twenty times beyond all
+    training scans came another way.
     """
-    absolute = {"CT": _hounsfield_mismatch, "PT": _activity_mismatch}.get(modality, _negative_mismatch)
+    absolute = {"CT": _hounsfield_mismatch, "PT": _activity_mismatch}.get(modality, _level_mismatch)
     reason = _kind_mismatch(seen, training) or absolute(seen, training)
     if reason is None:
         return None
@@ -207,15 +210,34 @@ def _negative_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> s
     return None
 
 
+def _level_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    """Another export of an MR is hundreds of times brighter or darker; another scanner is not.
+
+    Of few training scans nothing is said: a set may hold several exports, of which the rarer ones were not drawn
+    (docs/predictions.md has the rate of false alarms).
+    """
+    below_zero = _negative_mismatch(seen, training)
+    times = _times_beyond(seen, training)
+    enough = training["num_scans"] >= _LEVEL_SCANS and seen.distinct > _LABEL_MAP_VALUES
+    if below_zero is None and enough and times is not None:
+        return f"values {times} times those of the training scans (another unit, scaling or export?)"
+    return below_zero
+
+
 def _activity_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """PET in another unit is hundreds of times brighter or darker; another patient is not."""
     below_zero = _negative_mismatch(seen, training)
+    times = _times_beyond(seen, training)
+    if below_zero is None and times is not None:
+        return f"values {times} times those of the training scans (SUV and Bq/ml exchanged?)"
+    return below_zero
+
+
+def _times_beyond(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+    """How many times the level of the training scans a scan has, where that is far beyond their own range."""
     low, high = training["p995"]["low"], training["p995"]["high"]
     far = seen.p995 > _OTHER_UNIT * high or seen.p995 < low / _OTHER_UNIT
-    if below_zero is None and min(low, seen.p995) > 0 and far:
-        times = seen.p995 / training["p995"]["median"]
-        return f"values {_short(times)} times those of the training scans (SUV and Bq/ml exchanged?)"
-    return below_zero
+    return _short(seen.p995 / training["p995"]["median"]) if far and min(low, seen.p995) > 0 else None
 
 
 def _is_outside(value: float, training: Mapping[str, Any], name: str) -> bool:

@@ -49,8 +49,6 @@ STYLE = """
 .meter { width: 100%; min-width: 3rem; max-width: 12rem; height: 1rem; display: block; margin: .1rem 0 0 auto; }
 .meter .frame { fill: none; stroke: var(--quiet); }
 .meter .mark { stroke: var(--text); stroke-width: 1.5; }
-@media (max-width: 30rem) { #answer ~ .wide th, #answer ~ .wide td { font-size: .8rem; padding: .25rem .2rem; }
-  #answer ~ .wide th[scope="row"] { overflow-wrap: anywhere; } }
 .yes { font-weight: 700; } .attention svg text { font-size: 12px; }
 .bars { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 2rem; }
 .attention { max-width: 30rem; }
