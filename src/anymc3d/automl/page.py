@@ -32,8 +32,8 @@ SHOWN_METRICS = ("auroc", "average_precision", "brier", *NUMBERS, "r2", "rmse")
 NAMES = {"mae": "MAE", "pearson": "Pearson", "spearman": "Spearman"}
 SIZES = (
     "Size: pixels across, pixels down and slices of what a member sees of a scan, once it is resized (all: every "
-    "slice); 'as stored': it measures the scan itself. In names, px is the longer side of a slice and slices are those of each "
-    "plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained."
+    "slice); 'as stored': it measures the scan itself. In names, px is the longer side of a slice and slices are those "
+    "of each plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained."
 )
 WORDS = {"covariates": "the columns alone", "image": "the image alone", "both": "both"}
 
@@ -188,21 +188,8 @@ def make_page(search: Search, summary: Mapping[str, Any]) -> str:
     title = f"anymc3d auto: {search.task.name}"
     body = [
         f"<header>\n<h1>{escape(title)}</h1>",
-def is_shown(search: Search) -> bool:
-    """Whether the nested estimate is surely better than chance."""
-    low = search.estimate.low
-    return low is not None and low > search.data.pool.chance
-
-
-def verdict(search: Search) -> str:
-    """The first line of the report: whether it is better than chance, what won, and by how much."""
-    return _winner(search) if is_shown(search) else f"{NOT_SHOWN}. {_winner(search)}"
-
-
-def _winner(search: Search) -> str:
-    members = search.members()
-    number = f"out-of-fold {search.metric} {_with_interval(search.estimate)}"
-    member, names = search.joined.member, ", ".join(search.data.covariates)
+        f'<p class="verdict {"note" if is_shown(search) else "warning"}">{escape(summary["verdict"])}</p>',
+        "" if search.final else paragraph("The search goes on: this is what was found so far.", "quiet"),
         f"<p><strong>{RESEARCH_ONLY}</strong></p>\n</header>\n<main>",
         section("estimate", "What it can do", *_estimate(search, summary)),
         section("members", "What is in the plugin", *_members(search)),
@@ -229,21 +216,13 @@ def _estimate(search: Search, summary: Mapping[str, Any]) -> Iterator[str]:
         "of the whole way of choosing; the plugin was chosen in the same way on all cases."
     )
     rows = [
-def is_shown(search: Search) -> bool:
-    """Whether the nested estimate is surely better than chance."""
-    low = search.estimate.low
-    return low is not None and low > search.data.pool.chance
-
-
-def verdict(search: Search) -> str:
-    """The first line of the report: whether it is better than chance, what won, and by how much."""
-    return _winner(search) if is_shown(search) else f"{NOT_SHOWN}. {_winner(search)}"
-
-
-def _winner(search: Search) -> str:
-    members = search.members()
-    number = f"out-of-fold {search.metric} {_with_interval(search.estimate)}"
-    member, names = search.joined.member, ", ".join(search.data.covariates)
+        [
+            row["label"],
+            str(row["metric"]).replace("_", " "),
+            _with_interval(Value(row["value"], row["ci_low"], row["ci_high"])),
+            str(row["n"]),
+        ]
+        for row in search.metrics
         if row["metric"] in SHOWN_METRICS and row["group"] == "all" and row["split"] != "test"
     ]
     yield table(
@@ -290,21 +269,9 @@ def _members(search: Search) -> Iterator[str]:
         rows,
         numbers=(4, 5),
     )
-def is_shown(search: Search) -> bool:
-    """Whether the nested estimate is surely better than chance."""
-    low = search.estimate.low
-    return low is not None and low > search.data.pool.chance
-
-
-def verdict(search: Search) -> str:
-    """The first line of the report: whether it is better than chance, what won, and by how much."""
-    return _winner(search) if is_shown(search) else f"{NOT_SHOWN}. {_winner(search)}"
-
-
-def _winner(search: Search) -> str:
-    members = search.members()
-    number = f"out-of-fold {search.metric} {_with_interval(search.estimate)}"
-    member, names = search.joined.member, ", ".join(search.data.covariates)
+    yield paragraph(SIZES, "quiet")
+    needs = [search.scored[index].candidate for index in search.joined.weights]
+    if any(_needs_mask(candidate) for candidate in needs):
         yield paragraph("New scans need a segmentation too: a member measures or crops to it.")
 
 

@@ -43,7 +43,7 @@ def in_words(row: Row) -> str:
     where = "cases out of fold" if split == OUT_OF_FOLD else f"{_SPLITS.get(split, shown(split, 40))} cases"
     positive = row["n_positive"]
     on = f"on {row['n']} {where}" + (f", {positive} of them positive" if positive not in ("", None) else "")
-    why = f": {shown(row['reason'])}" if row["reason"] else ""
+    why = f" ({shown(row['reason']).removeprefix('no interval: ')})" if row["reason"] else ""
     if value is None:
         return f"{name} undefined {on}{why}"
     if low is None or high is None:

@@ -131,7 +131,7 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         picture = Markup(f"{value:.3f} {meter(value, threshold)}")
         shown = "" if threshold is None else f"{threshold:.3f}"
         rows.append((name, words[bool(facts.decisions[name])], picture, shown))
-    columns = ("Label", "Decision", "Probability, 0 to 1", "Operating point")
+    columns = ("Label", "Decision", "Probability", "Operating point")
     yield table("Probabilities and decisions", columns, rows, numbers=(2, 3))
     if facts.card is None:
         yield paragraph("The operating points are in the plugin's file; give it with -p to see them.", "quiet")
