@@ -242,7 +242,7 @@ def test_the_operations_follow_each_other_in_nnunets_order() -> None:
     assert torch.equal(apply(EVERYTHING, slices), expected)
 
 
-@pytest.mark.parametrize("shape", [(5, 1, 223, 221), (70, 1, 33, 31), (1, 3, 301, 257), (2, 1, 500, 500)])
+@pytest.mark.parametrize("shape", [(2, 1, 223, 221), (70, 1, 33, 31), (1, 3, 301, 257), (1, 1, 500, 500)])
 def test_the_number_of_threads_changes_no_bit(shape: tuple[int, int, int, int]) -> None:
     slices, mask = torch.rand(shape), torch.randint(0, 3, (shape[0], *shape[2:]))
     threads = torch.get_num_threads()

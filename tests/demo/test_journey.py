@@ -13,7 +13,7 @@ def small(out, **options):
     )
 
 
-def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path, drawn):
+def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_path, drawn, monkeypatch, capsys):
     said = []
     result = small(tmp_path / "demo", say=said.append)
     assert [line[:3] for line in said] == [f"{i}/7" for i in range(1, 8)]
@@ -33,6 +33,9 @@ def test_the_journey_makes_everything_it_names_and_goes_on_where_it_stopped(tmp_
     again = small(tmp_path / "demo", say=said.append)
     assert again == result
     assert again.files["plugin"].stat().st_mtime_ns == before
+    monkeypatch.setattr("anymc3d.demo.journey.run_demo", lambda *_args, **_options: result)
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["auroc"] == result.auroc
 
 
 def test_without_weights_it_says_which_ways_there_are(tmp_path, monkeypatch, capsys):
@@ -46,10 +49,3 @@ def test_without_weights_it_says_which_ways_there_are(tmp_path, monkeypatch, cap
     captured = capsys.readouterr()
     assert "backbone import" in captured.err
     assert captured.out == ""
-
-
-def test_json_is_one_object(tmp_path, monkeypatch, capsys):
-    result = small(tmp_path / "demo", say=lambda _: None)
-    monkeypatch.setattr("anymc3d.demo.journey.run_demo", lambda *_args, **_options: result)
-    assert main(["demo", "-o", str(tmp_path / "demo"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["auroc"] == result.auroc

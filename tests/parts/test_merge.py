@@ -1,16 +1,15 @@
 """Parts of a cohort: disjoint, and joined equal to the byte to one process; what does not fit is named, by part."""
 
 import json
-import os
 import resource
 import shutil
-import signal
 from dataclasses import replace
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_work import found, once_killed, refused
 
 from anymc3d.cli.main import main
 from anymc3d.cli.merge import print_merged
@@ -191,27 +190,9 @@ def test_commands_split_and_join(journey, tmp_path, capsys):
     assert main([*common, "-o", str(two), "--part", "1/2", "--jobs", "2"]) == 2
 
 
-def _once_killed(folder, name):
-    """Dies at its first call, as a process that the system kills."""
-    mark = folder / name
-    if not mark.exists():
-        mark.write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-    (folder / f"{name}.done").write_text("")
-    return Outcome(name, "done")
-
-
-def _refused(name):
-    return Outcome(name, "failed", "the disk is full", 2)
-
-
-def _found(folder, name):
-    return Outcome(name, "done" if (folder / f"{name}.done").exists() else "waiting")
-
-
 def test_work_that_its_process_took_with_it_is_begun_again_and_what_fails_says_why(tmp_path):
-    work = [Work(name="a", call=partial(_once_killed, tmp_path, "a"), found=partial(_found, tmp_path, "a"))]
-    work += [Work(name="b", call=partial(_refused, "b"), found=partial(_found, tmp_path, "b"))]
+    work = [Work(name="a", call=partial(once_killed, tmp_path, "a"), found=partial(found, tmp_path, "a"))]
+    work += [Work(name="b", call=partial(refused, "b"), found=partial(found, tmp_path, "b"))]
     outcomes = {outcome.job: outcome for outcome in run_local(work, EngineOptions(jobs=2, retries=1))}
     assert outcomes == {"a": Outcome("a", "done"), "b": Outcome("b", "failed", "the disk is full", 2)}
 

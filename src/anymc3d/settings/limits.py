@@ -89,7 +89,7 @@ class _General(Limit):
     def text_fault(self, value: str) -> str:
         if len(value) > MAX_TEXT:
             return f"expected at most {MAX_TEXT} characters, got {len(value)}"
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             return f"expected text, got half a character (a lone surrogate) in '{shown(value)}'"
         return ""
 
