@@ -20,5 +20,5 @@ def refused(name):
     return Outcome(name, "failed", "the disk is full", 2)
 
 
-def found(folder, name):
+def found_in(folder, name):
     return Outcome(name, "done" if (folder / f"{name}.done").exists() else "waiting")
