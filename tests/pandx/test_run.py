@@ -6,6 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import nibabel as nib
@@ -42,30 +44,48 @@ for path in sorted(source.glob("*_0000.nii.gz")):
 '''
 
 
-@pytest.fixture
-def nnunet(tmp_path: Path) -> Path:
-    path = tmp_path / "bin" / "nnUNetv2_predict"
+def write_program(folder: Path) -> Path:
+    path = folder / "bin" / "nnUNetv2_predict"
     path.parent.mkdir()
     path.write_text(NNUNET.format(python=sys.executable))
     path.chmod(0o755)
     return path
 
 
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def write_manifest(folder: Path) -> Path:
     """Three patients: a tumour of 92, none, and a tumour whose case nnU-Net may lose."""
     rows = []
     for name, peak in (("ill", 92.0), ("well", 55.0), ("lost", 80.0)):
         voxels = np.zeros((60, 50, 20), dtype=np.float32)
         voxels[20:40, 20:35, 6:14] = 40
         voxels[26:31, 24:29, 8:11] = peak
-        nib.save(nib.Nifti1Image(voxels, AFFINE), tmp_path / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(voxels, AFFINE), folder / f"{name}.nii.gz")
         mask = (voxels > 60).astype(np.uint8)
-        nib.save(nib.Nifti1Image(mask, AFFINE), tmp_path / f"{name}_mask.nii.gz")
+        nib.save(nib.Nifti1Image(mask, AFFINE), folder / f"{name}_mask.nii.gz")
         rows.append(f"{name},{name}.nii.gz,{name}_mask.nii.gz,{int(peak > 60)}")
-    path = tmp_path / "manifest.csv"
+    path = folder / "manifest.csv"
     path.write_text("\n".join(["case,image,mask,pdac", *rows]) + "\n")
     return path
+
+
+@pytest.fixture
+def nnunet(tmp_path: Path) -> Path:
+    return write_program(tmp_path)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write_manifest(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, Path, dict]:
+    """A run with the program: the manifest, the folder of results and what was printed."""
+    folder = tmp_path_factory.mktemp("pandx")
+    made, program, out = write_manifest(folder), write_program(folder), folder / "out"
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["pandx", str(made), "-o", str(out), "--program", str(program), "--json"]) == 3
+    return made, out, json.loads(printed.getvalue())
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:
@@ -73,13 +93,10 @@ def table(path: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(file)}
 
 
-def test_from_scans_to_scores_with_the_program(tmp_path: Path, manifest: Path, nnunet: Path, capsys):
-    out = tmp_path / "out"
-    words = ["pandx", str(manifest), "-o", str(out), "--program", str(nnunet), "--json"]
-    assert main(words) == 3
-    told = json.loads(capsys.readouterr().out)
-    assert (told["num_cases"], told["num_failed"], told["num_lesions"]) == (3, 1, 1)
-    assert told["lesion_average_precision"] == 1.0
+def test_from_scans_to_scores_with_the_program(finished):
+    _, out, printed = finished
+    assert (printed["num_cases"], printed["num_failed"], printed["num_lesions"]) == (3, 1, 1)
+    assert printed["lesion_average_precision"] == 1.0
     rows = table(out / "predictions.csv")
     assert float(rows["ill"]["probability.pdac"]) == pytest.approx(0.8, abs=1e-3)
     assert rows["ill"]["decision.pdac"] == "1"
@@ -105,9 +122,8 @@ def test_from_scans_to_scores_with_the_program(tmp_path: Path, manifest: Path, n
     assert high.shape == (60, 50, 7 + 10)  # 15 mm below and above the pancreas are five slices each
 
 
-def test_low_resolution_is_4_5_by_4_5_by_9_mm_and_the_commands_are_nnu_nets(tmp_path, manifest, nnunet):
-    out = tmp_path / "out"
-    main(["pandx", str(manifest), "-o", str(out), "--program", str(nnunet), "--quiet"])
+def test_low_resolution_is_4_5_by_4_5_by_9_mm_and_the_commands_are_nnu_nets(finished):
+    out = finished[1]
     assert nib.load(out / "low" / "images" / "well_0000.nii.gz").header.get_zooms() == (4.5, 4.5, 9.0)
     low, high = ((out / stage / "called.txt").read_text().strip() for stage in ("low", "high"))
     assert "-d 103 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f 0 1 2 3 4" in low
@@ -128,9 +144,8 @@ def test_without_the_program_its_commands_are_printed_and_the_same_command_goes_
     assert "3 cases, 1 failed" in said and "average precision 1.0000" in said and "anymc3d evaluate" in said
 
 
-def test_the_table_is_one_that_evaluate_reads(tmp_path, manifest, nnunet):
-    out = tmp_path / "out"
-    main(["pandx", str(manifest), "-o", str(out), "--program", str(nnunet), "--quiet"])
+def test_the_table_is_one_that_evaluate_reads(tmp_path, finished):
+    manifest, out, _ = finished
     words = ["evaluate", str(out / "predictions.csv"), str(manifest), "-o", str(tmp_path / "evaluation"), "--quiet"]
     assert main(words) == 0
     with (tmp_path / "evaluation" / "metrics.csv").open() as file:
