@@ -16,6 +16,7 @@ from anymc3d.cli.main import main
 from anymc3d.errors import InterruptedRunError, ManifestError, UsageError
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
+from anymc3d.plugins.evidence import doubts_of
 from anymc3d.predict.predictor import load
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
 from anymc3d.train.quick.crossval import Pool
@@ -184,8 +185,11 @@ def test_a_budget_that_reads_no_scan_and_a_column_that_is_not_there_are_refused(
 def test_the_command_prints_what_won(done, monkeypatch, capsys):
     monkeypatch.setattr(auto_run, "auto", lambda *_, **__: done[2])
     assert main(["auto", str(done[1]), "--labels", "block", "-o", "best"]) == 0
-    shown = capsys.readouterr().out
+    shown, warned = capsys.readouterr()
     assert done[2]["verdict"] in shown
+    card = load_plugin(done[0] / "best" / "plugin.safetensors").card
+    assert card.out_of_fold and done[2]["doubts"] == list(doubts_of(card))
+    assert warned.count("warning: the plugin: ") == len(done[2]["doubts"])
     assert "test split, scored once" in shown
 
 

@@ -64,3 +64,24 @@ def test_a_result_is_what_json_prints(tmp_path, capsys):
     assert len(repr(found)) < 200
     with pytest.raises(UsageError, match="resamples"):
         anymc3d.evaluate(predictions, manifest, tmp_path / "other", resamples=3)
+
+
+def test_heatmaps_show_the_scan_and_its_map_in_a_notebook(tmp_path):
+    """From what lies in the folder; a picture that is none, or lies elsewhere, is not shown."""
+    folder = tmp_path / "maps" / "c1"
+    folder.mkdir(parents=True)
+    (folder / "y.image.m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 20)
+    (folder / "other.png").write_bytes(b"<script>")
+    names = ["y.image.m.nii.gz", "y.image.m.png", "other.png"]
+    heatmap = {"label": "<b>y", "view": "image", "method": "m", "files": names}
+    record = {"case": "c1", "status": "ok", "message": "", "probabilities": {"<b>y": 0.25}, "heatmaps": [heatmap]}
+    record["plugin_doubts"] = ["not shown to be better than chance"]
+    failed = {"case": "c2", "status": "error", "message": "no file", "heatmaps": []}
+    found = functions.Result("explain", 3, {"found": [record, failed]}, tmp_path / "maps")
+    shown = found._repr_html_()
+    assert shown.count("<img") == 1 and 'src="data:image/png;base64,' in shown
+    assert "&lt;b&gt;y 0.250" in shown and "<b>y" not in shown and "No answer: no file" in shown
+    assert "not shown to be better than chance" in shown and "Research use only" in shown
+    heatmap["files"] = ["../../elsewhere.png"]
+    with pytest.raises(UsageError):
+        found._repr_html_()

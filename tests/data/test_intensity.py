@@ -157,6 +157,19 @@ def test_B10_a_brighter_mr_scan_raises_no_alarm(seed: int, scale: float) -> None
     assert mismatch(scan(mr(seed) * scale), TRAINING["MR"], "MR") is None
 
 
+@pytest.mark.parametrize("times", [340, 1 / 340])
+def test_B10_a_scan_on_another_level_is_told_where_enough_were_trained_on(times: float) -> None:
+    """Of few training scans nothing is said: other exports of the same set may not have been drawn."""
+    scans = [scan(mr(seed) / np.percentile(mr(seed), 99.5) * 1000) for seed in range(30)]
+    seen = scan(mr(99) / np.percentile(mr(99), 99.5) * 1000 * times)
+    for count, told in ((24, False), (25, True), (30, True)):
+        message = mismatch(seen, summarise(scans[:count]), "MR") or ""
+        assert ("times those of the training scans (another unit, scaling or export?)" in message) is told, count
+    # A set that holds such scans has them within its own spread, and a mask has no level.
+    assert mismatch(seen, summarise([*scans, seen, seen]), "MR") is None
+    assert mismatch(scan(mask(0) * times), summarise([scan(mask(seed)) for seed in range(30)]), "other") is None
+
+
 def test_B10_a_small_training_set_raises_few_alarms() -> None:
     for kind, make in KINDS.items():
         alarms = 0

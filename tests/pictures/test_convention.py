@@ -15,7 +15,8 @@ from anymc3d.explain.heat import Heat
 from anymc3d.pictures.places import places_of
 from anymc3d.pictures.planes import PLANES
 from anymc3d.pictures.scan import heat_sheet, scan_sheet
-from anymc3d.pictures.tiles import draw_plane
+from anymc3d.pictures.sheet import sheet
+from anymc3d.pictures.tiles import Tile, draw_plane
 from anymc3d.report.levels import table_of
 from anymc3d.report.planes import middle_planes, over_scan, still
 from anymc3d.report.volumes import grey_values
@@ -175,3 +176,13 @@ def test_a_low_heatmap_leaves_the_scan_as_it_is():
     low = np.full(SHAPE, 0.149, np.float32)
     assert np.array_equal(draw_plane(scan, plane, 18, grey=(0, 1), mm_per_pixel=0.5, heat=low), alone)
     assert not np.array_equal(draw_plane(scan, plane, 18, grey=(0, 1), mm_per_pixel=0.5, heat=low * 4), alone)
+
+
+def test_titles_of_narrow_tiles_do_not_run_into_each_other():
+    plane, title = PLANES["axial"], "axial, slice 18 of 35, S 18.0 mm"
+    tiles = [Tile(np.full((30, 12, 3), 90, dtype=np.uint8), plane, title) for _ in range(3)]
+    titled = sheet([tiles], mm_per_pixel=1.0)[4:18]
+    # Three times the same text stands apart from its neighbours: somewhere between two, a gap of empty columns.
+    used = np.flatnonzero((titled > 100).any(axis=(0, 2)))
+    gaps = np.flatnonzero(np.diff(used) > 8)
+    assert len(gaps) == 2

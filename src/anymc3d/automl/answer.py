@@ -24,7 +24,7 @@ from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
-from anymc3d.plugins.evidence import OUT_OF_FOLD, out_of_fold_rows
+from anymc3d.plugins.evidence import OUT_OF_FOLD, doubts_of, out_of_fold_rows
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.covariates.record import Answers
 from anymc3d.train.quick.covariates import report_of
@@ -80,10 +80,10 @@ def write_plugin(
     data: AutoData,
     out: Floats,
     nested: Sequence[Row],
-) -> list[Row]:
+) -> tuple[str, ...]:
     """``plugin.safetensors``: the members in one file, calibrated on the blend's out-of-fold logits (n, K).
 
-    ``nested``: rows of the nested estimate, which no choice flatters. Returns the metrics of these cases.
+    ``nested``: rows of the nested estimate, which no choice flatters. Returns what speaks against the plugin.
     """
     if not task.labels.is_number:
         task = replace(task, calibration="temperature" if task.labels.one_of_classes else "youden")
@@ -105,7 +105,7 @@ def write_plugin(
         training=record,
     )
     save_plugin(folder.plugin, card, tensors)
-    return metrics
+    return doubts_of(card)
 
 
 def write_out_of_fold(folder: AutoFolder, task: TaskSettings, data: AutoData, logits: Floats) -> None:

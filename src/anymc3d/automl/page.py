@@ -55,6 +55,8 @@ class Search:
     test: Value | None = None
     sites: Mapping[str, Any] | None = None
     covariates: Mapping[str, Any] | None = None
+    doubts: tuple[str, ...] = ()
+    """What speaks against the plugin, whatever the scan."""
 
     @property
     def metric(self) -> str:
@@ -102,6 +104,7 @@ def make_summary(search: Search) -> dict[str, Any]:
         "labels": list(search.data.labels.output_names),
         "finished": search.final,
         "verdict": verdict(search),
+        "doubts": list(search.doubts),
         "metric": search.metric,
         "r2" if search.data.labels.is_number else "auroc": _named(search),
         "numbers": {name: asdict(value) for name, value in _blend_row(search).numbers.items()},
@@ -210,6 +213,8 @@ def _estimate(search: Search, summary: Mapping[str, Any]) -> Iterator[str]:
         (f"of {search.settings.minutes:g} min", in_words(search.spent_s)),
     ]
     yield tiles(boxes)
+    if search.doubts:
+        yield listing(f"The plugin: {doubt}" for doubt in search.doubts)
     yield paragraph(
         f"The out-of-fold {search.metric} is nested: in each of {cases['folds']} outer folds candidates, members and "
         "weights were chosen on the other folds alone, and the cases of the fold were answered once. It is an estimate "

@@ -28,6 +28,7 @@ class Written:
     ranked: Sequence[Ranked]
     metrics: Sequence[answer.Row]
     covariates: dict[str, Any] | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def write(work: Work, *, final: bool) -> dict[str, Any]:
@@ -61,14 +62,14 @@ def write_plugin(work: Work) -> Written:
         ]
         shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
     metrics = answer.nested_metrics(work.task, work.data, joined.logits)
-    answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out, metrics)
+    doubts = answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out, metrics)
     answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
     ranked = rank(_entries(work, scored, joined, len(members)), pool, work.data.scale)
     write_leaderboard(work.folder.leaderboard, ranked)
     told = None if joined.clinical is None else answer.clinical_report(work.task, work.data, joined.clinical[0].answers)
     _write_task(work, scored, joined)
     work.reserve.wrote(work.measured(f"writing of {len(scored)}", work.clock.spent_s - started), len(scored))
-    return Written(scored, joined, ranked, metrics, told)
+    return Written(scored, joined, ranked, metrics, told, doubts)
 
 
 def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_workers, checked_workers
-from anymc3d.cli.say import say
+from anymc3d.cli.say import say, warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.automl.run import auto
     from anymc3d.cli.main import print_json
     from anymc3d.data.ahead.queue import asking_for
-    from anymc3d.plugins import load_plugin
 
     with asking_for(checked_workers(args)):
         found = auto(
@@ -58,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
             kind=args.kind,
             quiet=args.quiet or args.json,
         )
-    warn_of_doubts([load_plugin(args.out / "plugin.safetensors").card])
+    for doubt in found.get("doubts", ()):
+        warn(f"the plugin: {doubt}")
     if args.json:
         print_json(found)
         return 0

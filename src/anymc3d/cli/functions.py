@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, TypeAlias
 
 Place: TypeAlias = str | PathLike[str]
@@ -25,6 +26,8 @@ class Result(Mapping[str, Any]):
     command: str
     exit_code: int
     values: Mapping[str, Any]
+    folder: Path | None = None
+    """Of heatmaps: where they and their pictures lie."""
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -39,7 +42,11 @@ class Result(Mapping[str, Any]):
         return f"<anymc3d {self.command}, exit code {self.exit_code}: {', '.join(self.values) or 'nothing'}>"
 
     def _repr_html_(self) -> str:
-        """A table of what is short, for notebooks."""
+        """A table of what is short, for notebooks; of heatmaps their pictures."""
+        if self.folder is not None:
+            from anymc3d.cli.notebook_pictures import heatmaps_html
+
+            return heatmaps_html(self["found"], self.folder)
         rows = [(key, value) for key, value in self.items() if not isinstance(value, list | dict)]
         cells = "".join(
             f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows
@@ -142,7 +149,7 @@ def explain(
     quiet: bool = False,
 ) -> Result:
     """Heatmaps of where a classifier looked, on the scan's own grid: ``anymc3d explain``."""
-    return _run("explain", locals())
+    return replace(_run("explain", locals()), folder=Path(out))
 
 
 def calibrate(

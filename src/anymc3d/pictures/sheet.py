@@ -83,7 +83,7 @@ def sheet(
 def _titles_width(rows: Sequence[Sequence[Tile]], column: int) -> int:
     """What the titles of a column need between its gutters, so that none runs into the next one."""
     titles = [printable(row[column].title) for row in rows if column < len(row) and row[column].title]
-    return max((ceil(_font(_SMALL).getlength(title)) + 6 - 2 * _GUTTER for title in titles), default=0)
+    return max((ceil(_font(_SMALL).getlength(title)) + 14 - 2 * _GUTTER for title in titles), default=0)
 
 
 def _place(image, draw: ImageDraw, tile: Tile, at: tuple[int, int], middle: int, title_y: int) -> None:

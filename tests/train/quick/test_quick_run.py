@@ -18,6 +18,7 @@ from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
 from anymc3d.predict import encode as encode_module
 from anymc3d.predict.predictor import load
+from anymc3d.printable import escape
 from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.fit import fit
@@ -25,7 +26,9 @@ from anymc3d.train.quick import features as features_module
 from anymc3d.train.quick import prepare as quick_prepare
 from anymc3d.train.quick import run as quick_run
 from anymc3d.train.quick import subject as quick_subject
+from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, Gain
 from anymc3d.train.quick.features import FeatureCache, feature_key
+from anymc3d.train.quick.picture import draw_curve
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.quick.summary import lines
@@ -112,6 +115,32 @@ def test_B16_test_labels_change_no_byte(done, journey, tmp_path):
     quick(journey, flip, tmp_path / "run")
     for name in ("plugin.safetensors", "quick.json", "oof.csv", "oof_metrics.csv", "metrics.csv", "run.json"):
         assert (tmp_path / "run" / name).read_bytes() == (done[0] / "run" / name).read_bytes(), name
+
+
+def test_the_run_has_a_report_of_what_was_found(done, tmp_path):
+    folder, report = done
+    assert main(["report", str(folder / "run"), "-o", str(tmp_path / "r.html"), "--worst", "1", "--quiet"]) == 0
+    page = (tmp_path / "r.html").read_text()
+    for line in lines(report):
+        assert escape(line) in page
+    assert "data:image/png;base64," in page and "on the cases out of fold" in page and "ROC" in page
+    card = load_plugin(folder / "run" / "plugin.safetensors").card
+    assert [row["n"] for row in card.out_of_fold] == [16, 16] and "rank" not in page
+
+
+def test_the_picture_holds_every_interval_whole(monkeypatch, tmp_path):
+    """Down to the lowest interval, draw and fitted value, none of which an AUROC below 0 takes off the page."""
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure.axes[0]))
+    points = [
+        CurvePoint(fraction=f, num_train=n, auroc=Estimate(0.45, low, 0.7), draws=(0.3, 0.6))
+        for f, n, low in ((0.5, 10, 0.15), (1.0, 20, 0.2))
+    ]
+    gain = Gain(Estimate(0.01, -0.6, 0.2), Estimate(0.01, -0.1, 0.1), {})
+    draw_curve(tmp_path / "q.png", Curve(tuple(points), gain), title="t", trivial=Estimate(0.5, 0.4, 0.6))
+    low, high = drawn[0].get_ylim()
+    ends = [float(y) for line in drawn[0].get_lines() for y in line.get_ydata()]
+    assert low < min(ends) == 0.0 and high == 1.0
 
 
 def test_the_plugin_predicts_what_validation_said(done, journey):
