@@ -10,7 +10,8 @@ import warnings
 
 import pytest
 
-from anymc3d.cli.boundary import last_words, logged, private, stoppable
+from anymc3d.cli import boundary
+from anymc3d.cli.boundary import alive, last_words, logged, private, stoppable
 from anymc3d.cli.main import main
 from anymc3d.train.stopping import listening
 
@@ -125,3 +126,23 @@ def test_a_command_that_is_told_to_debug_shows_the_traceback_of_an_internal_erro
     monkeypatch.setattr("anymc3d.cli.plugin.run", lambda _: 1 / 0)
     assert main(["plugin", "show", "x", "--debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "rank", "told"),
+    [
+        ("predict", {}, "0", True),
+        ("auto", {}, None, True),
+        ("predict", {"quiet": True}, None, False),
+        ("predict", {"json": True}, None, False),
+        ("train", {}, "1", False),
+        ("serve", {}, None, False),
+    ],
+)
+def test_a_sign_of_life_where_somebody_reads_a_log(monkeypatch, command, options, rank, told):
+    monkeypatch.setattr(boundary, "heard", lambda: "heard")
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    found = alive(command, argparse.Namespace(**{"quiet": False, **options}))
+    assert (found == "heard") is told

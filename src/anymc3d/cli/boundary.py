@@ -10,16 +10,19 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from anymc3d.cli.say import LogLine
+from anymc3d.cost.heartbeat import heard
 from anymc3d.errors import TRACEBACKS, AnyMC3DError, OutputError, coded
 from anymc3d.printable import shown
 
 OWN = "anymc3d"
 _OWN_HANDLERS = ("nibabel.global",)
 """Loggers of libraries that write to stderr by themselves, past every handler of the program."""
+WAITING = ("serve", "mcp")
+"""Commands that are silent while nobody asks them for anything."""
 _OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """Of texts, from a file or the command line, that this system cannot take for a path at all."""
@@ -83,6 +86,17 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(levels[0])
         own.setLevel(levels[1])
+
+
+def alive(command: str, asked: argparse.Namespace) -> AbstractContextManager[None]:
+    """In the block a line now and then says that a command goes on: where no bar is drawn, of one process of several.
+
+    Those that wait for others say nothing, and none that was asked for numbers alone.
+    """
+    told = asked.quiet or getattr(asked, "json", False) or sys.stderr.isatty()
+    if told or command in WAITING or os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return heard()
 
 
 def _level(asked: argparse.Namespace) -> int:

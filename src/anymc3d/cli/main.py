@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from anymc3d.cli.boundary import fetching, last_words, logged, private, stoppable
+from anymc3d.cli.boundary import alive, fetching, last_words, logged, private, stoppable
 from anymc3d.cli.examples import EXAMPLES
 from anymc3d.cli.parser import Parser, add_common, examples_text
 from anymc3d.cli.say import answer, answer_text, fail, hushed
@@ -128,7 +128,7 @@ def ended(arguments: Sequence[str]) -> tuple[int, str]:
             return int(words[0]), ""
         parsed = parse(command, words)
         parsed.given = (command, *words)
-        with private(), logged(parsed), stoppable(), fetching(parsed), hushed(parsed.quiet):
+        with private(), logged(parsed), stoppable(), fetching(parsed), hushed(parsed.quiet), alive(command, parsed):
             return importlib.import_module(COMMANDS[command][0]).run(parsed), ""
     except AnyMC3DError as error:
         return error.exit_code, f"error: {error.with_code}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from tqdm import tqdm
+
+from anymc3d.cost.heartbeat import begin_work, end_work
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
         self.is_drawn = sys.stderr.isatty()
         self.next_line_s = 0.0
         self.seen: list[Mark] = []
+        self._words = partial(_words_of, weakref.ref(self))
         # tqdm writes signs of its own to its file, also where nothing is drawn.
         pace = {} if self.is_drawn else {"mininterval": wait_s(0), "miniters": 1, "file": io.StringIO()}
         super().__init__(
@@ -62,6 +67,13 @@ class Progress(tqdm):  # type: ignore[type-arg]
             and self.start_t - self.last_line < LINE_EVERY_S
         ):
             self.last_print_t = self.last_line  # the next job of one command: its reader has waited since then
+        if not self.is_drawn and not quiet:
+            begin_work(self._words)
+
+    def close(self) -> None:
+        """The job has ended."""
+        end_work(self._words)
+        super().close()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, or log a line; nothing before there is anything to say."""
@@ -82,6 +94,15 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def set_postfix(self, *what: Any, refresh: bool | None = None, **values: Any) -> None:
         """As tqdm; where lines are logged, the next one in its turn shows it, and not one for every step."""
         super().set_postfix(*what, refresh=self.is_drawn if refresh is None else refresh, **values)
+
+
+def _words_of(bar: weakref.ref[Progress]) -> str:
+    """The line of a bar as it stands, which is kept by nothing but its job."""
+    found = bar()
+    if found is None:
+        return ""
+    state = found.format_dict
+    return line(state, pace_from(found.seen, state["elapsed"]))
 
 
 def wait_s(elapsed: float) -> float:
