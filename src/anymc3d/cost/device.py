@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from anymc3d.cost.allocator import keep_freed_memory
 from anymc3d.errors import DeviceError
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -14,6 +15,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` -> a device; under torchrun ``auto`` and ``cuda`` take the local rank's.
+    A processor is made ready for large tensors (:mod:`anymc3d.cost.allocator`).
 
     Raises:
         UsageError: no such device here.
@@ -21,6 +23,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
+        keep_freed_memory()
         return torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or (number and not number.isdigit()):
