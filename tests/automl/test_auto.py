@@ -261,13 +261,14 @@ def test_of_two_starts_the_second_is_taken_where_the_kept_cases_show_it():
 
 
 def test_more_time_trains_longer_and_deeper_and_a_dearer_sight_less():
-    fits = [lora.amount_that_fits(seconds, 0.1, 100, 5, 12) for seconds in (10, 150, 400, 1e6)]
+    fits = [lora.amount_that_fits(seconds, 0.1, 100, 5, 12) for seconds in (10, 100, 150, 250, 1e6)]
     assert fits[0] is None
-    assert fits[1].blocks == 2 and lora.LEAST_EPOCHS <= fits[1].epochs < lora.ENOUGH_EPOCHS
-    assert fits[2].blocks == 3 and fits[2].epochs >= lora.ENOUGH_EPOCHS
-    assert fits[3] == lora.Amount(max(lora.DEPTHS), lora.MOST_EPOCHS)
-    assert lora.amount_that_fits(400, 1.0, 100, 5, 12) is None
-    assert lora.amount_that_fits(150, 0.1, 100, 5, 12, sights=5) is None
+    assert fits[1].blocks == 2 and fits[1].copies == 1 and lora.LEAST_EPOCHS <= fits[1].epochs < lora.ENOUGH_EPOCHS
+    assert fits[2].blocks == 2 and fits[2].copies == 2 and fits[2].epochs >= lora.ENOUGH_EPOCHS
+    assert fits[3].blocks == 3 and fits[3].epochs >= lora.ENOUGH_EPOCHS
+    assert fits[4] == lora.Amount(max(lora.DEPTHS), lora.MOST_EPOCHS)
+    assert lora.amount_that_fits(100, 1.0, 100, 5, 12) is None
+    assert lora.amount_that_fits(100, 0.1, 100, 5, 12, sights=5) is None
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mean", "max"])

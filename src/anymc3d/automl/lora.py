@@ -48,21 +48,27 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a training may start from: the frozen solution, or random values on standardised embeddings with the rates and
 the loss of the paper."""
-COPIES = 2
+COPIES = (2, 1)
+"""Augmented copies of each training scan, the best first; with one it is shown as it is, so that its tokens are those
+of validation."""
 BATCH = 8
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
 VALIDATION = 0.2
 """Of a fold's training cases."""
+STEP, LAST_BLOCK = 2.8, 0.7
+"""A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
+``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks; see benchmarks/auto.md."""
 SAFETY = 1.3
 """Factor on what training is expected to take."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is trained: the last ``blocks`` are adapted for so many ``epochs``."""
+    """How much is trained: the last ``blocks`` are adapted for so many ``epochs``, on so many ``copies``."""
 
     blocks: int
     epochs: int
+    copies: int = COPIES[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +151,7 @@ def _task(base: TaskSettings, manifest: Path, number: int, amount: Amount, start
         **STARTS[start],
         epochs=amount.epochs,
         batch_size=BATCH,
-        copies=COPIES,
+        copies=amount.copies,
         chunk_size=base.train.chunk_size,
         recompute=base.train.recompute,
         seed=seed + number,
@@ -157,6 +163,7 @@ def _task(base: TaskSettings, manifest: Path, number: int, amount: Amount, start
         method=MethodSettings(blocks=amount.blocks),
         fusion="query",
         train=train,
+        augmentation=base.augmentation if amount.copies > 1 else "none",
         calibration="none",
     )
 
@@ -175,35 +182,45 @@ def amount_that_fits(
 ) -> Amount | None:
     """How much all folds can be trained in ``seconds``; None where not even ``LEAST_EPOCHS`` of the fewest blocks fit.
 
-    The deepest of ``DEPTHS`` for which there are ``ENOUGH_EPOCHS``, otherwise the one with the most epochs; ``sights``:
-    different ones that the folds take. See :func:`epochs_that_fit`.
+    The deepest of ``DEPTHS`` for which there are ``ENOUGH_EPOCHS``, with the most of ``COPIES``; otherwise what has the
+    most epochs. ``sights``: different ones that the folds take. See :func:`epochs_that_fit`.
     """
-    amounts = [
-        Amount(blocks, epochs_that_fit(seconds, pass_s, num_cases, folds, blocks / depth, num_test, sights))
-        for blocks in DEPTHS
-        if blocks <= depth
-    ]
+    amounts = []
+    for blocks in (blocks for blocks in DEPTHS if blocks <= depth):
+        for copies in COPIES:
+            asked = Amount(blocks, 0, copies)
+            epochs = epochs_that_fit(asked, seconds, pass_s, num_cases, folds, depth, num_test, sights)
+            amounts.append(replace(asked, epochs=epochs))
     able = [amount for amount in amounts if amount.epochs]
     enough = [amount for amount in able if amount.epochs >= ENOUGH_EPOCHS]
     return enough[0] if enough else max(able, key=lambda amount: amount.epochs, default=None)
 
 
 def epochs_that_fit(
-    seconds: float, pass_s: float, num_cases: int, folds: int, adapted: float, num_test: int, sights: int
+    amount: Amount,
+    seconds: float,
+    pass_s: float,
+    num_cases: int,
+    folds: int,
+    depth: int,
+    num_test: int,
+    sights: int,
 ) -> int:
-    """How many epochs all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
+    """How many epochs of such an ``amount`` all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
 
-    Counted in passes of the frozen backbone over one case, ``pass_s`` each; ``adapted``: the part of its blocks.
-    Once for all folds, because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies
-    (for each of the ``sights``), and the answers for every fold's cases and for the ``num_test`` test cases, which all
-    members share as far as the seam. In every fold and epoch: the adapted blocks forward and backward, and again for
-    validation. The frozen features are there already.
+    Counted in passes of the frozen backbone of ``depth`` blocks over one case, ``pass_s`` each. Once for all folds,
+    because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies (for each of the
+    ``sights``), and the answers for every fold's cases and for the ``num_test`` test cases, which all members share as
+    far as the seam. In every fold and epoch: the adapted blocks forward and backward, and again for validation; most of
+    the last block is needed for one token only. The frozen features are there already.
     """
+    adapted = amount.blocks / depth
     trained = num_cases * (folds - 1) / folds
-    once = sights * num_cases * (COPIES + 1) * (1 - adapted) + num_cases + num_test * (sights + folds * adapted)
-    epoch = folds * trained * adapted * 3.5
+    drawn = amount.copies + 1 if amount.copies > 1 else 1
+    once = sights * num_cases * drawn * (1 - adapted) + num_cases + num_test * (sights + folds * adapted)
+    epoch = folds * trained * STEP * (amount.blocks - LAST_BLOCK) / depth
     left = seconds / SAFETY / max(pass_s, 1e-9) - once
-    epochs = int(left / epoch) if epoch else 0
+    epochs = int(left / epoch)
     return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
 
 

@@ -151,7 +151,7 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
                 sights=sights,
             )
         work.remembered.decided[what] = {
-            name: [amount.blocks, amount.epochs] for name, amount in amounts.items() if amount
+            name: [amount.blocks, amount.epochs, amount.copies] for name, amount in amounts.items() if amount
         }
         work.keep()
     return {name: Amount(*map(int, amount)) for name, amount in work.remembered.decided[what].items()}
