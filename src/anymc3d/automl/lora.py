@@ -57,7 +57,7 @@ VALIDATION = 0.2
 """Of a fold's training cases."""
 STEP, LAST_BLOCK = 2.8, 0.7
 """A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
-``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks; see benchmarks/auto.md."""
+``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks: benchmarks/auto.md."""
 SAFETY = 1.3
 """Factor on what training is expected to take."""
 
