@@ -65,10 +65,20 @@ def test_exactly_chance_and_worse_than_chance_are_not_better(low):
 
 
 def test_a_result_without_value_or_interval_shows_nothing():
-    card = card_of(row("a", None, None, None, reason="one outcome only"), row("b", 1.0, None, None, reason="few"))
+    card = card_of(row("a", None, None, None, reason="one outcome only"), row("b", 0.9, None, None, reason="few"))
     assert list(unproven(card)) == ["a", "b"]
     assert "AUROC undefined on 40" in doubts_of(card)[0] and "one outcome only" in doubts_of(card)[0]
-    assert "AUROC 1.000 without an interval" in doubts_of(card)[0]
+    assert "AUROC 0.900 without an interval" in doubts_of(card)[0]
+
+
+@pytest.mark.parametrize(("n", "positive", "shown"), [(4, 2, False), (6, 3, False), (8, 4, True), (40, 20, True)])
+def test_outcomes_that_are_separated_perfectly_have_no_interval_and_count_where_chance_would_not_do_it(
+    n, positive, shown
+):
+    """1 of 6, 20, 70 and 1.4e11 ways to draw the positive ones."""
+    perfect = row("a", 1.0, None, None, reason="the scores separate the outcomes perfectly", positive=positive)
+    assert ("a" not in unproven(card_of({**perfect, "n": n}))) is shown
+    assert "a" in unproven(card_of({**perfect, "n": n, "value": 0.97}))
 
 
 def test_cases_out_of_fold_count_before_those_of_validation():

