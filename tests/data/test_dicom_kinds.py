@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +99,29 @@ def directions(dataset: Dataset, number: int) -> None:
 
 def nothing(dataset: Dataset, number: int) -> None:
     """InstanceNumber alone."""
+
+
+def lacking(*missing: tuple[int, int], tag: Callable[[Dataset, int], None] = nothing, **more: bool) -> Series:
+    """Three volumes that no tag tells apart; ``missing``: (volume, slice)."""
+    made = volumes(3, tag, **more)
+    return Series([one for i, one in enumerate(made.slices) if (i // COUNT, i % COUNT) not in missing])
+
+
+def acquired(times: Sequence[float], *missing: tuple[int, int]) -> Series:
+    """Three volumes that are numbered alike, by the second of the day at which each begins; a slice takes a second."""
+    made = volumes(3, nothing)
+    for place, dataset in enumerate(made.slices):
+        volume, index = divmod(place, COUNT)
+        second = round(times[volume]) + index
+        dataset.InstanceNumber = 1 + index
+        dataset.AcquisitionTime = f"{second // 3600 % 24:02d}{second // 60 % 60:02d}{second % 60:02d}.500000"
+    return Series([one for i, one in enumerate(made.slices) if divmod(i, COUNT) not in missing])
+
+
+def numbered(series: Series, number: Callable[[int], int]) -> Series:
+    for dataset in series.slices:
+        dataset.InstanceNumber = number(int(dataset.InstanceNumber))
+    return series
 
 
 def phase_of_three(dataset: Dataset, number: int) -> None:
@@ -243,6 +266,31 @@ KINDS: dict[str, Kind] = {
     "trigger_delays": first_of(2, trigger_delays, "volume=1", *TOLD, "NominalCardiacTriggerDelayTime"),
     "numbers_alone": first_of(3, nothing, "volume=1", "3 volumes", "by no known tag"),
     "numbers_that_run_across": first_of(3, nothing, "volume=1", "3 volumes", "InstanceNumber", slice_major=True),
+    "numbers_of_volumes_that_lack_slices": Kind(
+        lambda: lacking((1, 4), (2, 6), (2, 7)),
+        ("3 volumes", "not all of them complete", "in the order of InstanceNumber"),
+        {"volume=1": mr_truth(anatomy(seed=0))},
+    ),
+    "numbers_of_a_first_volume_that_begins_late": Kind(
+        lambda: numbered(lacking((0, 0), (0, 1)), lambda number: number + 40),
+        ("3 volumes", "not all of them complete"),
+        {"volume=2": mr_truth(anatomy(seed=1))},
+    ),
+    "numbers_that_run_across_with_gaps": Kind(
+        lambda: lacking((0, 3), (2, 0), slice_major=True),
+        ("3 volumes", "not all of them complete"),
+        {"volume=2": mr_truth(anatomy(seed=1))},
+    ),
+    "echoes_that_lack_slices": Kind(
+        lambda: lacking((0, 3), tag=lambda dataset, number: setting(EchoTime=float(5 + number))(dataset)),
+        ("3 volumes", "not all of them complete", "EchoTime (5.0, 6.0, 7.0)"),
+        {"EchoTime=6.0": mr_truth(anatomy(seed=1))},
+    ),
+    "times_alone": Kind(
+        lambda: acquired((36000, 36100, 36200)),
+        ("3 volumes", "in the order of AcquisitionTime"),
+        {"volume=1": mr_truth(anatomy(seed=0))},
+    ),
     "angled_stacks": of(angled, "3 stacks of 4 slices", "turned by 12 and 10 degrees"),
     "two_knees": of(side_by_side, "2 stacks of 5 slices", "side by side"),
     "two_sizes": of(two_sizes, "2 stacks of 6 and 3 slices", "image sizes"),
@@ -374,6 +422,40 @@ def test_every_volume_and_stack_can_be_chosen(tmp_path: Path, number: int) -> No
     series, stacks = angled()
     folder = series.write(tmp_path / "spine")
     assert np.array_equal(read_volume(folder, series=f"stack={number + 1}").voxels, stacks[f"stack={number + 1}"])
+
+
+def shuffled(number: int) -> int:
+    """A number of its own in no order at all."""
+    return 1 + number * 29 % 101
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: acquired((36000, 36000, 36200)),  # two volumes at once
+        lambda: acquired((36000, 36004, 36200)),  # the second begins before the first ends
+        lambda: acquired((86390, 86395 + 10, 86500)),  # around midnight
+        lambda: acquired((36000, 36100, 36200), (1, 4)),  # a slice is missing, of whichever volume
+        lambda: numbered(lacking((1, 4)), shuffled),
+        lambda: numbered(lacking((1, 4)), lambda number: number - (number > 12)),  # the gap was closed
+    ],
+)
+def test_an_order_that_would_be_a_guess_is_none(tmp_path: Path, make: Callable[[], Series]) -> None:
+    folder = make().write(tmp_path / "scan")
+    for rule in (None, "volume=1"):
+        with pytest.raises(ScanError, match=r"neither tags nor InstanceNumber|but 0 volumes can be distinguished"):
+            read_volume(folder, series=rule)
+
+
+def test_a_volume_that_lacks_slices_leads_on_to_what_allows_it(tmp_path: Path) -> None:
+    folder = lacking((1, 4)).write(tmp_path / "scan")
+    with pytest.raises(ScanError, match=r"1 missing\?.*series 'volume=2; gaps=allow'"):
+        read_volume(folder, series="volume=2")
+    volume = read_volume(folder, series="volume=2; gaps=allow")
+    assert np.array_equal(
+        volume.voxels[:, :, [0, 1, 2, 3, 5, 6, 7]], mr_truth(anatomy(seed=1))[:, :, [0, 1, 2, 3, 5, 6, 7]]
+    )
+    assert np.array_equal(read_volume(folder, series="volume=3").voxels, mr_truth(anatomy(seed=2)))
 
 
 @pytest.mark.parametrize("rule", ["volume=4", "volume=99", "stack=2", "volume=0", "stack=x", "volume=1; volume=2"])

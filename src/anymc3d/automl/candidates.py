@@ -27,6 +27,9 @@ from anymc3d.train.ridge.learner import RidgeLearner
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
+Fusions = Callable[[str, int], tuple[str, ...]]
+"""Representation and number of views -> poolings."""
+
 SIMPLEST = ("scan-statistics", "foreground", "mask-size", "mask-measures", "voxels")
 """Plain methods from few numbers to many."""
 
@@ -102,12 +105,14 @@ def frozen_candidates(
     prepared: Sequence[PreparedCase],
     backbone: LoadedBackbone,
     seconds: float,
+    *,
+    fusions: Fusions | None = None,
 ) -> Iterator[Candidate]:
-    """Every representation of a sight with every pooling that it has."""
+    """Every representation of a sight with every pooling that it has; ``fusions``: in place of :func:`fusions_of`."""
     for name in names:
         rows = [{v: None if f is None else f.tokens(name) for v, f in case.items()} for case in features]
         tokens = stack_tokens(rows, tuple(sight.views))
-        for fusion in fusions_of(name, len(sight.views)):
+        for fusion in (fusions or fusions_of)(name, len(sight.views)):
             yield _frozen(sight, name, fusion, tokens, structures, pool, prepared, backbone, seconds)
 
 

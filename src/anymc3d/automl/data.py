@@ -84,13 +84,14 @@ def read_data(
     *,
     covariates: Sequence[str] = (),
     kind: str | None = None,
+    check_scans: bool = True,
 ) -> AutoData:
-    """Read the manifest and deal the cases out.
+    """Read the manifest and deal the cases out; ``check_scans``: they have to be there.
 
     Raises:
         ManifestError, UsageError: every fault of them; nothing is computed before.
     """
-    manifest = read_manifest(path, labels=columns)
+    manifest = read_manifest(path, labels=columns, check_scans=check_scans)
     if leave_out is not None:
         check_column(manifest, leave_out, columns)
     labels = find_labels(manifest, columns, kind)

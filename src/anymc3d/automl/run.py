@@ -19,13 +19,14 @@ from anymc3d.automl.checks import check_examined
 from anymc3d.automl.clock import Clock, in_words
 from anymc3d.automl.data import AutoData, plan_all, read_data
 from anymc3d.automl.deadline import Deadline
+from anymc3d.automl.embedded import DEFAULT_BACKBONE, Source, open_sources, read_folders
 from anymc3d.automl.folder import KIND, AutoFolder, Remembered
 from anymc3d.automl.numbers import Reader
 from anymc3d.automl.reserve import Reserve
 from anymc3d.automl.scoring import TestCases
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sites import leave_sites_out
-from anymc3d.automl.steps import first_candidates, further_candidates, without_test
+from anymc3d.automl.steps import embedded_candidates, first_candidates, further_candidates, without_test
 from anymc3d.automl.training import train_best
 from anymc3d.automl.work import Work
 from anymc3d.automl.write import clinical_of, write_pages, write_plugin
@@ -34,6 +35,7 @@ from anymc3d.data.covariates import column_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
 from anymc3d.files.folders import claim, locked
+from anymc3d.train.quick.embedded import check_no_measures
 from anymc3d.train.stopping import listening
 
 logger = logging.getLogger(__name__)
@@ -52,11 +54,12 @@ def auto(
     out: Path | str,
     *,
     minutes: float = 30.0,
-    backbone: str = "dinov2-small",
+    backbone: str | None = None,
     device: str = "auto",
     leave_out: str | None = None,
     covariates: Sequence[str] | str = (),
     kind: str | None = None,
+    embeddings: Sequence[Path | str] | Path | str = (),
     settings: AutoSettings | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -70,12 +73,13 @@ def auto(
         labels: one label column, or several of 0/1.
         out: folder; created if needed.
         minutes: the whole budget.
-        backbone: name, folder or file.
+        backbone: name, folder or file; default ``dinov2-small``, with ``embeddings`` the one that made them.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         leave_out: the column whose values are left out one by one; default ``site``, where there is one.
         covariates: columns that may answer beside the image, such as ``("age", "sex")``.
         kind: what the labels are, where that is in doubt: ``binary``, ``multiclass``, ``ordinal``, ``multilabel`` or
             ``regression`` (a number).
+        embeddings: folders of ``anymc3d embed`` in place of the scans, none of which is read or has to be there.
         settings: everything else.
         quiet: no progress bars.
 
@@ -85,10 +89,15 @@ def auto(
     """
     settings = replace(settings or AutoSettings(), minutes=minutes)
     columns, covariate_names = _names(labels), _names(covariates)
-    folder = AutoFolder(Path(out))
-    data = read_data(Path(manifest), columns, settings, leave_out, covariates=covariate_names, kind=kind)
+    folder, embedded = AutoFolder(Path(out)), read_folders(_paths(embeddings))
+    if embedded:
+        check_no_measures(covariate_names)
+    more = {"covariates": covariate_names, "kind": kind, "check_scans": not embedded}
+    data = read_data(Path(manifest), columns, settings, leave_out, **more)
+    sources = open_sources(embedded, backbone, data)
+    backbone = backbone or (sources[0].name if sources else DEFAULT_BACKBONE)
     with locked(folder.path), listening() as stop:
-        claim(folder.record, _identity(data, settings, backbone), "an anymc3d auto run")
+        claim(folder.record, _identity(data, settings, backbone, sources), "an anymc3d auto run")
         remembered = Remembered.read(folder.progress)
         if remembered.finished:
             logger.info("%s is finished; nothing to do", folder.path)
@@ -98,21 +107,29 @@ def auto(
         reader = Reader(data, choose_device(device), stopper, quiet)
         work = Work(folder, settings, clock, remembered, data, reader, {}, reserve=Reserve(settings.most_members))
         stopper.beat = work.beat
-        work.notes += _examined(data, columns)
-        work.planned = plan_all(data, backbone)
-        first_candidates(work, backbone)
-        further_candidates(work, backbone)
-        train_best(work, device)
-        summary = _finish(work, device)
+        work.notes += _examined(data, columns, tables_only=bool(sources))
+        if sources:
+            work.planned = {("own", "whole"): sources[0].task(data)}
+            embedded_candidates(work, sources)
+        else:
+            work.planned = plan_all(data, backbone)
+            first_candidates(work, backbone)
+            further_candidates(work, backbone)
+            train_best(work, device)
+        summary = _finish(work, device, answers_test=not sources)
         work.keep(finished=True)
     return summary
+
+
+def _paths(given: Sequence[Path | str] | Path | str) -> list[Path]:
+    return [Path(one) for one in ([given] if isinstance(given, (str, Path)) else given)]
 
 
 def _names(given: Sequence[str] | str) -> tuple[str, ...]:
     return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given) if name.strip())
 
 
-def _identity(data: AutoData, settings: AutoSettings, backbone: str) -> dict[str, Any]:
+def _identity(data: AutoData, settings: AutoSettings, backbone: str, sources: Sequence[Source]) -> dict[str, Any]:
     cases = "\n".join(
         f"{case.id}|{case.patient}|{case.split}|{case.fold}|{row.tolist() if case.split != 'test' else ''}"
         + "".join(f"|{case.cells.get(column_of(name), '')}" for name in data.covariates)
@@ -127,21 +144,23 @@ def _identity(data: AutoData, settings: AutoSettings, backbone: str) -> dict[str
         "leave_out": data.site,
         **({"covariates": list(data.covariates)} if data.covariates else {}),
         **({"labels_kind": data.labels.kind} if data.labels.kind in ("ordinal", "regression") else {}),
+        **({"embeddings": [source.identity for source in sources]} if sources else {}),
         "preprocessing_version": CODE_VERSION,
     }
 
 
-def _examined(data: AutoData, columns: Sequence[str]) -> list[str]:
+def _examined(data: AutoData, columns: Sequence[str], *, tables_only: bool) -> list[str]:
     """What the doctor warns of; its errors end the run."""
     scans = sum(len(case.images) for case in data.manifest.cases)
     processes = len(os.sched_getaffinity(0)) if scans >= MANY_SCANS else 0
-    warnings = check_examined(examine(data.manifest.path, labels=columns, meaning=data.labels, processes=processes))
+    common = {"labels": columns, "meaning": data.labels, "tables_only": tables_only}
+    warnings = check_examined(examine(data.manifest.path, **common, processes=processes))
     for line in warnings:
         logger.warning("%s", line)
     return warnings
 
 
-def _finish(work: Work, device: str) -> dict[str, Any]:
+def _finish(work: Work, device: str, *, answers_test: bool) -> dict[str, Any]:
     """Sites, the last blend, and the test split by the plugin that came of it."""
     by_site = work.data.by_site()
     if by_site is not None:
@@ -152,12 +171,15 @@ def _finish(work: Work, device: str) -> dict[str, Any]:
         else:
             work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
     written = write_plugin(work)
-    if work.data.test:
+    if work.data.test and not answers_test:
+        work.note(without_test(work, f"the scans of its {len(work.data.test)} cases are not read"))
+    elif work.data.test:
         write_pages(work, written, final=False)
         test = TestCases(work.folder, work.data, device, quiet=work.reader.quiet)
         needed = test.seconds()
         if work.decide("test split, by the plugin", needed < (1 + OVERRUN) * work.clock.total_s - work.clock.spent_s):
             work.test = test.scored()
         else:
-            work.note(without_test(work, needed))
+            many = f"answering its {len(work.data.test)} cases would take about {in_words(needed)}"
+            work.note(without_test(work, many))
     return write_pages(work, written, final=True)

@@ -114,7 +114,7 @@ def _name(look: Look, views: Mapping[str, ViewSettings]) -> str:
 
 def planes_of(views: Mapping[str, ViewSettings]) -> str:
     """The planes and images of some views, in words."""
-    planes = list(dict.fromkeys(view.plane for view in views.values()))
+    planes = list(dict.fromkeys("acquisition" if view.plane == "auto" else view.plane for view in views.values()))
     images = {view.image for view in views.values()}
     planes_in_words = "three planes" if len(planes) == 3 else "+".join(planes)
     return planes_in_words if len(images) == 1 else f"{planes_in_words} of {len(images)} images"

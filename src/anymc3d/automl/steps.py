@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from anymc3d.automl.candidates import SIMPLEST
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
+from anymc3d.automl.embedded import STATISTICS, Source, candidates_of, sights_of, statistics_candidate
 from anymc3d.automl.lora import amount_that_fits
 from anymc3d.automl.reserve import MOST_FOR_TEST
 from anymc3d.automl.sights import Sight, make_sights
@@ -19,10 +20,15 @@ from anymc3d.models.plain import PLAIN
 from anymc3d.models.store import stored_records
 from anymc3d.plan.rules import patch_size_of
 from anymc3d.settings.config import TaskSettings
+from anymc3d.train.quick.embedded import NOTE
 
 logger = logging.getLogger(__name__)
 
 CANDIDATES_OF_A_SIGHT = 7
+NO_SCANS = (
+    "no scan is read: the doctor saw the table alone (not scans in two splits, nor damaged or turned ones), and left "
+    "out are all plain methods but scan-statistics, regions and sizes that were not embedded, and training with LoRA"
+)
 FIRST_ANSWER = 0.2
 """Of the budget, after which there is an answer."""
 
@@ -82,10 +88,10 @@ def _plan_test(work: Work, sight: Sight) -> None:
         logger.info(text, len(work.data.test), in_words(needed))
 
 
-def without_test(work: Work, seconds: float) -> str:
+def without_test(work: Work, why: str) -> str:
     """That the test split is not answered, and how it is by hand."""
     return (
-        f"test split: left out, answering its {len(work.data.test)} cases would take about {in_words(seconds)}; "
+        f"test split: left out, {why}; "
         f"'anymc3d predict -p {work.folder.plugin} -i {work.data.manifest.path} --split test -o {work.folder.test}' "
         f"answers them, 'anymc3d evaluate {work.folder.test}/predictions.csv {work.data.manifest.path}' scores them"
     )
@@ -139,6 +145,29 @@ def _sights(work: Work, backbone: str) -> list[Sight]:
         if record.name != backbone and record.fingerprint != work.reader.backbone(backbone).fingerprint
     }
     return make_sights(work.planned, work.reader.backbone(backbone).module.patch_size, others)
+
+
+def embedded_candidates(work: Work, sources: Sequence[Source]) -> None:
+    """Candidates of folders of embeddings in place of scans, as long as the time lasts."""
+    knows = next((source for source in sources if source.cases.know_their_scans), None)
+    work.note(NO_SCANS)
+    if knows is None:
+        work.note(f"{STATISTICS}: left out. {NOTE[0].upper()}{NOTE[1:]}")
+    else:
+        try:
+            work.score([statistics_candidate(knows, work.data)])
+        except ManifestError as error:
+            work.note(f"{STATISTICS}: left out, {error.problems[0]}")
+    took = 0.0
+    for shown in sights_of(sources, work.data):
+        sight = shown.sight
+        if not work.decide(_step(sight), took < work.left_s(work.settings.train_share)):
+            work.note(f"{sight.name}: left out, would take about {in_words(took)}")
+            continue
+        started, known = work.clock.spent_s, {one.candidate.name for one in work.scored}
+        work.score([one for one in candidates_of(shown, work.data) if one.name not in known])
+        took = work.measured(sight.name, work.clock.spent_s - started)
+        _say_best(work)
 
 
 def further_candidates(work: Work, backbone: str) -> None:

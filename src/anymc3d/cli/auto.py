@@ -18,7 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the folder; created if needed")
     parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="the whole budget (default: 30)")
     parser.add_argument(
-        "--backbone", default="dinov2-small", metavar="NAME", help="name, folder or file (default: dinov2-small)"
+        "--embeddings",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of 'anymc3d embed' in place of the scans, none of which is read; can be repeated",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="name, folder or file (default: dinov2-small; with --embeddings the one that made them)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
@@ -54,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             leave_out=args.leave_out,
             covariates=args.covariates,
             kind=args.kind,
+            embeddings=args.embeddings,
             quiet=args.quiet or args.json,
         )
     for doubt in found.get("doubts", ()):

@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "auto": (
         "anymc3d auto manifest.csv --labels tumour -o best --minutes 30",
         "anymc3d auto manifest.csv --labels oedema,effusion -o best --leave-out hospital",
+        "anymc3d auto manifest.csv --labels tumour --embeddings embeddings -o best",
     ),
     "doctor": (
         "anymc3d doctor",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from anymc3d.data.cache_entry import safetensors_facts
 from anymc3d.errors import RunFolderError
 from anymc3d.files import regular
 from anymc3d.files.inside import inside
+from anymc3d.files.parts import PARTS
 from anymc3d.files.tables import read_table
 
 if TYPE_CHECKING:
@@ -25,6 +28,22 @@ RECORD, TABLE = "embed.json", "embeddings.csv"
 EMBEDDING_VERSION = 2
 """Part of every record. Raise it whenever the embeddings of the same slices can change. 2: z-scores go to the backbone
 as they are, as everywhere else."""
+
+
+def settings_hash(record: Mapping[str, Any]) -> str:
+    """Sixteen digits over a record; embeddings of one hash may stand in one table."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCase:
+    """The file of one case. ``views``: view -> its arrays, ``values`` and what their rows are; ``header``: what stands
+    beside them; ``sha256``: of the file."""
+
+    case: str
+    views: Mapping[str, Mapping[str, NDArray[Any]]]
+    header: Mapping[str, str]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -56,17 +75,30 @@ class Embeddings:
         """
         wanted = self._view(view)
         for row in self.rows:
-            if row["view"] != wanted or (cases is not None and row["case"] not in cases):
-                continue
-            try:
-                tensors = load(regular.read_bytes(inside(self.folder, *row["file"].split("/"))))
-                values = tensors[wanted]
-            except (SafetensorError, KeyError, OSError) as error:
-                raise RunFolderError(
-                    f"{self.folder / row['file']}: damaged or lost ({error}); embed this case again"
-                ) from error
-            of_rows = {n.removeprefix(f"{wanted}."): v for n, v in tensors.items() if n.startswith(f"{wanted}.")}
-            yield row["case"], {"values": values, **of_rows}
+            if row["view"] == wanted and (cases is None or row["case"] in cases):
+                yield row["case"], dict(self._stored(row["case"], row["file"], [wanted]).views[wanted])
+
+    def stored(self, cases: Collection[str]) -> Iterator[StoredCase]:
+        """The files of some cases, each read once, with all views that the table has of them.
+
+        Raises:
+            RunFolderError: one is damaged or lost.
+        """
+        by_case: dict[str, list[Mapping[str, str]]] = {}
+        for row in self.rows:
+            if row["case"] in cases:
+                by_case.setdefault(row["case"], []).append(row)
+        for case, rows in by_case.items():
+            yield self._stored(case, rows[0]["file"], [row["view"] for row in rows])
+
+    def _stored(self, case: str, file: str, views: Sequence[str]) -> StoredCase:
+        try:
+            content = regular.read_bytes(inside(self.folder, *file.split("/")))
+            tensors, header = load(content), safetensors_facts(content)
+            arrays = {view: {"values": tensors[view]} | _of_rows(tensors, view) for view in views}
+        except (SafetensorError, KeyError, OSError, ValueError, AttributeError) as error:
+            raise RunFolderError(f"{self.folder / file}: damaged or lost ({error}); embed this case again") from error
+        return StoredCase(case, arrays, header, hashlib.sha256(content).hexdigest())
 
     def numpy(self, view: str | None = None) -> tuple[list[str], NDArray[np.float32]]:
         """(cases, (cases, D)): one row for every case; of slices, patches or structures their mean."""
@@ -111,6 +143,20 @@ class Embeddings:
         return view
 
 
+def _of_rows(tensors: Mapping[str, NDArray[Any]], view: str) -> dict[str, NDArray[Any]]:
+    """What the rows of a view's array are."""
+    return {name.removeprefix(f"{view}."): array for name, array in tensors.items() if name.startswith(f"{view}.")}
+
+
+def _unfinished(folder: Path) -> str:
+    """What to do with a folder that has no table yet; empty where it is none of ``anymc3d embed`` at all."""
+    if (folder / RECORD).exists():
+        return "got one that was stopped on its way; run the same command again, which goes on"
+    if (folder / PARTS).is_dir():
+        return f"got parts of one; run 'anymc3d merge {folder}' when all are done"
+    return ""
+
+
 def load_embeddings(folder: str | Path) -> Embeddings:
     """Open a folder of ``anymc3d embed``; arrays are read when they are asked for.
 
@@ -118,6 +164,8 @@ def load_embeddings(folder: str | Path) -> Embeddings:
         RunFolderError: it is none.
     """
     folder = Path(folder)
+    if not (folder / TABLE).exists() and (hint := _unfinished(folder)):
+        raise RunFolderError(f"{folder}: expected a finished folder of 'anymc3d embed', {hint}")
     try:
         record = json.loads(regular.read_text(folder / RECORD))
         rows = tuple(row for row in read_table(folder / TABLE) if row["status"] != "error")

@@ -55,6 +55,7 @@ def examine(
     task: TaskSettings | None = None,
     meaning: LabelSettings | None = None,
     headers_only: bool = False,
+    tables_only: bool = False,
     processes: int = 0,
     limits: Limits | None = None,
     out_of_fold: Path | None = None,
@@ -69,6 +70,7 @@ def examine(
         task: a task file's settings: its labels, classes and modality are then expected.
         meaning: of the label columns, where it is known without a task.
         headers_only: voxels are not decoded, what only they show is not found.
+        tables_only: no scan is opened, and none has to be there.
         processes: that read scans at once, with limits of time and memory; 0 reads in this process, without limits.
         limits: of one scan.
         out_of_fold: ``oof.csv`` of a run, whose confident answers are compared with the labels.
@@ -76,13 +78,15 @@ def examine(
         told: called once with the number of files.
     """
     asked = tuple(task.labels.columns if task else labels)
-    manifest, problems = inspect_manifest(manifest_path, labels=asked)
+    manifest, problems = inspect_manifest(manifest_path, labels=asked, check_scans=not tables_only)
     findings = manifest_faults(manifest, problems)
     known, label_findings = read_labels(manifest, asked, task.labels if task else meaning)
     findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
     findings += too_rare_to_split(manifest, known)
     doubted = LabelDoubts((), ()) if out_of_fold is None else doubted_labels(manifest, known, out_of_fold)
     findings += doubted.findings
+    if tables_only:
+        return Examination(manifest, tuple(in_order(findings)), known, asked, {}, {}, headers_only, doubted)
     scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:

@@ -22,12 +22,14 @@ from anymc3d.cost.progress import Progress
 from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
-from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE
+from anymc3d.data.embedding_facts import KEY, encode_facts_of
+from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE, settings_hash
 from anymc3d.data.file_marks import file_mark
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
 from anymc3d.embed.source import Arrays, EmbedSettings, Source
+from anymc3d.evaluate.ood import VERSION
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic, journal, regular
 from anymc3d.files.folders import check_there, claim, locked
@@ -67,14 +69,10 @@ def identity_of(source: Source, settings: EmbedSettings, pseudonyms: Pseudonyms 
         "settings": asdict(settings),
         "preprocessing_version": CODE_VERSION,
         "embedding_version": EMBEDDING_VERSION,
+        **({"statistics_version": VERSION} if source.keeps_facts(settings) else {}),
         "version": __version__,
         **({} if pseudonyms is None else {"pseudonym_key": pseudonyms.check}),
     }
-
-
-def settings_hash(identity: Mapping[str, Any]) -> str:
-    """Sixteen digits over :func:`identity_of`; embeddings of one hash may stand in one table."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def embed_cohort(
@@ -159,16 +157,17 @@ def _embedded(
     timeout_s: float | None,
     case_memory: int | None,
 ) -> list[dict[str, Any]]:
-    case, embedded = one.case, partial(source.embed, one.scans, settings)
+    case, embedded = one.case, partial(source.embed_with_facts, one.scans, settings)
     found = attempt(lambda: within(timeout_s, embedded, case_memory), case, describe=predict_fault)
     empty = dict.fromkeys(COLUMNS, "")
     if isinstance(found, CaseFault):
         return [empty | {"case": case.id, "status": "error", "message": found.message}]
-    name = case_file(case.id)
-    atomic.write_bytes(inside(out, *name.split("/")), save(found, metadata={"case": case.id, "level": settings.level}))
+    (arrays, facts), name = found, case_file(case.id)
+    header = {"case": case.id, "level": settings.level} | ({} if facts is None else {KEY: encode_facts_of(facts)})
+    atomic.write_bytes(inside(out, *name.split("/")), save(arrays, metadata=header))
     return [
-        empty | {"case": case.id, "view": view, "status": "ok", "file": name} | _shape(found, view)
-        for view in _views(found)
+        empty | {"case": case.id, "view": view, "status": "ok", "file": name} | _shape(arrays, view)
+        for view in _views(arrays)
     ]
 
 

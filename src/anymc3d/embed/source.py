@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from anymc3d.cost.device import DTYPES, choose_device, number_format
 from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case import Case
-from anymc3d.data.case_scans import CaseScans, Segmenters
+from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters
+from anymc3d.data.embedding_facts import CaseFacts, facts_of
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import Known
 from anymc3d.errors import PluginError, ScanError, UsageError, did_you_mean
@@ -94,7 +95,24 @@ class Source:
         Raises:
             ScanError: a scan or its mask cannot be read or used.
         """
-        prepared = {name: view for name, view in scans.prepare(self.views).views.items() if view is not None}
+        return self.embed_with_facts(scans, settings)[0]
+
+    def keeps_facts(self, settings: EmbedSettings) -> bool:
+        """Whether a plugin can be made of such embeddings, so that they need what is known of the scans."""
+        return not self.is_plugin and settings.level != "patch"
+
+    def embed_with_facts(self, scans: CaseScans, settings: EmbedSettings) -> tuple[Arrays, CaseFacts | None]:
+        """The same, and what a plugin that is made of them must know of the scans.
+
+        Raises:
+            ScanError: a scan or its mask cannot be read or used.
+        """
+        prepared = scans.prepare(self.views)
+        arrays = self._arrays(prepared, scans, settings)
+        return arrays, facts_of(prepared) if self.keeps_facts(settings) else None
+
+    def _arrays(self, case: PreparedCase, scans: CaseScans, settings: EmbedSettings) -> Arrays:
+        prepared = {name: view for name, view in case.views.items() if view is not None}
         masks = scans.masks(self.views) if settings.level == "mask" else {}
         if self.is_plugin and settings.level == "scan":
             return self._as_the_head_sees(prepared)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from anymc3d.data.intensity import ModalityGuess, guess_modality, is_label_map
+from anymc3d.data.intensity import IntensityProfile, ModalityGuess, guess_modality, is_label_map
 from anymc3d.data.volume import SUV
 from anymc3d.plan.body import choose_ct_windows
 from anymc3d.plan.measure import Sampled
@@ -95,7 +95,16 @@ def _of_pet(samples: Sequence[Sampled]) -> tuple[str, tuple[Pair, ...], str]:
     return "suv", (window(name),), f"{name}: {told}, 99.5 % of the voxels below {hot:.3g} in the middle scan; check"
 
 
-def guess_majority(samples: Sequence[Sampled]) -> tuple[Modality, str]:
+class Seen(Protocol):
+    """A scan, as its modality is told by: what its header says, and its values."""
+
+    @property
+    def modality(self) -> str | None: ...
+    @property
+    def profile(self) -> IntensityProfile: ...
+
+
+def guess_majority(samples: Sequence[Seen]) -> tuple[Modality, str]:
     """The modality of most scans, and why: by their headers where those say it, else by their values."""
     guesses = [_guess(sample) for sample in samples]
     modality, votes = Counter(guess.modality for guess in guesses).most_common(1)[0]
@@ -109,6 +118,6 @@ def guess_majority(samples: Sequence[Sampled]) -> tuple[Modality, str]:
     return modality, reason
 
 
-def _guess(sample: Sampled) -> ModalityGuess:
+def _guess(sample: Seen) -> ModalityGuess:
     told = next((name for name in _TOLD if name == sample.modality), None)
     return guess_modality(sample.profile) if told is None else ModalityGuess(told, "the header says so")

@@ -12,6 +12,7 @@ import torch
 
 from anymc3d.cli.main import main
 from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.embeddings import settings_hash
 from anymc3d.data.manifest import read_manifest
 from anymc3d.embed.folder import embed_cohort
 from anymc3d.embed.source import EmbedSettings, of_backbone
@@ -69,7 +70,19 @@ def test_without_a_scan_the_estimate_and_the_answers_are_the_same(journey, made,
     plugin, other = (made / name / "plugin.safetensors" for name in ("learnt", "scans"))
     ours, theirs = (load(path, device="cpu").predict(journey.scans[17]) for path in (plugin, other))
     assert ours.logits == pytest.approx(theirs.logits, abs=1e-4)
-    assert load_plugin(plugin).card.scan_statistics is None and "no ood_score" in caplog.text
+    own, whole = load_plugin(plugin).card, load_plugin(other).card
+    assert own.scan_statistics is not None and own.scan_statistics == whole.scan_statistics
+    assert own.intensities == whole.intensities and "no ood_score" not in caplog.text
+    assert ours.ood_score == theirs.ood_score is not None
+    trivial = [json.loads((made / name / "quick.json").read_text())["trivial"]["auroc"] for name in ("learnt", "scans")]
+    assert trivial[0] == trivial[1]
+
+
+def test_a_folder_of_before_it_had_statistics_gives_a_plugin_without_a_score(journey, made, tmp_path, caplog):
+    folder = changed(made, tmp_path, lambda record: record.pop("statistics_version"))
+    learn(journey, made, folder)
+    assert "no ood_score" in caplog.text and "embed into a new folder" in caplog.text
+    assert load_plugin(tmp_path / "run" / "plugin.safetensors").card.scan_statistics is None
 
 
 def changed(made, tmp_path, change=lambda record: None, rows=lambda rows: rows):
@@ -78,7 +91,7 @@ def changed(made, tmp_path, change=lambda record: None, rows=lambda rows: rows):
     record = json.loads((folder / "embed.json").read_text())
     change(record)
     (folder / "embed.json").write_text(json.dumps(record))
-    table = read_table(folder / "embeddings.csv")
+    table = [row | {"settings": settings_hash(record)} for row in read_table(folder / "embeddings.csv")]
     write_table(folder / "embeddings.csv", list(table[0]), rows(table))
     return folder
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.dicom.multiframe import Frame
+from anymc3d.data.dicom.ordered import Group, volumes_in_order
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.dicom.tags import RULE_TAGS
 from anymc3d.errors import SeriesError
@@ -52,19 +53,24 @@ TELL_APART = (
 _MOST_TOGETHER = 3
 _SHOWN_VALUES = 8
 
-Group = tuple[int, ...]
-"""Indices of frames."""
-
 
 @dataclass(frozen=True)
 class Volumes:
-    """Frames at the same places, as volumes with one slice at each: ``tags`` distinguish them, or none does."""
+    """Frames at the same places, as volumes with one slice at each: ``tags`` distinguish them, or ``order``, by the
+    name of what says it; ``groups`` is empty where nothing does."""
 
     groups: tuple[Group, ...]
     tags: tuple[str, ...]
     places: int
     is_even: bool
     """Every place has as many slices."""
+    order: str = ""
+
+    @property
+    def first_whole(self) -> int:
+        """Which is the first that lacks nothing, or least."""
+        sizes = [len(group) for group in self.groups]
+        return sizes.index(max(sizes))
 
 
 def along_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,10 +98,8 @@ def volumes_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> Volumes 
         if len(groups) == most and all(_one_each(along[list(group)]) for group in groups.values()):
             ordered = sorted(groups.items(), key=lambda item: _rank(item[0], [frames[i] for i in item[1]]))
             return Volumes(tuple(tuple(group) for _, group in ordered), names, len(places), is_even)
-    numbers = [sorted(place, key=lambda i: frames[i].number or 0) for place in places]
-    numbered = all(len({frames[i].number for i in place}) == len(place) for place in places)
-    by_number = tuple(zip(*numbers, strict=True)) if is_even and numbered else ()
-    return Volumes(by_number, (), len(places), is_even)
+    in_order, how = volumes_in_order(frames, places)
+    return Volumes(in_order, (), len(places), is_even, how)
 
 
 def chosen_volume(frames: Sequence[Frame], normal: NDArray[np.float64], rule: Rule, reference: Path) -> Group | None:
@@ -126,14 +130,15 @@ def refuse_several(volumes: Volumes, frames: Sequence[Frame], rule: Rule, refere
     count, at = max(len(volumes.groups), 2), f"at the same {volumes.places} places"
     if not volumes.groups:
         what = f"two different slices at one place ({volumes.places} places hold {len(frames)} slices)"
-        raise SeriesError.of(reference, f"{what}: two scans mixed, or a copy; keep the files of one scan only")
+        why = "two scans mixed, or a copy, and neither tags nor InstanceNumber nor AcquisitionTime says which is which"
+        raise SeriesError.of(reference, f"{what}: {why}; keep the files of one scan only")
     uneven = "" if volumes.is_even else ", not all of them complete"
     what = f"a 4D series: {count} volumes (phases, echoes, b values or time points) {at}{uneven}"
     advice = f"choose one with {rule.advice(_example(volumes, frames))}"
     if volumes.tags:
         named = " and ".join(f"{name}{_shown(name, volumes, frames)}" for name in volumes.tags)
         raise SeriesError.of(reference, f"{what}, distinguished by {named}; {advice}")
-    more = f" (to 'volume={count}'), in the order of InstanceNumber"
+    more = f" (of 'volume=1' to 'volume={count}'), in the order of {volumes.order}"
     raise SeriesError.of(reference, f"{what}, distinguished by no known tag; {advice}{more}")
 
 
@@ -182,13 +187,14 @@ def _value(name: str, text: str, texts: Sequence[str] | dict[str, None]) -> str:
 
 
 def _example(volumes: Volumes, frames: Sequence[Frame]) -> str:
-    """The rule that takes the first volume: conditions where every value may be shown, else its number."""
-    first = frames[volumes.groups[0][0]]
+    """The rule that takes the first whole volume: conditions where every value may be shown, else its number."""
+    by_number = f"volume={volumes.first_whole + 1}"
+    first = frames[volumes.groups[volumes.first_whole][0]]
     conditions = []
     for name in volumes.tags:
         texts = dict.fromkeys(frames[group[0]].tags.get(name, "") for group in volumes.groups)
         value = _value(name, first.tags.get(name, ""), texts)
         if not value:
-            return "volume=1"
+            return by_number
         conditions.append(f"{name}={value}")
-    return "; ".join(conditions) or "volume=1"
+    return "; ".join(conditions) or by_number

@@ -1,11 +1,13 @@
-"""``train --quick --embeddings DIR``: what ``anymc3d embed`` made of the scans in place of the scans.
+"""``--embeddings DIR`` of ``train --quick`` and ``auto``: what ``anymc3d embed`` made of the scans in their place.
 
 The folder's record says which frozen backbone saw which slices, so the plugin that comes of it sees a new scan the same
-way. What only the scans could say (their intensities, how unlike others one is) the plugin does not have.
+way. What it must know of its training scans (intensities, what shows how unlike them another is) stands beside the
+vectors; folders of before that was so lack it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,30 +17,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
+from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.covariates import MEASURE
-from anymc3d.data.embeddings import EMBEDDING_VERSION, Embeddings, load_embeddings
+from anymc3d.data.embedding_facts import KEY, CaseFacts, decode_facts_of
+from anymc3d.data.embeddings import EMBEDDING_VERSION, Embeddings, StoredCase, load_embeddings, settings_hash
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.errors import ManifestError, RunFolderError, UsageError
-from anymc3d.models.features import representation, width_of
+from anymc3d.evaluate.ood import VERSION
+from anymc3d.models.features import num_patches, representation, width_of
 from anymc3d.models.plain import is_plain
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import TaskSettings, ViewSettings
 from anymc3d.settings.plain import from_plain
-from anymc3d.train.quick.features import PRECISION, CaseFeatures, Features, ViewFeatures
+from anymc3d.train.quick.features import PRECISION, CaseFeatures, ViewFeatures
 
 NOTE = (
-    "learnt from embeddings: the plugin has no statistics of the training scans, so predict gives it no ood_score and "
-    "no warning of other intensities"
+    "learnt from embeddings of a folder without statistics of the scans: predict gives the plugin no ood_score and no "
+    "warning of other intensities; embed into a new folder for them"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """A folder that can stand for scans. ``features``: what its rows are, an entry of ``FEATURES``."""
+    """A folder that can stand for scans. ``features``: what its rows are, an entry of ``FEATURES``; ``level``: one of
+    ``slice``, ``scan`` and ``mask``."""
 
     embeddings: Embeddings
     views: Mapping[str, ViewSettings]
     features: str
+    level: str = "slice"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -46,8 +53,24 @@ class Embedded:
         return {"embeddings": {name: value for name, value in self.embeddings.record.items() if name != "version"}}
 
 
-def read_embedded(folder: Path) -> Embedded:
-    """Open a folder of ``anymc3d embed``.
+@dataclass(frozen=True, eq=False)
+class EmbeddedCases:
+    """``features`` and ``prepared`` of each case in order, the second without slices, and without facts of the scans
+    where the folder has none; ``structures``: labels of the masks, at that level; ``content``: a hash of all of it."""
+
+    features: list[CaseFeatures]
+    prepared: list[PreparedCase]
+    structures: tuple[int, ...]
+    content: str
+
+    @property
+    def know_their_scans(self) -> bool:
+        """Whether every case has the facts of its scans."""
+        return all(case.scans for case in self.prepared)
+
+
+def read_embedded(folder: Path, levels: Sequence[str] = ("slice",)) -> Embedded:
+    """Open a folder of ``anymc3d embed``; ``levels``: those that can be used.
 
     Raises:
         RunFolderError: it is none, or damaged.
@@ -55,22 +78,25 @@ def read_embedded(folder: Path) -> Embedded:
     """
     embeddings = load_embeddings(folder)
     record = embeddings.record
-    for reason in _reasons(record):
+    for reason in _reasons(embeddings, levels):
         raise UsageError(f"--embeddings: {folder}: {reason}")
     problems: list[str] = []
     views = from_plain(Mapping[str, ViewSettings], record.get("views"), problems)  # type: ignore[arg-type]
     if problems or not views:
         raise RunFolderError(f"{folder}: its record is damaged ({'; '.join(problems[:3]) or 'no views'}); embed again")
-    return Embedded(embeddings, views, record["settings"]["features"])
+    level = record["settings"]["level"]
+    return Embedded(embeddings, views, "mask" if level == "mask" else record["settings"]["features"], level)
 
 
-def _reasons(record: Mapping[str, Any]) -> list[str]:
+def _reasons(embeddings: Embeddings, levels: Sequence[str]) -> list[str]:
     """Why these embeddings cannot be learnt from, what matters most first."""
-    level = record["settings"].get("level")
+    record = embeddings.record
+    level, expected_settings = record["settings"].get("level"), settings_hash(record)
+    wanted = " or ".join(levels)
     checks = (
-        ("plugin" in record, "made as a plugin sees scans; --quick learns on frozen ones: embed again without -p"),
+        ("plugin" in record, "made as a plugin sees scans; what is learnt here is frozen: embed again without -p"),
         ("pseudonym_key" in record, "made with --pseudonymize, so its cases are not those of the manifest"),
-        (level != "slice", f"of level {level}; embed again with --level slice"),
+        (level not in levels, f"of level {level}; embed again with --level {wanted}"),
         (
             record.get("number_format") != PRECISION,
             f"made in {record.get('number_format')}; embed again with --precision {PRECISION}",
@@ -78,6 +104,10 @@ def _reasons(record: Mapping[str, Any]) -> list[str]:
         (
             (record.get("preprocessing_version"), record.get("embedding_version")) != (CODE_VERSION, EMBEDDING_VERSION),
             "made by another version of the preprocessing, which new scans would not go through; embed again",
+        ),
+        (
+            any(row.get("settings") != expected_settings for row in embeddings.rows),
+            "its table has rows of other settings than its record says; embed again into a new folder",
         ),
     )
     return [reason for holds, reason in checks if holds]
@@ -91,10 +121,19 @@ def as_embedded(task: TaskSettings, embedded: Embedded) -> TaskSettings:
     """
     if is_plain(task.method):
         raise UsageError(f"--embeddings: method {task.method.name} measures scans; leave one of them out")
-    measured = [name for name in task.covariates if name.startswith(MEASURE)]
+    check_no_measures(task.covariates)
+    return replace(task, views=dict(embedded.views), features=embedded.features)
+
+
+def check_no_measures(covariates: Sequence[str]) -> None:
+    """Refuse covariates that only scans have.
+
+    Raises:
+        UsageError: one is measured on scans.
+    """
+    measured = [name for name in covariates if name.startswith(MEASURE)]
     if measured:
         raise UsageError(f"--embeddings: the covariate {measured[0]} is measured on scans; leave one of them out")
-    return replace(task, views=dict(embedded.views), features=embedded.features)
 
 
 def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) -> None:
@@ -107,49 +146,107 @@ def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) 
     if record["backbone"] != backbone.fingerprint or record.get("positions") != positions:
         raise UsageError(
             f"--embeddings: made by the backbone {record['backbone'][:20]}… with {record.get('positions')} positions, "
-            f"and the task names {backbone.card.name} ({backbone.fingerprint[:20]}…, {positions}); give the same one "
-            "with --backbone"
+            f"and {backbone.card.name} is another ({backbone.fingerprint[:20]}…, {positions}); give the same one with "
+            "--backbone"
         )
 
 
-def features_of(embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone) -> Features:
+def cases_of(embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone) -> EmbeddedCases:
     """The rows of every case; those of other cases are not opened.
 
     Raises:
         ManifestError: cases whose scans were not embedded, or that have other rows than the backbone gives; all are
             listed.
     """
-    width = width_of(embedded.features, embed_dim=backbone.module.embed_dim, num_patches=0)
     wanted, problems = {case.id for case in cases}, []
-    rows: dict[str, dict[str, NDArray[Any]]] = {case.id: {} for case in cases}
-    for view in embedded.views:
-        if view in embedded.embeddings.views:
-            for name, arrays in embedded.embeddings.arrays(view, wanted):
-                rows[name][view] = arrays["values"]
-    features: list[CaseFeatures] = []
+    stored = {case.case: case for case in embedded.embeddings.stored(wanted)}
+    widths = {name: _width(embedded, view, backbone) for name, view in embedded.views.items()}
     for case in cases:
-        by_view = rows[case.id]
+        by_view = {} if case.id not in stored else stored[case.id].views
         lacking = [v for v, settings in embedded.views.items() if settings.image in case.images and v not in by_view]
         if lacking or not by_view:
             problems.append(f"case {case.id!r}: not embedded ({', '.join(lacking) or 'no view'})")
-        elif not all(_is_whole(arrays, width) for arrays in by_view.values()):
-            problems.append(f"case {case.id!r}: its rows are not {width} finite numbers each: damaged; embed it again")
-        else:
-            features.append({v: _features(embedded.features, by_view.get(v)) for v in embedded.views})
+        elif not all(v in widths and _is_whole(rows, widths[v], embedded.level) for v, rows in by_view.items()):
+            expected = " or ".join(map(str, sorted(set(widths.values()))))
+            problems.append(
+                f"case {case.id!r}: its rows are not {expected} finite numbers each: damaged; embed it again"
+            )
     if problems:
         problems.append("embed the manifest into the same folder again, or take these cases out of it")
         raise ManifestError(f"--embeddings: {embedded.embeddings.folder}", problems)
-    return Features(features, 0, len(features))
+    order = [stored[case.id] for case in cases]
+    content = hashlib.sha256("".join(case.sha256 for case in order).encode()).hexdigest()
+    structures = _structures(order) if embedded.level == "mask" else ()
+    facts = [_facts(embedded, case) for case in order]
+    features = [_case(embedded, case, structures, known) for case, known in zip(order, facts, strict=True)]
+    prepared = [_prepared(embedded, known) for known in facts]
+    return EmbeddedCases(features, prepared, structures, content)
 
 
-def _is_whole(rows: NDArray[Any], width: int) -> bool:
-    return rows.ndim == 2 and rows.shape[0] > 0 and rows.shape[1] == width and bool(np.isfinite(rows).all())
+def _width(embedded: Embedded, view: ViewSettings, backbone: LoadedBackbone) -> int:
+    """How many numbers a row has; of masks those of one structure."""
+    places = num_patches(view.size, backbone.module.patch_size)
+    structures = int(embedded.level == "mask")
+    return width_of(
+        embedded.features, embed_dim=backbone.module.embed_dim, num_patches=places, num_structures=structures
+    )
 
 
-def _features(features: str, rows: NDArray[Any] | None) -> ViewFeatures | None:
-    """As a pass of the backbone would give them; how bright the slices are is not known."""
-    if rows is None:
+def _is_whole(arrays: Mapping[str, NDArray[Any]], width: int, level: str) -> bool:
+    rows = arrays["values"]
+    has_labels = level != "mask" or arrays.get("labels", np.empty(0)).shape == rows.shape[:1]
+    is_table = rows.ndim == (1 if level == "scan" else 2) and rows.shape[-1] == width
+    return has_labels and is_table and len(rows) > 0 and bool(np.isfinite(rows).all())
+
+
+def _structures(cases: Sequence[StoredCase]) -> tuple[int, ...]:
+    """The labels that any case has."""
+    return tuple(sorted({int(label) for case in cases for view in case.views.values() for label in view["labels"]}))
+
+
+def _facts(embedded: Embedded, case: StoredCase) -> CaseFacts | None:
+    """What the folder knows of the scans of a case; None where it is of before it did, or of other measures.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    if KEY not in case.header or embedded.embeddings.record.get("statistics_version") != VERSION:
         return None
-    names = representation(features).parts
-    pieces = np.split(np.ascontiguousarray(rows, dtype=np.float32), len(names), axis=1)
-    return ViewFeatures(dict(zip(names, pieces, strict=True)), np.zeros(len(rows), dtype=np.float32))
+    try:
+        return decode_facts_of(case.header[KEY])
+    except ValueError as error:
+        raise RunFolderError(
+            f"{embedded.embeddings.folder}: case {case.case!r}: damaged facts of the scan ({error}); embed again"
+        ) from error
+
+
+def _case(embedded: Embedded, case: StoredCase, structures: tuple[int, ...], facts: CaseFacts | None) -> CaseFeatures:
+    light = {} if facts is None else facts.brightness
+    return {
+        view: _features(embedded, case.views[view], structures, light.get(view)) if view in case.views else None
+        for view in embedded.views
+    }
+
+
+def _features(
+    embedded: Embedded,
+    arrays: Mapping[str, NDArray[Any]],
+    structures: tuple[int, ...],
+    brightness: NDArray[np.float32] | None,
+) -> ViewFeatures:
+    """As a pass of the backbone would give them; 0 where it is not known how bright the slices are."""
+    rows = np.atleast_2d(np.ascontiguousarray(arrays["values"], dtype=np.float32))
+    if embedded.level == "mask":
+        whole = np.zeros((len(structures), rows.shape[1]), dtype=np.float32)
+        whole[[structures.index(int(label)) for label in arrays["labels"]]] = rows
+        rows = whole.reshape(1, -1)
+    names = representation(embedded.features).parts
+    pieces = np.split(rows, len(names), axis=1)
+    light = np.zeros(len(rows), dtype=np.float32) if brightness is None else brightness
+    return ViewFeatures(dict(zip(names, pieces, strict=True)), light)
+
+
+def _prepared(embedded: Embedded, facts: CaseFacts | None) -> PreparedCase:
+    """What is known of a case's scans, without slices."""
+    views = dict.fromkeys(embedded.views)
+    return PreparedCase(views, {}, {}) if facts is None else PreparedCase(views, facts.scans, {}, (), facts.measures)

@@ -37,6 +37,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.case_scans import PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet
+from anymc3d.data.embedding_facts import brightness_of
 from anymc3d.errors import InterruptedRunError, ManifestError
 from anymc3d.files import home, regular
 from anymc3d.files.atomic import write_bytes
@@ -293,10 +294,8 @@ class FeatureMaker:
         packed = PackedSlices(tensor, (len(tensor),), labels=masks)
         with torch.inference_mode():
             parts = frozen_parts(self._encoder, self._network, view, packed, self._encoding, self._wanted)
-        brightness = slices.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
-        return ViewFeatures(
-            {name: np.ascontiguousarray(part.cpu().numpy()) for name, part in parts.items()}, brightness
-        )
+        own = {name: np.ascontiguousarray(part.cpu().numpy()) for name, part in parts.items()}
+        return ViewFeatures(own, brightness_of(slices))
 
 
 def _decode(content: bytes, key: str) -> ViewFeatures:

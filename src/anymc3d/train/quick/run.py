@@ -39,7 +39,7 @@ from anymc3d.train.quick.crossval import (
     purpose_seed,
 )
 from anymc3d.train.quick.curve import Curve, make_curve
-from anymc3d.train.quick.embedded import NOTE, as_embedded, read_embedded
+from anymc3d.train.quick.embedded import NOTE, as_embedded, cases_of, read_embedded
 from anymc3d.train.quick.findings import CovariateFindings, Findings, Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog, identity, refuse_other_runs
 from anymc3d.train.quick.prepare import make_plan
@@ -83,7 +83,8 @@ def fit_quick(
     with locked(folder.path):
         refuse_other_runs(folder)
         plan = make_plan(task, settings, pseudonyms, embedded)
-        more = {} if embedded is None else embedded.identity
+        found = None if embedded is None or plan.backbone is None else cases_of(embedded, plan.cases, plan.backbone)
+        more = {} if embedded is None or found is None else embedded.identity | {"embedded_content": found.content}
         claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings) | more, "a --quick run")
         if is_finished(folder.plugin):
             logger.info("%s is finished; nothing to do", folder.path)
@@ -91,11 +92,12 @@ def fit_quick(
         _begin(folder, plan)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
-            if embedded is None:
+            if found is None:
                 subject = read_subject(plan, folder, where, segmenters, stop, log, quiet)
             else:
-                subject = subject_of(plan, embedded, log)
-                logger.warning("%s", NOTE)
+                subject = subject_of(plan, found, log)
+                if not found.know_their_scans:
+                    logger.warning("%s", NOTE)
         plan = subject.plan
         findings = _find(plan, subject.learner, subject.trivial, log, quiet)
         findings = _with_covariates(plan, findings, subject)

@@ -25,7 +25,7 @@ from anymc3d.train.fitted import Fitted, fitted_frozen, fitted_plain
 from anymc3d.train.log import write_regions
 from anymc3d.train.plain.numbers import measure_cases, plain_learner, voxels_of_cases
 from anymc3d.train.quick.crossval import Learner
-from anymc3d.train.quick.embedded import Embedded, features_of
+from anymc3d.train.quick.embedded import EmbeddedCases
 from anymc3d.train.quick.features import CaseFeatures, Features, compute_features
 from anymc3d.train.quick.findings import Plan
 from anymc3d.train.quick.folder import QuickFolder, StageLog
@@ -78,18 +78,16 @@ def read_subject(
     return _frozen(plan, prepared, features)
 
 
-def subject_of(plan: Plan, embedded: Embedded, log: StageLog) -> Subject:
+def subject_of(plan: Plan, found: EmbeddedCases, log: StageLog) -> Subject:
     """What was embedded in place of scans, none of which is opened.
 
     Raises:
-        ManifestError: cases that were not embedded.
+        ManifestError: no case has one of the views.
     """
-    assert plan.backbone is not None
-    features = features_of(embedded, plan.cases, plan.backbone)
+    features = Features(found.features, 0, len(found.features))
     _check_views(plan, features)
     log.stage("embeddings", cases=len(plan.rows))
-    bare = [PreparedCase(dict.fromkeys(plan.task.views), {}, {}) for _ in plan.rows]
-    return _frozen(plan, bare, features)
+    return _frozen(plan, found.prepared, features)
 
 
 def _read(

@@ -1,0 +1,127 @@
+"""Volumes at the same places that no tag tells apart: by the order in which their slices were numbered or acquired.
+
+Only an order that says of every slice to which volume it belongs is taken. Of complete volumes the first slice of every
+place is of the first volume. Where slices are missing, the numbers must run through the places in a fixed step, so that
+a missing slice leaves its number free; or else one volume would go on with slices of the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+
+from anymc3d.data.dicom.multiframe import Frame
+
+Group = tuple[int, ...]
+"""Indices of frames."""
+NUMBER, TIME = "InstanceNumber", "AcquisitionTime"
+_MIDNIGHT_S = 12 * 3600.0
+"""Times that are further apart are of two days, and nobody knows which is the first."""
+
+
+def volumes_in_order(frames: Sequence[Frame], places: Sequence[Group]) -> tuple[tuple[Group, ...], str]:
+    """The volumes, and by what they are in order; none where that would be a guess.
+
+    Args:
+        frames: all slices.
+        places: those of each place, in order along the normal.
+    """
+    is_even = len(set(map(len, places))) == 1
+    numbers = [frame.number for frame in frames]
+    if None not in numbers:
+        known = [int(number or 0) for number in numbers]
+        found = _each_in_order(known, places) if is_even else _by_step(known, places)
+        if found:
+            return found, NUMBER
+    times = [_seconds(frame.tags.get(TIME, "")) for frame in frames]
+    if is_even and None not in times:
+        found = _one_after_the_other([time or 0.0 for time in times], places)
+        if found:
+            return found, TIME
+    return (), ""
+
+
+def _each_in_order(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
+    """The first of every place, the second of every place …; none where two of a place have one number."""
+    if any(len({numbers[i] for i in place}) < len(place) for place in places):
+        return ()
+    return tuple(zip(*(sorted(place, key=lambda i: numbers[i]) for place in places), strict=True))
+
+
+def _by_step(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
+    """Volumes that lack slices: numbered one after the other, or place after place."""
+    if len(set(numbers)) < len(numbers):
+        return ()
+    found = [one for one in (_volume_after_volume(numbers, places), _place_after_place(numbers, places)) if one]
+    return found[0] if len(found) == 1 else ()
+
+
+def _volume_after_volume(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
+    """As many numbers a volume as there are places: each place has a remainder of its own."""
+    count = len(places)
+    at: dict[int, int] = {}
+    for place, group in enumerate(places):
+        remainders = {numbers[i] % count for i in group}
+        if len(remainders) > 1 or not at.keys().isdisjoint(remainders):
+            return ()
+        at[remainders.pop()] = place
+    start = _first_remainder([at[remainder] for remainder in range(count)], min(numbers))
+    return () if start is None else _grouped([(number - start) // count for number in numbers])
+
+
+def _first_remainder(order: Sequence[int], lowest: int) -> int | None:
+    """With which remainder a volume begins: where the places, ``order`` by remainder, jump back to the other end; where
+    they do not run from one end to the other, with number 1, if that is there."""
+    count = len(order)
+    steps = [order[(remainder + 1) % count] - order[remainder] for remainder in range(count)]
+    starts = {
+        (remainder + 1) % count
+        for forward in (1, -1)
+        if sum(step * forward < 0 for step in steps) == 1
+        for remainder, step in enumerate(steps)
+        if step * forward < 0
+    }
+    if lowest == 1:
+        return 1 % count if not starts or 1 % count in starts else None
+    return starts.pop() if len(starts) == 1 else None
+
+
+def _place_after_place(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
+    """As many numbers a place as there are volumes: each place has a range of its own, and at least one is full."""
+    count = max(map(len, places))
+    full = [sorted(numbers[i] for i in place) for place in places if len(place) == count]
+    if any(own[-1] - own[0] != count - 1 for own in full) or len({own[0] % count for own in full}) > 1:
+        return ()
+    start = full[0][0] % count
+    ranges = [{(numbers[i] - start) // count for i in place} for place in places]
+    if any(len(own) > 1 for own in ranges) or len(set.union(*ranges)) < len(places):
+        return ()
+    return _grouped([(number - start) % count for number in numbers])
+
+
+def _one_after_the_other(times: Sequence[float], places: Sequence[Group]) -> tuple[Group, ...]:
+    """Volumes of which each was acquired whole before the next."""
+    volumes = _each_in_order([round(1e6 * time) for time in times], places)
+    spans = [(min(times[i] for i in volume), max(times[i] for i in volume)) for volume in volumes]
+    is_one_day = max(times) - min(times) < _MIDNIGHT_S
+    in_turn = all(later[0] > earlier[1] for earlier, later in itertools.pairwise(spans))
+    return volumes if volumes and is_one_day and in_turn else ()
+
+
+def _grouped(volumes: Sequence[int]) -> tuple[Group, ...]:
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, volume in enumerate(volumes):
+        groups[volume].append(index)
+    return tuple(tuple(groups[volume]) for volume in sorted(groups))
+
+
+def _seconds(text: str) -> float | None:
+    """``HHMMSS.ffffff`` -> seconds of the day; None for anything else."""
+    whole = text.partition(".")[0]
+    if len(whole) != 6 or not whole.isdecimal() or not whole.isascii():
+        return None
+    try:
+        return 3600.0 * int(whole[:2]) + 60.0 * int(whole[2:4]) + float(text[4:])
+    except ValueError:
+        return None
