@@ -21,7 +21,7 @@ from anymc3d.data.readers import read_header, read_volume
 from anymc3d.data.volume import ScanHeader
 from anymc3d.errors import PluginError, ScanError, UsageError
 from anymc3d.models.backbone_protocol import BackboneOutput
-from anymc3d.models.fusion import FUSIONS, MeanFusion, build_fusion
+from anymc3d.models.fusion import FUSIONS, Fused, MeanFusion, build_fusion
 from anymc3d.models.heads import LinearHead
 from anymc3d.models.imports import import_backbone
 from anymc3d.models.layout_rules import Layout, Rule
@@ -33,7 +33,10 @@ from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.settings.config import LabelSettings, MethodSettings, TrainSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.testing import BackboneTests, HeadTests, LossTests, NumberLossTests, ReaderTests, tables_as_before
+from anymc3d.train.fitted import fitted_frozen
 from anymc3d.train.losses import cross_entropy, huber, make_loss
+from anymc3d.train.quick.heads import HeadLearner, stack_tokens
+from anymc3d.train.quick.settings import Candidate, QuickSettings, candidates
 from anymc3d.train.task_checks import check_task
 from untrained_plugins import made
 
@@ -191,6 +194,60 @@ def test_a_fusion_that_gives_no_weights_is_named(journey, tmp_path):
     path = made(load_plugin(journey.plugin).card, tmp_path / "own.safetensors", "own", fusion="bare")
     with pytest.raises(UsageError, match=r"fusion Bare: expected anymc3d.models.fusion.Fused.* got tuple"):
         anymc3d.load(path, device="cpu").predict(journey.scans[0])
+
+
+class Longest(nn.Module):
+    """The slice with the longest embedding: nothing to learn, and another slice on another scale."""
+
+    def __init__(self, embed_dim, generator):
+        super().__init__()
+        self.out_dim = embed_dim
+
+    def forward(self, h, mask):
+        place = h.norm(dim=2).masked_fill(~mask, -1).argmax(dim=1)
+        return Fused(h[torch.arange(len(h)), place], nn.functional.one_hot(place, h.shape[1]).to(h.dtype))
+
+
+class FixedMean(MeanFusion):
+    """The program's own mean under another name."""
+
+
+def test_a_head_after_an_own_fusion_without_parameters_is_solved_by_quick(journey):
+    anymc3d.register_fusion("longest", Longest)
+    anymc3d.register_fusion("fixed-mean", FixedMean)
+    rng = np.random.default_rng(0)
+    cases = [
+        {v: None if v == "b" and i % 3 == 0 else rng.normal(size=(3, 8)).astype(np.float32) for v in "ab"}
+        for i in range(24)
+    ]
+    tokens, targets = stack_tokens(cases, ("a", "b")), (np.arange(24) % 2).astype(float)[:, None]
+    labels = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
+    grid = [Candidate(fusion, 0.1) for fusion in ("mean", "fixed-mean", "longest")]
+    learner, train, ask = HeadLearner(tokens, targets, labels, grid), np.arange(18), np.arange(24)
+    of_mean, of_fixed, of_longest = learner.path(train, ask)
+    assert of_fixed == pytest.approx(of_mean, abs=1e-5)
+    task = read_task(journey.task, ["fusion=longest", "method=frozen"])
+    fitted = fitted_frozen(task, learner.new_classifier(grid[2]), tokens, learner.tensors(train, 2), {})
+    assert fitted.logits(ask) == pytest.approx(of_longest, abs=5e-3), "the plugin answers what was compared"
+    assert np.abs(of_longest - of_mean).max() > 0.1
+    assert {one.fusion for one in candidates(task, QuickSettings())} == {"mean", "longest"}
+
+
+def test_an_own_fusion_with_parameters_is_refused_by_quick_before_anything_is_computed(journey):
+    anymc3d.register_fusion("learns", type("Learns", (Longest,), {"__init__": _with_a_parameter}))
+    with pytest.raises(
+        UsageError, match=r"fusion: learns cannot be trained by --quick.*own fusions without parameters"
+    ):
+        candidates(read_task(journey.task, ["fusion=learns"]), QuickSettings())
+    with pytest.raises(UsageError, match=r"method\.head: --quick solves the program's own heads alone"):
+        candidates(read_task(journey.task, ["method.head=any"]), QuickSettings())
+    with pytest.raises(UsageError, match=r"train\.start: frozen solves .* and not fusion: learns"):
+        check_task(read_task(journey.task, ["fusion=learns", "train.start=frozen"]))
+
+
+def _with_a_parameter(self, embed_dim, generator):
+    Longest.__init__(self, embed_dim, generator)
+    self.weight = nn.Parameter(torch.ones(embed_dim))
 
 
 class Cosine(LinearHead):

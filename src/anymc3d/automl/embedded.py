@@ -25,7 +25,14 @@ from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerpr
 from anymc3d.plan.intensity import guess_majority
 from anymc3d.settings.config import BackboneSettings, DataSettings, TaskSettings, ViewSettings
 from anymc3d.train.plain.numbers import choose_measures
-from anymc3d.train.quick.embedded import Embedded, EmbeddedCases, cases_of, check_network, read_embedded
+from anymc3d.train.quick.embedded import (
+    Embedded,
+    EmbeddedCases,
+    cases_of,
+    check_network,
+    check_no_measures,
+    read_embedded,
+)
 
 LEVELS = ("slice", "scan", "mask")
 STATISTICS = "scan-statistics"
@@ -77,12 +84,14 @@ class Source:
         return guess_majority([_Seen(one.intensities, one.modality) for one in facts])[0] if facts else "other"
 
 
-def read_folders(folders: Sequence[Path]) -> list[Embedded]:
+def read_folders(folders: Sequence[Path], covariates: Sequence[str] = ()) -> list[Embedded]:
     """Open the folders; no vector is read.
 
     Raises:
-        RunFolderError, UsageError: one is none, or holds what cannot stand for scans.
+        RunFolderError, UsageError: one is none, or holds what cannot stand for scans; a covariate is measured on them.
     """
+    if folders:
+        check_no_measures(covariates)
     return [read_embedded(folder, LEVELS) for folder in folders]
 
 

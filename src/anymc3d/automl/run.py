@@ -35,7 +35,6 @@ from anymc3d.data.covariates import column_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
 from anymc3d.files.folders import claim, locked
-from anymc3d.train.quick.embedded import check_no_measures
 from anymc3d.train.stopping import listening
 
 logger = logging.getLogger(__name__)
@@ -89,9 +88,7 @@ def auto(
     """
     settings = replace(settings or AutoSettings(), minutes=minutes)
     columns, covariate_names = _names(labels), _names(covariates)
-    folder, embedded = AutoFolder(Path(out)), read_folders(_paths(embeddings))
-    if embedded:
-        check_no_measures(covariate_names)
+    folder, embedded = AutoFolder(Path(out)), read_folders(_paths(embeddings), covariate_names)
     more = {"covariates": covariate_names, "kind": kind, "check_scans": not embedded}
     data = read_data(Path(manifest), columns, settings, leave_out, **more)
     sources = open_sources(embedded, backbone, data)
@@ -108,17 +105,20 @@ def auto(
         work = Work(folder, settings, clock, remembered, data, reader, {}, reserve=Reserve(settings.most_members))
         stopper.beat = work.beat
         work.notes += _examined(data, columns, tables_only=bool(sources))
-        if sources:
-            work.planned = {("own", "whole"): sources[0].task(data)}
-            embedded_candidates(work, sources)
-        else:
-            work.planned = plan_all(data, backbone)
-            first_candidates(work, backbone)
-            further_candidates(work, backbone)
-            train_best(work, device)
-        summary = _finish(work, device, answers_test=not sources)
-        work.keep(finished=True)
-    return summary
+        _search(work, sources, backbone, device)
+        return _finish(work, device, answers_test=not sources)
+
+
+def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -> None:
+    """Every candidate: of folders of embeddings where there are any, otherwise of the scans."""
+    if sources:
+        work.planned = {("own", "whole"): sources[0].task(work.data)}
+        embedded_candidates(work, sources)
+        return
+    work.planned = plan_all(work.data, backbone)
+    first_candidates(work, backbone)
+    further_candidates(work, backbone)
+    train_best(work, device)
 
 
 def _paths(given: Sequence[Path | str] | Path | str) -> list[Path]:
@@ -182,4 +182,6 @@ def _finish(work: Work, device: str, *, answers_test: bool) -> dict[str, Any]:
         else:
             many = f"answering its {len(work.data.test)} cases would take about {in_words(needed)}"
             work.note(without_test(work, many))
-    return write_pages(work, written, final=True)
+    summary = write_pages(work, written, final=True)
+    work.keep(finished=True)
+    return summary

@@ -133,6 +133,9 @@ FUSIONS: Registry[MakeFusion] = Registry(
 MAX_SLICES: dict[str, int] = {"transformer": MAX_POSITIONS, "mst-positions": MAX_POSITIONS}
 """The entries that take a limited number of slices, and how many; of an own one its attribute ``max_slices``."""
 
+PROBED_WIDTH = 64
+"""Of the embeddings for which an own fusion is built to see what it is made of."""
+
 SET_FUSIONS = frozenset({"query", "mean", CONCAT, "max", "median", "mst"})
 """The entries whose result does not depend on the order of the slices."""
 
@@ -178,6 +181,18 @@ def build_fusion(name: str, embed_dim: int, generator: torch.Generator) -> nn.Mo
     if not (isinstance(made, nn.Module) and isinstance(getattr(made, "out_dim", None), int)):
         raise expected("fusion", name, _EXPECTED, made)
     return made
+
+
+def is_fixed(name: str) -> bool:
+    """Whether an own fusion has nothing to learn: then a head after it can be solved at once. Others are known by name.
+
+    Raises:
+        UsageError: as :func:`build_fusion`.
+    """
+    if not FUSIONS.is_own(name):
+        return False
+    module = build_fusion(name, PROBED_WIDTH, torch.Generator().manual_seed(0))
+    return not any(True for _ in module.parameters())
 
 
 def fused_by(fusion: nn.Module, embeddings: Tensor, mask: Tensor) -> Fused:

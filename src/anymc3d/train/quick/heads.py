@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anymc3d.evaluate.number_scale import UNIT
 from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide
+from anymc3d.models.fusion import CONCAT, FUSIONS, QueryFusion, SideBySide, fused_by
 from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.settings.config import LabelSettings, TrainSettings
 from anymc3d.train.losses import Loss, NumberLoss, make_loss
@@ -75,6 +75,12 @@ def stack_tokens(cases: Sequence[Mapping[str, np.ndarray | None]], views: Sequen
     return Tokens(stacked)
 
 
+def _fused(fusion: nn.Module, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """One row a case (n, 1, D), and whether it is real (n, 1): whether the case has the view."""
+    here = mask.any(dim=1, keepdim=True)
+    return fused_by(fusion, padded, mask | ~here).embedding.unsqueeze(1), here
+
+
 def embed(classifier: VolumeClassifier, tokens: Tokens) -> Tensor:
     """One embedding per case (n, D), as ``VolumeClassifier.fuse`` pools it, for tokens that are padded already."""
     fused, present = [], []
@@ -111,6 +117,7 @@ class HeadLearner:
         names = dict.fromkeys(candidate.features for candidate in self.candidates)
         self.tokens = dict.fromkeys(names, tokens) if isinstance(tokens, Tokens) else dict(tokens)
         self.targets, self.labels = np.asarray(targets), labels
+        self._fused_by_own: dict[tuple[str, str], Tokens] = {}
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -121,7 +128,7 @@ class HeadLearner:
         """Head logits (len(ask), K) of every candidate fitted on the cases ``train``, for the cases ``ask``."""
         logits = []
         for candidate, classifier, scales in self._fits(train):
-            asked = self.tokens[candidate.features].rows(ask).standardised(scales)
+            asked = self._seen(candidate).rows(ask).standardised(scales)
             with torch.inference_mode():
                 logits.append(classifier.head(embed(classifier, asked)).double().numpy())
         return logits
@@ -133,9 +140,14 @@ class HeadLearner:
                 return in_raw_units(classifier.tensors(), scales, classifier.fusion_name)
         raise IndexError(f"expected a candidate from 0 to {len(self.candidates) - 1}, got {chosen}")
 
-    def new_classifier(self, candidate: Candidate) -> VolumeClassifier:
-        """The trainable part of the task on frozen features, all its queries and its head at zero."""
-        widths = self.tokens[candidate.features].widths
+    def _on_one_row(self, candidate: Candidate, tokens: Tokens) -> VolumeClassifier:
+        """Of an own fusion what follows it: the mean of one row is that row."""
+        return self.new_classifier(replace(candidate, fusion="mean"), tokens.widths)
+
+    def new_classifier(self, candidate: Candidate, widths: Mapping[str, int] | None = None) -> VolumeClassifier:
+        """The trainable part of the task on frozen features, all its queries and its head at zero; ``widths``: of the
+        views, those of the tokens if none are given."""
+        widths = widths or self.tokens[candidate.features].widths
         classifier = VolumeClassifier(
             _Width(next(iter(widths.values()))),
             views=tuple(widths),
@@ -151,22 +163,37 @@ class HeadLearner:
                 parameter.zero_()
         return classifier
 
+    def _seen(self, candidate: Candidate) -> Tokens:
+        """What is fitted on: the tokens, or what an own fusion without parameters makes of them, one row a case. It is
+        pooled in raw units, because nobody knows what it does with others, and scaled afterwards."""
+        tokens = self.tokens[candidate.features]
+        if not FUSIONS.is_own(candidate.fusion):
+            return tokens
+        kind = (candidate.features, candidate.fusion)
+        if kind not in self._fused_by_own:
+            fusions = self.new_classifier(candidate).eval().slice_fusion
+            with torch.inference_mode():
+                fused = {view: _fused(fusions[view], *pair) for view, pair in tokens.views.items()}
+            self._fused_by_own[kind] = Tokens({view: (row.clone(), here) for view, (row, here) in fused.items()})
+        return self._fused_by_own[kind]
+
     def _fits(self, train: np.ndarray) -> Iterator[tuple[Candidate, VolumeClassifier, dict[str, Scale]]]:
         targets = self.targets[train]
         loss = make_loss(NUMBER_LOSS if self.labels.is_number else LOSS, self.labels, targets, UNIT)
         objective = _Objective(loss, torch.from_numpy(targets))
         heads: dict[Candidate, dict[str, Tensor]] = {}
-        cases: dict[tuple[str, bool], tuple[dict[str, Scale], Tokens]] = {}
+        cases: dict[tuple[str, str], tuple[dict[str, Scale], Tokens]] = {}
         pooled: dict[tuple[str, str], Tensor] = {}
         before: dict[str, Tensor] | None = None
         for candidate in self.candidates:
-            kind = (candidate.features, candidate.fusion == CONCAT)
+            is_own = FUSIONS.is_own(candidate.fusion)
+            kind = (candidate.features, candidate.fusion if is_own or candidate.fusion == CONCAT else "")
             if kind not in cases:
-                of_train = self.tokens[candidate.features].rows(train)
+                of_train = self._seen(candidate).rows(train)
                 scales = measure_scales(of_train, apart=candidate.fusion == CONCAT)
                 cases[kind] = (scales, of_train.standardised(scales))
             scales, tokens = cases[kind]
-            classifier = self.new_classifier(candidate)
+            classifier = self._on_one_row(candidate, tokens) if is_own else self.new_classifier(candidate)
             if candidate.fusion == "query":
                 classifier.head.load_state_dict(heads[replace(candidate, fusion="mean")])
                 objective.minimise(classifier, candidate.decay, tokens)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anymc3d.errors import UsageError
+from anymc3d.models import fusion as fusions_of_slices
 from anymc3d.models.features import representation
 from anymc3d.models.fusion import CONCAT
 from anymc3d.settings.config import TaskSettings
 
 FUSIONS = ("mean", "concat", "max", "median", "query")
-"""The fusions that can be trained on cached features in seconds; the others have parameters by the hundred thousand."""
+"""The fusions that can be trained on cached features in seconds; the others have parameters by the hundred thousand.
+Own ones can that have none at all."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ def candidates(
     What keeps places or is pooled over masks has its views side by side instead.
 
     Raises:
-        UsageError: the task's fusion is not one of ``FUSIONS``.
+        UsageError: the task's fusion is not one of ``FUSIONS``, nor an own one without parameters.
     """
     if task.method.head is not None:
         raise UsageError("method.head: --quick solves the program's own heads alone; leave it out, or --quick")
-    if task.fusion not in FUSIONS:
+    if task.fusion not in FUSIONS and not fusions_of_slices.is_fixed(task.fusion):
+        own = " and own fusions without parameters" if fusions_of_slices.FUSIONS.is_own(task.fusion) else ""
         raise UsageError(
-            f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}; "
+            f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}{own}; "
             "add fusion=query to the command, or train without --quick"
         )
     grid = []

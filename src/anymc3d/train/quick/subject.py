@@ -20,6 +20,7 @@ from anymc3d.errors import ManifestError
 from anymc3d.files import home
 from anymc3d.models.frozen_pass import Pass
 from anymc3d.models.plain import PLAIN, is_plain
+from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.segmenters.build import build_segmenters
 from anymc3d.train.fitted import Fitted, fitted_frozen, fitted_plain
 from anymc3d.train.log import write_regions
@@ -191,6 +192,7 @@ def _frozen(plan: Plan, prepared: list[PreparedCase], features: Features) -> Sub
             "loss": LOSS.loss,
             "weight_decay": candidate.decay,
             "chosen_by": f"AUROC in {plan.settings.inner_folds} folds of the training split",
+            **own_parts_record(candidate.fusion, plan.task.method),
         }
         return fitted_frozen(
             replace(plan.task, fusion=candidate.fusion, features=candidate.features),
