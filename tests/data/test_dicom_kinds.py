@@ -281,6 +281,11 @@ KINDS: dict[str, Kind] = {
         ("3 volumes", "not all of them complete"),
         {"volume=2": mr_truth(anatomy(seed=1))},
     ),
+    "numbers_of_volumes_that_all_lack_a_slice_and_one_more": Kind(
+        lambda: lacking((0, 7), (1, 7), (2, 7), (0, 3)),
+        ("3 volumes", "not all of them complete", "in the order of InstanceNumber"),
+        {"volume=2": mr_truth(anatomy(seed=1)[:7])},
+    ),
     "echoes_that_lack_slices": Kind(
         lambda: lacking((0, 3), tag=lambda dataset, number: setting(EchoTime=float(5 + number))(dataset)),
         ("3 volumes", "not all of them complete", "EchoTime (5.0, 6.0, 7.0)"),
@@ -437,6 +442,7 @@ def shuffled(number: int) -> int:
         lambda: acquired((86390, 86395 + 10, 86500)),  # around midnight
         lambda: acquired((36000, 36100, 36200), (1, 4)),  # a slice is missing, of whichever volume
         lambda: numbered(lacking((1, 4)), shuffled),
+        lambda: numbered(lacking((0, 0), (1, 4)), lambda number: 1 + number * 3 % COUNT + number // COUNT * COUNT),
         lambda: numbered(lacking((1, 4)), lambda number: number - (number > 12)),  # the gap was closed
     ],
 )

@@ -8,8 +8,9 @@ a missing slice leaves its number free; or else one volume would go on with slic
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from anymc3d.data.dicom.multiframe import Frame
 
@@ -58,32 +59,32 @@ def _by_step(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ..
 
 
 def _volume_after_volume(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
-    """As many numbers a volume as there are places: each place has a remainder of its own."""
-    count = len(places)
-    at: dict[int, int] = {}
-    for place, group in enumerate(places):
-        remainders = {numbers[i] % count for i in group}
-        if len(remainders) > 1 or not at.keys().isdisjoint(remainders):
-            return ()
-        at[remainders.pop()] = place
-    start = _first_remainder([at[remainder] for remainder in range(count)], min(numbers))
-    return () if start is None else _grouped([(number - start) // count for number in numbers])
+    """As many numbers a volume as it has places, those that all volumes lack among them: by that step each place has a
+    remainder of its own. Of twice the step nobody would notice; so fewer than half of the places may be lacking."""
+    sorted_numbers = [sorted(numbers[i] for i in place) for place in places]
+    step = math.gcd(*(later - earlier for own in sorted_numbers for earlier, later in itertools.pairwise(own)))
+    if not len(places) <= step < 2 * len(places):
+        return ()
+    place_at = {own[0] % step: place for place, own in enumerate(sorted_numbers)}
+    start = None if len(place_at) < len(places) else _first_remainder(place_at, min(numbers), step)
+    return () if start is None else _grouped([(number - start) // step for number in numbers])
 
 
-def _first_remainder(order: Sequence[int], lowest: int) -> int | None:
-    """With which remainder a volume begins: where the places, ``order`` by remainder, jump back to the other end; where
-    they do not run from one end to the other, with number 1, if that is there."""
-    count = len(order)
-    steps = [order[(remainder + 1) % count] - order[remainder] for remainder in range(count)]
+def _first_remainder(place_at: Mapping[int, int], lowest: int, step: int) -> int | None:
+    """With which remainder a volume begins: where the places, by remainder, jump back to the other end; where they do
+    not run from one end to the other, with number 1, if that is there."""
+    remainders = sorted(place_at)
+    following = [*remainders[1:], remainders[0]]
+    jumps = [place_at[later] - place_at[earlier] for earlier, later in zip(remainders, following, strict=True)]
     starts = {
-        (remainder + 1) % count
+        later
         for forward in (1, -1)
-        if sum(step * forward < 0 for step in steps) == 1
-        for remainder, step in enumerate(steps)
-        if step * forward < 0
+        if sum(jump * forward < 0 for jump in jumps) == 1
+        for later, jump in zip(following, jumps, strict=True)
+        if jump * forward < 0
     }
     if lowest == 1:
-        return 1 % count if not starts or 1 % count in starts else None
+        return 1 % step if not starts or 1 % step in starts else None
     return starts.pop() if len(starts) == 1 else None
 
 
