@@ -105,9 +105,9 @@ def test_slopes_that_are_not_set_and_half_a_geometry_change_no_voxel(made: Calla
 
 
 TABLES = {
-    "r15": ("plan spleen", 0, "decision 1 (positive) means spleen = injured"),
+    "r15": ("plan spleen", 0, "Decision 1 (positive) means spleen = injured"),
     "r16": ("plan finding", 2, "3 cells are '-1' beside 0 and 1"),
-    "r17": ("plan y", 0, "decision 1 (positive) means y = 1"),
+    "r17": ("plan y", 0, "Decision 1 (positive) means y = 1"),
     "r18": ("plan y", 0, ""),
     "r19": ("plan y", 0, ""),
     "r21": ("plan label", 2, "(24, 28, 28, 3): colour pictures; 2D sets are not scans"),

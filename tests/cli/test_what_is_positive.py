@@ -9,7 +9,7 @@ from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 
-MEANS = "decision 1 (positive) means block = not injured"
+MEANS = "Decision 1 (positive) means block = not injured"
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ def test_jobs_are_listed_and_can_be_removed_with_their_files(client, service, jo
 def test_health_readiness_plugins_and_metrics(client):
     assert client.get("/healthz").text == "ok" and client.get("/readyz").text == "ready"
     (plugin,) = client.get("/v1/plugins").json()["plugins"]
+    assert [doubt.split(",")[0] for doubt in plugin["doubts"]][:1] == ["not shown to be better than chance"]
     assert plugin["name"] == "block" and plugin["labels"] == ["block"]
     text = client.get("/metrics").text
     assert 'anymc3d_jobs{state="done"}' in text and "anymc3d_ready 1" in text

@@ -86,6 +86,9 @@ def _serve(args: argparse.Namespace, logger: logging.Logger) -> None:
         names = ", ".join(str(plugin["name"]) for plugin in service.plugins)
         url = f"http://{settings.host}:{opened.getsockname()[1]}"
         logger.info("serving %s at %s; research use only, not a medical device", names, url)
+        for plugin in service.plugins:
+            for doubt in plugin["doubts"]:
+                logger.warning("plugin %s: %s", plugin["name"], doubt)
         if not settings.is_local:
             logger.warning("this port speaks plain HTTP: put a proxy with TLS in front of it")
         run_server(service, opened)

@@ -41,8 +41,7 @@ def in_words(row: Row) -> str:
     """``AUROC 0.548 (95 % interval 0.330 to 0.770) on 32 cases out of fold, 15 of them positive``."""
     name = CHANCE[row["metric"]][0]
     value, low, high = (_number(row[key]) for key in ("value", "ci_low", "ci_high"))
-    split = str(row["split"])
-    where = "cases out of fold" if split == OUT_OF_FOLD else f"{_SPLITS.get(split, shown(split, 40))} cases"
+    where = split_in_words(str(row["split"]))
     positive = row["n_positive"]
     on = f"on {row['n']} {where}" + (f", {positive} of them positive" if positive not in ("", None) else "")
     why = f" ({shown(row['reason']).removeprefix('no interval: ')})" if row["reason"] else ""
@@ -51,6 +50,11 @@ def in_words(row: Row) -> str:
     if low is None or high is None:
         return f"{name} {value:.3f} without an interval {on}{why}"
     return f"{name} {value:.3f} (95 % interval {low:.3f} to {high:.3f}) {on}"
+
+
+def split_in_words(split: str) -> str:
+    """``validation cases``."""
+    return "cases out of fold" if split == OUT_OF_FOLD else f"{_SPLITS.get(split, shown(split, 40))} cases"
 
 
 def is_shown(row: Row) -> bool:
@@ -96,7 +100,7 @@ def _of_points(card: PluginCard) -> list[str]:
         return []
     few = [
         f"{shown(name)}, {point.n_positive} positive and {point.n - point.n_positive} negative "
-        f"{_SPLITS.get(point.source_split, shown(point.source_split, 40))} cases"
+        f"{split_in_words(point.source_split)}"
         for name, point in zip(card.labels.output_names, _points(card), strict=False)
         if _was_chosen(point) and min(point.n_positive, point.n - point.n_positive) < FEW_OUTCOMES
     ]

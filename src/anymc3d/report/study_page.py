@@ -20,7 +20,7 @@ from anymc3d.page.document import (
     table,
 )
 from anymc3d.page.plot_style import PLOT_STYLE
-from anymc3d.plugins.evidence import evidence_of, in_words
+from anymc3d.plugins.evidence import evidence_of, in_words, split_in_words
 from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.planes import over_scan
@@ -148,7 +148,7 @@ def _evidence(facts: StudyFacts) -> Iterator[str]:
     """How good the plugin was on cases that it was not trained on."""
     rows = [] if facts.card is None else evidence_of(facts.card)
     if rows:
-        told = [f"{row['label']}: {in_words(row)}" for row in rows[:_MOST_EVIDENCE]]
+        told = [f"{row['label']}, {in_words(row)}" for row in rows[:_MOST_EVIDENCE]]
         more = f"; and {len(rows) - _MOST_EVIDENCE} more labels, below" if len(rows) > _MOST_EVIDENCE else ""
         yield paragraph(f"How good the plugin was found to be: {'; '.join(told)}{more}.")
 
@@ -177,7 +177,8 @@ def _calibration(facts: StudyFacts) -> Iterator[str]:
 def _origin(point: OperatingPoint | None) -> str:
     if point is None:
         return "probability 0.5, as none was chosen"
-    return f"{point.criterion}, chosen on {point.n} {point.source_split} cases, {point.n_positive} of them positive"
+    cases = f"{point.n} {split_in_words(point.source_split)}, {point.n_positive} of them positive"
+    return f"{point.criterion}, chosen on {cases}"
 
 
 def _warnings(facts: StudyFacts) -> Iterator[str]:

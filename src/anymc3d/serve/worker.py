@@ -71,6 +71,7 @@ def load(settings: ServeSettings) -> Predictor:
 
 def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
     """What the service says of each plugin."""
+    from anymc3d.plugins.evidence import doubts_of
     from anymc3d.report.study import threshold_of
     from anymc3d.serve.results import training_of
 
@@ -87,6 +88,7 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
                 "modality": card.modality,
                 "images": sorted({view.image for view in card.preprocessing.values()}),
                 "calibrated": card.is_calibrated,
+                "doubts": list(doubts_of(card)),
                 "licence": card.licence,
                 "one_of_classes": card.labels.one_of_classes,
                 "operating_points": {

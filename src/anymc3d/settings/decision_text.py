@@ -7,7 +7,7 @@ from anymc3d.settings.config import LabelSettings
 
 
 def what_is_positive(labels: LabelSettings) -> str:
-    """``decision 1 (positive) means spleen = injured; decision 0 (negative) means spleen = not injured``, for a task of
+    """``Decision 1 (positive) means spleen = injured; decision 0 (negative) means spleen = not injured``, for a task of
     any kind."""
     columns = ", ".join(map(shown, labels.columns))
     if labels.is_number:
@@ -19,4 +19,4 @@ def what_is_positive(labels: LabelSettings) -> str:
     if len(labels.columns) > 1:
         means = f"decision 1 (positive) means that the label is {positive}; decision 0 (negative) that it is {negative}"
         return f"{columns}: {means}"
-    return f"decision 1 (positive) means {columns} = {positive}; decision 0 (negative) means {columns} = {negative}"
+    return f"Decision 1 (positive) means {columns} = {positive}; decision 0 (negative) means {columns} = {negative}"

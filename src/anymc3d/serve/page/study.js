@@ -23,6 +23,9 @@ export async function study(main, id, current) {
     const why = job.record.unlike_training[name].join("; ");
     main.append(el("p", { class: "verdict warning" }, `Do not use the answer of ${name}: unlike the training scans (${why})`));
   }
+  for (const plugin of plugins.filter((one) => job.rows.some((row) => row.plugin === one.name))) {
+    for (const doubt of plugin.doubts) main.append(el("p", { class: "verdict warning" }, `Plugin ${plugin.name}: ${doubt}`));
+  }
   main.append(answers(job, known), downloads(job, id));
   const reports = job.links.filter((link) => link.kind === "report");
   if (reports.length) await choose(main, reports, current);
