@@ -64,7 +64,7 @@ def made(journey, tmp_path_factory):
     }
     task = replace(read_task(folder / "scans" / "task.yaml"), views=views)
     how = {"backbone": "tiny-random", "features": "class", "device": "cpu", "precision": "fp32", "chunk_size": 64}
-    cases = [case for case in read_manifest(whole).cases if case.split != "test"]
+    cases = read_manifest(whole).cases
     embed_cohort(of_backbone(task, segmenters=(), **how), cases, folder / "embeddings", EmbedSettings(), quiet=True)
     manifest_of(journey, folder / "bare.csv", lambda name: f"elsewhere/{name}")
     return folder
@@ -84,8 +84,24 @@ def test_without_a_scan_it_finds_the_plugin_that_the_scans_give(journey, made):
     assert [row["candidate"] for row in tables[0]] == [row["candidate"] for row in tables[1]]
     assert [float(row["auroc"]) for row in tables[0]] == pytest.approx([float(row["auroc"]) for row in tables[1]])
     told = " ".join(found["notes"])
-    assert "no scan is read" in told and "training with LoRA" in told and "--split test" in told
-    assert "no scan is read" in (made / "best" / "report.html").read_text() and found["test"] is None
+    assert "no scan is read" in told and "training with LoRA" in told and "--split test" not in told
+    assert "no scan is read" in (made / "best" / "report.html").read_text()
+    answers = [read_table(made / name / "test" / "predictions.csv") for name in ("best", "scans")]
+    assert found["test"]["value"] is not None and len(answers[0]) == len(answers[1]) == 4
+    for own, whole in zip(*answers, strict=True):
+        assert own.keys() == whole.keys()
+        same = ("case", "status", "message", "decision.block")
+        assert [own[name] for name in same] == [whole[name] for name in same]
+        for name in ("logit.block", "probability.block", "ood_score"):
+            assert float(own[name]) == pytest.approx(float(whole[name]), abs=1e-4)
+
+
+def test_a_test_split_that_was_not_embedded_is_left_out_with_the_way_to_its_answers(made, tmp_path):
+    folder = changed(made, tmp_path, lambda record: record.pop("statistics_version"), lambda rows: rows[:18])
+    found = search(made / "bare.csv", tmp_path / "out", embeddings=folder)
+    told = " ".join(found["notes"])
+    assert found["test"] is None and "2 of its 4 cases are not embedded" in told and "--split test" in told
+    assert "scan-statistics: left out. Learnt from embeddings of a folder without statistics" in told
 
 
 def changed(made, tmp_path, change=lambda record: None, rows=lambda rows: rows):

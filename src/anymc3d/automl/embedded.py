@@ -7,7 +7,7 @@ leaves open: at level ``slice`` all, of whole scans and structures those that pu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,17 +134,19 @@ def statistics_candidate(source: Source, data: AutoData) -> Candidate:
     """
     started, task = time.monotonic(), source.task(data)
     columns = dict.fromkeys(view.image for view in task.views.values())
-    found = [
-        {
-            f"{column}/scan/{name}": value
-            for column in columns
-            if column in case.scans
-            for name, value in scan_statistics(case.scans[column]).items()
-        }
-        for case in source.cases.prepared
-    ]
-    numbers = choose_measures(found, data.cases, STATISTICS)
+    measures = [measured_scan(case, columns) for case in source.cases.prepared]
+    numbers = choose_measures(measures, data.cases, STATISTICS)
     return plain_candidate(STATISTICS, task, numbers, data.pool, source.cases.prepared, time.monotonic() - started)
+
+
+def measured_scan(case: PreparedCase, columns: Iterable[str]) -> dict[str, float]:
+    """The measures of that method, as they are made of the scans themselves."""
+    return {
+        f"{column}/scan/{name}": value
+        for column in columns
+        if column in case.scans
+        for name, value in scan_statistics(case.scans[column]).items()
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from anymc3d.automl.clock import Clock, in_words
 from anymc3d.automl.data import AutoData, plan_all, read_data
 from anymc3d.automl.deadline import Deadline
 from anymc3d.automl.embedded import DEFAULT_BACKBONE, Source, open_sources, read_folders
+from anymc3d.automl.embedded_answers import EmbeddedTestCases
 from anymc3d.automl.folder import KIND, AutoFolder, Remembered
 from anymc3d.automl.numbers import Reader
 from anymc3d.automl.reserve import Reserve
@@ -29,11 +30,12 @@ from anymc3d.automl.sites import leave_sites_out
 from anymc3d.automl.steps import embedded_candidates, first_candidates, further_candidates, without_test
 from anymc3d.automl.training import train_best
 from anymc3d.automl.work import Work
-from anymc3d.automl.write import clinical_of, write_pages, write_plugin
+from anymc3d.automl.write import Written, clinical_of, write_pages, write_plugin
 from anymc3d.cost.device import choose_device
 from anymc3d.data.covariates import column_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
+from anymc3d.errors import ManifestError
 from anymc3d.files.folders import claim, locked
 from anymc3d.train.stopping import listening
 
@@ -106,7 +108,7 @@ def auto(
         stopper.beat = work.beat
         work.notes += _examined(data, columns, tables_only=bool(sources))
         _search(work, sources, backbone, device)
-        return _finish(work, device, answers_test=not sources)
+        return _finish(work, device, sources)
 
 
 def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -> None:
@@ -160,7 +162,19 @@ def _examined(data: AutoData, columns: Sequence[str], *, tables_only: bool) -> l
     return warnings
 
 
-def _finish(work: Work, device: str, *, answers_test: bool) -> dict[str, Any]:
+def _test_cases(work: Work, written: Written, device: str, sources: Sequence[Source]) -> TestCases | None:
+    """The test split and the plugin that answers it; None where folders of embeddings do not have it."""
+    write_pages(work, written, final=False)
+    if not sources:
+        return TestCases(work.folder, work.data, device, quiet=work.reader.quiet)
+    try:
+        return EmbeddedTestCases(work.folder, work.data, device, sources, quiet=work.reader.quiet)
+    except ManifestError as error:
+        work.note(without_test(work, f"{len(error.problems) - 1} of its {len(work.data.test)} cases are not embedded"))
+        return None
+
+
+def _finish(work: Work, device: str, sources: Sequence[Source]) -> dict[str, Any]:
     """Sites, the last blend, and the test split by the plugin that came of it."""
     by_site = work.data.by_site()
     if by_site is not None:
@@ -171,11 +185,8 @@ def _finish(work: Work, device: str, *, answers_test: bool) -> dict[str, Any]:
         else:
             work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
     written = write_plugin(work)
-    if work.data.test and not answers_test:
-        work.note(without_test(work, f"the scans of its {len(work.data.test)} cases are not read"))
-    elif work.data.test:
-        write_pages(work, written, final=False)
-        test = TestCases(work.folder, work.data, device, quiet=work.reader.quiet)
+    test = _test_cases(work, written, device, sources) if work.data.test else None
+    if test is not None:
         needed = test.seconds()
         if work.decide("test split, by the plugin", needed < (1 + OVERRUN) * work.clock.total_s - work.clock.spent_s):
             work.test = test.scored()

@@ -39,7 +39,8 @@ def answered(
     if not np.isfinite(logits).all():
         raise PluginError(f"plugin {card.name!r} gave a logit that is not finite for case {case!r}")
     names = card.labels.output_names
-    distance = distance_from_training(card, measure_case(prepared)) if card.knows_its_scans else Distance(None, None)
+    measures = (prepared.measures or measure_case(prepared)) if card.knows_its_scans else {}
+    distance = distance_from_training(card, measures) if measures else Distance(None, None)
     fields = _label_fields(card, logits)
     sets, in_doubt = _prediction_sets(card, logits, fields.get("decisions", {}))
     unlike = (*unlike_training(card, prepared.scans), *([distance.alarm] if distance.alarm else []))

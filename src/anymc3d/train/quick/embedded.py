@@ -151,8 +151,11 @@ def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) 
         )
 
 
-def cases_of(embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone) -> EmbeddedCases:
-    """The rows of every case; those of other cases are not opened.
+def cases_of(
+    embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone, *, structures: tuple[int, ...] | None = None
+) -> EmbeddedCases:
+    """The rows of every case; those of other cases are not opened. ``structures``: of masks, those that count; None =
+    all that a case has.
 
     Raises:
         ManifestError: cases whose scans were not embedded, or that have other rows than the backbone gives; all are
@@ -176,7 +179,8 @@ def cases_of(embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone
         raise ManifestError(f"--embeddings: {embedded.embeddings.folder}", problems)
     order = [stored[case.id] for case in cases]
     content = hashlib.sha256("".join(case.sha256 for case in order).encode()).hexdigest()
-    structures = _structures(order) if embedded.level == "mask" else ()
+    if structures is None:
+        structures = _structures(order) if embedded.level == "mask" else ()
     facts = [_facts(embedded, case) for case in order]
     features = [_case(embedded, case, structures, known) for case, known in zip(order, facts, strict=True)]
     prepared = [_prepared(embedded, known) for known in facts]
@@ -238,7 +242,9 @@ def _features(
     rows = np.atleast_2d(np.ascontiguousarray(arrays["values"], dtype=np.float32))
     if embedded.level == "mask":
         whole = np.zeros((len(structures), rows.shape[1]), dtype=np.float32)
-        whole[[structures.index(int(label)) for label in arrays["labels"]]] = rows
+        for label, row in zip(arrays["labels"].tolist(), rows, strict=True):
+            if label in structures:
+                whole[structures.index(label)] = row
         rows = whole.reshape(1, -1)
     names = representation(embedded.features).parts
     pieces = np.split(rows, len(names), axis=1)
