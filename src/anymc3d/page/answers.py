@@ -23,12 +23,17 @@ def meter(value: float, mark: float | None = None, band: tuple[float, float] | N
     )
 
 
+def all_alike(weights: Sequence[float]) -> bool:
+    """Whether the slices of a view weigh the same, but for what rounding leaves of a mean."""
+    return max(weights) - min(weights) < _ALIKE * max(*weights, 1e-9)
+
+
 def slice_bars(view: str, weights: Sequence[float], direction: str = "") -> str:
     """One bar per slice of a view, whose weights add up to 1, with an even share as a dashed line; of weights that are
     all the same a sentence in place of the bars."""
     count, most = len(weights), max(*weights, 1e-9)
     name = f"View {view}" + (f" ({direction})" if direction else "")
-    if most - min(weights) < _ALIKE * most:
+    if all_alike(weights):
         return paragraph(f"{name}: all {count} slices weigh the same." if count > 1 else f"{name}: one slice.")
     step, room = _WIDTH / count, _HEIGHT - _TOP - 24
     bars = "".join(

@@ -8,7 +8,7 @@ from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.folder import NOTICE
 from anymc3d.explain.methods import METHODS
-from anymc3d.page.answers import meter, slice_bars
+from anymc3d.page.answers import all_alike, meter, slice_bars
 from anymc3d.page.document import (
     RESEARCH_ONLY,
     Markup,
@@ -246,9 +246,10 @@ def _attention(facts: StudyFacts) -> Iterator[str]:
     if len(facts.slice_weights) > 1:
         shares = ", ".join(f"{view} {weight:.0%}" for view, weight in facts.view_weights.items())
         yield paragraph(f"Weight of the views: {shares}.")
+    drawn = any(not all_alike(weights) for weights in facts.slice_weights.values())
     yield paragraph(
-        "How much each slice, as the plugin sees it, counts in the answer. The weights of a view add up to 1; the "
-        "dashed line is an even share. They are the same for all labels.",
+        "How much each slice, as the plugin sees it, counts in the answer; the same for all labels."
+        + (" The weights of a view add up to 1; the dashed line is an even share." if drawn else ""),
     )
     yield '<div class="bars">'
     yield from (slice_bars(view, list(own), facts.direction(view)) for view, own in facts.slice_weights.items())

@@ -19,6 +19,7 @@ from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, make_curve
 from anymc3d.train.quick.heads import HeadLearner, embed, measure_scale, stack_tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings, candidates
 from anymc3d.train.quick.slices import ALL, WORK, limit_slices
+from anymc3d.train.quick.summary import is_given_away
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 KINDS = {
@@ -336,3 +337,11 @@ def test_embeddings_are_those_of_the_classifier(monkeypatch):
         torch.testing.assert_close(classifier.fuse(packed, counts).logits, before, atol=1e-5, rtol=1e-5)
         classifier.load_tensors(classifier.plugin_tensors())
         torch.testing.assert_close(classifier.head(embed(classifier, tokens)), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("alone", "difference", "told"), [(0.8, -0.1, True), (0.8, 0.02, False), (0.45, -0.1, False), (None, None, False)]
+)
+def test_features_that_are_no_better_than_plain_measurements_are_a_warning(alone, difference, told):
+    trivial = {"auroc": {"low": alone}, "frozen_minus_trivial": {"low": difference}}
+    assert is_given_away(trivial, 0.5) is told

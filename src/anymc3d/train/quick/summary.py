@@ -26,6 +26,11 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     if trivial["auroc"]["value"] is not None:
         difference = interval(trivial["frozen_minus_trivial"], signed=True)
         yield f"{trivial['of']} alone: {interval(trivial['auroc'])}; frozen features minus that: {difference}"
+        if is_given_away(trivial, report["chance"]):
+            yield (
+                f"not shown to be better than {trivial['of']}, which give the label away: look at how the scans "
+                "were cropped and exported, and which scanner has which label, before you trust this classifier"
+            )
     if report.get("covariates"):
         yield from _covariates(report["covariates"])
     if len(report["learning_curve"]) > 1:
@@ -36,6 +41,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     if report["backbone"] is not None:
         yield f"LoRA: {report['lora']['answer']}. {_sentence(report['lora']['because'])}"
     yield NOTICE
+
+
+def is_given_away(trivial: Mapping[str, Any], chance: float) -> bool:
+    """Whether plain measurements are surely better than chance, and the features not surely better than these."""
+    alone, difference = trivial["auroc"]["low"], trivial["frozen_minus_trivial"]["low"]
+    return alone is not None and alone > chance and (difference is None or difference <= 0)
 
 
 def _covariates(report: Mapping[str, Any]) -> Iterator[str]:
