@@ -17,6 +17,10 @@ from anymc3d.data.dicom.multiframe import Frame
 Group = tuple[int, ...]
 """Indices of frames."""
 NUMBER, TIME = "InstanceNumber", "AcquisitionTime"
+_FEWEST_PLACES = 4
+"""Of volumes that lack slices: numbers at fewer places fit too many orders."""
+_LEAST_PLACES = 6
+"""Fewer, in whatever order they are taken, may look as if they ran from one end to the other."""
 _MIDNIGHT_S = 12 * 3600.0
 """Times that are further apart are of two days, and nobody knows which is the first."""
 
@@ -52,7 +56,7 @@ def _each_in_order(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Gro
 
 def _by_step(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
     """Volumes that lack slices: numbered one after the other, or place after place."""
-    if len(set(numbers)) < len(numbers):
+    if len(set(numbers)) < len(numbers) or len(places) < _FEWEST_PLACES:
         return ()
     found = [one for one in (_volume_after_volume(numbers, places), _place_after_place(numbers, places)) if one]
     return found[0] if len(found) == 1 else ()
@@ -83,20 +87,27 @@ def _first_remainder(place_at: Mapping[int, int], lowest: int, step: int) -> int
         for later, jump in zip(following, jumps, strict=True)
         if jump * forward < 0
     }
+    runs_through = len(place_at) >= _LEAST_PLACES and len(starts) == 1
     if lowest == 1:
-        return 1 % step if not starts or 1 % step in starts else None
-    return starts.pop() if len(starts) == 1 else None
+        return None if runs_through and 1 % step not in starts else 1 % step
+    return starts.pop() if runs_through else None
 
 
 def _place_after_place(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
-    """As many numbers a place as there are volumes: each place has a range of its own, and at least one is full."""
+    """As many numbers a place as there are volumes: each place has a range of its own, without one between them that
+    nobody has, and most of them are full."""
     count = max(map(len, places))
     full = [sorted(numbers[i] for i in place) for place in places if len(place) == count]
-    if any(own[-1] - own[0] != count - 1 for own in full) or len({own[0] % count for own in full}) > 1:
+    if (
+        2 * len(full) <= len(places)
+        or any(own[-1] - own[0] != count - 1 for own in full)
+        or len({own[0] % count for own in full}) > 1
+    ):
         return ()
     start = full[0][0] % count
     ranges = [{(numbers[i] - start) // count for i in place} for place in places]
-    if any(len(own) > 1 for own in ranges) or len(set.union(*ranges)) < len(places):
+    used = set.union(*ranges)
+    if any(len(own) > 1 for own in ranges) or not len(places) == len(used) == max(used) - min(used) + 1:
         return ()
     return _grouped([(number - start) % count for number in numbers])
 
