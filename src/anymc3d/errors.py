@@ -42,7 +42,7 @@ class AnyMC3DError(Exception):
     code: str = "E-internal"
 
     def __init__(self, *arguments: object, code: str | None = None) -> None:
-        super().__init__(*(printable(one) if isinstance(one, str) else one for one in arguments))
+        super().__init__(*(printable(argument) if isinstance(argument, str) else argument for argument in arguments))
         if code is not None:
             self.code = code
 
@@ -145,7 +145,7 @@ class ProblemsError(AnyMC3DError):
         self.problems = tuple(map(printable, problems))
         noun = "problem" if len(self.problems) == 1 else "problems"
         lines = [f"{printable(what)}: {len(self.problems)} {noun}"]
-        lines += [f"  - {one}" for one in self.problems[:most]]
+        lines += [f"  - {problem}" for problem in self.problems[:most]]
         if len(self.problems) > most:
             lines.append(f"  … and {len(self.problems) - most} more")
         # Past the base class: only here a line end is one of ours.
@@ -179,9 +179,9 @@ class ScanError(AnyMC3DError):
     @classmethod
     def of(cls, reference: object, what: str) -> Self:
         """The error of one scan: one line that begins with the reference as given, control characters escaped."""
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(reference))
+        place = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(reference))
         line = " ".join(what.split())
-        return cls(f"{shown}: {line}", what=line)
+        return cls(f"{place}: {line}", what=line)
 
 
 class MissingScanError(ScanError):

@@ -25,7 +25,9 @@ def printable(text: str, keep: str = "") -> str:
     """``text`` with every character that does not print, or moves others, as its code; those in ``keep`` stay."""
     if text.isprintable():
         return text
-    return "".join(_code(one) if unicodedata.category(one) in _HIDDEN and one not in keep else one for one in text)
+    return "".join(
+        _code(letter) if unicodedata.category(letter) in _HIDDEN and letter not in keep else letter for letter in text
+    )
 
 
 def shown(text: object, most: int = LONGEST) -> str:

@@ -91,8 +91,8 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
             SettingError: there is none.
         """
         if name not in self:
-            own = self.how_to_add(function)
-            raise SettingError(f"{key}: unknown name {name!r}{did_you_mean(name, self)}; an own one: {own}")
+            how = self.how_to_add(function)
+            raise SettingError(f"{key}: unknown name {name!r}{did_you_mean(name, self)}; an own one: {how}")
 
     def __getitem__(self, name: str) -> Part:
         if name not in self._rows:
@@ -119,7 +119,7 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
     def _offered(self) -> Mapping[str, EntryPoint]:
         return _offered(self.group, self._built_in)
 
-    def _load(self, found: EntryPoint) -> None:
+    def _load(self, offer: EntryPoint) -> None:
         """Import what a package offers.
 
         Raises:
@@ -127,28 +127,28 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
             UsageError: it is not what a row must be.
         """
         try:
-            part = found.load()
+            part = offer.load()
         except Exception as error:  # whatever an installed package does
             raise PackageError(
-                f"{self.kind} {found.name!r}: the package {_package(found)} that offers it cannot be imported "
+                f"{self.kind} {offer.name!r}: the package {_package(offer)} that offers it cannot be imported "
                 f"({type(error).__name__}: {shown(error)}); install it again, or take another"
             ) from error
-        self._rows[found.name] = self._admit(found.name, part)
-        self._providers[found.name] = _package(found)
+        self._rows[offer.name] = self._admit(offer.name, part)
+        self._providers[offer.name] = _package(offer)
 
 
 @cache
-def _offered(group: str, taken: frozenset[str]) -> Mapping[str, EntryPoint]:
+def _offered(group: str, names_taken: frozenset[str]) -> Mapping[str, EntryPoint]:
     """Name -> what an installed package offers under it; nothing is imported."""
-    found: dict[str, EntryPoint] = {}
-    for one in entry_points(group=group):
-        if one.name in taken or one.name in found:
+    offers: dict[str, EntryPoint] = {}
+    for offer in entry_points(group=group):
+        if offer.name in names_taken or offer.name in offers:
             _log.warning(
-                "%s: %s of the package %s is left out, the name is taken", group, shown(one.name), _package(one)
+                "%s: %s of the package %s is left out, the name is taken", group, shown(offer.name), _package(offer)
             )
-        elif _NAME.fullmatch(one.name):
-            found[one.name] = one
-    return found
+        elif _NAME.fullmatch(offer.name):
+            offers[offer.name] = offer
+    return offers
 
 
 def _package(found: EntryPoint) -> str:

@@ -130,7 +130,8 @@ def test_ray_runs_each_job_as_one_task(monkeypatch, tmp_path):
     ray = StandInRay(failing="b")
     monkeypatch.setitem(sys.modules, "ray", ray)
     work = [
-        Work(name=name, call=partial(Outcome, name, "done"), found=partial(Outcome, name, "waiting")) for name in "abc"
+        Work(name=name, call=partial(Outcome, name, "done"), recorded=partial(Outcome, name, "waiting"))
+        for name in "abc"
     ]
     found = list(run_ray(work, EngineOptions(parameters={"num_cpus": 4})))
     assert [outcome.state for outcome in found] == ["done", "failed", "done"]

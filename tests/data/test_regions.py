@@ -20,7 +20,15 @@ from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.dataset import CaseSet, prepare_all
 from anymc3d.data.mask_grid import grid_difference, read_on_grid
 from anymc3d.data.preprocess import AXES, prepare_view
-from anymc3d.data.regions import ROI_SOURCES, Beside, box_about, check_roi, cut_shares, find_region, region_of_labels
+from anymc3d.data.regions import (
+    ROI_SOURCES,
+    RegionSources,
+    box_about,
+    check_roi,
+    cut_shares,
+    find_region,
+    region_of_labels,
+)
 from anymc3d.data.restore import prepare_mask, to_scan_grid
 from anymc3d.data.totalsegmentator import TASK_ORGANS, TOTAL, organ_labels
 from anymc3d.data.volume import Box, Volume, box_of_extent, crop_to, permute_axes
@@ -373,7 +381,7 @@ def test_D1_the_box_about_any_point_of_a_scan_keeps_a_voxel_of_it(size, field, p
     voxel = [-0.49 if share < 0 else share * (count - 0.51) for share, count in zip(place, shape, strict=True)]
     center = tuple(float(v) for v in affine[:3, :3] @ voxel)
     roi = RoiSettings(source="point", size_mm=size)
-    box = find_region(scan, "", roi, Beside(center=center)).box
+    box = find_region(scan, "", roi, RegionSources(center=center)).box
     settings = view(roi, field_of_view=field, size=(4, 4, None), plane=plane, normalise="zscore", windows=())
     narrow = box_of_extent(permute_axes(scan, AXES[plane]), field, within=box.permuted(AXES[plane]))
     cut = crop_to(permute_axes(scan, AXES[plane]), narrow)

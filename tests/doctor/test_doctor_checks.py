@@ -15,7 +15,7 @@ from anymc3d.doctor import checks
 from anymc3d.doctor.checks import CHECKS, SEVERITIES, Finding, condensed, grouped, in_order
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, Grid, ScanFacts, VoxelFacts
 from anymc3d.doctor.header_faults import header_faults
-from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site
+from anymc3d.doctor.label_faults import Labels, labels_by_site, read_labels
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.scans import Scan, of_column
 from anymc3d.doctor.voxel_faults import voxel_faults
@@ -107,7 +107,7 @@ def test_a_site_that_tells_the_label(tmp_path, column, aligned, told):
     column = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
     manifest, _ = manifest_of(tmp_path, lines, header=f"case,image,label,{column}")
     labels, _ = read_labels(manifest, ("label",), BINARY)
-    found = told_by_site(manifest, labels)
+    found = labels_by_site(manifest, labels)
     assert bool(found) is told
     assert not told or (found[0].check, column in found[0].message) == ("label-by-site", True)
 

@@ -191,8 +191,8 @@ def test_commands_split_and_join(journey, tmp_path, capsys):
 
 
 def test_work_that_its_process_took_with_it_is_begun_again_and_what_fails_says_why(tmp_path):
-    work = [Work(name="a", call=partial(once_killed, tmp_path, "a"), found=partial(found_in, tmp_path, "a"))]
-    work += [Work(name="b", call=partial(refused, "b"), found=partial(found_in, tmp_path, "b"))]
+    work = [Work(name="a", call=partial(once_killed, tmp_path, "a"), recorded=partial(found_in, tmp_path, "a"))]
+    work += [Work(name="b", call=partial(refused, "b"), recorded=partial(found_in, tmp_path, "b"))]
     outcomes = {outcome.job: outcome for outcome in run_local(work, EngineOptions(jobs=2, retries=1))}
     assert outcomes == {"a": Outcome("a", "done"), "b": Outcome("b", "failed", "the disk is full", 2)}
 

@@ -305,7 +305,7 @@ def stand_in(folder: Path, trouble: str = "") -> Path:
 def test_the_program_is_called_and_its_organs_come_back_as_labels(tmp_path: Path, scan: Volume) -> None:
     roi = RoiSettings(source="totalsegmentator", organs=("liver", "spleen"), program="x", fast=True)
     program = stand_in(tmp_path)
-    (segmenter,) = build_segmenters([ViewSettings(size=(14, 14, None), roi=roi)], given=[program]).values()
+    (segmenter,) = build_segmenters([ViewSettings(size=(14, 14, None), roi=roi)], given_paths=[program]).values()
     expected = np.zeros(SHAPE, np.int32)
     expected[BLOB] = 5
     assert np.array_equal(segmenter.labels(scan, "hash"), expected)
@@ -332,7 +332,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     roi = RoiSettings(source="totalsegmentator", organs=("liver",), program="NoSuchProgram")
     view = ViewSettings(size=(14, 14, None), roi=roi)
     with pytest.raises(UsageError, match="no program 'NoSuchProgram' was found; give its path, or put its output"):
-        build_segmenters([view], given=["NoSuchProgram"])
+        build_segmenters([view], given_paths=["NoSuchProgram"])
     assert build_segmenters([view]) == {}
     with pytest.raises(UsageError, match=r"no file can have a program run; .* --segmenter TotalSegmentator"):
         check_programs([view], ["net.onnx"])

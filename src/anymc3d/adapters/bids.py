@@ -73,25 +73,27 @@ def _sessions(subject: Path, options: AdaptOptions) -> Iterator[tuple[str, dict[
     """(session or '', suffix to scans) of one subject; nothing where a session has no scan of a wanted suffix."""
     sessions = [path for path in listing(subject) if path.is_dir() and path.name.startswith("ses-")]
     for place in [subject, *sessions]:
-        found: dict[str, list[Path]] = defaultdict(list)
+        by_suffix: dict[str, list[Path]] = defaultdict(list)
         for kind in _DATA_TYPES:
             for path in listing(place / kind):
                 match = _SUFFIX.fullmatch(path.name)
                 wanted = match is not None and match.group(1) in options.suffixes
                 if wanted and (options.match is None or re.search(options.match, path.name)):
-                    found[match.group(1)].append(path)  # type: ignore[union-attr]
-        if found:
-            yield "" if place == subject else place.name, dict(found)
+                    by_suffix[match.group(1)].append(path)  # type: ignore[union-attr]
+        if by_suffix:
+            yield "" if place == subject else place.name, dict(by_suffix)
 
 
 def _rows(
     subject: str, session: str, scans: Mapping[str, list[Path]], options: AdaptOptions, findings: Findings
 ) -> list[Row]:
     patient = subject.removeprefix("sub-")
-    own = {"session": session.removeprefix("ses-")} if session else {}
+    session_cell = {"session": session.removeprefix("ses-")} if session else {}
     if len(options.suffixes) == 1:
         paths = next(iter(scans.values()))
-        return [{"case": default_id(path.name), "patient": patient, "image": str(path), **own} for path in paths]
+        return [
+            {"case": default_id(path.name), "patient": patient, "image": str(path), **session_cell} for path in paths
+        ]
     several = [f"{subject} {session}: {', '.join(p.name for p in paths)}" for paths in scans.values() if len(paths) > 1]
     if several:
         findings.error("a session has several scans of one suffix; choose with --match, such as --match run-1", several)
@@ -100,7 +102,7 @@ def _rows(
     images = {f"image.{suffix}": str(scans[suffix][0]) if suffix in scans else "" for suffix in options.suffixes}
     absent = [suffix for suffix in options.suffixes if suffix not in scans]
     findings.warn_if(absent and [f"{case}: {', '.join(absent)}"], "a session lacks a suffix: its cell is empty")
-    return [{"case": case, "patient": patient, **images, **own}]
+    return [{"case": case, "patient": patient, **images, **session_cell}]
 
 
 def _session_facts(subject: Path, session: str, findings: Findings) -> dict[str, str]:
@@ -119,10 +121,10 @@ def _compare(
     findings: Findings,
 ) -> None:
     names = {path.name for path in subjects}
-    shown = "/".join(options.suffixes)
+    suffixes = "/".join(options.suffixes)
     if people:
         absent = sorted(set(people) - names)
         (findings.warn_if if options.partial else findings.error_if)(absent, "a participant has no folder")
         findings.warn_if(sorted(names - set(people)), "a folder's subject is not in participants.tsv: left out")
     none = sorted((names & set(people) if people else names) - with_scan)
-    (findings.warn_if if options.partial else findings.error_if)(none, f"a subject has no {shown} scan")
+    (findings.warn_if if options.partial else findings.error_if)(none, f"a subject has no {suffixes} scan")

@@ -117,18 +117,21 @@ def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, s
             strangers,
         )
         return []
-    inner = {path: [one for one in listing(path) if one.is_dir() and _holds_scans(one)] for path in tops}
+    inner = {
+        path: [path_below for path_below in listing(path) if path_below.is_dir() and _holds_scans(path_below)]
+        for path in tops
+    }
     if named:
-        loose = [path.name for path in tops if any(_is_scan(one) for one in listing(path))]
+        loose = [path.name for path in tops if any(_is_scan(path_below) for path_below in listing(path))]
         findings.warn_if(loose, "scans beside the class folders of a split: left out")
-        places = [(one, one.name, split_of(path.name)) for path in tops for one in inner[path]]
-    elif tops and all(inner[path] and all(split_of(one.name) for one in inner[path]) for path in tops):
-        places = [(one, path.name, split_of(one.name)) for path in tops for one in inner[path]]
+        places = [(place, place.name, split_of(path.name)) for path in tops for place in inner[path]]
+    elif tops and all(inner[path] and all(split_of(place.name) for place in inner[path]) for path in tops):
+        places = [(place, path.name, split_of(place.name)) for path in tops for place in inner[path]]
     else:
         places = [(path, path.name, None) for path in tops]
-    odd = sorted({label for _, label, _ in places if bare(label) in _NO_CLASSES.split()})
+    unlikely = sorted({label for _, label, _ in places if bare(label) in _NO_CLASSES.split()})
     findings.error_if(
-        odd,
+        unlikely,
         "a folder with scans is named like a part of another layout, not like a class; move it away, or see the other"
         " layouts of 'anymc3d data list'",
     )
@@ -139,7 +142,7 @@ def split_of(name: str) -> str | None:
     """The split that a folder is called like, in whatever spelling; None where it is none."""
     text = bare(name).strip("0123456789")
     ends = [text.removesuffix(end) for end in _SPLIT_ENDS if text.endswith(end)]
-    return next((SPLIT_NAMES[one] for one in (text, *ends) if one in SPLIT_NAMES), None)
+    return next((SPLIT_NAMES[word] for word in (text, *ends) if word in SPLIT_NAMES), None)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -168,7 +171,7 @@ def scans_below(folder: Path, findings: Findings, depth: int) -> Iterator[Path]:
                 findings.error("a DICOM file lies where a folder per series is expected", path.name)
             else:
                 findings.warn("a file is in no format that is read and left out", f"{folder.name}/{path.name}")
-        elif any(one.is_file() for one in listing(path)) and is_dicom_folder(path):
+        elif any(path_below.is_file() for path_below in listing(path)) and is_dicom_folder(path):
             yield path
         elif depth < _MAX_DEPTH:
             yield from scans_below(path, findings, depth + 1)
@@ -197,13 +200,13 @@ def _ids(scans: list[_Scan], findings: Findings) -> list[str]:
 
 
 def _check_modalities(scans: list[_Scan], findings: Findings) -> None:
-    found: dict[str, list[str]] = defaultdict(list)
+    by_modality: dict[str, list[str]] = defaultdict(list)
     for scan in scans:
         if scan.path.is_dir():
-            found[modality_of(scan.path) or "unknown"].append(scan.inner)
-    if len(found) > 1:
-        told = [f"{name}: {len(places)} scans, such as {places[0]}" for name, places in sorted(found.items())]
-        findings.error("DICOM series of several modalities; keep one, --match chooses by path", told)
+            by_modality[modality_of(scan.path) or "unknown"].append(scan.inner)
+    if len(by_modality) > 1:
+        examples = [f"{name}: {len(places)} scans, such as {places[0]}" for name, places in sorted(by_modality.items())]
+        findings.error("DICOM series of several modalities; keep one, --match chooses by path", examples)
 
 
 def _check_copies(scans: list[_Scan], findings: Findings) -> None:
@@ -221,10 +224,10 @@ def _check_copies(scans: list[_Scan], findings: Findings) -> None:
                 findings.error("a scan cannot be read", f"{scan.inner}: {error.what}")
     for group in same.values():
         if len(group) > 1:
-            told = " and ".join(f"{scan.label}/{scan.inner}" for scan in group)
+            both = " and ".join(f"{scan.label}/{scan.inner}" for scan in group)
             if len({scan.label for scan in group}) > 1:
-                findings.error("one scan lies in two classes", told)
+                findings.error("one scan lies in two classes", both)
             elif len({scan.split for scan in group}) > 1:
-                findings.error("one scan lies in two splits", told)
+                findings.error("one scan lies in two splits", both)
             else:
-                findings.warn("one scan lies there twice", told)
+                findings.warn("one scan lies there twice", both)

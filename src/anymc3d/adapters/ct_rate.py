@@ -65,8 +65,8 @@ def adapt_ct_rate(folder: Path, options: AdaptOptions) -> Adapted:
     volumes: dict[str, Path] = {}
     metadata: dict[str, Mapping[str, str]] = {}
     for part in PARTS:
-        found, meta = _read_part(root, part, options, adapted)
-        volumes |= found
+        part_volumes, meta = _read_part(root, part, options, adapted)
+        volumes |= part_volumes
         metadata |= meta
     if not adapted.rows and not findings.has_errors:
         findings.error("no volume of the label tables is here; expected dataset/train_fixed/train_1/train_1_a/…")
@@ -117,21 +117,21 @@ def _read_part(
 
 def _volumes(root: Path, part: Part, findings: Findings) -> dict[str, Path]:
     """Volume name to file, below the part's folder of either release, nested or flat; both releases are an error."""
-    here = [root / name for name in part.folders if (root / name).is_dir()]
-    if len(here) > 1:
-        findings.error(f"both releases are here ({', '.join(path.name for path in here)}); move one of them away")
+    folders = [root / name for name in part.folders if (root / name).is_dir()]
+    if len(folders) > 1:
+        findings.error(f"both releases are here ({', '.join(path.name for path in folders)}); move one of them away")
         return {}
-    found: dict[str, Path] = {}
-    for folder in here:
+    paths: dict[str, Path] = {}
+    for folder in folders:
         for path in sorted(folder.rglob("*.nii.gz")):
             match = _NAME.fullmatch(path.name)
             if match is None or not path.name.startswith(part.name):
                 findings.warn(f"a file in {folder.name} is not named like a volume and is left out", path.name)
-            elif path.name in found:
-                findings.error("a volume lies in two places", f"{found[path.name]} and {path}")
+            elif path.name in paths:
+                findings.error("a volume lies in two places", f"{paths[path.name]} and {path}")
             else:
-                found[path.name] = path
-    return found
+                paths[path.name] = path
+    return paths
 
 
 def _metadata(path: Path, findings: Findings) -> dict[str, Mapping[str, str]]:
@@ -155,14 +155,20 @@ def _row(
     cells = {finding: labels[finding].removesuffix(".0") for finding in FINDINGS}
     wrong = [f"{name}: {finding} is {cell!r}" for finding, cell in cells.items() if cell not in ("", "0", "1")]
     findings.error_if(wrong, "a label is outside its set: expected 0 or 1")
-    found = _NAME.fullmatch(name)
-    if wrong or found is None:
+    match = _NAME.fullmatch(name)
+    if wrong or match is None:
         return None
-    patient, scan, _ = found.groups()
+    patient, scan, _ = match.groups()
     facts = {column: cleaned(meta.get(source, "")) for source, column in METADATA.items()}
     facts["age"] = facts["age"].lstrip("0").removesuffix("Y")
-    own = {"case": name.removesuffix(".nii.gz"), "patient": patient, "image": str(path)}
-    return {**own, "split": "test" if part.name == "valid" else "train", **cells, "scan": f"{patient}_{scan}", **facts}
+    cells_of_scan = {"case": name.removesuffix(".nii.gz"), "patient": patient, "image": str(path)}
+    return {
+        **cells_of_scan,
+        "split": "test" if part.name == "valid" else "train",
+        **cells,
+        "scan": f"{patient}_{scan}",
+        **facts,
+    }
 
 
 def _add_splits(rows: Sequence[Row], options: AdaptOptions, findings: Findings) -> None:

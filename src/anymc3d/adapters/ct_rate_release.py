@@ -56,14 +56,14 @@ def read_conversion(name: str, meta: Mapping[str, str] | None, findings: Finding
     if meta is None:
         return None
     try:
-        found = _XY.fullmatch(meta["XYSpacing"])
-        if found is None:
+        match = _XY.fullmatch(meta["XYSpacing"])
+        if match is None:
             raise ValueError("XYSpacing")
-        spacing = (float(found.group(1)), float(found.group(2)), float(meta["ZSpacing"]))
+        spacing = (float(match.group(1)), float(match.group(2)), float(meta["ZSpacing"]))
         conversion = Conversion(float(meta["RescaleSlope"]), float(meta["RescaleIntercept"]), spacing)
     except ValueError:
-        told = ", ".join(f"{c}={meta[c]!r}" for c in ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing"))
-        findings.warn("rescaling and spacing in the metadata are not numbers", f"{name}: {told}")
+        cells = ", ".join(f"{c}={meta[c]!r}" for c in ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing"))
+        findings.warn("rescaling and spacing in the metadata are not numbers", f"{name}: {cells}")
         return None
     finite = np.isfinite([conversion.slope, conversion.intercept, *spacing]).all()
     if not finite or conversion.slope <= 0 or min(spacing) <= 0:
@@ -83,31 +83,31 @@ def check_release(
     if options.release not in RELEASES:
         raise UsageError(f"--release {options.release!r}{did_you_mean(options.release, RELEASES)}")
     sample = _spread(sorted(volumes), options.num_checked)
-    told = {}
+    releases = {}
     for name in sample:
-        told[name] = _release_of(name, volumes[name], known.get(name), findings)
+        releases[name] = _release_of(name, volumes[name], known.get(name), findings)
         options.progress(1)
-    found = sorted({release for release in told.values() if release})
+    distinct = sorted({release for release in releases.values() if release})
     if findings.has_errors:
         return None
-    if len(found) > 1:
-        both = [f"{name}: {release}" for name, release in told.items() if release]
+    if len(distinct) > 1:
+        both = [f"{name}: {release}" for name, release in releases.items() if release]
         findings.error("volumes of both releases are mixed; keep one", both)
         return None
-    release = found[0] if found else None
+    release = distinct[0] if distinct else None
     if release is None:
         return _undecided(options, findings, len(sample))
     if options.release not in ("auto", release):
-        findings.error(f"--release {options.release}, but {_evidence(told, release)}")
+        findings.error(f"--release {options.release}, but {_evidence(releases, release)}")
     elif release == "first" and options.convert is None:
         findings.error(
-            f"first release: {_evidence(told, release)}, not Hounsfield units. --convert FOLDER writes corrected"
+            f"first release: {_evidence(releases, release)}, not Hounsfield units. --convert FOLDER writes corrected"
             " copies for the manifest; or get the corrected release (train_fixed, valid_fixed)"
         )
     elif release == "v2" and options.convert is not None:
-        findings.error(f"--convert, but {_evidence(told, release)}: rescaling again would be wrong; leave it out")
+        findings.error(f"--convert, but {_evidence(releases, release)}: rescaling again would be wrong; leave it out")
     else:
-        findings.ok(f"{_evidence(told, release)}: release {release}")
+        findings.ok(f"{_evidence(releases, release)}: release {release}")
     return release
 
 
@@ -198,12 +198,12 @@ def _release_of(name: str, path: Path, conversion: Conversion | None, findings: 
     return release
 
 
-def _compare_spacing(name: str, own: Sequence[float], table: Sequence[float], findings: Findings) -> None:
-    if not np.allclose(sorted(own), sorted(table), rtol=SPACING_TOLERANCE):
-        shown = " x ".join(f"{step:g}" for step in own)
+def _compare_spacing(name: str, spacing: Sequence[float], table: Sequence[float], findings: Findings) -> None:
+    if not np.allclose(sorted(spacing), sorted(table), rtol=SPACING_TOLERANCE):
+        spacing_text = " x ".join(f"{step:g}" for step in spacing)
         findings.warn(
             "the file's spacing contradicts the metadata table; the file's is used",
-            f"{name}: {shown} mm, table {' x '.join(f'{step:g}' for step in table)} mm",
+            f"{name}: {spacing_text} mm, table {' x '.join(f'{step:g}' for step in table)} mm",
         )
 
 
@@ -222,10 +222,10 @@ def _undecided(options: AdaptOptions, findings: Findings, num_opened: int) -> st
     return None
 
 
-def _evidence(told: Mapping[str, str | None], release: str) -> str:
-    number = sum(one == release for one in told.values())
+def _evidence(releases: Mapping[str, str | None], release: str) -> str:
+    number = sum(found_release == release for found_release in releases.values())
     held = "hold Hounsfield units" if release == "v2" else "hold stored values without rescaling"
-    return f"{number} of {len(told)} opened volumes {held}"
+    return f"{number} of {len(releases)} opened volumes {held}"
 
 
 def _spread(names: Sequence[str], number: int) -> list[str]:

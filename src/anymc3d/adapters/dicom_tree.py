@@ -20,16 +20,16 @@ def adapt_dicom_tree(folder: Path, options: AdaptOptions) -> Adapted:
     adapted = Adapted()
     findings = adapted.findings
     try:
-        found = find_series(folder, options.series)
+        tree = find_series(folder, options.series)
     except ScanError as error:
         findings.error(error.what)
         return adapted
-    if found.left_out:
-        findings.warn(f"{found.left_out} series are not scans, or not what --series asks for: left out")
-    if not found.series:
+    if tree.left_out:
+        findings.warn(f"{tree.left_out} series are not scans, or not what --series asks for: left out")
+    if not tree.series:
         findings.error("no series in this tree is a scan; anymc3d predict --show-tags shows what there is")
         return adapted
-    names = [one.name for one in found.series]
+    names = [series.name for series in tree.series]
     twice = [name for name, count in Counter(names).items() if count > 1]
     findings.error_if(twice, "two series would get one id")
     cells = {} if options.labels is None else read_labels(options.labels, findings, key=options.id)
@@ -38,13 +38,13 @@ def adapt_dicom_tree(folder: Path, options: AdaptOptions) -> Adapted:
         tell = findings.warn_if if options.partial else findings.error_if
         tell(sorted(known.keys() - set(names)), "the table has a row and there is no such series")
         findings.warn_if([name for name in names if name not in known], "a series has no row in the table: left out")
-    for one in found.series:
-        if options.labels is not None and one.name not in known:
+    for series in tree.series:
+        if options.labels is not None and series.name not in known:
             continue
-        row = known.get(one.name, {})
-        patient = row.get("patient") or one.name
-        reference = {"image": str(one.reference), "series": one.rule}
-        adapted.rows.append({**row, "case": one.name, "patient": patient, **reference})
+        row = known.get(series.name, {})
+        patient = row.get("patient") or series.name
+        reference = {"image": str(series.reference), "series": series.rule}
+        adapted.rows.append({**row, "case": series.name, "patient": patient, **reference})
     if not any(row.get("patient") for row in known.values()):
         findings.warn("each series is taken as a patient of its own; give the table a column 'patient'")
     adapted.labels = label_columns(known.values())

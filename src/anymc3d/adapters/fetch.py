@@ -32,10 +32,10 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
     """As :func:`fetch`, of a given entry."""
     target = folder / f"{entry.name}.npz"
     if target.exists():
-        found = md5_of(target)
-        if found != file.md5:
+        md5 = md5_of(target)
+        if md5 != file.md5:
             raise LayoutError(
-                f"{target}: is there and is not the published file (md5 {found}, published {file.md5}); move it away"
+                f"{target}: is there and is not the published file (md5 {md5}, published {file.md5}); move it away"
             )
         return target
     with atomic.replacing(target) as temporary:
@@ -43,7 +43,7 @@ def fetch_file(entry: PublicSet, file: PublicFile, folder: Path, *, progress: Pr
             download(file.address, temporary, Request(max_bytes=file.max_bytes, progress=progress))
         except DownloadError as error:
             raise LayoutError(f"{error}; fetch it elsewhere and put it at {target}") from error
-        found = md5_of(temporary)
-        if found != file.md5:
-            raise LayoutError(f"{file.address}: expected md5 {file.md5}, got {found}; nothing was kept")
+        md5 = md5_of(temporary)
+        if md5 != file.md5:
+            raise LayoutError(f"{file.address}: expected md5 {file.md5}, got {md5}; nothing was kept")
     return target

@@ -61,12 +61,12 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
 
 def _placed(address: str, folder: Path, case: str) -> Path:
     """The file in ``folder``; its name is of the address, so that it is known again."""
-    there = Path(local(address))
-    name = f"{hashlib.sha256(address.encode()).hexdigest()[:24]}{there.name.removeprefix('scan')}"
+    fetched_path = Path(local(address))
+    name = f"{hashlib.sha256(address.encode()).hexdigest()[:24]}{fetched_path.name.removeprefix('scan')}"
     target = folder / name
     if not target.exists():
-        with atomic.replacing(target, needed=there.stat().st_size) as temporary:
-            shutil.copyfile(there, temporary)
+        with atomic.replacing(target, needed=fetched_path.stat().st_size) as temporary:
+            shutil.copyfile(fetched_path, temporary)
     return target
 
 

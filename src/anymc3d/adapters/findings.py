@@ -19,10 +19,10 @@ class Finding:
     def lines(self, most: int | None = None) -> list[str]:
         """The headline, then one line per item; of more than ``most`` the rest is only counted."""
         count = f" ({len(self.items)})" if len(self.items) > 1 else ""
-        shown = self.items if most is None else self.items[:most]
-        more = len(self.items) - len(shown)
+        listed = self.items if most is None else self.items[:most]
+        more = len(self.items) - len(listed)
         rest = [f"         and {more} more (all of them with --json)"] if more else []
-        return [f"{self.level:<5}  {self.text}{count}", *(f"         {item}" for item in shown), *rest]
+        return [f"{self.level:<5}  {self.text}{count}", *(f"         {item}" for item in listed), *rest]
 
 
 @dataclass
@@ -63,8 +63,8 @@ class Findings:
     def listed(self) -> tuple[Finding, ...]:
         """All findings: facts, then warnings, then errors."""
         order = ("ok", "warn", "error")
-        found = [Finding(level, text, tuple(items)) for (level, text), items in self._items.items()]
-        return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
+        findings = [Finding(level, text, tuple(items)) for (level, text), items in self._items.items()]
+        return tuple(sorted(findings, key=lambda finding: order.index(finding.level)))
 
     def problems(self) -> list[str]:
         """The errors, one line per item."""

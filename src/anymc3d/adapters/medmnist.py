@@ -17,17 +17,22 @@ def adapt_medmnist(path: Path, _options: AdaptOptions) -> Adapted:
     """``path``: the ``.npz``, or a folder that holds exactly one. Label columns as in the manifest of an ``.npz``."""
     adapted = Adapted()
     findings = adapted.findings
-    found = [path] if path.is_file() else [one for one in listing(path) if one.suffix == ".npz"]
-    if len(found) != 1:
-        findings.error(f"expected one .npz, found {len(found)}; give the file itself", [one.name for one in found])
+    candidates = (
+        [path] if path.is_file() else [path_below for path_below in listing(path) if path_below.suffix == ".npz"]
+    )
+    if len(candidates) != 1:
+        findings.error(
+            f"expected one .npz, found {len(candidates)}; give the file itself",
+            [candidate.name for candidate in candidates],
+        )
         return adapted
-    file = found[0]
+    file = candidates[0]
     columns, cases, problems = inspect_npz(file)
     findings.error_if(problems, f"{file.name} is not a MedMNIST 3D file")
     adapted.labels = tuple(column for column in columns if column.startswith("label"))
     for case in cases:
-        own = {"case": case.id, "patient": case.patient, "image": case.images["image"], "split": case.split or ""}
-        adapted.rows.append({**own, **case.cells})
+        cells = {"case": case.id, "patient": case.patient, "image": case.images["image"], "split": case.split or ""}
+        adapted.rows.append({**cells, **case.cells})
     if problems:
         return adapted
     findings.ok(f"{file.name} is a manifest by itself: every command takes it in the place of a CSV")

@@ -34,10 +34,10 @@ def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
         findings.error(f'{file.name}: expected {{"training": [...], "validation": [...], "testing": [...]}}')
         return adapted
     side = read_labels(options.labels, findings) if options.labels else {}
-    for entry, place, given in _entries(content, file.name, findings):
+    for entry, place, extra_cells in _entries(content, file.name, findings):
         row = _row(entry, place, file.parent, options, adapted)
         if row is not None:
-            adapted.rows.append({**row, **given})
+            adapted.rows.append({**row, **extra_cells})
     side = by_case(side, [row["case"] for row in adapted.rows], "ids of the label table", findings)
     adapted.rows = [{**row, **side.get(row["case"], {})} for row in adapted.rows]
     adapted.labels = (*adapted.labels, *label_columns(side.values()))
@@ -54,11 +54,12 @@ def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
 def _the_file(path: Path, findings: Findings) -> Path | None:
     if path.is_file():
         return path
-    found = [one for one in listing(path) if one.suffix == ".json"]
-    if len(found) == 1:
-        return found[0]
+    candidates = [path_below for path_below in listing(path) if path_below.suffix == ".json"]
+    if len(candidates) == 1:
+        return candidates[0]
     findings.error(
-        f"expected one .json in the folder, found {len(found)}; give the file itself", [one.name for one in found]
+        f"expected one .json in the folder, found {len(candidates)}; give the file itself",
+        [candidate.name for candidate in candidates],
     )
     return None
 
@@ -98,15 +99,23 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         (findings.warn if options.partial else findings.error)("an image is not here", f"{place}: {absent[0]}")
         return None
     case = default_id(images[0].name)
-    told = {key: value for key, value in entry.items() if names_patient(key) and value is not None}
-    if len(told) > 1 and "patient" not in told and len({_class(value) for value in told.values()}) > 1:
-        findings.error(f"several keys may name the patient ({', '.join(told)}); call one of them 'patient'", place)
+    patient_keys = {key: value for key, value in entry.items() if names_patient(key) and value is not None}
+    if (
+        len(patient_keys) > 1
+        and "patient" not in patient_keys
+        and len({_class(value) for value in patient_keys.values()}) > 1
+    ):
+        findings.error(
+            f"several keys may name the patient ({', '.join(patient_keys)}); call one of them 'patient'", place
+        )
         return None
-    given = told.get("patient", next(iter(told.values()), None))
-    if not _is_name(given):
-        findings.error("a patient is neither a text nor a whole number", f"{place}: {str(given)[:_SHOWN_CHARACTERS]}")
+    patient_cell = patient_keys.get("patient", next(iter(patient_keys.values()), None))
+    if not _is_name(patient_cell):
+        findings.error(
+            "a patient is neither a text nor a whole number", f"{place}: {str(patient_cell)[:_SHOWN_CHARACTERS]}"
+        )
         return None
-    patient = _class(given) if given is not None else patient_of(options.patient, case, case)
+    patient = _class(patient_cell) if patient_cell is not None else patient_of(options.patient, case, case)
     if patient is None:
         findings.error(f"--patient {options.patient!r} is not found in a case's name", case)
         return None
@@ -119,7 +128,7 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         masks = {f"mask.c{number}": masks["mask"] for number in range(len(images))}
     classes = {column: cell for column, cell in labels.items() if column != "mask"}
     adapted.labels = (*adapted.labels, *(column for column in classes if column not in adapted.labels))
-    skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *told, "fold"}
+    skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *patient_keys, "fold"}
     rest = {
         free_column(key): str(value)
         for key, value in entry.items()
@@ -131,7 +140,7 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
 def _images(entry: Mapping[str, Any], base: Path) -> list[Path]:
     value = next((entry[key] for key in _IMAGE_KEYS if key in entry), None)
     values = value if isinstance(value, list) else [value]
-    return [base / one for one in values] if all(isinstance(one, str) and one for one in values) else []
+    return [base / value for value in values] if all(isinstance(value, str) and value for value in values) else []
 
 
 def _labels(entry: Mapping[str, Any], place: str, base: Path, findings: Findings) -> dict[str, str]:
@@ -140,9 +149,9 @@ def _labels(entry: Mapping[str, Any], place: str, base: Path, findings: Findings
     if value is None:
         return {}
     if isinstance(value, dict):
-        return {free_column(str(key)): _class(one) for key, one in value.items()}
+        return {free_column(str(key)): _class(item) for key, item in value.items()}
     if isinstance(value, list):
-        return {f"label_{number}": _class(one) for number, one in enumerate(value)}
+        return {f"label_{number}": _class(item) for number, item in enumerate(value)}
     if isinstance(value, str) and value.lower().endswith(SCAN_SUFFIXES):
         mask = base / value
         if not is_there(mask):

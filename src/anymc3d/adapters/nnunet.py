@@ -54,7 +54,7 @@ def adapt_nnunet(folder: Path, options: AdaptOptions) -> Adapted:
             split = {"split": "train" if name in train else "test"} if has_test else {}
             fold = {"fold": folds.get(name, "")} if folds else {}
             adapted.rows.append({**row, **split, **fold, **labels.get(name, {})})
-    _tell(adapted, labels, chosen, test, options)
+    _report(adapted, labels, chosen, test, options)
     return adapted
 
 
@@ -83,7 +83,7 @@ def _channels(header: Mapping[str, Any], findings: Findings) -> dict[str, str]:
 
 def _cases(folder: Path, ending: str, channels: Mapping[str, str], findings: Findings) -> dict[str, dict[str, Path]]:
     """Case to view to image; a case that lacks a channel is an error, as it is for nnU-Net."""
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    by_case: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in listing(folder):
         match = _CHANNEL.fullmatch(path.name.removesuffix(ending)) if path.name.endswith(ending) else None
         if match is None:
@@ -91,11 +91,11 @@ def _cases(folder: Path, ending: str, channels: Mapping[str, str], findings: Fin
         elif match.group(2) not in channels:
             findings.error("an image is of a channel that dataset.json does not name", f"{folder.name}/{path.name}")
         else:
-            found[match.group(1)][channels[match.group(2)]] = path
-    for name, images in found.items():
+            by_case[match.group(1)][channels[match.group(2)]] = path
+    for name, images in by_case.items():
         absent = [f"_{number}" for number, view in channels.items() if view not in images]
         findings.error_if(absent and [f"{folder.name}/{name}: {', '.join(absent)}"], "a case lacks a channel")
-    return dict(found)
+    return dict(by_case)
 
 
 def _row(
@@ -116,9 +116,9 @@ def _row(
 def _check_counts(
     header: Mapping[str, Any], train: Mapping[str, object], folder: Path, ending: str, findings: Findings
 ) -> None:
-    told = header.get("numTraining")
-    if isinstance(told, int) and told != len(train):
-        findings.warn(f"dataset.json says numTraining {told}, imagesTr holds {len(train)} cases")
+    declared = header.get("numTraining")
+    if isinstance(declared, int) and declared != len(train):
+        findings.warn(f"dataset.json says numTraining {declared}, imagesTr holds {len(train)} cases")
     masks = {path.name.removesuffix(ending) for path in listing(folder / "labelsTr") if path.name.endswith(ending)}
     findings.warn_if(sorted(set(train) - masks), "a case has no mask in labelsTr")
     findings.warn_if(sorted(masks - set(train)), "a mask in labelsTr belongs to no case and is left out")
@@ -144,7 +144,7 @@ def _folds(folder: Path, train: Mapping[str, object], findings: Findings) -> dic
     return folds
 
 
-def _tell(
+def _report(
     adapted: Adapted,
     labels: Mapping[str, Mapping[str, str]],
     chosen: Mapping[str, object],

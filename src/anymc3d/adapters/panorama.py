@@ -49,8 +49,8 @@ def adapt_panorama(folder: Path, options: AdaptOptions) -> Adapted:
             adapted.rows += _row(study, facts, images[study], masks, findings)
     both = sorted(set(masks["manual"]) & set(masks["automatic"]))
     findings.warn_if(both, "a study has a manual and an automatic mask; the manual one is used")
-    for source, found in masks.items():
-        strays = sorted(set(found) - set(studies))
+    for source, files in masks.items():
+        strays = sorted(set(files) - set(studies))
         findings.warn_if(strays, f"a mask of {MASK_FOLDERS[source]} belongs to no study of the table and is left out")
     findings.warn_if((row["case"] for row in adapted.rows if not row["mask"]), "a study has no mask")
     used = {source: sum(row["mask_source"] == source for row in adapted.rows) for source in MASK_FOLDERS}
@@ -63,16 +63,16 @@ def adapt_panorama(folder: Path, options: AdaptOptions) -> Adapted:
 
 def _clinical_table(folder: Path, findings: Findings) -> dict[str, dict[str, str]]:
     """Study to its row, from the workbook or from a CSV of the same name."""
-    found = [path for suffix in (".xlsx", ".csv") for path in find_below(folder, TABLE + suffix, depth=3)]
-    if not found:
+    tables = [path for suffix in (".xlsx", ".csv") for path in find_below(folder, TABLE + suffix, depth=3)]
+    if not tables:
         findings.error(f"no {TABLE}.xlsx in or below the folder; it is part of the label repository: put it there")
         return {}
-    findings.warn_if(map(str, found[1:]), f"several clinical tables; {found[0]} is used")
-    if found[0].suffix == ".csv":
-        rows = read_rows(found[0], findings, needed=(STUDY, PATIENT, "label"))
+    findings.warn_if(map(str, tables[1:]), f"several clinical tables; {tables[0]} is used")
+    if tables[0].suffix == ".csv":
+        rows = read_rows(tables[0], findings, needed=(STUDY, PATIENT, "label"))
     else:
-        rows = _workbook_rows(found[0], findings)
-    return keyed(rows, STUDY, found[0].name, findings)
+        rows = _workbook_rows(tables[0], findings)
+    return keyed(rows, STUDY, tables[0].name, findings)
 
 
 def _workbook_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
@@ -88,7 +88,7 @@ def _workbook_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
 
 def _images(folder: Path, findings: Findings) -> dict[str, Path]:
     """Study to image, wherever below the folder; one study twice is an error."""
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(n for n in folders if n not in MASK_FOLDERS.values() and not n.startswith("."))
         for name in sorted(names):
@@ -99,24 +99,24 @@ def _images(folder: Path, findings: Findings) -> dict[str, Path]:
             path = Path(parent, name)
             if channel != "0000":
                 findings.error("expected one image per study, _0000, found another channel", str(path))
-            elif study in found:
-                findings.error("a study has two images", f"{found[study]} and {path}")
+            elif study in images:
+                findings.error("a study has two images", f"{images[study]} and {path}")
             else:
-                found[study] = path
-    if not found:
+                images[study] = path
+    if not images:
         findings.error("no image called <patient>_<study>_0000.nii.gz in or below the folder")
-    return found
+    return images
 
 
 def _masks(folder: Path, name: str, findings: Findings) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for one in find_below(folder, name, depth=3):
-        for path in sorted(one.glob("*.nii.gz")):
+    masks: dict[str, Path] = {}
+    for mask_folder in find_below(folder, name, depth=3):
+        for path in sorted(mask_folder.glob("*.nii.gz")):
             study = path.name.removesuffix(".nii.gz")
-            if study in found:
-                findings.error("a study has two masks of one kind", f"{found[study]} and {path}")
-            found[study] = path
-    return found
+            if study in masks:
+                findings.error("a study has two masks of one kind", f"{masks[study]} and {path}")
+            masks[study] = path
+    return masks
 
 
 def _row(
@@ -130,7 +130,7 @@ def _row(
     if not facts[PATIENT]:
         findings.error("a study has no patient in the table", study)
         return []
-    source = next((name for name, found in masks.items() if study in found), "")
+    source = next((name for name, files in masks.items() if study in files), "")
     scanner = cleaned(facts.get("scanner", ""))
     level = facts.get("level", "")
     return [
@@ -154,8 +154,8 @@ def _age(text: str, study: str, findings: Findings) -> str:
     """Years: the table writes ``065Y`` or ``65``; nothing where it is empty."""
     if not cleaned(text):
         return ""
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
         findings.warn("an age is not a number of years and is left empty", f"{study}: {text!r}")
         return ""
-    return found.group(1)
+    return match.group(1)

@@ -56,19 +56,19 @@ def adapt_ratic(folder: Path, options: AdaptOptions) -> Adapted:
     if findings.has_errors:
         return adapted
     masks = _segmentations(folder, series, findings)
-    here, absent, empty = [], [], []
+    present, absent, empty = [], [], []
     for name, meta in series.items():
         path = folder / "train_images" / meta["patient_id"] / name
-        (absent if not path.is_dir() else here if has_files(path) else empty).append((name, meta, path))
-    shown = "a series of the table has no folder in train_images"
+        (absent if not path.is_dir() else present if has_files(path) else empty).append((name, meta, path))
+    problem = "a series of the table has no folder in train_images"
     listed = [f"{meta['patient_id']}/{name}" for name, meta, _ in absent]
-    (findings.warn_if if options.partial else findings.error_if)(listed, shown)
+    (findings.warn_if if options.partial else findings.error_if)(listed, problem)
     findings.error_if((f"{meta['patient_id']}/{name}" for name, meta, _ in empty), "a series has no files")
-    for name, meta, path in here:
+    for name, meta, path in present:
         adapted.rows += _row(name, meta, path, patients, masks, findings)
         options.progress(1)
     _check_strays(folder, series, patients, findings)
-    _tell(adapted, len(masks))
+    _report(adapted, len(masks))
     return adapted
 
 
@@ -78,13 +78,15 @@ def _patient_labels(folder: Path, findings: Findings) -> dict[str, dict[str, str
     if not tables:
         findings.error(f"{folder.name}: expected {' or '.join(LABEL_TABLES)} in it, found neither; give the folder")
         return {}
-    found = {name: _labels_of(path, findings) for name, path in tables.items()}
-    used = next(iter(found))
-    for other in list(found)[1:]:
-        differing = [patient for patient, labels in found[other].items() if found[used].get(patient, labels) != labels]
+    by_table = {name: _labels_of(path, findings) for name, path in tables.items()}
+    used = next(iter(by_table))
+    for other in list(by_table)[1:]:
+        differing = [
+            patient for patient, labels in by_table[other].items() if by_table[used].get(patient, labels) != labels
+        ]
         findings.warn_if(differing, f"{used} and {other} disagree about a patient; {used} is used")
-    findings.ok(f"labels of {len(found[used])} patients from {used}")
-    return found[used]
+    findings.ok(f"labels of {len(by_table[used])} patients from {used}")
+    return by_table[used]
 
 
 def _labels_of(path: Path, findings: Findings) -> dict[str, dict[str, str]]:
@@ -94,12 +96,12 @@ def _labels_of(path: Path, findings: Findings) -> dict[str, dict[str, str]]:
         grades = {organ: _grade(row, organ, patient, findings) for organ in ORGANS}
         if None in grades.values():
             continue
-        own = {f"{organ}_injury": str(int(grade != "0")) for organ, grade in grades.items()}
-        own |= {f"{organ}_grade": grades[organ] or "" for organ in THREE_GRADES}
-        own["any_injury"] = str(int(any(grade != "0" for grade in grades.values())))
-        if row.get("any_injury") in ("0", "1") and row["any_injury"] != own["any_injury"]:
+        cells = {f"{organ}_injury": str(int(grade != "0")) for organ, grade in grades.items()}
+        cells |= {f"{organ}_grade": grades[organ] or "" for organ in THREE_GRADES}
+        cells["any_injury"] = str(int(any(grade != "0" for grade in grades.values())))
+        if row.get("any_injury") in ("0", "1") and row["any_injury"] != cells["any_injury"]:
             findings.warn(f"{path.name}: any_injury contradicts the organs, which are used", f"patient {patient}")
-        labels[patient] = own
+        labels[patient] = cells
     return labels
 
 
@@ -132,21 +134,21 @@ def _row(
         return []
     mask = masks.get(name)
     linked = mask is not None and _is_on_grid(path, mask, f"{patient}/{name}", findings)
-    own = {"case": name, "patient": patient, "image": str(path), "mask": str(mask) if linked else ""}
+    cells = {"case": name, "patient": patient, "image": str(path), "mask": str(mask) if linked else ""}
     others = {column: cell for column, cell in meta.items() if column not in ("patient_id", "series_id")}
-    return [{**own, **patients[patient], **others}]
+    return [{**cells, **patients[patient], **others}]
 
 
 def _segmentations(folder: Path, series: Iterable[str], findings: Findings) -> dict[str, Path]:
-    found = {
+    paths = {
         path.name.removesuffix(".gz").removesuffix(".nii"): path
         for path in listing(folder / "segmentations")
         if path.name.endswith((".nii", ".nii.gz"))
     }
     findings.warn_if(
-        sorted(set(found) - set(series)), "a segmentation belongs to no series of the table and is left out"
+        sorted(set(paths) - set(series)), "a segmentation belongs to no series of the table and is left out"
     )
-    return {name: path for name, path in found.items() if name in set(series)}
+    return {name: path for name, path in paths.items() if name in set(series)}
 
 
 def _is_on_grid(series: Path, mask: Path, name: str, findings: Findings) -> bool:
@@ -156,18 +158,17 @@ def _is_on_grid(series: Path, mask: Path, name: str, findings: Findings) -> bool
     so a right affine needs no flip; one that puts the mask elsewhere would crop the wrong place, and is not linked.
     """
     try:
-        scan, own = read_header(series), read_header(mask)
+        scan, mask_header = read_header(series), read_header(mask)
     except ScanError as error:
         findings.warn("a segmentation cannot be compared with its series and is not linked", f"{name}: {error.what}")
         return False
-    boxes = [_box(header.affine, header.shape) for header in (scan, own)]
+    boxes = [_box(header.affine, header.shape) for header in (scan, mask_header)]
     apart = float(np.abs(boxes[0] - boxes[1]).max() / min(scan.spacing))
-    if sorted(scan.shape) == sorted(own.shape) and apart <= CORNER_TOLERANCE:
+    if sorted(scan.shape) == sorted(mask_header.shape) and apart <= CORNER_TOLERANCE:
         return True
-    told = (
-        f"{name}: series {scan.shape} {scan.orientation}, mask {own.shape} {own.orientation}, {apart:.0f} voxels apart"
-    )
-    findings.warn("a segmentation does not lie on the grid of its series and is not linked", told)
+    grids = f"series {scan.shape} {scan.orientation}, mask {mask_header.shape} {mask_header.orientation}"
+    difference = f"{name}: {grids}, {apart:.0f} voxels apart"
+    findings.warn("a segmentation does not lie on the grid of its series and is not linked", difference)
     return False
 
 
@@ -197,7 +198,7 @@ def _check_strays(
     findings.warn_if(sorted(set(patients) - with_series), "a patient has labels and no series")
 
 
-def _tell(adapted: Adapted, num_masks: int) -> None:
+def _report(adapted: Adapted, num_masks: int) -> None:
     linked = sum(bool(row["mask"]) for row in adapted.rows)
     if num_masks:
         adapted.findings.ok(

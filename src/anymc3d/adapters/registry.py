@@ -156,8 +156,8 @@ def adapt(layout: str, folder: Path, options: AdaptOptions | None = None) -> Ada
         if getattr(options, field.name) != field.default and field.name not in (*entry.options, *_OF_ALL)
     ]
     if foreign:
-        shown = ", ".join(name.replace("_", "-") for name in foreign)
-        raise LayoutError(f"layout {layout} takes no option {shown}; it takes {', '.join(entry.options) or 'none'}")
+        names = ", ".join(name.replace("_", "-") for name in foreign)
+        raise LayoutError(f"layout {layout} takes no option {names}; it takes {', '.join(entry.options) or 'none'}")
     for name in ("patient", "match"):
         _check_pattern(name, getattr(options, name))
     if not folder.exists():

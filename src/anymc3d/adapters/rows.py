@@ -88,9 +88,9 @@ def write_adapted(adapted: Adapted, out: Path, what: str) -> None:
     if not adapted.rows:
         raise ManifestError(what, ["no case is left to write"])
     base = out.absolute().parent.resolve()
-    odd = [f"row {number}: {cell!r} is not text in UTF-8; rename it" for number, cell in _not_utf8(adapted.rows)]
-    if odd:
-        raise ManifestError(what, odd)
+    not_utf8 = [f"row {number}: {cell!r} is not text in UTF-8; rename it" for number, cell in _not_utf8(adapted.rows)]
+    if not_utf8:
+        raise ManifestError(what, not_utf8)
     rows = [_relative(row, base) for row in adapted.rows]
     with atomic.replacing(out.absolute()) as temporary:
         write_table(temporary, adapted.columns, rows)
@@ -105,17 +105,17 @@ def counts(rows: Sequence[Mapping[str, str]], labels: Sequence[str]) -> list[str
     patients = {row.get("patient") or row["case"] for row in rows}
     lines = [f"{len(rows)} cases of {len(patients)} patients"]
     for column in ("split", "fold"):
-        found = Counter(row[column] for row in rows if row.get(column))
-        if found:
-            lines.append(f"{column}: " + ", ".join(f"{count} {name}" for name, count in sorted(found.items())))
+        numbers = Counter(row[column] for row in rows if row.get(column))
+        if numbers:
+            lines.append(f"{column}: " + ", ".join(f"{count} {name}" for name, count in sorted(numbers.items())))
     for label in labels:
         values = Counter(row.get(label, "") for row in rows)
         missing = values.pop("", 0)
         if len(values) > MAX_NUMERIC_CLASSES:
             lines.append(f"column {label}: {len(values)} different values, so no label as it is")
             continue
-        shown = ", ".join(f"{count} of {name!r}" for name, count in sorted(values.items()))
-        lines.append(f"label {label}: {shown}" + (f", {missing} missing" if missing else ""))
+        values_text = ", ".join(f"{count} of {name!r}" for name, count in sorted(values.items()))
+        lines.append(f"label {label}: {values_text}" + (f", {missing} missing" if missing else ""))
     return lines
 
 
@@ -129,10 +129,10 @@ def patient_of(pattern: str | None, text: str, default: str) -> str | None:
     """The patient in a scan's name, ``default`` without a pattern, None where the pattern is not found."""
     if pattern is None:
         return default
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         return None
-    return (found.group(1) if found.re.groups else found.group(0)) or None
+    return (match.group(1) if match.re.groups else match.group(0)) or None
 
 
 def _not_utf8(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:

@@ -39,16 +39,16 @@ def read_rows(path: Path, findings: Findings, *, needed: Sequence[str] = ()) -> 
 
 def keyed(rows: Sequence[dict[str, str]], key: str, where: str, findings: Findings) -> dict[str, dict[str, str]]:
     """The rows by the cell of column ``key``; an empty key, or one that appears twice, is an error."""
-    found: dict[str, dict[str, str]] = {}
+    by_key: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         name = row[key]
         if not name:
             findings.error(f"{where}: empty {key}", f"row {number}")
-        elif name in found:
+        elif name in by_key:
             findings.error(f"{where}: {key} appears twice", name)
         else:
-            found[name] = row
-    return found
+            by_key[name] = row
+    return by_key
 
 
 def read_labels(path: Path, findings: Findings, *, key: str | None = None) -> dict[str, dict[str, str]]:
@@ -80,10 +80,10 @@ def by_case(
 
     Only where one id of the table and one case are alike (``1`` and ``001``); each such pair is reported.
     """
-    found = matches(table, cases)
-    pairs = [f"{mine} is {theirs}" for mine, theirs in found.items()]
+    spellings = matches(table, cases)
+    pairs = [f"{spelling} is {theirs}" for spelling, theirs in spellings.items()]
     findings.warn_if(pairs, f"{what} differ from the scans' names in zeros, signs or letter case alone; taken as")
-    return {found.get(name, name): row for name, row in table.items()}
+    return {spellings.get(name, name): row for name, row in table.items()}
 
 
 def label_columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
@@ -157,11 +157,11 @@ def is_there(path: Path) -> bool:
 
 def find_below(folder: Path, name: str, *, depth: int = 4) -> list[Path]:
     """Every file or folder called ``name`` at most ``depth`` levels below ``folder``, nearest first."""
-    found, level = [], [folder]
+    matching, level = [], [folder]
     for _ in range(depth):
-        entries = [entry for one in level for entry in listing(one)]
-        found += [entry for entry in entries if entry.name == name]
+        entries = [entry for parent in level for entry in listing(parent)]
+        matching += [entry for entry in entries if entry.name == name]
         level = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
         if len(level) > 20_000:
             break
-    return found
+    return matching

@@ -61,8 +61,8 @@ def adapt_table_folder(folder: Path, options: AdaptOptions) -> Adapted:
         if patient is None:
             findings.error(f"--patient {options.patient!r} is not found in a scan's path", inner)
             continue
-        beside = {"mask": str(masks[named[case]])} if named[case] in masks else {}
-        adapted.rows.append({**row, "case": case, "patient": patient, "image": str(named[case]), **beside})
+        mask_cell = {"mask": str(masks[named[case]])} if named[case] in masks else {}
+        adapted.rows.append({**row, "case": case, "patient": patient, "image": str(named[case]), **mask_cell})
     adapted.labels = label_columns(known.values())
     return adapted
 
@@ -72,8 +72,8 @@ def _apart(scans: Sequence[Path], root: Path) -> tuple[list[Path], dict[Path, Pa
     by_name = {path.parent / _without_channel(default_id(path.name)): path for path in scans}
     masks: dict[Path, Path] = {}
     for path in scans:
-        found = MASK_NAME.fullmatch(default_id(path.name))
-        owner = by_name.get(path.parent / default_id(path.name)[: found.start(1) - 1]) if found else None
+        mask_name = MASK_NAME.fullmatch(default_id(path.name))
+        owner = by_name.get(path.parent / default_id(path.name)[: mask_name.start(1) - 1]) if mask_name else None
         if owner is not None and owner != path:
             masks[owner] = path
     return [path for path in scans if path not in masks.values()], masks
@@ -87,24 +87,24 @@ def _named(
     clash: list[str] = []
     for name in NAMES.values():
         ids = [name(path, root) for path in images]
-        found = {one: path for one, path in zip(ids, images, strict=True) if ids.count(one) == 1}
-        twice = sorted({one for one in ids if ids.count(one) > 1})
-        if _hits(found, table) > _hits(best, table):
-            best, clash = found, twice
+        by_id = {scan_id: path for scan_id, path in zip(ids, images, strict=True) if ids.count(scan_id) == 1}
+        twice = sorted({scan_id for scan_id in ids if ids.count(scan_id) > 1})
+        if _hits(by_id, table) > _hits(best, table):
+            best, clash = by_id, twice
     if not best:
         findings.error(
             f"no id of the table is the name of a scan (table: {_some(table)}; scans: "
             f"{_some([default_id(path.name) for path in images])}); --id COLUMN says which column names the scan"
         )
         return None
-    twice = [one for one in clash if one in table]
+    twice = [scan_id for scan_id in clash if scan_id in table]
     findings.error_if(twice, "several scans have this id: keep one, --match chooses by path (such as _0000)")
     return best
 
 
 def _hits(found: Mapping[str, Path], table: Mapping[str, object]) -> int:
-    alike = by_case({one: {} for one in table}, found, "", Findings())
-    return sum(one in alike for one in found)
+    alike = by_case({name: {} for name in table}, found, "", Findings())
+    return sum(name in alike for name in found)
 
 
 def _some(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -63,7 +63,7 @@ def write_member(
     return load_plugin(path)
 
 
-def beside(folder: Path, name: str, plugin: Plugin, clinical: Clinical | None) -> Plugin:
+def with_clinical(folder: Path, name: str, plugin: Plugin, clinical: Clinical | None) -> Plugin:
     """A trained member with the clinical columns in its card."""
     if clinical is None or clinical[0].record is None:
         return plugin
@@ -93,8 +93,8 @@ def write_plugin(
         calibration = replace(calibration, split=SPLIT)
     points = [replace(point, source_split=SPLIT) for point in points]
     card, tensors = make_ensemble(members, name=task.name, weights=list(weights))
-    told, _ = in_units(data.scale, raw, None)
-    metrics = _metrics(task, data, validation_rows(task, _ids(pool), told, points, calibration))
+    answered, _ = in_units(data.scale, raw, None)
+    metrics = _metrics(task, data, validation_rows(task, _ids(pool), answered, points, calibration))
     record = {"recipe": "auto", "members": len(members), **software()}
     card = replace(
         card,
@@ -126,9 +126,9 @@ def nested_metrics(task: TaskSettings, data: AutoData, logits: Floats) -> list[R
     return _metrics(task, data, _rows(task, data, _ids(data.pool), logits))
 
 
-def clinical_report(task: TaskSettings, data: AutoData, found: Answers) -> dict[str, Any]:
+def clinical_report(task: TaskSettings, data: AutoData, answers: Answers) -> dict[str, Any]:
     """The clinical columns alone, the image alone, both, and their paired differences, as ``quick.json`` has them."""
-    both, parts = in_units(data.scale, found.both, found)
+    both, parts = in_units(data.scale, answers.both, answers)
     rows = validation_rows(task, _ids(data.pool), both, _at_half(task), None, parts)
     return report_of(data.covariates, _metrics(task, data, rows), task.name)
 
@@ -145,11 +145,11 @@ def _at_half(task: TaskSettings) -> list[OperatingPoint]:
 def _metrics(task: TaskSettings, data: AutoData, rows: Sequence[Mapping[str, str]]) -> list[Row]:
     pool = data.pool
     listed = [
-        {"case": case, "patient": patient, **{column: own.cells[column] for column in task.labels.columns}}
-        for case, patient, own in zip(_ids(pool), pool.patients, data.cases, strict=True)
+        {"case": case, "patient": patient, **{column: entry.cells[column] for column in task.labels.columns}}
+        for case, patient, entry in zip(_ids(pool), pool.patients, data.cases, strict=True)
     ]
-    found = evaluate_rows(rows, listed, labels=task.labels, plugin=task.name)
-    return [{**row, "split": SPLIT} for row in found]
+    figures = evaluate_rows(rows, listed, labels=task.labels, plugin=task.name)
+    return [{**row, "split": SPLIT} for row in figures]
 
 
 def _ids(pool: Pool) -> list[str]:

@@ -47,14 +47,16 @@ def check_column(manifest: Manifest, name: str, labels: Sequence[str]) -> None:
         raise UsageError(f"--leave-out: column {name!r} has one value only; leave the option out")
 
 
-def check_examined(seen: Examination) -> list[str]:
+def check_examined(examination: Examination) -> list[str]:
     """The doctor's warnings; its errors end the run, and so does a leak between splits.
 
     Raises:
         ManifestError: there are errors; each is a line.
     """
-    bad = [finding for finding in seen.findings if finding.severity == "error" and finding.check not in NOT_NEEDED]
+    bad = [
+        finding for finding in examination.findings if finding.severity == "error" and finding.check not in NOT_NEEDED
+    ]
     if bad:
         problems = [f"{finding.check}: {finding.message}" for finding in bad]
         raise ManifestError("what the doctor found ('anymc3d doctor' says more)", problems)
-    return [f"{finding.check}: {finding.message}" for finding in seen.findings if finding.severity == "warning"]
+    return [f"{finding.check}: {finding.message}" for finding in examination.findings if finding.severity == "warning"]

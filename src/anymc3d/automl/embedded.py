@@ -45,7 +45,7 @@ DEFAULT_BACKBONE = "dinov2-small"
 
 
 class _Seen(NamedTuple):
-    """One scan, as its modality is told by."""
+    """One scan, by which its modality is known."""
 
     profile: IntensityProfile
     modality: str | None

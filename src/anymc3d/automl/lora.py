@@ -249,7 +249,7 @@ def choose_share(
     """The trained member joins if it lowers the cross-entropy by more than ``margin`` standard errors."""
     known = np.isfinite(trained).all(axis=1)
     frozen, trained, targets = frozen[known], trained[known], targets[known]
-    patients = [patient for patient, here in zip(patients, known, strict=True) if here]
+    patients = [patient for patient, is_known in zip(patients, known, strict=True) if is_known]
     alone = fit_weights([frozen], targets, labels)
     both = fit_weights([frozen, trained], targets, labels)
     before = case_losses(alone[0] * frozen, targets, labels)

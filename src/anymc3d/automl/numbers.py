@@ -69,12 +69,12 @@ class Reader:
         """Measured on a few cases; the first only warms up."""
         few = self.data.cases[:num_cases]
         prepare_all(few[:1], sight.views, _cache())
-        read, prepared = _timed(lambda: prepare_all(few, sight.views, _cache()), max(1, len(few) - 1))
+        read_s, prepared = _timed(lambda: prepare_all(few, sight.views, _cache()), max(1, len(few) - 1))
         names = self.representations(self.backbone(sight.task.backbone.name))
         names = tuple(name for name in names if not FEATURES[name].needs_mask)
         self._features(sight, few[:1], prepared[:1], names, ())
         passed, _ = _timed(lambda: self._features(sight, few[1:], prepared[1:], names, ()), max(1, len(few) - 1))
-        case_s, seen = _timed(lambda: CaseScans(few[-1]).prepare(sight.views))
+        case_s, prepared_case = _timed(lambda: CaseScans(few[-1]).prepare(sight.views))
         maker = FeatureMaker(
             sight.views,
             self.backbone(sight.task.backbone.name),
@@ -83,12 +83,12 @@ class Reader:
             sight.task.train.chunk_size,
             Pass(),
         )
-        there = {name: view.slices for name, view in seen.views.items() if view is not None}
+        slices_of = {name: view.slices for name, view in prepared_case.views.items() if view is not None}
         passes = [
-            _timed(lambda: [maker.computed_features(name, slices) for name, slices in there.items()])[0]
+            _timed(lambda: [maker.computed_features(name, slices) for name, slices in slices_of.items()])[0]
             for _ in range(2)
         ]
-        return Seconds(read, passed, case_s, min(passes))
+        return Seconds(read_s, passed, case_s, min(passes))
 
     def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
         """A plain method of ``PLAIN`` on the pool.

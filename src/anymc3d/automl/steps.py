@@ -39,19 +39,19 @@ def first_candidates(work: Work, backbone: str) -> None:
     count, total = len(work.data.cases), work.clock.total_s
     begins = not work.remembered.decided
     measured = work.reader.seconds_per_case(sight)
-    read, passed = work.measured("reading", measured.read), work.measured("pass", measured.passed)
-    if begins and read * count > 0.8 * work.clock.left_s:
-        needed = (read * count / 0.8 + work.clock.spent_s) / 60
+    read_s, passed = work.measured("reading", measured.read), work.measured("pass", measured.passed)
+    if begins and read_s * count > 0.8 * work.clock.left_s:
+        needed = (read_s * count / 0.8 + work.clock.spent_s) / 60
         raise UsageError(
             f"--minutes {work.settings.minutes:g} is too small for one candidate: reading {count} scans alone takes "
-            f"about {in_words(read * count)} here; give at least --minutes {int(needed) + 1}"
+            f"about {in_words(read_s * count)} here; give at least --minutes {int(needed) + 1}"
         )
-    work.paces["read"].measured(read, len(sight.views))
+    work.paces["read"].measured(read_s, len(sight.views))
     work.paces["pass"].measured(passed, work.tokens(sight))
     work.paces["answer read"].measured(work.measured("answer, reading", measured.answer), len(sight.views))
     work.paces["answer pass"].measured(work.measured("answer, pass", measured.answer_pass), work.tokens(sight))
     _plan_test(work, sight)
-    _say_plan(work, read * count, passed * count, sight)
+    _say_plan(work, read_s * count, passed * count, sight)
     prepared = work.reader.prepare(sight.task, masks=False)
     for method in SIMPLEST:
         _plain(work, method, sight.task, prepared)

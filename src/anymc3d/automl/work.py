@@ -113,4 +113,4 @@ class Work:
         places = {
             id(candidate): place for place, candidate in enumerate(simplest_first([s.candidate for s in self.scored]))
         }
-        return sorted(self.scored, key=lambda one: places[id(one.candidate)])
+        return sorted(self.scored, key=lambda entry: places[id(entry.candidate)])

@@ -42,7 +42,7 @@ def write_plugin(work: Work) -> Written:
     scored, pool = work.in_order(), work.data.pool
     joined = join(scored, work.trained, pool, work.settings, clinical_of(work))
     weights = {index: weight for index, weight in joined.weights.items() if weight > 0}
-    beside = None if joined.clinical is None else (joined.clinical[1], joined.clinical[0].answers.alone)
+    clinical = None if joined.clinical is None else (joined.clinical[1], joined.clinical[0].answers.alone)
     members = [
         answer.write_member(
             work.folder.members,
@@ -50,15 +50,15 @@ def write_plugin(work: Work) -> Written:
             scored[index].candidate,
             work.data.study,
             scored[index].out,
-            beside,
+            clinical,
         )
         for index in weights
     ]
     shares = list(weights.values())
     if joined.trained_weight > 0:
         members += [
-            answer.beside(work.folder.members, f"{work.task.name}-lora-{number}", one.plugin, beside)
-            for number, one in enumerate(work.trained)
+            answer.with_clinical(work.folder.members, f"{work.task.name}-lora-{number}", trained_fold.plugin, clinical)
+            for number, trained_fold in enumerate(work.trained)
         ]
         shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
     metrics = answer.nested_metrics(work.task, work.data, joined.logits)
@@ -66,17 +66,19 @@ def write_plugin(work: Work) -> Written:
     answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
     ranked = rank(_entries(work, scored, joined, len(members)), pool, work.data.scale)
     write_leaderboard(work.folder.leaderboard, ranked)
-    told = None if joined.clinical is None else answer.clinical_report(work.task, work.data, joined.clinical[0].answers)
+    clinical_report = (
+        None if joined.clinical is None else answer.clinical_report(work.task, work.data, joined.clinical[0].answers)
+    )
     _write_task(work, scored, joined)
     work.reserve.wrote(work.measured(f"writing of {len(scored)}", work.clock.spent_s - started), len(scored))
-    return Written(scored, joined, ranked, metrics, told, doubts)
+    return Written(scored, joined, ranked, metrics, clinical_report, doubts)
 
 
 def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
     """``metrics.csv``, ``auto.json`` and ``report.html``, with the test split where it is answered."""
     of_test = [] if work.test is None else work.test[1]
     write_table(work.folder.metrics, list(written.metrics[0]), [*written.metrics, *of_test])
-    found = page.Search(
+    search = page.Search(
         task=work.task,
         data=work.data,
         settings=work.settings,
@@ -87,9 +89,9 @@ def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
         test=None if work.test is None else work.test[0],
         sites=work.sites,
     )
-    summary = page.make_summary(found)
+    summary = page.make_summary(search)
     atomic.write_json(work.folder.summary, summary)
-    atomic.write_text(work.folder.report, page.make_page(found, summary))
+    atomic.write_text(work.folder.report, page.make_page(search, summary))
     work.keep()
     return summary
 
@@ -112,13 +114,13 @@ def _entries(work: Work, scored: Sequence[Scored], joined: Joined, members: int)
         trained_parameters=sum(scored[index].candidate.trained_parameters for index in weights),
     )
     entries = [whole]
-    for index, one in enumerate(scored):
-        candidate = one.candidate
+    for index, candidate_scores in enumerate(scored):
+        candidate = candidate_scores.candidate
         is_frozen = candidate.kind == "frozen"
         entries.append(
             Entry(
                 candidate=candidate.name,
-                logits=one.out,
+                logits=candidate_scores.out,
                 features=candidate.task.features if is_frozen else candidate.name,
                 fusion=candidate.task.fusion if is_frozen else "",
                 views=candidate.views,
@@ -143,8 +145,8 @@ def _write_task(work: Work, scored: Sequence[Scored], joined: Joined) -> None:
     first = max(joined.weights, key=joined.weights.__getitem__)
     task, name = scored[first].candidate.task, scored[first].candidate.name
     if work.trained and joined.trained_weight > joined.weights[first]:
-        own = work.trained[0]
-        task, name = replace(own.task, data=work.task.data), f"LoRA; {own.sight}"
+        trained_fold = work.trained[0]
+        task, name = replace(trained_fold.task, data=work.task.data), f"LoRA; {trained_fold.sight}"
     reason = f"the member of 'anymc3d auto' that counts most: {name}"
     takes = joined.member is not None and joined.member.record is not None
     task = replace(task, name=work.task.name, covariates=work.data.covariates if takes else ())

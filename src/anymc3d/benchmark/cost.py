@@ -23,17 +23,17 @@ MILLION = 1e6
 def read_cost(run: Path, predictions: Path) -> dict[str, Any]:
     """The cost columns of one job: seconds of predicting from ``cost.json`` beside its predictions, the rest from its
     run's."""
-    found: dict[str, Any] = dict.fromkeys(COST_COLUMNS[:-1])
+    columns: dict[str, Any] = dict.fromkeys(COST_COLUMNS[:-1])
     notes = []
     for folder, what, keys in ((predictions, "prediction", _OF_PREDICTION), (run, "training", _OF_TRAINING)):
         record = _read(folder / COST)
         if isinstance(record, str):
             notes.append(f"{what}: {record}")
             continue
-        found |= {key: record.get(key) for key in keys}
+        columns |= {key: record.get(key) for key in keys}
         missing = [key for key in keys if record.get(key) is None and key not in _MAY_LACK]
         notes += [f"{what}: {', '.join(missing)} not measured"] if missing else []
-    return {**found, "cost_note": "; ".join(notes)}
+    return {**columns, "cost_note": "; ".join(notes)}
 
 
 def _read(path: Path) -> Mapping[str, Any] | str:

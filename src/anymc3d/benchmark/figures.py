@@ -32,8 +32,8 @@ def look_of(index: int) -> tuple[str, str]:
 
 def draw_decoders(results: Results, figure: Figure) -> None:
     """Figure 7: AUROC by segmentation decoder, own and printed."""
-    own, paper = figure.subplots(1, 2, sharey=True)
-    names = {one.system: one.variant for one in printed.DECODERS}
+    own_axes, paper = figure.subplots(1, 2, sharey=True)
+    names = {entry.system: entry.variant for entry in printed.DECODERS}
     methods = results.where(lambda row: row["system"] == "anymc3d" and row["fusion"] == "query")
     place = 0
     for task in results.tasks:
@@ -42,20 +42,20 @@ def draw_decoders(results: Results, figure: Figure) -> None:
             if entry is not None and entry.value is not None:
                 decoder = results.describe(method)["segmentation"]
                 label = method if len(results.tasks) == 1 else f"{method}, {task}"
-                _dot(own, place, entry, list(names).index(decoder) if decoder in names else 7, label)
+                _dot(own_axes, place, entry, list(names).index(decoder) if decoder in names else 7, label)
                 place += 1
-    own.set_xlim(-0.6, max(place, 1) - 0.4)
-    for index, one in enumerate(printed.DECODERS):
-        for value in one.values:
+    own_axes.set_xlim(-0.6, max(place, 1) - 0.4)
+    for index, decoder_point in enumerate(printed.DECODERS):
+        for value in decoder_point.values:
             paper.plot(index, value, MARKS[index], mfc="none", mec=COLOURS[index], ms=8)
             paper.annotate(f"{value:.3f}", (index, value), textcoords="offset points", xytext=(0, 8), ha="center")
     paper.set_xticks(range(len(printed.DECODERS)), list(names.values()), rotation=20, ha="right")
     paper.set_xlim(-0.6, len(printed.DECODERS) - 0.4)
     paper.set_title("printed, T5", fontsize=10)
-    own.set_title("own", fontsize=10)
-    own.set_ylabel("AUROC")
-    own.margins(y=0.25)
-    own.set_ylim(top=min(own.get_ylim()[1], 1.01))
+    own_axes.set_title("own", fontsize=10)
+    own_axes.set_ylabel("AUROC")
+    own_axes.margins(y=0.25)
+    own_axes.set_ylim(top=min(own_axes.get_ylim()[1], 1.01))
 
 
 def _dot(axes: Any, place: int, entry: Entry, colour: int, label: str) -> None:
@@ -74,8 +74,8 @@ def draw_parameters(results: Results, figure: Figure) -> None:
     """Figure 8: trainable parameters against AUROC; hollow: printed, of other tasks."""
     axes = figure.subplots()
     known = [dot for dot in dots(results) if dot.millions is not None and dot.auroc is not None]
-    own = [dot for dot in known if not dot.is_printed]
-    for index, dot in enumerate(own):
+    own_dots = [dot for dot in known if not dot.is_printed]
+    for index, dot in enumerate(own_dots):
         mark, colour = look_of(index)
         axes.plot(dot.millions, dot.auroc, mark, color=colour, ms=7, ls="none", label=dot.name)
     for dot in known:
@@ -86,18 +86,18 @@ def draw_parameters(results: Results, figure: Figure) -> None:
     tasks = ", ".join(results.tasks)
     axes.set_title(f"filled: {tasks}; hollow: printed means over T1 to T10", fontsize=10)
     axes.margins(0.14, 0.14)
-    if own:
+    if own_dots:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.draw_without_rendering()  # names are placed on the finished layout
     _name_apart(axes, known)
 
 
-def _name_apart(axes: Any, found: Sequence[Dot]) -> None:
+def _name_apart(axes: Any, all_dots: Sequence[Dot]) -> None:
     """Names beside the printed dots, each at the first place where it covers no dot and no other name."""
     from matplotlib.transforms import Bbox
 
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (_pixel(axes, dot) for dot in found)]
-    for dot in (dot for dot in found if dot.is_printed):
+    covered = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (_pixel(axes, dot) for dot in all_dots)]
+    for dot in (dot for dot in all_dots if dot.is_printed):
         name = axes.annotate(
             dot.name,
             (dot.millions, dot.auroc),
@@ -111,9 +111,9 @@ def _name_apart(axes: Any, found: Sequence[Dot]) -> None:
         for offset, side in NAME_PLACES:
             name.set(position=offset, ha=side)
             box = name.get_window_extent()
-            if not box.count_overlaps(taken):
+            if not box.count_overlaps(covered):
                 break
-        taken.append(box)
+        covered.append(box)
 
 
 def _pixel(axes: Any, dot: Dot) -> tuple[float, float]:
@@ -124,8 +124,8 @@ def _pixel(axes: Any, dot: Dot) -> tuple[float, float]:
 def draw_label_efficiency(results: Results, figure: Figure) -> None:
     """AUROC over the number of training cases, one line per method; the printed points by share beside."""
     widths = [3.0] * len(results.tasks) + [1.6]
-    *own, paper = figure.subplots(1, len(widths), width_ratios=widths, sharey=True)
-    for axes, task in zip(own, results.tasks, strict=True):
+    *task_axes, paper = figure.subplots(1, len(widths), width_ratios=widths, sharey=True)
+    for axes, task in zip(task_axes, results.tasks, strict=True):
         for index, method in enumerate(results.methods):
             _curve(axes, results, task, method, index)
         sizes = results.sizes(task)
@@ -133,30 +133,30 @@ def draw_label_efficiency(results: Results, figure: Figure) -> None:
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
         axes.set(xlabel="training cases", title=task)
-    own[0].set_ylabel("AUROC")
-    for one in printed.LABEL_EFFICIENCY:
-        for value in one.values:
-            paper.plot(one.share, value, "o", mfc="none", mec="0.45", ms=7)
-        if one.share < 1:
-            name, place = one.system.replace(" (", "\n("), (one.share, one.values[0])
+    task_axes[0].set_ylabel("AUROC")
+    for point in printed.LABEL_EFFICIENCY:
+        for value in point.values:
+            paper.plot(point.share, value, "o", mfc="none", mec="0.45", ms=7)
+        if point.share < 1:
+            name, place = point.system.replace(" (", "\n("), (point.share, point.values[0])
             paper.annotate(name, place, textcoords="offset points", xytext=(7, -3), fontsize=7.5, color="0.35")
     paper.set_xticks([0.2, 1.0], ["20 %", "100 %"])
     paper.set_xlim(0, 1.3)
     paper.set(xlabel="share of training cases", title="printed, T3")
-    handles = own[0].get_legend_handles_labels()[0]
+    handles = task_axes[0].get_legend_handles_labels()[0]
     if handles:
         figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right center")
 
 
 def _curve(axes: Any, results: Results, task: str, method: str, index: int) -> None:
     entries = [results.headline(task, method, size) for size in results.sizes(task)]
-    found = [entry for entry in entries if entry is not None and entry.value is not None]
-    if not found:
+    known = [entry for entry in entries if entry is not None and entry.value is not None]
+    if not known:
         return
-    x, y = [entry.train_cases for entry in found], [entry.value for entry in found]
+    x, y = [entry.train_cases for entry in known], [entry.value for entry in known]
     mark, colour = look_of(index)
     axes.plot(x, y, marker=mark, color=colour, label=method)
-    bounds = [_bounds(entry) for entry in found]
+    bounds = [_bounds(entry) for entry in known]
     if all(bound is not None for bound in bounds):
         lows, highs = zip(*(bound for bound in bounds if bound is not None), strict=True)
         axes.fill_between(x, lows, highs, color=colour, alpha=0.1, lw=0)

@@ -56,13 +56,13 @@ class Job:
         """What must be equal for an earlier result to be this job's."""
         tasks = [replace(trial.task, data=replace(trial.task.data, manifest="")) for trial in self.trials]
         settings = {f"trial {index + 1}": off_default(task) for index, task in enumerate(tasks)}
-        found = {"kind": "benchmark job", "cases": self.cases_hash, **settings}
+        identity = {"kind": "benchmark job", "cases": self.cases_hash, **settings}
         if self.masks_hash is not None:
-            found["masks"] = self.masks_hash
+            identity["masks"] = self.masks_hash
         objective = max(_objective(task.method.name) for task in tasks)
         if objective > 1:
-            found["objective"] = objective
-        return found if self.severity is None else found | {"severity": self.severity}
+            identity["objective"] = objective
+        return identity if self.severity is None else identity | {"severity": self.severity}
 
     def fingerprint(self) -> str:
         """Sha256 of :meth:`identity`."""
@@ -95,14 +95,14 @@ def off_default(settings: Any) -> Any:
         if isinstance(settings, Mapping):
             return {key: off_default(value) for key, value in settings.items()}
         return to_plain(settings)
-    found = {}
+    changed = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         made = field.default_factory
         default = field.default if made is dataclasses.MISSING else made()
         if value != default:
-            found[field.name] = off_default(value)
-    return found
+            changed[field.name] = off_default(value)
+    return changed
 
 
 def job_state(job: Job) -> Outcome:

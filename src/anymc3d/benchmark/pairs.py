@@ -40,12 +40,12 @@ class Scored:
 
     def label_cases(self) -> list[LabelCases]:
         """Per label the cases with a target and a score."""
-        found = []
+        per_label = []
         for j, label in enumerate(self.labels):
             rows = np.flatnonzero(~np.isnan(self.targets[:, j]) & ~np.isnan(self.scores[:, j]))
             scores = self.scores[rows, j]
-            found.append(LabelCases(label, rows, self.targets[rows, j], scores, np.full(rows.size, np.nan), {}))
-        return found
+            per_label.append(LabelCases(label, rows, self.targets[rows, j], scores, np.full(rows.size, np.nan), {}))
+        return per_label
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """AUROC per label with its interval, DeLong's or (several rows per patient) Obuchowski's, and their mean."""
@@ -68,15 +68,15 @@ def read_scores(predictions: Path, manifest: Path, labels: LabelSettings) -> Sco
     rows = [row for row in read_labels(manifest) if row.get("split") == "test"]
     targets = encode_targets(rows, labels)
     ids = tuple(row["case"] for row in rows)
-    ((found,), _) = read_predictions(read_table(predictions), ids, known=[labels])
-    scores = found.scores() if found.settings else np.full(targets.shape, np.nan)
+    ((scored,), _) = read_predictions(read_table(predictions), ids, known=[labels])
+    scores = scored.scores() if scored.settings else np.full(targets.shape, np.nan)
     patients = np.array([row["patient"] for row in rows], dtype=object)
     return Scored(labels.output_names, ids, patients, targets, scores)
 
 
 def averaged(members: Sequence[Scored]) -> Scored:
     """The mean of each case's raw score (the log-odds) over seeds; a case that one of them lacks is lacking."""
-    return replace(members[0], scores=np.mean([one.scores for one in members], axis=0))
+    return replace(members[0], scores=np.mean([member.scores for member in members], axis=0))
 
 
 def paired_rows(methods: Mapping[str, tuple[Scored, Mapping[str, Any]]], reference: str) -> Iterator[dict[str, Any]]:
@@ -88,10 +88,10 @@ def paired_rows(methods: Mapping[str, tuple[Scored, Mapping[str, Any]]], referen
         return
     base = methods[reference][0]
     others = [(name, scored.label_cases()) for name, (scored, _) in methods.items() if name != reference]
-    for found in compare_with((reference, base.label_cases()), others, base.patients, Sampling()):
-        name = found.plugins[0]
-        for measure in found.measures():
-            yield dict(methods[name][1]) | _figure(measure, found.label) | {"method": name, "reference": reference}
+    for compared in compare_with((reference, base.label_cases()), others, base.patients, Sampling()):
+        name = compared.plugins[0]
+        for measure in compared.measures():
+            yield dict(methods[name][1]) | _figure(measure, compared.label) | {"method": name, "reference": reference}
 
 
 def _figure(measure: Measure, label: str) -> dict[str, Any]:

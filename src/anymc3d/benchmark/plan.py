@@ -104,8 +104,8 @@ def read_plan(path: Path | str, overrides: Sequence[str] = ()) -> Plan:
     settings = from_plain(BenchmarkSettings, _read(path), problems)
     if not problems:
         problems += _faults(settings)
-        own = [text for text in overrides if text.partition("=")[0].strip() == "train.seed"]
-        problems += [f"{text}: train.seed comes from seeds; set those in the file" for text in own]
+        seeds_set = [text for text in overrides if text.partition("=")[0].strip() == "train.seed"]
+        problems += [f"{text}: train.seed comes from seeds; set those in the file" for text in seeds_set]
     trials = {} if problems else dict(_all_trials(settings, path.absolute().parent, overrides, problems))
     if problems:
         raise ProblemsError(str(path), list(dict.fromkeys(problems)))
@@ -136,25 +136,25 @@ def _normal(plain: dict) -> dict:
 
 def _faults(settings: BenchmarkSettings) -> list[str]:
     """What is wrong with the file itself, before any task file is opened."""
-    found = []
+    faults = []
     for what, names in (("tasks", settings.tasks), ("methods", settings.methods)):
         bad = [name for name in names if not _NAME.fullmatch(name) or name == ALL]
-        found += [f"{what}.{name}: a name is letters, digits, '-', '+' and '.', and not '{ALL}'" for name in bad]
+        faults += [f"{what}.{name}: a name is letters, digits, '-', '+' and '.', and not '{ALL}'" for name in bad]
         folded = [name.lower() for name in names]
-        found += [f"{what}: two names differ in capitals only: {name}" for name in {*folded} if folded.count(name) > 1]
+        faults += [f"{what}: two names differ in capitals only: {name}" for name in {*folded} if folded.count(name) > 1]
     if settings.reference not in settings.methods:
         hint = did_you_mean(settings.reference, settings.methods)
-        found.append(f"reference: no method {settings.reference!r}{hint}")
+        faults.append(f"reference: no method {settings.reference!r}{hint}")
     for key in ("train_cases", "test_cases"):
         values = settings.train_cases if key == "train_cases" else (settings.test_cases,)
-        found += [f"{key}: {fault}" for fault in map(_case_fault, values) if fault]
+        faults += [f"{key}: {fault}" for fault in map(_case_fault, values) if fault]
     for name in settings.search:
         if name not in settings.methods and name != ALL:
-            found.append(f"search.{name}: no such method{did_you_mean(name, [*settings.methods, ALL])}")
+            faults.append(f"search.{name}: no such method{did_you_mean(name, [*settings.methods, ALL])}")
     for name in settings.severity:
         if name not in settings.tasks:
-            found.append(f"severity.{name}: no such task{did_you_mean(name, settings.tasks)}")
-    return found + list(_key_faults(settings)) + _budget_faults(settings)
+            faults.append(f"severity.{name}: no such task{did_you_mean(name, settings.tasks)}")
+    return faults + list(_key_faults(settings)) + _budget_faults(settings)
 
 
 def _case_fault(value: Any) -> str:
@@ -180,8 +180,10 @@ def _key_faults(settings: BenchmarkSettings) -> Iterator[str]:
 
 def _grid(settings: BenchmarkSettings, method: str) -> list[dict[str, Any]]:
     """The points of a method's grid: its own, or that of ``all`` for the keys that the method does not set itself."""
-    own = settings.search.get(method, settings.search.get(ALL, {}))
-    grid = own if method in settings.search else {k: v for k, v in own.items() if k not in settings.methods[method]}
+    search = settings.search.get(method, settings.search.get(ALL, {}))
+    grid = (
+        search if method in settings.search else {k: v for k, v in search.items() if k not in settings.methods[method]}
+    )
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
@@ -190,8 +192,8 @@ def _budget_faults(settings: BenchmarkSettings) -> list[str]:
     sizes = {method: len(_grid(settings, method)) for method in settings.methods}
     searched = {method: size for method, size in sizes.items() if size > 1}
     if len(set(searched.values())) > 1:
-        told = ", ".join(f"{method} {size}" for method, size in searched.items())
-        return [f"search: an equal budget for all, but the numbers of trials are {told}"]
+        budgets = ", ".join(f"{method} {size}" for method, size in searched.items())
+        return [f"search: an equal budget for all, but the numbers of trials are {budgets}"]
     return [f"search: {size} trials of {m}, at most {MAX_TRIALS}" for m, size in searched.items() if size > MAX_TRIALS]
 
 
@@ -203,16 +205,16 @@ def _all_trials(
         path = Path(os.path.normpath(base / os.path.expanduser(file)))
         if _built(path, common, f"tasks.{task_name}", problems) is None:
             continue
-        for method, own in settings.methods.items():
-            found = []
+        for method, choices in settings.methods.items():
+            trials = []
             for choice in _grid(settings, method):
                 # What a user says on the command line is for all methods, but a method's own choice stays its own.
-                texts = [*common, *_as_overrides(own, base), *_as_overrides(choice, base)]
+                texts = [*common, *_as_overrides(choices, base), *_as_overrides(choice, base)]
                 place = f"methods.{method}" + (f" with {choice}" if choice else "")
                 task = _built(path, texts, place, problems, check=True)
                 if task is not None:
-                    found.append(Trial(choice, task))
-            yield (task_name, method), tuple(found)
+                    trials.append(Trial(choice, task))
+            yield (task_name, method), tuple(trials)
 
 
 def _built(

@@ -118,8 +118,8 @@ def _missing_weights(plan: Plan) -> Iterator[str]:
     for (_, method), trials in plan.trials.items():
         for trial in trials:
             task = trial.task
-            own = None if task.method.name in ON_BACKBONE else (task.method.name, task.method.weights)
-            wanted.setdefault((task.backbone, own), (method, task))
+            network = None if task.method.name in ON_BACKBONE else (task.method.name, task.method.weights)
+            wanted.setdefault((task.backbone, network), (method, task))
     for method, task in wanted.values():
         try:
             find_start(task)

@@ -146,15 +146,15 @@ SEVERITY: tuple[Severity, ...] = tuple(
     Severity(
         task="T2",
         organ="liver",
-        positive=found + missed,
+        positive=num_found + missed,
         negative=846,
         auroc=None,
-        accuracy=(found + 730) / (found + missed + 846),
-        sensitivity=found / (found + missed),
+        accuracy=(num_found + 730) / (num_found + missed + 846),
+        sensitivity=num_found / (num_found + missed),
         specificity=730 / 846,
         grades=grades,
     )
-    for grades, found, missed in (("0 vs 1", 62, 14), ("0 vs 2", 18, 0))
+    for grades, num_found, missed in (("0 vs 1", 62, 14), ("0 vs 2", 18, 0))
 )
 """The lines of single grades are printed for liver, kidney and spleen. Those of the liver follow from counts: 14 of 94
 injuries are missed, all of the low grade, and 116 of 846 healthy livers are called."""

@@ -55,13 +55,13 @@ class Done:
 
 def write_results(path: Path, jobs: Sequence[Job], outcomes: Mapping[str, Outcome], *, reference: str) -> None:
     """Write the table of all finished and failed jobs, in the order of the plan."""
-    done = [_done(job) for job in jobs if _state(job, outcomes) == "done"]
-    rows: list[Row] = [row for one in done for row in _own_rows(one)]
+    done_jobs = [_done(job) for job in jobs if _state(job, outcomes) == "done"]
+    rows: list[Row] = [row for done_job in done_jobs for row in _own_rows(done_job)]
     rows += [_failed_row(job, outcomes[job.name].message) for job in jobs if _state(job, outcomes) == "failed"]
     rows += [_row_without_figure(job) | {"metric": WAITING} for job in jobs if _state(job, outcomes) == "waiting"]
-    for frame, members in _cells(done):
+    for frame, members in _cells(done_jobs):
         rows += [frame | row for row in paired_rows(_by_method(members, reference), reference)]
-    rows += _over_seeds(done, [row for row in rows if row["metric"] not in (FAILED, WAITING)], jobs, reference)
+    rows += _over_seeds(done_jobs, [row for row in rows if row["metric"] not in (FAILED, WAITING)], jobs, reference)
     write_table(path, COLUMNS, rows)
 
 
@@ -103,36 +103,38 @@ def _row_without_figure(job: Job) -> Row:
     return frame | describe_system(job.trials[0].task)
 
 
-def _cells(done: Sequence[Done]) -> Iterator[tuple[Row, list[Done]]]:
+def _cells(done_jobs: Sequence[Done]) -> Iterator[tuple[Row, list[Done]]]:
     """The finished jobs of one task, seed and number of training cases: those that can be paired."""
     cells: dict[tuple[str, str, int], list[Done]] = defaultdict(list)
-    for one in done:
-        cells[one.job.task, str(one.job.seed), one.job.train_cases].append(one)
+    for done_job in done_jobs:
+        cells[done_job.job.task, str(done_job.job.seed), done_job.job.train_cases].append(done_job)
     for (task, seed, cases), members in cells.items():
         yield {"task": task, "seed": seed, "train_cases": cases}, members
 
 
 def _by_method(members: Sequence[Done], reference: str) -> dict[str, tuple[Scored, Row]]:
-    shared = {one.job.method: (one.scores, {n: one.frame[n] for n in SYSTEM_COLUMNS}) for one in members}
+    shared = {member.job.method: (member.scores, {n: member.frame[n] for n in SYSTEM_COLUMNS}) for member in members}
     return shared if reference in shared else {}
 
 
-def _over_seeds(done: Sequence[Done], rows: Sequence[Row], jobs: Sequence[Job], reference: str) -> Iterator[Row]:
+def _over_seeds(done_jobs: Sequence[Done], rows: Sequence[Row], jobs: Sequence[Job], reference: str) -> Iterator[Row]:
     """Rows over seeds, where a plan has several and a method finished at least two."""
     planned = len({job.seed for job in jobs})
     groups: dict[tuple[str, str, int], list[Done]] = defaultdict(list)
-    for one in done:
-        groups[one.job.task, one.job.method, one.job.train_cases].append(one)
+    for done_job in done_jobs:
+        groups[done_job.job.task, done_job.job.method, done_job.job.train_cases].append(done_job)
     several = {key: members for key, members in groups.items() if len(members) > 1}
-    own: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    rows_of: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        own[row["task"], row["method"], row["train_cases"]].append(row)
+        rows_of[row["task"], row["method"], row["train_cases"]].append(row)
     for key, members in several.items():
-        yield from _mean_and_sd(members[0].frame, own[key], len(members), planned)
+        yield from _mean_and_sd(members[0].frame, rows_of[key], len(members), planned)
     # Methods are compared on the same seeds alone: those that all of the compared have.
     for task, cases in dict.fromkeys((task, cases) for task, _, cases in several):
         yield from _averaged_rows(
-            {method: found for (t, method, c), found in several.items() if (t, c) == (task, cases)}, planned, reference
+            {method: members for (t, method, c), members in several.items() if (t, c) == (task, cases)},
+            planned,
+            reference,
         )
 
 
@@ -143,10 +145,10 @@ def _mean_and_sd(frame: Row, rows: Sequence[Row], finished: int, planned: int) -
             continue
         by_figure[row["label"], row["metric"], row["group"], row["split"], row["operating_point"]].append(row)
     of_seeds = "" if finished == planned else f"{finished} of {planned} seeds"
-    for (label, metric, group, split, point), found in by_figure.items():
-        values = [float(row["value"]) for row in found if row["value"] not in (None, "")]
+    for (label, metric, group, split, point), of_figure in by_figure.items():
+        values = [float(row["value"]) for row in of_figure if row["value"] not in (None, "")]
         place = {"label": label, "metric": metric, "group": group, "split": split, "operating_point": point}
-        counts = {name: found[0][name] for name in ("n", "n_positive")}
+        counts = {name: of_figure[0][name] for name in ("n", "n_positive")}
         lacking = "" if len(values) == finished else f"undefined for {finished - len(values)} of {finished} seeds"
         for name, compute, least in ((MEAN, np.mean, 1), (SD, _deviation, 2)):
             value = float(f"{compute(values):.12g}") if len(values) >= least and not lacking else None
@@ -159,14 +161,14 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _averaged_rows(methods: Mapping[str, Sequence[Done]], planned: int, reference: str) -> Iterator[Row]:
-    seeds = set.intersection(*({one.job.seed for one in members} for members in methods.values()))
+    seeds = set.intersection(*({member.job.seed for member in members} for members in methods.values()))
     if len(seeds) < 2:
         return
     of_seeds = "" if len(seeds) == planned else f"{len(seeds)} of {planned} seeds"
     pooled = {}
     for method, members in methods.items():
         frame = _without_cost(members[0].frame) | {"seed": AVERAGED}
-        scores = averaged([one.scores for one in members if one.job.seed in seeds])
+        scores = averaged([member.scores for member in members if member.job.seed in seeds])
         pooled[method] = (scores, {name: frame[name] for name in SYSTEM_COLUMNS})
         for row in scores.rows():
             yield frame | row | {"reason": "; ".join(filter(None, (row["reason"], of_seeds)))}

@@ -69,10 +69,10 @@ def run_benchmark(
         for cohort in cohorts:
             cohort.write()
         make_private(out / JOBS)
-        done = {name: state for name, state in states.items() if state.state == "done"}
-        open_jobs = [job for job in jobs if job.name not in done]
-        logger.info("%d jobs: %d done before, %d to do", len(jobs), len(done), len(open_jobs))
-        outcomes = dict(done)
+        done_before = {name: state for name, state in states.items() if state.state == "done"}
+        open_jobs = [job for job in jobs if job.name not in done_before]
+        logger.info("%d jobs: %d done before, %d to do", len(jobs), len(done_before), len(open_jobs))
+        outcomes = dict(done_before)
         try:
             work = work_of(open_jobs, options or RunOptions())
             for outcome in run_all(work, engine or EngineOptions(folder=out)) if work else ():
@@ -81,12 +81,12 @@ def run_benchmark(
                 _write(plan, jobs, outcomes, out)
         finally:
             _write(plan, jobs, outcomes, out)
-    return BenchmarkRun(outcomes, out / RESULTS, len(done))
+    return BenchmarkRun(outcomes, out / RESULTS, len(done_before))
 
 
 def work_of(jobs: Sequence[Job], options: RunOptions) -> list[Work]:
     """The jobs for an engine."""
-    return [Work(name=job.name, call=partial(run_job, job, options), found=partial(job_state, job)) for job in jobs]
+    return [Work(name=job.name, call=partial(run_job, job, options), recorded=partial(job_state, job)) for job in jobs]
 
 
 def check_folder(plan: Plan, out: Path) -> None:

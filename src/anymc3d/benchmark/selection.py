@@ -43,5 +43,5 @@ def _score(run: Path) -> dict[str, float | int | None]:
 def _validation_auroc(run: Path) -> float | None:
     """Of a method that is fitted at once, which has no epochs."""
     rows = [row for row in read_table(run / "metrics.csv") if row["metric"] == "auroc" and row["value"]]
-    found = next((row for row in rows if row["label"] == "macro"), rows[0] if rows else None)
-    return None if found is None else float(found["value"])
+    headline = next((row for row in rows if row["label"] == "macro"), rows[0] if rows else None)
+    return None if headline is None else float(headline["value"])

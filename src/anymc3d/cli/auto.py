@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.data.ahead.queue import asking_for
 
     with asking_for(checked_workers(args)):
-        found = auto(
+        summary = auto(
             args.manifest,
             [name.strip() for name in args.labels.split(",") if name.strip()],
             args.out,
@@ -67,44 +67,44 @@ def run(args: argparse.Namespace) -> int:
             embeddings=args.embeddings,
             quiet=args.quiet or args.json,
         )
-    for doubt in found.get("doubts", ()):
+    for doubt in summary.get("doubts", ()):
         warn(f"the plugin: {doubt}")
     if args.json:
-        print_json(found)
+        print_json(summary)
         return 0
-    say(*_lines(found))
+    say(*_lines(summary))
     say(f"plugin: {args.out / 'plugin.safetensors'}; report: {args.out / 'report.html'}")
     return 0
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield found["verdict"]
-    yield from _beside(found)
-    for member in found["members"]:
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    yield summary["verdict"]
+    yield from _clinical_lines(summary)
+    for member in summary["members"]:
         yield f"  weight {member['weight']:.2f}: {member['candidate']}"
-    if found["test"] is not None:
-        yield f"test split, scored once: {found['metric']} {_value(found['test'])}"
-    if found["sites"]:
-        for name, one in found["sites"]["sites"].items():
-            yield f"without {name}: {found['metric']} {_value(one)}, n = {one['n']}"
-    yield f"{found['candidates']} candidates in {found['seconds'] / 60:.1f} minutes"
+    if summary["test"] is not None:
+        yield f"test split, scored once: {summary['metric']} {_value(summary['test'])}"
+    if summary["sites"]:
+        for name, site in summary["sites"]["sites"].items():
+            yield f"without {name}: {summary['metric']} {_value(site)}, n = {site['n']}"
+    yield f"{summary['candidates']} candidates in {summary['seconds'] / 60:.1f} minutes"
 
 
-def _beside(found: Mapping[str, Any]) -> Iterator[str]:
+def _clinical_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     """What the clinical columns say alone, and beside the image."""
-    if found["covariates"] is None:
+    if summary["covariates"] is None:
         return
-    metric = found["covariates"]["metric"]
-    for one in found["covariates"]["answers"]:
-        yield f"  {metric}, {one['what']}, {one['label']}: {_value(one)}"
-    for one in found["covariates"]["differences"]:
-        p = "" if one["p"] is None else f", p = {one['p']:.3g} (paired)"
-        yield f"  {one['what']}, {one['label']}: {_value(one)}{p}"
+    metric = summary["covariates"]["metric"]
+    for row in summary["covariates"]["answers"]:
+        yield f"  {metric}, {row['what']}, {row['label']}: {_value(row)}"
+    for row in summary["covariates"]["differences"]:
+        p = "" if row["p"] is None else f", p = {row['p']:.3g} (paired)"
+        yield f"  {row['what']}, {row['label']}: {_value(row)}{p}"
 
 
-def _value(one: Mapping[str, Any]) -> str:
-    if one["value"] is None:
+def _value(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
         return "undefined"
-    if one["low"] is None:
-        return f"{one['value']:.3f}"
-    return f"{one['value']:.3f} (95 % interval {one['low']:.3f} to {one['high']:.3f})"
+    if row["low"] is None:
+        return f"{row['value']:.3f}"
+    return f"{row['value']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f})"

@@ -143,7 +143,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     is_stored = Path(args.target).exists() or args.target not in BACKBONES or read_record(args.target) is not None
     if is_stored or BACKBONES[args.target].origin == "random":
         loaded = find_backbone(args.target)
-        return _describe(loaded.card) | _found(loaded)
+        return _describe(loaded.card) | _identity(loaded)
     entry = BACKBONES[args.target]
     return _describe(entry) | {"fingerprint": entry.fingerprint, "weights": f"not here; {ways(entry.name)}"}
 
@@ -169,7 +169,7 @@ def _describe(entry: BackboneCard) -> dict[str, Any]:
     }
 
 
-def _found(loaded: LoadedBackbone) -> dict[str, Any]:
+def _identity(loaded: LoadedBackbone) -> dict[str, Any]:
     return {"fingerprint": loaded.fingerprint, "weights": loaded.source}
 
 

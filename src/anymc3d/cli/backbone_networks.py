@@ -75,10 +75,10 @@ def network_verdicts(target: str | None) -> list[dict[str, Any]]:
         if target not in (None, name):
             continue
         try:
-            found, verdict, message = verify_network(name).fingerprint, "ok", ""
+            fingerprint, verdict, message = verify_network(name).fingerprint, "ok", ""
         except BackboneError as error:
-            found, verdict, message = None, "failed", str(error)
-        verdicts.append({"name": name, "verdict": verdict, "fingerprint": found, "message": message})
+            fingerprint, verdict, message = None, "failed", str(error)
+        verdicts.append({"name": name, "verdict": verdict, "fingerprint": fingerprint, "message": message})
     return verdicts
 
 

@@ -107,9 +107,9 @@ def _run_plan(args: argparse.Namespace) -> int:
 
     drawn_by = (*args.segmenter, *programs_named(args.words[1:]))
     options = RunOptions(device=args.device, quiet=args.quiet, segmenters=drawn_by)
-    done = run_benchmark(plan, args.out, backend=args.backend, options=options, engine=engine)
-    _report(done, args)
-    return done.exit_code
+    run = run_benchmark(plan, args.out, backend=args.backend, options=options, engine=engine)
+    _report(run, args)
+    return run.exit_code
 
 
 def _check(plan: Any, args: argparse.Namespace) -> int:
@@ -131,23 +131,23 @@ def _check(plan: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(done: Any, args: argparse.Namespace) -> None:
+def _report(run: Any, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
 
-    failed = [outcome for outcome in done.outcomes.values() if outcome.state == "failed"]
+    failed = [outcome for outcome in run.outcomes.values() if outcome.state == "failed"]
     if args.json:
         print_json(
             {
-                "results": str(done.results),
-                "jobs": len(done.outcomes),
-                "reused": done.reused,
+                "results": str(run.results),
+                "jobs": len(run.outcomes),
+                "reused": run.reused,
                 "failed": [{"job": outcome.job, "message": outcome.message} for outcome in failed],
             }
         )
         return
     for outcome in failed:
         fail(f"failed: {outcome.job}: {outcome.message}")
-    say(f"{done.results}: {len(done.outcomes) - len(failed)} jobs, {done.reused} done before, {len(failed)} failed")
+    say(f"{run.results}: {len(run.outcomes) - len(failed)} jobs, {run.reused} done before, {len(failed)} failed")
     say(f"anymc3d benchmark table {args.out}")
 
 

@@ -71,11 +71,11 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
         handler.addFilter(_is_own)
         for name in _OWN_HANDLERS:
             logging.getLogger(name).addFilter(_is_own)
-    root, own = logging.getLogger(), logging.getLogger(OWN)
-    levels = root.level, own.level
+    root, own_logger = logging.getLogger(), logging.getLogger(OWN)
+    levels = root.level, own_logger.level
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    own.setLevel(_level(asked))
+    own_logger.setLevel(_level(asked))
     logging.captureWarnings(True)
     try:
         yield
@@ -85,7 +85,7 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
             logging.getLogger(name).removeFilter(_is_own)
         root.removeHandler(handler)
         root.setLevel(levels[0])
-        own.setLevel(levels[1])
+        own_logger.setLevel(levels[1])
 
 
 def alive(command: str, asked: argparse.Namespace) -> AbstractContextManager[None]:
@@ -93,8 +93,8 @@ def alive(command: str, asked: argparse.Namespace) -> AbstractContextManager[Non
 
     Those that wait for others say nothing, and none that was asked for numbers alone.
     """
-    told = asked.quiet or getattr(asked, "json", False) or sys.stderr.isatty()
-    if told or command in WAITING or os.environ.get("RANK", "0") != "0":
+    is_silent = asked.quiet or getattr(asked, "json", False) or sys.stderr.isatty()
+    if is_silent or command in WAITING or os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return heard()
 
@@ -117,17 +117,17 @@ def last_words(error: Exception, *, debug: bool) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAULTS:
         where = f"{error.filename}: " if error.filename else ""
-        told = f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again"
-        return coded(told, OutputError.code), 2
+        message = f"error: {where}cannot be written ({error.strerror}); make room, then run the same command again"
+        return coded(message, OutputError.code), 2
     if isinstance(error, OSError) and error.errno in _NO_PATHS:
-        told = f"error: {shown(str(error.filename), 100)}: expected a path or a name, got none ({error.strerror})"
-        return coded(told, "E-path"), 2
+        message = f"error: {shown(str(error.filename), 100)}: expected a path or a name, got none ({error.strerror})"
+        return coded(message, "E-path"), 2
     if debug:
         traceback.print_exception(error)
     # Some say nothing by themselves, such as the key that a KeyError missed.
     place = _place(error) if isinstance(error, LookupError) or not text else ""
-    told = f"{type(error).__name__}{': ' * bool(text)}{text}"
-    return coded(f"internal error: {told}{place} (run again with --debug for the traceback)", AnyMC3DError.code), 1
+    message = f"{type(error).__name__}{': ' * bool(text)}{text}"
+    return coded(f"internal error: {message}{place} (run again with --debug for the traceback)", AnyMC3DError.code), 1
 
 
 def _place(error: Exception) -> str:

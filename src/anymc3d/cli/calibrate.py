@@ -147,13 +147,13 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
 
 
 def _lines(out: Path, new: Recalibrated) -> list[str]:
-    own = new.card.calibration
-    assert own is not None, "recalibrate always fits one"
-    through = f" through the operating point of {own.criterion}" if own.method == "platt" else ""
+    fitted = new.card.calibration
+    assert fitted is not None, "recalibrate always fits one"
+    through = f" through the operating point of {fitted.criterion}" if fitted.method == "platt" else ""
     from anymc3d.settings.decision_text import what_is_positive
 
     which = "all rows" if new.split == "all" else f"the {new.split} rows"
-    lines = [f"{out}: {own.method}{through}, fitted on {new.cases} cases ({which}); the weights are unchanged"]
+    lines = [f"{out}: {fitted.method}{through}, fitted on {new.cases} cases ({which}); the weights are unchanged"]
     lines.append(what_is_positive(new.card.labels))
     for (name, (positive, total)), threshold in zip(new.positives.items(), new.card.thresholds, strict=True):
         point = f", positive from raw logit {threshold:.4g}" if not new.card.labels.one_of_classes else ""
@@ -167,10 +167,10 @@ def _lines_of_sets(out: Path, new: Recalibrated) -> list[str]:
         return []
     which = "all rows" if sets.split == "all" else f"the {sets.split} rows"
     lines = [f"{out}: prediction sets of coverage {sets.coverage:g}, fitted on {sets.cases} cases ({which})"]
-    for name, own in sets.labels.items():
-        parts = [f"1 from raw logit {_bound(own.positive_from)} (patients: {own.n_positive})"]
+    for name, bounds in sets.labels.items():
+        parts = [f"1 from raw logit {_bound(bounds.positive_from)} (patients: {bounds.n_positive})"]
         if not new.card.labels.one_of_classes:
-            parts.append(f"0 up to {_bound(own.negative_to)} (patients: {own.n_negative})")
+            parts.append(f"0 up to {_bound(bounds.negative_to)} (patients: {bounds.n_negative})")
         lines.append(f"  {name}: " + ", ".join(parts))
     return lines
 
@@ -206,8 +206,8 @@ def _table(scores: list[Score]) -> list[str]:
 
     lines = [f"{'':8}" + "".join(f"{metric:>22}" for metric in METRICS)]
     for name in dict.fromkeys(score.strategy for score in scores):
-        own = [score for score in scores if score.strategy == name]
-        lines.append(f"{name:8}" + "".join(f"{_cell(score):>22}" for score in own))
+        of_strategy = [score for score in scores if score.strategy == name]
+        lines.append(f"{name:8}" + "".join(f"{_cell(score):>22}" for score in of_strategy))
     return lines
 
 

@@ -32,6 +32,6 @@ def whole_parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="anymc3d")
     commands = whole.add_subparsers(dest="command")
     for name, (_, summary) in COMMANDS.items():
-        own = parser_of(name)
-        commands.add_parser(name, help=summary, parents=[own], add_help=False, conflict_handler="resolve")
+        command_parser = parser_of(name)
+        commands.add_parser(name, help=summary, parents=[command_parser], add_help=False, conflict_handler="resolve")
     return whole

@@ -173,12 +173,12 @@ def _adapt(args: argparse.Namespace) -> int:
 
     with Progress(what="scans", unit="scan", quiet=args.quiet or args.json) as bar:
         adapted = adapt(args.layout, args.folder, _options(args, bar.update))
-    found = [dataclasses.asdict(finding) for finding in adapted.findings.listed()]
+    findings = [dataclasses.asdict(finding) for finding in adapted.findings.listed()]
     if not args.json:
         _print_findings(adapted, quiet=args.quiet)
     if adapted.findings.has_errors:
         if args.json:
-            print_json({"manifest": None, "findings": found})
+            print_json({"manifest": None, "findings": findings})
         number = len(adapted.findings.problems())
         noun = "problem" if number == 1 else "problems"
         fail(f"error: {coded(f'{args.folder}: {number} {noun}; no manifest was written', ManifestError.code)}")
@@ -186,7 +186,7 @@ def _adapt(args: argparse.Namespace) -> int:
     write_adapted(adapted, args.out, str(args.folder))
     if args.json:
         facts = {"cases": len(adapted.rows), "columns": adapted.columns, "labels": adapted.labels}
-        print_json({"manifest": str(args.out), **facts, "findings": found})
+        print_json({"manifest": str(args.out), **facts, "findings": findings})
     elif not args.quiet:
         _print_written(adapted, args.out)
     return 0
@@ -283,8 +283,8 @@ def _parts(manifest: Manifest, column: NewColumn, labels: tuple[str, ...]) -> li
         row: dict[str, Any] = {column.name: part or "(none: test rows)", "cases": len(cases)}
         row["patients"] = len({case.patient for case in cases})
         for label in labels:
-            found = sorted({case.cells[label] for case in cases} - {""})
-            row[label] = {value: sum(case.cells[label] == value for case in cases) for value in found}
+            values = sorted({case.cells[label] for case in cases} - {""})
+            row[label] = {value: sum(case.cells[label] == value for case in cases) for value in values}
         rows.append(row)
     return rows
 
@@ -305,21 +305,21 @@ def _cache(args: argparse.Namespace) -> int:
 
     limit = 0 if args.clear else None if args.limit is None else parse_size(args.limit)
     folders = {"prepared": home.cache_folder(), "features": home.feature_folder(), "tokens": home.token_folder()}
-    found: dict[str, dict[str, Any]] = {}
+    states: dict[str, dict[str, Any]] = {}
     for name, folder in folders.items():
         removed = None if limit is None else trim_cache(folder, limit_bytes=limit)
         state = cache_state(folder) if removed is None else removed.left
         gone = {"num_removed": removed.num_removed, "bytes_removed": removed.bytes_removed} if removed else {}
-        found[name] = {**dataclasses.asdict(state), "folder": str(folder), **gone}
+        states[name] = {**dataclasses.asdict(state), "folder": str(folder), **gone}
     if args.json:
-        print_json({**found["prepared"], "features": found["features"], "tokens": found["tokens"]})
+        print_json({**states["prepared"], "features": states["features"], "tokens": states["tokens"]})
         return 0
-    for state in found.values():
+    for state in states.values():
         _print_cache(state, limit, args.limit)
     return 0
 
 
-def _print_cache(state: Mapping[str, Any], limit: int | None, told: str | None) -> None:
+def _print_cache(state: Mapping[str, Any], limit: int | None, limit_text: str | None) -> None:
     if state.get("num_removed") or (limit is not None and state["num_entries"]):
         freed = _size(state["bytes_removed"])
         answer(f"removed {state['num_removed']} entries, {freed}; what was used longest ago first")
@@ -330,7 +330,7 @@ def _print_cache(state: Mapping[str, Any], limit: int | None, told: str | None) 
             f" {_size(state['bytes_in_use'])}; these are never removed"
         )
     if limit and state["num_bytes"] > limit:
-        answer(f"more than {told} is left because running processes use it")
+        answer(f"more than {limit_text} is left because running processes use it")
 
 
 def _size(number: int) -> str:
@@ -349,16 +349,16 @@ def _fetch(args: argparse.Namespace) -> int:
     from anymc3d.adapters.fetch_scans import fetch_manifest
     from anymc3d.cli.main import print_json
 
-    done = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
-    warn_of(done.refused, "file")
+    fetched = fetch_manifest(args.manifest, args.out, args.to, quiet=args.quiet or args.json)
+    warn_of(fetched.refused, "file")
     if args.json:
-        print_json(dataclasses.asdict(done))
+        print_json(dataclasses.asdict(fetched))
     else:
-        for problem in done.problems:
+        for problem in fetched.problems:
             fail(problem)
         if not args.quiet:
-            say(f"{args.out}: {done.files} files in {args.to}, {len(done.problems)} could not be fetched")
-    return 0 if not done.problems else 3 if done.files else 4
+            say(f"{args.out}: {fetched.files} files in {args.to}, {len(fetched.problems)} could not be fetched")
+    return 0 if not fetched.problems else 3 if fetched.files else 4
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {

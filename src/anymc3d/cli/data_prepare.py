@@ -40,20 +40,20 @@ def prepare(args: argparse.Namespace) -> int:
         return _prepare_split(args)
     part = chosen_part(args)
     cases = read_manifest(task.data.manifest, labels=task.labels.columns).cases
-    mine = [case for case in cases if part is None or part.takes(case.id)]
-    problems = _problems(args, mine)
+    own_cases = [case for case in cases if part is None or part.takes(case.id)]
+    problems = _problems(args, own_cases)
     for problem in problems:
         fail(problem)
     if args.json:
         from anymc3d.cli.main import print_json
 
-        print_json({"cases": len(mine), "failed": len(problems), "problems": problems})
+        print_json({"cases": len(own_cases), "failed": len(problems), "problems": problems})
     elif not args.quiet:
         from anymc3d.files.home import cache_folder
 
         which = "" if part is None else f", part {part}"
-        say(f"{cache_folder()}: {len(mine) - len(problems)} of {len(mine)} cases are prepared{which}")
-    return 0 if not problems else 4 if len(problems) == len(mine) else 3
+        say(f"{cache_folder()}: {len(own_cases) - len(problems)} of {len(own_cases)} cases are prepared{which}")
+    return 0 if not problems else 4 if len(problems) == len(own_cases) else 3
 
 
 def _problems(args: argparse.Namespace, cases: list[Case]) -> list[str]:
@@ -67,7 +67,7 @@ def _problems(args: argparse.Namespace, cases: list[Case]) -> list[str]:
     from anymc3d.settings.task_file import read_task
 
     task = read_task(args.task, args.overrides)
-    segmenters = build_segmenters(task.views.values(), given=args.segmenter)
+    segmenters = build_segmenters(task.views.values(), given_paths=args.segmenter)
     try:
         with Progress(total=len(cases), what="preparing scans", unit="scan", quiet=args.quiet or args.json) as bar:
             prepare_all(
@@ -102,16 +102,16 @@ def _prepare_split(args: argparse.Namespace) -> int:
         Work(
             name=f"part {name}",
             call=partial(run_part, [command, *words, "--part", name, "--quiet"], f"part {name}"),
-            found=partial(Outcome, f"part {name}", "waiting"),
+            recorded=partial(Outcome, f"part {name}", "waiting"),
         )
         for name in names
     ]
     outcomes: list[Outcome] = list(engine(work, options))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
-        told = "; ".join(f"{outcome.job}: {outcome.message}" for outcome in failed[:5])
+        reasons = "; ".join(f"{outcome.job}: {outcome.message}" for outcome in failed[:5])
         raise RunFolderError(
-            f"{len(failed)} of {len(work)} parts failed: {told}; the same command does what is missing"
+            f"{len(failed)} of {len(work)} parts failed: {reasons}; the same command does what is missing"
         )
     codes = {outcome.exit_code for outcome in outcomes}
     if not args.quiet:

@@ -120,14 +120,14 @@ def _run_data_set(args: argparse.Namespace) -> int:
             processes=len(os.sched_getaffinity(0)) if args.jobs is None else args.jobs,
             out_of_fold=args.out_of_fold,
             progress=bar.update,
-            told=bar.reset,
+            on_total=bar.reset,
         )
     report = make_report(seen)
     if args.out is not None:
         atomic.write_json(args.out / DATA, to_json(report))
         atomic.write_text(args.out / PAGE, to_html(report))
         if args.out_of_fold is not None:
-            write_doubts(args.out, DOUBTS, DOUBTS_PICTURE, seen.doubted.found)
+            write_doubts(args.out, DOUBTS, DOUBTS_PICTURE, seen.doubted.doubts)
     if args.json:
         print_json(to_json(report))
     elif args.quiet:
@@ -142,12 +142,12 @@ def _run_data_set(args: argparse.Namespace) -> int:
 def optional_parts() -> list[dict[str, Any]]:
     """One entry per extra of the package: ``what`` it is called, ``found``: what it is for and how to have it,
     ``state``: ``present`` or ``missing``, which is no fault."""
-    found = []
+    entries = []
     for name, extra in EXTRAS.items():
         lacking = f"; pip install 'anymc3d[{name}]'" if extra.missing else ""
         state = "missing" if extra.missing else "present"
-        found.append({"what": name, "found": extra.purpose + lacking, "ok": True, "state": state, "kind": "extra"})
-    return found
+        entries.append({"what": name, "found": extra.purpose + lacking, "ok": True, "state": state, "kind": "extra"})
+    return entries
 
 
 def check_installation() -> list[dict[str, Any]]:
@@ -158,15 +158,15 @@ def check_installation() -> list[dict[str, Any]]:
 
 
 def _checks() -> list[dict[str, Any]]:
-    found = [{"what": "anymc3d", "found": f"{__version__}, Python {platform.python_version()}", "ok": True}]
+    checks = [{"what": "anymc3d", "found": f"{__version__}, Python {platform.python_version()}", "ok": True}]
     for package in PACKAGES:
         try:
-            found.append({"what": package, "found": importlib.metadata.version(package), "ok": True})
+            checks.append({"what": package, "found": importlib.metadata.version(package), "ok": True})
         except importlib.metadata.PackageNotFoundError:
-            found.append({"what": package, "found": f"missing; pip install {package}", "ok": False})
-    if all(check["ok"] for check in found):
-        found += [_torch(), _stray_torchvision(), _backbones()]
-    return [*found, _home()]
+            checks.append({"what": package, "found": f"missing; pip install {package}", "ok": False})
+    if all(check["ok"] for check in checks):
+        checks += [_torch(), _stray_torchvision(), _backbones()]
+    return [*checks, _home()]
 
 
 def _torch() -> dict[str, Any]:

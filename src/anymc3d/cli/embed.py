@@ -80,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
     if is_split(args):
         return run_split(args)
     common = {"timeout": args.timeout, "case_memory": args.case_memory}
-    with part_of(args.out, chosen_part(args), cases, common, names=names_of(cases, pseudonyms)) as (out, mine):
+    with part_of(args.out, chosen_part(args), cases, common, names=names_of(cases, pseudonyms)) as (out, own_cases):
         result = embed_cohort(
             source,
-            mine,
+            own_cases,
             out,
             settings,
             pseudonyms=pseudonyms,
             timeout_s=args.timeout,
             case_memory=case_memory(args),
-            workers=chosen_workers(args, len(mine)),
+            workers=chosen_workers(args, len(own_cases)),
             quiet=args.quiet,
         )
     warn_of_refusals(result.rows)

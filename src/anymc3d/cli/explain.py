@@ -107,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if is_split(args):
         return run_split(args)
-    with part_of(args.out, chosen_part(args), cases, {}) as (out, mine):
-        workers = chosen_workers(args, len(mine))
-        result = explain_cohort(predictor, mine, out, settings, workers=workers, quiet=args.quiet)
+    with part_of(args.out, chosen_part(args), cases, {}) as (out, own_cases):
+        workers = chosen_workers(args, len(own_cases))
+        result = explain_cohort(predictor, own_cases, out, settings, workers=workers, quiet=args.quiet)
     warn_of_refusals(result.records)
     warn_of_doubts([plugin.card])
     if args.json:

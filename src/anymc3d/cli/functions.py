@@ -212,8 +212,8 @@ def _run(command: str, arguments: Mapping[str, Any]) -> Result:
     from anymc3d.cli.main import call, parser_of
 
     words = _words(parser_of(command), {**arguments, "json": True})
-    exit_code, taken = call(command, words)
-    values = taken[0] if taken else {}
+    exit_code, printed = call(command, words)
+    values = printed[0] if printed else {}
     return Result(command, exit_code, values if isinstance(values, dict) else {"found": values})
 
 
@@ -225,7 +225,7 @@ def _words(parser: argparse.ArgumentParser, arguments: Mapping[str, Any]) -> lis
         if action.dest not in arguments or value is None or value is False or value == action.default:
             continue
         several = [value] if isinstance(value, str | PathLike | int | float) else list(value)
-        texts = [fspath(one) if isinstance(one, PathLike) else str(one) for one in several]
+        texts = [fspath(item) if isinstance(item, PathLike) else str(item) for item in several]
         if not action.option_strings:
             placed += texts
         elif action.nargs == 0:

@@ -91,10 +91,10 @@ def case_memory(args: argparse.Namespace) -> int | None:
 
     if args.case_memory is None:
         return None
-    found = parse_size(args.case_memory)
-    if found < 1:
+    num_bytes = parse_size(args.case_memory)
+    if num_bytes < 1:
         raise UsageError(f"--case-memory: expected a size above 0, as 4GB, got {args.case_memory!r}")
-    return found
+    return num_bytes
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
@@ -222,8 +222,8 @@ def read_inputs(
         cases = list(read_manifest(manifests[0], check_scans=False).cases)
         chosen = [case for case in cases if not splits or case.split in splits]
         if splits and not chosen:
-            there = ", ".join(sorted({str(case.split) for case in cases if case.split})) or "no split column"
-            raise UsageError(f"--split {' '.join(splits)}: no case of {manifests[0]} is of it; it has {there}")
+            splits_there = ", ".join(sorted({str(case.split) for case in cases if case.split})) or "no split column"
+            raise UsageError(f"--split {' '.join(splits)}: no case of {manifests[0]} is of it; it has {splits_there}")
         return chosen
     if splits:
         raise UsageError("--split: only a manifest has splits")
@@ -243,7 +243,7 @@ def read_inputs(
     cases = [
         case
         for text in inputs
-        for case in (_found(text, rule(text), quiet=quiet) if find else ())
+        for case in (_cases_of_series(text, rule(text), quiet=quiet) if find else ())
         or [study_case(_place(text), None, series=rule(text))]
     ]
     _check_ids(cases)
@@ -264,7 +264,7 @@ def _check_manifest_options(
         raise UsageError("--find-series: a manifest names its scans itself; leave the option out")
 
 
-def _found(text: str, series: str | None, *, quiet: bool) -> list[Case]:
+def _cases_of_series(text: str, series: str | None, *, quiet: bool) -> list[Case]:
     """The series of a DICOM study or a tree of them, one case each; none where it is no DICOM or cannot be listed, and
     then the input is a case that says so."""
     from anymc3d.cli.say import show
@@ -277,12 +277,15 @@ def _found(text: str, series: str | None, *, quiet: bool) -> list[Case]:
     if not takes_series(path):
         return []
     try:
-        found = find_series(path, series)
+        study = find_series(path, series)
     except ScanError:
         return []
     if not quiet:
-        show(f"{path.name}: {len(found.series)} series found, {found.left_out} left out (no scans, or not asked for)")
-    return [study_case(str(one.reference), None, case=one.name, series=one.rule) for one in found.series]
+        show(f"{path.name}: {len(study.series)} series found, {study.left_out} left out (no scans, or not asked for)")
+    return [
+        study_case(str(series_found.reference), None, case=series_found.name, series=series_found.rule)
+        for series_found in study.series
+    ]
 
 
 def _place(text: str) -> str:
@@ -309,20 +312,20 @@ def _with_region(cases: list[Case], args: argparse.Namespace) -> list[Case]:
     return [replace(cases[0], masks=masks, center=center, cells={**cases[0].cells, **covariates})]
 
 
-def _covariates(given: Sequence[str]) -> dict[str, str]:
+def _covariates(texts: Sequence[str]) -> dict[str, str]:
     """``age=63`` -> column and cell.
 
     Raises:
         UsageError: no ``=``, or one name twice.
     """
-    pairs = [text.partition("=") for text in given]
-    for text, (name, equals, _) in zip(given, pairs, strict=True):
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, equals, _) in zip(texts, pairs, strict=True):
         if not equals or not name.strip():
             raise UsageError(f"--covariate: expected NAME=VALUE such as age=63, got {text!r}")
-    found = {name.strip(): value.strip() for name, _, value in pairs}
-    if len(found) < len(pairs):
+    covariates = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(covariates) < len(pairs):
         raise UsageError("--covariate: one name appears twice")
-    return found
+    return covariates
 
 
 def _check_ids(cases: list[Case]) -> None:

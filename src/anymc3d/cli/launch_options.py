@@ -55,7 +55,7 @@ def launch(args: argparse.Namespace) -> int:
 
 def without_launch(words: tuple[str, ...]) -> list[str]:
     """The words of a command without the options of this module, in whichever way they are written."""
-    kept, skip = [], False
+    remaining, skip = [], False
     for word in words:
         name, equals, _ = word.partition("=")
         if skip:
@@ -63,5 +63,5 @@ def without_launch(words: tuple[str, ...]) -> list[str]:
         elif name in _OPTIONS:
             skip = not equals
         else:
-            kept.append(word)
-    return kept
+            remaining.append(word)
+    return remaining

@@ -62,7 +62,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """Command -> the module that parses and runs it, and what it does in one line."""
 
-_taken: ContextVar[list[Any] | None] = ContextVar("taken", default=None)
+_printed: ContextVar[list[Any] | None] = ContextVar("printed", default=None)
 """Where the JSON goes of a command that a function of the package runs."""
 
 INTERNAL_ERROR = 1
@@ -101,14 +101,14 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
 
 def call(command: str, words: Sequence[str]) -> tuple[int, list[Any]]:
     """Run one command from Python: its exit code and what it gives with ``--json``; errors are raised."""
-    parsed, taken = parse(command, words), list[Any]()
+    parsed, printed = parse(command, words), list[Any]()
     parsed.given = (command, *words)
-    token = _taken.set(taken)
+    token = _printed.set(printed)
     try:
         with private(), fetching(parsed), hushed(parsed.quiet):
-            return importlib.import_module(COMMANDS[command][0]).run(parsed), taken
+            return importlib.import_module(COMMANDS[command][0]).run(parsed), printed
     finally:
-        _taken.reset(token)
+        _printed.reset(token)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,9 +167,9 @@ def _command_of(words: list[str]) -> tuple[str | None, list[str]]:
 
 def print_json(value: object) -> None:
     """Machine output of every command with ``--json``: one JSON value on stdout, or for the function that runs it."""
-    taken = _taken.get()
-    if taken is not None:
-        taken.append(value)
+    printed = _printed.get()
+    if printed is not None:
+        printed.append(value)
         return
     answer_text(json.dumps(value, indent=2, allow_nan=False))
 

@@ -27,7 +27,7 @@ def write_new(
 
     if path.suffix != ".safetensors":
         raise UsageError(f"--out: expected the name of a .safetensors file, got {path}")
-    if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
+    if any(path.exists() and input_path.exists() and path.samefile(input_path) for input_path in inputs):
         raise UsageError(f"--out: {path} is one of the inputs, which stay as they are; choose another file")
     if path.exists() and not path.is_file():
         raise UsageError(f"--out: {path} is not a file; choose another name")

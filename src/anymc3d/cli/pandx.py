@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.manifest, check_scans=False)
     result = run_pandx(manifest.cases, args.out, settings, program=program, timeout_s=args.timeout_hours * 3600)
     crops = write_crop_manifest(manifest, args.out)
-    _tell(args, result)
+    _print_result(args, result)
     if crops is not None and not args.json:
         say(f"{crops}: the scans with the pancreas of the first network, to crop by: anymc3d plan {crops} --recipe T5")
     return result.exit_code
 
 
-def _tell(args: argparse.Namespace, result: object) -> None:
+def _print_result(args: argparse.Namespace, result: object) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.pandx.run import PandxResult
 

@@ -125,9 +125,9 @@ def name_of(action: argparse.Action) -> str:
 def add_common(parser: Parser) -> None:
     """Give a command, or every action of one, the options that all have, with one meaning."""
     for leaf in parser.actions().values() or [parser]:
-        own = {text: action for action in leaf._actions for text in action.option_strings}
-        if "--quiet" in own:
-            own["--quiet"].help = QUIET
+        options = {text: action for action in leaf._actions for text in action.option_strings}
+        if "--quiet" in options:
+            options["--quiet"].help = QUIET
         else:
             leaf.add_argument("--quiet", action="store_true", help=QUIET)
         leaf.add_argument("-v", "--verbose", action="store_true", help=VERBOSE)

@@ -88,13 +88,13 @@ def scheduler_parameters(texts: Sequence[str]) -> dict[str, Any]:
     """``key=value`` with values as YAML reads them."""
     from anymc3d.settings.strict_yaml import load_yaml
 
-    found = {}
+    parameters = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--scheduler: expected key=value, got {text!r}")
-        found[key] = load_yaml(value)
-    return found
+        parameters[key] = load_yaml(value)
+    return parameters
 
 
 def run_split(args: argparse.Namespace) -> int:
@@ -123,7 +123,7 @@ def run_split(args: argparse.Namespace) -> int:
         Work(
             name=f"part {part}",
             call=partial(run_part, [command, *words, "--part", str(part), "--quiet"], f"part {part}"),
-            found=partial(_found_part, args.out, part),
+            recorded=partial(_recorded_part, args.out, part),
         )
         for part in parts
     ]
@@ -131,9 +131,9 @@ def run_split(args: argparse.Namespace) -> int:
     with watched(args.out, parts, quiet=args.quiet):
         failed += [outcome for outcome in engine(work, options) if outcome.state == "failed"]
     if failed:
-        told = "; ".join(f"{outcome.job}: {outcome.message}" for outcome in failed[:5])
+        reasons = "; ".join(f"{outcome.job}: {outcome.message}" for outcome in failed[:5])
         raise RunFolderError(
-            f"{args.out}: {len(failed)} of {len(parts)} parts failed, the others are finished and kept: {told}; "
+            f"{args.out}: {len(failed)} of {len(parts)} parts failed, the others are finished and kept: {reasons}; "
             "the same command runs what is missing"
         )
     merged = merge_parts(args.out, len(parts))
@@ -157,16 +157,16 @@ def run_part(words: Sequence[str], name: str) -> Outcome:
         raise InterruptedRunError(f"{name} was stopped; the same command continues")
     if code in (0, 3, 4):
         return Outcome(name, "done", exit_code=code)
-    said = " ".join(why.removeprefix("error: ").split()) or f"it ended with exit code {code}"
-    return Outcome(name, "failed", said, code)
+    message = " ".join(why.removeprefix("error: ").split()) or f"it ended with exit code {code}"
+    return Outcome(name, "failed", message, code)
 
 
-def _found_part(out: Path, part: Part) -> Outcome:
+def _recorded_part(out: Path, part: Part) -> Outcome:
     from anymc3d.engines.work import Outcome
     from anymc3d.files.parts import part_record
 
-    done = part_record(part.folder(out)) is not None
-    return Outcome(f"part {part}", "done" if done else "waiting")
+    is_done = part_record(part.folder(out)) is not None
+    return Outcome(f"part {part}", "done" if is_done else "waiting")
 
 
 _OF_THE_WHOLE = ("--json", "--quiet", "--parquet")
@@ -174,12 +174,12 @@ _OF_THE_WHOLE = ("--json", "--quiet", "--parquet")
 
 def without_engine(words: Sequence[str]) -> list[str]:
     """The words of a command without ``--backend``, ``--jobs``, ``--scheduler`` and what is of the whole."""
-    kept, skip = [], False
+    remaining, skip = [], False
     for word in words:
         if skip:
             skip = False
         elif word in ("--backend", "--jobs", "--scheduler"):
             skip = True
         elif not word.startswith(("--backend=", "--jobs=", "--scheduler=")) and word not in _OF_THE_WHOLE:
-            kept.append(word)
-    return kept
+            remaining.append(word)
+    return remaining

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.labels and not args.recipe:
         raise UsageError("anymc3d plan: expected --labels COL[,COL…], or --recipe for a task of the paper")
     if args.recipe and (args.views or args.roi or args.modality):
-        own = "views" if args.views else "region" if args.roi else "modality"
-        raise UsageError(f"anymc3d plan: a recipe has its own {own}; leave the option out, or plan without --recipe")
+        what = "views" if args.views else "region" if args.roi else "modality"
+        raise UsageError(f"anymc3d plan: a recipe has its own {what}; leave the option out, or plan without --recipe")
 
     from anymc3d.cli.main import print_json
     from anymc3d.cost.progress import Progress
@@ -73,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
     write_task(args.out, plan.settings, plan.reasons)
     missing = missing_weights(plan.settings.backbone.name)
     warnings = [*plan.warnings, *([missing] if missing else [])]
-    taken = None if args.quiet or args.no_timing else training_time(plan.settings, plan.num_train)
+    timing = None if args.quiet or args.no_timing else training_time(plan.settings, plan.num_train)
     if args.json:
         settings, reasons = task_to_dict(plan.settings), dict(plan.reasons)
-        seconds = {} if taken is None else {"seconds_per_epoch": round(taken.seconds_per_epoch, 1)}
+        seconds = {} if timing is None else {"seconds_per_epoch": round(timing.seconds_per_epoch, 1)}
         print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings} | seconds)
         return 0
     for line in warnings:
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         say(what_is_positive(plan.settings.labels), "")
         say_text(args.out.read_text(encoding="utf-8"))
-        if taken is not None:
-            say("", taken.text(plan.settings.train.epochs))
+        if timing is not None:
+            say("", timing.text(plan.settings.train.epochs))
         say("", f"written to {args.out}; change what you know better, then: anymc3d train {args.out} -o RUN")
     return 0
 

@@ -103,13 +103,13 @@ def _export_network(args: argparse.Namespace) -> int:
     if args.onnx and (args.out.suffix != ".onnx" or args.out.exists()):
         raise UsageError(f"--out: expected the name of a new .onnx file, got {args.out}")
     if args.onnx:
-        found = export_onnx(plugin, args.out, backbone=args.backbone)
+        difference = export_onnx(plugin, args.out, backbone=args.backbone)
     else:
-        found = export_bundle(plugin, args.plugin, args.out, backbone=args.backbone)
+        difference = export_bundle(plugin, args.plugin, args.out, backbone=args.backbone)
     if args.json:
-        print_json({"out": str(args.out), "largest_difference": found})
+        print_json({"out": str(args.out), "largest_difference": difference})
     else:
-        say(f"wrote {args.out}: its logits differ from the plugin's by {found:.1g} at most")
+        say(f"wrote {args.out}: its logits differ from the plugin's by {difference:.1g} at most")
         say("It holds the backbone, whose licence holds for it; preparing scans and calibration stay outside.")
     return 0
 

@@ -50,13 +50,13 @@ def _push(args: argparse.Namespace) -> int:
     from anymc3d.cli.main import print_json
     from anymc3d.plugins.sharing import push
 
-    done = push(args.plugin, args.target, key=args.sign, private=not args.public)
+    pushed = push(args.plugin, args.target, key=args.sign, private=not args.public)
     if args.json:
-        print_json(vars(done))
+        print_json(vars(pushed))
         return 0
-    signed = f" --signed-by {done.signed_by}" if done.signed_by else ""
-    say(f"{done.place}: pushed")
-    say(f"others bring it with: anymc3d plugin pull {args.target} -o PLUGIN --sha256 {done.sha256}{signed}")
+    signed = f" --signed-by {pushed.signed_by}" if pushed.signed_by else ""
+    say(f"{pushed.place}: pushed")
+    say(f"others bring it with: anymc3d plugin pull {args.target} -o PLUGIN --sha256 {pushed.sha256}{signed}")
     return 0
 
 
@@ -68,13 +68,13 @@ def _pull(args: argparse.Namespace) -> int:
 
     keys = named_keys(args.signed_by)
     options = {"sha256": args.sha256, "lock": args.lock, "overwrite": args.overwrite}
-    done = pull(args.source, args.out, keys=keys, progress=progress_bar(args.quiet or args.json), **options)
+    pulled = pull(args.source, args.out, keys=keys, progress=progress_bar(args.quiet or args.json), **options)
     if args.json:
-        print_json(vars(done) | {"plugin": str(args.out)})
+        print_json(vars(pulled) | {"plugin": str(args.out)})
         return 0
-    say(f"wrote {args.out}, from {done.place}" + (f", signed by {done.signed_by}" if done.signed_by else ""))
+    say(f"wrote {args.out}, from {pulled.place}" + (f", signed by {pulled.signed_by}" if pulled.signed_by else ""))
     if args.sha256 is None:
-        say(f"pin it: --sha256 {done.sha256}")
+        say(f"pin it: --sha256 {pulled.sha256}")
     return 0
 
 

@@ -132,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
         "case_memory": args.case_memory,
         "segmentation": args.segmentation,
     }
-    with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, mine):
-        result, exit_code = _answer(args, predictor, mine, out, pseudonyms)
+    with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, own_cases):
+        result, exit_code = _answer(args, predictor, own_cases, out, pseudonyms)
     if args.parquet:
         write_parquet(out)
     if pseudonyms is not None and args.pseudonym_map is not None:
@@ -180,12 +180,14 @@ def _answer(
 def _check_can_abstain(args: argparse.Namespace, plugins: Sequence[Plugin]) -> None:
     if args.dicom_sr is not None:
         raise UsageError("--abstain and --dicom-sr: a structured report states decisions; give one of the two")
-    numbers = [one.card.name for one in plugins if one.card.labels.is_number]
+    numbers = [plugin.card.name for plugin in plugins if plugin.card.labels.is_number]
     if numbers:
         raise UsageError(
             f"--abstain: {', '.join(map(repr, numbers))} answers a number, which is not a decision; leave it out"
         )
-    blind = [one.card.name for one in plugins if not one.card.prediction_sets and not one.card.knows_its_scans]
+    blind = [
+        plugin.card.name for plugin in plugins if not plugin.card.prediction_sets and not plugin.card.knows_its_scans
+    ]
     if blind:
         raise UsageError(
             f"--abstain: {', '.join(map(repr, blind))} has neither prediction sets nor statistics of its training "

@@ -15,10 +15,10 @@ def progress_bar(quiet: bool) -> Progress | None:
 
     bar = tqdm(unit="B", unit_scale=True, disable=None)
 
-    def progress(here: int, total: int) -> None:
+    def progress(num_bytes: int, total: int) -> None:
         bar.total = total
-        bar.update(here - bar.n)
-        if here >= total:
+        bar.update(num_bytes - bar.n)
+        if num_bytes >= total:
             bar.close()
 
     return progress

@@ -114,10 +114,10 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
         wrong = tuple(name for name in wrong if name not in OF_HEATMAP or (name == "plugin" and is_run))
         if kind == "evaluation" and not (args.plugin and args.predictions):
             raise UsageError("--heatmap: of an evaluation expected its plugin (-p), --predictions and --manifest too")
-    given = [name for name in wrong if getattr(args, name)]
-    if given:
+    options_given = [name for name in wrong if getattr(args, name)]
+    if options_given:
         what = {"case": "a study", "evaluation": "an evaluation"}.get(kind, "a training run")
-        raise UsageError(f"--{given[0]}: has no meaning for a report of {what}; leave it out")
+        raise UsageError(f"--{options_given[0]}: has no meaning for a report of {what}; leave it out")
 
 
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
@@ -178,10 +178,10 @@ def _heater(args: argparse.Namespace, kind: str) -> Heater:
 def _one_case(args: argparse.Namespace, plugin: Plugin | None) -> Case:
     cases = cases_of(args, [] if plugin is None else [plugin.card])
     if args.case is not None:
-        found = [case for case in cases if case.id == args.case]
-        if not found:
+        matching = [case for case in cases if case.id == args.case]
+        if not matching:
             raise UsageError(f"--case: no case {args.case!r} among the {len(cases)} of -i")
-        return found[0]
+        return matching[0]
     if len(cases) != 1:
         raise UsageError(f"a report is of one study, got {len(cases)}; choose one with --case")
     return cases[0]

@@ -73,12 +73,12 @@ def node_settings(args: argparse.Namespace) -> NodeSettings:
     from anymc3d.serve.peers import read_headers
     from anymc3d.serve.rules import read_rules
 
-    given = [name.strip() for name in args.dicom_objects.split(",") if name.strip()]
+    names = [name.strip() for name in args.dicom_objects.split(",") if name.strip()]
     rules = None if args.rules is None else read_rules(args.rules)
     codes = {} if rules is None else dict(rules.findings)
     codes |= {} if args.sr_codes is None else read_codes(args.sr_codes)
     return NodeSettings(
-        objects=() if given == ["none"] else tuple(given),
+        objects=() if names == ["none"] else tuple(names),
         link=args.dicom_link,
         dicom_host=args.dicom_host,
         dicom_port=args.dicom_port,

@@ -24,5 +24,5 @@ def setting_keys(kind: type = TaskSettings, before: str = "") -> list[str]:
 def setting_hint(word: str) -> str | None:
     """What to write in place of an option that is the name of a setting; None where it is none."""
     name = word.lstrip("-").replace("-", "_")
-    found = [key for key in setting_keys() if name in (key, key.rpartition(".")[2])]
-    return f"settings are key=value: {found[0]}=…" if word.startswith("-") and found else None
+    keys = [key for key in setting_keys() if name in (key, key.rpartition(".")[2])]
+    return f"settings are key=value: {keys[0]}=…" if word.startswith("-") and keys else None

@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--slices: only with --quick; otherwise set views.<view>.size")
     if args.log and args.quick:
         raise UsageError("--log: --quick has no epochs; leave it out")
-    given = [name for name in ("slices", "pseudonymize", "segmenter") if getattr(args, name)]
-    if args.embeddings is not None and (given or not args.quick):
-        what = f"not with --{given[0]}" if given else "only with --quick"
+    options_given = [name for name in ("slices", "pseudonymize", "segmenter") if getattr(args, name)]
+    if args.embeddings is not None and (options_given or not args.quick):
+        what = f"not with --{options_given[0]}" if options_given else "only with --quick"
         raise UsageError(f"--embeddings: {what}; what it holds is learnt from as it is")
     slices = _slices(args.slices)
     if is_launcher(args):
@@ -119,7 +119,7 @@ def _trained(task: TaskSettings, slices: int | None, args: argparse.Namespace) -
 def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], None]:
     from anymc3d.train.folds import fit_folds
 
-    done = fit_folds(
+    runs = fit_folds(
         task,
         args.out,
         folds=args.folds,
@@ -129,25 +129,25 @@ def _train_folds(task: TaskSettings, args: argparse.Namespace) -> Callable[[], N
         quiet=args.quiet,
         callbacks=args.log,
     )
-    return lambda: _report_folds(done, args)
+    return lambda: _report_folds(runs, args)
 
 
-def _report_folds(done: FoldRuns, args: argparse.Namespace) -> None:
+def _report_folds(runs: FoldRuns, args: argparse.Namespace) -> None:
     from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
     from anymc3d.files.tables import read_table
 
-    rows = [row for row in read_table(done.metrics) if row["metric"] in HEADLINE and row["group"] == "all"]
-    for warning in done.warnings:
+    rows = [row for row in read_table(runs.metrics) if row["metric"] in HEADLINE and row["group"] == "all"]
+    for warning in runs.warnings:
         warn(warning)
     if args.json:
-        paths = {"plugins": [str(path) for path in done.plugins], "pooled": [str(path) for path in done.pooled]}
-        print_json({**paths, "out_of_fold": [metric_record(row) for row in rows], "warnings": list(done.warnings)})
+        paths = {"plugins": [str(path) for path in runs.plugins], "pooled": [str(path) for path in runs.pooled]}
+        print_json({**paths, "out_of_fold": [metric_record(row) for row in rows], "warnings": list(runs.warnings)})
         return
-    say(f"plugins: {len(done.plugins)} under {args.out}")
-    say(f"out-of-fold predictions: {done.predictions}")
-    if done.pooled:
-        say(f"for an ensemble, rare labels calibrated on all held-out cases: {done.pooled[0].parent}")
+    say(f"plugins: {len(runs.plugins)} under {args.out}")
+    say(f"out-of-fold predictions: {runs.predictions}")
+    if runs.pooled:
+        say(f"for an ensemble, rare labels calibrated on all held-out cases: {runs.pooled[0].parent}")
     for row in rows:
         which = f"{row['plugin']} {row['label']}" if args.repeats > 1 else row["label"]
         say(f"out-of-fold {HEADLINE[row['metric']]} {which}: {_with_interval(row)}, n = {row['n']}")
@@ -206,12 +206,12 @@ def _report_quick(report: Path, args: argparse.Namespace) -> None:
     from anymc3d.cli.main import print_json
     from anymc3d.train.quick.summary import lines
 
-    found = json.loads(report.read_text(encoding="utf-8"))
+    results = json.loads(report.read_text(encoding="utf-8"))
     if args.json:
-        print_json(found)
+        print_json(results)
         return
-    say(*lines(found))
-    method = "" if found["backbone"] is None else " (method: frozen)"
+    say(*lines(results))
+    method = "" if results["backbone"] is None else " (method: frozen)"
     say(f"plugin: {report.parent / 'plugin.safetensors'}{method}; picture: {report.parent / 'quick.png'}")
 
 

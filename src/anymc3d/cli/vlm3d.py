@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
     for name, action in ACTIONS.items():
-        own = actions.add_parser(name, help=action.summary)
-        action.add_arguments(own)
-        own.add_argument("--json", action="store_true", help="print the result as JSON")
-        own.add_argument("--quiet", action="store_true", help="print warnings only")
+        subparser = actions.add_parser(name, help=action.summary)
+        action.add_arguments(subparser)
+        subparser.add_argument("--json", action="store_true", help="print the result as JSON")
+        subparser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def _add_recipe(action: argparse.ArgumentParser) -> None:
@@ -120,35 +120,35 @@ def _train(args: argparse.Namespace) -> int:
 
     task = read_recipe(args.manifest, args.overrides, recipe=args.recipe)
     try:
-        done = fit_members(task, args.out, members=args.members, device=args.device, quiet=args.quiet)
+        runs = fit_members(task, args.out, members=args.members, device=args.device, quiet=args.quiet)
     finally:
         leave()
     if is_first():
-        _report_train(done, args)
+        _report_train(runs, args)
     return 0
 
 
-def _report_train(done: MemberRuns, args: argparse.Namespace) -> None:
+def _report_train(runs: MemberRuns, args: argparse.Namespace) -> None:
     from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
     from anymc3d.files.tables import read_table
 
-    _warn(done.warnings)
-    rows = [row for row in read_table(done.metrics) if row["metric"] == "auroc" and row["label"] == "macro"]
+    _warn(runs.warnings)
+    rows = [row for row in read_table(runs.metrics) if row["metric"] == "auroc" and row["label"] == "macro"]
     if args.json:
         print_json(
             {
-                "plugin": str(done.ensemble),
-                "members": [str(path) for path in done.plugins],
-                "calibration": str(done.calibration) if done.calibration else None,
+                "plugin": str(runs.ensemble),
+                "members": [str(path) for path in runs.plugins],
+                "calibration": str(runs.calibration) if runs.calibration else None,
                 "out_of_fold": [metric_record(row) for row in rows],
-                "warnings": list(done.warnings),
+                "warnings": list(runs.warnings),
             }
         )
     elif not args.quiet:
-        say(f"ensemble of {len(done.plugins)}: {done.ensemble}")
-        if done.calibration is not None:
-            say(f"what was calibrated on what: {done.calibration}")
+        say(f"ensemble of {len(runs.plugins)}: {runs.ensemble}")
+        if runs.calibration is not None:
+            say(f"what was calibrated on what: {runs.calibration}")
         for row in rows:
             say(f"members out of fold, mean AUROC of the labels: {_with_interval(row)}")
         say("The epochs were chosen on these cases: take results to report from a test split.")
@@ -182,17 +182,17 @@ def _predict(args: argparse.Namespace) -> int:
     predictor = Predictor(
         [plugin], backbone=args.backbone, device=args.device, precision=args.precision, chunk_size=args.chunk_size
     )
-    done = predict_folder(predictor, args.input, out, work=args.work, precision=args.precision, quiet=args.quiet)
-    failed = done.counts["error"]
+    results = predict_folder(predictor, args.input, out, work=args.work, precision=args.precision, quiet=args.quiet)
+    failed = results.counts["error"]
     if failed:
-        _warn([f"{failed} exams failed and have probability 0.0 for every label: see {done.warnings}"])
+        _warn([f"{failed} exams failed and have probability 0.0 for every label: see {results.warnings}"])
     if args.json:
-        print_json({"results": str(done.results), "counts": dict(done.counts), "exams": list(done.exams)})
+        print_json({"results": str(results.results), "counts": dict(results.counts), "exams": list(results.exams)})
     elif not args.quiet:
-        counts = done.counts
-        say(f"{done.results}: {counts['ok']} ok, {counts['warn']} with warnings, {failed} failed")
+        counts = results.counts
+        say(f"{results.results}: {counts['ok']} ok, {counts['warn']} with warnings, {failed} failed")
         say(RESEARCH)
-    return 0 if args.allow_failed and done.exit_code == 3 else done.exit_code
+    return 0 if args.allow_failed and results.exit_code == 3 else results.exit_code
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -201,11 +201,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     from anymc3d.vlm3d.results import read_results
     from anymc3d.vlm3d.scores import align, challenge_metrics, read_truth
 
-    truth, found = read_truth(args.truth), read_results(args.results)
-    probabilities, warnings = align(truth, found.probabilities)
+    truth, results = read_truth(args.truth), read_results(args.results)
+    probabilities, warnings = align(truth, results.probabilities)
     metrics = challenge_metrics(truth.targets, probabilities)
     atomic.write_json(args.out, metrics)
-    _warn([*found.warnings, *warnings])
+    _warn([*results.warnings, *warnings])
     if args.json:
         print_json(metrics)
     elif not args.quiet:

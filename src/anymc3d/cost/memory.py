@@ -28,9 +28,9 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    told = _status("VmHWM")
-    if told is not None:
-        return told
+    high_water = _status("VmHWM")
+    if high_water is not None:
+        return high_water
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -108,8 +108,8 @@ def _status(key: str) -> int | None:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{key}:")), None)
-    return None if found is None else int(found) * 1024
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(f"{key}:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024
 
 
 def _processor() -> str:
@@ -118,5 +118,5 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    found = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return found or platform.machine()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.machine()

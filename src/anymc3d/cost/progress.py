@@ -98,11 +98,11 @@ class Progress(tqdm):  # type: ignore[type-arg]
 
 def _words_of(bar: weakref.ref[Progress]) -> str:
     """The line of a bar as it stands, which is kept by nothing but its job."""
-    found = bar()
-    if found is None:
+    progress = bar()
+    if progress is None:
         return ""
-    state = found.format_dict
-    return line(state, pace_from(found.seen, state["elapsed"]))
+    state = progress.format_dict
+    return line(state, pace_from(progress.seen, state["elapsed"]))
 
 
 def wait_s(elapsed: float) -> float:
@@ -119,14 +119,14 @@ def pace_from(seen: Sequence[Mark], elapsed: float) -> Mark | None:
 def line(state: Mapping[str, Any], since: Mark | None = None) -> str:
     """``reading scans: 40 of 80 scans, 31 s so far, about 30 s left``; what is left by the pace ``since`` a mark, and
     not at all while that is of too little to be worth something."""
-    done, total, seconds = state["n"], state["total"], state["elapsed"]
-    text = f"{state['prefix']}: {done}{f' of {total}' if total else ''} {state['unit']}s, {duration(seconds)} so far"
-    if not total or done >= total or since is None:
+    count, total, seconds = state["n"], state["total"], state["elapsed"]
+    text = f"{state['prefix']}: {count}{f' of {total}' if total else ''} {state['unit']}s, {duration(seconds)} so far"
+    if not total or count >= total or since is None:
         return text
-    units, took = done - since[0], seconds - since[1]
+    units, took = count - since[0], seconds - since[1]
     if units < (1 if took >= SURE_S else LEAST_UNITS):
         return text
-    return f"{text}, about {duration(took * (total - done) / units)} left"
+    return f"{text}, about {duration(took * (total - count) / units)} left"
 
 
 def duration(seconds: float) -> str:

@@ -125,17 +125,17 @@ def _checked_npy(file: BinaryIO, path: Path) -> tuple[tuple[int, int, int], bool
     if is_colour_picture(shape, dtype):
         raise FormatError.of(path, f"expected a scan (x, y, z), got shape {shape}: a colour picture; {_NO_PICTURES}")
     expected = math.prod(shape) * dtype.itemsize
-    held = os.fstat(file.fileno()).st_size - file.tell()
-    if expected != held:
-        what = f"the header promises {shape} {dtype} = {expected} bytes, the file holds {held}: damaged"
+    num_bytes = os.fstat(file.fileno()).st_size - file.tell()
+    if expected != num_bytes:
+        what = f"the header promises {shape} {dtype} = {expected} bytes, the file holds {num_bytes}: damaged"
         raise FormatError.of(path, f"{what}; save it again")
     return (shape[0], shape[1], shape[2]), fortran, dtype
 
 
 def _npy_header(file: BinaryIO, reference: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
-        read = _NPY_HEADER_READERS[npy_format.read_magic(file)]
-        shape, fortran, dtype = read(file, max_header_size=_MAX_NPY_HEADER)
+        header_reader = _NPY_HEADER_READERS[npy_format.read_magic(file)]
+        shape, fortran, dtype = header_reader(file, max_header_size=_MAX_NPY_HEADER)
     except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, TokenError) as error:
         what = f"its beginning is not that of a NumPy array file ({type(error).__name__}): damaged"
         raise FormatError.of(reference, f"{what}; save it again with numpy.save") from error
@@ -179,7 +179,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any
         raise FormatError.of(path, f"a key appears twice in the file (keys: {keys}); save it again with one of each")
     if name not in names:
         raise FormatError.of(path, f"expected the MedMNIST key '{name.removesuffix('.npy')}', found: {keys}")
-    held = archive.getinfo(name).file_size
+    num_bytes = archive.getinfo(name).file_size
     with archive.open(name) as member:
         shape, fortran, dtype = _npy_header(member, path)  # type: ignore[arg-type]
         expected = math.prod(shape) * dtype.itemsize
@@ -187,9 +187,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any
             raise FormatError.of(
                 path, f"{name}: expected (N, X, Y, Z), got {shape}: colour pictures; 2D sets are not scans"
             )
-        if len(shape) != 4 or expected != held - member.tell() or expected > _SPLIT_BYTES_CEILING:
+        if len(shape) != 4 or expected != num_bytes - member.tell() or expected > _SPLIT_BYTES_CEILING:
             what = f"{name}: expected (N, X, Y, Z) of at most {_SPLIT_BYTES_CEILING} bytes and as many in the file"
-            raise FormatError.of(path, f"{what}, got shape {shape} {dtype} = {expected} bytes, of {held} held")
+            raise FormatError.of(path, f"{what}, got shape {shape} {dtype} = {expected} bytes, of {num_bytes} held")
         # One byte more than expected: only a read that reaches the end checks the CRC.
         content = member.read(expected + 1)
     if len(content) != expected:

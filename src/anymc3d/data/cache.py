@@ -54,7 +54,7 @@ class Cache:
             OutputError: the entry cannot be read or written (rights, full disk).
         """
         return self.get_or_make_file(
-            f"{key}.safetensors", lambda path: read_entry(path, key), make, lambda made: encode(made, key)
+            f"{key}.safetensors", lambda path: read_entry(path, key), make, lambda view: encode(view, key)
         )
 
     def get_or_make_file(
@@ -79,12 +79,12 @@ class Cache:
             clear_away(path)
         except OSError as error:
             raise cache_error(self.folder, error) from error
-        made = make()
+        made_new = make()
         try:
-            write_bytes(path, encoded(made))
+            write_bytes(path, encoded(made_new))
         except OSError as error:
             raise cache_error(self.folder, error) from error
-        return made
+        return made_new
 
     def used(self, path: Path) -> None:
         """Note that an entry was used now: what was used longest ago is the first to go when the cache is trimmed."""

@@ -19,7 +19,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import content_hash
-from anymc3d.data.regions import ROI_SOURCES, Beside, Region, find_region
+from anymc3d.data.regions import ROI_SOURCES, Region, RegionSources, find_region
 from anymc3d.data.scan import Known, Scan, ScanFacts, known_or_made, named, view_name
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
@@ -93,12 +93,12 @@ class CaseScans:
             ScanError: a scan cannot be read or used, or the case has none of the views.
             ExcludedError: a view's settings leave the case out.
         """
-        here = self._here(views)
+        columns = self._here(views)
         slices = self.slices(views)
         return PreparedCase(
             views=slices,
-            scans={column: self._scans[column].facts() for column in here},
-            hashes={column: self._scans[column].hash for column in here} | self._mask_hashes(views.values()),
+            scans={column: self._scans[column].facts() for column in columns},
+            hashes={column: self._scans[column].hash for column in columns} | self._mask_hashes(views.values()),
             notes=tuple(f"view {n}: {note}" for n, view in slices.items() if view is not None for note in view.notes),
         )
 
@@ -108,23 +108,23 @@ class CaseScans:
         Raises:
             ScanError: a scan cannot be read, or the case has none of them.
         """
-        here = self._here(views)
+        columns = self._here(views)
         return PreparedCase(
             views={},
-            scans={column: self._scans[column].facts() for column in here},
-            hashes={column: self._scans[column].hash for column in here},
+            scans={column: self._scans[column].facts() for column in columns},
+            hashes={column: self._scans[column].hash for column in columns},
         )
 
     def _here(self, views: Mapping[str, ViewSettings]) -> list[str]:
         """The image columns of views that the case has."""
         wanted = dict.fromkeys(view.image for view in views.values())
-        here = [column for column in wanted if column in self._scans]
-        if not here:
+        columns = [column for column in wanted if column in self._scans]
+        if not columns:
             raise ScanError(
                 f"case {self.case.id!r}: expected a scan in at least one of the columns {', '.join(wanted)}, "
                 f"got {', '.join(self._scans) or 'none'}"
             )
-        return here
+        return columns
 
     def slices(self, views: Mapping[str, ViewSettings]) -> dict[str, PreparedView | None]:
         """Prepare all views without measuring the scans; None where the case lacks a view."""
@@ -132,13 +132,13 @@ class CaseScans:
 
     def _view(self, view: ViewSettings) -> PreparedView:
         scan = self._scans[view.image]
-        return scan.view(view, None if view.roi is None else self._beside(view.image, view.roi))
+        return scan.view(view, None if view.roi is None else self._region_sources(view.image, view.roi))
 
-    def _beside(self, column: str, roi: RoiSettings) -> Beside:
+    def _region_sources(self, column: str, roi: RoiSettings) -> RegionSources:
         mask = self.case.mask(column) if ROI_SOURCES[roi.source].needs_mask else None
         # Of a folder with a file per organ the hash is over the organs of one view: it is not a column's.
         known = self._known.get(mask) if mask and roi.source == "mask" else None
-        return Beside(
+        return RegionSources(
             mask=None if mask is None else self.case.masks[mask],
             spacing=self.case.spacing,
             center=self.case.center,
@@ -162,16 +162,16 @@ class CaseScans:
 
     def _mask(self, view: ViewSettings, column: str) -> Labels:
         scan, reference = self._scans[view.image], self.case.masks[column]
-        side = None if view.roi is None else self._beside(view.image, view.roi)
+        sources = None if view.roi is None else self._region_sources(view.image, view.roi)
 
         def make() -> Labels:
-            like = scan.view(view, side)
+            like = scan.view(view, sources)
             with named(column):
                 return cut_mask(reference, self.header(view.image), like, self.case)
 
         if scan.cache is None:
             return make()
-        return get_or_make(scan.cache, mask_key(scan.key(view, side), self.mask_hash(column)), make)
+        return get_or_make(scan.cache, mask_key(scan.key(view, sources), self.mask_hash(column)), make)
 
     def mask_hash(self, column: str) -> str:
         """SHA-256 of the content of the segmentation in a mask column.
@@ -194,7 +194,7 @@ class CaseScans:
         if view.roi is None:
             return Region(None)
         scan = self._scans[view.image]
-        return find_region(to_ras(scan.volume()), scan.hash, view.roi, self._beside(view.image, view.roi))
+        return find_region(to_ras(scan.volume()), scan.hash, view.roi, self._region_sources(view.image, view.roi))
 
     def volume(self, column: str) -> Volume:
         """The scan of one image column, decoded.
@@ -228,8 +228,8 @@ class CaseScans:
             ScanError: one of them cannot be read.
         """
         views = tuple(views)
-        seen = {view.image for view in views} if decode else set()
-        digests = {column: scan.hashed(decode=column in seen) for column, scan in self._scans.items()}
+        shown_columns = {view.image for view in views} if decode else set()
+        digests = {column: scan.hashed(decode=column in shown_columns) for column, scan in self._scans.items()}
         return digests | self._mask_hashes(views)
 
     def answers(self, needs: Needs, within: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
@@ -251,9 +251,9 @@ class CaseScans:
 
     def _makers(self, needs: Needs) -> dict[str, Callable[[], Any]]:
         makers: dict[str, Callable[[], Any]] = {}
-        seen = {view.image for view in needs.views}
+        shown_columns = {view.image for view in needs.views}
         for column, scan in self._scans.items():
-            makers[f"hash {column}"] = partial(scan.hashed, decode=needs.slices and column in seen)
+            makers[f"hash {column}"] = partial(scan.hashed, decode=needs.slices and column in shown_columns)
         makers |= {f"key {name}": make for name, make in self._mask_keys(needs.views).items()}
         for view in needs.views if needs.slices else ():
             column, mask = view.image, self.case.mask(view.image)
@@ -289,7 +289,7 @@ class CaseScans:
 
     def _mask_key(self, column: str, roi: RoiSettings) -> str:
         with named(f"region of {column}"):
-            return ROI_SOURCES[roi.source].key(roi, self._beside(column, roi))
+            return ROI_SOURCES[roi.source].key(roi, self._region_sources(column, roi))
 
 
 def mask_hash_name(column: str) -> str:

@@ -44,18 +44,20 @@ def check_covariates(
         if bare(column) in {bare(label) for label in labels.columns}:
             raise CovariatesError(f"covariates: {column} is the label itself; leave it out")
         if column not in manifest.columns or not is_metadata(column):
-            there = [name for name in manifest.columns if is_metadata(name) and name not in labels.columns]
-            raise CovariatesError(f"covariates: the manifest has no column {column!r}{did_you_mean(column, there)}")
+            known_columns = [name for name in manifest.columns if is_metadata(name) and name not in labels.columns]
+            raise CovariatesError(
+                f"covariates: the manifest has no column {column!r}{did_you_mean(column, known_columns)}"
+            )
         if names_patient(column):
             raise CovariatesError(f"covariates: {column} names the patient; leave it out")
-        seen = [index for index, case in enumerate(manifest.cases) if case.split != "test"]
-        cells = [known(manifest.cases[index].cells[column]) for index in seen]
+        learned = [index for index, case in enumerate(manifest.cases) if case.split != "test"]
+        cells = [known(manifest.cases[index].cells[column]) for index in learned]
         if len({canonical(cell) for cell in cells if cell}) < 2:
             raise CovariatesError(f"covariates: {column} is the same in every case, or empty; leave it out")
         if not name.startswith(CATEGORY):
-            _check_one_kind(column, cells, [manifest.cases[index].row for index in seen])
-        for label, target in zip(labels.columns, targets[seen].T, strict=True):
-            label_cells = [known(manifest.cases[index].cells.get(label, "")) for index in seen]
+            _check_one_kind(column, cells, [manifest.cases[index].row for index in learned])
+        for label, target in zip(labels.columns, targets[learned].T, strict=True):
+            label_cells = [known(manifest.cases[index].cells.get(label, "")) for index in learned]
             if _repeats(cells, target, label_cells, as_names=name.startswith(CATEGORY)):
                 raise CovariatesError(
                     f"covariates: {column} repeats the label {label}: who knows one knows the other; leave it out"
@@ -73,9 +75,9 @@ def _check_width(names: Sequence[str], manifest: Manifest) -> None:
 
 def _check_one_kind(column: str, cells: Sequence[str], rows: Sequence[int]) -> None:
     """Numbers and other texts in one column are a slip, or names that happen to be numbers: only its maker knows."""
-    odd = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell and number(cell) is None]
-    if odd and any(cell and number(cell) is not None for cell in cells):
-        cell, row = odd[0]
+    other_texts = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell and number(cell) is None]
+    if other_texts and any(cell and number(cell) is not None for cell in cells):
+        cell, row = other_texts[0]
         raise CovariatesError(
             f"covariates: {column} holds numbers and {cell[:40]!r} (row {row}); empty such cells, or name it "
             f"{CATEGORY}{column} if its numbers are names"

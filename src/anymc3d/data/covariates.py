@@ -87,8 +87,8 @@ class Covariate:
         if any(is_level):
             return [*is_level, 0.0], ""
         several = ", ".join(self.levels[:6]) + (", …" if len(self.levels) > 6 else "")
-        odd = f"covariate {self.name} is {text[:40]!r}, which no training case has ({several}): taken as missing"
-        return [*is_level, 1.0], odd if text else f"covariate {self.name} is missing"
+        problem = f"covariate {self.name} is {text[:40]!r}, which no training case has ({several}): taken as missing"
+        return [*is_level, 1.0], problem if text else f"covariate {self.name} is missing"
 
     def _outside(self, value: float) -> str:
         return f"covariate {self.name} is {value:g}, the training cases have {self.low:g} to {self.high:g}"
@@ -123,9 +123,9 @@ def fit_covariates(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> t
 
 
 def _fit(name: str, cells: Sequence[str]) -> Covariate:
-    there = [cell for cell in cells if cell]
-    missing = len(cells) - len(there)
-    values = [number(cell) for cell in there]
+    filled = [cell for cell in cells if cell]
+    missing = len(cells) - len(filled)
+    values = [number(cell) for cell in filled]
     if not name.startswith(CATEGORY) and None not in values:
         array = np.array([value for value in values if value is not None] or [0.0])
         spread = float(array.std()) or 1.0
@@ -138,12 +138,12 @@ def _fit(name: str, cells: Sequence[str]) -> Covariate:
             high=float(array.max()),
             missing=missing,
         )
-    levels = natural_order({canonical(cell) for cell in there})
+    levels = natural_order({canonical(cell) for cell in filled})
     if len(levels) > MAX_LEVELS:
-        odd = next((cell for cell in there if number(cell) is None), there[0])
+        no_number = next((cell for cell in filled if number(cell) is None), filled[0])
         raise CovariatesError(
             f"covariates: {column_of(name)} has {len(levels)} different values, at most {MAX_LEVELS} are a category; "
-            f"if it holds numbers, {odd[:40]!r} is none"
+            f"if it holds numbers, {no_number[:40]!r} is none"
         )
     return Covariate(name=column_of(name), kind="category", levels=tuple(levels), missing=missing)
 

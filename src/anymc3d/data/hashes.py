@@ -37,10 +37,10 @@ def known(state: os.stat_result) -> str | None:
 
 def begun(handle: int, state: os.stat_result) -> HashedFile | None:
     """An open file that is hashed while it is read; None where nobody remembers, or it is known."""
-    seen = _seen.get()
-    if seen is None or _identity(state) in seen:
+    remembered = _seen.get()
+    if remembered is None or _identity(state) in remembered:
         return None
-    return HashedFile(_Hashing(handle), seen, state)
+    return HashedFile(_Hashing(handle), remembered, state)
 
 
 def _identity(state: os.stat_result) -> _Identity:

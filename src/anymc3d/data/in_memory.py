@@ -150,14 +150,14 @@ def _of_nibabel(image: Any) -> Volume:
 
 def _geometry_of_nibabel(image: Any, shape: tuple[int, ...]) -> tuple[Affine, tuple[str, ...]]:
     """The affine; of a NIfTI whose header says the same, by the rules of :mod:`anymc3d.data.nifti_header`."""
-    given = image.affine
+    image_affine = image.affine
     if isinstance(image, nibabel.Nifti1Pair) and len(shape) >= 3:
         header = image.header
-        if given is None or np.allclose(header.get_best_affine(), given):
+        if image_affine is None or np.allclose(header.get_best_affine(), image_affine):
             return geometry_of(header, (shape[0], shape[1], shape[2]), _HERE)
-    if given is None:
+    if image_affine is None:
         raise scan_error(_HERE, "the image has no affine; give it one")
-    affine, warnings = np.array(given, dtype=np.float64), []
+    affine, warnings = np.array(image_affine, dtype=np.float64), []
     _checked(affine, "affine")
     warn_of_shear(affine, warnings)
     return affine, tuple(warnings)

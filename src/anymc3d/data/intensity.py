@@ -152,11 +152,11 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     if reason is None:
         return None
     names = ("p005", "p50", "p995")
-    mine = " / ".join(_short(getattr(seen, name)) for name in names)
+    scan_text = " / ".join(_short(getattr(seen, name)) for name in names)
     theirs = " / ".join(f"{_short(training[name]['low'])}..{_short(training[name]['high'])}" for name in names)
     return (
         f"intensities do not fit the {modality} training scans: {reason}; 0.5 % / 50 % / 99.5 % percentiles: "
-        f"this scan {mine}, training {theirs} ({training['num_scans']} scans)"
+        f"this scan {scan_text}, training {theirs} ({training['num_scans']} scans)"
     )
 
 

@@ -106,14 +106,14 @@ def _layout(path: Path, parse: _Parser) -> Layout:
 
 def _check_held(layout: Layout, file: BinaryIO, path: Path) -> None:
     """The header's arithmetic against the file that holds the voxels, before anything is allocated."""
-    held = size_of(file) - layout.offset
+    num_bytes = size_of(file) - layout.offset
     shape_text = " x ".join(map(str, layout.shape))
     if min(layout.shape) < 1 or math.prod(layout.shape) > VOXEL_CEILING:
         raise HeaderError.of(path, f"the header claims {shape_text} voxels, expected 1 to {VOXEL_CEILING} in all")
-    if layout.packing == "raw" and held != layout.num_bytes:
+    if layout.packing == "raw" and num_bytes != layout.num_bytes:
         promised = f"the header promises {layout.num_bytes} bytes of voxels"
-        raise HeaderError.of(path, f"{promised}, the file holds {held}: truncated or damaged; get it again")
-    check_size(layout.num_bytes, held, layout.packing != "raw", path)
+        raise HeaderError.of(path, f"{promised}, the file holds {num_bytes}: truncated or damaged; get it again")
+    check_size(layout.num_bytes, num_bytes, layout.packing != "raw", path)
 
 
 def _geometry(path: Path, layout: Layout, kind: str) -> tuple[Affine, tuple[str, ...]]:

@@ -173,10 +173,10 @@ def negative_first(first: str, second: str) -> tuple[tuple[str, str], bool]:
 
 def _stage(text: str, other: str) -> int:
     """-1 for ``M0`` beside ``M1``, ``N0`` beside ``N+``; 1 for those; else 0."""
-    mine, theirs = (as_seen(words).strip() for words in (text, other))
-    if len(mine) < 2 or mine[:-1] != theirs[:-1] or mine[-2].isdecimal():
+    words_a, theirs = (as_seen(words).strip() for words in (text, other))
+    if len(words_a) < 2 or words_a[:-1] != theirs[:-1] or words_a[-2].isdecimal():
         return 0
-    return {("0", "1"): -1, ("0", "+"): -1, ("1", "0"): 1, ("+", "0"): 1}.get((mine[-1], theirs[-1]), 0)
+    return {("0", "1"): -1, ("0", "+"): -1, ("1", "0"): 1, ("+", "0"): 1}.get((words_a[-1], theirs[-1]), 0)
 
 
 def _without_negation(words: str) -> str:
@@ -188,13 +188,13 @@ def _without_negation(words: str) -> str:
 
 def _is_denied(text: str, other: str) -> bool:
     """Whether ``text`` is ``other`` with a negation inside the word: ``nonresponder``, ``fieberfrei``."""
-    mine, theirs = (words_of(words).replace(" ", "") for words in (text, other))
-    if mine == theirs:  # 'tumour -' beside 'tumour +'
+    denied, theirs = (words_of(words).replace(" ", "") for words in (text, other))
+    if denied == theirs:  # 'tumour -' beside 'tumour +'
         return text.strip()[-1:] in ("-", "\u2212") and other.strip()[-1:] == "+"
     bases = {theirs, *(theirs.removeprefix(sign) for sign in _AFFIRMED), *(theirs.removesuffix(s) for s in _AFFIRMED)}
     bases = {base for base in bases if len(base) > 1 or not base.isascii()}
-    return any(mine == f"{sign}{base}" for base in bases for sign in _GLUED_BEFORE) or any(
-        mine == f"{base}{sign}" for base in bases for sign in _GLUED_BEHIND
+    return any(denied == f"{sign}{base}" for base in bases for sign in _GLUED_BEFORE) or any(
+        denied == f"{base}{sign}" for base in bases for sign in _GLUED_BEHIND
     )
 
 

@@ -127,9 +127,9 @@ def guesses(labels: LabelSettings) -> list[str]:
             f"{column}: that {positive!r} is positive and {negative!r} negative is a guess (the second in order); swap"
             " labels.classes if it is the other way round"
         ]
-    odd = doubtful(labels.classes) if labels.kind == "multiclass" else []
-    if odd:
-        names = " and ".join(map(repr, odd))
+    doubts = doubtful(labels.classes) if labels.kind == "multiclass" else []
+    if doubts:
+        names = " and ".join(map(repr, doubts))
         return [f"{column}: {names} became a class of its own; empty these cells if it means not known"]
     return []
 

@@ -29,11 +29,11 @@ def memory_limit(limit_bytes: int | None) -> Iterator[None]:
     if limit_bytes is None:
         yield
         return
-    held = _held()
-    if held is None or not sys.platform.startswith("linux"):
+    in_use = _held()
+    if in_use is None or not sys.platform.startswith("linux"):
         raise UsageError("--case-memory: needs Linux; leave it out here")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = held + limit_bytes
+    wanted = in_use + limit_bytes
     known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *known]), hard))
     try:

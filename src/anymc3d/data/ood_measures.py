@@ -41,9 +41,9 @@ def measure_case(prepared: PreparedCase) -> Measures:
         measures[f"histogram.{column}"] = histogram(facts.intensities)
     for name, view in prepared.views.items():
         if view is not None:
-            seen = _standardised(view.slices)
-            measures[f"texture.{name}"] = texture(seen)
-            measures[f"layout.{name}"] = layout(seen)
+            standardised = _standardised(view.slices)
+            measures[f"texture.{name}"] = texture(standardised)
+            measures[f"layout.{name}"] = layout(standardised)
     return measures
 
 
@@ -53,37 +53,39 @@ def geometry(facts: ScanFacts) -> NDArray[np.float64]:
     return np.log(np.concatenate([np.sort(spacing), np.sort(spacing * np.array(facts.shape))]))
 
 
-def histogram(seen: IntensityProfile) -> NDArray[np.float64]:
+def histogram(profile: IntensityProfile) -> NDArray[np.float64]:
     """The form of the distribution of raw values, free of their unit: where five percentiles lie between the 0.5 % and
     the 99.5 % percentile, how far the maximum lies beyond, and how many values there are (logarithms).
 
     Of few values each percentile is one of them, and jumps to the next with a voxel more or less: in a mask it says no
     more than that more or less than 5 % are filled, and where less than 0.5 % are, the span is nothing. So it counts by
     what it can say (in a mask nothing, among 100 values nearly all), and no span is below a hundredth of the range."""
-    span = max(seen.p995 - seen.p005, _NARROWEST * (seen.maximum - seen.minimum), _TINY)
-    inner = [(value - seen.p005) / span for value in (seen.p05, seen.p25, seen.p50, seen.p75, seen.p95)]
-    beyond = np.log1p(np.clip((seen.maximum - seen.p995) / span, 0, 1e6))
-    share = 1 - 1 / max(seen.distinct - 1, 1)
-    return np.array([*(share * np.array([*inner, beyond])), np.log(max(seen.distinct, 1))])
+    span = max(profile.p995 - profile.p005, _NARROWEST * (profile.maximum - profile.minimum), _TINY)
+    inner = [
+        (value - profile.p005) / span for value in (profile.p05, profile.p25, profile.p50, profile.p75, profile.p95)
+    ]
+    beyond = np.log1p(np.clip((profile.maximum - profile.p995) / span, 0, 1e6))
+    share = 1 - 1 / max(profile.distinct - 1, 1)
+    return np.array([*(share * np.array([*inner, beyond])), np.log(max(profile.distinct, 1))])
 
 
-def texture(seen: NDArray[np.float32]) -> NDArray[np.float64]:
+def texture(slices: NDArray[np.float32]) -> NDArray[np.float64]:
     """How rough the slices (S, H, W) are along each axis (logarithms of mean first and second differences), and five
     percentiles of their values."""
-    step = max(1, -(-len(seen) // _MOST_SLICES))
-    inside = seen[::step]
+    step = max(1, -(-len(slices) // _MOST_SLICES))
+    inside = slices[::step]
     rough = []
     for axis in range(3):
         # Neighbouring slices are neighbours: along the slice axis no slice is left out.
-        first = np.diff(seen if axis == 0 else inside, axis=axis)
+        first = np.diff(slices if axis == 0 else inside, axis=axis)
         rough += [_mean_size(first), _mean_size(np.diff(first, axis=axis))]
     return np.array([*np.log(np.array(rough) + 1e-3), *np.percentile(inside, [1, 25, 50, 75, 99])])
 
 
-def layout(seen: NDArray[np.float32]) -> NDArray[np.float64]:
+def layout(slices: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean brightness at ``GRID`` places along each axis of the slices (S, H, W)."""
-    coarse: NDArray[np.float64] = seen
-    for axis, length in enumerate(seen.shape):
+    coarse: NDArray[np.float64] = slices
+    for axis, length in enumerate(slices.shape):
         coarse = np.moveaxis(np.tensordot(_shares(length), coarse, (1, axis)), 0, axis)
     return coarse.ravel().astype(np.float64)
 

@@ -115,7 +115,9 @@ def few_patients(
 
 def _outside_test(splits: Sequence[str], patients: Sequence[str], has: NDArray[np.bool_]) -> int:
     """How many patients outside the test split have an outcome."""
-    return len({who for who, split, one in zip(patients, splits, has, strict=True) if one and split != "test"})
+    return len(
+        {who for who, split, has_outcome in zip(patients, splits, has, strict=True) if has_outcome and split != "test"}
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from anymc3d.registry import Registry, expected, takes
 
 
 @dataclass(frozen=True)
-class Beside:
+class ReadOptions:
     """What the manifest says of a scan beside its reference."""
 
     spacing: Millimetres | None = None
@@ -39,12 +39,12 @@ class Beside:
 class ScanFormat:
     """How one kind of scan is read, and which of the cells beside it make sense for it."""
 
-    read: Callable[[str | Path, Beside], Volume]
-    header: Callable[[str | Path, Beside], ScanHeader]
-    content_hash: Callable[[str | Path, Beside], str]
+    read: Callable[[str | Path, ReadOptions], Volume]
+    header: Callable[[str | Path, ReadOptions], ScanHeader]
+    content_hash: Callable[[str | Path, ReadOptions], str]
     takes_spacing: bool = False
     takes_series: bool = False
-    read_hashed: Callable[[str | Path, Beside], tuple[Volume, str]] | None = None
+    read_hashed: Callable[[str | Path, ReadOptions], tuple[Volume, str]] | None = None
     """Both at once, where that is more than one after the other with the bytes of the file read once."""
 
 
@@ -74,43 +74,43 @@ FREESURFER = ScanFormat(
     lambda reference, _: sha256_of(Path(reference)),
 )
 NPY = ScanFormat(
-    lambda reference, beside: read_npy(Path(reference), beside.spacing),
-    lambda reference, beside: read_npy_header(Path(reference), beside.spacing),
+    lambda reference, options: read_npy(Path(reference), options.spacing),
+    lambda reference, options: read_npy_header(Path(reference), options.spacing),
     lambda reference, _: sha256_of(Path(reference)),
     takes_spacing=True,
 )
 NPZ = ScanFormat(
-    lambda reference, beside: read_npz(reference, beside.spacing),
-    lambda reference, beside: read_npz_header(reference, beside.spacing),
+    lambda reference, options: read_npz(reference, options.spacing),
+    lambda reference, options: read_npz_header(reference, options.spacing),
     lambda reference, _: npz_content_hash(reference),
     takes_spacing=True,
 )
 DICOM = ScanFormat(
-    lambda reference, beside: read_dicom(Path(reference), series=beside.series),
-    lambda reference, beside: read_dicom_header(Path(reference), beside.series),
-    lambda reference, beside: dicom_content_hash(Path(reference), beside.series),
+    lambda reference, options: read_dicom(Path(reference), series=options.series),
+    lambda reference, options: read_dicom_header(Path(reference), options.series),
+    lambda reference, options: dicom_content_hash(Path(reference), options.series),
     takes_series=True,
-    read_hashed=lambda reference, beside: read_dicom_hashed(Path(reference), series=beside.series),
+    read_hashed=lambda reference, options: read_dicom_hashed(Path(reference), series=options.series),
 )
 
 _EXPECTED = "a function (path) that gives an image, or an object with read(path) and header(path)"
 
 
 def _admit(ending: str, reader: Any) -> ScanFormat:
-    read, header = getattr(reader, "read", reader), getattr(reader, "header", None)
-    if not takes(read, "path") or not (header is None or takes(header, "path")):
+    read_scan, header = getattr(reader, "read", reader), getattr(reader, "header", None)
+    if not takes(read_scan, "path") or not (header is None or takes(header, "path")):
         raise expected("reader", ending, _EXPECTED, reader)
 
-    def volume(reference: str | Path, beside: Beside) -> Volume:
+    def volume(reference: str | Path, options: ReadOptions) -> Volume:
         try:
-            return volume_of(read(Path(reference)))
+            return volume_of(read_scan(Path(reference)))
         except UsageError as error:
             raise scan_error(reference, f"its reader, of {ending}: {error}") from error
 
-    def own_header(reference: str | Path, beside: Beside) -> ScanHeader:
+    def own_header(reference: str | Path, options: ReadOptions) -> ScanHeader:
         if header is not None:
             return header(Path(reference))
-        volume_read = volume(reference, beside)
+        volume_read = volume(reference, options)
         return ScanHeader(volume_read.shape, volume_read.affine, str(volume_read.voxels.dtype), volume_read.warnings)
 
     return ScanFormat(volume, own_header, lambda reference, _: sha256_of(Path(reference)))
@@ -174,8 +174,8 @@ def read_volume(reference: str | Path, *, spacing: Millimetres | None = None, se
         ScanError: the scan is missing, damaged, ambiguous, or of a format that is not read.
     """
     with _boundary(reference):
-        beside, place = Beside(spacing, series), remote.local(str(reference))
-        return _format_of(place, beside).read(place, beside)
+        options, place = ReadOptions(spacing, series), remote.local(str(reference))
+        return _format_of(place, options).read(place, options)
 
 
 def read_hashed(
@@ -187,11 +187,11 @@ def read_hashed(
         ScanError: as :func:`read_volume`.
     """
     with _boundary(reference), hashes.remembering():
-        beside, place = Beside(spacing, series), remote.local(str(reference))
-        scan_format = _format_of(place, beside)
+        options, place = ReadOptions(spacing, series), remote.local(str(reference))
+        scan_format = _format_of(place, options)
         if scan_format.read_hashed is not None:
-            return scan_format.read_hashed(place, beside)
-        return scan_format.read(place, beside), scan_format.content_hash(place, beside)
+            return scan_format.read_hashed(place, options)
+        return scan_format.read(place, options), scan_format.content_hash(place, options)
 
 
 def read_header(reference: str | Path, *, spacing: Millimetres | None = None, series: str | None = None) -> ScanHeader:
@@ -201,8 +201,8 @@ def read_header(reference: str | Path, *, spacing: Millimetres | None = None, se
         ScanError: as :func:`read_volume`, for all that a header shows.
     """
     with _boundary(reference):
-        beside, place = Beside(spacing, series), remote.local(str(reference))
-        return _format_of(place, beside).header(place, beside)
+        options, place = ReadOptions(spacing, series), remote.local(str(reference))
+        return _format_of(place, options).header(place, options)
 
 
 def content_hash(reference: str | Path, *, series: str | None = None) -> str:
@@ -213,8 +213,8 @@ def content_hash(reference: str | Path, *, series: str | None = None) -> str:
         ScanError: the scan cannot be read.
     """
     with _boundary(reference):
-        beside, place = Beside(series=series), remote.local(str(reference))
-        return _format_of(place, beside).content_hash(place, beside)
+        options, place = ReadOptions(series=series), remote.local(str(reference))
+        return _format_of(place, options).content_hash(place, options)
 
 
 def takes_series(reference: str | Path) -> bool:
@@ -225,12 +225,12 @@ def takes_series(reference: str | Path) -> bool:
         return False
 
 
-def _format_of(reference: str | Path, beside: Beside) -> ScanFormat:
+def _format_of(reference: str | Path, options: ReadOptions) -> ScanFormat:
     """The format of a reference, for which the cells beside it make sense."""
     scan_format = _by_name(reference)
-    if beside.spacing is not None and not scan_format.takes_spacing:
+    if options.spacing is not None and not scan_format.takes_spacing:
         raise scan_error(reference, "the scan has its own spacing; leave the manifest's spacing cell empty")
-    if beside.series and not scan_format.takes_series:
+    if options.series and not scan_format.takes_series:
         raise scan_error(reference, "only DICOM has series; leave the manifest's series cell empty, and --series out")
     return scan_format
 
@@ -249,12 +249,12 @@ def _by_content(reference: str | Path) -> ScanFormat:
     kind = kind_of(Path(reference))
     if kind in _BY_CONTENT:
         return _BY_CONTENT[kind]
-    read, name = f"(read are: {', '.join(FORMATS)})", str(reference).lower()
-    what = f"this format is not read {read}; convert it to .nii.gz"
+    formats_read, name = f"(read are: {', '.join(FORMATS)})", str(reference).lower()
+    what = f"this format is not read {formats_read}; convert it to .nii.gz"
     if kind:
-        what = f"by its first bytes a {kind} file; name it so {read}"
+        what = f"by its first bytes a {kind} file; name it so {formats_read}"
     elif header := next((heads for ending, heads in _VOXELS_ALONE.items() if name.endswith(ending)), ""):
-        what = f"voxels without a header; give the header that lies beside them, {header} {read}"
+        what = f"voxels without a header; give the header that lies beside them, {header} {formats_read}"
     raise FormatError.of(reference, what)
 
 

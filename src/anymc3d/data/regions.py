@@ -35,7 +35,7 @@ _OUTSIDE_KEYS = ("program", "timeout_s")
 
 
 @dataclass(frozen=True)
-class Beside:
+class RegionSources:
     """What there is beside a scan to find its region with.
 
     ``mask``: reference of its segmentation; ``center``: point of interest (RAS, mm); ``segmenter``: what draws one.
@@ -64,30 +64,30 @@ class RoiSource:
     ``find``: scan in RAS order and its content hash in, region out. ``key``: hash of what it rests on beside the scan.
     """
 
-    find: Callable[[Volume, str, RoiSettings, Beside], Region]
-    key: Callable[[RoiSettings, Beside], str]
+    find: Callable[[Volume, str, RoiSettings, RegionSources], Region]
+    key: Callable[[RoiSettings, RegionSources], str]
     needs_mask: bool = False
     needs_segmenter: bool = False
 
 
-def find_region(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) -> Region:
+def find_region(scan: Volume, scan_hash: str, roi: RoiSettings, sources: RegionSources) -> Region:
     """The region of one scan, which is in RAS order.
 
     Raises:
         ScanError: there is no region, or it is cut, and the settings say ``fail``; or what it rests on cannot be used.
         ExcludedError: the same, where the settings say ``exclude``.
     """
-    return ROI_SOURCES[roi.source].find(scan, scan_hash, roi, beside)
+    return ROI_SOURCES[roi.source].find(scan, scan_hash, roi, sources)
 
 
-def region_key(roi: RoiSettings, beside: Beside) -> str:
+def region_key(roi: RoiSettings, sources: RegionSources) -> str:
     """Text over all that decides a region beside the scan.
 
     Raises:
         ScanError: what it rests on is not there.
     """
     settings = {k: v for k, v in dataclasses.asdict(roi).items() if k not in _OUTSIDE_KEYS}
-    facts = {"roi": settings, "rests_on": ROI_SOURCES[roi.source].key(roi, beside), "version": REGION_VERSION}
+    facts = {"roi": settings, "rests_on": ROI_SOURCES[roi.source].key(roi, sources), "version": REGION_VERSION}
     return json.dumps(facts, sort_keys=True)
 
 
@@ -102,32 +102,32 @@ def check_roi(roi: RoiSettings) -> None:
     check_organs(roi.organs)
 
 
-def _from_mask(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) -> Region:
-    labels = read_on_grid(_mask_of(roi, beside), scan, spacing=beside.spacing)
+def _from_mask(scan: Volume, scan_hash: str, roi: RoiSettings, sources: RegionSources) -> Region:
+    labels = read_on_grid(_mask_of(roi, sources), scan, spacing=sources.spacing)
     return region_of_labels(scan, labels, roi, roi.classes)
 
 
-def _mask_key(roi: RoiSettings, beside: Beside) -> str:
-    return beside.mask_hash or content_hash(_mask_of(roi, beside))
+def _mask_key(roi: RoiSettings, sources: RegionSources) -> str:
+    return sources.mask_hash or content_hash(_mask_of(roi, sources))
 
 
-def _mask_of(roi: RoiSettings, beside: Beside) -> str:
-    if beside.mask is None:
+def _mask_of(roi: RoiSettings, sources: RegionSources) -> str:
+    if sources.mask is None:
         what = f"the view's region comes from a segmentation (roi.source: {roi.source}), and this case has none"
         drawn = ", or name the program that draws it: --segmenter TotalSegmentator" if roi.organs else ""
         raise RegionError(f"{what}; fill the manifest's 'mask' column, or give --mask FILE with a single scan{drawn}")
-    return beside.mask
+    return sources.mask
 
 
-def _from_point(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) -> Region:
-    centre = np.linalg.solve(scan.affine, [*_center_of(beside), 1.0])[:3]
+def _from_point(scan: Volume, scan_hash: str, roi: RoiSettings, sources: RegionSources) -> Region:
+    centre = np.linalg.solve(scan.affine, [*_center_of(sources), 1.0])[:3]
     outermost = np.asarray(scan.shape) - 0.5
     if (centre < -0.5).any() or (centre > outermost).any():
         corners = (
             np.array([[*corner, 1.0] for corner in product(*((-0.5, last) for last in outermost))]) @ scan.affine.T
         )
         spans = ", ".join(f"{n} {min(c):.1f} to {max(c):.1f}" for n, c in zip("xyz", corners.T, strict=False))
-        point = ", ".join(f"{value:g}" for value in _center_of(beside))
+        point = ", ".join(f"{value:g}" for value in _center_of(sources))
         what = f"the point of interest ({point}) lies outside the scan, which covers {spans} mm (RAS)"
         raise RegionError(f"{what}; DICOM positions are LPS: negate their x and y")
     size_mm = roi.size_mm or scan.extent_mm
@@ -138,11 +138,11 @@ def _from_point(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) 
     return Region(box, tuple(_overhang(box, scan)))
 
 
-def _center_of(beside: Beside) -> Millimetres:
-    if beside.center is None:
+def _center_of(sources: RegionSources) -> Millimetres:
+    if sources.center is None:
         what = "the view's region is a box about a point (roi.source: point), and this case has none"
         raise RegionError(f"{what}; fill the manifest's center_x, center_y, center_z (RAS mm), or give --center")
-    return beside.center
+    return sources.center
 
 
 def _overhang(box: Box, scan: Volume) -> list[str]:
@@ -155,37 +155,37 @@ def _overhang(box: Box, scan: Volume) -> list[str]:
     return [f"the box reaches beyond the scan ({', '.join(beyond)}): padded"] if beyond else []
 
 
-def _from_totalsegmentator(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) -> Region:
-    if beside.mask is None and beside.segmenter is not None:
-        return _from_segmenter(scan, scan_hash, roi, beside)
-    labels = read_organs(_mask_of(roi, beside), roi.organs, scan)
+def _from_totalsegmentator(scan: Volume, scan_hash: str, roi: RoiSettings, sources: RegionSources) -> Region:
+    if sources.mask is None and sources.segmenter is not None:
+        return _from_segmenter(scan, scan_hash, roi, sources)
+    labels = read_organs(_mask_of(roi, sources), roi.organs, scan)
     return region_of_labels(scan, labels, roi, organ_labels(roi.organs))
 
 
-def _totalsegmentator_key(roi: RoiSettings, beside: Beside) -> str:
-    if beside.mask is None and beside.segmenter is not None:
-        return beside.segmenter.identity
-    return beside.mask_hash or organs_hash(_mask_of(roi, beside), roi.organs)
+def _totalsegmentator_key(roi: RoiSettings, sources: RegionSources) -> str:
+    if sources.mask is None and sources.segmenter is not None:
+        return sources.segmenter.identity
+    return sources.mask_hash or organs_hash(_mask_of(roi, sources), roi.organs)
 
 
-def _from_segmenter(scan: Volume, scan_hash: str, roi: RoiSettings, beside: Beside) -> Region:
-    labels = _segmenter_of(roi, beside).labels(scan, scan_hash)
+def _from_segmenter(scan: Volume, scan_hash: str, roi: RoiSettings, sources: RegionSources) -> Region:
+    labels = _segmenter_of(roi, sources).labels(scan, scan_hash)
     return region_of_labels(scan, labels, roi, organ_labels(roi.organs) if roi.organs else roi.classes)
 
 
-def _segmenter_key(roi: RoiSettings, beside: Beside) -> str:
-    return _segmenter_of(roi, beside).identity
+def _segmenter_key(roi: RoiSettings, sources: RegionSources) -> str:
+    return _segmenter_of(roi, sources).identity
 
 
-def _segmenter_of(roi: RoiSettings, beside: Beside) -> Segmenter:
-    if beside.segmenter is None:
+def _segmenter_of(roi: RoiSettings, sources: RegionSources) -> Segmenter:
+    if sources.segmenter is None:
         raise RegionError(f"roi.source: {roi.source}: its segmenter was not built; give the model with --segmenter")
-    return beside.segmenter
+    return sources.segmenter
 
 
 ROI_SOURCES: dict[str, RoiSource] = {
     "mask": RoiSource(_from_mask, _mask_key, needs_mask=True),
-    "point": RoiSource(_from_point, lambda roi, beside: json.dumps(_center_of(beside))),
+    "point": RoiSource(_from_point, lambda roi, sources: json.dumps(_center_of(sources))),
     "totalsegmentator": RoiSource(_from_totalsegmentator, _totalsegmentator_key, needs_mask=True, needs_segmenter=True),
     "onnx": RoiSource(_from_segmenter, _segmenter_key, needs_segmenter=True),
     "meshnet": RoiSource(_from_segmenter, _segmenter_key, needs_segmenter=True),
@@ -235,9 +235,9 @@ def box_about(organ: NDArray[np.bool_], margin_mm: Millimetres, spacing: Millime
     """The smallest box about an organ (not empty) and its margin in mm, rounded to whole voxels, inside the grid."""
     first, count = [], []
     for axis in range(3):
-        there = np.flatnonzero(organ.any(axis=tuple(other for other in range(3) if other != axis)))
+        occupied = np.flatnonzero(organ.any(axis=tuple(other for other in range(3) if other != axis)))
         margin = int(np.floor(margin_mm[axis] / spacing[axis] + 0.5 + 1e-4))
-        start, stop = max(0, there[0] - margin), min(organ.shape[axis], there[-1] + 1 + margin)
+        start, stop = max(0, occupied[0] - margin), min(organ.shape[axis], occupied[-1] + 1 + margin)
         first.append(int(start))
         count.append(int(stop - start))
     return Box(tuple(first), tuple(count))

@@ -16,7 +16,7 @@ from anymc3d.data.in_memory import content_hash_of
 from anymc3d.data.intensity import IntensityProfile, profile
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView, prepare_view
 from anymc3d.data.readers import content_hash, read_hashed, read_header, read_volume
-from anymc3d.data.regions import Beside, find_region, region_key
+from anymc3d.data.regions import RegionSources, find_region, region_key
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import ExcludedError, ScanError
@@ -163,8 +163,8 @@ class Scan:
     def header(self) -> ScanHeader:
         """As it is stored; of a volume in memory as it is there."""
         if self._is_held:
-            held = self.volume()
-            return ScanHeader(held.shape, held.affine, held.voxels.dtype.name, held.warnings)
+            volume = self.volume()
+            return ScanHeader(volume.shape, volume.affine, volume.voxels.dtype.name, volume.warnings)
         return read_header(self.reference, spacing=self.spacing, series=self.series)
 
     def volume(self) -> Volume:
@@ -178,24 +178,24 @@ class Scan:
         with named(self.column):
             return read_volume(self.reference, spacing=self.spacing, series=self.series)
 
-    def view(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
-        """``beside``: of a view with a region. Without a cache each view is made once, however many plugins ask for it:
-        two views that are made alike are the same object."""
+    def view(self, view: ViewSettings, sources: RegionSources | None) -> PreparedView:
+        """``sources``: of a view with a region. Without a cache each view is made once, however many plugins ask for
+        it: two views that are made alike are the same object."""
         if self.cache is None:
             made_like = replace(view, input="replicate")
             if made_like not in self._views:
                 self._views[made_like] = known_or_made(
-                    self._known, view_name(view), lambda: self._prepare(view, beside)
+                    self._known, view_name(view), lambda: self._prepare(view, sources)
                 )
             return self._views[made_like]
-        return self.cache.get_or_make(self.key(view, beside), lambda: self._prepare(view, beside))
+        return self.cache.get_or_make(self.key(view, sources), lambda: self._prepare(view, sources))
 
-    def _prepare(self, view: ViewSettings, beside: Beside | None) -> PreparedView:
-        if view.roi is None or beside is None:
+    def _prepare(self, view: ViewSettings, sources: RegionSources | None) -> PreparedView:
+        if view.roi is None or sources is None:
             return prepare_view(self.volume(), view)
         scan = to_ras(self.volume())
         with named(f"region of {self.column}"):
-            region = find_region(scan, self.hash, view.roi, beside)
+            region = find_region(scan, self.hash, view.roi, sources)
         return replace(prepare_view(scan, view, region.box), notes=region.notes)
 
     def facts(self) -> ScanFacts:
@@ -211,12 +211,12 @@ class Scan:
             lambda facts: encode_facts(facts, key),
         )
 
-    def key(self, view: ViewSettings | None, beside: Beside | None = None) -> str:
+    def key(self, view: ViewSettings | None, sources: RegionSources | None = None) -> str:
         """Of the cache entry of a view, or of the scan itself."""
         region = None
-        if view is not None and view.roi is not None and beside is not None:
+        if view is not None and view.roi is not None and sources is not None:
             with named(f"region of {self.column}"):
-                region = region_key(view.roi, beside)
+                region = region_key(view.roi, sources)
         return cache_key(f"{self.hash}|{self.spacing}", view, CODE_VERSION, region=region)
 
 

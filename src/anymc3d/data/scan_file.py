@@ -69,8 +69,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         if stat.S_ISDIR(mode):
             raise FormatError.of(path, "expected a file, got a folder; give the file itself")
         raise FormatError.of(path, "expected a regular file, got a pipe, socket or device; copy it to a file first")
-    seen = hashes.begun(handle, state)
-    with os.fdopen(handle, "rb") if seen is None else seen as file:
+    hashing = hashes.begun(handle, state)
+    with os.fdopen(handle, "rb") if hashing is None else hashing as file:
         if state.st_size < LONGEST:
             pointer = pointer_in(file.read())
             if pointer:
@@ -82,8 +82,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
             what = f"the file has {state.st_size} bytes, of which {stored} are stored: empty, or a broken copy"
             raise DamagedScanError.of(path, f"{what}; get it again from its source")
         yield file
-        if seen is not None:
-            seen.finish()
+        if hashing is not None:
+            hashing.finish()
 
 
 def sha256_of(*paths: Path) -> str:
@@ -109,15 +109,15 @@ def partner_of(path: Path, endings: Sequence[str], other_endings: Sequence[str])
     """
     ending = max((end for end in endings if path.name.lower().endswith(end)), key=len)
     stem = path.name[: -len(ending)]
-    there = {}
+    partners = {}
     for name in (stem + spelt for end in other_endings for spelt in (end, end.upper())):
         if os.path.lexists(path.parent / name):
-            there[os.lstat(path.parent / name).st_ino] = path.parent / name
-    if len(there) != 1:
-        trouble = "is not beside it" if not there else f"could be any of {len(there)} files beside it"
+            partners[os.lstat(path.parent / name).st_ino] = path.parent / name
+    if len(partners) != 1:
+        trouble = "is not beside it" if not partners else f"could be any of {len(partners)} files beside it"
         what = f"the other half of the pair ({' or '.join(other_endings)}) {trouble}"
         raise HeaderError.of(path, f"{what}; a pair is two files of one name in one folder")
-    return next(iter(there.values()))
+    return next(iter(partners.values()))
 
 
 def detached_file(header: Path, field: str, name: str) -> Path:
@@ -184,8 +184,8 @@ class PlainSource:
     def fill(self, target: memoryview) -> int:
         """See :class:`ByteSource`."""
         filled = 0
-        while filled < len(target) and (got := self._file.readinto(target[filled:])):  # type: ignore[attr-defined]
-            filled += got
+        while filled < len(target) and (count_read := self._file.readinto(target[filled:])):  # type: ignore[attr-defined]
+            filled += count_read
         return filled
 
     def drain(self, limit: int) -> int:

@@ -45,18 +45,18 @@ def split_column(
     """
     _check_fractions(fractions)
     cases = manifest.cases
-    held = [keep_test and case.split == "test" for case in cases]
+    is_test = [keep_test and case.split == "test" for case in cases]
     if any(case.split for case in cases) and not keep_test:
         raise UsageError(
             "the manifest has a split column: use it as it is, take it out, or keep its test rows with --keep-test"
         )
-    if keep_test and not any(held):
+    if keep_test and not any(is_test):
         raise UsageError("--keep-test: the manifest has no test rows")
     if keep_test and fractions[2]:
         raise UsageError("--keep-test: the test part is given, so the third fraction must be 0, such as 0.9,0.1,0")
-    pool = [case for case, is_held in zip(cases, held, strict=True) if not is_held]
+    pool = [case for case, is_held in zip(cases, is_test, strict=True) if not is_held]
     dealt = iter(make_splits(patients_of(pool), strata(manifest, pool, labels), fractions=fractions, seed=seed))
-    values = tuple("test" if is_held else next(dealt) for is_held in held)
+    values = tuple("test" if is_held else next(dealt) for is_held in is_test)
     check_no_leak(patients_of(cases), values)
     return NewColumn("split", values, tuple(_poor_parts(cases, values, labels)))
 

@@ -32,14 +32,14 @@ def assign_splits(
     Raises:
         ManifestError: a patient is in two splits, or only some cases have a split.
     """
-    given = [case.split for case in cases if case.split is not None]
-    if not given:
+    splits = [case.split for case in cases if case.split is not None]
+    if not splits:
         return make_splits(patients_of(cases), targets, fractions=fractions, seed=seed)
     problems = [f"row {case.row}: split is empty, other rows have one" for case in cases if case.split is None]
     if problems:
         raise ManifestError("splits", problems)
-    check_no_leak(patients_of(cases), given)
-    return given
+    check_no_leak(patients_of(cases), splits)
+    return splits
 
 
 def make_splits(

@@ -211,12 +211,12 @@ def resize_weights(old: int, new: int, antialias: bool = True) -> NDArray[np.flo
     step = old / new
     half_width = max(step, 1.0) if antialias else 1.0
     centres = (np.arange(new) + 0.5) * step - 0.5
-    made = np.empty((new, old), dtype=np.float32)
+    weights_matrix = np.empty((new, old), dtype=np.float32)
     for start in range(0, new, _ROWS):  # a few rows at a time: the float64 in between is many times the result
         rows = slice(start, start + _ROWS)
         weights = np.maximum(0.0, 1.0 - np.abs(np.arange(old)[None, :] - centres[rows, None]) / half_width)
-        made[rows] = weights / weights.sum(axis=1, keepdims=True)
-    return made
+        weights_matrix[rows] = weights / weights.sum(axis=1, keepdims=True)
+    return weights_matrix
 
 
 def _resize_axis(voxels: Voxels, axis: int, new: int, antialias: bool) -> Voxels:

@@ -37,7 +37,7 @@ def preview(manifest_path: Path, png_path: Path, *, cases_per_kind: int = 3, spl
         require(len(of_kind) > 0, f"preview: expected cases with {LABEL} = {kind} in split {split!r}, found none")
     pairs = [[row for of_kind in chosen.values() for row in of_kind[i : i + 1]] for i in range(cases_per_kind)]
     drawn = [[_tiles(manifest_path.parent, row) for row in pair] for pair in pairs if pair]
-    tiles = [[tile for one, _ in line for tile in one] for line in drawn]
+    tiles = [[tile for row, _ in line for tile in row] for line in drawn]
     write_png(png_path, sheet(tiles, mm_per_pixel=drawn[0][0][1], caption=CAPTION))
     return png_path
 

@@ -47,7 +47,7 @@ class Finding:
         return CHECKS[self.check].severity
 
 
-def found(check: str, message: str, cases: Iterable[Case] = (), column: str = "") -> Finding:
+def finding_of(check: str, message: str, cases: Iterable[Case] = (), column: str = "") -> Finding:
     """A finding about some cases."""
     ordered = sorted(cases, key=lambda case: case.row)
     return Finding(check, message, tuple(case.id for case in ordered), tuple(case.row for case in ordered), column)
@@ -57,8 +57,15 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Worst first, then as the table has them, then by row; the same for any order in which they were found."""
     severities, names = list(SEVERITIES), list(CHECKS)
 
-    def key(one: Finding) -> tuple[object, ...]:
-        return severities.index(one.severity), names.index(one.check), one.rows[:1], one.column, one.message, one.cases
+    def key(finding: Finding) -> tuple[object, ...]:
+        return (
+            severities.index(finding.severity),
+            names.index(finding.check),
+            finding.rows[:1],
+            finding.column,
+            finding.message,
+            finding.cases,
+        )
 
     return sorted(set(findings), key=key)
 
@@ -66,18 +73,20 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def grouped(findings: Sequence[Finding], least: int = 2) -> list[Finding]:
     """Findings that say the same of several cases become one that names them all."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.check, one.message, one.column), []).append(one)
+    for finding in findings:
+        groups.setdefault((finding.check, finding.message, finding.column), []).append(finding)
     result: list[Finding] = []
     for (check, message, column), members in groups.items():
         if len(members) < least:
             result += members
             continue
-        rows = tuple(sorted({row for one in members for row in one.rows}))
-        if any(len(one.cases) != len(one.rows) for one in members):  # damaged rows are of no case
+        rows = tuple(sorted({row for finding in members for row in finding.rows}))
+        if any(len(finding.cases) != len(finding.rows) for finding in members):  # damaged rows are of no case
             result.append(Finding(check, message, (), rows, column))
             continue
-        pairs = sorted({(row, case) for one in members for row, case in zip(one.rows, one.cases, strict=True)})
+        pairs = sorted(
+            {(row, case) for finding in members for row, case in zip(finding.rows, finding.cases, strict=True)}
+        )
         result.append(Finding(check, message, tuple(case for _, case in pairs), tuple(row for row, _ in pairs), column))
     return result
 
@@ -88,16 +97,16 @@ MOST_ALIKE = 20
 def condensed(findings: Sequence[Finding]) -> list[Finding]:
     """For readers: more than :data:`MOST_ALIKE` findings of one check and column become one that quotes the first."""
     groups: dict[tuple[str, str], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.check, one.column), []).append(one)
+    for finding in findings:
+        groups.setdefault((finding.check, finding.column), []).append(finding)
     result = []
     for members in groups.values():
         if len(members) <= MOST_ALIKE:
             result += members
             continue
         first = members[0]
-        cases = tuple(case for one in members for case in one.cases)
-        rows = tuple(row for one in members for row in one.rows)
+        cases = tuple(case for finding in members for case in finding.cases)
+        rows = tuple(row for finding in members for row in finding.rows)
         text = f"{len(members)} findings; the first: {first.message}"
         result.append(Finding(first.check, text, cases, rows, first.column))
     return in_order(result)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, finding_of
 from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import Readable
 
@@ -31,9 +31,9 @@ _BLOCK = 512
 def duplicate_faults(readable: Sequence[Readable], labels: Labels) -> list[Finding]:
     """Exact copies first; near-duplicates among what is left, one of each group of copies."""
     groups = _copies(readable)
-    findings = [_copy_finding(group, labels) for group in groups if len({one.scan.case.row for one in group}) > 1]
-    kept = [group[0] for group in groups]
-    return [one for one in findings if one is not None] + _near(kept)
+    findings = [_copy_finding(group, labels) for group in groups if len({entry.scan.case.row for entry in group}) > 1]
+    firsts = [group[0] for group in groups]
+    return [finding for finding in findings if finding is not None] + _near(firsts)
 
 
 def _copies(readable: Sequence[Readable]) -> list[list[Readable]]:
@@ -43,34 +43,34 @@ def _copies(readable: Sequence[Readable]) -> list[list[Readable]]:
         merged = [entry]
         for other in {id(group_of[h]): group_of[h] for h in entry.voxels.hashes if h in group_of}.values():
             merged += other
-        for one in merged:
-            group_of.update(dict.fromkeys(one.voxels.hashes, merged))
+        for member in merged:
+            group_of.update(dict.fromkeys(member.voxels.hashes, merged))
     unique = {id(group): group for group in group_of.values()}.values()
-    ordered = [sorted(group, key=lambda one: one.scan.case.row) for group in unique]
+    ordered = [sorted(group, key=lambda entry: entry.scan.case.row) for group in unique]
     return sorted(ordered, key=lambda group: group[0].scan.case.row)
 
 
 def _copy_finding(group: Sequence[Readable], labels: Labels) -> Finding | None:
-    cases = {one.scan.case.row: one.scan.case for one in group}
+    cases = {entry.scan.case.row: entry.scan.case for entry in group}
     members = list(cases.values())
     splits = sorted({case.split for case in members if case.split}, key=SPLITS.index)
     patients = {case.patient for case in members}
     centers = {case.center for case in members}
     column = group[0].scan.column
     if len(splits) > 1:
-        return found("same-scan-in-two-splits", f"the same voxels in {', '.join(splits)}", members, column)
+        return finding_of("same-scan-in-two-splits", f"the same voxels in {', '.join(splits)}", members, column)
     if not splits and len(patients) > 1:
-        return found("same-scan-two-patients", "the same voxels, so a split may put them apart", members, column)
+        return finding_of("same-scan-two-patients", "the same voxels, so a split may put them apart", members, column)
     # Several points of interest in one scan are several rows of one patient, each with its own label.
     if len(centers) == len(members) and None not in centers:
         return None
     if _labels_differ(group, labels):
-        return found("same-scan-other-label", "the same voxels with different labels", members, column)
-    return found("same-scan-again", "the same voxels", members, column)
+        return finding_of("same-scan-other-label", "the same voxels with different labels", members, column)
+    return finding_of("same-scan-again", "the same voxels", members, column)
 
 
 def _labels_differ(group: Sequence[Readable], labels: Labels) -> bool:
-    values = labels.targets[[one.scan.index for one in group]]
+    values = labels.targets[[entry.scan.index for entry in group]]
     return any(len(set(column[~np.isnan(column)].tolist())) > 1 for column in values.T)
 
 
@@ -82,21 +82,21 @@ def _near(readable: Sequence[Readable]) -> list[Finding]:
         if scans[first].scan.case.patient != scans[second].scan.case.patient:
             partners[first][second] = correlation
     findings = []
-    seen: set[int] = set()
+    grouped_already: set[int] = set()
     for first in sorted(partners):
-        group = {first, *partners[first]} - seen
+        group = {first, *partners[first]} - grouped_already
         if len(group) > 1:
-            seen |= group
+            grouped_already |= group
             members = [scans[index].scan.case for index in group]
             text = f"correlation {min(partners[first].values()):.4f} at 16 voxels a side"
-            findings.append(found("near-duplicate", text, members, scans[first].scan.column))
+            findings.append(finding_of("near-duplicate", text, members, scans[first].scan.column))
     return findings
 
 
 def _alike(scans: Sequence[Readable]) -> Iterator[tuple[int, int, float]]:
     """(i, j, correlation), i < j, of every pair above the limits; block by block, so that memory stays small."""
     starts = range(0, len(scans), _BLOCK)
-    blocks = {start: np.stack([one.voxels.vector() for one in scans[start : start + _BLOCK]]) for start in starts}
+    blocks = {start: np.stack([entry.voxels.vector() for entry in scans[start : start + _BLOCK]]) for start in starts}
     limits = _limits(blocks, len(scans))
     for first in starts:
         for second in starts:

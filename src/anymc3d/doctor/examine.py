@@ -15,7 +15,7 @@ from anymc3d.doctor.duplicates import duplicate_faults
 from anymc3d.doctor.facts import Job, ScanFacts
 from anymc3d.doctor.header_faults import exists, header_faults
 from anymc3d.doctor.label_doubts import LabelDoubts, doubted_labels
-from anymc3d.doctor.label_faults import Labels, read_labels, told_by_site, too_rare_to_split
+from anymc3d.doctor.label_faults import Labels, labels_by_site, read_labels, too_rare_to_split
 from anymc3d.doctor.manifest_faults import manifest_faults
 from anymc3d.doctor.mask_faults import mask_faults
 from anymc3d.doctor.orientation import flip_faults
@@ -60,7 +60,7 @@ def examine(
     limits: Limits | None = None,
     out_of_fold: Path | None = None,
     progress: Progress = lambda count: None,
-    told: Progress = lambda count: None,
+    on_total: Progress = lambda count: None,
 ) -> Examination:
     """Find every fault of a data set; none of them is raised.
 
@@ -75,19 +75,19 @@ def examine(
         limits: of one scan.
         out_of_fold: ``oof.csv`` of a run, whose confident answers are compared with the labels.
         progress: called after each file.
-        told: called once with the number of files.
+        on_total: called once with the number of files.
     """
     asked = tuple(task.labels.columns if task else labels)
     manifest, problems = inspect_manifest(manifest_path, labels=asked, check_scans=not tables_only)
     findings = manifest_faults(manifest, problems)
     known, label_findings = read_labels(manifest, asked, task.labels if task else meaning)
-    findings += label_findings + told_by_site(manifest, known) + unnamed_patients(manifest, known)
+    findings += label_findings + labels_by_site(manifest, known) + unnamed_patients(manifest, known)
     findings += too_rare_to_split(manifest, known)
     doubted = LabelDoubts((), ()) if out_of_fold is None else doubted_labels(manifest, known, out_of_fold)
     findings += doubted.findings
     if tables_only:
         return Examination(manifest, tuple(in_order(findings)), known, asked, {}, {}, headers_only, doubted)
-    scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, told)
+    scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, on_total)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:
         of_this = of_column(manifest.cases, scans, column)
@@ -106,7 +106,7 @@ def _measured(
     processes: int,
     limits: Limits | None,
     progress: Progress,
-    told: Progress,
+    on_total: Progress,
 ) -> tuple[Facts, Facts]:
     """The facts of all scans and masks; a file that stands in several cells is read once."""
     wanted: dict[tuple[int, str], Job] = {}
@@ -119,7 +119,7 @@ def _measured(
             spacing = case.spacing if reference.lower().endswith(".npy") else None
             wanted[index, column] = Job(reference, spacing, None, "mask", headers_only)
     jobs = [job for job in dict.fromkeys(wanted.values()) if exists(job.reference)]
-    told(len(jobs))
+    on_total(len(jobs))
     facts = dict(zip(jobs, measure_all(jobs, processes=processes, limits=limits, progress=progress), strict=True))
     found = {place: (job.kind, facts[job]) for place, job in wanted.items() if job in facts}
     scans = {place: one for place, (kind, one) in found.items() if kind == "scan"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
 from anymc3d.data.thick_planes import mixed_planes
-from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.checks import Finding, finding_of, grouped
 from anymc3d.doctor.facts import Grid
 from anymc3d.doctor.label_faults import Labels
 from anymc3d.doctor.scans import AXIS_NAMES, Scan, ras_grid, with_grids
@@ -38,10 +38,10 @@ def header_faults(scans: Sequence[Scan], labels: Labels) -> list[Finding]:
     pairs = list(with_grids(scans))
     for scan, grid in pairs:
         findings += _single(scan, grid)
-    mixed, odd = _planes(pairs)
-    alone = [pair for place, pair in enumerate(pairs) if place not in odd]
+    mixed, in_odd_planes = _planes(pairs)
+    alone = [pair for place, pair in enumerate(pairs) if place not in in_odd_planes]
     findings += _orientations(pairs) + _storage(pairs) + mixed + _outliers(alone)
-    return grouped(findings) + _told_by_grid(pairs, labels)
+    return grouped(findings) + _labels_by_grid(pairs, labels)
 
 
 def _reader_faults(scans: Sequence[Scan]) -> list[Finding]:
@@ -49,9 +49,9 @@ def _reader_faults(scans: Sequence[Scan]) -> list[Finding]:
     for scan in scans:
         facts = scan.facts
         if facts.error is not None:
-            findings.append(found(kind_of_error(facts.error), facts.error, [scan.case], scan.column))
+            findings.append(finding_of(kind_of_error(facts.error), facts.error, [scan.case], scan.column))
         else:
-            findings += [found("scan-ambiguous", text, [scan.case], scan.column) for text in facts.warnings]
+            findings += [finding_of("scan-ambiguous", text, [scan.case], scan.column) for text in facts.warnings]
     return findings
 
 
@@ -68,13 +68,13 @@ def _single(scan: Scan, grid: Grid) -> list[Finding]:
     findings = []
     if extent.max() > LARGEST_MM or extent.max() < SMALLEST_MM:
         text = f"{_mm(extent)}: expected {SMALLEST_MM:g} to {LARGEST_MM:g} mm"
-        findings.append(found("size-implausible", text, [scan.case], scan.column))
+        findings.append(finding_of("size-implausible", text, [scan.case], scan.column))
     elif _looks_lost(scan, grid):
         text = f"{_count(shape)} voxels of 1 mm with an identity affine would be {_mm(extent)}"
-        findings.append(found("geometry-lost", text, [scan.case], scan.column))
+        findings.append(finding_of("geometry-lost", text, [scan.case], scan.column))
     if shape.min() < FEW_SLICES:
         text = f"{_count(shape)} voxels along x, y, z"
-        findings.append(found("few-slices", text, [scan.case], scan.column))
+        findings.append(finding_of("few-slices", text, [scan.case], scan.column))
     if scan.case.center is not None:
         findings += _center(scan.case, scan.column, grid)
     return findings
@@ -100,7 +100,7 @@ def _center(case: Case, column: str, grid: Grid) -> list[Finding]:
     if is_inside((x, y, z)):
         return []
     hint = "; with x and y negated it is inside: LPS coordinates?" if is_inside((-x, -y, z)) else ""
-    return [found("center-outside", f"({x:g}, {y:g}, {z:g}) mm is outside the grid{hint}", [case], column)]
+    return [finding_of("center-outside", f"({x:g}, {y:g}, {z:g}) mm is outside the grid{hint}", [case], column)]
 
 
 def _orientations(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
@@ -109,7 +109,9 @@ def _orientations(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
         return []
     usual = votes.most_common(1)[0][0]
     return [
-        found("orientation-differs", f"stored as {grid.orientation}, the others as {usual}", [scan.case], scan.column)
+        finding_of(
+            "orientation-differs", f"stored as {grid.orientation}, the others as {usual}", [scan.case], scan.column
+        )
         for scan, grid in pairs
         if grid.orientation != usual
     ]
@@ -121,7 +123,7 @@ def _storage(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
         return []
     usual = min(votes, key=lambda name: (-votes[name], name))
     return [
-        found("storage-differs", f"stored as {grid.dtype}, most others as {usual}", [scan.case], scan.column)
+        finding_of("storage-differs", f"stored as {grid.dtype}, most others as {usual}", [scan.case], scan.column)
         for scan, grid in pairs
         if grid.dtype != usual
     ]
@@ -136,7 +138,7 @@ def _planes(pairs: Sequence[tuple[Scan, Grid]]) -> tuple[list[Finding], frozense
     if mixed is None:
         return [], frozenset()
     cases = [pairs[place][0].case for place in mixed.others]
-    return [found("planes-mixed", mixed.counts, cases, pairs[0][0].column)], frozenset(mixed.others)
+    return [finding_of("planes-mixed", mixed.counts, cases, pairs[0][0].column)], frozenset(mixed.others)
 
 
 def _outliers(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
@@ -154,10 +156,10 @@ def _outliers(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
             text = (
                 f"{spacing[odd_step]:.4g} mm {AXIS_NAMES[odd_step]}, median {np.median(spacings[:, odd_step]):.4g} mm"
             )
-            findings.append(found("spacing-outlier", text, [scan.case], scan.column))
+            findings.append(finding_of("spacing-outlier", text, [scan.case], scan.column))
         elif odd_size >= 0:
             text = f"{extent[odd_size]:.4g} mm {AXIS_NAMES[odd_size]}, median {np.median(extents[:, odd_size]):.4g} mm"
-            findings.append(found("size-outlier", text, [scan.case], scan.column))
+            findings.append(finding_of("size-outlier", text, [scan.case], scan.column))
     return findings
 
 
@@ -170,7 +172,7 @@ def _far(values: NDArray[np.float64], times: float) -> NDArray[np.intp]:
     return np.where((distance > limit).any(axis=1), np.argmax(distance - limit, axis=1), -1)
 
 
-def _told_by_grid(pairs: Sequence[tuple[Scan, Grid]], labels: Labels) -> list[Finding]:
+def _labels_by_grid(pairs: Sequence[tuple[Scan, Grid]], labels: Labels) -> list[Finding]:
     """Whether size or spacing alone separates the classes."""
     settings: LabelSettings | None = labels.settings
     if settings is None or not pairs:

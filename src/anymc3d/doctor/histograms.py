@@ -41,11 +41,11 @@ def histograms(seen: Examination) -> tuple[Histogram, ...]:
     return (*_of_grids(seen), *_of_intensities(seen))
 
 
-def _of_grids(seen: Examination) -> list[Histogram]:
-    known = [(index, facts.grid) for (index, _), facts in seen.scans.items() if facts.grid is not None]
+def _of_grids(examination: Examination) -> list[Histogram]:
+    known = [(index, facts.grid) for (index, _), facts in examination.scans.items() if facts.grid is not None]
     if not known:
         return []
-    names = [seen.manifest.cases[index].id for index, _ in known]
+    names = [examination.manifest.cases[index].id for index, _ in known]
     grids = [ras_grid(grid) for _, grid in known]
     shapes, spacings = np.array([shape for shape, _ in grids]), np.array([spacing for _, spacing in grids])
     return [
@@ -55,24 +55,24 @@ def _of_grids(seen: Examination) -> list[Histogram]:
     ]
 
 
-def _of_intensities(seen: Examination) -> list[Histogram]:
+def _of_intensities(examination: Examination) -> list[Histogram]:
     """Of CT all voxels in HU, of anything else the median and the 99.5 % percentile of each scan."""
-    known = [(index, facts.voxels) for (index, _), facts in seen.scans.items() if facts.voxels is not None]
-    voxels = [one for _, one in known]
+    known = [(index, facts.voxels) for (index, _), facts in examination.scans.items() if facts.voxels is not None]
+    voxels = [entry for _, entry in known]
     if not voxels:
         return []
-    if sum(one.profile.p005 < -50 for one in voxels) > len(voxels) / 2:
+    if sum(entry.profile.p005 < -50 for entry in voxels) > len(voxels) / 2:
         return [_of_hounsfield(voxels)]
-    names = [seen.manifest.cases[index].id for index, _ in known]
+    names = [examination.manifest.cases[index].id for index, _ in known]
     return [
-        histogram(title, "stored units", np.array([getattr(one.profile, name) for one in voxels]), names)
+        histogram(title, "stored units", np.array([getattr(entry.profile, name) for entry in voxels]), names)
         for title, name in (("Median intensity", "p50"), ("99.5 % percentile of intensity", "p995"))
     ]
 
 
 def _of_hounsfield(voxels: Sequence[VoxelFacts]) -> Histogram:
     # Each scan counts alike, however many voxels it has.
-    total = np.sum([np.array(one.histogram) / sum(one.histogram) for one in voxels], axis=0)
+    total = np.sum([np.array(entry.histogram) / sum(entry.histogram) for entry in voxels], axis=0)
     per_mille = np.rint(1e4 * total.reshape(-1, _HU_STEPS).sum(axis=1) / len(voxels)).astype(int)
     edges = HISTOGRAM_LOW + HISTOGRAM_STEP * _HU_STEPS * np.arange(HISTOGRAM_BINS // _HU_STEPS + 1)
     first, last = np.flatnonzero(per_mille)[[0, -1]]
@@ -87,15 +87,15 @@ def _of_hounsfield(voxels: Sequence[VoxelFacts]) -> Histogram:
 
 def histogram(title: str, unit: str, values: NDArray[np.float64], names: Sequence[str]) -> Histogram:
     """One value per scan; ``names`` are their cases."""
-    shown = _inside(values)
-    low, high = float(values[shown].min()), float(values[shown].max())
+    is_inside = _inside(values)
+    low, high = float(values[is_inside].min()), float(values[is_inside].max())
     # A set of one value gets a bar of some width, not a division by nothing.
     if high - low < 1e-9 * max(abs(high), 1.0):
         low, high = low - 0.5, high + 0.5
-    counts, edges = np.histogram(values[shown], bins=min(_BINS, max(6, len(values) // 4)), range=(low, high))
+    counts, edges = np.histogram(values[is_inside], bins=min(_BINS, max(6, len(values) // 4)), range=(low, high))
     rounded = tuple(round(float(edge), 6) for edge in edges)
     return Histogram(
-        title, unit, "scans", rounded, tuple(int(count) for count in counts), _beyond(values, shown, names)
+        title, unit, "scans", rounded, tuple(int(count) for count in counts), _beyond(values, is_inside, names)
     )
 
 
@@ -111,8 +111,8 @@ def _inside(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return inside if squeezed else everything
 
 
-def _beyond(values: NDArray[np.float64], shown: NDArray[np.bool_], names: Sequence[str]) -> str:
-    far = np.flatnonzero(~shown)
+def _beyond(values: NDArray[np.float64], is_inside: NDArray[np.bool_], names: Sequence[str]) -> str:
+    far = np.flatnonzero(~is_inside)
     if not far.size:
         return ""
     low, high = (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" for value in np.sort(values[far])[[0, -1]])

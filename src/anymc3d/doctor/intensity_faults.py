@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, finding_of
 from anymc3d.doctor.label_faults import Labels, outcomes
 from anymc3d.doctor.scans import Readable
 from anymc3d.plan.size_leak import find_leak
@@ -31,10 +31,12 @@ _SCAN_VALUES = 64
 
 def scale_faults(readable: Sequence[Readable], labels: Labels) -> list[Finding]:
     """One finding for all scans that are far brighter than the others of their column, one for all darker ones."""
-    scans = [one for one in readable if one.voxels.profile.distinct > _SCAN_VALUES and one.voxels.profile.p995 > 0]
+    scans = [
+        entry for entry in readable if entry.voxels.profile.distinct > _SCAN_VALUES and entry.voxels.profile.p995 > 0
+    ]
     if len(scans) < LEAST_TO_COMPARE:
         return []
-    levels = np.array([one.voxels.profile.p995 for one in scans])
+    levels = np.array([entry.voxels.profile.p995 for entry in scans])
     distance = np.log(levels) - np.median(np.log(levels))
     spread = 1.4826 * float(np.median(np.abs(distance)))
     limit = max(float(np.log(TIMES)), FAR_SPREADS * spread)
@@ -42,8 +44,8 @@ def scale_faults(readable: Sequence[Readable], labels: Labels) -> list[Finding]:
     findings = []
     for word, chosen in (("brighter", distance > limit), ("darker", distance < -limit)):
         if chosen.any():
-            text = _told(scans, levels, chosen, inside, word, labels)
-            findings.append(found("intensity-scale", text, _cases(scans, chosen), scans[0].scan.column))
+            text = _message(scans, levels, chosen, inside, word, labels)
+            findings.append(finding_of("intensity-scale", text, _cases(scans, chosen), scans[0].scan.column))
     return findings
 
 
@@ -53,11 +55,13 @@ def label_by_brightness(readable: Sequence[Readable], labels: Labels) -> list[Fi
     Half of a set may be many times brighter than the other half: then no scan is unlike the others, and the scanner or
     the export gives the label away.
     """
-    scans = [one for one in readable if one.voxels.profile.distinct > _SCAN_VALUES and one.voxels.profile.p995 > 0]
+    scans = [
+        entry for entry in readable if entry.voxels.profile.distinct > _SCAN_VALUES and entry.voxels.profile.p995 > 0
+    ]
     if labels.settings is None or len(scans) < LEAST_TO_COMPARE:
         return []
-    levels = np.array([one.voxels.profile.p995 for one in scans])
-    rows = [one.scan.index for one in scans]
+    levels = np.array([entry.voxels.profile.p995 for entry in scans])
+    rows = [entry.scan.index for entry in scans]
     leak = find_leak({"99.5 % percentile": levels}, labels.targets[rows], labels.settings)
     if leak is None or leak.auroc < LEAST_AUROC:
         return []
@@ -75,10 +79,10 @@ def label_by_brightness(readable: Sequence[Readable], labels: Labels) -> list[Fi
 
 
 def _cases(scans: Sequence[Readable], chosen: NDArray[np.bool_]) -> Iterator[Case]:
-    return (one.scan.case for one, here in zip(scans, chosen, strict=True) if here)
+    return (entry.scan.case for entry, is_chosen in zip(scans, chosen, strict=True) if is_chosen)
 
 
-def _told(
+def _message(
     scans: Sequence[Readable],
     levels: NDArray[np.float64],
     chosen: NDArray[np.bool_],
@@ -108,10 +112,10 @@ def _range(values: NDArray[np.float64]) -> str:
 
 def _one_class(scans: Sequence[Readable], chosen: NDArray[np.bool_], labels: Labels) -> str:
     """Whether all of them, and not all of the others, have one class."""
-    rows = np.array([one.scan.index for one in scans])
-    told = []
+    rows = np.array([entry.scan.index for entry in scans])
+    classes = []
     for column, name, has in outcomes(labels):
-        mine, rest = has[rows[chosen]], has[rows[~chosen]]
-        if chosen.sum() > 1 and (mine == 1).all() and (rest == 0).any():
-            told.append(f"{column} = {name}")
-    return f"; all of them have {', '.join(told)}" if told else ""
+        of_chosen, rest = has[rows[chosen]], has[rows[~chosen]]
+        if chosen.sum() > 1 and (of_chosen == 1).all() and (rest == 0).any():
+            classes.append(f"{column} = {name}")
+    return f"; all of them have {', '.join(classes)}" if classes else ""

@@ -53,7 +53,7 @@ class Doubt:
 class LabelDoubts:
     """All doubts, the largest first within each label, and a finding for each label."""
 
-    found: tuple[Doubt, ...]
+    doubts: tuple[Doubt, ...]
     findings: tuple[Finding, ...]
 
 
@@ -66,31 +66,35 @@ def doubted_labels(manifest: Manifest, labels: Labels, out_of_fold: Path) -> Lab
     if labels.settings is None:
         raise UsageError("--out-of-fold: the labels cannot be read; correct what is found in them first")
     rows = read_table(out_of_fold)
-    (read,), _ = read_predictions(_first_repeat(rows), [case.id for case in manifest.cases], known=[labels.settings])
-    if read.labels != labels.settings.output_names:
+    (predictions,), _ = read_predictions(
+        _first_repeat(rows), [case.id for case in manifest.cases], known=[labels.settings]
+    )
+    if predictions.labels != labels.settings.output_names:
         expected = ", ".join(labels.settings.output_names)
-        raise UsageError(f"{out_of_fold}: expected predictions of {expected}, got {', '.join(read.labels)}")
-    found: list[Doubt] = []
+        raise UsageError(f"{out_of_fold}: expected predictions of {expected}, got {', '.join(predictions.labels)}")
+    doubted: list[Doubt] = []
     findings: list[Finding] = []
-    for name, given, probabilities, words in _questions(labels.settings, labels.targets, read.probabilities):
-        known = np.flatnonzero(np.isfinite(given) & np.isfinite(probabilities).all(axis=1))
-        answer = doubts(given[known].astype(np.intp), probabilities[known])
+    for name, labels_given, probabilities, words in _questions(
+        labels.settings, labels.targets, predictions.probabilities
+    ):
+        known = np.flatnonzero(np.isfinite(labels_given) & np.isfinite(probabilities).all(axis=1))
+        answer = doubts(labels_given[known].astype(np.intp), probabilities[known])
         if isinstance(answer, str):
             findings.append(Finding(CHECK, f"{name}: {answer}", column=name))
             continue
         pairs = zip(known[answer.cases], answer.answers, strict=True)
-        own = [_doubt(manifest.cases[i], name, int(given[i]), probabilities[i], words, j) for i, j in pairs]
-        found += own
-        findings += _finding(name, own, answer, known.size)
-    return LabelDoubts(tuple(found), tuple(findings))
+        of_label = [_doubt(manifest.cases[i], name, int(labels_given[i]), probabilities[i], words, j) for i, j in pairs]
+        doubted += of_label
+        findings += _finding(name, of_label, answer, known.size)
+    return LabelDoubts(tuple(doubted), tuple(findings))
 
 
 def _first_repeat(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Of a table with several repeats, which its ``plugin`` column names, the first."""
     if not rows or "plugin" not in rows[0]:
         return list(rows)
-    own = [row for row in rows if row["plugin"] == rows[0]["plugin"]]
-    return [{name: cell for name, cell in row.items() if name != "plugin"} for row in own]
+    first_rows = [row for row in rows if row["plugin"] == rows[0]["plugin"]]
+    return [{name: cell for name, cell in row.items() if name != "plugin"} for row in first_rows]
 
 
 def _questions(
@@ -109,23 +113,23 @@ def _doubt(case: Case, name: str, given: int, probabilities: Floats, words: Sequ
     return Doubt(case, name, words[given], words[answer], float(probabilities[given]), float(probabilities[answer]))
 
 
-def _finding(name: str, found: Sequence[Doubt], answer: Doubts, asked: int) -> list[Finding]:
-    if not found:
+def _finding(name: str, doubted: Sequence[Doubt], answer: Doubts, num_labels: int) -> list[Finding]:
+    if not doubted:
         return []
-    first = ", ".join(one.case.id for one in found[:MOST_SHOWN])
+    first = ", ".join(doubt.case.id for doubt in doubted[:MOST_SHOWN])
     text = (
-        f"{len(found)} of {asked} labels are contradicted by a confident out-of-fold answer; estimated share of wrong "
-        f"labels {answer.noise:.1%}, too high where the classifier is weak; most doubted first: {first}"
+        f"{len(doubted)} of {num_labels} labels are contradicted by a confident out-of-fold answer; estimated share of "
+        f"wrong labels {answer.noise:.1%}, too high where the classifier is weak; most doubted first: {first}"
     )
-    ordered = sorted((one.case for one in found), key=lambda case: case.row)
+    ordered = sorted((doubt.case for doubt in doubted), key=lambda case: case.row)
     return [Finding(CHECK, text, tuple(c.id for c in ordered), tuple(c.row for c in ordered), name)]
 
 
-def write_doubts(out: Path, table: str, picture: str, found: Sequence[Doubt]) -> None:
+def write_doubts(out: Path, table: str, picture: str, doubted: Sequence[Doubt]) -> None:
     """Write the ranked table, and the picture of the first cases whose scans can be read."""
-    rows = [_row(rank, one) for rank, one in enumerate(found, start=1)]
+    rows = [_row(rank, doubt) for rank, doubt in enumerate(doubted, start=1)]
     write_table(out / table, COLUMNS, rows)
-    drawn = _tiles(found[:MOST_SHOWN])
+    drawn = _tiles(doubted[:MOST_SHOWN])
     if drawn:
         tiles, scale = drawn
         lines = [tiles[i : i + _PER_ROW] for i in range(0, len(tiles), _PER_ROW)]
@@ -134,27 +138,27 @@ def write_doubts(out: Path, table: str, picture: str, found: Sequence[Doubt]) ->
         write_png(out / picture, pixels)
 
 
-def _row(rank: int, one: Doubt) -> Mapping[str, object]:
-    numbers = {"probability_given": one.probability_given, "probability_answer": one.probability_answer}
-    plain = {"rank": rank, "case": one.case.id, "row": one.case.row, "label": one.label, "given": one.given}
-    return plain | {"answer": one.answer} | {name: format(value, ".4g") for name, value in numbers.items()}
+def _row(rank: int, doubt: Doubt) -> Mapping[str, object]:
+    numbers = {"probability_given": doubt.probability_given, "probability_answer": doubt.probability_answer}
+    plain = {"rank": rank, "case": doubt.case.id, "row": doubt.case.row, "label": doubt.label, "given": doubt.given}
+    return plain | {"answer": doubt.answer} | {name: format(value, ".4g") for name, value in numbers.items()}
 
 
-def _tiles(found: Sequence[Doubt]) -> tuple[list[Tile], float] | None:
+def _tiles(doubted: Sequence[Doubt]) -> tuple[list[Tile], float] | None:
     """One tile per doubt, all of one scale; None where no scan can be read."""
     volumes: list[tuple[int, Doubt, Volume]] = []
-    for rank, one in enumerate(found, start=1):
-        volume = attempt(lambda one=one: CaseScans(one.case).volume(next(iter(one.case.images))), one.case)
+    for rank, doubt in enumerate(doubted, start=1):
+        volume = attempt(lambda doubt=doubt: CaseScans(doubt.case).volume(next(iter(doubt.case.images))), doubt.case)
         if not isinstance(volume, CaseFault):
-            volumes.append((rank, one, to_ras(volume)))
+            volumes.append((rank, doubt, to_ras(volume)))
     if not volumes:
         return None
     scale = scale_for([_AXIAL.size_mm(volume.extent_mm) for _, _, volume in volumes], _TILE_PIXELS)
-    return [_tile(rank, one, volume, scale) for rank, one, volume in volumes], scale
+    return [_tile(rank, doubt, volume, scale) for rank, doubt, volume in volumes], scale
 
 
-def _tile(rank: int, one: Doubt, volume: Volume, scale: float) -> Tile:
+def _tile(rank: int, doubt: Doubt, volume: Volume, scale: float) -> Tile:
     low, high = np.percentile(volume.voxels, [0.5, 99.5])
     grey = float(low), float(max(high, low + 1e-6))
     pixels = draw_plane(volume, _AXIAL, volume.shape[2] // 2, grey=grey, mm_per_pixel=scale)
-    return Tile(pixels, _AXIAL, f"{rank}. {one.label}: {one.given}, not {one.answer}?"[:_TITLE_LETTERS])
+    return Tile(pixels, _AXIAL, f"{rank}. {doubt.label}: {doubt.given}, not {doubt.answer}?"[:_TITLE_LETTERS])

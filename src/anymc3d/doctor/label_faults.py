@@ -27,7 +27,7 @@ from anymc3d.data.manifest import Manifest
 from anymc3d.data.outcome_counts import lacking_outcomes, outcomes_of
 from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import assign_splits
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, finding_of
 from anymc3d.errors import ManifestError
 from anymc3d.settings.config import DataSettings, LabelSettings
 
@@ -69,7 +69,7 @@ def read_labels(
         if settings is None and classes is None:
             findings += _column_faults(manifest.cases, column, bad_cells)
     cleaned = replace(manifest, cases=tuple(_without_cells(case, bad) for case in manifest.cases))
-    if settings is None and usable and not any(one.check in _HOPELESS for one in findings):
+    if settings is None and usable and not any(finding.check in _HOPELESS for finding in findings):
         try:
             settings = guess_labels(cleaned, usable)[0]
             findings += [Finding("label-guessed", text, column=settings.columns[0]) for text in guesses(settings)]
@@ -79,9 +79,9 @@ def read_labels(
     if settings is None or set(settings.columns) - set(usable):
         return nothing, findings
     labels = Labels(settings, encode(cleaned.cases, settings))
-    constant = {one.column for one in findings if one.check == "label-constant"}
-    counted = [one for one in _count_faults(manifest.cases, labels) if one.column not in constant]
-    return labels, findings + counted + _told_by_id(manifest.cases, labels)
+    constant = {finding.column for finding in findings if finding.check == "label-constant"}
+    counted = [finding for finding in _count_faults(manifest.cases, labels) if finding.column not in constant]
+    return labels, findings + counted + _labels_in_ids(manifest.cases, labels)
 
 
 _HOPELESS = ("label-constant", "label-spelling", "label-no-class")
@@ -106,24 +106,29 @@ def _cell_faults(
     words = [case for case in filled if case.cells[column].lower() in MISSING_WORDS]
     findings = []
     if words:
-        shown = ", ".join(repr(word) for word in sorted({case.cells[column] for case in words}))
-        findings.append(found("label-word-for-missing", f"{column} is {shown}", words, column))
+        values_text = ", ".join(repr(word) for word in sorted({case.cells[column] for case in words}))
+        findings.append(finding_of("label-word-for-missing", f"{column} is {values_text}", words, column))
     empty = [case for case in cases if not case.cells.get(column)]
     if empty and filled:
         text = f"{column} is empty in {len(empty)} of {len(cases)} cases"
-        findings.append(found("label-missing", text, empty, column))
+        findings.append(finding_of("label-missing", text, empty, column))
     bad = {case.row for case in words}
     if is_number:
-        odd = [case for case in filled if case.row not in bad and not _NUMBER.fullmatch(case.cells[column])]
-        if odd:
-            shown = ", ".join(repr(case.cells[column]) for case in odd[:3])
+        not_numbers = [case for case in filled if case.row not in bad and not _NUMBER.fullmatch(case.cells[column])]
+        if not_numbers:
+            values_text = ", ".join(repr(case.cells[column]) for case in not_numbers[:3])
             findings.append(
-                found("label-outside", f"{column} is {shown}, expected a number or an empty cell", odd, column)
+                finding_of(
+                    "label-outside",
+                    f"{column} is {values_text}, expected a number or an empty cell",
+                    not_numbers,
+                    column,
+                )
             )
-        bad |= {case.row for case in odd}
+        bad |= {case.row for case in not_numbers}
     elif classes is None:
         codes = missing_codes([case for case in filled if case.row not in bad], column).values()
-        findings += [found("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
+        findings += [finding_of("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
         bad |= {case.row for _, group in codes for case in group}
     if classes is not None:
         known = {canonical(name) for name in classes}
@@ -131,7 +136,7 @@ def _cell_faults(
         for value in natural_order({case.cells[column] for case in outside}):
             members = [case for case in outside if case.cells[column] == value]
             text = f"{column} is {value!r}, expected {' or '.join(classes[:12])} or an empty cell"
-            findings.append(found("label-outside", text, members, column))
+            findings.append(finding_of("label-outside", text, members, column))
         bad |= {case.row for case in outside}
         if filled and len({canonical(case.cells[column]) for case in filled if case.row not in bad}) == 1:
             findings.append(Finding("label-constant", f"{column}: all labels are the same", column=column))
@@ -196,7 +201,7 @@ def _count_faults(cases: Sequence[Case], labels: Labels) -> list[Finding]:
     return findings
 
 
-def _told_by_id(cases: Sequence[Case], labels: Labels) -> list[Finding]:
+def _labels_in_ids(cases: Sequence[Case], labels: Labels) -> list[Finding]:
     words = [frozenset(re.findall(r"[a-z]+", case.id.lower())) for case in cases]
     counts = Counter(word for group in words for word in group)
     candidates = sorted(word for word, count in counts.items() if _LEAST_EACH <= count <= len(cases) - _LEAST_EACH)
@@ -213,19 +218,19 @@ def _told_by_id(cases: Sequence[Case], labels: Labels) -> list[Finding]:
     return list(findings.values())
 
 
-def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
+def labels_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
     """Columns about where and how a scan was taken that predict a label: a model may learn the site instead."""
     from scipy.stats import chi2_contingency
 
     if labels.settings is None:
         return []  # what the labels are is not known, and said already
-    own = labels.settings.columns
-    sites = [name for name in manifest.columns if is_metadata(name) and name not in own and is_site(name)]
+    label_columns = labels.settings.columns
+    sites = [name for name in manifest.columns if is_metadata(name) and name not in label_columns and is_site(name)]
     findings = []
     for site in sites:
         cells = np.array([case.cells.get(site, "") for case in manifest.cases])
         parts = strata(labels.targets, labels.settings)
-        for column, values in zip(own, parts.T, strict=True):
+        for column, values in zip(label_columns, parts.T, strict=True):
             known = ~np.isnan(values) & (cells != "")
             rows, row_of = np.unique(cells[known], return_inverse=True)
             kinds, kind_of = np.unique(values[known], return_inverse=True)
@@ -235,7 +240,7 @@ def told_by_site(manifest: Manifest, labels: Labels) -> list[Finding]:
             np.add.at(table, (row_of, kind_of), 1)
             result = chi2_contingency(table, correction=False)
             strength = float(np.sqrt(result.statistic / known.sum() / (min(table.shape) - 1)))
-            if strength >= SITE_STRENGTH and result.pvalue < 0.001 / max(1, len(sites) * len(own)):
+            if strength >= SITE_STRENGTH and result.pvalue < 0.001 / max(1, len(sites) * len(label_columns)):
                 text = f"{site} and {column} go together (Cramér's V {strength:.2f}, n = {int(known.sum())})"
                 findings.append(Finding("label-by-site", text, column=column))
     return findings

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from anymc3d.data.case import Case, view_of
 from anymc3d.data.manifest import Manifest
-from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.checks import Finding, finding_of, grouped
 from anymc3d.doctor.patient_faults import patients_written_or_split
 
 _ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
@@ -36,7 +36,9 @@ _RULES: tuple[tuple[str, str], ...] = (
 def manifest_faults(manifest: Manifest, problems: Sequence[str]) -> list[Finding]:
     """All that can be said without opening a scan; ``problems`` are those that reading the manifest gave."""
     by_row = {case.row: case for case in manifest.cases}
-    findings = grouped([one for problem in problems if (one := _finding(problem, manifest, by_row)) is not None])
+    findings = grouped(
+        [finding for problem in problems if (finding := _finding(problem, manifest, by_row)) is not None]
+    )
     findings += _duplicate_ids(manifest.cases)
     return (
         findings + patients_written_or_split(manifest) + _splits(manifest) + _views(manifest) + _image_is_mask(manifest)
@@ -79,7 +81,9 @@ def _duplicate_ids(cases: Sequence[Case]) -> list[Finding]:
         if case.id:
             members[case.id].append(case)
     return [
-        found("id-duplicate", f"{len(group)} rows have one id", group) for group in members.values() if len(group) > 1
+        finding_of("id-duplicate", f"{len(group)} rows have one id", group)
+        for group in members.values()
+        if len(group) > 1
     ]
 
 
@@ -106,13 +110,13 @@ def _views(manifest: Manifest) -> list[Finding]:
         without = [case for case in manifest.cases if case.images and column not in case.images]
         if without:
             text = f"{len(without)} of {len(manifest.cases)} cases have no scan of the view {view_of(column)!r}"
-            findings.append(found("view-missing", text, without, column))
+            findings.append(finding_of("view-missing", text, without, column))
     return findings
 
 
 def _image_is_mask(manifest: Manifest) -> list[Finding]:
     return [
-        found("scan-is-mask", f"{column} names the same file as a mask column", [case], column)
+        finding_of("scan-is-mask", f"{column} names the same file as a mask column", [case], column)
         for case in manifest.cases
         for column, reference in case.images.items()
         if reference in case.masks.values()

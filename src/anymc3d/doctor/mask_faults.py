@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import grid_difference
 from anymc3d.data.volume import ScanHeader
-from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.checks import Finding, finding_of, grouped
 from anymc3d.doctor.facts import Grid, MaskFacts, ScanFacts
 
 NEARLY_ALL = 0.9
@@ -25,21 +25,21 @@ def mask_faults(cases: Sequence[Case], scans: Facts, masks: Facts) -> list[Findi
     for (index, column), facts in masks.items():
         case = cases[index]
         if facts.error is not None and (empty := _emptiness(facts.error)):
-            findings.append(found(empty, "every voxel has the same value", [case], column))
+            findings.append(finding_of(empty, "every voxel has the same value", [case], column))
         elif facts.error is not None:
-            findings.append(found("mask-unreadable", facts.error, [case], column))
+            findings.append(finding_of("mask-unreadable", facts.error, [case], column))
         scan = scans.get((index, _image_of(column)))
         if scan and scan.grid and facts.grid and (text := grid_difference(_header(scan.grid), _header(facts.grid))):
-            findings.append(found("mask-grid", f"the mask's grid is {text}", [case], column))
+            findings.append(finding_of("mask-grid", f"the mask's grid is {text}", [case], column))
     for column in sorted({column for _, column in masks}):
-        own = {index: facts.mask for (index, name), facts in masks.items() if name == column and facts.mask}
-        usual = _usual_sides(list(own.values()))
+        of_column = {index: facts.mask for (index, name), facts in masks.items() if name == column and facts.mask}
+        usual = _usual_sides(list(of_column.values()))
         if usual:
-            text = f"in most of {len(own)} masks the region ends at the {' and '.join(usual)} border of the scan"
+            text = f"in most of {len(of_column)} masks the region ends at the {' and '.join(usual)} border of the scan"
             findings.append(Finding("mask-at-border", text, column=column))
-        for index, mask in own.items():
+        for index, mask in of_column.items():
             findings += _region(cases[index], column, mask, usual)
-        findings += _values(cases, own, column)
+        findings += _values(cases, of_column, column)
     return grouped(findings)
 
 
@@ -68,12 +68,12 @@ def _usual_sides(masks: Sequence[MaskFacts]) -> tuple[str, ...]:
 
 def _region(case: Case, column: str, mask: MaskFacts, usual: Sequence[str]) -> list[Finding]:
     if not mask.is_integer:
-        return [found("mask-not-integer", "expected whole numbers from 0 on", [case], column)]
+        return [finding_of("mask-not-integer", "expected whole numbers from 0 on", [case], column)]
     if mask.share > NEARLY_ALL:
-        return [found("mask-whole", f"{100 * mask.share:.0f} % of the voxels are not 0", [case], column)]
+        return [finding_of("mask-whole", f"{100 * mask.share:.0f} % of the voxels are not 0", [case], column)]
     cut = [side for side in mask.cut_sides if side not in usual]
     if cut:
-        return [found("mask-cut", f"the region ends at the {' and '.join(cut)} border", [case], column)]
+        return [finding_of("mask-cut", f"the region ends at the {' and '.join(cut)} border", [case], column)]
     return []
 
 
@@ -89,8 +89,8 @@ def _values(cases: Sequence[Case], masks: Mapping[int, MaskFacts], column: str) 
         unknown = sorted((value for value in mask.values if votes[value] == 1 and value != "0"), key=float)
         if absent:
             text = f"no voxel is {' or '.join(absent)}, which {USUAL:.0%} of the masks have"
-            findings.append(found("mask-value-absent", text, [cases[index]], column))
+            findings.append(finding_of("mask-value-absent", text, [cases[index]], column))
         if unknown:
             text = f"the value {' and '.join(unknown[:5])} is in no other mask"
-            findings.append(found("mask-value-unknown", text, [cases[index]], column))
+            findings.append(finding_of("mask-value-unknown", text, [cases[index]], column))
     return findings

@@ -61,12 +61,12 @@ def voxel_facts(volume: Volume) -> VoxelFacts:
     voxels = volume.voxels
     stack = np.moveaxis(voxels, slice_axis(volume), 0)
     constant, duplicate = _odd_slices(stack)
-    seen = profile(volume)
+    intensities = profile(volume)
     return VoxelFacts(
-        profile=seen,
+        profile=intensities,
         histogram=_histogram(voxels),
         is_integer=all(bool((part == np.rint(part)).all()) for part in stack),
-        lowest_share=float(sum(int((part == seen.minimum).sum()) for part in stack) / voxels.size),
+        lowest_share=float(sum(int((part == intensities.minimum).sum()) for part in stack) / voxels.size),
         constant_slices=constant,
         duplicate_slices=duplicate,
         num_slices=len(stack),
@@ -78,9 +78,9 @@ def voxel_facts(volume: Volume) -> VoxelFacts:
 def mask_facts(volume: Volume) -> MaskFacts:
     """Measure the voxels of a mask."""
     values, counts = np.unique(volume.voxels, return_counts=True)
-    shown = zip(values[:MAX_MASK_VALUES].tolist(), counts[:MAX_MASK_VALUES].tolist(), strict=True)
+    most_common = zip(values[:MAX_MASK_VALUES].tolist(), counts[:MAX_MASK_VALUES].tolist(), strict=True)
     return MaskFacts(
-        values={f"{value:g}": int(count) for value, count in shown},
+        values={f"{value:g}": int(count) for value, count in most_common},
         is_integer=bool((values == np.rint(values)).all() and values.min() >= 0),
         cut_sides=_cut_sides(to_ras(volume).voxels != 0),
     )

@@ -13,7 +13,7 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, finding_of
 from anymc3d.doctor.facts import SIGNATURE_SIDE
 from anymc3d.doctor.scans import Readable
 
@@ -39,17 +39,17 @@ def flip_faults(readable: Sequence[Readable]) -> list[Finding]:
         return []
     vectors = np.stack([entry.voxels.vector() for entry in readable])
     findings = []
-    own = [_agreement(vectors, index) for index in range(len(vectors))]
-    if float(np.median(own)) < ALIKE:
+    agreements = [_agreement(vectors, index) for index in range(len(vectors))]
+    if float(np.median(agreements)) < ALIKE:
         return []
-    best = [_best_turn(vectors, index, own[index]) for index in range(len(vectors))]
+    best = [_best_turn(vectors, index, agreements[index]) for index in range(len(vectors))]
     gains = np.array([gain for _, gain in best])
     spread = 1.4826 * float(np.median(np.abs(gains - np.median(gains))))
     limit = max(BETTER, float(np.median(gains)) + FAR_SPREADS * spread)
-    for entry, (turn, gain), before in zip(readable, best, own, strict=True):
-        if gain > limit and before + gain > FITS * float(np.median(own)):
+    for entry, (turn, gain), before in zip(readable, best, agreements, strict=True):
+        if gain > limit and before + gain > FITS * float(np.median(agreements)):
             text = f"fits the others after {_describe(turn)}: correlation {before:.2f}, then {before + gain:.2f}"
-            findings.append(found("flip-suspected", text, [entry.scan.case], entry.scan.column))
+            findings.append(finding_of("flip-suspected", text, [entry.scan.case], entry.scan.column))
     return findings
 
 
@@ -75,10 +75,10 @@ def _agreement(vectors: NDArray[np.float32], index: int) -> float:
     return float(vectors[index] @ _mean_of_others(vectors, index))
 
 
-def _best_turn(vectors: NDArray[np.float32], index: int, own: float) -> tuple[Turn, float]:
+def _best_turn(vectors: NDArray[np.float32], index: int, agreement_now: float) -> tuple[Turn, float]:
     mean = _mean_of_others(vectors, index)
     agreement, turn = max(((float(turned(vectors[index], turn) @ mean), turn) for turn in turns()), key=lambda x: x[0])
-    return turn, agreement - own
+    return turn, agreement - agreement_now
 
 
 def _describe(turn: Turn) -> str:

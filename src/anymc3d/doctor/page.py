@@ -63,8 +63,8 @@ def _overview(report: Report) -> Iterator[str]:
     ]
     tiles += [(summary.num_masks, "masks")] if summary.num_masks else []
     tiles += [(count, name if count == 1 else f"{name}s") for name, count in report.counts.items()]
-    shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for value, name in tiles)
-    yield f'<dl class="tiles">{shown}</dl>'
+    boxes = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for value, name in tiles)
+    yield f'<dl class="tiles">{boxes}</dl>'
     splits = list(summary.splits)
     if not splits:
         yield "</section>"
@@ -86,39 +86,41 @@ def _split(name: str) -> str:
 
 def _findings(report: Report) -> Iterator[str]:
     for severity, meaning in SEVERITIES.items():
-        members = condensed([one for one in report.findings if one.severity == severity])
+        members = condensed([finding for finding in report.findings if finding.severity == severity])
         if not members:
             continue
         yield f'<section aria-labelledby="{severity}s"><h2 id="{severity}s">{severity.capitalize()}s'
         yield f' <span class="quiet">({len(members)})</span></h2><p>{meaning.capitalize()}.</p>'
         yield '<div class="findings" role="list">'
-        yield from (_finding(one) for one in members)
+        yield from (_finding(finding) for finding in members)
         yield "</div></section>"
     if not report.findings:
         yield "<section><h2>Findings</h2><p>None.</p></section>"
 
 
-def _finding(one: Finding) -> str:
-    check = CHECKS[one.check]
-    column = f'<span class="column">{_cell(one.column)}</span> ' if one.column else ""
+def _finding(finding: Finding) -> str:
+    check = CHECKS[finding.check]
+    column = f'<span class="column">{_cell(finding.column)}</span> ' if finding.column else ""
     promises = f' <span class="quiet">({check.promises})</span>' if check.promises else ""
-    where = _where(one)
+    where = _where(finding)
     return (
         f'<article role="listitem" class="{check.severity}"><h3><span class="sign" aria-hidden="true">'
         f"{_SIGNS[check.severity]}</span>{escape(_capital(check.what))}</h3>"
-        f"<p>{column}{_cell(one.message)}</p>{where}"
+        f"<p>{column}{_cell(finding.message)}</p>{where}"
         f'<p class="do"><strong>What to do:</strong> {escape(check.do)}.</p>'
-        f'<p class="quiet"><code>{one.check}</code>{promises}</p></article>'
+        f'<p class="quiet"><code>{finding.check}</code>{promises}</p></article>'
     )
 
 
-def _where(one: Finding) -> str:
-    if not one.rows:
+def _where(finding: Finding) -> str:
+    if not finding.rows:
         return ""
-    if len(one.rows) <= _FOLDED:
-        return f"<p>{escape(_capital(places(one, _FOLDED)))}</p>"
-    noun = "cases" if one.cases else "rows"
-    return f"<details><summary>{len(one.rows)} {noun}</summary><p>{escape(places(one, SHOWN_CASES))}</p></details>"
+    if len(finding.rows) <= _FOLDED:
+        return f"<p>{escape(_capital(places(finding, _FOLDED)))}</p>"
+    noun = "cases" if finding.cases else "rows"
+    return (
+        f"<details><summary>{len(finding.rows)} {noun}</summary><p>{escape(places(finding, SHOWN_CASES))}</p></details>"
+    )
 
 
 def _histograms(report: Report) -> Iterator[str]:

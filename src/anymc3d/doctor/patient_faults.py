@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anymc3d.data.case import SPLITS, Case, is_metadata
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.patients import are_named, names_patient, two_spellings
-from anymc3d.doctor.checks import Finding, found
+from anymc3d.doctor.checks import Finding, finding_of
 from anymc3d.doctor.label_faults import Labels, is_site, outcomes
 
 LEAST_GROUPS = 5
@@ -32,17 +32,17 @@ def patients_written_or_split(manifest: Manifest) -> list[Finding]:
     members: dict[str, list[Case]] = defaultdict(list)
     for case in manifest.cases:
         members[case.patient].append(case)
-    alike = two_spellings(manifest.cases)
+    id_pairs = two_spellings(manifest.cases)
     findings = [
-        found("patient-written-two-ways", f"{len({case.patient for case in group})} ids that look like one", group)
-        for group in alike
+        finding_of("patient-written-two-ways", f"{len({case.patient for case in group})} ids that look like one", group)
+        for group in id_pairs
     ]
-    for group in (*members.values(), *(alike if are_named(manifest.cases) else ())):
+    for group in (*members.values(), *(id_pairs if are_named(manifest.cases) else ())):
         splits = sorted({case.split for case in group if case.split}, key=SPLITS.index)
         if len(splits) > 1:
             ids = len({case.patient for case in group})
             what = "one patient" if ids == 1 else f"one patient written {ids} ways"
-            findings.append(found("patient-in-two-splits", f"{what} is in {', '.join(splits)}", group))
+            findings.append(finding_of("patient-in-two-splits", f"{what} is in {', '.join(splits)}", group))
     return findings
 
 
@@ -52,13 +52,13 @@ def unnamed_patients(manifest: Manifest, labels: Labels) -> list[Finding]:
     Each cell stands in a few rows, and all rows of a cell have one label, which chance would hardly do. Where no label
     is known, the cells must look like numbers of a registry.
     """
-    own = labels.settings.columns if labels.settings else ()
+    label_columns = labels.settings.columns if labels.settings else ()
     findings = []
     for column in manifest.columns:
-        if is_metadata(column) and column not in own:
+        if is_metadata(column) and column not in label_columns:
             groups = _groups(manifest.cases, column)
             if groups and (names_patient(column) or _is_alike(groups, labels, column)):
-                findings.append(_told(manifest.cases, groups, column))
+                findings.append(_finding(manifest.cases, groups, column))
     return findings
 
 
@@ -101,12 +101,12 @@ def _look_like_ids(cells: Sequence[str]) -> bool:
     """One pattern of letters and digits for nearly all, no date, with more digits than a count or an age has."""
     shapes = [re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", cell)) for cell in cells]
     usual = max(set(shapes), key=shapes.count)
-    alike = shapes.count(usual) >= 0.9 * len(shapes)
+    one_pattern = shapes.count(usual) >= 0.9 * len(shapes)
     is_number = usual.count("9") >= _ID_DIGITS and " " not in usual
-    return alike and is_number and not any(map(_DATE.fullmatch, cells))
+    return one_pattern and is_number and not any(map(_DATE.fullmatch, cells))
 
 
-def _told(cases: Sequence[Case], groups: Mapping[str, list[int]], column: str) -> Finding:
+def _finding(cases: Sequence[Case], groups: Mapping[str, list[int]], column: str) -> Finding:
     number = sum(len(group) for group in groups.values())
     parted = sum(len({cases[index].split for index in group} - {None}) > 1 for group in groups.values())
     text = f"column {column!r} groups {number} cases into {len(groups)}: are these patients?"

@@ -41,19 +41,19 @@ class Report:
     @property
     def counts(self) -> Mapping[str, int]:
         """Findings by severity, worst first."""
-        return {name: sum(one.severity == name for one in self.findings) for name in SEVERITIES}
+        return {name: sum(finding.severity == name for finding in self.findings) for name in SEVERITIES}
 
     @property
     def verdict(self) -> str:
         """One sentence."""
         counts = self.counts
         if counts["error"]:
-            return "Training should not start: " + self._told("error") + "."
+            return "Training should not start: " + self._counted("error") + "."
         if counts["warning"]:
-            return "Training can start; look first at " + self._told("warning") + "."
+            return "Training can start; look first at " + self._counted("warning") + "."
         return "No fault was found."
 
-    def _told(self, severity: str) -> str:
+    def _counted(self, severity: str) -> str:
         count = self.counts[severity]
         return f"{count} {severity if count == 1 else severity + 's'}"
 
@@ -63,15 +63,15 @@ class Report:
         return 2 if self.counts["error"] else 0
 
 
-def make_report(seen: Examination) -> Report:
+def make_report(examination: Examination) -> Report:
     """What an examination found, with what it could not see."""
-    unseen = ((_NOT_DECODED,) if seen.headers_only else ()) + (() if seen.asked_labels else (_NO_LABELS,))
+    unseen = ((_NOT_DECODED,) if examination.headers_only else ()) + (() if examination.asked_labels else (_NO_LABELS,))
     return Report(
-        manifest=seen.manifest.path.name,
-        labels=seen.asked_labels,
-        headers_only=seen.headers_only,
-        summary=summarise(seen),
-        findings=seen.findings,
+        manifest=examination.manifest.path.name,
+        labels=examination.asked_labels,
+        headers_only=examination.headers_only,
+        summary=summarise(examination),
+        findings=examination.findings,
         limits=unseen + LIMITS,
     )
 
@@ -95,14 +95,14 @@ def to_json(report: Report) -> dict[str, Any]:
         "counts": dict(report.counts),
         "findings": [
             {
-                "check": one.check,
-                "severity": one.severity,
-                "message": one.message,
-                "column": one.column,
-                "cases": list(one.cases),
-                "rows": list(one.rows),
+                "check": finding.check,
+                "severity": finding.severity,
+                "message": finding.message,
+                "column": finding.column,
+                "cases": list(finding.cases),
+                "rows": list(finding.rows),
             }
-            for one in report.findings
+            for finding in report.findings
         ],
         "summary": summary,
         "limits": list(report.limits),

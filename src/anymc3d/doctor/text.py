@@ -35,12 +35,12 @@ def _lines(report: Report) -> Iterator[str]:
     if summary.few_patients:
         yield f"  {printable(summary.few_patients)}"
     for severity, meaning in SEVERITIES.items():
-        members = condensed([one for one in report.findings if one.severity == severity])
+        members = condensed([finding for finding in report.findings if finding.severity == severity])
         if members:
             yield ""
             yield f"{severity.upper()}S ({len(members)}): {meaning}"
-            for one in members:
-                yield from _finding(one)
+            for finding in members:
+                yield from _finding(finding)
     yield ""
     yield from (f"not seen: {limit}" for limit in report.limits)
     yield RESEARCH_ONLY
@@ -50,24 +50,26 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _finding(one: Finding) -> Iterator[str]:
-    check = CHECKS[one.check]
-    column = f"{printable(one.column)}: " if one.column and not one.message.startswith(one.column) else ""
-    yield f"  {one.check}: {check.what}"
-    yield f"      {column}{printable(one.message)}"
-    if where := places(one):
+def _finding(finding: Finding) -> Iterator[str]:
+    check = CHECKS[finding.check]
+    column = (
+        f"{printable(finding.column)}: " if finding.column and not finding.message.startswith(finding.column) else ""
+    )
+    yield f"  {finding.check}: {check.what}"
+    yield f"      {column}{printable(finding.message)}"
+    if where := places(finding):
         yield f"      {where}"
     yield f"      -> {check.do}"
 
 
-def places(one: Finding, most: int = SHOWN_CASES) -> str:
+def places(finding: Finding, most: int = SHOWN_CASES) -> str:
     """Cases and rows in words, at most so many of them."""
-    rows = _listed([str(row) for row in one.rows], most)
-    noun = "row" if len(one.rows) == 1 else "rows"
-    if not one.cases:
+    rows = _listed([str(row) for row in finding.rows], most)
+    noun = "row" if len(finding.rows) == 1 else "rows"
+    if not finding.cases:
         return f"{noun} {rows}" if rows else ""
-    named = "case" if len(one.cases) == 1 else f"{len(one.cases)} cases:"
-    return f"{named} {_listed([printable(case) for case in one.cases], most)} ({noun} {rows})"
+    named = "case" if len(finding.cases) == 1 else f"{len(finding.cases)} cases:"
+    return f"{named} {_listed([printable(case) for case in finding.cases], most)} ({noun} {rows})"
 
 
 def _listed(items: list[str], most: int) -> str:

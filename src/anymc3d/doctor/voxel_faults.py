@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from anymc3d.data.intensity import guess_modality, is_label_map, mismatch, summarise
-from anymc3d.doctor.checks import Finding, found, grouped
+from anymc3d.doctor.checks import Finding, finding_of, grouped
 from anymc3d.doctor.facts import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_STEP, VoxelFacts
 from anymc3d.doctor.intensity_faults import label_by_brightness, scale_faults
 from anymc3d.doctor.label_faults import Labels
@@ -25,7 +25,7 @@ LEAST_TO_COMPARE = 8
 _LEAVE_ONE_OUT = 200
 """In larger sets one scan does not move the 1 % and 99 % quantiles."""
 _EIGHT_BITS = 255
-_TOLD = ("CT", "MR", "PT")
+_IN_HEADERS = ("CT", "MR", "PT")
 """Modalities that a task or a header says and that are compared."""
 _WITHOUT_SCALE = ("MR", "PT")
 """Their values do not distinguish one from the other for sure."""
@@ -38,7 +38,7 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None, labels: Labels) ->
     """All checks of the voxels of one image column; ``modality`` is the task's, None where nobody said."""
     readable = with_voxels(scans)
     expected, why = expected_modality(readable, modality)
-    findings, odd = [], set()
+    findings, faulty = [], set()
     for entry in readable:
         findings += _slices(entry)
         fault = _rescaling(entry) if expected == "CT" else None
@@ -46,21 +46,21 @@ def voxel_faults(scans: Sequence[Scan], modality: str | None, labels: Labels) ->
         fault = fault or (_implausible(entry) if expected == "CT" else None)
         if fault:
             findings.append(fault)
-            odd.add(entry.scan.index)
+            faulty.add(entry.scan.index)
         elif expected == "CT":
             findings += _padding(entry)
-    fitting = [entry for entry in readable if entry.scan.index not in odd]
+    fitting = [entry for entry in readable if entry.scan.index not in faulty]
     unlike = _unlike(fitting, expected or "other")
-    told = {row for one in unlike for row in one.rows}
-    alike = [entry for entry in fitting if entry.scan.case.row not in told]
+    unlike_rows = {row for finding in unlike for row in finding.rows}
+    comparable = [entry for entry in fitting if entry.scan.case.row not in unlike_rows]
     # Hounsfield units are absolute: their checks are above.
-    by_scale = [] if expected == "CT" else scale_faults(alike, labels) + label_by_brightness(readable, labels)
+    by_scale = [] if expected == "CT" else scale_faults(comparable, labels) + label_by_brightness(readable, labels)
     return grouped(findings) + unlike + by_scale
 
 
 def expected_modality(readable: Sequence[Readable], modality: str | None) -> tuple[str | None, str]:
     """What the scans of a column should be, and who says so: the task, or most of the scans."""
-    if modality in _TOLD:
+    if modality in _IN_HEADERS:
         return modality, "the task"
     votes = Counter(_seen_modality(entry) for entry in readable)
     usual, count = votes.most_common(1)[0] if votes else ("other", 0)
@@ -70,8 +70,8 @@ def expected_modality(readable: Sequence[Readable], modality: str | None) -> tup
 
 
 def _seen_modality(entry: Readable) -> str:
-    told = entry.scan.facts.modality
-    return told if told in _TOLD else guess_modality(entry.voxels.profile).modality
+    modality = entry.scan.facts.modality
+    return modality if modality in _IN_HEADERS else guess_modality(entry.voxels.profile).modality
 
 
 def _slices(entry: Readable) -> list[Finding]:
@@ -106,11 +106,11 @@ def _lowest_share(voxels: VoxelFacts) -> float:
 def _rescaling(entry: Readable) -> Finding | None:
     """Soft tissue that is exactly one rescaling away from where it should be, or a picture of the scan."""
     voxels = entry.voxels
-    seen, (low, high) = voxels.profile, SOFT_TISSUE
+    profile, (low, high) = voxels.profile, SOFT_TISSUE
     # A window that was exported as a picture fills it; an organ cut out along its mask does not.
-    fills = seen.minimum == 0 and _EIGHT_BITS - 5 <= seen.maximum <= _EIGHT_BITS
-    if voxels.is_integer and fills and seen.distinct > _SCAN_VALUES:
-        return _about(entry, "hu-windowed", f"whole numbers from {seen.minimum:g} to {seen.maximum:g}")
+    fills = profile.minimum == 0 and _EIGHT_BITS - 5 <= profile.maximum <= _EIGHT_BITS
+    if voxels.is_integer and fills and profile.distinct > _SCAN_VALUES:
+        return _about(entry, "hu-windowed", f"whole numbers from {profile.minimum:g} to {profile.maximum:g}")
     unscaled = share_between(voxels, low + _OFFSET, high + _OFFSET)
     # Dense bone has as much beside it; soft tissue 1024 too high stands alone, and nothing is as low as lung or air.
     if unscaled >= MUCH and unscaled > 2 * share_between(voxels, 300, 700) and _lowest_share(voxels) < LITTLE:
@@ -118,9 +118,9 @@ def _rescaling(entry: Readable) -> Finding | None:
     soft = share_between(voxels, low, high)
     shifted = share_between(voxels, low - _OFFSET, high - _OFFSET)
     air_twice = share_between(voxels, -2100, -1900)
-    if soft < LITTLE and shifted >= MUCH and (air_twice >= LITTLE or seen.minimum < -1500):
+    if soft < LITTLE and shifted >= MUCH and (air_twice >= LITTLE or profile.minimum < -1500):
         return _about(
-            entry, "hu-rescaled-twice", f"soft tissue near -1024, lowest value {seen.minimum:g}: 1024 too low"
+            entry, "hu-rescaled-twice", f"soft tissue near -1024, lowest value {profile.minimum:g}: 1024 too low"
         )
     return None
 
@@ -142,17 +142,17 @@ def _padding(entry: Readable) -> list[Finding]:
 
 
 def _other_modality(entry: Readable, expected: str | None, why: str) -> Finding | None:
-    told = entry.scan.facts.modality
+    modality = entry.scan.facts.modality
     if expected is None:
         return None
-    if told in _TOLD:
-        text = f"the header says {told}, expected {expected} ({why})"
-        return None if told == expected else _about(entry, "modality-differs", text)
-    seen = entry.voxels.profile
-    guess = guess_modality(seen)
-    alike = expected in _WITHOUT_SCALE and guess.modality in _WITHOUT_SCALE
-    is_scan = seen.distinct > _SCAN_VALUES or not is_label_map(seen)
-    if guess.modality == expected or alike or (guess.modality == "other" and is_scan):
+    if modality in _IN_HEADERS:
+        text = f"the header says {modality}, expected {expected} ({why})"
+        return None if modality == expected else _about(entry, "modality-differs", text)
+    profile = entry.voxels.profile
+    guess = guess_modality(profile)
+    both_without_scale = expected in _WITHOUT_SCALE and guess.modality in _WITHOUT_SCALE
+    is_scan = profile.distinct > _SCAN_VALUES or not is_label_map(profile)
+    if guess.modality == expected or both_without_scale or (guess.modality == "other" and is_scan):
         return None
     looks = guess.modality if is_scan else "a mask or label map"
     return _about(entry, "modality-differs", f"the values look like {looks}, expected {expected} ({why})")
@@ -174,4 +174,4 @@ def _unlike(readable: Sequence[Readable], modality: str) -> list[Finding]:
 
 
 def _about(entry: Readable, check: str, text: str) -> Finding:
-    return found(check, text, [entry.scan.case], entry.scan.column)
+    return finding_of(check, text, [entry.scan.case], entry.scan.column)

@@ -247,7 +247,7 @@ def of_plugin(
         device=where,
         identity=identity | {"number_format": number_format(precision, where)},
         is_plugin=True,
-        segmenters=build_segmenters(list(views.values()), given=segmenters),
+        segmenters=build_segmenters(list(views.values()), given_paths=segmenters),
     )
 
 
@@ -292,5 +292,5 @@ def of_backbone(
             "number_format": chosen,
         },
         is_plugin=False,
-        segmenters=build_segmenters(list(views.values()), given=segmenters),
+        segmenters=build_segmenters(list(views.values()), given_paths=segmenters),
     )

@@ -22,5 +22,5 @@ def run_ray(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]:
         if not ray.is_initialized():
             ray.init(log_to_driver=False)
         remote = ray.remote(call).options(**{"max_retries": options.retries, **options.parameters})
-        handles = [remote.remote(one) for one in work]
+        handles = [remote.remote(piece) for piece in work]
     yield from collect(work, [lambda handle=handle: ray.get(handle) for handle in handles])

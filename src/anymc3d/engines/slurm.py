@@ -34,12 +34,12 @@ def run_slurm(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]
     left = list(work)
     for more in range(options.retries, -1, -1):
         again = []
-        for one, outcome in _array(left, options):
+        for piece, outcome in _array(left, options):
             if outcome.state == "waiting" and more:
-                logger.warning("%s: %s; started again", one.name, outcome.message)
-                again.append(one)
+                logger.warning("%s: %s; started again", piece.name, outcome.message)
+                again.append(piece)
             else:
-                yield final(one, outcome)
+                yield final(piece, outcome)
         left = again
         if not left:
             return
@@ -70,44 +70,47 @@ def _array(work: Sequence[Work], options: EngineOptions) -> Iterator[tuple[Work,
 
 def _ended(work: Sequence[Work], handles: Sequence[Any]) -> Iterator[tuple[Work, Outcome]]:
     """Each piece when its element has ended. Who stops the command stops the elements."""
-    running = dict(zip([one.name for one in work], zip(work, handles, strict=True), strict=True))
-    gone: dict[str, float] = {}
-    asked, pause = time.monotonic(), POLL_SECONDS
+    running = dict(zip([piece.name for piece in work], zip(work, handles, strict=True), strict=True))
+    missing_since: dict[str, float] = {}
+    asked_at, pause = time.monotonic(), POLL_SECONDS
     try:
         while running:
-            for name, (one, handle) in list(running.items()):
+            for name, (piece, handle) in list(running.items()):
                 if handle.paths.result_pickle.exists():
-                    yield one, _answer(one, handle)
-                elif name in gone and time.monotonic() - gone[name] > FILE_SECONDS:
-                    yield one, lost(one, f"job {handle.job_id} ended without an answer (log: {handle.paths.stderr})")
+                    yield piece, _answer(piece, handle)
+                elif name in missing_since and time.monotonic() - missing_since[name] > FILE_SECONDS:
+                    yield (
+                        piece,
+                        lost(piece, f"job {handle.job_id} ended without an answer (log: {handle.paths.stderr})"),
+                    )
                 else:
                     continue
                 del running[name]
-            if running and time.monotonic() - asked > pause:
-                asked, pause = time.monotonic(), min(2 * pause, ASK_SECONDS)
-                there = _queued()
-                for name in running if there is not None else ():
-                    if running[name][1].job_id not in there:
-                        gone.setdefault(name, asked)
+            if running and time.monotonic() - asked_at > pause:
+                asked_at, pause = time.monotonic(), min(2 * pause, ASK_SECONDS)
+                queued = _queued()
+                for name in running if queued is not None else ():
+                    if running[name][1].job_id not in queued:
+                        missing_since.setdefault(name, asked_at)
             time.sleep(POLL_SECONDS if running else 0)
     finally:
         for _, handle in running.values():
             handle.cancel(check=False)
 
 
-def _answer(one: Work, handle: Any) -> Outcome:
+def _answer(piece: Work, handle: Any) -> Outcome:
     try:
         return handle.result()
     except Exception as error:  # noqa: BLE001 - whatever went wrong on its node, it is this piece's alone
-        return lost(one, f"job {handle.job_id} failed ({in_one_line(error)}; log: {handle.paths.stderr})")
+        return lost(piece, f"job {handle.job_id} failed ({in_one_line(error)}; log: {handle.paths.stderr})")
 
 
 def _queued() -> set[str] | None:
     """The elements of this user that wait or run; None where the queue does not answer, which is asked again."""
     command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        queue = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("squeue does not answer (%s); asked again", in_one_line(error))
         return None
-    return set(told.split())
+    return set(queue.split())

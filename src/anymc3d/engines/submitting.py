@@ -12,13 +12,13 @@ from anymc3d.errors import InterruptedRunError, UsageError
 _MOST_LETTERS = 300
 
 
-def call(one: Work) -> Outcome:
+def call(piece: Work) -> Outcome:
     """The work of one job, on its node. One that its scheduler stops, for its time or for others, is not finished."""
     try:
-        return one.call()
+        return piece.call()
     except (InterruptedRunError, KeyboardInterrupt):
         return Outcome(
-            one.name, "waiting", "stopped by its scheduler (a time limit, a job of higher priority, or by hand)", 75
+            piece.name, "waiting", "stopped by its scheduler (a time limit, a job of higher priority, or by hand)", 75
         )
 
 
@@ -40,25 +40,25 @@ def submitting(name: str) -> Iterator[None]:
 
 def collect(work: Sequence[Work], results: Sequence[Callable[[], Any]]) -> Iterator[Outcome]:
     """Wait for each; work that its scheduler lost is failed, the rest goes on."""
-    for one, result in zip(work, results, strict=True):
+    for piece, result in zip(work, results, strict=True):
         try:
             outcome = result()
         except Exception as error:  # noqa: BLE001 - whatever a scheduler raises for lost work, it is this piece's alone
-            outcome = lost(one, f"lost by the scheduler ({type(error).__name__}: {in_one_line(error)})")
-        yield final(one, outcome)
+            outcome = lost(piece, f"lost by the scheduler ({type(error).__name__}: {in_one_line(error)})")
+        yield final(piece, outcome)
 
 
-def lost(one: Work, why: str) -> Outcome:
+def lost(piece: Work, why: str) -> Outcome:
     """Of work without an answer: what its folder says, or that it is to be done again."""
-    found = one.found()
-    return Outcome(one.name, "waiting", why, 1) if found.state == "waiting" else found
+    recorded = piece.recorded()
+    return Outcome(piece.name, "waiting", why, 1) if recorded.state == "waiting" else recorded
 
 
-def final(one: Work, outcome: Outcome) -> Outcome:
+def final(piece: Work, outcome: Outcome) -> Outcome:
     """The outcome of work that is not called again."""
     if outcome.state != "waiting":
         return outcome
-    return Outcome(one.name, "failed", f"{outcome.message}; run the same command again to continue", 1)
+    return Outcome(piece.name, "failed", f"{outcome.message}; run the same command again to continue", 1)
 
 
 def in_one_line(error: BaseException) -> str:

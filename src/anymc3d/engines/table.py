@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 INTERRUPTED = 75
-MOST_SAID = 4000
+MOST_REASON = 4000
 """Letters; a pipe holds them without a reader."""
 
 
@@ -28,7 +28,7 @@ def run_local(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]
     if options.parameters:
         raise UsageError(f"--scheduler: the local backend has no scheduler, got {', '.join(options.parameters)}")
     if options.jobs == 1:
-        yield from (one.call() for one in work)
+        yield from (piece.call() for piece in work)
         return
     yield from _in_processes(work, options, options.threads or max(1, (os.cpu_count() or 1) // options.jobs))
 
@@ -36,25 +36,25 @@ def run_local(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]
 def _in_processes(work: Sequence[Work], options: EngineOptions, threads: int) -> Iterator[Outcome]:
     """A process that is killed, by the system for memory for one, costs its own work and no other."""
     context = multiprocessing.get_context("spawn")
-    waiting, running = [(one, options.retries) for one in work], {}
+    waiting, running = [(piece, options.retries) for piece in work], {}
     try:
         while waiting or running:
             while waiting and len(running) < options.jobs:
-                one, left = waiting.pop(0)
-                told, telling = context.Pipe(duplex=False)
-                process = context.Process(target=_in_child, args=(one, threads, telling), name=one.name)
+                piece, left = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_in_child, args=(piece, threads, sender), name=piece.name)
                 process.start()
-                telling.close()
-                running[one.name] = (one, left, process, told)
-            for name, (one, left, process, told) in list(running.items()):
+                sender.close()
+                running[piece.name] = (piece, left, process, receiver)
+            for name, (piece, left, process, receiver) in list(running.items()):
                 if process.is_alive():
                     continue
                 del running[name]
                 if left and (process.exitcode or 0) < 0:
                     logger.warning("%s: its process was killed by signal %d; started again", name, -process.exitcode)
-                    waiting.append((one, left - 1))
+                    waiting.append((piece, left - 1))
                 else:
-                    yield outcome_of(one, process.exitcode, _said(told))
+                    yield outcome_of(piece, process.exitcode, _failure_text(receiver))
             time.sleep(POLL_SECONDS)
     finally:
         for _, _, process, _ in running.values():
@@ -63,16 +63,16 @@ def _in_processes(work: Sequence[Work], options: EngineOptions, threads: int) ->
             process.join()
 
 
-def _said(told: Connection) -> str:
+def _failure_text(receiver: Connection) -> str:
     """Why the work of a process failed, in its own words; nothing where it was killed."""
-    with told:
+    with receiver:
         try:
-            return told.recv_bytes().decode(errors="replace") if told.poll() else ""
+            return receiver.recv_bytes().decode(errors="replace") if receiver.poll() else ""
         except EOFError:
             return ""
 
 
-def _in_child(one: Work, threads: int, telling: Connection) -> None:
+def _in_child(piece: Work, threads: int, sender: Connection) -> None:
     """The whole life of a process; a stop signal lets the work save its state first."""
     import torch
 
@@ -81,33 +81,33 @@ def _in_child(one: Work, threads: int, telling: Connection) -> None:
             signal.signal(number, signal.default_int_handler)
     torch.set_num_threads(threads)
     try:
-        outcome = one.call()
+        outcome = piece.call()
     except (KeyboardInterrupt, InterruptedRunError):
         raise SystemExit(INTERRUPTED) from None
     if outcome.state == "failed":
-        telling.send_bytes(outcome.message[:MOST_SAID].encode())
+        sender.send_bytes(outcome.message[:MOST_REASON].encode())
     raise SystemExit(0 if outcome.state == "done" else outcome.exit_code or 1)
 
 
-def outcome_of(one: Work, exit_code: int | None, said: str = "") -> Outcome:
-    """What became of work whose process ended; ``said``: by itself, before it did.
+def outcome_of(piece: Work, exit_code: int | None, reason: str = "") -> Outcome:
+    """What became of work whose process ended; ``reason``: by itself, before it did.
 
     Raises:
         InterruptedRunError: it was stopped, and so is this command.
     """
     if exit_code == INTERRUPTED:
-        raise InterruptedRunError(f"{one.name} was stopped; the same command continues")
-    found = one.found()
-    if found.state != "waiting":
-        return found
+        raise InterruptedRunError(f"{piece.name} was stopped; the same command continues")
+    recorded = piece.recorded()
+    if recorded.state != "waiting":
+        return recorded
     ended = (
         f"was killed by signal {-exit_code}"
         if exit_code is not None and exit_code < 0
         else f"ended with exit code {exit_code}"
     )
-    if said:
-        return Outcome(one.name, "failed", said, exit_code or 1)
-    return Outcome(one.name, "failed", f"its process {ended}; run the same command again to continue", 1)
+    if reason:
+        return Outcome(piece.name, "failed", reason, exit_code or 1)
+    return Outcome(piece.name, "failed", f"its process {ended}; run the same command again to continue", 1)
 
 
 Engine = Callable[[Sequence[Work], EngineOptions], Iterator[Outcome]]

@@ -27,7 +27,7 @@ class Work:
     name: str
     call: Callable[[], Outcome]
     """Can be pickled. Failures are returned, not raised; InterruptedRunError: a stop was asked for."""
-    found: Callable[[], Outcome]
+    recorded: Callable[[], Outcome]
     """What its folder says after its process died."""
 
 

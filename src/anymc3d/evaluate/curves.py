@@ -112,8 +112,8 @@ def risk_curve(
         return weighted.ratio(answered, answered[:, -1:]), weighted.ratio(mistakes, answered)
 
     def on_grid(x: Floats, y: Floats) -> Floats:
-        there = ~np.isnan(y)
-        return np.interp(GRID, x[there], y[there])
+        is_defined = ~np.isnan(y)
+        return np.interp(GRID, x[is_defined], y[is_defined])
 
     x, y = (part[0] for part in trace(np.ones((1, targets.size))))
     return Curve("risk", x, y, _band(trace, on_grid, patients, targets, sampling))

@@ -185,8 +185,8 @@ def _by_patient(
         + mixed
         + mixed.T
     )
-    there = has_positive | has_negative
-    return Placements(areas, covariance, (first + second)[:, there], has_positive[there])
+    has_case = has_positive | has_negative
+    return Placements(areas, covariance, (first + second)[:, has_case], has_positive[has_case])
 
 
 def _sums(values: Floats, groups: NDArray[np.intp], num_groups: int) -> Floats:

@@ -59,13 +59,13 @@ def r2_influence(truth: ArrayLike, predicted: ArrayLike) -> Influence:
     """Of R² of numbers (n,), NaN where missing: what each case's squared error adds, the variance of the cases taken as
     known. The difference of two answers to the same cases has the variance of a paired comparison of squared errors."""
     target, answer = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    there = ~np.isnan(target)
+    is_known = ~np.isnan(target)
     parts = np.zeros(len(target))
-    variance = float(target[there].var()) if there.any() else 0.0
+    variance = float(target[is_known].var()) if is_known.any() else 0.0
     if not variance:
         return Influence(None, parts)
-    errors = np.square(answer[there] - target[there]) / variance
-    parts[there] = -_centred(errors)
+    errors = np.square(answer[is_known] - target[is_known]) / variance
+    parts[is_known] = -_centred(errors)
     return Influence(1 - float(errors.mean()), parts)
 
 

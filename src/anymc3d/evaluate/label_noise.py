@@ -31,26 +31,26 @@ class Doubts:
     noise: float
 
 
-def doubts(given: NDArray[np.intp], probabilities: Floats) -> Doubts | str:
+def doubts(labels: NDArray[np.intp], probabilities: Floats) -> Doubts | str:
     """Compare labels (n,) with out-of-fold probabilities (n, K); returns why not where a class has too few cases."""
     number = probabilities.shape[1]
-    counts = np.bincount(given, minlength=number)
+    counts = np.bincount(labels, minlength=number)
     if counts.min() < LEAST:
         return f"a class has {counts.min()} labelled cases, at least {LEAST} are needed to know a confident answer"
-    thresholds = np.array([probabilities[given == j, j].mean() for j in range(number)])
+    thresholds = np.array([probabilities[labels == j, j].mean() for j in range(number)])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     answer = confident.argmax(axis=1)
     is_confident = confident.max(axis=1) >= 0
-    lead = probabilities.max(axis=1) - probabilities[np.arange(len(given)), given]
-    doubted = np.flatnonzero(is_confident & (answer != given) & (lead > 0))
+    lead = probabilities.max(axis=1) - probabilities[np.arange(len(labels)), labels]
+    doubted = np.flatnonzero(is_confident & (answer != labels) & (lead > 0))
     order = doubted[np.argsort(-lead[doubted], kind="stable")]
-    return Doubts(order, answer[order], lead[order], _noise(given[is_confident], answer[is_confident], counts))
+    return Doubts(order, answer[order], lead[order], _noise(labels[is_confident], answer[is_confident], counts))
 
 
-def _noise(given: NDArray[np.intp], answer: NDArray[np.intp], counts: NDArray[np.intp]) -> float:
+def _noise(labels: NDArray[np.intp], answer: NDArray[np.intp], counts: NDArray[np.intp]) -> float:
     """Share of wrong labels: the confident joint, with each row scaled to the number of cases that bear its label."""
     joint = np.zeros((len(counts), len(counts)))
-    np.add.at(joint, (given, answer), 1)
+    np.add.at(joint, (labels, answer), 1)
     rows = joint.sum(axis=1, keepdims=True)
     scaled = np.divide(joint, rows, out=np.zeros_like(joint), where=rows > 0) * counts[:, None]
     return float(1 - np.trace(scaled) / scaled.sum()) if scaled.sum() else 0.0

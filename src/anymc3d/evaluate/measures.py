@@ -140,14 +140,14 @@ def macro_measures(
     rarer = {cases.label: num_rarer(cases.targets, patients[cases.rows]) for cases in labels if cases.rows.size}
     statistics = {}
     for key in keys:
-        there = [cases for cases in labels if per_label[key][cases.label].is_defined]
-        if values[key].is_defined and key[0] not in NO_CI and min(rarer[cases.label] for cases in there) >= 2:
-            statistics[_join(key)] = _mean_statistic(there, *key)
+        defined = [cases for cases in labels if per_label[key][cases.label].is_defined]
+        if values[key].is_defined and key[0] not in NO_CI and min(rarer[cases.label] for cases in defined) >= 2:
+            statistics[_join(key)] = _mean_statistic(defined, *key)
     used = np.unique(np.concatenate([cases.rows for cases in labels]))
     draws = _draw(statistics, patients, strata, sampling)
     metric = []
     for key in keys:
-        named = {label: rarer[label] for label, one in per_label[key].items() if one.is_defined}
+        named = {label: rarer[label] for label, metric in per_label[key].items() if metric.is_defined}
         if _join(key) in draws:
             interval = bootstrap_interval(
                 values[key].value, draws[_join(key)], level=sampling.level, method=_method(strata)

@@ -158,10 +158,10 @@ def _interval(name: str, value: Metric, draws: Draws | None, sampling: Sampling,
     if value.value is None or draws is None:
         reason = value.reason or "no interval: needs two patients"
         return Interval(None, None, UNSTRATIFIED, sampling.level, reason)
-    there, back = _scale(name)
+    forward, back = _scale(name)
     with np.errstate(all="ignore"):
-        moved = replace(draws, values=there(draws.values))
-        middle = float(there(np.array(value.value)))
+        moved = replace(draws, values=forward(draws.values))
+        middle = float(forward(np.array(value.value)))
     if not math.isfinite(middle):
         return Interval(None, None, UNSTRATIFIED, sampling.level, "no interval: the answers are perfect")
     moved = replace(moved, values=np.where(np.isfinite(moved.values), moved.values, np.nan))

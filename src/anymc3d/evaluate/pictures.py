@@ -128,16 +128,24 @@ def _draw_points(axis: Axes, drawn: Drawn, colour: str) -> None:
 
 
 def _draw_one(axis: Axes, curve: Curve, colour: str, style: str, name: str) -> None:
-    band, there = curve.band, ~np.isnan(curve.band.low)
+    band, is_defined = curve.band, ~np.isnan(curve.band.low)
     if curve.kind == "reliability":
-        spread = np.maximum(np.stack([curve.y - band.low, band.high - curve.y])[:, there], 0)
-        axis.errorbar(curve.x[there], curve.y[there], yerr=spread, fmt="none", ecolor=colour, alpha=0.5, capsize=3)
+        spread = np.maximum(np.stack([curve.y - band.low, band.high - curve.y])[:, is_defined], 0)
+        axis.errorbar(
+            curve.x[is_defined], curve.y[is_defined], yerr=spread, fmt="none", ecolor=colour, alpha=0.5, capsize=3
+        )
         sizes = curve.sizes if curve.sizes is not None else np.ones(curve.x.size)
         axis.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=2, label=name)
         axis.scatter(curve.x, curve.y, s=12 + 90 * sizes / sizes.max(), color=colour, zorder=3, clip_on=False)
         return
     axis.fill_between(
-        band.x[there], band.low[there], band.high[there], color=colour, alpha=0.18, linewidth=0, step=_step(curve)
+        band.x[is_defined],
+        band.low[is_defined],
+        band.high[is_defined],
+        color=colour,
+        alpha=0.18,
+        linewidth=0,
+        step=_step(curve),
     )
     if curve.kind == "pr":
         x, y = np.r_[0.0, curve.x], np.r_[curve.y[0], curve.y]

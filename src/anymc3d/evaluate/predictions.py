@@ -58,9 +58,9 @@ class PluginPredictions:
         """The same of other raw logits (n cases, L labels)."""
         if self.settings is None or not self.settings.one_of_classes:
             return logits
-        there = np.isfinite(logits).all(axis=1)
+        is_finite = np.isfinite(logits).all(axis=1)
         scores = np.full(logits.shape, np.nan)
-        scores[there] = one_vs_rest(logits[there]) if there.any() else scores[there]
+        scores[is_finite] = one_vs_rest(logits[is_finite]) if is_finite.any() else scores[is_finite]
         return scores
 
 
@@ -130,7 +130,7 @@ def check_overlap(predicted: Sequence[str], case_ids: Sequence[str]) -> None:
     known, listed = set(case_ids), set(predicted)
     rewritten = matches(listed - known, known - listed)
     if rewritten:
-        pairs = ", ".join(f"{mine!r} for {theirs!r}" for mine, theirs in sorted(rewritten.items())[:3])
+        pairs = ", ".join(f"{written!r} for {theirs!r}" for written, theirs in sorted(rewritten.items())[:3])
         msg = (
             f"{len(rewritten)} cases of the predictions differ from the manifest's in zeros, signs or letter case alone"
         )
@@ -194,8 +194,8 @@ def _parts(
         if row["case"] not in position or row["status"] == "error":
             continue
         cells = [_number(row.get(column, "")) for column in columns]
-        odd = [column for column, value in zip(columns, cells, strict=True) if not math.isfinite(value)]
-        problems += [f"{where}case {row['case']!r}: {odd[0]}: expected a finite number"] if odd else []
+        not_finite = [column for column, value in zip(columns, cells, strict=True) if not math.isfinite(value)]
+        problems += [f"{where}case {row['case']!r}: {not_finite[0]}: expected a finite number"] if not_finite else []
         parts[:, position[row["case"]]] = np.reshape(cells, (len(COVARIATE_PARTS), len(labels)))
     return dict(zip(COVARIATE_PARTS, parts, strict=True))
 

@@ -69,17 +69,17 @@ def _others(cases: LabelCases) -> dict[str, Floats | str]:
 
 def _answered_only(cases: LabelCases) -> LabelCases:
     decided = _decided(cases)
-    there = ~np.isnan(decided)
-    parts = {name: getattr(cases, name)[there] for name in ("rows", "targets", "scores", "probabilities")}
-    return replace(cases, decisions={PLUGIN_POINT: decided[there]}, **parts)
+    is_answered = ~np.isnan(decided)
+    parts = {name: getattr(cases, name)[is_answered] for name in ("rows", "targets", "scores", "probabilities")}
+    return replace(cases, decisions={PLUGIN_POINT: decided[is_answered]}, **parts)
 
 
 def selective_cases(labels: Sequence[LabelCases], column: str | None) -> list[Selective]:
     """Of every label; of a task of several classes (its ``column``) one of the task."""
-    there = [cases for cases in labels if cases.targets.size]
+    with_targets = [cases for cases in labels if cases.targets.size]
     if column is None:
-        return [_of_label(cases) for cases in there]
-    if not there:
+        return [_of_label(cases) for cases in with_targets]
+    if not with_targets:
         return []
     targets, probabilities = (
         np.stack([getattr(c, name) for c in labels], axis=1) for name in ("targets", "probabilities")
@@ -136,7 +136,7 @@ def set_measures(
         return
     known = ~np.isnan(targets) & np.isfinite(predictions.logits)
     truth = np.where(known, targets, 0).astype(np.intp)
-    held = np.take_along_axis(predictions.sets, truth[..., None], axis=2)[..., 0]
+    is_covered = np.take_along_axis(predictions.sets, truth[..., None], axis=2)[..., 0]
     alone = predictions.sets.sum(axis=2) == 1
 
     def share(metric: str, right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Measure:
@@ -151,13 +151,13 @@ def set_measures(
 
     if predictions.settings.one_of_classes:
         for j, label in enumerate(predictions.labels):
-            yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
+            yield label, share("set_coverage_positive", is_covered[:, j], known[:, j] & (truth[:, j] == 1))
         whole = known.all(axis=1)
-        yield predictions.settings.columns[0], share("set_coverage", (held | (truth == 0)).all(axis=1), whole)
+        yield predictions.settings.columns[0], share("set_coverage", (is_covered | (truth == 0)).all(axis=1), whole)
         yield predictions.settings.columns[0], share("set_single", predictions.sets[..., 1].sum(axis=1) == 1, whole)
         return
     for j, label in enumerate(predictions.labels):
-        yield label, share("set_coverage", held[:, j], known[:, j])
-        yield label, share("set_coverage_positive", held[:, j], known[:, j] & (truth[:, j] == 1))
-        yield label, share("set_coverage_negative", held[:, j], known[:, j] & (truth[:, j] == 0))
+        yield label, share("set_coverage", is_covered[:, j], known[:, j])
+        yield label, share("set_coverage_positive", is_covered[:, j], known[:, j] & (truth[:, j] == 1))
+        yield label, share("set_coverage_negative", is_covered[:, j], known[:, j] & (truth[:, j] == 0))
         yield label, share("set_single", alone[:, j], known[:, j])

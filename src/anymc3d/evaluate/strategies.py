@@ -142,5 +142,5 @@ def _statistics(targets: Floats, logits: Floats, decisions: Floats, ranked: Sequ
 def _mean(parts: Sequence[Floats]) -> Floats:
     """Mean over the labels that are defined, per weighting."""
     values = np.stack(parts)
-    there = ~np.isnan(values)
-    return weighted.ratio(np.where(there, values, 0.0).sum(axis=0), there.sum(axis=0).astype(np.float64))
+    is_defined = ~np.isnan(values)
+    return weighted.ratio(np.where(is_defined, values, 0.0).sum(axis=0), is_defined.sum(axis=0).astype(np.float64))

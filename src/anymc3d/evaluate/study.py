@@ -147,9 +147,9 @@ def evaluate_study(
     numbers = None
     if of_numbers:
         check_overlap([row["case"] for row in of_numbers], ids)
-        read = read_numbers(of_numbers, ids, plugin=plugin)
-        numbers = study_numbers(read, manifest, groups, patients, split, settings.sampling)
-        warnings = [*warnings, *_lost(read, split, evaluated)]
+        predicted = read_numbers(of_numbers, ids, plugin=plugin)
+        numbers = study_numbers(predicted, manifest, groups, patients, split, settings.sampling)
+        warnings = [*warnings, *_lost(predicted, split, evaluated)]
     cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
     plugin_results = [_of_plugin(predictions, cases, settings) for predictions in per_plugin]
     rows = [row for result in plugin_results for row in result.rows] + _compared_rows(
@@ -245,9 +245,9 @@ def _by_kind(
     return [row for row in predictions if row.get("plugin", "") not in numeric], of_numbers
 
 
-def _lost(read: Sequence[NumberPredictions], split: str, evaluated: NDArray[np.intp]) -> Iterator[str]:
+def _lost(predicted: Sequence[NumberPredictions], split: str, evaluated: NDArray[np.intp]) -> Iterator[str]:
     """Lines on cases without a number, and on rows that flatter."""
-    for predictions in read:
+    for predictions in predicted:
         num_error, num_absent = failures(predictions, evaluated)
         if num_error + num_absent:
             name, which = (

@@ -39,14 +39,14 @@ def choose_points(
     Only a criterion that says so, ``youden@test``, is chosen on the ``evaluated`` rows, of ``split``, and bears that
     in its name; ``with_evaluated`` adds that version of every criterion.
     """
-    asked = DEFAULT_POINTS if wanted is None else wanted
-    criteria = [criterion_name(text) for text in asked if not text.endswith(ON_EVALUATED)]
-    marked = [criterion_name(text.removesuffix(ON_EVALUATED)) for text in asked if text.endswith(ON_EVALUATED)]
+    point_names = DEFAULT_POINTS if wanted is None else wanted
+    criteria = [criterion_name(text) for text in point_names if not text.endswith(ON_EVALUATED)]
+    marked = [criterion_name(text.removesuffix(ON_EVALUATED)) for text in point_names if text.endswith(ON_EVALUATED)]
     if with_evaluated:
         marked = list(dict.fromkeys([*marked, *(name for name in criteria if not _is_fixed(name))]))
     if any(map(_is_fixed, marked)):
         raise CalibrationError(f"operating point {marked[0]}{ON_EVALUATED}: a fixed probability is chosen on nothing")
-    criteria = _choosable(criteria, _predicted(predictions, source), asked=wanted is not None)
+    criteria = _choosable(criteria, _predicted(predictions, source), by_user=wanted is not None)
     points: dict[str, dict[str, OperatingPoint | str]] = {label: {} for label in predictions.labels}
     for j, label in enumerate(predictions.labels):
         for name in criteria:
@@ -65,12 +65,12 @@ def _predicted(one: PluginPredictions, rows: NDArray[np.intp]) -> NDArray[np.int
     return rows[np.isfinite(one.scores()[rows]).all(axis=1)] if one.labels else rows
 
 
-def _choosable(criteria: Sequence[str], predicted: NDArray[np.intp], *, asked: bool) -> list[str]:
+def _choosable(criteria: Sequence[str], predicted: NDArray[np.intp], *, by_user: bool) -> list[str]:
     """Without predicted val rows only what needs no data; to ask for more is an error."""
     needs_data = [name for name in criteria if not _is_fixed(name)]
     if predicted.size or not needs_data:
         return list(criteria)
-    if asked:
+    if by_user:
         msg = f"operating point {needs_data[0]!r}: thresholds come from val rows only, and there is no prediction"
         raise CalibrationError(f"{msg} of a val row beside test rows; predict the val rows of the manifest too")
     return [name for name in criteria if _is_fixed(name)]

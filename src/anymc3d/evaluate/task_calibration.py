@@ -97,10 +97,10 @@ class TaskCalibration:
     """Hash of the plugin whose raw logits were fitted; "" when it was fitted at the end of training."""
 
     def __post_init__(self) -> None:
-        odd = sorted({label_map.kind for label_map in self.maps.values()} - {self.method, "none"})
-        if odd or not self.maps:
+        odd_kinds = sorted({label_map.kind for label_map in self.maps.values()} - {self.method, "none"})
+        if odd_kinds or not self.maps:
             raise CalibrationError(
-                f"calibration: expected one {self.method} map per label, got {', '.join(odd) or 'none'}"
+                f"calibration: expected one {self.method} map per label, got {', '.join(odd_kinds) or 'none'}"
             )
 
     def apply(self, raw: Floats) -> Floats:
@@ -323,9 +323,9 @@ def _shared_temperature(
 
 def _classes_of(targets: Floats, raw: Floats) -> tuple[np.ndarray, Floats, int]:
     """Class indices (m,) and logits (m, K) of the labelled cases, and how many are not of the commonest class."""
-    there = ~np.isnan(targets).any(axis=1)
-    classes = targets[there].argmax(axis=1)
-    return classes, raw[there], classes.size - int(np.bincount(classes, minlength=1).max())
+    is_known = ~np.isnan(targets).any(axis=1)
+    classes = targets[is_known].argmax(axis=1)
+    return classes, raw[is_known], classes.size - int(np.bincount(classes, minlength=1).max())
 
 
 def _not_fitted(method: Method, before: Calibration, rarer: int, num_cases: int, num_positive: int) -> Calibration:

@@ -39,13 +39,13 @@ def cam_weights(
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
         class_tokens = backbone.pool(leaf)[:, 0]
-    found: dict[tuple[str, int | None], Tensor] = {}
+    maps: dict[tuple[str, int | None], Tensor] = {}
     for label, outer in gradients.items():
         (slope,) = torch.autograd.grad((class_tokens * outer).sum(), leaf, retain_graph=True)
         importance = slope.mean(dim=1, keepdim=True)
         values = (features * importance).sum(dim=-1).clamp(min=0)
-        found[METHOD, label] = to_cell_centres(values.unflatten(1, grid)).flatten(1)
-    return found
+        maps[METHOD, label] = to_cell_centres(values.unflatten(1, grid)).flatten(1)
+    return maps
 
 
 def to_cell_centres(grid: Tensor) -> Tensor:

@@ -105,17 +105,17 @@ class DicomWriter:
         if frames.shape != (len(source.slices), source.rows, source.columns):
             raise ScanError(f"{heat.column}: the series changed while it was explained; start again")
         above = frames >= np.float32(self._settings.threshold)
-        made: dict[str, Callable[[], Dataset]] = {}
+        makers: dict[str, Callable[[], Dataset]] = {}
         if "map" in kinds:
-            made[f"{stem}{MAP_ENDING}"] = lambda: self._parametric_map(source, frames, heat)
+            makers[f"{stem}{MAP_ENDING}"] = lambda: self._parametric_map(source, frames, heat)
         if "seg" in kinds and above.any():
-            made[f"{stem}{SEGMENTATION_ENDING}"] = lambda: self._segmentation(source, above, heat)
-        for name, make in made.items():
+            makers[f"{stem}{SEGMENTATION_ENDING}"] = lambda: self._segmentation(source, above, heat)
+        for name, make in makers.items():
             with foreign_errors(heat.column, "no DICOM object can be made of this series"), quiet():
                 content = io.BytesIO()
                 make().save_as(content)
             atomic.write_bytes(inside(folder, name), content.getvalue())
-        return list(made)
+        return list(makers)
 
     def _parametric_map(self, source: SourceSeries, frames: NDArray[np.float32], heat: Heat) -> Dataset:
         import highdicom as hd
@@ -130,7 +130,7 @@ class DicomWriter:
             intercept=0.0,
             quantity_definition=hd.sr.CodedConcept("HEAT", CODES, "Heatmap of a classifier"),
         )
-        made = hd.pm.ParametricMap(
+        dataset = hd.pm.ParametricMap(
             stand_ins(source, self._case.id),
             frames,
             real_world_value_mappings=[meaning],
@@ -139,8 +139,8 @@ class DicomWriter:
             content_label="HEAT",
             **self._common(source, heat, "map"),
         )
-        made.Laterality = ""  # not known here; a validator wants it of a map, and not of a segmentation
-        return _finished(made, source)
+        dataset.Laterality = ""  # not known here; a validator wants it of a map, and not of a segmentation
+        return _finished(dataset, source)
 
     def _segmentation(self, source: SourceSeries, above: NDArray[np.bool_], heat: Heat) -> Dataset:
         import highdicom as hd
@@ -161,7 +161,7 @@ class DicomWriter:
             ),
             display_color=hd.color.CIELabColor(67.0, 43.0, 74.0),
         )
-        made = hd.seg.Segmentation(
+        dataset = hd.seg.Segmentation(
             stand_ins(source, self._case.id),
             above.astype(np.uint8),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -170,7 +170,7 @@ class DicomWriter:
             content_label="HEAT_ABOVE",
             **self._common(source, heat, f"segmentation {threshold}"),
         )
-        return _finished(made, source)
+        return _finished(dataset, source)
 
     def _common(self, source: SourceSeries, heat: Heat, kind: str) -> dict[str, Any]:
         what = "heatmap" if kind == "map" else f"heatmap above {self._settings.threshold:g}"
@@ -191,12 +191,12 @@ class DicomWriter:
         }
 
 
-def _finished(made: Dataset, source: SourceSeries) -> Dataset:
+def _finished(dataset: Dataset, source: SourceSeries) -> Dataset:
     """Of an enhanced source each frame refers to the frame of the file, not to its place in the order of slices."""
     if source.is_enhanced:
-        for frame in made.PerFrameFunctionalGroupsSequence:
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
             for derived in frame.DerivationImageSequence:
                 for reference in derived.SourceImageSequence:
                     entry = source.slices[int(reference.ReferencedFrameNumber) - 1]
                     reference.ReferencedFrameNumber = entry.frame_number
-    return made
+    return dataset

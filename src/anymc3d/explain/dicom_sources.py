@@ -44,15 +44,15 @@ def sources_of(case: Case, *, with_patient: bool, resampled: bool = False) -> di
     Raises:
         ScanError: a series lacks identifiers, or cannot be read; the column is named first.
     """
-    found = {}
+    sources = {}
     for column, reference in case.images.items():
         try:
-            found[column] = source_series(
+            sources[column] = source_series(
                 Path(reference), case.series(column), with_patient=with_patient, resampled=resampled
             )
         except ScanError as error:
             raise ScanError(f"{column}: {error.what}", code=error.code) from error
-    return found
+    return sources
 
 
 def stand_ins(source: SourceSeries, case_id: str) -> list[Dataset]:
@@ -119,8 +119,8 @@ def _thickness(source: SourceSeries) -> float:
     first = source.slices[0].geometry
     if first.thickness:
         return first.thickness
-    one, two = (np.array(entry.geometry.position, dtype=np.float64) for entry in source.slices[:2])
-    return float(np.linalg.norm(two - one))
+    first_place, two = (np.array(entry.geometry.position, dtype=np.float64) for entry in source.slices[:2])
+    return float(np.linalg.norm(two - first_place))
 
 
 def _numbers(values: Sequence[float] | None) -> list[Any]:

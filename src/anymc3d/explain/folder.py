@@ -120,18 +120,24 @@ def explain_cohort(
         claim(out / RECORD, identity, "an explain run")
         before = {case.id: _finished(inside(out, file_name(case.id))) for case in cases}
         with reader([case for case in cases if before[case.id]], needs_of([plugin.card], slices=False)) as ahead:
-            kept = {one.case.id: before[one.case.id] for one in ahead if _is_of(before[one.case.id], predictor, one)}
-        wanted, made = [case for case in cases if case.id not in kept], {}
+            unchanged = {
+                case_ahead.case.id: before[case_ahead.case.id]
+                for case_ahead in ahead
+                if _is_of(before[case_ahead.case.id], predictor, case_ahead)
+            }
+        wanted, made = [case for case in cases if case.id not in unchanged], {}
         with (
             reader(wanted, needs_of([plugin.card], volumes=True)) as ahead,
-            Progress(total=len(cases), initial=len(kept), what="explaining", unit="case", quiet=quiet) as bar,
+            Progress(total=len(cases), initial=len(unchanged), what="explaining", unit="case", quiet=quiet) as bar,
         ):
-            for one in ahead:
+            for case_ahead in ahead:
                 check_there(out / RECORD)
-                made[one.case.id] = _explain_into(inside(out, file_name(one.case.id)), predictor, one, settings)
+                made[case_ahead.case.id] = _explain_into(
+                    inside(out, file_name(case_ahead.case.id)), predictor, case_ahead, settings
+                )
                 bar.update(1)
-        found = kept | made
-        records = [found[case.id] for case in cases]
+        all_records = unchanged | made
+        records = [all_records[case.id] for case in cases]
         check_there(out / RECORD)
         write_scores(out / SCORE_TABLE, [*records, *_earlier(out, {record["case"] for record in records})])
     return ExplainResult(records, len(wanted))
@@ -139,15 +145,15 @@ def explain_cohort(
 
 def _earlier(out: Path, seen: Collection[str]) -> list[dict[str, Any]]:
     """The records of cases that earlier runs explained into ``out`` and this one was not asked for, by case."""
-    found = []
+    records = []
     for path in out.glob(f"*/{CASE_RECORD}"):
         try:
             record = json.loads(regular.read_text(path))
             if record["case"] not in seen and isinstance(record["heatmaps"], list):
-                found.append(record)
+                records.append(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("%s: damaged (%s); its case is not in %s", path, error, SCORE_TABLE)
-    return sorted(found, key=lambda record: record["case"])
+    return sorted(records, key=lambda record: record["case"])
 
 
 def file_name(text: str) -> str:
@@ -163,9 +169,9 @@ def heat_stem(heat: Heat) -> str:
     return f"{file_name(heat.label)}.{heat.view}.{heat.method}"
 
 
-def picture_of(heat: Heat, found: Explanation, card: PluginCard) -> Colour:
+def picture_of(heat: Heat, explanation: Explanation, card: PluginCard) -> Colour:
     """The heatmap's three planes, with the case, its probability and the method in the title."""
-    prediction, scan = found.prediction, found.scans[heat.column]
+    prediction, scan = explanation.prediction, explanation.scans[heat.column]
     if card.labels.is_number:
         probability, kind = f"{prediction.values[heat.label]:.4g}", ""
     else:
@@ -217,10 +223,10 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         record = json.loads(regular.read_text(folder / CASE_RECORD))
         if record["status"] == "error" or "inputs" not in record:
             return None
-        there = all(inside(folder, name).is_file() for heat in record["heatmaps"] for name in heat["files"])
+        is_whole = all(inside(folder, name).is_file() for heat in record["heatmaps"] for name in heat["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or a damaged one
-    return record if there else None
+    return record if is_whole else None
 
 
 def _is_of(record: Mapping[str, Any], predictor: Predictor, one: CaseAhead) -> bool:
@@ -228,40 +234,44 @@ def _is_of(record: Mapping[str, Any], predictor: Predictor, one: CaseAhead) -> b
     return bool(record["inputs"] == attempt(lambda: _inputs(predictor, one), one.case))
 
 
-def _inputs(predictor: Predictor, one: CaseAhead) -> dict[str, Any]:
+def _inputs(predictor: Predictor, case_ahead: CaseAhead) -> dict[str, Any]:
     """What maps and scores depend on besides plugin and settings: the scans, the masks, what the manifest says."""
-    case, views = one.case, [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
+    case, views = case_ahead.case, [view for plugin in predictor.plugins for view in plugin.card.preprocessing.values()]
     masks = {column: content_hash(reference) for column, reference in case.masks.items()}
     spacing, center = (None if v is None else list(v) for v in (case.spacing, case.center))
-    return {"hashes": {**masks, **one.hashes(views)}, "spacing": spacing, "center": center}
+    return {"hashes": {**masks, **case_ahead.hashes(views)}, "spacing": spacing, "center": center}
 
 
-def _explain_into(folder: Path, predictor: Predictor, one: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
-    case = one.case
-    found = attempt(lambda: _explained(folder, predictor, one, settings), case, describe=explain_fault)
-    record = found
-    if isinstance(found, CaseFault):
-        record = {"case": case.id, "status": "error", "message": found.message, "heatmaps": []}
+def _explain_into(
+    folder: Path, predictor: Predictor, case_ahead: CaseAhead, settings: ExplainSettings
+) -> dict[str, Any]:
+    case = case_ahead.case
+    outcome = attempt(lambda: _explained(folder, predictor, case_ahead, settings), case, describe=explain_fault)
+    record = outcome
+    if isinstance(outcome, CaseFault):
+        record = {"case": case.id, "status": "error", "message": outcome.message, "heatmaps": []}
     atomic.write_json(folder / CASE_RECORD, record)
     return record
 
 
-def _explained(folder: Path, predictor: Predictor, one: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
+def _explained(folder: Path, predictor: Predictor, case_ahead: CaseAhead, settings: ExplainSettings) -> dict[str, Any]:
     """Draw and score the maps of a case, and return its record."""
-    case, labels = one.case, settings.labels or None
+    case, labels = case_ahead.case, settings.labels or None
     writer = _dicom_writer(predictor, case, settings)
-    found = explain_case(
-        predictor, case, methods=settings.methods, labels=labels, discard=settings.discard, scans=one.scans
+    explanation = explain_case(
+        predictor, case, methods=settings.methods, labels=labels, discard=settings.discard, scans=case_ahead.scans
     )
-    if settings.strict and found.prediction.status == "warn":
-        raise ScanError(f"{STRICT}: {found.prediction.message}", code="E-strict")
-    scores = score_case(predictor, case, found, settings.methods, faithfulness=settings.faithfulness, scans=one.scans)
+    if settings.strict and explanation.prediction.status == "warn":
+        raise ScanError(f"{STRICT}: {explanation.prediction.message}", code="E-strict")
+    scores = score_case(
+        predictor, case, explanation, settings.methods, faithfulness=settings.faithfulness, scans=case_ahead.scans
+    )
     heatmaps = [
-        _write(folder, heat, found, settings, predictor.plugins[0].card, writer)
+        _write(folder, heat, explanation, settings, predictor.plugins[0].card, writer)
         | {"scores": {key: _finite(value) for key, value in row.items()}}
-        for heat, row in zip(found.heats, scores, strict=True)
+        for heat, row in zip(explanation.heats, scores, strict=True)
     ]
-    prediction = found.prediction
+    prediction = explanation.prediction
     return {
         "case": case.id,
         "status": prediction.status,
@@ -279,7 +289,7 @@ def _explained(folder: Path, predictor: Predictor, one: CaseAhead, settings: Exp
         "heatmaps": heatmaps,
         "slice_weights": {view: list(weights) for view, weights in prediction.slice_weights.items()},
         "view_weights": dict(prediction.view_weights),
-        "inputs": _inputs(predictor, one),
+        "inputs": _inputs(predictor, case_ahead),
         "notice": NOTICE,
     }
 
@@ -300,7 +310,7 @@ def _finite(value: float) -> float | None:
 def _write(
     folder: Path,
     heat: Heat,
-    found: Explanation,
+    explanation: Explanation,
     settings: ExplainSettings,
     card: PluginCard,
     dicom: DicomWriter | None,
@@ -312,7 +322,7 @@ def _write(
         files += dicom.write(folder, stem, heat)
     if settings.pictures:
         files.append(f"{stem}.png")
-        write_png(inside(folder, files[-1]), picture_of(heat, found, card))
+        write_png(inside(folder, files[-1]), picture_of(heat, explanation, card))
     return {
         "label": heat.label,
         "view": heat.view,

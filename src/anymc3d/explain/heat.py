@@ -223,18 +223,18 @@ class _Place:
 
     def heats(self, grids: Mapping[str, Voxels], view_weights: Mapping[str, float]) -> list[Heat]:
         """One map per view that is there and, of a task with several views, one over all of them."""
-        found = [
+        heats = [
             self._heat(view, self.columns[view], self._restored(view, unit(grid)), grid) for view, grid in grids.items()
         ]
         if len(self.views) == 1:
-            return found
+            return heats
         column = self.columns[next(iter(grids))]
         weighted = METHODS[self.method].slice_weighted
         total = np.zeros(self.volumes[column].shape, dtype=np.float32)
         for view, grid in grids.items():
             share = np.float32(view_weights[view] if weighted else 1.0)
             total += share * self._moved(self._restored(view, grid), self.columns[view], column)
-        return [*found, self._heat(FUSED, column, unit(total), total)]
+        return [*heats, self._heat(FUSED, column, unit(total), total)]
 
     def _restored(self, view: str, grid: Voxels) -> Voxels:
         volume, prepared = self.volumes[self.columns[view]], self.views[view]

@@ -78,9 +78,9 @@ def patch_maps(
         if counts[view][0] == 0:
             continue
         wanted = {label: parts[view] for label, parts in gradients.items()}
-        found = _view_maps(classifier, backbone, view, batch[view], encoding, request, wanted)
+        view_grids = _view_maps(classifier, backbone, view, batch[view], encoding, request, wanted)
         weights = output.slice_weights[view][0].detach().cpu().view(-1, 1, 1)
-        for (method, label), grid in found.items():
+        for (method, label), grid in view_grids.items():
             maps[MapKey(method, label, view)] = grid * weights if METHODS[method].slice_weighted else grid
     return output, maps
 
@@ -131,8 +131,10 @@ def _view_maps(
     for chunk in classifier.chunks(view, packed, size):
         images = to_backbone_input(chunk, patch, classifier.seen_as(view, encoding))
         chunk_gradients = {label: g[start : start + len(images)] for label, g in gradients.items()}
-        found = _chunk_weights(backbone, weights, images, encoding, request, chunk_gradients, classifier.options)
-        for key, weight in found.items():
+        chunk_weights = _chunk_weights(
+            backbone, weights, images, encoding, request, chunk_gradients, classifier.options
+        )
+        for key, weight in chunk_weights.items():
             parts.setdefault(key, Gathered(sum(packed.counts))).add(weight.view(-1, rows, columns).cpu())
         start += len(images)
     return {key: grids.whole() for key, grids in parts.items()}
@@ -163,12 +165,12 @@ def _chunk_weights(
         return cam_weights(backbone, weights, images, encoding, gradients)
     # The images carry the graph: with a frozen backbone no weight does.
     images = images.detach().requires_grad_(bool(gradients))
-    asked = {"attention_blocks": layers, "class_token_only": True, **options}
+    keyword_arguments = {"attention_blocks": layers, "class_token_only": True, **options}
     with (
         torch.set_grad_enabled(bool(gradients)),
         torch.autocast(images.device.type, encoding.dtype, enabled=encoding.dtype != torch.float32),
     ):
-        encoded = functional_call(backbone, dict(weights), (images,), asked)
+        encoded = functional_call(backbone, dict(weights), (images,), keyword_arguments)
     prefix = backbone.num_prefix_tokens
     attention = {layer: encoded.attention[layer].detach() for layer in layers}
 

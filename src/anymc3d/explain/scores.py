@@ -49,13 +49,13 @@ SCORES = (
 def score_case(
     predictor: Predictor,
     case: Case,
-    found: Explanation,
+    explanation: Explanation,
     methods: Sequence[str],
     *,
     faithfulness: bool,
     scans: CaseScans | None = None,
 ) -> list[dict[str, float]]:
-    """Scores of every map of ``found``, in its order: those of ``SCORES`` that can be had.
+    """Scores of every map of ``explanation``, in its order: those of ``SCORES`` that can be had.
 
     The first four need a mask of the scan and are of every label above 0 in it. ``faithfulness`` adds the areas under
     the deletion and insertion curves (of several views only for the map over all of them, because each takes some
@@ -65,21 +65,21 @@ def score_case(
     Raises:
         ScanError: the mask cannot be read or lies on another grid.
     """
-    rows: list[dict[str, float]] = [{} for _ in found.heats]
+    rows: list[dict[str, float]] = [{} for _ in explanation.heats]
     (resident,) = predictor.residents
-    prediction_views = {heat.view for heat in found.heats}
-    truths = {column: truth_of(case, column, scan) for column, scan in found.scans.items()}
-    for row, heat in zip(rows, found.heats, strict=True):
+    prediction_views = {heat.view for heat in explanation.heats}
+    truths = {column: truth_of(case, column, scan) for column, scan in explanation.scans.items()}
+    for row, heat in zip(rows, explanation.heats, strict=True):
         truth = truths[heat.column]
         if truth is not None:
             row |= asdict(localisation_of(heat, truth))
         if faithfulness and (heat.view == FUSED or len(prediction_views) == 1):
-            areas = deletion_and_insertion(predictor, resident, case, heat, found.scans)
+            areas = deletion_and_insertion(predictor, resident, case, heat, explanation.scans)
             row["deletion"], row["insertion"] = areas
     if faithfulness:
         for name, backbone in (("shuffled_plugin", False), ("shuffled_network", True)):
             other = shuffled(predictor, backbone=backbone)
-            for row, value in zip(rows, correlation_with(found, other, case, methods, scans), strict=True):
+            for row, value in zip(rows, correlation_with(explanation, other, case, methods, scans), strict=True):
                 row[name] = value
     return rows
 
@@ -148,13 +148,15 @@ def shuffled(predictor: Predictor, *, backbone: bool, seed: int = 0) -> Predicto
 
 
 def correlation_with(
-    found: Explanation, other: Predictor, case: Case, methods: Sequence[str], scans: CaseScans | None = None
+    explanation: Explanation, other: Predictor, case: Case, methods: Sequence[str], scans: CaseScans | None = None
 ) -> list[float]:
     """Rank correlation of every map with the one of another predictor, over the voxels above 0 in either."""
-    labels = list(dict.fromkeys(heat.label for heat in found.heats))
+    labels = list(dict.fromkeys(heat.label for heat in explanation.heats))
     correlations = []
     again = explain_case(other, case, methods=methods, labels=labels, scans=scans)
-    for one, two in zip(found.heats, again.heats, strict=True):
-        seen = (one.values > 0) | (two.values > 0)
-        correlations.append(rank_correlation(one.values[seen], two.values[seen]) if seen.any() else math.nan)
+    for first_map, two in zip(explanation.heats, again.heats, strict=True):
+        either = (first_map.values > 0) | (two.values > 0)
+        correlations.append(
+            rank_correlation(first_map.values[either], two.values[either]) if either.any() else math.nan
+        )
     return correlations

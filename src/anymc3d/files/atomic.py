@@ -45,10 +45,12 @@ def replacing(path: Path, *, needed: int | None = None, what: str = "cannot be w
     except OSError as error:
         raise output_error(path, error, needed=needed, what=what) from error
     except Exception as error:
-        found = _SAID_BY_SYSTEM.search(str(error))  # safetensors has exceptions of its own, with the system's number
-        if found is None:
+        number_in_text = _SAID_BY_SYSTEM.search(
+            str(error)
+        )  # safetensors has exceptions of its own, with the system's number
+        if number_in_text is None:
             raise
-        number = int(found.group(1))
+        number = int(number_in_text.group(1))
         raise output_error(path, OSError(number, os.strerror(number)), needed=needed, what=what) from error
 
 

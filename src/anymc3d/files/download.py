@@ -76,13 +76,13 @@ def fetched(address: str, name: str, request: Request, *, sha256: str | None = N
     with locked(folder):
         keep = True
         try:
-            found = download(address, file, request, mark=mark)
+            digest = download(address, file, request, mark=mark)
             keep = False
-            if sha256 is not None and found != sha256.lower():
+            if sha256 is not None and digest != sha256.lower():
                 raise DownloadError(
-                    f"{without_secret(address)}: expected sha256 {sha256.lower()}, got {found}; nothing was kept"
+                    f"{without_secret(address)}: expected sha256 {sha256.lower()}, got {digest}; nothing was kept"
                 )
-            yield file, found
+            yield file, digest
         finally:
             if not keep or _known_mark(file, mark) is None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -118,11 +118,11 @@ def _transfer(address: str, file: Path, request: Request, mark: Path | None, kno
     begun = file.stat().st_size if known is not None else 0
     headers = {"Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={begun}-", "If-Range": known} if known is not None else {}
-    asked = urllib.request.Request(address, headers=headers)
+    fetching = urllib.request.Request(address, headers=headers)
     if request.token is not None:
-        asked.add_unredirected_header("Authorization", f"Bearer {request.token}")
+        fetching.add_unredirected_header("Authorization", f"Bearer {request.token}")
     opener = urllib.request.build_opener(_Redirects(request))
-    with opener.open(asked, timeout=min(SILENCE_S, request.total_s)) as response:
+    with opener.open(fetching, timeout=min(SILENCE_S, request.total_s)) as response:
         begun = begun if response.status == 206 else 0
         total = _total(response, begun, address, request.max_bytes)
         digest = hashlib.sha256()
@@ -131,10 +131,10 @@ def _transfer(address: str, file: Path, request: Request, mark: Path | None, kno
         elif mark is not None:
             file.unlink(missing_ok=True)
             atomic.write_text(mark, _mark_of(response))
-        here = _write(response, file, digest.update, begun, total, address, request)
-    if here != total:
-        kept = "; the same command continues there" if mark is not None and regular.read_text(mark) else ""
-        raise DownloadError(f"{without_secret(address)}: the connection ended after {here} of {total} bytes{kept}")
+        received = _write(response, file, digest.update, begun, total, address, request)
+    if received != total:
+        hint = "; the same command continues there" if mark is not None and regular.read_text(mark) else ""
+        raise DownloadError(f"{without_secret(address)}: the connection ended after {received} of {total} bytes{hint}")
     return digest.hexdigest()
 
 
@@ -142,24 +142,24 @@ def _write(
     response: HTTPResponse,
     file: Path,
     digest: Callable[[bytes], None],
-    here: int,
+    received: int,
     total: int,
     address: str,
     request: Request,
 ) -> int:
     """Append what comes to ``file``; how many bytes it has then. A server that breaks off is no error here."""
     deadline = time.monotonic() + request.total_s
-    with file.open("ab" if here else "wb") as output:
+    with file.open("ab" if received else "wb") as output:
         while block := _next(response):
-            here += len(block)
-            if here > total or time.monotonic() > deadline:
-                where = f"stopped after {here} of {total} bytes in {request.total_s:g} s"
+            received += len(block)
+            if received > total or time.monotonic() > deadline:
+                where = f"stopped after {received} of {total} bytes in {request.total_s:g} s"
                 raise DownloadError(f"{without_secret(address)}: {where}")
             digest(block)
             output.write(block)
             if request.progress is not None:
-                request.progress(here, total)
-    return here
+                request.progress(received, total)
+    return received
 
 
 def _next(response: HTTPResponse) -> bytes:
@@ -229,7 +229,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             raise urllib.error.URLError(
                 f"redirected to another host ({shown(after.hostname or '', 80)}); if you trust it, give its address"
             )
-        found = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if found is not None and is_same and req.has_header("Authorization") and self.request.token is not None:
-            found.add_unredirected_header("Authorization", f"Bearer {self.request.token}")
-        return found
+        next_request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if next_request is not None and is_same and req.has_header("Authorization") and self.request.token is not None:
+            next_request.add_unredirected_header("Authorization", f"Bearer {self.request.token}")
+        return next_request

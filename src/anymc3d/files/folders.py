@@ -104,13 +104,13 @@ def claim(record_path: Path, identity: Mapping[str, Any], what: str, *, later: C
         atomic.write_json(record_path, wanted)
         atomic.clear_leftovers(record_path.parent)
         return
-    found = _record(record_path, what)
-    added = {key: wanted[key] for key in later if key in wanted and key not in found}
+    recorded = _record(record_path, what)
+    added = {key: wanted[key] for key in later if key in wanted and key not in recorded}
     if added:
-        found |= added
-        if found == wanted:
-            atomic.write_json(record_path, found)
-    differences = list(differing(found, wanted))
+        recorded |= added
+        if recorded == wanted:
+            atomic.write_json(record_path, recorded)
+    differences = list(differing(recorded, wanted))
     if differences:
         raise RunFolderError(
             f"{record_path.parent}: was made by {what} with other settings: {'; '.join(differences[:6])}; "
@@ -121,19 +121,19 @@ def claim(record_path: Path, identity: Mapping[str, Any], what: str, *, later: C
 
 def _record(record_path: Path, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(regular.read_text(record_path))
-        if isinstance(found, dict):
-            return found
-        fault = f"expected an object, got {type(found).__name__}"
+        record = json.loads(regular.read_text(record_path))
+        if isinstance(record, dict):
+            return record
+        fault = f"expected an object, got {type(record).__name__}"
     except (ValueError, OSError, RecursionError) as error:
         fault = str(error)
     raise RunFolderError(f"{record_path}: expected the JSON record of {what}, but it is damaged: {fault}")
 
 
-def differing(found: Any, wanted: Any, place: str = "") -> Iterator[str]:
+def differing(recorded: Any, wanted: Any, place: str = "") -> Iterator[str]:
     """Yield one line for every leaf that differs between two JSON values."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            yield from differing(found.get(key), wanted.get(key), f"{place}.{key}" if place else key)
-    elif found != wanted:
-        yield f"{place} was {found!r}, now {wanted!r}"
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        for key in sorted({*recorded, *wanted}):
+            yield from differing(recorded.get(key), wanted.get(key), f"{place}.{key}" if place else key)
+    elif recorded != wanted:
+        yield f"{place} was {recorded!r}, now {wanted!r}"

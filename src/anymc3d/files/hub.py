@@ -54,10 +54,10 @@ def token(variable: str = TOKEN_VARIABLE) -> str | None:
     Raises:
         UsageError: it cannot be one; the message does not show it.
     """
-    found = os.environ.get(variable, "").strip()
-    if found and not (found.isascii() and found.isprintable() and " " not in found and len(found) <= 1000):
+    text = os.environ.get(variable, "").strip()
+    if text and not (text.isascii() and text.isprintable() and " " not in text and len(text) <= 1000):
         raise UsageError(f"{variable}: expected a token, one word of plain letters; copy it again")
-    return found or None
+    return text or None
 
 
 def parse_repository(text: str) -> tuple[str, str]:
@@ -98,14 +98,14 @@ def upload(repository: str, files: Mapping[str, bytes], *, revision: str, messag
         import huggingface_hub as client
     except ImportError:
         raise PackageError("pushing to the hub needs huggingface_hub; pip install 'anymc3d[hub]'") from None
-    own = token()
-    if own is None:
+    own_token = token()
+    if own_token is None:
         raise UsageError(f"pushing to the hub needs your own token with the right to write: set {TOKEN_VARIABLE}")
-    hub = client.HfApi(endpoint=endpoint(), token=own, library_name="anymc3d")
+    hub = client.HfApi(endpoint=endpoint(), token=own_token, library_name="anymc3d")
     additions = [client.CommitOperationAdd(name, content) for name, content in files.items()]
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        done = hub.create_commit(repository, additions, commit_message=message, revision=revision)
+        commit = hub.create_commit(repository, additions, commit_message=message, revision=revision)
     except Exception as error:  # noqa: BLE001 - the client and what it stands on have exceptions of their own
         code = getattr(getattr(error, "response", None), "status_code", None)
         what = f"the hub answered {code}" if code else type(error).__name__
@@ -114,4 +114,4 @@ def upload(repository: str, files: Mapping[str, bytes], *, revision: str, messag
             f"{SCHEME}{repository}: cannot be pushed ({what}); is the owner yours, and may the token in "
             f"{TOKEN_VARIABLE} write there?"
         ) from None
-    return str(done.commit_url)
+    return str(commit.commit_url)

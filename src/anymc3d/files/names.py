@@ -28,9 +28,9 @@ def on_disk(path: str) -> str:
     for candidate in dict.fromkeys((path, path.replace("\\", "/"))):
         if os.path.lexists(candidate):
             return candidate
-        found = _walked(candidate)
-        if found is not None:
-            return found
+        walked = _walked(candidate)
+        if walked is not None:
+            return walked
     return path.replace("\\", "/")
 
 
@@ -43,12 +43,12 @@ def _walked(path: str) -> str | None:
             at = straight
             continue
         try:
-            alike = [name for name in os.listdir(at) if _looks(name) == _looks(part)]
+            candidates = [name for name in os.listdir(at) if _looks(name) == _looks(part)]
         except OSError:
             return None
-        if len(alike) != 1:
+        if len(candidates) != 1:
             return None
-        at = os.path.join(at, alike[0])
+        at = os.path.join(at, candidates[0])
     return os.path.normpath(at)
 
 

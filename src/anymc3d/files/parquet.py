@@ -45,10 +45,12 @@ def parse_parquet(path: Path) -> Table:
         table = file.read(columns=names)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         return Table((), (), (f"{path}: expected a Parquet table, and it is damaged ({type(error).__name__})",))
-    odd = [name for name in names if not _is_plain(table.column(name).type)]
-    if odd:
+    not_plain = [name for name in names if not _is_plain(table.column(name).type)]
+    if not_plain:
         return Table(
-            (), (), (f"{path}: column {odd[0]!r} holds {table.column(odd[0]).type}, expected text or numbers",)
+            (),
+            (),
+            (f"{path}: column {not_plain[0]!r} holds {table.column(not_plain[0]).type}, expected text or numbers",),
         )
     columns = [_texts(table.column(name)) for name in names]
     rows = tuple((number, cells) for number, cells in enumerate(zip(*columns, strict=True), start=2) if any(cells))

@@ -62,8 +62,8 @@ def parse_part(text: str) -> Part:
     Raises:
         UsageError: it is not two whole numbers with 1 <= K <= N.
     """
-    found = _TEXT.fullmatch(text.strip())
-    number, of = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = _TEXT.fullmatch(text.strip())
+    number, of = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= number <= of <= MOST:
         raise UsageError(f"--part: expected K/N with K from 1 to N, as 3/16, got {text!r}")
     return Part(of, number)
@@ -74,8 +74,8 @@ def parts_in(out: Path) -> list[Part]:
     folder = out / PARTS
     if not folder.is_dir():
         return []
-    found = (_FOLDER.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
-    return sorted(Part(int(one[2]), int(one[1])) for one in found if one)
+    matches = (_FOLDER.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted(Part(int(match[2]), int(match[1])) for match in matches if match)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def part_of(
         yield out, list(cases)
         return
     names = [case.id for case in cases] if names is None else names
-    mine = [position for position, name in enumerate(names) if part.takes(name)]
+    positions = [position for position, name in enumerate(names) if part.takes(name)]
     folder = part.folder(out)
     make_private(folder)
     facts = {
@@ -109,8 +109,8 @@ def part_of(
         "cohort": {"cases": len(cases), "sha256": cohort_hash(names)},
         "settings": dict(settings),
     }
-    yield folder, [cases[position] for position in mine]
-    rows = [{"position": position, "case": names[position]} for position in mine]
+    yield folder, [cases[position] for position in positions]
+    rows = [{"position": position, "case": names[position]} for position in positions]
     write_table(folder / CASES, ("position", "case"), rows)
     atomic.write_json(folder / RECORD, facts | {"tables": table_hashes(folder)})
 
@@ -133,9 +133,9 @@ def part_record(folder: Path) -> dict[str, Any] | None:
         RunFolderError: the record is damaged.
     """
     try:
-        found = json.loads(regular.read_text(folder / RECORD))
-        if isinstance(found, dict) and {"part", "of", "cohort", "settings", "tables"} <= found.keys():
-            return found
+        record = json.loads(regular.read_text(folder / RECORD))
+        if isinstance(record, dict) and {"part", "of", "cohort", "settings", "tables"} <= record.keys():
+            return record
     except FileNotFoundError:
         return None
     except (ValueError, OSError, RecursionError):

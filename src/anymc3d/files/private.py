@@ -33,18 +33,18 @@ def make_private(folder: Path, *, mode: int = 0o700) -> None:
         OutputError: one cannot be made.
     """
     missing = []
-    for one in (folder, *folder.parents):
-        if one.is_dir():
+    for place in (folder, *folder.parents):
+        if place.is_dir():
             break
-        missing.append(one)
+        missing.append(place)
     try:
-        for one in reversed(missing):
+        for place in reversed(missing):
             try:
-                one.mkdir(mode=0o700)
+                place.mkdir(mode=0o700)
                 if mode != 0o700:
-                    one.chmod(mode)
+                    place.chmod(mode)
             except FileExistsError:
-                if not one.is_dir():  # otherwise another process was quicker
+                if not place.is_dir():  # otherwise another process was quicker
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     except OSError as error:
         raise output_error(folder, error, what="cannot be made") from error

@@ -62,8 +62,8 @@ def id_key(text: str) -> tuple[str, ...]:
     ``101`` and ``102``, ``A-1`` and ``A-11``, ``1-11`` and ``11-1`` stay apart.
     """
     seen = as_seen(text).strip()
-    if found := _SPREADSHEET_FLOAT.fullmatch(seen):
-        seen = found[1]
+    if match := _SPREADSHEET_FLOAT.fullmatch(seen):
+        seen = match[1]
     elif _EXPONENT.fullmatch(seen) and float(seen).is_integer():
         seen = str(int(float(seen)))
     parts = [part.lstrip("0") or "0" if part.isdecimal() else part for part in _PARTS.findall(seen)]

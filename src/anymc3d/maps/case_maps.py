@@ -111,10 +111,10 @@ def likeliest(
     result = np.zeros(shape, dtype=np.uint8 if max(labels) <= 255 else np.int16)
     best = _summed(maps, 0, shape, affine)
     for index, label in enumerate(labels, start=1):
-        own = _summed(maps, index, shape, affine)
-        above = own > best
+        summed = _summed(maps, index, shape, affine)
+        above = summed > best
         result[above] = label
-        best = np.maximum(best, own)
+        best = np.maximum(best, summed)
     return result
 
 
@@ -133,14 +133,14 @@ def _probabilities(
     wanted = {name: [0] for name, view in prepared.views.items() if view is not None}
 
     def run(encoding: Encoding) -> dict[str, NDArray[np.float32]]:
-        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
+        of_members: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
         with torch.inference_mode():
             for classifier in (member.classifier for member in resident.members):
                 _, maps = classify_and_decode(classifier, resident.backbone.module, batch, encoding, wanted)
                 for (name, _), output in maps.items():
                     size = tuple(batch[name].slices.shape[-2:])
-                    found[name].append(classifier.decoder[name].probabilities(output, size).float().cpu().numpy())
-        return {name: np.mean(members, axis=0) for name, members in found.items()}
+                    of_members[name].append(classifier.decoder[name].probabilities(output, size).float().cpu().numpy())
+        return {name: np.mean(members, axis=0) for name, members in of_members.items()}
 
     maps = resident.within_memory(case.id, run)
     if not all(np.isfinite(values).all() for values in maps.values()):

@@ -61,19 +61,19 @@ def segment_cohort(
     cases = cases if pseudonyms is None else pseudonyms.rename(cases)
     folder, rows = out / FOLDER, []
     with locked(out):
-        done, seen = read_journal(folder / JOURNAL), set()
-        check_kept(out / TABLE, {case.id for case in cases} | done.keys())
+        journalled, seen = read_journal(folder / JOURNAL), set()
+        check_kept(out / TABLE, {case.id for case in cases} | journalled.keys())
         with journal.opened(folder / JOURNAL) as lines:
             for case in Progress(cases, what="segmenting", unit="case", quiet=quiet):
                 key = _inputs_key(predictor, case, pseudonyms)
-                entry = done.get(case.id)
+                entry = journalled.get(case.id)
                 if entry is None or key is None or entry["inputs"] != key or not _is_there(folder, entry["rows"]):
                     check_there(out / RECORD)
                     entry = {"case": case.id, "inputs": key, "rows": _segment(predictor, case, folder)}
                     lines.append(entry)
                 rows += entry["rows"]
                 seen.add(case.id)
-        earlier = [row for name in sorted(done.keys() - seen) for row in done[name]["rows"]]
+        earlier = [row for name in sorted(journalled.keys() - seen) for row in journalled[name]["rows"]]
         check_there(out / RECORD)
         write_table(out / TABLE, COLUMNS, [{name: row[name] for name in COLUMNS} for row in [*rows, *earlier]])
     return rows
@@ -85,21 +85,21 @@ def _is_there(folder: Path, rows: Sequence[Row]) -> bool:
 
 
 def _segment(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
-    found = attempt(lambda: _drawn_rows(predictor, case, folder), case, describe=predict_fault)
-    if isinstance(found, CaseFault):
+    rows = attempt(lambda: _drawn_rows(predictor, case, folder), case, describe=predict_fault)
+    if isinstance(rows, CaseFault):
         empty = dict.fromkeys((*COLUMNS, "file"), "")
-        return [empty | {"case": case.id, "status": "error", "message": found.message}]
-    return found
+        return [empty | {"case": case.id, "status": "error", "message": rows.message}]
+    return rows
 
 
 def _drawn_rows(predictor: Predictor, case: Case, folder: Path) -> list[Row]:
     columns = {view.image for view in predictor.plugins[0].card.preprocessing.values()}
     rows = []
-    for one in segment_case(predictor, case):
-        ending = "" if len(columns) == 1 else f".{view_of(one.column)}"
+    for answer in segment_case(predictor, case):
+        ending = "" if len(columns) == 1 else f".{view_of(answer.column)}"
         name = f"{file_name(case.id)}{ending}.nii.gz"
-        atomic.write_bytes(inside(folder, name), nifti_bytes(one))
-        rows += [{**row, "file": name} for row in compare(predictor, case, one)]
+        atomic.write_bytes(inside(folder, name), nifti_bytes(answer))
+        rows += [{**row, "file": name} for row in compare(predictor, case, answer)]
     return rows
 
 
@@ -122,16 +122,16 @@ def compare(predictor: Predictor, case: Case, drawn: Drawn) -> list[Row]:
     rows = []
     for label in structures(predictor):
         row = {"case": case.id, "image": drawn.column, "label": str(label), "status": "ok", "message": ""}
-        mine = ours == label
-        figures = {"volume_ml": f"{mine.sum() * voxel_ml:.9g}", "true_volume_ml": "", "dice": ""}
+        is_label = ours == label
+        figures = {"volume_ml": f"{is_label.sum() * voxel_ml:.9g}", "true_volume_ml": "", "dice": ""}
         if message:
             row |= {"status": "warn", "message": message}
         elif truth is not None and (annotated is None or label in annotated):
             true = truth == label
-            total = int(mine.sum()) + int(true.sum())
+            total = int(is_label.sum()) + int(true.sum())
             figures["true_volume_ml"] = f"{true.sum() * voxel_ml:.9g}"
             if total:
-                figures["dice"] = f"{2 * int((mine & true).sum()) / total:.9g}"
+                figures["dice"] = f"{2 * int((is_label & true).sum()) / total:.9g}"
             else:
                 row["message"] = "neither mask nor answer holds this structure: Dice is undefined"
         rows.append(row | figures)

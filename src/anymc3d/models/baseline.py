@@ -79,7 +79,7 @@ class BaselineClassifier(nn.Module):
             {view: entry.build_branch(network, num_structures, seed=view_seed) for (view, network), view_seed in pairs}
         )
         """What learns from masks beside the networks; no answer depends on it."""
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
 
     @property
     def least_batch(self) -> int:
@@ -97,16 +97,16 @@ class BaselineClassifier(nn.Module):
             PluginError: a case has no slice in any view.
             UsageError: batch norm met one value alone, in training.
         """
-        there = self.views_there(batch)
+        has_view = self.views_there(batch)
         total: Tensor | int = 0
         for column, view in enumerate(self.views):
-            present = there[:, column].nonzero().flatten().tolist()
+            present = has_view[:, column].nonzero().flatten().tolist()
             if present:
                 logits = self._logits(view, batch[view], encoding.dtype)
                 index = torch.tensor(present, device=logits.device)
-                total = total + logits.new_zeros(len(there), logits.shape[1]).index_add(0, index, logits)
-        weights = (there / there.sum(dim=1, keepdim=True)).to(total.device)
-        mean = total / there.sum(dim=1, keepdim=True).to(total.device)
+                total = total + logits.new_zeros(len(has_view), logits.shape[1]).index_add(0, index, logits)
+        weights = (has_view / has_view.sum(dim=1, keepdim=True)).to(total.device)
+        mean = total / has_view.sum(dim=1, keepdim=True).to(total.device)
         return ClassifierOutput(mean if self.ordinal is None else self.ordinal(mean), {}, weights)
 
     def views_there(self, batch: Mapping[str, PackedSlices]) -> Tensor:
@@ -115,10 +115,10 @@ class BaselineClassifier(nn.Module):
         Raises:
             PluginError: a case has no slice in any view.
         """
-        there = torch.tensor([[count > 0 for count in batch[view].counts] for view in self.views]).T
-        if not there.any(dim=1).all():
+        has_view = torch.tensor([[count > 0 for count in batch[view].counts] for view in self.views]).T
+        if not has_view.any(dim=1).all():
             raise PluginError("expected at least one view with at least one slice in every case, got a case with none")
-        return there
+        return has_view
 
     def _logits(self, view: str, packed: PackedSlices, dtype: torch.dtype) -> Tensor:
         """The logits (cases that have this view, K or 1), in float32."""
@@ -139,7 +139,7 @@ class BaselineClassifier(nn.Module):
         """
         try:
             with autocast_for(self.networks[view], volume.device, dtype):
-                self._tell_format(volume.device, dtype)
+                self._note_format(volume.device, dtype)
                 yield
         except ValueError as error:
             if LONE_VALUE not in str(error):
@@ -159,13 +159,13 @@ class BaselineClassifier(nn.Module):
         slices, counts = packed.slices.float(), tuple(count for count in packed.counts if count)
         if self.entry.kind == "slices":
             padded, mask = pad_cases(slices, counts)
-            self._tell(view, padded.transpose(1, 2))
+            self._note_size(view, padded.transpose(1, 2))
             yield list(range(len(counts))), padded.transpose(1, 2), mask
             return
         sizes: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
         for case, case_slices in enumerate(slices.split(list(counts))):
             volume = case_slices.transpose(0, 1).unsqueeze(0)
-            self._tell(view, volume)
+            self._note_size(view, volume)
             fitted = self.entry.sizes.fit(volume)
             sizes.setdefault(tuple(fitted.shape[-3:]), []).append((case, fitted))
         for (depth, *_), of_size in sizes.items():
@@ -173,17 +173,17 @@ class BaselineClassifier(nn.Module):
             mask = torch.ones(len(of_size), depth, dtype=torch.bool, device=volumes.device)
             yield [case for case, _ in of_size], volumes, mask
 
-    def _tell(self, view: str, volume: Tensor) -> None:
+    def _note_size(self, view: str, volume: Tensor) -> None:
         """Say once per view that volumes are brought to another size."""
         note = self.entry.sizes.note(tuple(volume.shape[-3:]))
-        if note is not None and view not in self._told:
-            self._told.add(view)
+        if note is not None and view not in self._noted:
+            self._noted.add(view)
             logger.info("%s, view %s: %s", self.entry.name, view, note)
 
-    def _tell_format(self, device: torch.device, asked: torch.dtype) -> None:
+    def _note_format(self, device: torch.device, requested: torch.dtype) -> None:
         """Say once that float32 is used where bfloat16 was asked for."""
-        if asked != torch.float32 and not torch.is_autocast_enabled(device.type) and "format" not in self._told:
-            self._told.add("format")
+        if requested != torch.float32 and not torch.is_autocast_enabled(device.type) and "format" not in self._noted:
+            self._noted.add("format")
             logger.info(
                 "%s: 3D convolutions are computed in float32 on a CPU, where bfloat16 has wrong gradients",
                 self.entry.name,

@@ -181,13 +181,13 @@ class VolumeClassifier(nn.Module):
         for view in self.views:
             slices = embeddings[view] if self.scale is None else self.scale.standardised(embeddings[view])
             padded, mask = pad_cases(slices, counts[view])
-            here = mask.any(dim=1)
+            has_view = mask.any(dim=1)
             # A case without this view gets a stand-in slice, so that the softmax is defined; the view is masked below.
-            result = fused_by(self.slice_fusion[view], padded, mask | ~here.unsqueeze(1))
+            result = fused_by(self.slice_fusion[view], padded, mask | ~has_view.unsqueeze(1))
             if not self.features.of_scan:
-                slice_weights[view] = result.weights * here.unsqueeze(1)
+                slice_weights[view] = result.weights * has_view.unsqueeze(1)
             fused.append(result.embedding)
-            present.append(here)
+            present.append(has_view)
         available = torch.stack(present, dim=1)
         if self.view_fusion is None:
             return ClassifierOutput(self.head(fused[0]), slice_weights, available.to(fused[0].dtype))
@@ -214,10 +214,10 @@ class VolumeClassifier(nn.Module):
         labels = repeat(None) if packed.labels is None else packed.labels.split(encoding.chunk_size)
         pairs = zip(self.starts(backbone, view, packed, encoding), labels, strict=False)
         recompute = encoding.recompute and torch.is_grad_enabled()
-        found = Gathered(sum(packed.counts))
+        embeddings = Gathered(sum(packed.counts))
         for pair in pairs:
-            found.add(checkpoint(embed, *pair, use_reentrant=False) if recompute else embed(*pair))
-        return found.whole()
+            embeddings.add(checkpoint(embed, *pair, use_reentrant=False) if recompute else embed(*pair))
+        return embeddings.whole()
 
     def starts(
         self, backbone: nn.Module, view: str, packed: PackedSlices, encoding: Encoding

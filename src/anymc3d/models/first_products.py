@@ -34,10 +34,10 @@ class FirstProducts:
     def weights(self, lora: LoRA) -> dict[str, Tensor]:
         """Parameter name -> what stands in for the merged weight of one plugin."""
         pairs = dict(zip(lora.paths, zip(lora.a, lora.b, strict=True), strict=True))
-        own = {path: pairs[path] for path in self._paths if path in pairs}
+        adapted = {path: pairs[path] for path in self._paths if path in pairs}
         return {
             f"{path}.weight": _SharedWeight.of(self._backbone.get_submodule(path).weight, a, lora.scale * b, self, path)
-            for path, (a, b) in own.items()
+            for path, (a, b) in adapted.items()
         }
 
     def product(self, path: str, make: Callable[[], Tensor]) -> Tensor:

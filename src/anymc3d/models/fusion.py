@@ -91,7 +91,7 @@ class SideBySide(nn.Module):
     def forward(self, embeddings: Sequence[Tensor], mask: Tensor) -> Fused:
         """One (B, D of the view) per view and which are there (B, V) -> (B, sum of D) and equal weights (B, V)."""
         pairs = zip(embeddings, self.centers.values(), mask.T, strict=True)
-        parts = [torch.where(here.unsqueeze(1), embedding, center) for embedding, center, here in pairs]
+        parts = [torch.where(is_there.unsqueeze(1), embedding, center) for embedding, center, is_there in pairs]
         weights = mask.to(parts[0].dtype) / mask.sum(dim=1, keepdim=True)
         return Fused(torch.cat(parts, dim=1), weights)
 
@@ -177,10 +177,10 @@ def build_fusion(name: str, embed_dim: int, generator: torch.Generator) -> nn.Mo
         UsageError: no fusion has this name, or an own one is no module with ``out_dim``.
     """
     check_fusion(name)
-    made = FUSIONS[name](embed_dim, generator)
-    if not (isinstance(made, nn.Module) and isinstance(getattr(made, "out_dim", None), int)):
-        raise expected("fusion", name, _EXPECTED, made)
-    return made
+    fusion = FUSIONS[name](embed_dim, generator)
+    if not (isinstance(fusion, nn.Module) and isinstance(getattr(fusion, "out_dim", None), int)):
+        raise expected("fusion", name, _EXPECTED, fusion)
+    return fusion
 
 
 def is_fixed(name: str) -> bool:

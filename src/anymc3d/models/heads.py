@@ -103,7 +103,7 @@ def build_head(name: str, width: int, num_logits: int, generator: torch.Generato
         UsageError: no head has this name, or an own one is no module.
     """
     check_head(name)
-    made = HEADS[name](width, num_logits, generator)
-    if not isinstance(made, nn.Module):
-        raise expected("head", name, _EXPECTED, made)
-    return made
+    head = HEADS[name](width, num_logits, generator)
+    if not isinstance(head, nn.Module):
+        raise expected("head", name, _EXPECTED, head)
+    return head

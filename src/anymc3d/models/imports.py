@@ -49,10 +49,10 @@ def import_backbone(path: Path, name: str | None = None) -> Record:
 
 
 def _nameless(config: BackboneConfig) -> str:
-    alike = [entry.name for entry in same_architecture(config)]
-    if not alike:
+    same = [entry.name for entry in same_architecture(config)]
+    if not same:
         return f"no backbone of the table has this architecture ({config}); give them a --name"
-    return f"several backbones have this architecture ({', '.join(alike)}); say which this is with --name"
+    return f"several backbones have this architecture ({', '.join(same)}); say which this is with --name"
 
 
 def read_brought(path: Path, *, known: bool = False) -> tuple[BackboneConfig, dict[str, Tensor], str]:

@@ -36,10 +36,10 @@ def learn(classifier: BaselineClassifier, batch: Mapping[str, PackedSlices], enc
         PluginError: a case has no slice in any view.
         UsageError: batch norm met one value alone.
     """
-    there = classifier.views_there(batch)
+    has_view = classifier.views_there(batch)
     parts, whole, by_case = [], [], defaultdict(list)
     for column, view in enumerate(classifier.views):
-        present = there[:, column].nonzero().flatten().tolist()
+        present = has_view[:, column].nonzero().flatten().tolist()
         for positions, lesson in _of_view(classifier, view, batch[view], encoding, present) if present else ():
             parts.append(lesson.answers.moved(positions))
             rest = sorted(set(range(len(positions))) - set(lesson.answers.case.tolist()))
@@ -47,11 +47,11 @@ def learn(classifier: BaselineClassifier, batch: Mapping[str, PackedSlices], enc
             for case, loss in lesson.mask_losses.items():
                 by_case[positions[case]].append(loss)
     views = joined([answers for answers, _ in whole])
-    mean = views.logits.new_zeros(len(there), views.logits.shape[1]).index_add(0, views.case, views.logits)
-    mean = mean / there.sum(dim=1, keepdim=True).to(mean.device)
+    mean = views.logits.new_zeros(len(has_view), views.logits.shape[1]).index_add(0, views.case, views.logits)
+    mean = mean / has_view.sum(dim=1, keepdim=True).to(mean.device)
     taught = joined(parts)
-    plain = sorted(set(range(len(there))) - set(taught.case.tolist()))
-    shares = 1 / there.sum(dim=1)
+    plain = sorted(set(range(len(has_view))) - set(taught.case.tolist()))
+    shares = 1 / has_view.sum(dim=1)
     lacking = [answers.only([case for case in cases if case not in plain]) for answers, cases in whole]
     answers = joined([taught.weighted(shares), joined(lacking).weighted(shares), Answers.of_cases(mean).only(plain)])
     weight = classifier.entry.recipe.view_weight

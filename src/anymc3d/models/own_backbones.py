@@ -37,29 +37,33 @@ class OwnBackbone:
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-def _admit(name: str, given: Any) -> OwnBackbone:
-    if not isinstance(given, OwnBackbone) or not is_dataclass(given.config) or not takes(given.network, "config"):
-        raise expected("backbone", name, _EXPECTED, given)
-    if not given.layouts or not given.targets:
+def _admit(name: str, backbone: Any) -> OwnBackbone:
+    if (
+        not isinstance(backbone, OwnBackbone)
+        or not is_dataclass(backbone.config)
+        or not takes(backbone.network, "config")
+    ):
+        raise expected("backbone", name, _EXPECTED, backbone)
+    if not backbone.layouts or not backbone.targets:
         raise UsageError(f"backbone {name!r}: expected at least one layout and one target of LoRA, got none")
     for what, taken_class, table in (
-        ("configuration", given.config, ARCHITECTURES),
-        ("network", _class(given), TARGETS),
+        ("configuration", backbone.config, ARCHITECTURES),
+        ("network", _class(backbone), TARGETS),
     ):
         if taken_class in table:
             raise UsageError(
                 f"backbone {name!r}: the {what} {taken_class} is another backbone's; give it a class of its own"
             )
-    ARCHITECTURES[given.config] = Architecture(
+    ARCHITECTURES[backbone.config] = Architecture(
         name=name,
-        build=given.network,
-        random=random_by_parameter(given.network),
+        build=backbone.network,
+        random=random_by_parameter(backbone.network),
         family=lambda config: name,
         facts=lambda config: {"blocks": config.depth},
     )
-    TARGETS[_class(given)] = given.targets
-    NORMALISATION[name] = (given.mean, given.std)
-    return given
+    TARGETS[_class(backbone)] = backbone.targets
+    NORMALISATION[name] = (backbone.mean, backbone.std)
+    return backbone
 
 
 def _class(given: OwnBackbone) -> str:

@@ -22,11 +22,11 @@ class Remembered:
             return entry[2]
         # Not an inference tensor, even when first asked for in inference mode: a later call may need gradients.
         with torch.inference_mode(False), torch.no_grad():
-            made = make(parameter)
+            computed = make(parameter)
         if self.most is not None and len(self._kept) >= self.most:
             self._kept.clear()
-        self._kept[key] = (parameter, parameter._version, made)
-        return made
+        self._kept[key] = (parameter, parameter._version, computed)
+        return computed
 
     def forget(self) -> None:
         """``.to()``, ``.half()`` and so on change the numbers behind the same parameter: call it then."""

@@ -57,8 +57,8 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *
 
     def cell(index: int, text: str) -> str:
         kind = ' class="number"' if index in numbers else ""
-        shown = text if isinstance(text, Markup) else escape(text)
-        return f'<th scope="row"{kind}>{shown}</th>' if index == 0 else f"<td{kind}>{shown}</td>"
+        content = text if isinstance(text, Markup) else escape(text)
+        return f'<th scope="row"{kind}>{content}</th>' if index == 0 else f"<td{kind}>{content}</td>"
 
     right = ' class="number"'
     heads = "".join(

@@ -119,9 +119,9 @@ def _line(frame: _Frame, line: Line, index: int) -> Iterator[str]:
         if isfinite(low) and isfinite(high):
             yield f'<path class="bar {colour}" d="M{frame.at(x, low)}L{frame.at(x, high)}"/>'
     if len(points) > 1:
-        shown = stepped(points) if line.stepped else points
+        drawn = stepped(points) if line.stepped else points
         dashes = f' stroke-dasharray="{_DASHES[index % 4]}"' if _DASHES[index % 4] else ""
-        yield f'<path class="line {colour}"{dashes} d="{_path(frame, shown)}"/>'
+        yield f'<path class="line {colour}"{dashes} d="{_path(frame, drawn)}"/>'
     sizes = line.sizes or ([0.1] * len(points) if len(points) <= 30 and not line.stepped and not line.band else [])
     for (x, y), size in zip(points, sizes, strict=False):
         yield f'<circle class="{colour}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{1.5 + 4.5 * size**0.5:.1f}"/>'
@@ -133,21 +133,21 @@ def _path(frame: _Frame, points: Points) -> str:
 
 def stepped(points: Points) -> list[tuple[float, float]]:
     """Return a staircase where each point's value holds back to the point before it (as average precision sums)."""
-    found = list(points[:1])
+    corners = list(points[:1])
     for x, y in points[1:]:
-        found += [(found[-1][0], y), (x, y)]
-    return found
+        corners += [(corners[-1][0], y), (x, y)]
+    return corners
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
     """Return at most ``MAX_POINTS``, without points on the straight line between their neighbours; ends stay."""
-    kept = [
+    bent = [
         point
         for i, point in enumerate(points)
         if i in (0, len(points) - 1) or not _between(points[i - 1], point, points[i + 1])
     ]
-    step = ceil(len(kept) / MAX_POINTS)
-    return kept if step <= 1 else [*kept[:-1:step], kept[-1]]
+    step = ceil(len(bent) / MAX_POINTS)
+    return bent if step <= 1 else [*bent[:-1:step], bent[-1]]
 
 
 def _between(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
@@ -156,8 +156,8 @@ def _between(a: tuple[float, float], b: tuple[float, float], c: tuple[float, flo
 
 
 def _span(values: Sequence[float], room: float = 0.0) -> tuple[float, float]:
-    there = [value for value in values if isfinite(value)]
-    low, high = (min(there), max(there)) if there else (0.0, 1.0)
+    finite = [value for value in values if isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     if high <= low:
         return low - 0.5, high + 0.5
     return low - room * (high - low), high + room * (high - low)

@@ -60,13 +60,13 @@ def find_candidates(probability: NDArray[Any], rule: CandidateRule = CandidateRu
     if values.ndim != 3 or values.size == 0 or not (values.min() >= 0 and values.max() <= 1):
         raise UsageError(f"expected a map (X, Y, Z) of probabilities from 0 to 1, got {_in_words(values)}")
     if rule.mode == "fast":
-        found = _regions(values, float(values.max()) / rule.factor, rule.too_small)
+        regions = _regions(values, float(values.max()) / rule.factor, rule.too_small)
     else:
-        found = _one_by_one(values, rule)
+        regions = _one_by_one(values, rule)
     detection = np.zeros_like(values)
-    for region, confidence in found:
+    for region, confidence in regions:
         detection[region] = confidence
-    return Candidates(detection, tuple(sorted((confidence for _, confidence in found), reverse=True)))
+    return Candidates(detection, tuple(sorted((confidence for _, confidence in regions), reverse=True)))
 
 
 Region = tuple[NDArray[np.bool_], float]
@@ -78,28 +78,28 @@ def _regions(values: NDArray[np.float32], threshold: float, too_small: int) -> l
 
     labels, count = label((values >= threshold) & (values > 0), structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    kept = [number for number in range(1, count + 1) if sizes[number] > too_small]
-    peaks = maximum(values, labels, kept) if kept else []
-    return [(labels == number, float(peak)) for number, peak in zip(kept, peaks, strict=True)]
+    large = [number for number in range(1, count + 1) if sizes[number] > too_small]
+    peaks = maximum(values, labels, large) if large else []
+    return [(labels == number, float(peak)) for number, peak in zip(large, peaks, strict=True)]
 
 
 def _one_by_one(values: NDArray[np.float32], rule: CandidateRule) -> list[Region]:
     from scipy.ndimage import binary_dilation
 
-    left, found = values.copy(), []
-    taken = np.zeros(values.shape, dtype=bool)
-    while len(found) < rule.most and (peak := float(left.max())) >= STOP:
+    left, regions_kept = values.copy(), []
+    occupied = np.zeros(values.shape, dtype=bool)
+    while len(regions_kept) < rule.most and (peak := float(left.max())) >= STOP:
         threshold = peak / rule.factor
         regions = _regions(left, threshold, rule.too_small)
         if not regions:
             left[left >= threshold] = 0  # specks only
             continue
         region, confidence = max(regions, key=lambda each: each[1])
-        if not (region & binary_dilation(taken, structure=np.ones((3, 3, 3)))).any():
-            found.append((region, confidence))
-            taken |= region
+        if not (region & binary_dilation(occupied, structure=np.ones((3, 3, 3)))).any():
+            regions_kept.append((region, confidence))
+            occupied |= region
         left[region] = 0
-    return found
+    return regions_kept
 
 
 def _in_words(values: NDArray[np.float32]) -> str:

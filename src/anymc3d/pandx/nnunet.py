@@ -108,17 +108,24 @@ def read_probability(path: Path, channel: int) -> tuple[NDArray[np.float32], Aff
 
 
 def _from_npz(path: Path, channel: int) -> NDArray[np.float32]:
-    beside = path.with_suffix(".nii.gz")
-    if not beside.is_file():
-        raise ScanError(f"{path.name}: expected nnU-Net's segmentation {beside.name} beside it, which has its geometry")
+    segmentation = path.with_suffix(".nii.gz")
+    if not segmentation.is_file():
+        raise ScanError(
+            f"{path.name}: expected nnU-Net's segmentation {segmentation.name} beside it, which has its geometry"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found: NDArray[Any] = archive["probabilities"]
+            probabilities: NDArray[Any] = archive["probabilities"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         what = f"{path.name}: expected nnU-Net's array 'probabilities' ({type(error).__name__})"
         raise ScanError(f"{what}; run nnU-Net with --save_probabilities again") from error
-    shape = read_header(beside).shape
-    if found.ndim != 4 or found.shape[1:] != shape[::-1] or found.dtype.kind != "f" or channel >= len(found):
+    shape = read_header(segmentation).shape
+    if (
+        probabilities.ndim != 4
+        or probabilities.shape[1:] != shape[::-1]
+        or probabilities.dtype.kind != "f"
+        or channel >= len(probabilities)
+    ):
         what = f"{path.name}: expected (classes, {', '.join(map(str, shape[::-1]))}) with class {channel}"
-        raise ScanError(f"{what}, got {found.shape} {found.dtype}; run nnU-Net on this scan again")
-    return found[channel].transpose(2, 1, 0).astype(np.float32)
+        raise ScanError(f"{what}, got {probabilities.shape} {probabilities.dtype}; run nnU-Net on this scan again")
+    return probabilities[channel].transpose(2, 1, 0).astype(np.float32)

@@ -117,14 +117,14 @@ class _Run:
         self.lesions: list[tuple[str, LesionResult]] = []
 
     def hashes(self) -> dict[str, str | None]:
-        found = {}
+        hashes = {}
         for case in self.cases:
             (column,) = case.images
             try:
-                found[case.id] = content_hash(case.images[column], series=case.series(column))
+                hashes[case.id] = content_hash(case.images[column], series=case.series(column))
             except ScanError as error:
-                found[case.id], self.faults[case.id] = None, error.what
-        return found
+                hashes[case.id], self.faults[case.id] = None, error.what
+        return hashes
 
     def stage(self, name: str, write: Callable[[Case, Path], None], program: str | None, timeout_s: float) -> str:
         """Write the images of a stage and have them read by nnU-Net; returns its command where that is still to do."""
@@ -188,14 +188,14 @@ class _Run:
         if path is None:
             raise ScanError("nnU-Net left no probabilities of its high-resolution network")
         probability, affine = read_probability(path, LESION)
-        found = find_candidates(probability, self.settings.candidates)
+        candidates = find_candidates(probability, self.settings.candidates)
         scan = self._scan(case)
-        detection = resample(found.detection, affine, scan.shape, scan.affine, order="nearest")
+        detection = resample(candidates.detection, affine, scan.shape, scan.affine, order="nearest")
         write_volume(inside(self.out, "detections", f"{file_name(case.id)}.nii.gz"), detection, scan.affine)
         self._count_lesions(case, Volume(detection, scan.affine))
         labels, _ = read_mask(inside(self.out, "low", "results", f"{file_name(case.id)}.nii.gz"))
         note = "" if (labels == 1).any() else "no pancreas was drawn: the whole scan was searched"
-        score = np.array([min(max(found.score, LEAST), 1 - LEAST)])
+        score = np.array([min(max(candidates.score, LEAST), 1 - LEAST)])
         cells = prediction_cells([self.settings.label], np.log(score / (1 - score)), score, score >= 0.5)
         return {"status": "warn" if note else "ok", "message": note, **cells}
 

@@ -45,23 +45,23 @@ def finished_parts(out: Path, of: int | None = None) -> list[FinishedPart]:
         UsageError: there are no parts, or those of several splits.
         ProblemsError: what stands against joining them, every fault with its part.
     """
-    there = [part for part in parts_in(out) if of is None or part.of == of]
-    numbers = sorted({part.of for part in there})
-    if not there:
+    parts = [part for part in parts_in(out) if of is None or part.of == of]
+    numbers = sorted({part.of for part in parts})
+    if not parts:
         what = "" if of is None else f" of {of}"
         raise UsageError(f"{out}: expected parts{what} (folders parts/K-of-N), which --part K/N writes; found none")
     if len(numbers) > 1:
         text = " and ".join(str(number) for number in numbers)
         raise UsageError(f"{out}: holds parts of {text}, which overlap; say which with --of N, or delete the others")
     problems: list[str] = []
-    found = [one for one in (_finished(part, part.folder(out), problems) for part in there) if one is not None]
-    absent = sorted(set(range(1, numbers[0] + 1)) - {part.number for part in there})
+    finished = [part for part in (_finished(part, part.folder(out), problems) for part in parts) if part is not None]
+    absent = sorted(set(range(1, numbers[0] + 1)) - {part.number for part in parts})
     if absent:
         problems.insert(0, f"missing: {_listed(absent)} of {numbers[0]}; run each with --part K/{numbers[0]}")
-    problems += _of_other_runs(found)
+    problems += _of_other_runs(finished)
     if problems:
         raise ProblemsError(str(out), problems)
-    return found
+    return finished
 
 
 def _finished(part: Part, folder: Path, problems: list[str]) -> FinishedPart | None:
@@ -83,23 +83,23 @@ def _finished(part: Part, folder: Path, problems: list[str]) -> FinishedPart | N
 def _of_other_runs(parts: Sequence[FinishedPart]) -> list[str]:
     """One line for each part that is of another cohort, or of other plugins or settings, than most are."""
     problems = []
-    for what, value in (("cases", lambda one: one.cohort), ("plugins or settings", lambda one: one.facts)):
-        texts = [json.dumps(value(one), sort_keys=True) for one in parts]
+    for what, value in (("cases", lambda part: part.cohort), ("plugins or settings", lambda part: part.facts)):
+        texts = [json.dumps(value(part), sort_keys=True) for part in parts]
         if len(set(texts)) < 2:
             continue
         usual = parts[texts.index(Counter(texts).most_common(1)[0][0])]
-        for one, text in zip(parts, texts, strict=True):
+        for part, text in zip(parts, texts, strict=True):
             if text != json.dumps(value(usual), sort_keys=True):
-                lines = list(differing(value(one), value(usual)))[:3]
+                lines = list(differing(value(part), value(usual)))[:3]
                 problems.append(
-                    f"part {one.part} is of other {what} than part {usual.part}: "
+                    f"part {part.part} is of other {what} than part {usual.part}: "
                     f"{'; '.join(line.replace(', now', f', of part {usual.part}') for line in lines)}; run it again"
                 )
     owner: dict[str, Part] = {}
-    for one in parts:
-        twice = [case for case in one.positions if owner.setdefault(case, one.part) != one.part]
+    for part in parts:
+        twice = [case for case in part.positions if owner.setdefault(case, part.part) != part.part]
         if twice:
-            problems.append(f"parts {owner[twice[0]]} and {one.part} overlap: both have case {twice[0]!r}")
+            problems.append(f"parts {owner[twice[0]]} and {part.part} overlap: both have case {twice[0]!r}")
     return problems
 
 

@@ -56,15 +56,15 @@ def merge_parts(out: Path, of: int | None = None) -> Merged:
     parts = finished_parts(out, of)
     with locked(out):
         _check_owner(out, parts[0])
-        names = sorted({path.name for one in parts for path in one.folder.iterdir()} - _OF_A_PART)
+        names = sorted({path.name for part in parts for path in part.folder.iterdir()} - _OF_A_PART)
         tables, failed, refused = {}, 0, 0
         for name in (name for name in names if name.endswith(".csv")):
             tables[name], bad = _merge_table(out, name, parts)
             failed = max(failed, len(bad))
             refused = max(refused, sum(message.endswith(_REFUSED) for message in bad.values()))
         for name in (name for name in names if not name.endswith((".csv", ".json", ".jsonl"))):
-            _merge_folder(out / name, [one.folder / name for one in parts], parts)
-        _merge_journal(out / JOURNAL, [one.folder / JOURNAL for one in parts], parts)
+            _merge_folder(out / name, [part.folder / name for part in parts], parts)
+        _merge_journal(out / JOURNAL, [part.folder / JOURNAL for part in parts], parts)
         _merge_cost(out / COST, parts)
         atomic.write_json(out / parts[0].record, parts[0].facts[parts[0].record])
     return Merged(len(parts), parts[0].cohort["cases"], failed, tables, refused)
@@ -88,21 +88,23 @@ def _merge_table(out: Path, name: str, parts: Sequence[FinishedPart]) -> tuple[i
     """Rows by the place of their case in the cohort, then the others by case; how many, and the messages of the cases
     with errors."""
     header, rows = None, []
-    for one in parts:
-        path = one.folder / name
+    for part in parts:
+        path = part.folder / name
         if not path.exists():
             continue
         cells = csv.reader(io.StringIO(regular.read_text(path), newline=""), strict=True)
         columns = next(cells)
         if header is not None and columns != header:
-            raise ProblemsError(str(out), [f"{name} of part {one.part} has other columns than that of part 1"])
+            raise ProblemsError(str(out), [f"{name} of part {part.part} has other columns than that of part 1"])
         header, at = columns, columns.index("case")
-        found = [(unquoted(row[at]), row) for row in cells]
-        lacking = one.positions.keys() - {case for case, _ in found} if name == "predictions.csv" else ()
+        keyed_rows = [(unquoted(row[at]), row) for row in cells]
+        lacking = part.positions.keys() - {case for case, _ in keyed_rows} if name == "predictions.csv" else ()
         if lacking:
-            what = f"{name} of part {one.part} has no row of case {sorted(lacking)[0]!r}"
-            raise ProblemsError(str(out), [f"{what}; run it again with --part {one.part}"])
-        rows += [(one.positions.get(case, _LAST), "" if case in one.positions else case, row) for case, row in found]
+            what = f"{name} of part {part.part} has no row of case {sorted(lacking)[0]!r}"
+            raise ProblemsError(str(out), [f"{what}; run it again with --part {part.part}"])
+        rows += [
+            (part.positions.get(case, _LAST), "" if case in part.positions else case, row) for case, row in keyed_rows
+        ]
     assert header is not None
     rows.sort(key=lambda row: row[:2])
     atomic.write_text(out / name, raw_row(header) + "".join(raw_row(cells) for _, _, cells in rows))
@@ -119,12 +121,14 @@ _LAST = 2**62
 def _merge_journal(path: Path, sources: Sequence[Path], parts: Sequence[FinishedPart]) -> None:
     """One line for every case, its last, so that the run can go on in ``OUT`` itself."""
     entries: dict[str, tuple[int, dict[str, Any]]] = {}
-    for source, one in zip(sources, parts, strict=True):
+    for source, part in zip(sources, parts, strict=True):
         for entry in journal.read(source):
-            entries[entry["case"]] = (one.positions.get(entry["case"], _LAST), entry)
+            entries[entry["case"]] = (part.positions.get(entry["case"], _LAST), entry)
     if not any(source.exists() for source in sources):
         return
-    lines = [journal.line(entry) for _, entry in sorted(entries.values(), key=lambda one: (one[0], one[1]["case"]))]
+    lines = [
+        journal.line(entry) for _, entry in sorted(entries.values(), key=lambda placed: (placed[0], placed[1]["case"]))
+    ]
     atomic.write_bytes(path, b"".join(lines))
 
 
@@ -166,17 +170,19 @@ def _link(source: Path, target: Path) -> None:
 def _merge_cost(path: Path, parts: Sequence[FinishedPart]) -> None:
     """Sums over the parts, and each part's own record, whose machines may differ."""
     costs = {
-        str(one.part): json.loads(regular.read_text(one.folder / COST)) for one in parts if (one.folder / COST).exists()
+        str(part.part): json.loads(regular.read_text(part.folder / COST))
+        for part in parts
+        if (part.folder / COST).exists()
     }
     if not costs:
         return
     cases, seconds = (sum(cost[key] for cost in costs.values()) for key in ("cases", "predict_seconds"))
     peaks = [cost["peak_memory_bytes"] for cost in costs.values() if cost["peak_memory_bytes"] is not None]
-    found = {
+    cost = {
         "cases": cases,
         "predict_seconds": round(seconds, 4),
         "predict_seconds_per_volume": round(seconds / cases, 4) if cases else None,
         "peak_memory_bytes": max(peaks, default=None),
         "parts": costs,
     }
-    atomic.write_json(path, found)
+    atomic.write_json(path, cost)

@@ -52,10 +52,10 @@ def places_of(scan: Volume) -> tuple[AxisPlaces, ...]:
     ras, stored = to_ras(scan), io_orientation(scan.affine)
     flips = {int(axis): bool(direction < 0) for axis, direction in stored}
     middle = np.array([(size - 1) / 2 for size in ras.shape])
-    found = []
+    places = []
     for axis, letters in enumerate(_LETTERS):
         start = middle.copy()
         start[axis] = 0.0
         first = float(ras.affine[axis, :3] @ start + ras.affine[axis, 3])
-        found.append(AxisPlaces(ras.shape[axis], first, float(ras.affine[axis, axis]), letters, flips[axis]))
-    return tuple(found)
+        places.append(AxisPlaces(ras.shape[axis], first, float(ras.affine[axis, axis]), letters, flips[axis]))
+    return tuple(places)

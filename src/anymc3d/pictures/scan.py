@@ -39,7 +39,9 @@ def heat_sheet(
     values = apply_orientation(heat[0], io_orientation(heat[1]))
     ras = to_ras(scan)
     peak = np.unravel_index(int(values.argmax()), values.shape)
-    rows = [_planes(scan, _of_scan(peak, values.shape, ras.shape), grey, longest, own) for own in (None, values)]
+    rows = [
+        _planes(scan, _of_scan(peak, values.shape, ras.shape), grey, longest, overlay) for overlay in (None, values)
+    ]
     text = f"{HEAT_NOTE} {CONVENTION} {caption}".strip()
     return sheet(rows, mm_per_pixel=_scale(ras, longest), title=title, caption=text, heat_bar=True)
 

@@ -48,7 +48,7 @@ def sheet(
     row_names = [printable(name, keep="\n") for name in row_names]
     widths = [max(len(row[i].pixels[0]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     widest = max(widths)
-    widths = [max(own, _titles_width(rows, column)) for column, own in enumerate(widths)]
+    widths = [max(width, _titles_width(rows, column)) for column, width in enumerate(widths)]
     heights = [max(len(tile.pixels) for tile in row) for row in rows]
     left = _names_width(row_names)
     titled = any(tile.title for row in rows for tile in row)

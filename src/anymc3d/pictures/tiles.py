@@ -54,12 +54,12 @@ def draw_plane(
     size = (max(1, round(width_mm / mm_per_pixel)), max(1, round(height_mm / mm_per_pixel)))
     low, high = grey
     values = (np.nan_to_num(plane.cut(scan.voxels, index)) - low) / max(high - low, 1e-9)
-    shown = None
+    overlay = None
     if heat is not None:
         depth = heat.shape[plane.across]
-        own = min(int((index + 0.5) * depth / scan.shape[plane.across]), depth - 1)
-        shown = resized(plane.cut(heat, own), size)
-    picture = blend(resized(np.clip(values, 0, 1), size), shown)
+        depth_index = min(int((index + 0.5) * depth / scan.shape[plane.across]), depth - 1)
+        overlay = resized(plane.cut(heat, depth_index), size)
+    picture = blend(resized(np.clip(values, 0, 1), size), overlay)
     if outline is not None:
         picture[_edge(resized(plane.cut(outline, index).astype(np.float32), size) >= 0.5)] = OUTLINE
     return picture

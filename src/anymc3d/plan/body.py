@@ -70,18 +70,18 @@ def tissues(volume: Volume) -> Tissues:
     return Tissues(share(*LUNG_HU), share(*BRAIN_HU), share(DENSE_HU, np.inf), in_plane)
 
 
-def choose_ct_windows(seen: Sequence[Tissues]) -> tuple[tuple[Pair, ...], str]:
+def choose_ct_windows(tissues: Sequence[Tissues]) -> tuple[tuple[Pair, ...], str]:
     """The windows for the part of the body that most scans show, and why."""
-    parts = [one.part for one in seen]
+    parts = [scan.part for scan in tissues]
     part = max(WINDOW_SETS, key=parts.count) if parts else "unknown"
     windows = tuple(window(name) for name in WINDOW_SETS[part])
-    names, votes = window_names(windows), f"{parts.count(part)} of {len(seen)} scans look like"
-    of_part = [one for one in seen if one.part == part]
+    names, votes = window_names(windows), f"{parts.count(part)} of {len(tissues)} scans look like"
+    of_part = [scan for scan in tissues if scan.part == part]
     if part == "chest":
-        litres = float(np.median([one.lung for one in of_part]))
+        litres = float(np.median([scan.lung for scan in of_part]))
         return windows, f"{votes} a chest ({litres:.1f} l of lung): {names}, as the paper's T11; check"
     if part == "head":
-        width = float(np.median([one.in_plane_mm for one in of_part]))
+        width = float(np.median([scan.in_plane_mm for scan in of_part]))
         return windows, f"{votes} a head ({width:.0f} mm wide, brain and skull): {names}, as the paper's T12; check"
     return windows, (
         f"{names} (HU), as the paper's T1 to T5: neither chest nor head, which part it is cannot be determined; check:"

@@ -39,19 +39,19 @@ def outcome_doubts(data: DataSet, splits: Sequence[str]) -> list[str]:
 def _odd_scans(data: DataSet, column: Measured) -> Iterator[str]:
     """Scans far larger than all others; they do not set the field of view."""
     extents = column.grids.extents_mm
-    odd = np.flatnonzero(~fitting(extents).all(axis=1))
-    if not odd.size:
+    odd_rows = np.flatnonzero(~fitting(extents).all(axis=1))
+    if not odd_rows.size:
         return
     inside = extents[fitting(extents).all(axis=1)].max(axis=0)
-    shown = []
-    for place in odd[:_SHOWN]:
+    lines = []
+    for place in odd_rows[:_SHOWN]:
         axis = int(np.argmax(extents[place] / inside))
         name = data.manifest.cases[column.rows[place]].id
-        shown.append(
+        lines.append(
             f"{name}: {extents[place][axis]:.0f} mm along {'xyz'[axis]}, the others at most {inside[axis]:.0f}"
         )
-    more = f" and {odd.size - _SHOWN} more" if odd.size > _SHOWN else ""
-    what = f"{odd.size} of {len(extents)} training scans far larger ({'; '.join(shown)}{more})"
+    more = f" and {odd_rows.size - _SHOWN} more" if odd_rows.size > _SHOWN else ""
+    what = f"{odd_rows.size} of {len(extents)} training scans far larger ({'; '.join(lines)}{more})"
     yield f"{column.name}: {what}: look at them"
 
 

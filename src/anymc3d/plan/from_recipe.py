@@ -106,10 +106,10 @@ def _without_patients(manifest: Manifest, recipe: Recipe) -> list[str]:
 
 def _asked_for(views: Mapping[str, ViewSettings], *, has_labels: bool, has_windows: bool) -> dict[str, str]:
     """The reasons of what the user named in place of the recipe's."""
-    asked = {"labels.columns": "asked for"} if has_labels else {}
+    reasons = {"labels.columns": "asked for"} if has_labels else {}
     for key, view in views.items() if has_windows else ():
-        asked[f"views.{key}.windows"] = f"asked for: {window_names(view.windows) or 'numbers'}"
-    return asked
+        reasons[f"views.{key}.windows"] = f"asked for: {window_names(view.windows) or 'numbers'}"
+    return reasons
 
 
 def _read(
@@ -126,10 +126,10 @@ def _read(
     warnings: list[str] = []
 
     def choose_columns(manifest: Manifest) -> tuple[str, ...]:
-        found, told = _views_for(recipe, manifest, image_column)
-        views.update({key: _with_windows(view, windows) for key, view in found.items()})
-        warnings.extend(told)
-        return tuple(dict.fromkeys(view.image for view in found.values()))
+        views_by_key, view_warnings = _views_for(recipe, manifest, image_column)
+        views.update({key: _with_windows(view, windows) for key, view in views_by_key.items()})
+        warnings.extend(view_warnings)
+        return tuple(dict.fromkeys(view.image for view in views_by_key.values()))
 
     data = read_data_set(
         path,
@@ -191,15 +191,19 @@ def _views_for(
     columns = image_columns(manifest, image_column)
     if len(recipe.views) == 1:
         if len(columns) > 1:
-            shown = ", ".join(columns)
-            raise UsageError(f"recipe {recipe.id} has one view, the manifest has {shown}; choose one with --image")
+            columns_text = ", ".join(columns)
+            raise UsageError(
+                f"recipe {recipe.id} has one view, the manifest has {columns_text}; choose one with --image"
+            )
         return {name: replace(view, image=columns[0]) for name, view in recipe.views.items()}, []
     by_view = {view_of(column): column for column in columns}
     if set(recipe.views) <= set(by_view):
         return {name: replace(view, image=by_view[name]) for name, view in recipe.views.items()}, []
     if len(columns) == 1:
-        told = f"recipe {recipe.id} has a scan per plane ({', '.join(recipe.views)}); here all are cut out of one scan"
-        return {name: replace(view, image=columns[0]) for name, view in recipe.views.items()}, [told]
+        warning = (
+            f"recipe {recipe.id} has a scan per plane ({', '.join(recipe.views)}); here all are cut out of one scan"
+        )
+        return {name: replace(view, image=columns[0]) for name, view in recipe.views.items()}, [warning]
     needed = ", ".join(f"image.{name}" for name in recipe.views)
     raise UsageError(f"recipe {recipe.id} needs {needed}; the manifest has {', '.join(columns)}")
 
@@ -221,11 +225,13 @@ def _with_region_program(
         name: replace(view, roi=replace(view.roi, program=SEGMENTATION_PROGRAM)) if view.roi else view
         for name, view in views.items()
     }
-    there = shutil.which(SEGMENTATION_PROGRAM) is not None
-    told = f"recipe {recipe.id} crops to {', '.join(recipe.roi.organs)}: not every case has a mask, and no program"
-    told += f" {SEGMENTATION_PROGRAM} on the search path; install it, add masks, or set roi: null for scans cut already"
+    has_program = shutil.which(SEGMENTATION_PROGRAM) is not None
+    missing = f"recipe {recipe.id} crops to {', '.join(recipe.roi.organs)}: not every case has a mask, and no program"
+    missing += (
+        f" {SEGMENTATION_PROGRAM} on the search path; install it, add masks, or set roi: null for scans cut already"
+    )
     named = f"recipe {recipe.id}: a program runs only if you name it: anymc3d train --segmenter {SEGMENTATION_PROGRAM}"
-    return with_program, [named] if there else [told]
+    return with_program, [named] if has_program else [missing]
 
 
 def _mask_doubts(recipe: Recipe, manifest: Manifest, has_masks: bool) -> list[str]:
@@ -253,9 +259,11 @@ def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured:
     shared = len({view.image for view in views.values()}) < len(views)
     for name, view in views.items():
         column = measured[view.image]
-        own, _ = choose_plane(column.grids)
-        if not shared and view.plane not in ("auto", own) and column.grids.anisotropy > UNLIKE:
-            lines.append(f"recipe {recipe.id}: view {name} is {view.plane}, most scans of {view.image} are {own}")
+        usual_plane, _ = choose_plane(column.grids)
+        if not shared and view.plane not in ("auto", usual_plane) and column.grids.anisotropy > UNLIKE:
+            lines.append(
+                f"recipe {recipe.id}: view {name} is {view.plane}, most scans of {view.image} are {usual_plane}"
+            )
         lines += size_lines(recipe, name, view, column)
     return lines
 

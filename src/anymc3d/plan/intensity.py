@@ -17,7 +17,7 @@ _MASK_VALUES = 2
 _HOT_SUV = 10.0
 """A median scan whose 99.5 % percentile is above is no FDG of the body: more of it would be cut off by 10."""
 _MOST_SUV = 60.0
-_TOLD: tuple[Modality, ...] = ("CT", "MR", "PT")
+_IN_HEADERS: tuple[Modality, ...] = ("CT", "MR", "PT")
 
 
 class IntensityChoice(NamedTuple):
@@ -91,12 +91,18 @@ def _of_pet(samples: Sequence[Sampled]) -> tuple[str, tuple[Pair, ...], str]:
             ),
         )
     name = "suv-10" if hot <= _HOT_SUV else "suv-20"
-    told = "the headers give SUV" if all(sample.units == SUV for sample in samples) else "taken as SUV by their range"
-    return "suv", (window(name),), f"{name}: {told}, 99.5 % of the voxels below {hot:.3g} in the middle scan; check"
+    how_known = (
+        "the headers give SUV" if all(sample.units == SUV for sample in samples) else "taken as SUV by their range"
+    )
+    return (
+        "suv",
+        (window(name),),
+        f"{name}: {how_known}, 99.5 % of the voxels below {hot:.3g} in the middle scan; check",
+    )
 
 
 class Seen(Protocol):
-    """A scan, as its modality is told by: what its header says, and its values."""
+    """A scan, by which its modality is known: what its header says, and its values."""
 
     @property
     def modality(self) -> str | None: ...
@@ -108,9 +114,9 @@ def guess_majority(samples: Sequence[Seen]) -> tuple[Modality, str]:
     """The modality of most scans, and why: by their headers where those say it, else by their values."""
     guesses = [_guess(sample) for sample in samples]
     modality, votes = Counter(guess.modality for guess in guesses).most_common(1)[0]
-    alike = [pair for pair in zip(samples, guesses, strict=True) if pair[1].modality == modality]
+    agreeing = [pair for pair in zip(samples, guesses, strict=True) if pair[1].modality == modality]
     # Of the scan in the middle, so that one strange scan does not speak for all.
-    why = sorted(alike, key=lambda pair: pair[0].profile.p995)[len(alike) // 2][1].reason
+    why = sorted(agreeing, key=lambda pair: pair[0].profile.p995)[len(agreeing) // 2][1].reason
     reason = f"{votes} of {len(guesses)} scans looked at: {why}"
     if votes < len(guesses):
         others = sorted({guess.modality for guess in guesses} - {modality})
@@ -119,5 +125,5 @@ def guess_majority(samples: Sequence[Seen]) -> tuple[Modality, str]:
 
 
 def _guess(sample: Seen) -> ModalityGuess:
-    told = next((name for name in _TOLD if name == sample.modality), None)
-    return guess_modality(sample.profile) if told is None else ModalityGuess(told, "the header says so")
+    modality = next((name for name in _IN_HEADERS if name == sample.modality), None)
+    return guess_modality(sample.profile) if modality is None else ModalityGuess(modality, "the header says so")

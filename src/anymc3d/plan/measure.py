@@ -195,8 +195,8 @@ def _samples(data: DataSet, column: str, cases: Sequence[Case]) -> tuple[Sampled
     for case in cases:
         try:
             volume = read_volume(case.images[column], spacing=case.spacing, series=case.series(column))
-            told = (volume.modality, volume.units, volume.why_not_suv)
-            samples.append(Sampled(profile(volume), tissues(volume), *told))
+            header = (volume.modality, volume.units, volume.why_not_suv)
+            samples.append(Sampled(profile(volume), tissues(volume), *header))
         except ScanError as error:
             problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
     if problems:

@@ -82,11 +82,11 @@ def propose_region(boxes: Sequence[np.ndarray | None], extents_mm: np.ndarray, *
         )
     median = np.median([box for box in boxes if box is not None], axis=0)
     share = float(median.prod() / np.median(extents_mm, axis=0).prod())
-    shown = " x ".join(f"{length:.0f}" for length in median)
-    found = f"masks with {MARGIN_MM:.0f} mm around are {shown} mm, {share:.0%} of the scan"
+    size_text = " x ".join(f"{length:.0f}" for length in median)
+    what = f"masks with {MARGIN_MM:.0f} mm around are {size_text} mm, {share:.0%} of the scan"
     if share > WORTHWHILE:
-        return f"the whole scan; {found}: little to gain"
-    return f"the whole scan; {found}: --roi mask crops to them (new scans then need masks; never masks of the lesion)"
+        return f"the whole scan; {what}: little to gain"
+    return f"the whole scan; {what}: --roi mask crops to them (new scans then need masks; never masks of the lesion)"
 
 
 def _box_mm(inside: np.ndarray, spacing: np.ndarray, extent: np.ndarray) -> np.ndarray | None:
@@ -94,6 +94,6 @@ def _box_mm(inside: np.ndarray, spacing: np.ndarray, extent: np.ndarray) -> np.n
         return None
     sides = []
     for axis in range(3):
-        found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append((found[-1] - found[0] + 1) * spacing[axis])
+        occupied = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        sides.append((occupied[-1] - occupied[0] + 1) * spacing[axis])
     return np.minimum(np.asarray(sides) + 2 * MARGIN_MM, extent)

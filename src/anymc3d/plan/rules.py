@@ -86,10 +86,11 @@ def choose_plane(grids: Grids) -> tuple[Plane, str]:
 
 def why_asked(grids: Grids, plane: Plane) -> str:
     """The reason of a plane that the user named, with what it costs where slices are thick."""
-    ratio, own = grids.anisotropy, choose_plane(grids)[0]
-    if plane == own or ratio < THICK_SLICES:
+    ratio, usual_plane = grids.anisotropy, choose_plane(grids)[0]
+    if plane == usual_plane or ratio < THICK_SLICES:
         return "asked for"
-    return f"asked for; cut across {own} slices {ratio:.1f} times as thick as a pixel is wide: its pictures are coarse"
+    thick = f"{usual_plane} slices {ratio:.1f} times as thick as a pixel is wide"
+    return f"asked for; cut across {thick}: its pictures are coarse"
 
 
 def _other_planes(grids: Grids) -> str:
@@ -105,9 +106,13 @@ def choose_field_of_view(grids: Grids, leak: SizeLeak | None) -> tuple[tuple[flo
     """Millimetres along x, y, z to which all scans are padded, or None for each scan whole."""
     whole = grids.extents_mm
     inside = fitting(whole).all(axis=1)
-    extents, odd = whole[inside], int((~inside).sum())
+    extents, num_odd = whole[inside], int((~inside).sum())
     largest, median = extents.max(axis=0), np.median(extents, axis=0)
-    cropped = f"; {odd} far larger {'scan is' if odd == 1 else 'scans are'} cropped to it, see above" if odd else ""
+    cropped = (
+        f"; {num_odd} far larger {'scan is' if num_odd == 1 else 'scans are'} cropped to it, see above"
+        if num_odd
+        else ""
+    )
     field = tuple(math.ceil(length * 10 - 1e-6) / 10 for length in largest)
     if leak:
         return field, (
@@ -115,7 +120,7 @@ def choose_field_of_view(grids: Grids, leak: SizeLeak | None) -> tuple[tuple[flo
             f" to the largest, so that they have one scale (the border can still show the size){cropped}"
         )
     spread = (largest - extents.min(axis=0)) / median
-    if (spread <= SIMILAR_EXTENTS).all() and not odd:
+    if (spread <= SIMILAR_EXTENTS).all() and not num_odd:
         return None, "the scans' extents differ by less than 10 %"
     ranges = " x ".join(f"{low:.0f}-{high:.0f}" for low, high in zip(extents.min(axis=0), largest, strict=True))
     if (largest <= MAX_PADDING * median).all():

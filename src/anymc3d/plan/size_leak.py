@@ -86,9 +86,9 @@ def region_leaks(
     for name, view in views.items():
         if view.roi is None or view.roi.source == "point" or view.field_of_view is not None:
             continue
-        there = [index for index, case in enumerate(prepared) if case.get(name) is not None]
-        extents = np.array([_extent_mm(prepared[index][name]) for index in there]).reshape(-1, 3)
-        leak = find_size_leak(extents, targets[there], labels)
+        indices = [index for index, case in enumerate(prepared) if case.get(name) is not None]
+        extents = np.array([_extent_mm(prepared[index][name]) for index in indices]).reshape(-1, 3)
+        leak = find_size_leak(extents, targets[indices], labels)
         if leak is not None:
             lines.append(
                 f"view {name}: the size of the region alone ({leak.measure}) separates {leak.label} with AUROC "

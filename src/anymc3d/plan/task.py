@@ -106,8 +106,8 @@ def _chosen_columns(image_column: str | None, planes: Sequence[str], manifest: M
 
 def with_warnings(reasons: Mapping[str, str], warnings: Sequence[str]) -> dict[str, str]:
     """The warnings stand at the top of the task file, beside the name."""
-    told = [reasons.get("name", ""), *(f"CHECK: {line}" for line in warnings)]
-    return {**reasons, "name": "; ".join(filter(None, told))} if any(told) else dict(reasons)
+    notes = [reasons.get("name", ""), *(f"CHECK: {line}" for line in warnings)]
+    return {**reasons, "name": "; ".join(filter(None, notes))} if any(notes) else dict(reasons)
 
 
 def _reasons(data: DataSet, splits: Sequence[str], intensity: IntensityChoice, memory: MemoryChoice) -> dict[str, str]:

@@ -111,14 +111,14 @@ def _seconds_per_scan(task: TaskSettings, device: torch.device) -> float:
         return _timed(lambda: classifier(module, batch, encoding).logits.square().sum().backward(), device)
 
     wanted = {view: settings.size[2] or MOST_SLICES for view, settings in task.views.items()}
-    one = dict.fromkeys(wanted, 1)
-    first = step(one)
+    single = dict.fromkeys(wanted, 1)
+    first = step(single)
     few = {view: min(MOST_SLICES, count) for view, count in wanted.items()}
     # The first call also warms up; where it was slow it is all that is measured.
-    taken, measured = (first, one) if first > ENOUGH_SECONDS else (step(few), few)
+    seconds, measured = (first, single) if first > ENOUGH_SECONDS else (step(few), few)
     pixels = {view: settings.size[0] * settings.size[1] for view, settings in task.views.items()}
-    done, all_of_it = (sum(pixels[view] * count for view, count in part.items()) for part in (measured, wanted))
-    return taken * all_of_it / done
+    num_done, all_of_it = (sum(pixels[view] * count for view, count in part.items()) for part in (measured, wanted))
+    return seconds * all_of_it / num_done
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> float:

@@ -215,8 +215,8 @@ class PluginCard:
         """Whether the plugin holds its decoders, or all members of the ensemble theirs, of the same structures."""
         if self.members:
             classes = {member.card.segmentation and member.card.segmentation.classes for member in self.members}
-            alike = len(classes) == 1 and not self.is_mixed
-            return alike and all(member.card.decodes for member in self.members)
+            share_structures = len(classes) == 1 and not self.is_mixed
+            return share_structures and all(member.card.decodes for member in self.members)
         return self.segmentation is not None and self.segmentation.keep
 
     @property

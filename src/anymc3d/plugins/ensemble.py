@@ -143,10 +143,10 @@ def _check(plugins: Sequence[Plugin], sources: Sequence[str]) -> None:
 
 
 def _checked_weights(weights: Sequence[float], count: int) -> list[float]:
-    given = list(weights) or [1.0] * count
-    if len(given) != count or min(given) < 0 or max(given) <= 0:
-        raise UsageError(f"weights: expected {count} numbers of 0 or more, not all 0, got {given}")
-    return given
+    checked = list(weights) or [1.0] * count
+    if len(checked) != count or min(checked) < 0 or max(checked) <= 0:
+        raise UsageError(f"weights: expected {count} numbers of 0 or more, not all 0, got {checked}")
+    return checked
 
 
 def _joint_views(cards: Sequence[PluginCard], first: PluginCard) -> dict[str, ViewSettings]:

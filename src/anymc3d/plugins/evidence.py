@@ -75,10 +75,10 @@ def unproven(card: PluginCard) -> dict[str, str]:
     rows = evidence_of(card)
     if rows or not card.members:
         return {str(row["label"]): in_words(row) for row in rows if not is_shown(row)}
-    known = [(evidence_of(one.card), unproven(one.card)) for one in card.members]
+    known = [(evidence_of(part.card), unproven(part.card)) for part in card.members]
     if not known or not all(rows for rows, _ in known):
         return {}
-    lacking = set.intersection(*(set(found) for _, found in known))
+    lacking = set.intersection(*(set(labels) for _, labels in known))
     return {name: f"of no member alone; {known[0][1][name]}" for name in card.labels.output_names if name in lacking}
 
 
@@ -87,11 +87,11 @@ def doubts_of(card: PluginCard) -> tuple[str, ...]:
     return (*_of_chance(unproven(card)), *_of_points(card))
 
 
-def _of_chance(found: Mapping[str, str]) -> list[str]:
-    if not found:
+def _of_chance(why_by_label: Mapping[str, str]) -> list[str]:
+    if not why_by_label:
         return []
-    named = [f"{shown(name)}, {how}" for name, how in list(found.items())[:_MOST_NAMED]]
-    return [f"not shown to be better than chance, so do not use it: {_listed(named, len(found))}"]
+    named = [f"{shown(name)}, {how}" for name, how in list(why_by_label.items())[:_MOST_NAMED]]
+    return [f"not shown to be better than chance, so do not use it: {_listed(named, len(why_by_label))}"]
 
 
 def _of_points(card: PluginCard) -> list[str]:

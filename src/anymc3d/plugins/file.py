@@ -123,10 +123,10 @@ def _check_revision(card: PluginCard) -> None:
     """
     if not is_baseline(card.method):
         return
-    entry, made = zoo_entry(card.method.name), card.training.get("network_revision", 1)
-    if made != entry.revision:
+    entry, revision = zoo_entry(card.method.name), card.training.get("network_revision", 1)
+    if revision != entry.revision:
         raise PluginError(
-            f"plugin {card.name!r} was trained with revision {made} of {entry.name}, this version has revision "
+            f"plugin {card.name!r} was trained with revision {revision} of {entry.name}, this version has revision "
             f"{entry.revision}, which shows the network the axes of a volume in another order "
             f"({entry.axes}; see docs/methods.md); train it again"
         )

@@ -48,10 +48,14 @@ def export_peft(plugin: Plugin, out: Path) -> list[Path]:
     folders = []
     for view in plugin.card.views:
         prefix = f"lora.{view}."
-        mine = {name.removeprefix(prefix): tensor for name, tensor in lora.items() if name.startswith(prefix)}
+        view_lora = {name.removeprefix(prefix): tensor for name, tensor in lora.items() if name.startswith(prefix)}
         folder = inside(out, view)
-        atomic.write_json(inside(out, view, CONFIG), _config(plugin.card, mine))
-        _save(inside(out, view, WEIGHTS), {_peft_name(name): tensor for name, tensor in mine.items()}, {"format": "pt"})
+        atomic.write_json(inside(out, view, CONFIG), _config(plugin.card, view_lora))
+        _save(
+            inside(out, view, WEIGHTS),
+            {_peft_name(name): tensor for name, tensor in view_lora.items()},
+            {"format": "pt"},
+        )
         folders.append(folder)
     rest = {name: tensor for name, tensor in tensors.items() if name not in lora}
     _save(inside(out, REST), rest, {HEADER_KEY: card_to_json(plugin.card)})

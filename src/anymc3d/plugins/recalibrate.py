@@ -147,8 +147,8 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
     Raises:
         UsageError: there is no such case; rows of ``test`` are never taken unasked.
     """
-    given = sorted(set(cases.splits) - {""})
-    if not given:
+    split_names = sorted(set(cases.splits) - {""})
+    if not split_names:
         if split is not None:
             raise CalibrationError(
                 f"--split {split}: the manifest has no split column; without --split all rows are used"
@@ -158,8 +158,8 @@ def choose_cases(cases: ScoredCases, split: str | None) -> tuple[ScoredCases, st
         name = split or "val"
         chosen = cases.of_split(name)
     if not len(chosen.splits):
-        others = f"; there are some in {', '.join(given)}" if given else ""
-        hint = " (--split test takes them, but then they are not a test any more)" if "test" in given else ""
+        others = f"; there are some in {', '.join(split_names)}" if split_names else ""
+        hint = " (--split test takes them, but then they are not a test any more)" if "test" in split_names else ""
         which = "" if name == "all" else f"{name} "
         raise CalibrationError(f"no {which}case has both a prediction and a label{others}{hint}")
     optimistic = {
@@ -219,8 +219,8 @@ def recalibrate(
 def _calibrated(card: PluginCard, calibration: TaskCalibration, points: Sequence[OperatingPoint]) -> PluginCard:
     """The card with another calibration, without the results that were of the earlier one's probabilities."""
     of_logits = tuple(row for row in card.metrics if row["metric"] in RANKING_METRICS)
-    shown = tuple(point.to_dict() for point in points)
-    return replace(card, calibration=calibration, operating_points=shown, metrics=of_logits)
+    stored_points = tuple(point.to_dict() for point in points)
+    return replace(card, calibration=calibration, operating_points=stored_points, metrics=of_logits)
 
 
 def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float) -> Recalibrated:

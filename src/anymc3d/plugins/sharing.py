@@ -172,13 +172,13 @@ def signer(path: Path, keys: Sequence[str]) -> str:
     return check_signature(_signature(place), _hash(path), keys, str(path))
 
 
-def _pin(given: str | None, locked: str | None, place: Place) -> str | None:
-    given = None if given is None else given.lower().removeprefix("sha256:")
-    if given is not None and not is_digest(given):
-        raise UsageError(f"--sha256: expected 64 hexadecimal digits, got '{shown(given, 80)}'")
-    if given is not None and locked is not None and given != locked:
+def _pin(sha256: str | None, locked: str | None, place: Place) -> str | None:
+    sha256 = None if sha256 is None else sha256.lower().removeprefix("sha256:")
+    if sha256 is not None and not is_digest(sha256):
+        raise UsageError(f"--sha256: expected 64 hexadecimal digits, got '{shown(sha256, 80)}'")
+    if sha256 is not None and locked is not None and sha256 != locked:
         raise UsageError(f"{place.text}: --sha256 and the lock file name different hashes; correct one of them")
-    return given or locked
+    return sha256 or locked
 
 
 @contextmanager
@@ -196,8 +196,8 @@ def _fetched(place: Place, pin: str | None, progress: Progress | None) -> Iterat
         return
     request = _request(place, MAX_BASELINE_BYTES, progress)
     try:
-        with fetched(_address(place), FILE, request, sha256=pin) as digest:
-            yield digest
+        with fetched(_address(place), FILE, request, sha256=pin) as copy_and_digest:
+            yield copy_and_digest
     except DownloadError as error:
         more = hub.explained(error, place.base) if place.kind == "hub" else ""
         raise DownloadError(f"{error}; {more}" if more else str(error), answer=error.answer) from None
@@ -262,14 +262,14 @@ def _hash(path: Path, copy: BinaryIO | None = None) -> str:
 
 def _put(address: str, content: bytes) -> None:
     """Write one file to a mirror that takes HTTP PUT (WebDAV, object stores, package servers)."""
-    asked = urllib.request.Request(address, data=content, method="PUT")
-    asked.add_header("Content-Type", "application/octet-stream")
+    request = urllib.request.Request(address, data=content, method="PUT")
+    request.add_header("Content-Type", "application/octet-stream")
     token = _mirror_token()
     if token is not None:
-        asked.add_unredirected_header("Authorization", f"Bearer {token}")
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(asked, timeout=SILENCE_S):
+        with opener.open(request, timeout=SILENCE_S):
             pass
     except OSError as error:
         code = error.code if isinstance(error, urllib.error.HTTPError) else None

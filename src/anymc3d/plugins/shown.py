@@ -49,8 +49,8 @@ def _parts(plugin: Plugin) -> Iterator[str]:
         yield paragraph("Its probabilities are not calibrated.", "quiet")
 
 
-def _results(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for row in found:
+def _results(metrics: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for row in metrics:
         if row["metric"] in HEADLINE and row["group"] == "all" and row["value"] is not None:
             low, high = row["ci_low"], row["ci_high"]
             interval = str(row["reason"]) if low is None or high is None else f"{low:.3f} to {high:.3f}"

@@ -107,16 +107,16 @@ def check_signature(text: str | None, sha256: str, trusted: Sequence[str], where
     return key
 
 
-def named_keys(given: Sequence[str]) -> tuple[str, ...]:
+def named_keys(texts: Sequence[str]) -> tuple[str, ...]:
     """Public keys, each as text or as a file of them; where none is given those of ``ANYMC3D_HOME/trusted-keys``.
 
     Raises:
         UsageError: something is no public key, or a file holds none.
     """
-    if not given and trusted_file().exists():
+    if not texts and trusted_file().exists():
         return _keys_in(trusted_file())
     keys: list[str] = []
-    for text in given:
+    for text in texts:
         keys += [text] if text.startswith(PREFIX) else _keys_in(Path(text))
     for key in keys:
         if not _KEY.fullmatch(key):

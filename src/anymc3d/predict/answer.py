@@ -153,8 +153,10 @@ def _slice_weights(card: PluginCard, prepared: PreparedCase, runs: Runs) -> dict
     if card.is_mixed:
         return {}
     weighed = [run.slice_weights for _, run in runs]
-    there = [n for n in card.views if prepared.views.get(n) is not None and all(n in weights for weights in weighed)]
-    weights = {name: [run.slice_weights[name][0] for _, run in runs] for name in there}
+    view_names = [
+        n for n in card.views if prepared.views.get(n) is not None and all(n in weights for weights in weighed)
+    ]
+    weights = {name: [run.slice_weights[name][0] for _, run in runs] for name in view_names}
     return {name: tuple(torch.stack(per_member).mean(dim=0).tolist()) for name, per_member in weights.items()}
 
 

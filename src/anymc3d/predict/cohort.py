@@ -135,8 +135,8 @@ def predict_cohort(
         check_kept(out / TABLE, {case.id for case in cases} | journalled.keys())
         forget_peak(predictor.device)
         meter = meter_of(predictor.device)
-        asked = _Asked(predictor, pseudonyms, timeout_s, workers, quiet)
-        answers = _answers(asked, cases, out, journalled, meter)
+        run = _Run(predictor, pseudonyms, timeout_s, workers, quiet)
+        answers = _answers(run, cases, out, journalled, meter)
         check_there(out / RECORD)
         others = [journalled[name] for name in sorted(journalled.keys() - answers.entries.keys())]
         if answers.computed or not (out / COST).exists():
@@ -158,7 +158,7 @@ class _Answers(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Run:
     """Who is asked, and how cases are read."""
 
     predictor: Predictor
@@ -206,19 +206,19 @@ class _Asked:
 
 
 def _answers(
-    asked: _Asked, cases: Sequence[Case], out: Path, journalled: Mapping[str, Entry], meter: EnergyMeter
+    run: _Run, cases: Sequence[Case], out: Path, journalled: Mapping[str, Entry], meter: EnergyMeter
 ) -> _Answers:
     """Take from the journal what is done and unchanged, compute the rest and add it there."""
-    unchanged = _unchanged(asked, cases, journalled)
+    unchanged = _unchanged(run, cases, journalled)
     wanted = [case for case in cases if case.id not in unchanged]
     computed: dict[str, Entry] = {}
     with (
         journal.opened(out / JOURNAL) as lines,
-        asked.ahead(wanted, slices=True) as ahead,
-        Progress(total=len(cases), initial=len(unchanged), what="predicting", unit="case", quiet=asked.quiet) as bar,
+        run.ahead(wanted, slices=True) as ahead,
+        Progress(total=len(cases), initial=len(unchanged), what="predicting", unit="case", quiet=run.quiet) as bar,
     ):
         for case_ahead in ahead:
-            entry = _predicted(asked, case_ahead, meter)
+            entry = _predicted(run, case_ahead, meter)
             lines.append(entry)
             computed[case_ahead.case.id] = entry
             bar.update(1)
@@ -227,29 +227,29 @@ def _answers(
     return _Answers({case.id: entries[case.id] for case in cases}, len(computed))
 
 
-def _unchanged(asked: _Asked, cases: Sequence[Case], journalled: Mapping[str, Entry]) -> dict[str, Entry]:
+def _unchanged(run: _Run, cases: Sequence[Case], journalled: Mapping[str, Entry]) -> dict[str, Entry]:
     """The entries of cases that are answered already, and whose scans are still the same."""
     answered = [case for case in cases if case.id in journalled and not _has_failed(journalled[case.id])]
-    marked = {case.id: journalled[case.id] for case in answered if _is_marked(journalled[case.id], asked, case)}
+    marked = {case.id: journalled[case.id] for case in answered if _is_marked(journalled[case.id], run, case)}
     answered = [case for case in answered if case.id not in marked]
     with (
-        asked.ahead(answered, slices=False) as ahead,
-        Progress(ahead, total=len(answered), what="looking what is done", unit="case", quiet=asked.quiet) as bar,
+        run.ahead(answered, slices=False) as ahead,
+        Progress(ahead, total=len(answered), what="looking what is done", unit="case", quiet=run.quiet) as bar,
     ):
-        read = {
+        verified = {
             case_ahead.case.id: journalled[case_ahead.case.id]
             for case_ahead in bar
-            if _is_of(journalled[case_ahead.case.id], asked, case_ahead)
+            if _is_of(journalled[case_ahead.case.id], run, case_ahead)
         }
-    return marked | read
+    return marked | verified
 
 
-def _is_marked(entry: Entry, asked: _Asked, case: Case) -> bool:
-    return entry[MARK] is not None and entry[MARK] == asked.mark(case)
+def _is_marked(entry: Entry, run: _Run, case: Case) -> bool:
+    return entry[MARK] is not None and entry[MARK] == run.mark(case)
 
 
-def _is_of(entry: Entry, asked: _Asked, one: CaseAhead) -> bool:
-    key = asked.key(one)
+def _is_of(entry: Entry, run: _Run, case_ahead: CaseAhead) -> bool:
+    key = run.key(case_ahead)
     return key is not None and entry["inputs"] == key
 
 
@@ -264,17 +264,17 @@ def _say_replaced(out: Path, journalled: Mapping[str, Entry], computed: Mapping[
         )
 
 
-def _predicted(asked: _Asked, case_ahead: CaseAhead, meter: EnergyMeter) -> Entry:
+def _predicted(run: _Run, case_ahead: CaseAhead, meter: EnergyMeter) -> Entry:
     started = time.monotonic()
     meter.take()
-    key = asked.key(case_ahead)
-    predictions = asked.predictor.predict_case(case_ahead.case, timeout_s=asked.timeout_s, scans=case_ahead.scans)
+    key = run.key(case_ahead)
+    predictions = run.predictor.predict_case(case_ahead.case, timeout_s=run.timeout_s, scans=case_ahead.scans)
     rows = [prediction.row() for prediction in predictions]
     rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]
     # Also what another process took for it: what a case costs does not hang on who reads it.
     seconds = time.monotonic() - started + case_ahead.seconds
     spent = {"seconds": round(seconds, 4), "joules": meter.take()}
-    mark = None if key is None else asked.mark(case_ahead.case)
+    mark = None if key is None else run.mark(case_ahead.case)
     return {"case": case_ahead.case.id, "inputs": key, MARK: mark, "rows": rows, IN_DOUBT: rows_in_doubt} | spent
 
 

@@ -110,13 +110,15 @@ class Alone:
         sight = _sight(member, view)
         passes = self._kept.setdefault(scans, {})
         if sight not in passes:
-            seen = packed_view(slices, view, self._device)
+            view_slices = packed_view(slices, view, self._device)
             if labels is not None:
-                seen = seen._replace(labels=torch.from_numpy(labels).to(self._device))
+                view_slices = view_slices._replace(labels=torch.from_numpy(labels).to(self._device))
 
             def run(encoding: Encoding) -> dict[str, Tensor]:
                 with torch.inference_mode():
-                    return frozen_parts(member.classifier, member.network, name, seen, encoding, self._wanted[sight])
+                    return frozen_parts(
+                        member.classifier, member.network, name, view_slices, encoding, self._wanted[sight]
+                    )
 
             passes[sight] = member.within_memory(case, run)
         return passes[sight]

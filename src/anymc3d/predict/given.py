@@ -31,12 +31,12 @@ def volumes_and_references(
         raise UsageError("expected one scan, or views of one study, and not both")
     if views and not isinstance(views, Mapping):
         raise UsageError(f"views: expected a mapping from view to scan, got {type(views).__name__}")
-    given: Mapping[str, Scan] = {"": scan} if views is None or scan is not None else views
-    if affine is not None and all(is_path(view_scan) for view_scan in given.values()):
+    scans: Mapping[str, Scan] = {"": scan} if views is None or scan is not None else views
+    if affine is not None and all(is_path(view_scan) for view_scan in scans.values()):
         raise UsageError("affine: only for arrays and tensors in memory; a file has its own")
     volumes: dict[str, Volume] = {}
     references: dict[str, str | Path] = {}
-    for view, view_scan in given.items():
+    for view, view_scan in scans.items():
         if view_scan is None:
             raise UsageError(f"view {view!r}: expected {KINDS}, got None; leave out a view that is missing")
         references[view] = view_scan if is_path(view_scan) else IN_MEMORY

@@ -90,10 +90,14 @@ def distance_from_training(card: PluginCard, measured: Measures) -> Distance:
 
 def _seen_by(member: PluginCard, card: PluginCard, measured: Measures) -> Measures:
     """The measures that mean the same to a member: of scans, and of views that it sees as the whole plugin does."""
-    alike = {name for name, view in member.preprocessing.items() if card.preprocessing.get(name) == view}
+    shared_views = {name for name, view in member.preprocessing.items() if card.preprocessing.get(name) == view}
     of_views = ("texture", "layout")
     parts = {name: name.partition(".") for name in measured}
-    return {name: measured[name] for name, (what, _, place) in parts.items() if what not in of_views or place in alike}
+    return {
+        name: measured[name]
+        for name, (what, _, place) in parts.items()
+        if what not in of_views or place in shared_views
+    }
 
 
 def _in_words(name: str) -> str:

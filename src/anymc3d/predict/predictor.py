@@ -34,7 +34,7 @@ from anymc3d.predict.given import Scan, volumes_and_references
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.resident import Resident, packed, prepared_for, residents_of, seen_views
 from anymc3d.predict.study import study_case
-from anymc3d.predict.together import Asked, run_together
+from anymc3d.predict.together import Request, run_together
 from anymc3d.segmenters.build import build_segmenters
 
 DEFAULT_CHUNK = 64
@@ -73,7 +73,7 @@ class Predictor:
     ) -> None:
         self.case_memory = case_memory
         views = seen_views([plugin.card for plugin in plugins])
-        self._segmenters = build_segmenters(views, given=segmenters)
+        self._segmenters = build_segmenters(views, given_paths=segmenters)
         self.device = choose_device(device)
         self.number_format = number_format(precision, self.device)
         encoding = Encoding(chunk_size=chunk_size, dtype=DTYPES[self.number_format])
@@ -175,15 +175,15 @@ class Predictor:
         """
         if len(self.residents) == 1:
             return {}
-        asked: dict[int, Asked] = {}
+        requests: dict[int, Request] = {}
         for number, resident in enumerate(self.residents):
             ready = partial(_prepare_members, resident, scans)
             if not isinstance(attempt(partial(within, timeout_s, ready, self.case_memory), case), CaseFault):
-                asked[number] = Asked(resident, scans)
+                requests[number] = Request(resident, scans)
 
         def encoded() -> dict[int, Encoded]:
-            runs = run_together(list(asked.values()), case.id, self.device, self.alone)
-            pairs = zip(asked.items(), runs, strict=True)
+            runs = run_together(list(requests.values()), case.id, self.device, self.alone)
+            pairs = zip(requests.items(), runs, strict=True)
             return {
                 n: (prepared_for(request.resident.plugin.card, scans), member_runs)
                 for (n, request), member_runs in pairs
@@ -237,7 +237,7 @@ class Predictor:
 
     def encode(self, resident: Resident, case: Case, scans: CaseScans) -> Runs:
         """What each member of one plugin says; only one set of adapted weights is in memory at a time."""
-        (runs,) = run_together([Asked(resident, scans)], case.id, self.device, self.alone)
+        (runs,) = run_together([Request(resident, scans)], case.id, self.device, self.alone)
         return runs
 
     def batch(self, card: PluginCard, prepared: PreparedCase) -> dict[str, PackedSlices]:

@@ -119,18 +119,18 @@ def residents_of(
 def _resident(
     plugin: Plugin,
     loaded: dict[tuple[str, str], LoadedBackbone],
-    given: str | None,
+    backbone: str | None,
     device: torch.device,
     encoding: Encoding,
 ) -> Resident:
     """The plugin on its backbones, which ``loaded`` keeps for the next one."""
-    return Resident(plugin, tuple(_member(member, loaded, given, device, encoding) for member in plugin.members))
+    return Resident(plugin, tuple(_member(member, loaded, backbone, device, encoding) for member in plugin.members))
 
 
 def _member(
     plugin: Plugin,
     loaded: dict[tuple[str, str], LoadedBackbone],
-    given: str | None,
+    backbone: str | None,
     device: torch.device,
     encoding: Encoding,
 ) -> ResidentMember:
@@ -138,7 +138,7 @@ def _member(
     if record is not None:
         key = (record.fingerprint, record.positions)
         if key not in loaded:
-            loaded[key] = _backbone_of(plugin, given)
+            loaded[key] = _backbone_of(plugin, backbone)
             loaded[key].module.to(device)
         shared = loaded[key]
         _check_record(plugin, record, shared)
@@ -172,12 +172,12 @@ def packed_view(prepared: PreparedView | None, view: ViewSettings, device: torch
     return PackedSlices(slices, (slices.shape[0],))
 
 
-def _backbone_of(plugin: Plugin, given: str | None) -> LoadedBackbone:
+def _backbone_of(plugin: Plugin, backbone: str | None) -> LoadedBackbone:
     record = plugin.card.backbone
     if record is None:
         raise PluginError(f"plugin {plugin.card.name!r} has no backbone")
-    if given is not None:
-        return find_backbone(given, position_rule=record.positions)
+    if backbone is not None:
+        return find_backbone(backbone, position_rule=record.positions)
     return find_by_fingerprint(record.fingerprint, hint_name=record.name, position_rule=record.positions)
 
 
@@ -195,9 +195,9 @@ def _check_record(plugin: Plugin, record: BackboneRecord, backbone: LoadedBackbo
         "std": (record.std, backbone.card.std),
     }
     wrong = [
-        f"{name} {here}, the backbone's own {there}"
-        for name, (here, there) in compared.items()
-        if not _equal(here, there)
+        f"{name} {recorded}, the backbone's own {found_here}"
+        for name, (recorded, found_here) in compared.items()
+        if not _equal(recorded, found_here)
     ]
     if wrong:
         raise PluginError(
@@ -210,9 +210,9 @@ def _equal(here: object, there: object) -> bool:
     return bool(np.allclose(np.asarray(here, dtype=float), np.asarray(there, dtype=float), rtol=0, atol=1e-6))
 
 
-def _check_backbone(plugins: Sequence[Plugin], given: str | None) -> None:
+def _check_backbone(plugins: Sequence[Plugin], backbone: str | None) -> None:
     """Refuse a backbone for plugins that have none."""
-    if given is not None and all(plugin.card.holds_network for plugin in plugins):
+    if backbone is not None and all(plugin.card.holds_network for plugin in plugins):
         names = ", ".join(repr(plugin.card.name) for plugin in plugins)
         raise UsageError(f"--backbone: {names} holds all its weights and takes no backbone; leave the option out")
 

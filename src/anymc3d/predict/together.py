@@ -24,7 +24,7 @@ from anymc3d.predict.upload import on_device
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Request:
     """A plugin and the scans of one case, of which its members take their slices."""
 
     resident: Resident
@@ -42,14 +42,14 @@ class _Look:
     slices: np.ndarray
 
 
-def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone: Alone) -> list[Runs]:
-    """What each member of each plugin says of one case, in the order of ``asked``.
+def run_together(requests: Sequence[Request], case: str, device: torch.device, alone: Alone) -> list[Runs]:
+    """What each member of each plugin says of one case, in the order of ``requests``.
 
     Raises:
         ScanError: a scan cannot be read or used.
     """
     tokens: dict[tuple[int, int, str], Tensor] = {}
-    for looks in _alike([look for number, request in enumerate(asked) for look in _looks(number, request, alone)]):
+    for looks in _alike([look for number, request in enumerate(requests) for look in _looks(number, request, alone)]):
         slices = on_device(looks[0].slices, device)
         tails = [look.tail for look in looks]
 
@@ -59,16 +59,16 @@ def run_together(asked: Sequence[Asked], case: str, device: torch.device, alone:
 
         class_tokens = looks[0].member.within_memory(case, run)
         tokens |= {look.place: of_look for look, of_look in zip(looks, class_tokens, strict=True)}
-    return [_runs(number, request, tokens, case, alone) for number, request in enumerate(asked)]
+    return [_runs(number, request, tokens, case, alone) for number, request in enumerate(requests)]
 
 
-def _looks(number: int, asked: Asked, alone: Alone) -> list[_Look]:
+def _looks(number: int, request: Request, alone: Alone) -> list[_Look]:
     """Of a plugin all that goes through a backbone with others."""
     looks = []
-    for index, member in enumerate(asked.resident.members):
+    for index, member in enumerate(request.resident.members):
         if alone.takes(member):
             continue
-        prepared, loaded = asked.scans.prepare(member.card.preprocessing), member.backbone
+        prepared, loaded = request.scans.prepare(member.card.preprocessing), member.backbone
         for name in member.card.views:
             view = prepared.views[name]
             if view is not None:
@@ -90,17 +90,17 @@ def _alike(looks: Sequence[_Look]) -> list[list[_Look]]:
     for look in looks:
         classifier, backbone = look.tail.classifier, look.tail.backbone
         view = look.tail.view
-        seen = (content[id(look.slices)], view in classifier.neighbours, view in classifier.standardised)
-        groups.setdefault((seen, look.member.encoding, backbone.patch_size), []).append(look)
+        pass_key = (content[id(look.slices)], view in classifier.neighbours, view in classifier.standardised)
+        groups.setdefault((pass_key, look.member.encoding, backbone.patch_size), []).append(look)
     return list(groups.values())
 
 
-def _runs(number: int, asked: Asked, tokens: dict[tuple[int, int, str], Tensor], case: str, alone: Alone) -> Runs:
+def _runs(number: int, request: Request, tokens: dict[tuple[int, int, str], Tensor], case: str, alone: Alone) -> Runs:
     """The members' answers, from the class tokens of their views or by themselves."""
 
     def answer(index: int, member: ResidentMember) -> ClassifierOutput:
         if alone.takes(member):
-            return alone.of_member(member, case, asked.scans)
+            return alone.of_member(member, case, request.scans)
         nothing = torch.zeros(0, member.network.embed_dim, device=next(member.classifier.parameters()).device)
         class_tokens = {name: tokens.get((number, index, name), nothing) for name in member.card.views}
         with torch.inference_mode():
@@ -108,4 +108,4 @@ def _runs(number: int, asked: Asked, tokens: dict[tuple[int, int, str], Tensor],
                 class_tokens, {name: (len(view_tokens),) for name, view_tokens in class_tokens.items()}
             )
 
-    return [(member.card, answer(index, member)) for index, member in enumerate(asked.resident.members)]
+    return [(member.card, answer(index, member)) for index, member in enumerate(request.resident.members)]

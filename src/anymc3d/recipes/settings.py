@@ -79,8 +79,8 @@ def _reasons(recipe: Recipe, settings: TaskSettings) -> dict[str, str]:
     }
     for name, view in settings.views.items():
         reasons |= {f"views.{name}.{key}": text for key, text in _view_reasons(recipe, view).items()}
-    own = {key: text for key, text in recipe.reasons.items() if not key.startswith("view.")}
-    reasons |= own | {"data.fractions": f"{own['data.fractions']}; {recipe.split_rule}"}
+    of_task = {key: text for key, text in recipe.reasons.items() if not key.startswith("view.")}
+    reasons |= of_task | {"data.fractions": f"{of_task['data.fractions']}; {recipe.split_rule}"}
     if settings.backbone.name == recipe.backbone:
         gated = (
             "; behind a registration, --backbone dinov2-large is free" if recipe.backbone.startswith("dinov3") else ""
@@ -93,11 +93,11 @@ def _reasons(recipe: Recipe, settings: TaskSettings) -> dict[str, str]:
 
 
 def _view_reasons(recipe: Recipe, view: ViewSettings) -> dict[str, str]:
-    shown = "windows" if view.windows else "normalise"
-    reasons = {"size": TABLE_3, shown: ": ".join(filter(None, [TABLE_3, window_names(view.windows)]))}
+    how = "windows" if view.windows else "normalise"
+    reasons = {"size": TABLE_3, how: ": ".join(filter(None, [TABLE_3, window_names(view.windows)]))}
     if view.roi is not None:
         reasons["roi"] = "paper: TotalSegmentator's box of the organ; the margin and the rule for cut organs are ours"
-    own = {key.removeprefix("view."): text for key, text in recipe.reasons.items() if key.startswith("view.")}
+    of_view = {key.removeprefix("view."): text for key, text in recipe.reasons.items() if key.startswith("view.")}
     if view.statistics is None:
-        own.pop("statistics", None)
-    return reasons | own
+        of_view.pop("statistics", None)
+    return reasons | of_view

@@ -24,11 +24,11 @@ def find_recipe(text: str) -> Recipe:
         UsageError: there is none; the nearest one is suggested.
     """
     by_name = {recipe.name: recipe for recipe in RECIPES.values()}
-    found = RECIPES.get(text.upper()) or by_name.get(text.lower())
-    if found is None:
+    recipe = RECIPES.get(text.upper()) or by_name.get(text.lower())
+    if recipe is None:
         near = did_you_mean(text.lower(), by_name) if len(text) > 3 else f"; known are {', '.join(RECIPES)}"
         raise UsageError(f"no recipe {text!r}{near}; `anymc3d benchmark --list-tasks` lists them")
-    return found
+    return recipe
 
 
 def recipe_facts(recipe: Recipe) -> dict[str, Any]:

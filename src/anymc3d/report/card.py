@@ -97,8 +97,8 @@ def _calibration(card: PluginCard) -> str:
         return "a number" if scale is None else f"a number; the training cases have {scale.low:g} to {scale.high:g}"
     states = states_in_words(card.calibration_states)
     if card.calibration is not None:
-        own = card.calibration
-        return f"{own.method}, on {own.cases} cases of {own.split}; probabilities are {states}"
+        fitted = card.calibration
+        return f"{fitted.method}, on {fitted.cases} cases of {fitted.split}; probabilities are {states}"
     return f"that of its members; probabilities are {states}" if card.holds_calibration else "none"
 
 

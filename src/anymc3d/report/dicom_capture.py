@@ -37,29 +37,29 @@ def write_capture(path: Path, picture: Colour, source: SourceSeries, *, case: st
 
     pixels = np.ascontiguousarray(picture, dtype=np.uint8)
     key = (case, source.series_uid, source.study_uid, title, hashlib.sha256(pixels.tobytes()).hexdigest())
-    first, made, now = stand_ins(source, case)[0], Dataset(), datetime.now().astimezone()
+    first, dataset, now = stand_ins(source, case)[0], Dataset(), datetime.now().astimezone()
     for name in _COPIED:
-        setattr(made, name, first.get(name, ""))
-    made.SpecificCharacterSet, made.SOPClassUID = "ISO_IR 192", _SECONDARY_CAPTURE
-    made.SOPInstanceUID, made.SeriesInstanceUID = uid("object", "capture", *key), uid("series", "capture", *key)
-    made.Laterality = ""  # not known here; a validator wants it where the body part may be one of a pair
-    made.Modality, made.ConversionType, made.BurnedInAnnotation = "OT", "WSD", "NO"
-    made.ImageType = ["DERIVED", "SECONDARY"]
-    made.SeriesNumber, made.InstanceNumber = SERIES_NUMBER, 1
-    made.SeriesDescription, made.DerivationDescription = shortened(f"RESEARCH ONLY {title}"), _DERIVED
-    made.Manufacturer = made.ManufacturerModelName = "anymc3d"
-    made.SoftwareVersions, made.PatientOrientation = __version__, ""
-    made.ContentDate, made.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
-    made.Rows, made.Columns = pixels.shape[:2]
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
-    made.PixelData = _even(pixels.tobytes())
-    made["PixelData"].VR = "OB"
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        setattr(dataset, name, first.get(name, ""))
+    dataset.SpecificCharacterSet, dataset.SOPClassUID = "ISO_IR 192", _SECONDARY_CAPTURE
+    dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uid("object", "capture", *key), uid("series", "capture", *key)
+    dataset.Laterality = ""  # not known here; a validator wants it where the body part may be one of a pair
+    dataset.Modality, dataset.ConversionType, dataset.BurnedInAnnotation = "OT", "WSD", "NO"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBER, 1
+    dataset.SeriesDescription, dataset.DerivationDescription = shortened(f"RESEARCH ONLY {title}"), _DERIVED
+    dataset.Manufacturer = dataset.ManufacturerModelName = "anymc3d"
+    dataset.SoftwareVersions, dataset.PatientOrientation = __version__, ""
+    dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = _even(pixels.tobytes())
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     content = io.BytesIO()
-    dcmwrite(content, made, enforce_file_format=True)
+    dcmwrite(content, dataset, enforce_file_format=True)
     atomic.write_bytes(path, content.getvalue())
 
 

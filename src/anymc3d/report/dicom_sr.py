@@ -114,7 +114,7 @@ def write_report(
         for case, answers in parts
         if (answered := tuple(answer for answer in answers if answer.findings))
     ]
-    if len({source.study_uid for one in known for source in one.sources}) > 1:
+    if len({source.study_uid for part in known for source in part.sources}) > 1:
         raise ScanError("the scans are of several studies, and one structured report belongs to one")
     with foreign_errors("study", "no structured report can be made of it"), quiet():
         content = io.BytesIO()
@@ -142,14 +142,16 @@ def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]
     case, answers = parts[0].case, [answer for part in parts for answer in part.answers]
     sources = {source.series_uid: source for part in parts for source in part.sources}
     evidence = [dataset for source in sources.values() for dataset in stand_ins(source, case.id)]
-    said = hashlib.sha256(repr((answers, sorted(codes.items()), __version__)).encode()).hexdigest()
-    key = (link, case.id, *sources, said)
+    digest = hashlib.sha256(repr((answers, sorted(codes.items()), __version__)).encode()).hexdigest()
+    key = (link, case.id, *sources, digest)
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=uid("device", *(answer.hash for answer in answers)),
         name=shortened(", ".join(answer.plugin for answer in answers)),
         manufacturer_name="anymc3d",
         model_name=f"anymc3d {__version__}",
-        serial_number=shortened(answers[0].hash if len(answers) == 1 else _digest([one.hash for one in answers])),
+        serial_number=shortened(
+            answers[0].hash if len(answers) == 1 else _digest([plugin_answer.hash for plugin_answer in answers])
+        ),
     )
     context = hd.sr.ObservationContext(
         observer_device_context=hd.sr.ObserverContext(
@@ -190,8 +192,8 @@ def _group(answer: Answer, finding: Finding, images: Sequence[Any], tracking: st
     from pydicom.sr.codedict import codes as standard
 
     concept = hd.sr.CodedConcept
-    own = FindingCode(value=private_code(finding.label), scheme=CODES, meaning=shortened(finding.label))
-    what = code or own
+    private = FindingCode(value=private_code(finding.label), scheme=CODES, meaning=shortened(finding.label))
+    what = code or private
     algorithm = hd.sr.AlgorithmIdentification(
         name=shortened(answer.plugin),
         version=f"anymc3d {__version__}",
@@ -203,7 +205,7 @@ def _group(answer: Answer, finding: Finding, images: Sequence[Any], tracking: st
     measured = [(standard.DCM.Probability, finding.probability)]
     measured += [] if finding.threshold is None else [(standard.DCM.ThresholdValue, finding.threshold)]
     measured.append((concept("LOGIT", CODES, "Logit before calibration"), finding.logit))
-    made = hd.sr.MeasurementsAndQualitativeEvaluations(
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=tracking, identifier=shortened(finding.label)),
         finding_category=concept("ANSWER", CODES, "Answer of a classifier, research use only"),
         finding_type=concept(what.value, what.scheme, what.meaning),
@@ -220,8 +222,8 @@ def _group(answer: Answer, finding: Finding, images: Sequence[Any], tracking: st
         ],
         source_images=images,
     )
-    made[0].ContentSequence.append(_comment(_in_words(answer, finding)))
-    return made
+    group[0].ContentSequence.append(_comment(_in_words(answer, finding)))
+    return group
 
 
 def _decides(finding: Finding) -> list[str]:

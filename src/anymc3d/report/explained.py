@@ -88,11 +88,13 @@ def file_of(folder: Path, name: str) -> Path:
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that are checked; maps are of one class and one level deeper."""
-    names = {one.name for one in fields(kind)}
-    found = {key: value for key, value in record.items() if key in names}
-    if isinstance(found.get("heatmaps"), list):
-        found["heatmaps"] = [_known(MapRecord, one) if isinstance(one, dict) else one for one in found["heatmaps"]]
-    return found
+    names = {field.name for field in fields(kind)}
+    known_keys = {key: value for key, value in record.items() if key in names}
+    if isinstance(known_keys.get("heatmaps"), list):
+        known_keys["heatmaps"] = [
+            _known(MapRecord, entry) if isinstance(entry, dict) else entry for entry in known_keys["heatmaps"]
+        ]
+    return known_keys
 
 
 def _refuse(text: str) -> float:

@@ -37,21 +37,21 @@ Row = Mapping[str, object]
 
 def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
     """Return the tables of one group: results without a threshold, then by operating point; reasons below."""
-    own = [row for row in rows if row["group"] == group]
+    group_rows = [row for row in rows if row["group"] == group]
     parts = []
-    numbers = _lines(own, NUMBERS, ("label",))
+    numbers = _lines(group_rows, NUMBERS, ("label",))
     if numbers:
-        parts.append(_table("Predicted and true numbers", ("label",), NUMBERS, numbers, own))
-    free = _lines(own, FREE, ("label",))
+        parts.append(_table("Predicted and true numbers", ("label",), NUMBERS, numbers, group_rows))
+    free = _lines(group_rows, FREE, ("label",))
     if free:
-        parts.append(_table("Without a threshold", ("label",), FREE, free, own))
-    decided = _lines(own, DECIDED, ("label", "operating_point"))
+        parts.append(_table("Without a threshold", ("label",), FREE, free, group_rows))
+    decided = _lines(group_rows, DECIDED, ("label", "operating_point"))
     if decided:
-        parts.append(_table("At operating points", ("label", "operating_point"), DECIDED, decided, own))
-    failed = next((row for row in own if row["metric"] == "failed_cases" and _number(row["value"])), None)
+        parts.append(_table("At operating points", ("label", "operating_point"), DECIDED, decided, group_rows))
+    failed = next((row for row in group_rows if row["metric"] == "failed_cases" and _number(row["value"])), None)
     if failed is not None:
         parts.append(paragraph(f"{text_of(failed['value'])} of {failed['n']} cases have no prediction."))
-    reasons = _reasons(own)
+    reasons = _reasons(group_rows)
     if reasons:
         parts.append(paragraph("Without value or interval: " + "; ".join(reasons) + ".", "quiet"))
     return "\n".join(parts)
@@ -60,16 +60,16 @@ def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
 def subgroup_tables(rows: Sequence[Row]) -> str:
     """Return one table of all groups: AUROC, sensitivity and specificity; nothing where there are no groups."""
     others = [row for row in rows if row["group"] != ALL]
-    shown = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
+    metrics_shown = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
     keys = ("group", "label", "operating_point")
     lines: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in others:
         if row["metric"] in ("sensitivity", "specificity"):
             lines.setdefault(_key(row, keys), {})[str(row["metric"])] = row
     for key, cells in lines.items():
-        found = [row for row in others if row["metric"] == "auroc" and _key(row, keys[:2]) == key[:2]]
-        cells |= {"auroc": found[0]} if found else {}
-    return _table("Subgroups", keys, shown, lines, others) if lines else ""
+        auroc_rows = [row for row in others if row["metric"] == "auroc" and _key(row, keys[:2]) == key[:2]]
+        cells |= {"auroc": auroc_rows[0]} if auroc_rows else {}
+    return _table("Subgroups", keys, metrics_shown, lines, others) if lines else ""
 
 
 def cell_of(row: Row | None) -> str:
@@ -110,7 +110,7 @@ def _table(
     rows: Sequence[Row],
 ) -> str:
     several = len({row["plugin"] for row in rows}) > 1
-    shown = [name for name in metrics if any(name in cells for cells in lines.values())]
+    names_shown = [name for name in metrics if any(name in cells for cells in lines.values())]
     names = {"label": "Label", "operating_point": "Operating point", "group": "Group"}
     columns = [*(names[key] for key in keys), *(["Plugin"] if several else []), "Cases"]
     body = []
@@ -119,8 +119,8 @@ def _table(
         positive = text_of(first["n_positive"])
         cases = text_of(first["n"]) + (f" ({positive}{_STAY}positive)" if positive else "")
         front = [*key[: len(keys)], *([key[-2]] if several else []), cases]
-        body.append([*front, *(cell_of(cells.get(name)) for name in shown)])
-    titles = [*columns, *(metrics[name] for name in shown)]
+        body.append([*front, *(cell_of(cells.get(name)) for name in names_shown)])
+    titles = [*columns, *(metrics[name] for name in names_shown)]
     title = f"{caption} (95 % intervals)"
     if len(body) > _UPRIGHT:
         return table(title, titles, body)
@@ -139,14 +139,18 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
         if metric in names and label:
             of_metric.setdefault(metric, set()).add(label)
         if metric in names and row["reason"]:
-            found = labels.setdefault((metric, str(row["operating_point"] or ""), str(row["reason"])), [])
-            found += [label] if label not in found else []
-    said = []
-    for (metric, point, reason), own in labels.items():
-        which = "every label" if len(own) > 1 and set(own) == of_metric[metric] else ", ".join(own)
+            labels_with_reason = labels.setdefault((metric, str(row["operating_point"] or ""), str(row["reason"])), [])
+            labels_with_reason += [label] if label not in labels_with_reason else []
+    sentences = []
+    for (metric, point, reason), labels_of_reason in labels.items():
+        which = (
+            "every label"
+            if len(labels_of_reason) > 1 and set(labels_of_reason) == of_metric[metric]
+            else ", ".join(labels_of_reason)
+        )
         of_labels, at = (f" of {which}" if which else ""), (f" at {point}" if point else "")
-        said.append(f"{names[metric]}{of_labels}{at}: {reason}")
-    return said
+        sentences.append(f"{names[metric]}{of_labels}{at}: {reason}")
+    return sentences
 
 
 def _number(value: object) -> float | None:

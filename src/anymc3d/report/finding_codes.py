@@ -42,5 +42,5 @@ def read_codes(path: Path) -> Mapping[str, FindingCode]:
     Raises:
         UsageError: with every fault of the file.
     """
-    found: CodesFile = read_settings(CodesFile, path, "--sr-codes")
-    return found.findings
+    codes_file: CodesFile = read_settings(CodesFile, path, "--sr-codes")
+    return codes_file.findings

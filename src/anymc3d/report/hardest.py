@@ -48,19 +48,23 @@ class Picture:
     has_heat: bool = False
 
 
-def hardest(one: PluginPredictions, targets: Floats, cases: Sequence[str], most: int) -> tuple[list[Hard], int]:
+def hardest(predictions: PluginPredictions, targets: Floats, cases: Sequence[str], most: int) -> tuple[list[Hard], int]:
     """Return up to ``most`` wrong answers, most confident first, and how many wrong answers there are.
 
     Where nothing is wrong these are the right answers that came nearest to wrong.
 
     Args:
-        one: predictions of one plugin, (n, L).
+        predictions: predictions of one plugin, (n, L).
         targets: (n, L) of 0, 1 and NaN.
         cases: n ids.
     """
-    found = list(_of_classes(one, targets, cases) if _chooses(one.settings) else _of_labels(one, targets, cases))
-    wrong = [hard for hard in found if hard.is_wrong]
-    ranked = sorted(wrong or found, key=lambda hard: (hard.of_truth, hard.case, hard.label))
+    candidates = list(
+        _of_classes(predictions, targets, cases)
+        if _chooses(predictions.settings)
+        else _of_labels(predictions, targets, cases)
+    )
+    wrong = [hard for hard in candidates if hard.is_wrong]
+    ranked = sorted(wrong or candidates, key=lambda hard: (hard.of_truth, hard.case, hard.label))
     return ranked[:most], len(wrong)
 
 
@@ -68,34 +72,35 @@ def _chooses(settings: LabelSettings | None) -> bool:
     return settings is not None and settings.one_of_classes
 
 
-def _of_labels(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
-    found = []
+def _of_labels(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
+    answers = []
     for i, j in zip(
-        *np.nonzero(np.isfinite(targets) & np.isfinite(one.probabilities) & np.isfinite(one.decisions)), strict=True
+        *np.nonzero(np.isfinite(targets) & np.isfinite(predictions.probabilities) & np.isfinite(predictions.decisions)),
+        strict=True,
     ):
-        is_positive, decided = bool(targets[i, j]), bool(one.decisions[i, j])
-        probability = float(one.probabilities[i, j])
+        is_positive, decided = bool(targets[i, j]), bool(predictions.decisions[i, j])
+        probability = float(predictions.probabilities[i, j])
         names = ("negative", "positive")
         of_truth = probability if is_positive else 1 - probability
-        answer, label = names[decided], one.labels[j]
+        answer, label = names[decided], predictions.labels[j]
         wrong = is_positive != decided
-        found.append(Hard(cases[i], one.plugin, label, names[is_positive], answer, of_truth, wrong, label))
-    return found
+        answers.append(Hard(cases[i], predictions.plugin, label, names[is_positive], answer, of_truth, wrong, label))
+    return answers
 
 
-def _of_classes(one: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
-    if one.settings is None:
+def _of_classes(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
+    if predictions.settings is None:
         return []
-    known = np.isfinite(np.stack([targets, one.probabilities, one.decisions])).all(axis=(0, 2))
-    column, classes = one.settings.columns[0], one.settings.classes
-    found = []
+    known = np.isfinite(np.stack([targets, predictions.probabilities, predictions.decisions])).all(axis=(0, 2))
+    column, classes = predictions.settings.columns[0], predictions.settings.classes
+    answers = []
     for i in np.flatnonzero(known):
-        truth, decided = int(targets[i].argmax()), int(one.decisions[i].argmax())
-        of_truth = float(one.probabilities[i, truth])
+        truth, decided = int(targets[i].argmax()), int(predictions.decisions[i].argmax())
+        of_truth = float(predictions.probabilities[i, truth])
         answer, wrong = classes[decided], truth != decided
-        output = one.labels[decided]
-        found.append(Hard(cases[i], one.plugin, column, classes[truth], answer, of_truth, wrong, output))
-    return found
+        output = predictions.labels[decided]
+        answers.append(Hard(cases[i], predictions.plugin, column, classes[truth], answer, of_truth, wrong, output))
+    return answers
 
 
 def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | None = None) -> Picture:
@@ -127,6 +132,6 @@ def pictures_of(
 ) -> dict[tuple[str, str, str], Picture]:
     """One picture per answer; without heatmaps one per case, which its answers share."""
     if heater is not None:
-        return {one.key: picture_of(cases.get(one.case), one, heater) for one in hard}
-    drawn = {name: picture_of(cases.get(name)) for name in dict.fromkeys(one.case for one in hard)}
-    return {one.key: drawn[one.case] for one in hard}
+        return {hard_case.key: picture_of(cases.get(hard_case.case), hard_case, heater) for hard_case in hard}
+    drawn = {name: picture_of(cases.get(name)) for name in dict.fromkeys(hard_case.case for hard_case in hard)}
+    return {hard_case.key: drawn[hard_case.case] for hard_case in hard}

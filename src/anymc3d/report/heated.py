@@ -41,6 +41,6 @@ class Heater:
                 f"--heatmap: expected the plugin that made the predictions, but {card.name!r} has no label {output!r}; "
                 f"it has {', '.join(card.labels.output_names)}"
             )
-        found = explain_case(self.predictor, case, methods=[self.method], labels=[output])
-        chosen = next((heat for heat in found.heats if heat.view == FUSED), found.heats[0])
-        return found.scans[chosen.column], chosen
+        explained = explain_case(self.predictor, case, methods=[self.method], labels=[output])
+        chosen = next((heat for heat in explained.heats if heat.view == FUSED), explained.heats[0])
+        return explained.scans[chosen.column], chosen

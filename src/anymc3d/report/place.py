@@ -91,8 +91,8 @@ def check_out(out: Path, identity: str, *, overwrite: bool) -> None:
         head = file.read(2000).decode("utf-8", "replace")
     if '<meta name="generator" content="anymc3d report' not in head:
         raise UsageError(f"-o {out}: is not a report of anymc3d; choose another name, or give --overwrite")
-    found = re.search(r'<meta name="identity" content="([^"]*)">', head)
-    if found is None or found[1] != identity:
+    identity_tag = re.search(r'<meta name="identity" content="([^"]*)">', head)
+    if identity_tag is None or identity_tag[1] != identity:
         raise UsageError(f"-o {out}: is a report of something else; choose another name, or give --overwrite")
 
 

@@ -38,8 +38,8 @@ def still(
         mm_per_pixel: of the picture, the same for all planes of a page.
     """
     width, height = (max(1, round(length / mm_per_pixel)) for length in plane.size_mm(scan.extent_mm))
-    shown = None if heat is None else resized(_cut(heat, plane, place) / 255.0, (width, height))
-    return blend(resized(table[_cut(scan.grey, plane, place)], (width, height)), shown)
+    heat_values = None if heat is None else resized(_cut(heat, plane, place) / 255.0, (width, height))
+    return blend(resized(table[_cut(scan.grey, plane, place)], (width, height)), heat_values)
 
 
 def _cut(values: Grey, plane: Plane, place: float) -> Grey:

@@ -111,13 +111,13 @@ def of_run(
     every = read_labels(files.manifest)
     labels = [{k: v for k, v in row.items() if k != "split"} for row in every if row["case"] in predicted]
     study = evaluate_study(predictions, labels, known=[card.labels], settings=StudySettings(groups=tuple(groups)))
-    own = _read_metrics(files.metrics if of_quick is None else of_quick.out_of_fold_metrics)
-    own = [{**row, "split": split} for row in own if row["plugin"] == card.name]
+    run_metrics = _read_metrics(files.metrics if of_quick is None else of_quick.out_of_fold_metrics)
+    run_metrics = [{**row, "split": split} for row in run_metrics if row["plugin"] == card.name]
     return FiguresFacts(
         kind="run" if of_quick is None else "quick",
         name=card.name,
         split=split,
-        rows=(*own, *({**row, "split": split} for row in study.rows if row["group"] != ALL)),
+        rows=(*run_metrics, *({**row, "split": split} for row in study.rows if row["group"] != ALL)),
         curves=tuple(
             CurveFacts(
                 kind=drawn.curve.kind,
@@ -212,8 +212,10 @@ def of_evaluation(
 def _meanings(record: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
     """From the task files that the evaluation was given, else from the form of its labels."""
     known = [
-        LabelSettings(columns=tuple(one["columns"]), kind=one["kind"], classes=tuple(one["classes"]))
-        for one in record.get("labels", [])
+        LabelSettings(
+            columns=tuple(label_record["columns"]), kind=label_record["kind"], classes=tuple(label_record["classes"])
+        )
+        for label_record in record.get("labels", [])
     ]
     names: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -268,21 +270,21 @@ def _hard(
     if predictions and not any(column.startswith("logit.") for column in predictions[0]):
         return HardFacts(pictures={}, missing="A number is not right or wrong; see how far answers lie from the line.")
     ids = [row["case"] for row in labels]
-    found: list[Hard] = []
+    candidates: list[Hard] = []
     num_wrong = 0
-    for one in read_predictions(predictions, ids, known=known)[0]:
-        if one.settings is not None:
-            own, count = hardest(one, encode_targets(labels, one.settings), ids, worst)
-            found, num_wrong = [*found, *own], num_wrong + count
-    kept = [hard for hard in found if hard.is_wrong] or found
-    kept = sorted(kept, key=lambda hard: (hard.of_truth, hard.case, hard.label))[:worst]
+    for predicted in read_predictions(predictions, ids, known=known)[0]:
+        if predicted.settings is not None:
+            of_plugin, count = hardest(predicted, encode_targets(labels, predicted.settings), ids, worst)
+            candidates, num_wrong = [*candidates, *of_plugin], num_wrong + count
+    chosen = [hard for hard in candidates if hard.is_wrong] or candidates
+    chosen = sorted(chosen, key=lambda hard: (hard.of_truth, hard.case, hard.label))[:worst]
     cases = {case.id: case for case in _cases(manifest)}
-    pictures = pictures_of(kept, cases, heater)
+    pictures = pictures_of(chosen, cases, heater)
     if pseudonyms is not None:
-        hidden = {one: replace(one, case=pseudonyms.case(one.case)) for one in kept}
-        pictures = {hidden[one].key: pictures[one.key] for one in kept}
-        kept = list(hidden.values())
-    return HardFacts(cases=tuple(kept), num_wrong=num_wrong, pictures=pictures)
+        hidden = {hard_case: replace(hard_case, case=pseudonyms.case(hard_case.case)) for hard_case in chosen}
+        pictures = {hidden[hard_case].key: pictures[hard_case.key] for hard_case in chosen}
+        chosen = list(hidden.values())
+    return HardFacts(cases=tuple(chosen), num_wrong=num_wrong, pictures=pictures)
 
 
 def _cases(manifest: Path) -> tuple[Case, ...]:

@@ -71,8 +71,8 @@ def _unsure(facts: FiguresFacts) -> tuple[list[str], str]:
 
 def _headline(facts: FiguresFacts) -> str:
     rows = [row for row in facts.rows if row["metric"] == "auroc" and row["group"] == ALL]
-    row = next((one for one in rows if one["label"] == "macro"), rows[0] if rows else None)
-    number = next((one for one in facts.rows if one["metric"] == "mae" and one["group"] == ALL), None)
+    row = next((row for row in rows if row["label"] == "macro"), rows[0] if rows else None)
+    number = next((row for row in facts.rows if row["metric"] == "mae" and row["group"] == ALL), None)
     which = "all cases" if facts.split in ("", ALL) else f"the {facts.split} split"
     which = "the cases out of fold" if facts.split == OUT_OF_FOLD else which
     if row is None and number is not None:
@@ -118,14 +118,16 @@ def _training(facts: FiguresFacts) -> Iterator[str]:
             y_range = (min(0.5, low), 1.0) if y_name == "AUROC" else None
             yield draw(Plot(title=title, x_name="epoch", y_name=y_name, lines=lines, whole_x=True, y_range=y_range))
     yield "</div>"
-    shown = [name for name in ("epoch", "train_loss", "val_loss", "val_auroc", "best_epoch", "seconds") if name in last]
+    logged = [
+        name for name in ("epoch", "train_loss", "val_loss", "val_auroc", "best_epoch", "seconds") if name in last
+    ]
     names = {"epoch": "Epoch", "train_loss": "Training loss", "val_loss": "Validation loss"} | {
         "val_auroc": "Validation AUROC",
         "best_epoch": "Best so far",
         "seconds": "Seconds",
     }
-    rows = [[_short(row[name]) for name in shown] for row in log]
-    full = table("Epochs", [names[name] for name in shown], rows, numbers=range(len(shown)))
+    rows = [[_short(row[name]) for name in logged] for row in log]
+    full = table("Epochs", [names[name] for name in logged], rows, numbers=range(len(logged)))
     yield f"<details><summary>Every epoch as a table</summary>{full}</details>"
 
 
@@ -175,8 +177,8 @@ def _curves(facts: FiguresFacts) -> Iterator[str]:
     for label in dict.fromkeys(curve.label for curve in facts.curves):
         yield f'<h3>{escape(label)}</h3><div class="charts">'
         for kind, (title, x_name, y_name, metric) in KINDS.items():
-            own = [curve for curve in facts.curves if curve.kind == kind and curve.label == label]
-            lines = [_line(curve, metric, values, several) for curve in own]
+            of_kind = [curve for curve in facts.curves if curve.kind == kind and curve.label == label]
+            lines = [_line(curve, metric, values, several) for curve in of_kind]
             reference = ((0.0, 0.0), (1.0, 1.0)) if kind != "pr" else ()
             span = _UNIT
             if kind == NUMBERS and lines:
@@ -240,25 +242,25 @@ def _hardest(hard: HardFacts) -> Iterator[str]:
     )
     if has_heat:
         yield paragraph(NOTICE.capitalize() + ".", "quiet")
-    several = len({one.plugin for one in hard.cases}) > 1
-    for one in hard.cases:
-        yield _card_of(one, hard, several)
+    several = len({case.plugin for case in hard.cases}) > 1
+    for case in hard.cases:
+        yield _card_of(case, hard, several)
 
 
-def _card_of(one: Hard, hard: HardFacts, several: bool) -> str:
-    picture = hard.pictures[one.key]
-    plugin = f", plugin {one.plugin}" if several else ""
+def _card_of(case: Hard, hard: HardFacts, several: bool) -> str:
+    picture = hard.pictures[case.key]
+    plugin = f", plugin {case.plugin}" if several else ""
     if picture.jpeg:
-        alt = f"Case {one.case}: axial, coronal and sagittal plane through the middle of its scan"
+        alt = f"Case {case.case}: axial, coronal and sagittal plane through the middle of its scan"
         if picture.has_heat:
-            alt = f"Case {one.case}: axial, coronal and sagittal plane, alone and with the heatmap of {one.output}"
-        shown = f'<img src="{data_url(picture.jpeg, "jpeg")}" alt="{escape(alt)}">'
+            alt = f"Case {case.case}: axial, coronal and sagittal plane, alone and with the heatmap of {case.output}"
+        figure = f'<img src="{data_url(picture.jpeg, "jpeg")}" alt="{escape(alt)}">'
     else:
-        shown = paragraph(f"No picture: {picture.problem}.", "quiet")
-    tone = "error" if one.is_wrong else "note"
+        figure = paragraph(f"No picture: {picture.problem}.", "quiet")
+    tone = "error" if case.is_wrong else "note"
     return (
-        f'<article class="hard {tone}"><h3>{escape(one.case)}: {escape(one.label)}{escape(plugin)}</h3>'
-        f"<p>Truth {escape(one.truth)}, answer {escape(one.answer)}; "
-        f"the truth was given probability {one.of_truth:.3f}.</p>"
-        f"{shown}</article>"
+        f'<article class="hard {tone}"><h3>{escape(case.case)}: {escape(case.label)}{escape(plugin)}</h3>'
+        f"<p>Truth {escape(case.truth)}, answer {escape(case.answer)}; "
+        f"the truth was given probability {case.of_truth:.3f}.</p>"
+        f"{figure}</article>"
     )

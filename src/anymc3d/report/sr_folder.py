@@ -43,8 +43,8 @@ def write_reports(
     folder, count, failed = out / FOLDER, 0, {}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for case in cases:
-        own = [row for row in rows if row["case"] == case.id]
-        answers = [answer_of(known[row["plugin"]], row) for row in own]
+        case_rows = [row for row in rows if row["case"] == case.id]
+        answers = [answer_of(known[row["plugin"]], row) for row in case_rows]
         path = inside(folder, f"{file_name(case.id)}.dcm")
         if not any(answer.findings for answer in answers):
             path.unlink(missing_ok=True)  # of an earlier run, in which the case had an answer

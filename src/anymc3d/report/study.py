@@ -131,10 +131,10 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
     """
     (plugin,) = predictor.plugins
     if plugin.card.why_no_heatmap:
-        found = unexplained_case(predictor, case)
+        explained = unexplained_case(predictor, case)
     else:
-        found = explain_case(predictor, case, methods=[method])
-    prediction = found.prediction
+        explained = explain_case(predictor, case, methods=[method])
+    prediction = explained.prediction
     return StudyFacts(
         case=case.id,
         status=prediction.status,
@@ -147,10 +147,10 @@ def from_plugin(predictor: Predictor, case: Case, *, method: str) -> StudyFacts:
         calibration=prediction.calibration,
         slice_weights=prediction.slice_weights,
         view_weights=prediction.view_weights,
-        maps=_overall(found.heats, plugin.card.views),
-        others=_on_other_scans(found.heats),
+        maps=_overall(explained.heats, plugin.card.views),
+        others=_on_other_scans(explained.heats),
         method=method,
-        scans=found.scans,
+        scans=explained.scans,
         card=plugin.card,
         plugin_hash=plugin.hash,
     )
@@ -224,11 +224,11 @@ def _on_other_scans(heats: Sequence[Heat]) -> tuple[Heat, ...]:
 def _scans(case: Case, record: Mapping[str, Any]) -> dict[str, Volume]:
     """The scans, where their content is that of the explained case."""
     scans = CaseScans(case)
-    found, wanted = scans.hashes(), record["inputs"]["hashes"]
-    if set(found.values()) & set(wanted.values()) != set(found.values()):
+    hashes, wanted = scans.hashes(), record["inputs"]["hashes"]
+    if set(hashes.values()) & set(wanted.values()) != set(hashes.values()):
         raise UsageError(f"-i: this is not the scan that was explained as case {record['case']!r}")
     columns = {content: column for column, content in wanted.items()}
-    return {columns[content]: scans.volume(column) for column, content in found.items()}
+    return {columns[content]: scans.volume(column) for column, content in hashes.items()}
 
 
 def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]) -> Heat:
@@ -255,13 +255,13 @@ def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]
 
 
 def _pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
-    found = []
+    pictures = []
     for row in rows:
         for name in row["files"]:
             path = file_of(folder, name)
             if name.endswith(".png") and path.is_file():
-                found.append((f"{row['label']}, view {row['view']}, {row['method']}", _png(path)))
-    return found
+                pictures.append((f"{row['label']}, view {row['view']}, {row['method']}", _png(path)))
+    return pictures
 
 
 def _png(path: Path) -> bytes:

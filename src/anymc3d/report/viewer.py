@@ -56,20 +56,20 @@ def viewer(facts: StudyFacts) -> str:
         "full": FULL_FROM,
         "palette": base64.b64encode(palette().tobytes()).decode(),
         "maps": [
-            {**own.record(), "label": heat.label, "peak": peak.index}
-            for own, heat, peak in zip(sheets, maps, peaks, strict=True)
+            {**map_sheet.record(), "label": heat.label, "peak": peak.index}
+            for map_sheet, heat, peak in zip(sheets, maps, peaks, strict=True)
         ],
         "first": first,
     }
     grey_map = grey_values(volumes[first], HEAT_LEVELS, 128).grey
-    shown = _planes(reduced, grey_map, peaks[first], table_of(levels, (low, high)), places, maps[first].label)
+    planes = _planes(reduced, grey_map, peaks[first], table_of(levels, (low, high)), places, maps[first].label)
     of_label = facts.values or facts.probabilities
     names = [(heat.label, of_label[heat.label]) for heat in maps]
     return "\n".join(
         [
             f'<div id="viewer" class="viewer">{controls(names, first, list(windows), (low, high), levels)}',
-            f'<div class="planes">{shown}</div>{_scales(reduced)}</div>',
-            *_notes(facts, peaks, said(reduced, sheet, sheets[0], how)),
+            f'<div class="planes">{planes}</div>{_scales(reduced)}</div>',
+            *_notes(facts, peaks, what_is_reduced(reduced, sheet, sheets[0], how)),
             f'<script type="application/json" id="viewer-data">{_json_in_html(data)}</script>',
         ]
     )
@@ -80,7 +80,7 @@ def _json_in_html(data: dict[str, object]) -> str:
     return json.dumps(data).replace("<", "\\u003c")
 
 
-def _notes(facts: StudyFacts, peaks: Sequence[Peak], shown: str) -> list[str]:
+def _notes(facts: StudyFacts, peaks: Sequence[Peak], where: str) -> list[str]:
     flat = [heat.label for heat, peak in zip(facts.maps, peaks, strict=False) if peak.is_flat]
     return [
         paragraph(f"The map of {', '.join(flat)} is flat: no place stands out.") if flat else "",
@@ -89,11 +89,11 @@ def _notes(facts: StudyFacts, peaks: Sequence[Peak], shown: str) -> list[str]:
             f"value, and below {TRANSPARENT_BELOW:g} nothing is laid over the scan. A click moves the crosshair, the "
             "wheel turns slices."
         ),
-        paragraph(shown, "quiet"),
+        paragraph(where, "quiet"),
     ]
 
 
-def said(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
+def what_is_reduced(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
     """What the page shows less of than the files hold."""
     before, after = (" × ".join(map(str, shape)) for shape in (reduced.shape_before, sheet.shape))
     smaller = f"reduced from {before} to {after} voxels" if before != after else f"{after} voxels"
@@ -126,14 +126,14 @@ def _planes(
     sizes = {name: plane.size_mm(scan.extent_mm) for name, plane in PLANES.items()}
     scale = scale_for(list(sizes.values()), STILL_PIXELS)
     total, longest = sum(width for width, _ in sizes.values()), max(max(size) for size in sizes.values())
-    shown = []
+    figures = []
     for name, plane in PLANES.items():
-        index, own = peak.index[plane.across], slices[plane.across]
-        pixels = still(plane, scan, (index + 0.5) / own.count, heat, table=table, mm_per_pixel=scale)
+        index, axis_places = peak.index[plane.across], slices[plane.across]
+        pixels = still(plane, scan, (index + 0.5) / axis_places.count, heat, table=table, mm_per_pixel=scale)
         width = sizes[name][0]
         style = f"--share:{width / total:.5f};--part:{width / longest:.5f}"
-        shown.append(_figure(plane, data_url(jpeg(pixels), "jpeg"), style, index, own, label))
-    return "\n".join(shown)
+        figures.append(_figure(plane, data_url(jpeg(pixels), "jpeg"), style, index, axis_places, label))
+    return "\n".join(figures)
 
 
 def _figure(plane: Plane, picture: str, style: str, index: int, slices: AxisPlaces, label: str) -> str:

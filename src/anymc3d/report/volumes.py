@@ -93,9 +93,9 @@ def heat_sheets(maps: Sequence[Volume], budget: int = HEAT_BYTES) -> list[Sheet]
     """Return a lossless sheet of every map (values in [0, 1]), all of one fineness, together within the budget."""
     most = float(MAX_HEAT)
     while True:
-        done = [encode(grey_values(one, HEAT_LEVELS, most).grey, lossless=True) for one in maps]
-        if sum(len(content) for content, _ in done) <= budget or most < 8:
-            return [sheet for _, sheet in done]
+        encoded = [encode(grey_values(heatmap, HEAT_LEVELS, most).grey, lossless=True) for heatmap in maps]
+        if sum(len(content) for content, _ in encoded) <= budget or most < 8:
+            return [sheet for _, sheet in encoded]
         most *= _SHRINK
 
 

@@ -27,7 +27,7 @@ CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_m
 without the brightest outliers."""
 
 
-def build_segmenters(views: Iterable[ViewSettings], *, given: Sequence[str | Path] = ()) -> Segmenters:
+def build_segmenters(views: Iterable[ViewSettings], *, given_paths: Sequence[str | Path] = ()) -> Segmenters:
     """The segmenters that the regions of some views need, their results kept under the home folder.
 
     A program is started only where the person at the keyboard named it (``given``): what a task file or a plugin says
@@ -41,19 +41,19 @@ def build_segmenters(views: Iterable[ViewSettings], *, given: Sequence[str | Pat
         UsageError: a model or program is not there or cannot be used.
     """
     program = None
-    for path in map(str, given):
+    for path in map(str, given_paths):
         if _is_model(path):
             keep_model(Path(path).expanduser())
         else:
             program = path
-    found: dict[RoiSettings, Segmenter] = {}
+    segmenters: dict[RoiSettings, Segmenter] = {}
     for roi in {view.roi: None for view in views if view.roi is not None}:
         check_roi(roi)
         if ROI_SOURCES[roi.source].needs_segmenter:
             segmenter = _build(roi, program)
             if segmenter is not None:
-                found[roi] = KeptSegmenter(segmenter, home.home_folder() / "segmentations")
-    return found
+                segmenters[roi] = KeptSegmenter(segmenter, home.home_folder() / "segmentations")
+    return segmenters
 
 
 def check_programs(views: Iterable[ViewSettings], given: Sequence[str | Path]) -> None:
@@ -126,14 +126,14 @@ def _onnx(content: bytes) -> Run:
         raise SegmenterError(f"{what}; save it as one .onnx file with its weights inside") from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 5:
-        shapes = ", ".join(str(one.shape) for one in inputs)
+        shapes = ", ".join(str(network_input.shape) for network_input in inputs)
         raise SegmenterError(f"roi.model: expected an ONNX network with one input (1, 1, X, Y, Z), got {shapes}")
 
     def run(voxels: NDArray[np.float32]) -> NDArray:
         try:
             return session.run(None, {inputs[0].name: np.ascontiguousarray(voxels)})[0]
         except Exception as error:
-            told = " ".join(str(error).split())[:200]
-            raise ScanError(f"the segmentation network cannot take this scan ({told}); check roi.network") from error
+            message = " ".join(str(error).split())[:200]
+            raise ScanError(f"the segmentation network cannot take this scan ({message}); check roi.network") from error
 
     return run

@@ -51,8 +51,8 @@ class NetworkSegmenter:
             what = f"the segmentation network would see {' x '.join(map(str, shape))} voxels, too many"
             raise ScanError(f"{what}; set roi.network.spacing_mm and grid")
         conformed = resample(scan.voxels, scan.affine, shape, affine, fill=float(scan.voxels.min()))
-        found = self.run(normalise(conformed, self.settings)[None, None])
-        labels = to_labels(np.asarray(found), shape, self.settings.threshold)
+        scores = self.run(normalise(conformed, self.settings)[None, None])
+        labels = to_labels(np.asarray(scores), shape, self.settings.threshold)
         return resample(labels, affine, scan.shape, scan.affine, order="nearest").astype(np.int32)
 
 
@@ -91,24 +91,24 @@ def normalise(voxels: NDArray[np.float32], settings: NetworkSettings) -> NDArray
     return scaled.astype(np.float32)
 
 
-def to_labels(found: NDArray, shape: tuple[int, int, int], threshold: float | None) -> NDArray[np.int32]:
+def to_labels(scores: NDArray, shape: tuple[int, int, int], threshold: float | None) -> NDArray[np.int32]:
     """Labels (X, Y, Z) from scores (1, K, X, Y, Z), or from labels with or without the leading ones.
 
     Raises:
         ScanError: another shape, numbers that are not finite, or one score without a threshold.
     """
-    if found.shape[-3:] != shape or found.ndim not in (3, 4, 5) or (found.ndim > 3 and found.shape[0] != 1):
+    if scores.shape[-3:] != shape or scores.ndim not in (3, 4, 5) or (scores.ndim > 3 and scores.shape[0] != 1):
         what = f"expected scores (1, K, {', '.join(map(str, shape))}) or labels from the segmentation network"
-        raise ScanError(f"{what}, got {found.shape}; check roi.network.grid and multiple_of")
-    if found.dtype.kind in "iub":
-        return found.reshape(shape).astype(np.int32) if found.size == np.prod(shape) else _argmax(found, shape)
-    if not np.isfinite(found).all():
+        raise ScanError(f"{what}, got {scores.shape}; check roi.network.grid and multiple_of")
+    if scores.dtype.kind in "iub":
+        return scores.reshape(shape).astype(np.int32) if scores.size == np.prod(shape) else _argmax(scores, shape)
+    if not np.isfinite(scores).all():
         raise ScanError("the segmentation network gave numbers that are not finite; check roi.network.normalise")
-    if found.size > np.prod(shape):
-        return _argmax(found, shape)
+    if scores.size > np.prod(shape):
+        return _argmax(scores, shape)
     if threshold is None:
         raise ScanError("the segmentation network gives one score per voxel; set roi.network.threshold")
-    return (found.reshape(shape) >= threshold).astype(np.int32)
+    return (scores.reshape(shape) >= threshold).astype(np.int32)
 
 
 def _argmax(found: NDArray, shape: tuple[int, int, int]) -> NDArray[np.int32]:

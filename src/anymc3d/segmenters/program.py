@@ -62,9 +62,9 @@ class ProgramSegmenter:
             ScanError: the program fails, takes longer than the limit, or leaves no segmentation on the scan's grid.
         """
         with tempfile.TemporaryDirectory(prefix="anymc3d-") as folder:
-            given, made = Path(folder) / "scan.nii.gz", Path(folder) / "organs"
-            nibabel.save(nibabel.Nifti1Image(scan.voxels, scan.affine), given)
-            command = [self.program, "-i", str(given), "-o", str(made), "--roi_subset", *self.organs]
+            scan_path, made = Path(folder) / "scan.nii.gz", Path(folder) / "organs"
+            nibabel.save(nibabel.Nifti1Image(scan.voxels, scan.affine), scan_path)
+            command = [self.program, "-i", str(scan_path), "-o", str(made), "--roi_subset", *self.organs]
             run_program([*command, "--fast"] if self.fast else command, self.timeout_s, TOTALSEGMENTATOR)
             if not made.is_dir():
                 raise ScanError("TotalSegmentator ended well, but left no folder of organs; run it by hand to see why")

@@ -40,7 +40,7 @@ def answer(predictor: Predictor, request: Mapping[str, Any], settings: ServeSett
     answered = [Answered.of(predictor.only(plugins), case, settings.strict) for case, plugins in routes.asked]
     notes: list[str] = []
     files = _files(predictor, answered, Path(request["results"]), settings, notes)
-    rows = [row for one in answered for row in one.rows]
+    rows = [row for part in answered for row in part.rows]
     rows += [_error_row(request, plugin, reason) for plugin, reason in routes.refused.items()]
     record = record_of(answered, predictor)
     if routes.decisions:
@@ -61,8 +61,8 @@ def _routes(predictor: Predictor, request: Mapping[str, Any], settings: ServeSet
         ScanError: the study cannot be listed.
     """
     rules, scan = settings.node.rules, request.get("scan")
-    said = request.get("series") or request.get("plugins")
-    if rules is not None and scan is not None and not said and takes_series(scan):
+    is_chosen = request.get("series") or request.get("plugins")
+    if rules is not None and scan is not None and not is_chosen and takes_series(scan):
         return route(Path(scan), request["case"], rules)
     chosen = request.get("plugins") or [plugin.card.name for plugin in predictor.plugins]
     return Routes(asked=[(case_of(request), chosen)])
@@ -72,15 +72,15 @@ def _files(
     predictor: Predictor, answered: Sequence[Answered], results: Path, settings: ServeSettings, notes: list[str]
 ) -> list[str]:
     node, files = settings.node, []
-    parts = [one for one in answered if is_dicom(one.case)]
+    parts = [part for part in answered if is_dicom(part.case)]
     if "sr" in node.objects and parts:
-        files += _shown(partial(write_sr, parts, results, node), parts[0].case, "no structured report", notes)
-    for one in answered if settings.heatmaps else ():
-        for row in one.rows:
+        files += _or_note(partial(write_sr, parts, results, node), parts[0].case, "no structured report", notes)
+    for part in answered if settings.heatmaps else ():
+        for row in part.rows:
             if row["status"] == "error":
                 continue
-            make = partial(write_results, predictor.only([row["plugin"]]), one.case, results, node, notes)
-            files += _shown(make, one.case, f"{row['plugin']}: no heatmap", notes)
+            make = partial(write_results, predictor.only([row["plugin"]]), part.case, results, node, notes)
+            files += _or_note(make, part.case, f"{row['plugin']}: no heatmap", notes)
     return files
 
 
@@ -88,7 +88,7 @@ def _error_row(request: Mapping[str, Any], plugin: str, message: str) -> dict[st
     return {"case": request["case"], "plugin": plugin, "status": "error", "message": message}
 
 
-def _shown(make: Callable[[], list[str]], case: Case, what: str, notes: list[str]) -> list[str]:
+def _or_note(make: Callable[[], list[str]], case: Case, what: str, notes: list[str]) -> list[str]:
     """The files that show an answer; where they cannot be made the answer stands, and a note says so."""
     try:
         return make()

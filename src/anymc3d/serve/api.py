@@ -123,14 +123,14 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         path = store_file(file.file, service.folder(job_id) / "input")
         facts = {"source": "http", "case": name, "scan": path, "series": series or None, "plugins": names}
         try:
-            taken = service.submit(job_id=job_id, **facts, key=key, once=True)
+            accepted_id = service.submit(job_id=job_id, **facts, key=key, once=True)
         except QueueFullError:
             service.remove(job_id)
             raise
-        if taken != job_id:
+        if accepted_id != job_id:
             service.remove(job_id)
-        service.jobs.note(_who(request), "sent a study", taken)
-        return _accepted(taken)
+        service.jobs.note(_who(request), "sent a study", accepted_id)
+        return _accepted(accepted_id)
 
     @app.get("/v1/jobs", summary="The newest jobs")
     def listing(
@@ -232,8 +232,8 @@ def _brief(job: Job) -> dict[str, Any]:
     keys = ("number", "id", "case", "source", "message", "received", "started", "finished")
     warned = any(row.get("status") == "warn" for row in job.rows)
     unlike = sorted(job.record.get("unlike_training", ()))
-    said = {"status": job.state, "decided": decided(job), "warned": warned, "unlike_training": unlike}
-    return said | {key: getattr(job, key) for key in keys}
+    summary = {"status": job.state, "decided": decided(job), "warned": warned, "unlike_training": unlike}
+    return summary | {key: getattr(job, key) for key in keys}
 
 
 def _whole(job: Job, deliveries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -150,8 +150,8 @@ class _Meter:
         if count > _SLACK or self._seen > self._most + _SLACK:
             self._stream.socket.close()  # pynetdicom takes the error for a peer that closed it
             raise OSError("a message is longer than this service takes")
-        found: bytearray = self._read(count)
-        return found
+        message: bytearray = self._read(count)
+        return message
 
 
 def _entity(node: NodeSettings) -> AE:

@@ -74,18 +74,18 @@ def drift(answers: Sequence[Answer], plugins: Sequence[Mapping[str, Any]], now: 
         now: the end of the window in seconds since 1970.
     """
     end = time.time() if now is None else now
-    found = []
+    by_plugin = []
     for plugin in plugins:
-        own = [answer for answer in answers if answer.plugin == plugin["name"]]
-        found.append(
+        of_plugin = [answer for answer in answers if answer.plugin == plugin["name"]]
+        by_plugin.append(
             {
                 "plugin": plugin["name"],
-                **_counts(own),
-                "comparisons": [one.record() for one in compared(own, plugin)],
-                "weeks": list(_weeks(own, end)),
+                **_counts(of_plugin),
+                "comparisons": [comparison.record() for comparison in compared(of_plugin, plugin)],
+                "weeks": list(_weeks(of_plugin, end)),
             }
         )
-    return {"window_days": WINDOW_DAYS, "plugins": found}
+    return {"window_days": WINDOW_DAYS, "plugins": by_plugin}
 
 
 def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[Comparison]:
@@ -135,19 +135,19 @@ def _weeks(answers: Sequence[Answer], end: float) -> Iterator[dict[str, Any]]:
     """Newest last: counts, mean probability of each label, the median of the scans' medians, and of ``ood_score``."""
     for index in range(int(WINDOW_DAYS // 7), 0, -1):
         start = end - index * WEEK_S
-        own = [answer for answer in answers if start <= answer.at < start + WEEK_S]
-        labels = dict.fromkeys(label for answer in own for label in answer.probabilities)
-        columns = dict.fromkeys(column for answer in own for column in answer.intensities)
+        in_week = [answer for answer in answers if start <= answer.at < start + WEEK_S]
+        labels = dict.fromkeys(label for answer in in_week for label in answer.probabilities)
+        columns = dict.fromkeys(column for answer in in_week for column in answer.intensities)
         yield {
             "from": start,
-            **_counts(own),
-            f"median_{OOD_SCORE}": statistics.median(scores) if (scores := _scores(own)) else None,
+            **_counts(in_week),
+            f"median_{OOD_SCORE}": statistics.median(scores) if (scores := _scores(in_week)) else None,
             "mean_probability": {
-                label: statistics.fmean(a.probabilities[label] for a in own if label in a.probabilities)
+                label: statistics.fmean(a.probabilities[label] for a in in_week if label in a.probabilities)
                 for label in labels
             },
             "median_intensity": {
-                column: statistics.median(a.intensities[column]["p50"] for a in own if column in a.intensities)
+                column: statistics.median(a.intensities[column]["p50"] for a in in_week if column in a.intensities)
                 for column in columns
             },
         }

@@ -131,11 +131,13 @@ class Guard:
 
     def _may(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         """Whether the request bears the token, or comes from a page of this service in a browser that gave it."""
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if given:
-            return kind.lower() == "bearer" and self._sessions.is_token(given)
-        own = scope["method"] in ("GET", "HEAD") or "origin" in headers  # a browser names it; another was refused above
-        return own and self._sessions.is_open(cookie_of(headers.get("cookie", "")))
+        kind, _, presented = headers.get("authorization", "").partition(" ")
+        if presented:
+            return kind.lower() == "bearer" and self._sessions.is_token(presented)
+        is_same_site = (
+            scope["method"] in ("GET", "HEAD") or "origin" in headers
+        )  # a browser names it; another was refused above
+        return is_same_site and self._sessions.is_open(cookie_of(headers.get("cookie", "")))
 
     def _limit(self, scope: Scope) -> int:
         path = scope["path"]

@@ -159,16 +159,16 @@ class Incoming:
             RefusedFileError: it is no DICOM, belongs to no study, is another than its sender says, or there is no room.
         """
         try:
-            kept, study_uid = _facts_of(temporary)
-            if sop_uid not in (None, kept.sop_uid):
+            instance, study_uid = _facts_of(temporary)
+            if sop_uid not in (None, instance.sop_uid):
                 raise RefusedFileError("its SOPInstanceUID is not the one that its sender named")
             if line.only not in (None, study_uid):
                 raise RefusedFileError("it is of another study than the one that the request names")
-            if kept.is_own:
-                return kept
+            if instance.is_own:
+                return instance
             key = hashlib.sha256(f"{line.source}\n{study_uid}".encode()).hexdigest()[:32]
-            self._keep(key, line, temporary, kept)
-            return kept
+            self._keep(key, line, temporary, instance)
+            return instance
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -176,8 +176,8 @@ class Incoming:
         """Something that came by a line was refused: none of its studies is read as if it were whole."""
         line.fault = line.fault or _not_whole(reason)
 
-    def _keep(self, key: str, line: Line, temporary: Path, kept: Kept) -> None:
-        size, name = temporary.stat().st_size, _name_of(temporary, kept)
+    def _keep(self, key: str, line: Line, temporary: Path, instance: Kept) -> None:
+        size, name = temporary.stat().st_size, _name_of(temporary, instance)
         folder = self.root / key / _INPUT
         with self._lock:
             study = self._studies.get(key)
@@ -307,9 +307,9 @@ def _facts_of(path: Path) -> tuple[Kept, str]:
     return Kept(kind, sop, is_own=maker == MAKER and sop.startswith("2.25.")), study
 
 
-def _name_of(path: Path, kept: Kept) -> str:
+def _name_of(path: Path, kept_file: Kept) -> str:
     """By instance and content: a copy is one file, and two contents under one UID are for the reader to judge."""
-    instance = hashlib.sha256(kept.sop_uid.encode()).hexdigest()[:32]
+    instance = hashlib.sha256(kept_file.sop_uid.encode()).hexdigest()[:32]
     with path.open("rb") as file:
         return f"{instance}-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}.dcm"
 

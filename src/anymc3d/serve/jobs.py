@@ -162,7 +162,7 @@ class JobStore:
             self._is_behind = False
             os.fsync(self._log)
 
-    def _tell(self, job_id: str) -> None:
+    def _notify(self, job_id: str) -> None:
         for listener, awaited in tuple(self.listeners.items()):
             if awaited == job_id:
                 listener()
@@ -267,11 +267,11 @@ class JobStore:
         ``send``: peer and file of what is then to be sent; it is known when the end is known, or neither.
         """
         with self.transaction(durable=False) as sql:
-            done = sql.execute(
+            update = sql.execute(
                 "UPDATE jobs SET state=?, message=?, rows=?, record=?, finished=? WHERE id=? AND state=?",
                 (state, message, json.dumps(list(rows)), json.dumps(record or {}), time.time(), job_id, RUNNING),
             )
-            if done.rowcount != 1:
+            if update.rowcount != 1:
                 return False
             history.remember(sql, rows, record or {})
             for name, hash_ in (record or {}).get("plugins", {}).items():
@@ -280,7 +280,7 @@ class JobStore:
                 "INSERT OR IGNORE INTO deliveries (job, peer, file) VALUES (?, ?, ?)",
                 [(job_id, peer, file) for peer, file in send],
             )
-        self._tell(job_id)
+        self._notify(job_id)
         job = self.get(job_id)
         if job is not None:
             self.on_end(job)
@@ -290,13 +290,13 @@ class JobStore:
         """The first that may be sent now to a peer; one that would have to wait longer than any does is of a clock that
         was wrong."""
         with self._lock:
-            found = self._connection.execute(
+            cursor = self._connection.execute(
                 "SELECT number, job, file, state, attempts FROM deliveries WHERE state IN ('waiting', 'sending') "
                 "AND (next_at <= ? OR next_at > ?) AND peer=? ORDER BY number LIMIT 1",
                 (now, now + _LONGEST_WAIT_S, peer),
             )
-            row = found.fetchone()
-            return None if row is None else dict(zip([column[0] for column in found.description], row, strict=True))
+            row = cursor.fetchone()
+            return None if row is None else dict(zip([column[0] for column in cursor.description], row, strict=True))
 
     def note_delivery(
         self, number: int, state: str, *, message: str = "", next_at: float = 0.0, attempts: int | None = None
@@ -327,31 +327,31 @@ class JobStore:
         with self.transaction() as sql:
             sql.execute("DELETE FROM deliveries WHERE job=?", (job_id,))
             sql.execute("DELETE FROM seen WHERE job=? AND key NOT LIKE 'watch:%'", (job_id,))
-            there = sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
-        self._tell(job_id)
-        return there
+            was_there = sql.execute("DELETE FROM jobs WHERE id=?", (job_id,)).rowcount == 1
+        self._notify(job_id)
+        return was_there
 
     def job_of(self, key: str) -> str | None:
         """The id of what was accepted under a key, however it ended."""
         with self._lock:
-            found = self._connection.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone()
-            return None if found is None else str(found[0])
+            row = self._connection.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone()
+            return None if row is None else str(row[0])
 
     def get(self, job_id: str) -> Job | None:
         """One job by its id."""
         with self._lock:
-            found = self._connection.execute("SELECT * FROM jobs WHERE id=?", (job_id,))
-            row = found.fetchone()
-            return None if row is None else _job(found, row)
+            cursor = self._connection.execute("SELECT * FROM jobs WHERE id=?", (job_id,))
+            row = cursor.fetchone()
+            return None if row is None else _job(cursor, row)
 
     def latest(self, count: int = 100, *, before: int | None = None) -> list[Job]:
         """The newest jobs, newest first; ``before``: only those with a lower number."""
         with self._lock:
-            found = self._connection.execute(
+            cursor = self._connection.execute(
                 "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?",
                 (2**62 if before is None else before, count),
             )
-            return [_job(found, row) for row in found.fetchall()]
+            return [_job(cursor, row) for row in cursor.fetchall()]
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""

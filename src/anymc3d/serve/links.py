@@ -38,32 +38,32 @@ KINDS = (
 
 def links_of(job_id: str, names: Sequence[str]) -> list[dict[str, str]]:
     """``kind``, ``title``, ``href``, ``name`` and ``plugin`` of every file that there is an address for."""
-    found = []
-    for one in KINDS:
+    links = []
+    for kind in KINDS:
         for name in names:
-            if not name.endswith(one.ending):
+            if not name.endswith(kind.ending):
                 continue
-            stem = name.removesuffix(one.ending)
+            stem = name.removesuffix(kind.ending)
             words = {"stem": stem, "name": name}
-            address = one.address.format(**{key: quote(text) for key, text in words.items()})
-            found.append(
+            address = kind.address.format(**{key: quote(text) for key, text in words.items()})
+            links.append(
                 {
-                    "kind": one.kind,
-                    "title": one.title.format(**words),
+                    "kind": kind.kind,
+                    "title": kind.title.format(**words),
                     "href": f"/v1/jobs/{job_id}/{address}",
                     "name": name,
                     "plugin": stem.partition(".")[0],
                 }
             )
-    return found
+    return links
 
 
 def decided(job: Job) -> list[str]:
     """The labels decided positive, the class decided for, or the number; of several plugins with the plugin's name."""
     several = len(job.rows) > 1
-    found: list[str] = []
+    labels: list[str] = []
     for row in job.rows:
         names = [key.partition(".")[2] for key, value in row.items() if key.startswith("decision.") and value]
         names += [f"{key.partition('.')[2]} {row[key]:.4g}" for key in row if key.startswith("value.")]
-        found += [f"{row['plugin']}: {name}" if several else name for name in names]
-    return found
+        labels += [f"{row['plugin']}: {name}" if several else name for name in names]
+    return labels

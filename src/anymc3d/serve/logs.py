@@ -56,25 +56,25 @@ def begin_last_words() -> None:
     """Let what Python itself would print of an exception that nobody caught be a line of the log too."""
     logger = logging.getLogger(OWN)
 
-    def thread_ended(found: threading.ExceptHookArgs) -> None:
-        error = found.exc_value or found.exc_type()
-        logger.critical("a thread ended by an internal error", exc_info=error.with_traceback(found.exc_traceback))
+    def thread_ended(hook_args: threading.ExceptHookArgs) -> None:
+        error = hook_args.exc_value or hook_args.exc_type()
+        logger.critical("a thread ended by an internal error", exc_info=error.with_traceback(hook_args.exc_traceback))
 
     def ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logger.critical("ended by an internal error", exc_info=(kind, error, trace))
 
-    def not_raised(found: Any) -> None:
-        logger.error("an internal error where none can be raised", exc_info=found.exc_value)
+    def not_raised(hook_args: Any) -> None:
+        logger.error("an internal error where none can be raised", exc_info=hook_args.exc_value)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = ended, thread_ended, not_raised
 
 
 def begin_worker() -> None:
     """The same in the worker process; what a library in C prints, a path perhaps, goes nowhere."""
-    kept = os.fdopen(os.dup(2), "w", buffering=1)
+    log_stream = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
-    begin(kept)
+    begin(log_stream)
     begin_last_words()

@@ -92,19 +92,19 @@ class _Now:
         yield from _drift(service.drift())
 
 
-def _drift(found: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
+def _drift(drift_record: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
     labels = ["plugin", "measure", "name"]
     share = GaugeMetricFamily("anymc3d_drift_share", "Of the studies of the last four weeks.", labels=labels)
     reference = GaugeMetricFamily("anymc3d_drift_reference_share", "Of the cases of training.", labels=labels)
     alarm = GaugeMetricFamily("anymc3d_drift_alarm", "1: the two differ by more than chance.", labels=labels)
-    for plugin in found["plugins"]:
-        for one in plugin["comparisons"]:
-            names = [plugin["plugin"], one["measure"], one["name"]]
-            if one["share"] is not None:
-                share.add_metric(names, one["share"])
-            if one["reference_share"] is not None:
-                reference.add_metric(names, one["reference_share"])
-            alarm.add_metric(names, int(one["is_alarm"]))
+    for plugin in drift_record["plugins"]:
+        for comparison in plugin["comparisons"]:
+            names = [plugin["plugin"], comparison["measure"], comparison["name"]]
+            if comparison["share"] is not None:
+                share.add_metric(names, comparison["share"])
+            if comparison["reference_share"] is not None:
+                reference.add_metric(names, comparison["reference_share"])
+            alarm.add_metric(names, int(comparison["is_alarm"]))
     yield from (share, reference, alarm)
 
 

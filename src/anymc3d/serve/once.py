@@ -40,12 +40,12 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
         source, target = _folders(words, environment)
         chosen = _chosen(source)
         settings = settings_of(target, environment)
-        found = answered(source, target, settings, chosen)
+        result = answered(source, target, settings, chosen)
     except AnyMC3DError as error:
         logging.getLogger(logs.OWN).error("%s", error.with_code)
         return UNUSABLE
-    atomic.write_json(target / RESULT, found)
-    return ANSWERED if found["status"] == "done" else NO_ANSWER
+    atomic.write_json(target / RESULT, result)
+    return ANSWERED if result["status"] == "done" else NO_ANSWER
 
 
 def settings_of(target: Path, environment: Mapping[str, str]) -> ServeSettings:
@@ -83,13 +83,13 @@ def answered(source: Path, target: Path, settings: ServeSettings, chosen: Mappin
         if name not in known:
             raise ServiceError(f"{TASK}: plugins: no plugin is called {name!r}{did_you_mean(name, known)}")
     request = {"case": "study", "results": str(target), "scan": str(scan_of(source)), **chosen}
-    found = answer(predictor, request, settings)
-    failed = all(row["status"] == "error" for row in found["rows"])
-    needs_a_look = any(row["status"] != "ok" for row in found["rows"])
-    text = "; ".join(_sentence(row) for row in found["rows"])
+    answers = answer(predictor, request, settings)
+    failed = all(row["status"] == "error" for row in answers["rows"])
+    needs_a_look = any(row["status"] != "ok" for row in answers["rows"])
+    text = "; ".join(_sentence(row) for row in answers["rows"])
     return {
         "status": "error" if failed else "done",
-        **found,
+        **answers,
         "__mercure_notification": {"requested": needs_a_look, "text": f"{text}. Research use only."},
     }
 
@@ -101,12 +101,12 @@ def scan_of(source: Path) -> Path:
         UsageError: several, of which none is the study; as where the results of another program lie beside it.
     """
     paths = sorted(source.iterdir())
-    found = [path for path in paths if path.name.lower().endswith(ENDINGS)]
-    if len(found) > 1:
-        raise ServiceError(f"expected one scan, {source} holds {len(found)}")
-    if found and any(path.suffix.lower() == ".dcm" for path in paths):
-        raise ServiceError(f"expected one scan, {source} holds DICOM files and beside them {found[0].name}")
-    return found[0] if found else source
+    scans = [path for path in paths if path.name.lower().endswith(ENDINGS)]
+    if len(scans) > 1:
+        raise ServiceError(f"expected one scan, {source} holds {len(scans)}")
+    if scans and any(path.suffix.lower() == ".dcm" for path in paths):
+        raise ServiceError(f"expected one scan, {source} holds DICOM files and beside them {scans[0].name}")
+    return scans[0] if scans else source
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
@@ -118,10 +118,10 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 
 def _folders(words: Sequence[str], environment: Mapping[str, str]) -> tuple[Path, Path]:
-    given = list(words) or [environment.get(f"MERCURE_{name}_DIR", "") for name in ("IN", "OUT")]
-    if len(given) != 2 or not all(given):
+    folders = list(words) or [environment.get(f"MERCURE_{name}_DIR", "") for name in ("IN", "OUT")]
+    if len(folders) != 2 or not all(folders):
         raise ServiceError(USAGE)
-    source, target = (Path(text) for text in given)
+    source, target = (Path(text) for text in folders)
     if not source.is_dir():
         raise ServiceError(f"{source}: expected a folder with one study")
     target.mkdir(parents=True, exist_ok=True)
@@ -138,18 +138,18 @@ def _chosen(source: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        asked = json.loads(path.read_text(encoding="utf-8")).get("process", {}).get("settings") or {}
+        settings = json.loads(path.read_text(encoding="utf-8")).get("process", {}).get("settings") or {}
     except (ValueError, AttributeError, OSError):
         raise ServiceError(f"{TASK}: expected JSON with process.settings") from None
-    for key in asked:
+    for key in settings:
         if key not in TASK_KEYS:
             raise ServiceError(f"{TASK}: unknown setting {key!r}{did_you_mean(key, TASK_KEYS)}")
-    names = asked.get("plugins", [])
+    names = settings.get("plugins", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ServiceError(f"{TASK}: plugins: expected a list of names")
-    if not isinstance(asked.get("series", ""), str):
+    if not isinstance(settings.get("series", ""), str):
         raise ServiceError(f"{TASK}: series: expected a text, as --series")
-    return dict(asked)
+    return dict(settings)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ class Token(BaseModel):
 def static_files() -> Mapping[str, bytes]:
     """Every file of the page by its name."""
     folder = files("anymc3d.serve") / "page"
-    own = {name: (folder / name).read_bytes() for name in OWN_FILES}
+    own_files = {name: (folder / name).read_bytes() for name in OWN_FILES}
     style = STYLE + PLOT_STYLE + STUDY_STYLE + VIEWER_STYLE
-    return own | {"report.css": style.encode(), "viewer.js": VIEWER_SCRIPT.encode()}
+    return own_files | {"report.css": style.encode(), "viewer.js": VIEWER_SCRIPT.encode()}
 
 
 def add_pages(app: FastAPI, sessions: Sessions) -> None:

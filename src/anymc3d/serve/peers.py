@@ -97,16 +97,16 @@ class DicomPeer:
         from pydicom.dataset import Dataset
         from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find  # type: ignore[attr-defined]
 
-        header, asked = pydicom.dcmread(path, stop_before_pixels=True), Dataset()
-        asked.QueryRetrieveLevel = "IMAGE"
+        header, query = pydicom.dcmread(path, stop_before_pixels=True), Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-            setattr(asked, name, header[name].value)
+            setattr(query, name, header[name].value)
         try:
             association = self._associate([str(Find)])
         except SendError:
             return False
         try:
-            return any(found is not None for _, found in association.send_c_find(asked, Find))
+            return any(match is not None for _, match in association.send_c_find(query, Find))
         except (ValueError, RuntimeError):
             return False
         finally:
@@ -141,7 +141,9 @@ class StowPeer:
         head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         body = b"".join((head, path.read_bytes(), f"\r\n--{_BOUNDARY}--\r\n".encode()))
         kind = f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'
-        self._asked(urllib.request.Request(self.name, body, {"Content-Type": kind, "Accept": "application/dicom+json"}))
+        self._answered(
+            urllib.request.Request(self.name, body, {"Content-Type": kind, "Accept": "application/dicom+json"})
+        )
 
     def has(self, path: Path) -> bool:
         """See :class:`Peer`; by QIDO-RS."""
@@ -150,12 +152,14 @@ class StowPeer:
         uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
         url = f"{self.name.removesuffix('/studies')}/instances?SOPInstanceUID={uid}"
         try:
-            found = json.loads(self._asked(urllib.request.Request(url, headers={"Accept": "application/dicom+json"})))
+            instances = json.loads(
+                self._answered(urllib.request.Request(url, headers={"Accept": "application/dicom+json"}))
+            )
         except (SendError, ValueError):
             return False
-        return isinstance(found, list) and bool(found)
+        return isinstance(instances, list) and bool(instances)
 
-    def _asked(self, request: urllib.request.Request) -> bytes:
+    def _answered(self, request: urllib.request.Request) -> bytes:
         for name, value in self.headers.items():
             request.add_header(name, value)
         request.add_header("User-Agent", MAKER)

@@ -67,7 +67,11 @@ class Answered:
             case=case,
             rows=[row_of(prediction, strict=strict) for prediction in predictions],
             intensities={prediction.plugin: measured(prediction) for prediction in predictions},
-            unlike_training={one.plugin: one.unlike_training for one in predictions if one.unlike_training},
+            unlike_training={
+                prediction.plugin: prediction.unlike_training
+                for prediction in predictions
+                if prediction.unlike_training
+            },
         )
 
     @property
@@ -82,15 +86,15 @@ def record_of(answered: Sequence[Answered], predictor: Predictor) -> dict[str, A
     ``scans``: image column -> hash; where plugins were given several series of a study, with the plugins before it.
     """
     scans: dict[str, str] = {}
-    for one in answered:
-        before = "" if len(answered) == 1 else f"{', '.join(one.names)}: "
-        scans |= {f"{before}{column}": found for column, found in _hashes(one).items()}
-    asked = [plugin for one in answered for plugin in one.predictor.plugins]
+    for part in answered:
+        before = "" if len(answered) == 1 else f"{', '.join(part.names)}: "
+        scans |= {f"{before}{column}": digest for column, digest in _hashes(part).items()}
+    plugins = [plugin for part in answered for plugin in part.predictor.plugins]
     return {
-        "plugins": {plugin.card.name: plugin.hash for plugin in asked},
+        "plugins": {plugin.card.name: plugin.hash for plugin in plugins},
         "scans": scans,
-        "unlike_training": {name: list(why) for one in answered for name, why in one.unlike_training.items()},
-        "intensities": {plugin: found for one in answered for plugin, found in one.intensities.items()},
+        "unlike_training": {name: list(why) for part in answered for name, why in part.unlike_training.items()},
+        "intensities": {plugin: summary for part in answered for plugin, summary in part.intensities.items()},
         "device": str(predictor.device),
         "preprocessing_version": CODE_VERSION,
         "version": __version__,
@@ -118,11 +122,11 @@ def write_sr(answered: Sequence[Answered], folder: Path, node: NodeSettings) -> 
         The name of the file in ``folder``.
     """
     parts = []
-    for one in answered:
-        known = {plugin.card.name: plugin for plugin in one.predictor.plugins}
-        answers = [answer_of(known[row["plugin"]], row) for row in one.rows]
+    for part in answered:
+        known = {plugin.card.name: plugin for plugin in part.predictor.plugins}
+        answers = [answer_of(known[row["plugin"]], row) for row in part.rows]
         if any(answer.findings for answer in answers):
-            parts.append((one.predictor.scans(one.case).case, answers))
+            parts.append((part.predictor.scans(part.case).case, answers))
     if not parts:
         return []
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,13 +153,13 @@ def training_of(card: PluginCard) -> dict[str, Any]:
     positive = {}
     for label in card.labels.output_names:
         rows = {row["metric"]: row for row in card.metrics if row["label"] == label and row["group"] == "all"}
-        found = [rows.get(name, {}) for name in ("sensitivity", "specificity")]
-        if all(row.get("value") is not None for row in found):
-            of, ill = found[0]["n"], found[0]["n_positive"]
-            count = found[0]["value"] * ill + (1 - found[1]["value"]) * (of - ill)
+        at_point = [rows.get(name, {}) for name in ("sensitivity", "specificity")]
+        if all(row.get("value") is not None for row in at_point):
+            of, ill = at_point[0]["n"], at_point[0]["n_positive"]
+            count = at_point[0]["value"] * ill + (1 - at_point[1]["value"]) * (of - ill)
             positive[label] = (round(count), of)
-    kept = (*MEASURES, "num_scans")
-    intensities = {column: {name: summary[name] for name in kept} for column, summary in card.intensities.items()}
+    names = (*MEASURES, "num_scans")
+    intensities = {column: {name: summary[name] for name in names} for column, summary in card.intensities.items()}
     return {"intensities": intensities, "positive": positive, "scan_statistics": _num_compared(card)}
 
 
@@ -163,8 +167,10 @@ def _num_compared(card: PluginCard) -> int:
     """Of an ensemble the member with the fewest: its score is the mean over all of them."""
     known = [member.card.scan_statistics for member in card.members] or [card.scan_statistics]
     return min(
-        0 if one is None or not one.are_current else max(measure.cases for measure in one.measures.values())
-        for one in known
+        0
+        if statistics is None or not statistics.are_current
+        else max(measure.cases for measure in statistics.measures.values())
+        for statistics in known
     )
 
 

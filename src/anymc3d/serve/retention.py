@@ -44,8 +44,8 @@ def check_not_lost(store: Path) -> None:
         RunFolderError: the queue is gone.
     """
     queue = store / "queue.sqlite3"
-    there = queue.exists() and queue.stat().st_size > 0
-    count = 0 if there else sum(1 for _ in (store / "jobs").glob("??/*"))
+    has_queue = queue.exists() and queue.stat().st_size > 0
+    count = 0 if has_queue else sum(1 for _ in (store / "jobs").glob("??/*"))
     if count:
         studies = "1 study" if count == 1 else f"{count} studies"
         raise RunFolderError(

@@ -78,17 +78,17 @@ def _decided(inventory: Inventory, rule: Rule, total: int) -> tuple[str, str, di
     reasons = []
     for column, condition in rule.conditions.items():
         where = "" if column == "image" else f"{column.partition('.')[2]}: "
-        found = fitting_series(inventory, parse_rule(condition, inventory.reference))
-        if len(found) > 1 and rule.several != "error":
-            reasons.append(f"{where}{len(found)} of {total} series fit, of which the {rule.several} is taken")
+        series = fitting_series(inventory, parse_rule(condition, inventory.reference))
+        if len(series) > 1 and rule.several != "error":
+            reasons.append(f"{where}{len(series)} of {total} series fit, of which the {rule.several} is taken")
             condition = with_options(condition, rule.several) or ""
-            found = _narrowed(inventory, condition)
-        if not found:
+            series = _narrowed(inventory, condition)
+        if not series:
             return (SKIPPED if rule.none == "skip" else REFUSED), f"{where}none of {total} series fits", {}
-        if len(found) > 1:
-            return REFUSED, f"{where}{len(found)} of {total} series fit ({', '.join(found)}), and one is expected", {}
+        if len(series) > 1:
+            return REFUSED, f"{where}{len(series)} of {total} series fit ({', '.join(series)}), and one is expected", {}
         cells[column] = condition
-        reasons.append(f"{where}series {found[0][:_HASH_LETTERS]} of {total} fits")
+        reasons.append(f"{where}series {series[0][:_HASH_LETTERS]} of {total} fits")
     return ANSWERED, "; ".join(reasons), cells
 
 
@@ -103,8 +103,8 @@ def _narrowed(inventory: Inventory, condition: str) -> tuple[str, ...]:
 def _case(scan: Path, case: str, cells: Mapping[str, str]) -> Case:
     if list(cells) == ["image"]:
         return study_case(scan, None, case=case, series=cells["image"])
-    made = study_case(None, {column.partition(".")[2]: scan for column in cells}, case=case)
-    return replace(made, cells={"series" + column.removeprefix("image"): text for column, text in cells.items()})
+    study = study_case(None, {column.partition(".")[2]: scan for column in cells}, case=case)
+    return replace(study, cells={"series" + column.removeprefix("image"): text for column, text in cells.items()})
 
 
 def _ask(routes: Routes, case: Case, plugin: str) -> None:

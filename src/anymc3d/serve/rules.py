@@ -64,10 +64,10 @@ def read_rules(path: Path) -> Rules:
     Raises:
         UsageError: with every fault of the file.
     """
-    found: Rules = read_settings(Rules, path, "--rules")
-    if not found.rules:
+    rules: Rules = read_settings(Rules, path, "--rules")
+    if not rules.rules:
         raise ServiceError(f"--rules {path}: expected at least one rule, got none")
-    return found
+    return rules
 
 
 def check_names(rules: Rules, plugins: Sequence[str]) -> None:

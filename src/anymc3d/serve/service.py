@@ -173,9 +173,9 @@ class Service:
 
     def remove(self, job_id: str) -> bool:
         """Forget a job and its files; a study that is being read ends first, its answer is dropped."""
-        there = self.jobs.remove(job_id)
+        was_there = self.jobs.remove(job_id)
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
-        return there
+        return was_there
 
     def file_of(self, job: Job, name: str) -> Path | None:
         """A result of a job by its name; only names that the job's own record lists are known."""

@@ -27,9 +27,9 @@ class Sessions:
         """Whether this is the token; compared in constant time."""
         return self._token is None or hmac.compare_digest(given.encode(), self._token.encode())
 
-    def begin(self, given: str) -> str | None:
+    def begin(self, presented: str) -> str | None:
         """The name of a new session, 256 random bits; None where the token is wrong."""
-        if not self.is_token(given):
+        if not self.is_token(presented):
             return None
         name, now = secrets.token_hex(32), time.monotonic()
         with self._lock:

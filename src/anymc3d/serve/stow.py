@@ -28,8 +28,8 @@ def add_stow(app: FastAPI, service: Service) -> None:
 
     async def stored(request: Request, study: str | None) -> JSONResponse:
         address = request.client.host if request.client else "unknown"
-        found = await _received(request, service.incoming, f"stow {address}", study)
-        return JSONResponse(found.answer(), found.status, media_type=DICOM_JSON)
+        received = await _received(request, service.incoming, f"stow {address}", study)
+        return JSONResponse(received.answer(), received.status, media_type=DICOM_JSON)
 
     @app.post("/dicom-web/studies", summary="Store DICOM instances (STOW-RS)", response_class=JSONResponse)
     async def store(request: Request) -> JSONResponse:
@@ -58,7 +58,10 @@ class _Stored:
 
     def answer(self) -> dict[str, Any]:
         """The response as DICOM JSON: what is stored, and why other parts are not."""
-        stored = [{"00081150": _value("UI", one.sop_class), "00081155": _value("UI", one.sop_uid)} for one in self.kept]
+        stored = [
+            {"00081150": _value("UI", instance.sop_class), "00081155": _value("UI", instance.sop_uid)}
+            for instance in self.kept
+        ]
         reasons = [NO_ROOM if error.no_room else NOT_UNDERSTOOD for error in self.failed]
         others = [{"00081197": _value("US", reason)} for reason in reasons]
         return {

@@ -107,11 +107,11 @@ class Supervisor:
         if fault:
             self._store.finish(job.id, ERROR, message=fault)
             return
-        found = self._ask(job.request)
-        if found is not None:
-            rows, record = found["rows"], found["record"] | {"files": found["files"], "notes": found["notes"]}
+        reply = self._ask(job.request)
+        if reply is not None:
+            rows, record = reply["rows"], reply["record"] | {"files": reply["files"], "notes": reply["notes"]}
             failed = bool(rows) and all(row["status"] == "error" for row in rows)
-            message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"])) or found["message"]
+            message = "; ".join(dict.fromkeys(row["message"] for row in rows if row["message"])) or reply["message"]
             send = to_send(self._settings.node.send_to, record)
             self._store.finish(job.id, ERROR if failed else DONE, message=message, rows=rows, record=record, send=send)
             return
@@ -141,10 +141,10 @@ class Supervisor:
                     return None
                 if self._process is None or not self._process.is_alive():
                     return None
-            _, found = self._connection.recv()
+            _, reply = self._connection.recv()
         except (EOFError, OSError):
             return None
-        return dict(found)
+        return dict(reply)
 
     def _restart(self) -> None:
         self.is_ready = False
@@ -167,12 +167,12 @@ class Supervisor:
         try:
             if not self._connection.poll(START_TIMEOUT_S):
                 raise PluginError("the worker process was not ready in time")
-            kind, found = self._connection.recv()
+            kind, payload = self._connection.recv()
         except EOFError:
             raise PluginError("the worker process ended while it loaded the plugins") from None
         if kind == worker.FAILED:
-            raise PluginError(str(found))
-        self.plugins, self.is_ready = found, True
+            raise PluginError(str(payload))
+        self.plugins, self.is_ready = payload, True
 
     def _end_worker(self) -> None:
         if self._connection is not None:

@@ -72,8 +72,8 @@ class Tools:
         with tempfile.TemporaryDirectory() as folder:
             task = Path(folder) / "task.yaml"
             words = ["plan", str(self._input(manifest)), *_option("--labels", labels), "-o", str(task)]
-            found = self._run([*words, "--no-timing", "--quiet"])
-            return found | ({"task": task.read_text(encoding="utf-8")} if task.is_file() else {})
+            planned = self._run([*words, "--no-timing", "--quiet"])
+            return planned | ({"task": task.read_text(encoding="utf-8")} if task.is_file() else {})
 
     def predict(self, scans: list[str], plugin: str | None = None, series: str | None = None) -> dict[str, Any]:
         """Classify scans (files, DICOM folders, or one manifest). Returns the rows of predictions.csv. Reads only."""
@@ -129,7 +129,7 @@ class Tools:
         """A command of this program, with what it printed: JSON as data, everything else as text."""
         command = [sys.executable, "-m", "anymc3d", *words]
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
@@ -141,10 +141,15 @@ class Tools:
         except subprocess.TimeoutExpired:
             raise UsageError(f"it took longer than {self._settings.timeout_s:g} s and was ended") from None
         try:
-            result = json.loads(done.stdout) if done.stdout.strip() else None
+            result = json.loads(completed.stdout) if completed.stdout.strip() else None
         except ValueError:
-            result = done.stdout[:MAX_TEXT]
-        return {"exit_code": done.returncode, "result": result, "messages": done.stderr[-5000:], "notice": NOTICE}
+            result = completed.stdout[:MAX_TEXT]
+        return {
+            "exit_code": completed.returncode,
+            "result": result,
+            "messages": completed.stderr[-5000:],
+            "notice": NOTICE,
+        }
 
 
 def _option(name: str, value: str | None) -> list[str]:
@@ -171,11 +176,13 @@ def make_server(tools: Tools) -> Any:
     for function in tools.offered():
         reads = function.__name__ in ("doctor", "plan", "predict")
         hints = ToolAnnotations(readOnlyHint=reads, destructiveHint=False, openWorldHint=False)
-        server.add_tool(_told(function, ToolError), name=function.__name__, annotations=hints)
+        server.add_tool(_with_own_errors(function, ToolError), name=function.__name__, annotations=hints)
     return server
 
 
-def _told(function: Callable[..., dict[str, Any]], error_class: type[Exception]) -> Callable[..., dict[str, Any]]:
+def _with_own_errors(
+    function: Callable[..., dict[str, Any]], error_class: type[Exception]
+) -> Callable[..., dict[str, Any]]:
     """The same with errors in the protocol's own words; the signature, which makes the schema, stays."""
     import functools
 

@@ -86,8 +86,8 @@ class Watcher:
     def look(self) -> None:
         """Take what is quiet, and move what has ended."""
         entries = [entry for entry in os.scandir(self._folder) if not _is_passed_over(entry)]
-        self._seen = {name: one for name, one in self._seen.items() if name in {entry.name for entry in entries}}
-        for entry in sorted(entries, key=lambda one: one.name):
+        self._seen = {name: entry for name, entry in self._seen.items() if name in {entry.name for entry in entries}}
+        for entry in sorted(entries, key=lambda entry: entry.name):
             try:
                 now = _look_at(Path(entry.path))
             except OSError:
@@ -156,10 +156,10 @@ class Watcher:
         for file in files:
             _make_folder(results, 0o700)
             shutil.copyfile(self._service.results(job.id) / file, results / file)
-        atomic.write_json(folder / f"{name}.json", _said(job))
+        atomic.write_json(folder / f"{name}.json", _record_of(job))
 
 
-def _said(job: Job) -> dict[str, Any]:
+def _record_of(job: Job) -> dict[str, Any]:
     return {
         "job": job.id,
         "status": job.state,
@@ -203,10 +203,10 @@ def _opened(path: Path) -> BinaryIO:
 
 def _look_at(path: Path) -> _Seen:
     digest, files, size = hashlib.sha256(), 0, 0
-    for found in _regular(path):
-        facts = found.lstat()
+    for file in _regular(path):
+        facts = file.lstat()
         files, size = files + 1, size + facts.st_size
-        name = str(found.relative_to(path)).encode("utf-8", "surrogateescape")
+        name = str(file.relative_to(path)).encode("utf-8", "surrogateescape")
         digest.update(name + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
         if files > MAX_FILES:
             break
@@ -222,9 +222,9 @@ def _regular(path: Path) -> Iterator[Path]:
     for folder, inner, names in os.walk(path, followlinks=False):
         inner.sort()
         for name in sorted(names):
-            found = Path(folder, name)
-            if stat.S_ISREG(found.lstat().st_mode):
-                yield found
+            file = Path(folder, name)
+            if stat.S_ISREG(file.lstat().st_mode):
+                yield file
 
 
 def _copied(path: Path, place: Path) -> Path:
@@ -237,10 +237,10 @@ def _copied(path: Path, place: Path) -> Path:
         with _opened(path) as file:
             return store_file(file, place)
     place.mkdir(mode=0o700, parents=True)
-    for number, found in enumerate(_regular(path)):
-        target = place / f"{number // 1000}" / f"{number:06d}{found.suffix[:16]}"
+    for number, source_path in enumerate(_regular(path)):
+        target = place / f"{number // 1000}" / f"{number:06d}{source_path.suffix[:16]}"
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        with _opened(found) as source, target.open("xb") as copy:
+        with _opened(source_path) as source, target.open("xb") as copy:
             target.chmod(0o600)
             shutil.copyfileobj(source, copy)
     return place

@@ -45,9 +45,9 @@ def main(connection: Connection, settings: ServeSettings) -> None:
         except EOFError:
             return
         begun = time.monotonic()
-        found = answer(predictor, request, settings)
-        found["record"]["work_seconds"] = round(time.monotonic() - begun, 6)
-        connection.send((RESULT, found))
+        reply = answer(predictor, request, settings)
+        reply["record"]["work_seconds"] = round(time.monotonic() - begun, 6)
+        connection.send((RESULT, reply))
 
 
 def load(settings: ServeSettings) -> Predictor:
@@ -75,12 +75,12 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
     from anymc3d.report.study import threshold_of
     from anymc3d.serve.results import training_of
 
-    found = []
+    facts = []
     for plugin in predictor.plugins:
         card = plugin.card
         decides = [] if card.labels.is_number else card.labels.output_names
         points = {label: threshold_of(card, label) for label in decides}
-        found.append(
+        facts.append(
             {
                 "name": card.name,
                 "hash": plugin.hash,
@@ -99,4 +99,4 @@ def facts_of(predictor: Predictor) -> list[dict[str, Any]]:
                 "training": training_of(card),
             }
         )
-    return found
+    return facts

@@ -130,9 +130,9 @@ def _numbers(windows: Any, place: str, modality: Any, problems: list[str]) -> An
         try:
             numbers.append(list(window(item)) if isinstance(item, str) else item)
             if isinstance(item, str) and modality in ("CT", "MR", "PT") and modality != WINDOWS[item].modality:
-                meant = _UNITS[WINDOWS[item].modality]
+                units = _UNITS[WINDOWS[item].modality]
                 problems.append(
-                    f"{place}[{index}]: {item} is in {meant}, and data.modality is {modality}; write numbers"
+                    f"{place}[{index}]: {item} is in {units}, and data.modality is {modality}; write numbers"
                 )
         except UsageError as error:
             problems.append(f"{place}[{index}]: {error}")

@@ -53,9 +53,9 @@ class BackboneTests:
     def test_attention_maps_change_no_token_and_add_up_to_one(self) -> None:
         if not self.config.depth:
             return
-        plain, asked = (self.network(self._images(), attention_blocks=blocks) for blocks in ((), (0,)))
-        assert_close(asked.tokens, plain.tokens, atol=1e-5, rtol=0)
-        assert_close(asked.attention[0].sum(dim=-1), torch.ones(asked.attention[0].shape[:-1]))
+        plain, with_maps = (self.network(self._images(), attention_blocks=blocks) for blocks in ((), (0,)))
+        assert_close(with_maps.tokens, plain.tokens, atol=1e-5, rtol=0)
+        assert_close(with_maps.attention[0].sum(dim=-1), torch.ones(with_maps.attention[0].shape[:-1]))
 
     def test_LoRA_starts_as_nothing_and_reaches_the_class_token(self) -> None:
         lora = LoRA(self.network, rank=2, alpha=4, generator=torch.Generator().manual_seed(0))
@@ -71,10 +71,10 @@ class BackboneTests:
         assert not still, f"adapted, and without an effect on the class token: {', '.join(still)}"
 
     def test_its_matrices_are_weights_of_its_own(self) -> None:
-        own = dict(self.network.named_parameters())
+        parameters = dict(self.network.named_parameters())
         for name, matrix in self.network.matrices(torch.bfloat16).items():
             assert matrix.dtype == torch.bfloat16
-            assert matrix.shape == own[name].shape
+            assert matrix.shape == parameters[name].shape
 
     def test_what_the_store_writes_is_read_as_the_same(self) -> None:
         before = self.network.state_dict()

@@ -22,21 +22,21 @@ class FusionTests:
 
     def test_it_gives_an_embedding_of_its_width_and_weights_that_add_up_to_one(self) -> None:
         fusion, embeddings = self._fusion(), self._slices(2, 7)
-        found = fusion(embeddings, _whole(2, 7))
-        assert isinstance(found, Fused), f"expected anymc3d.models.fusion.Fused, got {type(found).__name__}"
-        assert found.embedding.shape == (2, fusion.out_dim)
-        assert found.weights.shape == (2, 7)
-        assert_close(found.weights.sum(dim=1), torch.ones(2))
+        fused = fusion(embeddings, _whole(2, 7))
+        assert isinstance(fused, Fused), f"expected anymc3d.models.fusion.Fused, got {type(fused).__name__}"
+        assert fused.embedding.shape == (2, fusion.out_dim)
+        assert fused.weights.shape == (2, 7)
+        assert_close(fused.weights.sum(dim=1), torch.ones(2))
 
     def test_padded_slices_change_nothing(self) -> None:
         fusion, embeddings = self._fusion(), self._slices(1, 5)
         alone = fusion(embeddings, _whole(1, 5))
         for stranger in (0.0, 99.0, -1e6):
             longer = torch.cat([embeddings, torch.full((1, 3, self.width), stranger)], dim=1)
-            found = fusion(longer, torch.arange(8).unsqueeze(0) < 5)
-            assert_close(found.embedding, alone.embedding)
-            assert_close(found.weights[:, :5], alone.weights)
-            assert not found.weights[:, 5:].any()
+            fused = fusion(longer, torch.arange(8).unsqueeze(0) < 5)
+            assert_close(fused.embedding, alone.embedding)
+            assert_close(fused.weights[:, :5], alone.weights)
+            assert not fused.weights[:, 5:].any()
 
     def test_other_cases_of_a_batch_change_nothing(self) -> None:
         fusion = self._fusion()
@@ -49,9 +49,9 @@ class FusionTests:
         if self.of_a_set is None:
             return
         fusion, embeddings, order = self._fusion(), self._slices(2, 7), torch.tensor([3, 0, 6, 1, 5, 2, 4])
-        one = fusion(embeddings, _whole(2, 7)).embedding
+        straight = fusion(embeddings, _whole(2, 7)).embedding
         other = fusion(embeddings[:, order], _whole(2, 7)).embedding
-        assert torch.allclose(one, other, atol=1e-5) == self.of_a_set
+        assert torch.allclose(straight, other, atol=1e-5) == self.of_a_set
 
     def test_the_generator_alone_decides_the_initial_values(self) -> None:
         first = self._fusion()
@@ -64,7 +64,9 @@ class FusionTests:
         (fusion(embeddings, _whole(3, 5)).embedding ** 2).sum().backward()
         assert embeddings.grad is not None
         assert embeddings.grad.any()
-        untrained = [name for name, one in fusion.named_parameters() if one.grad is None or not one.grad.any()]
+        untrained = [
+            name for name, parameter in fusion.named_parameters() if parameter.grad is None or not parameter.grad.any()
+        ]
         assert not untrained, f"parameters without a gradient: {', '.join(untrained)}"
 
     def test_it_holds_no_state_that_a_plugin_would_lose(self) -> None:

@@ -32,7 +32,7 @@ class HeadTests:
     def test_every_parameter_gets_a_gradient(self) -> None:
         head = self._head()
         head(torch.randn(4, self.width, generator=torch.Generator().manual_seed(1))).pow(2).sum().backward()
-        assert all(one.grad is not None and one.grad.any() for one in head.parameters())
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in head.parameters())
 
     def test_it_holds_no_state_that_a_plugin_would_lose(self) -> None:
         assert not list(self._head().named_buffers()), "a plugin stores parameters alone"

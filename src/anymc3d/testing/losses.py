@@ -20,18 +20,18 @@ class LossTests:
         for softmax, targets in ((False, [[1.0, float("nan")], [0.0, 1.0]]), (True, [[1.0], [float("nan")]])):
             logits = torch.tensor([[30.0, -2.0], [-30.0, 0.5]], requires_grad=True)
             truth = true_labels(logits, torch.tensor(targets), softmax=softmax)
-            found = self._found(truth)
-            assert found.shape == truth.log_p.shape
-            assert found.isfinite().all()
-            (gradient,) = torch.autograd.grad(found.sum(), logits)
+            values = self._found(truth)
+            assert values.shape == truth.log_p.shape
+            assert values.isfinite().all()
+            (gradient,) = torch.autograd.grad(values.sum(), logits)
             assert gradient.isfinite().all()
 
     def test_a_better_answer_costs_no_more(self) -> None:
         logits = torch.linspace(-6, 6, 25).unsqueeze(1)
         for label, sign in ((1.0, -1), (0.0, 1)):
-            found = self._found(true_labels(logits, torch.full_like(logits, label), softmax=False))
-            assert (sign * found.diff() >= 0).all()
-            assert sign * (found[-1] - found[0]) > 0
+            values = self._found(true_labels(logits, torch.full_like(logits, label), softmax=False))
+            assert (sign * values.diff() >= 0).all()
+            assert sign * (values[-1] - values[0]) > 0
 
     def _found(self, truth: TrueLabels) -> Tensor:
         return self.terms(truth, TrainSettings(), torch.tensor(()))
@@ -46,9 +46,9 @@ class NumberLossTests:
 
     def test_it_gives_one_finite_value_each_and_no_error_costs_least(self) -> None:
         errors = torch.linspace(-5, 5, 21, requires_grad=True)
-        found = self.terms(errors)
-        assert found.shape == errors.shape
-        assert found.isfinite().all()
-        assert int(found.argmin()) == 10
-        (gradient,) = torch.autograd.grad(found.sum(), errors)
+        values = self.terms(errors)
+        assert values.shape == errors.shape
+        assert values.isfinite().all()
+        assert int(values.argmin()) == 10
+        (gradient,) = torch.autograd.grad(values.sum(), errors)
         assert gradient.isfinite().all()

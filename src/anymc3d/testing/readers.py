@@ -45,10 +45,10 @@ class ReaderTests:
 
     def test_voxels_and_places_come_back(self) -> None:
         """What counts is where each voxel lies, not the order in which it is stored."""
-        found = read_volume(self.path)
-        assert sorted(found.shape) == sorted(self.volume.shape)
+        volume = read_volume(self.path)
+        assert sorted(volume.shape) == sorted(self.volume.shape)
         for value in (100.0, 200.0, 300.0):
-            np.testing.assert_allclose(_place(found, value), _place(self.volume, value), atol=1e-3)
+            np.testing.assert_allclose(_place(volume, value), _place(self.volume, value), atol=1e-3)
 
     def test_the_header_says_what_the_volume_is(self) -> None:
         header, volume = read_header(self.path), read_volume(self.path)

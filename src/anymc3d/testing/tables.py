@@ -31,6 +31,6 @@ def tables_as_before() -> Iterator[None]:
         for table, names in zip(TABLES, before[0], strict=True):
             for name in set(table.own) - names:
                 del table[name]
-        for beside, keys in zip(_BESIDE, before[1], strict=True):
-            for key in set(beside) - keys:
-                del beside[key]
+        for other_table, keys in zip(_BESIDE, before[1], strict=True):
+            for key in set(other_table) - keys:
+                del other_table[key]

@@ -39,15 +39,15 @@ def pack(
         parts = [case[name] for case in cases]
         tensors = [part.tokens if isinstance(part, TrunkTokens) else part for part in parts]
         counts = tuple(0 if t is None else t.shape[0] for t in tensors)
-        there = [t for t in tensors if t is not None]
+        present = [t for t in tensors if t is not None]
         height, width, _ = view.size
         nothing = torch.zeros(0, view.num_channels, height, width)
         trunk = next((part for part in parts if isinstance(part, TrunkTokens)), None)
         if trunk is not None:
             nothing = nothing.to(trunk.tokens.device)
-            batch[name] = PackedSlices(nothing, counts, trunk=trunk._replace(tokens=torch.cat(there)))
+            batch[name] = PackedSlices(nothing, counts, trunk=trunk._replace(tokens=torch.cat(present)))
         else:
-            batch[name] = PackedSlices(torch.cat(there) if there else nothing, counts)
+            batch[name] = PackedSlices(torch.cat(present) if present else nothing, counts)
     return batch
 
 
@@ -125,8 +125,8 @@ class BatchLoader:
 
     def _case(self, visit: Visit, epoch: int) -> DrawnCase:
         loaded = self.source.load(visit.case)
-        there = [name for name in self.views if loaded[name] is not None]
-        drawn = kept_views(there, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
+        present = [name for name in self.views if loaded[name] is not None]
+        drawn = kept_views(present, self.view_dropout, generator(self.seed, "views", epoch, *visit.key))
         masks = {} if self.masks is None else self.masks.load(visit.case)
         annotated = () if self.masks is None else self.masks.annotated(visit.case)
         slices: dict[str, Tensor | Piece | None] = dict.fromkeys(self.views)

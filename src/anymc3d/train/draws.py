@@ -67,10 +67,10 @@ def stratified_order(targets: np.ndarray, step_size: int, seed: int, epoch: int)
     """
     rarer = np.zeros(len(targets), dtype=bool)
     for values in targets.T:
-        there = ~np.isnan(values)
-        outcomes, counts = np.unique(values[there], return_counts=True)
+        is_known = ~np.isnan(values)
+        outcomes, counts = np.unique(values[is_known], return_counts=True)
         if len(outcomes) > 1:
-            rarer |= there & (values != outcomes[counts.argmax()])
+            rarer |= is_known & (values != outcomes[counts.argmax()])
     groups = [np.flatnonzero(rarer).tolist(), np.flatnonzero(~rarer).tolist()]
     if not all(groups):
         return epoch_order(len(targets), seed, epoch)
@@ -104,11 +104,11 @@ def drawing(device: torch.device, seed: int, *purpose: str | int) -> Iterator[No
 
 def visits(order: Sequence[int]) -> list[Visit]:
     """Number the draws of every case."""
-    seen: Counter[int] = Counter()
+    num_visits: Counter[int] = Counter()
     numbered = []
     for case in order:
-        numbered.append(Visit(case, seen[case]))
-        seen[case] += 1
+        numbered.append(Visit(case, num_visits[case]))
+        num_visits[case] += 1
     return numbered
 
 

@@ -83,11 +83,11 @@ def fit(
     check_steps(task)
     check_programs(task.views.values(), segmenters)
     task = with_recipe(replace(task, views=with_stored_models(task.views)))
-    drawn_by, where = build_segmenters(task.views.values(), given=segmenters), choose_device(device)
+    drawn_by, where = build_segmenters(task.views.values(), given_paths=segmenters), choose_device(device)
     run = Run(RunFolder(Path(run_dir)), where, join(where), quiet, called)
     folder, processes = run.folder, run.processes
-    with ExitStack() as held:
-        processes.on_first(lambda: held.enter_context(locked(folder.path)))
+    with ExitStack() as locks:
+        processes.on_first(lambda: locks.enter_context(locked(folder.path)))
         study = processes.together(lambda: load_study(task, pseudonyms))
         if processes.is_first:
             _say_beforehand(task, study)
@@ -111,12 +111,16 @@ def fit(
     return folder.plugin
 
 
-def _called_back(task: TaskSettings, given: Sequence[Callback | str]) -> Callbacks:
+def _called_back(task: TaskSettings, callbacks: Sequence[Callback | str]) -> Callbacks:
     """The callbacks of a run, those given by name made; a plain method takes none."""
-    if given and is_plain(task.method):
+    if callbacks and is_plain(task.method):
         raise UsageError(f"callbacks: method {task.method.name} is fitted at once, without epochs; leave them out")
     return Callbacks(
-        [made for callback in given for made in (loggers([callback]) if isinstance(callback, str) else [callback])]
+        [
+            made_callback
+            for callback in callbacks
+            for made_callback in (loggers([callback]) if isinstance(callback, str) else [callback])
+        ]
     )
 
 

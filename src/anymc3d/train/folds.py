@@ -108,8 +108,8 @@ def fit_folds(
     out = Path(run_dir)
     where = choose_device(device)
     processes = join(where)
-    with ExitStack() as held:
-        processes.on_first(lambda: held.enter_context(locked(out)))
+    with ExitStack() as locks:
+        processes.on_first(lambda: locks.enter_context(locked(out)))
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: list(_plan(task, out, pool, targets, folds, repeats)))
         chosen = processes.on_first(lambda: _begin(out, task, manifest, pool, planned, folds, repeats, where))
@@ -133,7 +133,7 @@ def read_pool(task: TaskSettings) -> tuple[Manifest, list[Case], np.ndarray]:
     cases = [case for case in manifest.cases if case.split != "test"]
     targets = encode(cases, task.labels) if cases else np.zeros((0, len(task.labels.columns)))
     known = ~np.isnan(targets).all(axis=1)
-    pool = [case for case, there in zip(cases, known, strict=True) if there]
+    pool = [case for case, is_known in zip(cases, known, strict=True) if is_known]
     if not pool:
         raise ManifestError(str(manifest.path), ["expected cases with labels outside the test split, got none"])
     return manifest, pool, targets[known]
@@ -166,7 +166,7 @@ def _plan(
                 data=data,
                 train=replace(task.train, seed=task.train.seed + repeat),
             )
-            held_out = tuple(case for case, here in zip(pool, inside, strict=True) if here)
+            held_out = tuple(case for case, is_inside in zip(pool, inside, strict=True) if is_inside)
             yield Fold(repeat, number, name, out / within, fold_task, held_out, tuple(splits))
 
 
@@ -177,21 +177,21 @@ def fold_of_each(pool: Sequence[Case], targets: np.ndarray, folds: int, seed: in
         ManifestError, UsageError: the ``fold`` column has gaps or another number of folds, or splits a patient.
     """
     patients = patients_of(pool)
-    given = [case.fold for case in pool if case.fold]
-    if not given:
+    named_folds = [case.fold for case in pool if case.fold]
+    if not named_folds:
         numbers = make_folds(patients, targets, folds=folds, seed=seed)
         return [str(number) for number in range(folds)], [str(number) for number in numbers]
     problems = [f"row {case.row}: fold is empty, other rows have one" for case in pool if not case.fold]
     if problems:
         raise ManifestError("folds", problems)
-    check_no_leak(patients, given)
-    names = natural_order(set(given))
+    check_no_leak(patients, named_folds)
+    names = natural_order(set(named_folds))
     if len(names) != folds:
         raise UsageError(
             f"--folds {folds}: the manifest's fold column has {len(names)} ({', '.join(names[:12])}); "
             f"use --folds {len(names)}, or take the column out"
         )
-    return names, given
+    return names, named_folds
 
 
 def _begin(

@@ -85,17 +85,17 @@ def chosen_format(record: Path, precision: str, device: torch.device) -> str:
     Raises:
         RunFolderError: the run's record is damaged, or names a format that nobody knows.
     """
-    here = number_format(precision, device)
+    current = number_format(precision, device)
     began = recorded(record, FORMAT) if precision == "auto" else None
-    if began is None or began == here:
-        return here
+    if began is None or began == current:
+        return current
     if began not in DTYPES:
         raise RunFolderError(f"{record}: {FORMAT}: expected {' or '.join(DTYPES)}, got {str(began)[:40]!r}")
     slowly = "" if began == "fp32" or has_native_bf16(device) else ", which is slow here, where it is emulated"
     logger.warning(
         "this run goes on in %s, in which it began%s; for %s, as train.precision=auto means on this device, train in "
         "another output folder",
-        *(began, slowly, here),
+        *(began, slowly, current),
     )
     return str(began)
 
@@ -106,12 +106,12 @@ def _identity(task: TaskSettings, study: Study, start: Start) -> dict[str, Any]:
     if not task.segmentation.is_on:
         settings["segmentation"] = "none"  # as runs before there were decoders have it
     settings["backbone"] = start.record(task)
-    seen = [index for index, split in enumerate(study.splits) if split != "test"]
+    used = [index for index, split in enumerate(study.splits) if split != "test"]
     return {
         "kind": "train",
         "settings": settings,
-        "cases": cases_hash(study, seen),
-        **covariates_record(study, task.covariates, seen),
+        "cases": cases_hash(study, used),
+        **covariates_record(study, task.covariates, used),
         "preprocessing_version": CODE_VERSION,
     }
 

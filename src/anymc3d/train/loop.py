@@ -282,9 +282,9 @@ def _measured_once(parts: Parts, state: TrainingState, num_volumes: int) -> Iter
         yield
         return
     frozen = () if parts.backbone is None else parts.backbone.parameters()
-    with KeptForBackward((*parts.classifier.parameters(), *frozen)) as kept:
+    with KeptForBackward((*parts.classifier.parameters(), *frozen)) as measured:
         yield
-    state.memory_per_volume = kept.bytes // num_volumes
+    state.memory_per_volume = measured.bytes // num_volumes
 
 
 def save(parts: Parts, state: TrainingState, best: dict[str, Tensor]) -> None:

@@ -41,13 +41,13 @@ class TrueLabels(NamedTuple):
 
 def true_labels(logits: Tensor, targets: Tensor, *, softmax: bool) -> TrueLabels:
     """Logits (B, K) and targets, as the module says, to the labels that are there."""
-    there = ~torch.isnan(targets)
-    column = there.nonzero()[:, 1]
-    chosen = targets[there]
+    is_known = ~torch.isnan(targets)
+    column = is_known.nonzero()[:, 1]
+    chosen = targets[is_known]
     if softmax:
-        log_p = logits[there[:, 0]].log_softmax(dim=-1).gather(-1, chosen.long().unsqueeze(-1)).squeeze(-1)
+        log_p = logits[is_known[:, 0]].log_softmax(dim=-1).gather(-1, chosen.long().unsqueeze(-1)).squeeze(-1)
     else:
-        log_p = nn.functional.logsigmoid(logits[there] * (chosen * 2 - 1))
+        log_p = nn.functional.logsigmoid(logits[is_known] * (chosen * 2 - 1))
     return TrueLabels(log_p, chosen == 1, column)
 
 
@@ -184,12 +184,12 @@ class NumberLoss:
 
     def __call__(self, logits: Tensor, targets: Tensor, weights_of_rows: Tensor | None = None) -> LossSum:
         """``weights_of_rows`` (B,): factors on the loss of each row, which the count does not see."""
-        there = ~torch.isnan(targets)
-        wanted = (targets[there] - self.scale.center) / self.scale.spread
-        errors = logits[there] - wanted.to(logits.dtype)
+        is_known = ~torch.isnan(targets)
+        wanted = (targets[is_known] - self.scale.center) / self.scale.spread
+        errors = logits[is_known] - wanted.to(logits.dtype)
         terms = _one_each(self.name, NUMBER_LOSSES[self.name](errors), errors)
         if weights_of_rows is not None:
-            terms = terms * weights_of_rows[there.nonzero()[:, 0]]
+            terms = terms * weights_of_rows[is_known.nonzero()[:, 0]]
         return LossSum(terms.sum(), terms.numel())
 
     def record(self) -> Mapping[str, Any]:

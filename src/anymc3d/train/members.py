@@ -95,8 +95,8 @@ def fit_members(
     out = Path(run_dir)
     where = choose_device(device)
     processes = join(where)
-    with ExitStack() as held:
-        processes.on_first(lambda: held.enter_context(locked(out)))
+    with ExitStack() as locks:
+        processes.on_first(lambda: locks.enter_context(locked(out)))
         manifest, pool, targets = processes.together(lambda: read_pool(task))
         planned = processes.together(lambda: _plan(task, out, pool, targets, members))
         chosen = processes.on_first(lambda: _begin(out, task, manifest, pool, planned, where))
@@ -135,9 +135,9 @@ def _plan(
 
 
 def _num_parts(task: TaskSettings, pool: Sequence[Case]) -> int:
-    given = {case.fold for case in pool if case.fold}
-    if given:
-        return len(given)
+    folds = {case.fold for case in pool if case.fold}
+    if folds:
+        return len(folds)
     train, val, test = task.data.fractions
     if test > 0:
         raise UsageError(

@@ -49,8 +49,10 @@ class Processes:
         if self.world_size == 1:
             return
         wanted = [p for p in parameters if p.requires_grad]
-        there = torch.tensor([p.grad is not None for p in wanted], device=wanted[0].device).to(wanted[0].dtype)
-        flat = torch.cat([there, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted)])
+        has_gradient = torch.tensor([p.grad is not None for p in wanted], device=wanted[0].device).to(wanted[0].dtype)
+        flat = torch.cat(
+            [has_gradient, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted)]
+        )
         with _peers():
             dist.all_reduce(flat)
         anywhere, *parts = flat.split([len(wanted), *(p.numel() for p in wanted)])
@@ -93,8 +95,8 @@ class Processes:
         Raises:
             AnyMC3DError: as :meth:`together`.
         """
-        mine = self.together(lambda: work() if self.is_first else None)
-        return self.gather(mine)[0]  # type: ignore[return-value]
+        result = self.together(lambda: work() if self.is_first else None)
+        return self.gather(result)[0]  # type: ignore[return-value]
 
     def sum(self, *numbers: float) -> list[float]:
         """Add up numbers over all processes."""

@@ -77,8 +77,8 @@ def read_scans(task: TaskSettings, study: Study, segmenters: Segmenters, run: Ru
     if run.processes.is_first and any(view.roi is not None for view in task.views.values()):
         log.write_regions(run.folder, study, prepared)
         trained = study.indices("train")
-        seen = [prepared[index].views for index in trained]
-        for line in region_leaks(task.views, seen, study.targets[trained], task.labels):
+        views_of_cases = [prepared[index].views for index in trained]
+        for line in region_leaks(task.views, views_of_cases, study.targets[trained], task.labels):
             logger.warning("%s", line)
     if run.processes.is_first:
         used = (len(study.indices(split)) for split in ("train", "val"))
@@ -95,8 +95,8 @@ def _read_shares(
         ManifestError: some cannot be read.
     """
     wanted = study.indices("train") + study.indices("val")
-    mine = wanted[run.processes.rank :: run.processes.world_size]
-    cases, prepared, problems = [study.manifest.cases[i] for i in mine], [], ()
+    own_share = wanted[run.processes.rank :: run.processes.world_size]
+    cases, prepared, problems = [study.manifest.cases[i] for i in own_share], [], ()
     try:
         with Progress(total=len(cases), what="reading scans", unit="scan", quiet=run.hides_bars) as bar:
             prepared = prepare_all(
@@ -104,7 +104,7 @@ def _read_shares(
             )
     except ManifestError as error:
         problems = error.problems
-    shares = run.processes.gather((dict(zip(mine, prepared, strict=False)), problems))
+    shares = run.processes.gather((dict(zip(own_share, prepared, strict=False)), problems))
     problems = [problem for _, share in shares for problem in share]
     if problems:
         raise ManifestError("scans that cannot be used", problems)

@@ -95,11 +95,11 @@ class TrunkPass:
         if piece.tokens is not None:
             return piece.tokens
         packed = PackedSlices(piece.slices, (len(piece.slices),))
-        found = Gathered(len(piece.slices))
+        pieces = Gathered(len(piece.slices))
         with torch.no_grad():
             for part in self.classifier.starts(self.backbone.module, name, packed, self.encoding):
-                found.add(part.tokens)
-        made = part._replace(tokens=found.whole())
+                pieces.add(part.tokens)
+        made = part._replace(tokens=pieces.whole())
         if self.store is not None:
             self.store.put(piece.key, {"tokens": made.tokens.cpu().numpy(), "grid": np.array(made.grid)})
         return made

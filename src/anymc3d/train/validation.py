@@ -33,11 +33,11 @@ def validate(parts: Parts) -> Validation:
     if parts.backbone is None:
         parts = replace(parts, encoding=replace(parts.encoding, dtype=torch.float32))
     processes, val = parts.processes, parts.val
-    mine = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
+    own_batches = batches(visits(range(len(val))), parts.settings.batch_size, processes.rank, processes.world_size)
     parts.classifier.eval()
     rows: list[tuple[int, list[float]]] = []
     dice: list[dict[int, float]] = []
-    steps = [step for step in mine if step]
+    steps = [step for step in own_batches if step]
     hides_bar = parts.quiet or not processes.is_first
     with torch.no_grad(), Progress(total=len(steps), what="validating", unit="step", quiet=hides_bar) as bar:
         for batch_visits, batch in val.loader.steps(steps, epoch=0):

@@ -10,20 +10,20 @@ from anymc3d.recipes.chest import CT_RATE_LABELS
 LABELS = CT_RATE_LABELS
 
 
-def check_labels(found: Sequence[str], whose: str) -> None:
-    """Check that ``found`` are the 18 labels, in any order; ``whose``: begins the message.
+def check_labels(names: Sequence[str], whose: str) -> None:
+    """Check that ``names`` are the 18 labels, in any order; ``whose``: begins the message.
 
     Raises:
         UsageError: labels are absent, or are others; each with the nearest right name.
     """
-    missing = [name for name in LABELS if name not in found]
-    others = [name for name in found if name not in LABELS]
+    missing = [name for name in LABELS if name not in names]
+    others = [name for name in names if name not in LABELS]
     if not missing and not others:
         return
     # A name that is nearly right explains a missing one: then the suggestion says it all.
-    shown = [f"{name!r} is none of them{did_you_mean(name, missing or LABELS)}" for name in others[:4]]
+    sentences = [f"{name!r} is none of them{did_you_mean(name, missing or LABELS)}" for name in others[:4]]
     if len(others) < len(missing):
-        shown.append(f"{len(missing)} are missing: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}")
+        sentences.append(f"{len(missing)} are missing: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}")
     raise UsageError(
-        f"{whose}: expected the {len(LABELS)} labels of the challenge, got {len(found)}; {'; '.join(shown)}"
+        f"{whose}: expected the {len(LABELS)} labels of the challenge, got {len(names)}; {'; '.join(sentences)}"
     )

@@ -45,18 +45,20 @@ def read_results(path: Path) -> Results:
         UsageError: not such a file, an exam twice, or a probability that is none.
     """
     entries = _predictions(_load(path), path)
-    found: dict[str, dict[str, float]] = {}
+    by_exam: dict[str, dict[str, float]] = {}
     unknown: dict[str, None] = {}
     for number, entry in enumerate(entries):
         exam, scores = _entry(entry, f"{path}: prediction {number}")
-        if exam in found:
+        if exam in by_exam:
             raise UsageError(f"{path}: exam {exam!r} appears twice; the challenge compares names without extensions")
         unknown.update(dict.fromkeys(label for label in scores if label not in LABELS))
-        found[exam] = {label: _probability(value, f"{path}: exam {exam!r}, {label}") for label, value in scores.items()}
+        by_exam[exam] = {
+            label: _probability(value, f"{path}: exam {exam!r}, {label}") for label, value in scores.items()
+        }
     warnings = [
         f"{label!r} is none of the labels and is left out{did_you_mean(label, LABELS)}" for label in list(unknown)[:5]
     ]
-    return Results(found, (*warnings, *_lacking(found)))
+    return Results(by_exam, (*warnings, *_lacking(by_exam)))
 
 
 def _load(path: Path) -> Any:
@@ -102,9 +104,9 @@ def _probability(value: Any, where: str) -> float:
     return float(value)
 
 
-def _lacking(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _lacking(by_exam: Mapping[str, Mapping[str, float]]) -> list[str]:
     """One line if labels are absent: the challenge counts them as probability 0."""
-    absent = {label: sum(label not in scores for scores in found.values()) for label in LABELS}
-    shown = [f"{label} in {count}" for label, count in absent.items() if count]
-    more = f" and {len(shown) - 4} more labels" if len(shown) > 4 else ""
-    return [f"missing, and counted as 0.0: {', '.join(shown[:4])}{more} of {len(found)} exams"] if shown else []
+    absent = {label: sum(label not in scores for scores in by_exam.values()) for label in LABELS}
+    counts = [f"{label} in {count}" for label, count in absent.items() if count]
+    more = f" and {len(counts) - 4} more labels" if len(counts) > 4 else ""
+    return [f"missing, and counted as 0.0: {', '.join(counts[:4])}{more} of {len(by_exam)} exams"] if counts else []

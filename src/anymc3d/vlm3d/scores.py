@@ -70,22 +70,22 @@ def read_truth(path: Path) -> Truth:
     return Truth(tuple(exams), targets)
 
 
-def align(truth: Truth, found: Mapping[str, Mapping[str, float]]) -> tuple[Floats, list[str]]:
+def align(truth: Truth, by_exam: Mapping[str, Mapping[str, float]]) -> tuple[Floats, list[str]]:
     """Probabilities (n, 18) in the order of the truth, and warnings; a missing label counts 0.0, as the challenge does.
 
     Raises:
         UsageError: an exam of the ground truth has no prediction.
     """
-    missing = [exam for exam in truth.exams if exam not in found]
+    missing = [exam for exam in truth.exams if exam not in by_exam]
     if missing:
-        near = did_you_mean(missing[0], found) if len(found) < 10_000 else ""
+        near = did_you_mean(missing[0], by_exam) if len(by_exam) < 10_000 else ""
         raise UsageError(
             f"no prediction for {len(missing)} of {len(truth.exams)} exams of the ground truth: {shown_few(missing)}"
             f"{near if near.startswith(', did') else ''}; the challenge needs every exam"
         )
-    extra = [exam for exam in found if exam not in set(truth.exams)]
+    extra = [exam for exam in by_exam if exam not in set(truth.exams)]
     warnings = [f"{len(extra)} predicted exams are not in the ground truth: {shown_few(extra)}"] if extra else []
-    values = np.array([[found[exam].get(label, 0.0) for label in LABELS] for exam in truth.exams])
+    values = np.array([[by_exam[exam].get(label, 0.0) for label in LABELS] for exam in truth.exams])
     return values, warnings
 
 

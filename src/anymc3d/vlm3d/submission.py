@@ -100,17 +100,17 @@ def predict_folder(
     exams = find_exams(folder)
     _check_writable(out.parent)
     cases = [study_case(str(path.absolute()), None, case=_exam_name(path)) for path in exams]
-    kept = work or out.parent / f".{out.stem}.work"
-    done = predict_cohort(predictor, cases, kept, precision=precision, quiet=quiet)
-    answers = {row["case"]: _probabilities(row) for row in done.rows}
-    told = _told(done.rows)
+    work_dir = work or out.parent / f".{out.stem}.work"
+    run = predict_cohort(predictor, cases, work_dir, precision=precision, quiet=quiet)
+    answers = {row["case"]: _probabilities(row) for row in run.rows}
+    notes_of_exams = _exam_notes(run.rows)
     notes = out.with_name(f"{out.stem}.warnings.json")
-    _write_public(notes, {"exams": told}) if told else notes.unlink(missing_ok=True)
+    _write_public(notes, {"exams": notes_of_exams}) if notes_of_exams else notes.unlink(missing_ok=True)
     _write_public(out, results_document(answers))
     if work is None:
-        shutil.rmtree(kept)
-    counts = {status: sum(row["status"] == status for row in done.rows) for status in ("ok", "warn", "error")}
-    return Submission(out, notes, told, counts, done.exit_code)
+        shutil.rmtree(work_dir)
+    counts = {status: sum(row["status"] == status for row in run.rows) for status in ("ok", "warn", "error")}
+    return Submission(out, notes, notes_of_exams, counts, run.exit_code)
 
 
 def _check_writable(folder: Path) -> None:
@@ -138,8 +138,8 @@ def _probabilities(row: Mapping[str, str]) -> dict[str, float]:
     return {label: float(row[f"probability.{label}"]) for label in LABELS}
 
 
-def _told(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    told = []
+def _exam_notes(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    exam_notes = []
     for row in rows:
         name, key = row["case"], exam_key(row["case"])
         messages = [row["message"]] if row["message"] else []
@@ -147,8 +147,8 @@ def _told(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
             messages.append(f"the name holds a dot: the challenge's evaluator takes it for {key!r}")
         if messages:
             status = "warn" if row["status"] == "ok" else row["status"]
-            told.append({"input_image_name": name, "status": status, "message": "; ".join(messages)})
-    return told
+            exam_notes.append({"input_image_name": name, "status": status, "message": "; ".join(messages)})
+    return exam_notes
 
 
 def _write_public(path: Path, content: Any) -> None:

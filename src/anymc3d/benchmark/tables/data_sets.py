@@ -12,7 +12,7 @@ COLUMNS = ("task", "what", "modality", "intensities", "size", "total", "train", 
 
 def data_sets(results: Results) -> Grid:
     """Sizes are in-plane x, in-plane y, slices."""
-    own = [
+    task_rows = [
         [
             row["task"],
             row["name"],
@@ -28,7 +28,7 @@ def data_sets(results: Results) -> Grid:
     return Grid(
         title="Data sets (Table 3)",
         columns=COLUMNS,
-        rows=[*own, *map(_of_recipe, RECIPES.values())],
+        rows=[*task_rows, *map(_of_recipe, RECIPES.values())],
         notes=notes,
         names=5,
     )

@@ -29,16 +29,16 @@ def pair_up(
     names: Callable[[tuple[str, ...]], Sequence[str]],
 ) -> list[Variant]:
     """A line per printed variant in the printed order, with the own methods of that variant; then the own others."""
-    own: dict[tuple[str, ...], list[str]] = {}
+    methods_of: dict[tuple[str, ...], list[str]] = {}
     for method in results.where(chosen):
-        own.setdefault(key(results.describe(method)), []).append(method)
+        methods_of.setdefault(key(results.describe(method)), []).append(method)
     by_key: dict[tuple[str, ...], list[Figure]] = {}
     for figure in printed:
         by_key.setdefault(printed_key(figure), []).append(figure)
     return [
-        Variant(names(found), method, by_key.get(found, ()))
-        for found in dict.fromkeys([*by_key, *own])
-        for method in own.get(found, [None])
+        Variant(names(variant_key), method, by_key.get(variant_key, ()))
+        for variant_key in dict.fromkeys([*by_key, *methods_of])
+        for method in methods_of.get(variant_key, [None])
     ]
 
 
@@ -55,16 +55,19 @@ def variant_grid(
     tasks = results.tasks
     columns = [*names, "method", "trainable", "printed", *tasks, *(f"printed {task}" for task in printed_tasks)]
     rows = []
-    for one in variants:
-        run = one.method is not None
+    for variant in variants:
+        run = variant.method is not None
         rows.append(
             [
-                *one.names,
-                one.method or EMPTY,
-                millions(results.describe(one.method)["trainable_parameters"]) if one.method else EMPTY,
-                next((figure.parameters for figure in one.printed if figure.parameters), EMPTY),
-                *(shown_entry(results.headline(task, one.method)) if run and one.method else EMPTY for task in tasks),
-                *(_printed(one.printed, task) for task in printed_tasks),
+                *variant.names,
+                variant.method or EMPTY,
+                millions(results.describe(variant.method)["trainable_parameters"]) if variant.method else EMPTY,
+                next((figure.parameters for figure in variant.printed if figure.parameters), EMPTY),
+                *(
+                    shown_entry(results.headline(task, variant.method)) if run and variant.method else EMPTY
+                    for task in tasks
+                ),
+                *(_printed(variant.printed, task) for task in printed_tasks),
             ]
         )
     return Grid(title=title, columns=columns, rows=rows, notes=[*notes, DASH], names=len(names) + 1)

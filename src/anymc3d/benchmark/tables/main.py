@@ -40,12 +40,12 @@ def main_table(results: Results) -> Grid:
     ranks = {task: rank(values[task]) for task in tasks}
     columns = ["method", *tasks, *(["mean AUROC", "mean rank"] if len(tasks) > 1 else ["rank"])]
     columns += [*(f"{task}: minus {results.reference} (p, Holm)" for task in tasks if results.reference)]
-    costs = {name: cost for name, cost in COSTS.items() if name not in OPTIONAL or _told(results, cost.key)}
+    costs = {name: cost for name, cost in COSTS.items() if name not in OPTIONAL or _is_known(results, cost.key)}
     columns += ["trainable", "total", *costs]
     rows = []
     for index, method in enumerate(methods):
-        own = [values[task][index] for task in tasks]
-        summary = [shown(mean(own))] if len(tasks) > 1 else []
+        aurocs = [values[task][index] for task in tasks]
+        summary = [shown(mean(aurocs))] if len(tasks) > 1 else []
         summary.append(shown(mean(ranks[task][index] for task in tasks), 1))
         pairs = [_difference(results, task, method) for task in tasks if results.reference]
         counts = results.describe(method)
@@ -72,7 +72,7 @@ def rank(values: Sequence[float | None]) -> list[float | None]:
     ]
 
 
-def _told(results: Results, key: str) -> bool:
+def _is_known(results: Results, key: str) -> bool:
     return any(results.cost(method, key) is not None for method in results.methods)
 
 
@@ -91,18 +91,18 @@ def _difference(results: Results, task: str, method: str) -> str:
     if method == results.reference:
         return EMPTY
     sizes = results.sizes(task)
-    own = [
+    difference_rows = [
         row
         for row in results.rows
         if row["task"] == task and row["method"] == method and row["reference"] and int(row["train_cases"]) == sizes[-1]
     ]
-    seeds = [row["seed"] for row in own]
+    seeds = [row["seed"] for row in difference_rows]
     seed = AVERAGED if AVERAGED in seeds else (seeds[0] if seeds else "")
-    found = {row["metric"]: row for row in own if row["seed"] == seed and row["label"] != MACRO}
-    if len({row["label"] for row in own}) != 1 or "auroc_difference" not in found:
+    by_metric = {row["metric"]: row for row in difference_rows if row["seed"] == seed and row["label"] != MACRO}
+    if len({row["label"] for row in difference_rows}) != 1 or "auroc_difference" not in by_metric:
         return EMPTY
-    difference = number(found["auroc_difference"]["value"])
-    p_value = number(found["auroc_difference_p_holm"]["value"])
+    difference = number(by_metric["auroc_difference"]["value"])
+    p_value = number(by_metric["auroc_difference_p_holm"]["value"])
     if difference is None:
         return EMPTY
     return f"{difference:+.3f}" + (f" ({shown_p(p_value)})" if p_value is not None else "")
@@ -114,12 +114,12 @@ def shown_p(value: float) -> str:
 
 
 def _averages() -> list[tuple[str, str]]:
-    return [(f"printed: {one.system}", one.text) for one in AVERAGES]
+    return [(f"printed: {entry.system}", entry.text) for entry in AVERAGES]
 
 
 def _printed_row(columns: Sequence[str], name: str, text: str) -> list[str]:
     at = columns.index("mean AUROC")
-    ranks = {one.system: one.rank for one in AVERAGES}
+    ranks = {entry.system: entry.rank for entry in AVERAGES}
     row = [EMPTY] * len(columns)
     row[0], row[at], row[at + 1] = name, text, ranks[name.removeprefix("printed: ")] or EMPTY
     return row
@@ -136,8 +136,8 @@ def _notes(results: Results) -> list[str]:
             row["n"]: row["n_positive"] for row in results.rows if row["task"] == task and row["metric"] == "auroc"
         }
         size = results.sizes(task)[-1]
-        told = ", ".join(f"{n} test cases ({p} positive)" if p else f"{n} test cases" for n, p in cases.items() if n)
-        notes.append(f"{task}: {size} training cases, {told}")
+        counts = ", ".join(f"{n} test cases ({p} positive)" if p else f"{n} test cases" for n, p in cases.items() if n)
+        notes.append(f"{task}: {size} training cases, {counts}")
     notes += [
         f"{row['method']} on {row['task']}, seed {row['seed']}: failed: {row['reason']}"
         for row in results.rows
@@ -145,6 +145,6 @@ def _notes(results: Results) -> list[str]:
     ]
     if len(results.tasks) > 1:
         notes.append("printed averages are of ten other tasks (T1 to T10); they stand here for orientation")
-    singles = ", ".join(f"{one.system} on {one.task} {one.text}" for one in OTHERS)
+    singles = ", ".join(f"{entry.system} on {entry.task} {entry.text}" for entry in OTHERS)
     notes.append(f"printed of single tasks: {singles}")
     return notes

@@ -21,14 +21,14 @@ class Dot:
 
 def dots(results: Results) -> list[Dot]:
     """The own methods (mean AUROC over all tasks), then the printed systems."""
-    found = []
+    all_dots = []
     for method in results.methods:
         entries = [results.headline(task, method) for task in results.tasks]
         count = number(results.describe(method)["trainable_parameters"])
         value = mean(None if entry is None else entry.value for entry in entries)
-        found.append(Dot(method, None if count is None else count / 1e6, value))
-    averages = {one.system: one.values[0] for one in printed.AVERAGES}
-    return found + [Dot(name, count, averages[name], is_printed=True) for name, count in printed.PARAMETERS]
+        all_dots.append(Dot(method, None if count is None else count / 1e6, value))
+    averages = {entry.system: entry.values[0] for entry in printed.AVERAGES}
+    return all_dots + [Dot(name, count, averages[name], is_printed=True) for name, count in printed.PARAMETERS]
 
 
 def parameters(results: Results) -> Grid:

@@ -70,16 +70,16 @@ class Results:
         """
         sizes = self.sizes(task)
         wanted = train_cases if train_cases is not None else (sizes[-1] if sizes else None)
-        own = [
+        figures = [
             row
             for row in self.rows
             if (row["task"], row["method"], row["metric"], row["group"]) == (task, method, "auroc", "all")
             and int(row["train_cases"]) == wanted
         ]
-        own = [row for row in own if row["label"] == MACRO] or own
-        if len({row["label"] for row in own}) > 1:
+        figures = [row for row in figures if row["label"] == MACRO] or figures
+        if len({row["label"] for row in figures}) > 1:
             return None
-        by_seed = {row["seed"]: row for row in own if row["seed"] != AVERAGED}
+        by_seed = {row["seed"]: row for row in figures if row["seed"] != AVERAGED}
         if not by_seed:
             return None
         row = by_seed.get(MEAN) or next(iter(by_seed.values()))
@@ -176,6 +176,6 @@ def millions(cell: str | int) -> str:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """The mean of all; None where one is missing, because a mean of others is of other tasks."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
+    all_values = list(values)
+    known = [value for value in all_values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(all_values) else None

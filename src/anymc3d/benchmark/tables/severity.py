@@ -15,7 +15,7 @@ def severity(results: Results) -> Grid:
     """A line per task, method, seed, comparison of grades and operating point."""
     graded = [row for row in results.rows if " vs " in row["group"] and row["seed"] not in (SD, AVERAGED)]
     rows = [_line(results, row) for row in graded if row["metric"] == "sensitivity"]
-    rows += [_printed(one) for one in printed.SEVERITY]
+    rows += [_printed(entry) for entry in printed.SEVERITY]
     notes = [
         "a threshold of youden@test is chosen on the test cases themselves, as the printed ones seem to be: optimistic",
         printed.SEVERITY_NOTE,
@@ -48,8 +48,8 @@ def _counts(row: Row | None) -> str:
     return f"{row['n_positive']} / {int(row['n']) - int(row['n_positive'])}"
 
 
-def _printed(one: printed.Severity) -> list[str]:
-    figures = (one.auroc, one.accuracy, one.sensitivity, one.specificity)
-    name = f"{one.task} {one.organ}" + ("" if one.grades == printed.ANY_GRADE else ", one grade")
-    where = [name, "printed: AnyMC3D", EMPTY, one.grades, EMPTY]
-    return [*where, f"{one.positive} / {one.negative}", *(shown(value, 4) for value in figures)]
+def _printed(entry: printed.Severity) -> list[str]:
+    figures = (entry.auroc, entry.accuracy, entry.sensitivity, entry.specificity)
+    name = f"{entry.task} {entry.organ}" + ("" if entry.grades == printed.ANY_GRADE else ", one grade")
+    where = [name, "printed: AnyMC3D", EMPTY, entry.grades, EMPTY]
+    return [*where, f"{entry.positive} / {entry.negative}", *(shown(value, 4) for value in figures)]

@@ -56,16 +56,16 @@ def asking_for(workers: int | None) -> Iterator[None]:
         _asked.reset(before)
 
 
-def workers_for(cases: int, asked: int | None = None, *, alone: bool = False) -> int:
+def workers_for(cases: int, requested: int | None = None, *, alone: bool = False) -> int:
     """How many processes read: as many as were asked for, else what suits the machine; never more than cases.
 
     ``alone``: nothing computes meanwhile, so all cores read, else half of them.
     """
     if FORMATS.registered_here:
         return 0  # another process has no reader that was registered in this one
-    asked = _asked.get() if asked is None else asked
-    if asked is not None:
-        return min(asked, cases)
+    requested = _asked.get() if requested is None else requested
+    if requested is not None:
+        return min(requested, cases)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # as torchrun says it: others on this machine read, too
     return 0 if cases < FEW_CASES else min(cores if alone else cores // 2, MOST_WORKERS, cases // FEW_CASES)

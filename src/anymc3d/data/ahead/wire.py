@@ -101,10 +101,10 @@ def _exactly(pipe: BinaryIO, count: int) -> bytearray:
         raise BrokenMessageError(f"{count} bytes do not fit in memory") from None
     view, filled = memoryview(content), 0
     while filled < count:
-        got = pipe.readinto(view[filled:])  # type: ignore[attr-defined]
-        if not got:
+        count_read = pipe.readinto(view[filled:])  # type: ignore[attr-defined]
+        if not count_read:
             raise BrokenMessageError("it ends early")
-        filled += got
+        filled += count_read
     return content
 
 

@@ -132,9 +132,9 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
         return "the archive is encrypted; unpack it with its password, and give the folder"
     if info.compress_type not in _METHODS:
         return "the archive is compressed in another way than deflate; pack it again as a usual .zip"
-    promised, held = info.file_size, info.compress_size
-    if promised > held * _DEFLATE_RATIO + _DEFLATE_RATIO or (promised > _LARGE and promised > held * _LARGE_RATIO):
-        return f"{held} compressed bytes of a file would become {promised}: damaged, or a decompression bomb"
+    promised, packed = info.file_size, info.compress_size
+    if promised > packed * _DEFLATE_RATIO + _DEFLATE_RATIO or (promised > _LARGE and promised > packed * _LARGE_RATIO):
+        return f"{packed} compressed bytes of a file would become {promised}: damaged, or a decompression bomb"
     return None
 
 

@@ -116,10 +116,10 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while lengths := requests.read(_LENGTHS.size):
-        described, held = _LENGTHS.unpack(lengths)
+        described, num_bytes = _LENGTHS.unpack(lengths)
         description = FrameDescription(**json.loads(requests.read(described)))
         try:
-            pixels = _decoded(requests.read(held), description)
+            pixels = _decoded(requests.read(num_bytes), description)
         except Exception:  # noqa: BLE001 (whatever a decoder raises, the parent learns of it)
             replies.write(_REPLY.pack(_FAILED, 0))
         else:

@@ -72,12 +72,12 @@ def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:
 def _names(places: dict[str, Path], reference: Path) -> dict[str, str]:
     """The folder's own name where no other has it, else its path in the tree; with the hash where it holds several."""
     num_of_name = Counter(place.name for place in set(places.values()))
-    held = Counter(places.values())
+    num_series = Counter(places.values())
     names = {}
     for code, place in places.items():
         inside = place.relative_to(reference).parts if place.is_relative_to(reference) else ()
         name = place.name if num_of_name[place.name] == 1 else "_".join((reference.name, *inside))
         names[code] = name.removesuffix(reference.suffix) if place == reference and reference.is_file() else name
-        if held[place] > 1:
+        if num_series[place] > 1:
             names[code] += f"_{code}"
     return names

@@ -46,9 +46,9 @@ class OnDisk:
 
 def length_of(file: BinaryIO) -> int:
     """Bytes of an open file, in memory or on disk; it stands where it stood."""
-    here = file.tell()
+    position = file.tell()
     end = file.seek(0, os.SEEK_END)
-    file.seek(here)
+    file.seek(position)
     return end
 
 

@@ -70,10 +70,10 @@ def refuse_renamed(series: Series, chosen: Mapping[str, object], rule: Rule, inv
     """
     lone = {uid: files[0] for uid, files in series.items() if len(files) == 1 and files[0].kind == "slice"}
     numbered = _numbered_one_by_one(list(lone.values()))
-    alike: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, set[str]] = defaultdict(set)
     for uid, file in lone.items():
-        alike[_alike(file) if _alike(file) in numbered else _alike(file, number=True)].add(uid)
-    for key, uids in alike.items():
+        groups[_alike(file) if _alike(file) in numbered else _alike(file, number=True)].add(uid)
+    for key, uids in groups.items():
         places = {lone[uid].frames[0].position for uid in uids if lone[uid].frames}
         if len(places) >= _RENAMED and set(chosen) & uids:
             where = "one place after the other" if len(places) == len(uids) else f"at {len(places)} places"
@@ -89,8 +89,8 @@ def refuse_renamed(series: Series, chosen: Mapping[str, object], rule: Rule, inv
 
 def _refuse_many_patients(lone: Mapping[str, DicomFile], chosen: Mapping[str, object], reference: Path) -> None:
     patients = {file.patient for file in lone.values()}
-    alike = {(file.what, file.modality, file.rows, file.columns) for file in lone.values()}
-    if len(alike) == 1 and len(patients) == len(lone) >= _RENAMED and set(chosen) == set(lone):
+    kinds = {(file.what, file.modality, file.rows, file.columns) for file in lone.values()}
+    if len(kinds) == 1 and len(patients) == len(lone) >= _RENAMED and set(chosen) == set(lone):
         what = f"{len(lone)} series of one slice each, of {len(patients)} patients (PatientID or PatientName)"
         raise SeriesError.of(reference, f"{what}: an anonymiser renamed them; ask for the original")
 

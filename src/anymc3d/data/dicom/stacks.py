@@ -69,14 +69,14 @@ def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:
 def stacks_of(frames: Sequence[ChosenFrame]) -> list[Stack]:
     """Slices of one orientation, size and spacing, and within each those above each other; in the order in which they
     were acquired, by their lowest InstanceNumber."""
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     orientations: list[NDArray[np.float64]] = []
     spacings: list[NDArray[np.float64]] = []
     for index, chosen in enumerate(frames):
         turn = _place_in(orientations, np.asarray(chosen.frame.orientation, dtype=np.float64), SAME_DIRECTION)
         step = _place_in(spacings, _log_spacing(chosen), _SAME_SPACING)
-        alike[turn, step, chosen.file.rows, chosen.file.columns].append(index)
-    stacks = [part for group in alike.values() for part in _side_by_side(group, frames)]
+        groups[turn, step, chosen.file.rows, chosen.file.columns].append(index)
+    stacks = [part for group in groups.values() for part in _side_by_side(group, frames)]
     return sorted(stacks, key=lambda stack: _first_of(stack, frames))
 
 

@@ -66,14 +66,14 @@ def _texture(scan: NDArray[np.float64], mask: Mask, spacing: Millimetres) -> dic
     first, second = _neighbours(levels, mask)
     difference = (first - second).astype(np.float64)
     counts = np.bincount(levels[mask], minlength=GREY_LEVELS) / mask.sum()
-    seen = counts[counts > 0]
+    shares = counts[counts > 0]
     varies = len(first) > 1 and np.ptp(first) > 0 and np.ptp(second) > 0
     return {
         "edge": float(np.sqrt(slopes[mask]).mean()),
         "contrast": float(np.square(difference).mean()) if len(first) else 0.0,
         "correlation": float(np.corrcoef(first, second)[0, 1]) if varies else 1.0,
         "homogeneity": float((1 / (1 + np.abs(difference))).mean()) if len(first) else 1.0,
-        "entropy": float(-(seen * np.log2(seen)).sum()),
+        "entropy": float(-(shares * np.log2(shares)).sum()),
     }
 
 

@@ -148,10 +148,12 @@ def depthwise(pixels: Tensor, weight: Tensor) -> Tensor:
     total = torch.zeros_like(pixels)
     for offset in range(-reach, reach + 1):
         kernel = weight[:, :, offset + reach]
-        seen = conv2d(slices, kernel, padding=1, groups=kernel.shape[0]).unflatten(0, (-1, num_slices)).transpose(1, 2)
+        convolved = (
+            conv2d(slices, kernel, padding=1, groups=kernel.shape[0]).unflatten(0, (-1, num_slices)).transpose(1, 2)
+        )
         first, last = max(0, offset), num_slices + min(0, offset)
         if first < last:
-            total = total + pad(seen[:, :, first:last], (0, 0, 0, 0, first - offset, num_slices - last + offset))
+            total = total + pad(convolved[:, :, first:last], (0, 0, 0, 0, first - offset, num_slices - last + offset))
     return total
 
 

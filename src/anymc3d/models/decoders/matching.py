@@ -64,8 +64,8 @@ def match(cost: Tensor, present: Tensor) -> list[tuple[int, int, int]]:
         present: (I, K), which segments an item has.
     """
     pairs = []
-    for item, (of_item, here) in enumerate(zip(cost.cpu().numpy(), present.cpu().numpy(), strict=True)):
-        columns = here.nonzero()[0]
+    for item, (of_item, is_present) in enumerate(zip(cost.cpu().numpy(), present.cpu().numpy(), strict=True)):
+        columns = is_present.nonzero()[0]
         queries, chosen = linear_sum_assignment(of_item[:, columns])
         pairs += [(item, int(query), int(columns[column])) for query, column in zip(queries, chosen, strict=True)]
     return pairs

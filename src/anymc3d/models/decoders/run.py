@@ -102,9 +102,9 @@ def _case_tokens(
         path = f"blocks.{block}."
         own_weights = {name.removeprefix(path): weight for name, weight in weights.items() if name.startswith(path)}
         tokens = torch.cat([queries, inputs[block]], dim=1)
-        seen = None if allowed is None else allowed.unsqueeze(1)
+        mask = None if allowed is None else allowed.unsqueeze(1)
         # Only the queries look on: what the image's tokens become is known and does not depend on them.
-        return functional_call(backbone.blocks[block], own_weights, (tokens, rotation, False, queries.shape[1], seen))[
+        return functional_call(backbone.blocks[block], own_weights, (tokens, rotation, False, queries.shape[1], mask))[
             0
         ]
 

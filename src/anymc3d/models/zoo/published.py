@@ -79,11 +79,11 @@ def recognise(raw: Mapping[str, Tensor], file_name: str = "") -> Published | Non
     Raises:
         BackboneError: they are in the layout of a network of the table, but not its; the message says what differs.
     """
-    alike = [published for published in PUBLISHED.values() if _has_marker(raw, published)]
-    fits = {published.name: _fit(raw, published) for published in alike}
-    whole = [published for published in alike if not fits[published.name].wrong]
-    if alike and not whole:
-        convert(raw, max(alike, key=lambda published: fits[published.name].shared / len(part_shapes(published))))
+    candidates = [published for published in PUBLISHED.values() if _has_marker(raw, published)]
+    fits = {published.name: _fit(raw, published) for published in candidates}
+    whole = [published for published in candidates if not fits[published.name].wrong]
+    if candidates and not whole:
+        convert(raw, max(candidates, key=lambda published: fits[published.name].shared / len(part_shapes(published))))
     return next((published for published in whole if file_name in published.files), whole[0] if whole else None)
 
 

@@ -45,9 +45,9 @@ class TripletRNN(SliceRNN):
         pyramid = self.encoder.pyramid(images)
         logits, real = self.read(self.encoder.pool(pyramid[-1]), places)
         known = {case: _at(mask, middles(places[case])) for case, mask in enumerate(masks) if mask is not None}
-        seen = {case: visible_share(mask) for case, mask in known.items() if branch.knows_region(mask)}
+        shares = {case: visible_share(mask) for case, mask in known.items() if branch.knows_region(mask)}
         losses = _mask_losses(branch, pyramid, places, known)
-        return Lesson(self.pool(logits, real), _of_triplets(logits, real, seen), losses)
+        return Lesson(self.pool(logits, real), _of_triplets(logits, real, shares), losses)
 
 
 def middles(places: Places) -> list[int]:
@@ -60,12 +60,12 @@ def _at(mask: MaskTarget, places: Sequence[int]) -> MaskTarget:
     return MaskTarget(mask.labels[list(places)], mask.annotated)
 
 
-def _of_triplets(logits: Tensor, real: Tensor, seen: Mapping[int, Tensor]) -> Answers:
-    """The triplets (B, T, K) of the cases in ``seen``, each as far as it shows the region."""
+def _of_triplets(logits: Tensor, real: Tensor, shares: Mapping[int, Tensor]) -> Answers:
+    """The triplets (B, T, K) of the cases in ``shares``, each as far as it shows the region."""
     visible = torch.ones(real.shape, device=logits.device)
-    for case, share in seen.items():
+    for case, share in shares.items():
         visible[case, : len(share)] = share
-    return Answers.of_parts(logits, real, visible).only(list(seen))
+    return Answers.of_parts(logits, real, visible).only(list(shares))
 
 
 def _mask_losses(

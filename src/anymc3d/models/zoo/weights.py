@@ -153,26 +153,26 @@ def start_from(network: nn.Module, weights: LoadedNetworkWeights, what: str) -> 
     expected = {
         name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_floating_point()
     }
-    odd = _odd_heads(weights.tensors, expected, getattr(network, "heads", HEADS))
-    given = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(odd)}
-    parts = {_part(name) for name in given}
-    needed = [n for n in expected if _part(n) in parts and n not in weights.fresh and not n.startswith(odd)]
-    wrong = [f"unexpected {name}" for name in given if name not in expected]
-    wrong += [f"missing {name}" for name in needed if name not in given]
+    other_heads = _odd_heads(weights.tensors, expected, getattr(network, "heads", HEADS))
+    tensors = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(other_heads)}
+    parts = {_part(name) for name in tensors}
+    needed = [n for n in expected if _part(n) in parts and n not in weights.fresh and not n.startswith(other_heads)]
+    wrong = [f"unexpected {name}" for name in tensors if name not in expected]
+    wrong += [f"missing {name}" for name in needed if name not in tensors]
     wrong += [
         f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-        for name, tensor in given.items()
+        for name, tensor in tensors.items()
         if name in expected and expected[name].shape != tensor.shape
     ]
-    if wrong or not given:
+    if wrong or not tensors:
         raise BackboneError(
             f"{weights.source}: not weights of {what}: expected {layout_fingerprint(expected)}, got "
             f"{layout_fingerprint(weights.tensors)}; {'; '.join(wrong[:SHOWN]) or 'no tensor of it'}"
         )
     with torch.no_grad():
-        for name, tensor in given.items():
+        for name, tensor in tensors.items():
             expected[name].copy_(tensor)
-    fresh = {_part(name) for name in expected} - parts | {head.rstrip(".") for head in odd}
+    fresh = {_part(name) for name in expected} - parts | {head.rstrip(".") for head in other_heads}
     return sorted(fresh) + sorted(weights.fresh)
 
 

@@ -50,11 +50,11 @@ class CaseNetwork(nn.Module):
     def forward(self, *slices: Tensor) -> Tensor:
         """See the class."""
         fused = [self._view(view, view_slices) for view, view_slices in zip(self.classifier.views, slices, strict=True)]
-        here = torch.ones(1, len(fused), dtype=torch.bool)
+        has_view = torch.ones(1, len(fused), dtype=torch.bool)
         whole = fused[0]
         if self.classifier.view_fusion is not None:
-            given = fused if hasattr(self.classifier.view_fusion, "centers") else torch.stack(fused, dim=1)
-            whole = self.classifier.view_fusion(given, here).embedding
+            embeddings = fused if hasattr(self.classifier.view_fusion, "centers") else torch.stack(fused, dim=1)
+            whole = self.classifier.view_fusion(embeddings, has_view).embedding
         logits = self.classifier.head(whole)[0]
         return logits[1:2] - logits[0:1] if self.card.labels.kind == "binary" else logits
 

@@ -69,8 +69,8 @@ def largest_difference(path: Path, network: CaseNetwork, backbone: torch.nn.Modu
     largest = 0.0
     for count in (1, 2, MORE):
         slices = network.examples(count, seed=count)
-        given = {view: view_slices.numpy() for view, view_slices in zip(network.card.views, slices, strict=True)}
-        answer = torch.from_numpy(session.run([OUTPUT], given)[0])
+        inputs = {view: view_slices.numpy() for view, view_slices in zip(network.card.views, slices, strict=True)}
+        answer = torch.from_numpy(session.run([OUTPUT], inputs)[0])
         largest = max(largest, float((answer - network.as_predicted(backbone, slices)).abs().max()))
     return largest
 
@@ -97,12 +97,12 @@ def _program(network: CaseNetwork) -> Any:
             ) from error
 
 
-def _backbone(plugin: Plugin, given: str | None) -> LoadedBackbone | None:
+def _backbone(plugin: Plugin, backbone: str | None) -> LoadedBackbone | None:
     record = plugin.card.backbone
     if record is None:
         return None
-    if given is not None:
-        return find_backbone(given, position_rule=record.positions)
+    if backbone is not None:
+        return find_backbone(backbone, position_rule=record.positions)
     return find_by_fingerprint(record.fingerprint, record.name, position_rule=record.positions)
 
 

@@ -111,31 +111,31 @@ def _fit(numbers: Floats, targets: Floats, labels: LabelSettings, strength: floa
 
 
 def _fit_one(numbers: Floats, target: Floats, strength: float) -> tuple[Floats, float]:
-    there = ~np.isnan(target)
-    if len(np.unique(target[there])) < 2:
-        share = (target[there].sum() + 0.5) / (there.sum() + 1)
+    is_known = ~np.isnan(target)
+    if len(np.unique(target[is_known])) < 2:
+        share = (target[is_known].sum() + 0.5) / (is_known.sum() + 1)
         return np.zeros(numbers.shape[1]), float(np.log(share / (1 - share)))
-    model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[there], target[there])
+    model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[is_known], target[is_known])
     return model.coef_[0], float(model.intercept_[0])
 
 
 def _fit_number(numbers: Floats, target: Floats, strength: float) -> tuple[Floats, Floats]:
     """Ridge regression; the penalty is 1 / C, as of the logistic regression."""
-    there = ~np.isnan(target)
-    model = Ridge(alpha=1 / strength).fit(numbers[there], target[there])
+    is_known = ~np.isnan(target)
+    model = Ridge(alpha=1 / strength).fit(numbers[is_known], target[is_known])
     return np.asarray(model.coef_)[None], np.array([float(model.intercept_)])
 
 
 def _fit_classes(numbers: Floats, target: Floats, count: int, strength: float) -> tuple[Floats, Floats]:
-    there = ~np.isnan(target)
-    weights, bias = np.zeros((count, numbers.shape[1])), np.full(count, np.log(0.5 / (there.sum() + 1)))
-    present = np.unique(target[there]).astype(int)
+    is_known = ~np.isnan(target)
+    weights, bias = np.zeros((count, numbers.shape[1])), np.full(count, np.log(0.5 / (is_known.sum() + 1)))
+    present = np.unique(target[is_known]).astype(int)
     if len(present) == 2:
         # scikit-learn answers two classes with one row; here each has its own.
-        row, shift = _fit_one(numbers[there], (target[there] == present[1]).astype(float), strength)
+        row, shift = _fit_one(numbers[is_known], (target[is_known] == present[1]).astype(float), strength)
         weights[present], bias[present] = np.stack([-row / 2, row / 2]), np.array([-shift / 2, shift / 2])
     elif len(present) > 2:
-        model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[there], target[there])
+        model = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(numbers[is_known], target[is_known])
         weights[present], bias[present] = model.coef_, model.intercept_
     return weights, bias
 
@@ -145,12 +145,12 @@ def _loss(logits: Floats, targets: Floats, labels: LabelSettings) -> float:
     if labels.is_number:
         return float(np.nanmean(np.square(logits - targets)))
     if labels.one_of_classes:
-        there = ~np.isnan(targets[:, 0])
-        rows, truth = logits[there], targets[there, 0].astype(int)
+        is_known = ~np.isnan(targets[:, 0])
+        rows, truth = logits[is_known], targets[is_known, 0].astype(int)
         return float((logsumexp(rows, axis=1) - rows[np.arange(len(rows)), truth]).mean())
-    there = ~np.isnan(targets)
+    is_known = ~np.isnan(targets)
     signs = np.where(targets == 1, 1.0, -1.0)
-    return float(-log_expit(signs * logits)[there].mean())
+    return float(-log_expit(signs * logits)[is_known].mean())
 
 
 def _spread(logits: Floats) -> float:
@@ -165,10 +165,10 @@ def _join_labels(image: Floats, covariate_logits: Floats, targets: Floats) -> tu
 
 
 def _join_one(image: Floats, covariate_logits: Floats, target: Floats) -> tuple[float, float, float]:
-    there = ~np.isnan(target)
-    if len(np.unique(target[there])) < 2:
+    is_known = ~np.isnan(target)
+    if len(np.unique(target[is_known])) < 2:
         return 1.0, 1.0, 0.0
-    rows, truth = np.stack([image[there], covariate_logits[there]], axis=1), target[there]
+    rows, truth = np.stack([image[is_known], covariate_logits[is_known]], axis=1), target[is_known]
     widths = np.array([_spread(column) for column in rows.T])
     scaled = rows / widths
 
@@ -187,8 +187,8 @@ def _join_one(image: Floats, covariate_logits: Floats, target: Floats) -> tuple[
 
 def _join_number(image: Floats, covariate_logits: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
     """Least squares with slopes of 0 or more, mildly penalised as of labels."""
-    there = ~np.isnan(targets[:, 0])
-    rows, truth = np.hstack([image, covariate_logits])[there], targets[there, 0]
+    is_known = ~np.isnan(targets[:, 0])
+    rows, truth = np.hstack([image, covariate_logits])[is_known], targets[is_known, 0]
     widths = np.array([_spread(column) for column in rows.T])
     middle = rows.mean(axis=0)
     scaled = np.vstack([(rows - middle) / widths, np.sqrt(_JOIN_PENALTY) * np.eye(2)])
@@ -198,9 +198,9 @@ def _join_number(image: Floats, covariate_logits: Floats, targets: Floats) -> tu
 
 def _join_classes(image: Floats, covariate_logits: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], Floats]:
     """One slope for all classes, and a shift for each."""
-    there = ~np.isnan(targets[:, 0])
-    truth, count = targets[there, 0].astype(int), image.shape[1]
-    parts = [rows[there] - rows[there].mean(axis=1, keepdims=True) for rows in (image, covariate_logits)]
+    is_known = ~np.isnan(targets[:, 0])
+    truth, count = targets[is_known, 0].astype(int), image.shape[1]
+    parts = [rows[is_known] - rows[is_known].mean(axis=1, keepdims=True) for rows in (image, covariate_logits)]
     widths = [_spread(rows) for rows in parts]
     first, second = (rows / width for rows, width in zip(parts, widths, strict=True))
     one_hot = np.eye(count)[truth]

@@ -80,13 +80,13 @@ def choose_measures(measures: Sequence[Mapping[str, float]], cases: Sequence[Cas
         for of_case, case in zip(measures, cases, strict=True)
     ]
     values = np.array(rows, dtype=np.float32).reshape(len(measures), len(names))
-    there = np.isfinite(values)
-    low = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
-    high = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
-    is_kept = (there.mean(axis=0) >= LEAST_SHARE) & (high > low)
+    is_known = np.isfinite(values)
+    low = np.where(is_known, values, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(is_known, values, -np.inf).max(axis=0, initial=-np.inf)
+    is_kept = (is_known.mean(axis=0) >= LEAST_SHARE) & (high > low)
     if not is_kept.any():
         raise ManifestError(method, ["no measure differs between the cases"])
-    values = np.where(there, values, np.nan)[:, is_kept]
+    values = np.where(is_known, values, np.nan)[:, is_kept]
     chosen = tuple(name for name, keep in zip(names, is_kept, strict=True) if keep)
     structures = {int(what) for name in chosen for what in name.rsplit("/", 2)[-2].split(":") if what.isdecimal()}
     return PlainNumbers(values, chosen, tuple(sorted(structures)) if PLAIN[method].needs_mask else ())

@@ -118,8 +118,8 @@ def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, 
         ManifestError: only some rows have a fold, a patient is in two, or an outcome has too few patients.
     """
     patients = patients_of(cases)
-    given = [case.fold for case in cases if case.fold]
-    if not given:
+    named_folds = [case.fold for case in cases if case.fold]
+    if not named_folds:
         _check_outcomes(patients, targets, labels, folds)
         numbers, names = (
             make_folds(patients, strata(targets, labels), folds=folds, seed=seed),
@@ -129,11 +129,11 @@ def make_pool(cases: Sequence[Case], targets: Floats, labels: LabelSettings, *, 
         problems = [f"row {case.row}: fold is empty, other rows have one" for case in cases if not case.fold]
         if problems:
             raise ManifestError("folds", problems)
-        check_no_leak(patients, given)
-        names = natural_order(set(given))
+        check_no_leak(patients, named_folds)
+        names = natural_order(set(named_folds))
         if len(names) < 2:
             raise ManifestError("folds", [f"expected two folds or more in the fold column, got only {names[0]!r}"])
-        numbers = [names.index(name) for name in given]
+        numbers = [names.index(name) for name in named_folds]
     return Pool(tuple(patients), np.asarray(targets, dtype=np.float64), labels, np.array(numbers), tuple(names))
 
 

@@ -122,8 +122,10 @@ def macro_draws(pool: Pool, logits_of_each: Sequence[Floats], *, resamples: int,
             values = np.stack(
                 [weighted.auroc(truth[rows, j], scores[rows, j], weights[:, rows]) for j, rows in enumerate(known)]
             )
-            there = ~np.isnan(values)
-            return weighted.ratio(np.where(there, values, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
+            is_defined = ~np.isnan(values)
+            return weighted.ratio(
+                np.where(is_defined, values, 0).sum(axis=0), is_defined.sum(axis=0).astype(np.float64)
+            )
 
         return mean
 

@@ -55,7 +55,7 @@ def draw_curve(
         x, y = 2 * sizes[-1], points[-1].auroc.value
         # A fitted value may lie where no AUROC can.
         least = 0.0 if name == "AUROC" else -math.inf
-        value, *ends = (min(1.0, max(least, y + one)) for one in (doubled.value, doubled.low, doubled.high))
+        value, *ends = (min(1.0, max(least, y + bound)) for bound in (doubled.value, doubled.low, doubled.high))
         axis.plot([x, x], ends, "-", color=_BLUE, linewidth=1.2)
         axis.plot(x, value, "o", mfc="white", ms=4, color=_BLUE, label="twice the cases, fitted")
         sizes = [*sizes, x]

@@ -117,8 +117,8 @@ def write_plugin(
     start = Start(plan.backbone, None)
     card = make_card(task, plan.study, start, facts, points, calibration, metrics, {}, **fitted.more)
     record = None if covariates is None else covariates.record
-    own = [row for row in out_of_fold if row["plugin"] == task.name]
-    card = replace(card, covariates=record, out_of_fold=out_of_fold_rows(own))
+    own_rows = [row for row in out_of_fold if row["plugin"] == task.name]
+    card = replace(card, covariates=record, out_of_fold=out_of_fold_rows(own_rows))
     save_plugin(folder.plugin, replace(card, training={**fitted.recipe, **software()}), fitted.tensors)
 
 
@@ -129,8 +129,8 @@ def make_report(plan: Plan, learner: Learner, findings: Findings, figures: Seque
     auroc = [_figure(row) for row in rows if row["metric"] in ("auroc", "r2")]
     main = next((row for row in auroc if row["label"] == "macro"), auroc[0])
     whole = _of_image(plan, findings, Estimate(main["value"], main["low"], main["high"]))
-    seen = [value for value in findings.nested.train_auroc if value is not None]
-    on_training = float(np.mean(seen)) if seen else None
+    defined = [value for value in findings.nested.train_auroc if value is not None]
+    on_training = float(np.mean(defined)) if defined else None
     plain, difference = _trivial(plan, findings)
     scored = verdict.Scored(plan.pool.metric, plan.pool.chance)
     data = verdict.more_data(whole, findings.curve, scored)

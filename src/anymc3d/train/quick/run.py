@@ -185,9 +185,11 @@ def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) ->
     sizes = {1.0: float(np.mean(whole.num_train))}
     for fraction, outcomes in parts.items():
         reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
-        there = [outcome for outcome in outcomes if isinstance(outcome, Nested)]
-        fits[fraction] = reasons[0] if reasons else [fit.logits for fit in there]
+        nested_fits = [outcome for outcome in outcomes if isinstance(outcome, Nested)]
+        fits[fraction] = reasons[0] if reasons else [fit.logits for fit in nested_fits]
         sizes[fraction] = (
-            fraction * sizes[1.0] if reasons else float(np.mean([number for fit in there for number in fit.num_train]))
+            fraction * sizes[1.0]
+            if reasons
+            else float(np.mean([number for fit in nested_fits for number in fit.num_train]))
         )
     return make_curve(plan.pool, fits, sizes, resamples=plan.settings.resamples, seed=plan.task.data.split_seed)

@@ -56,7 +56,7 @@ def read_subject(
     plan: Plan,
     folder: QuickFolder,
     device: torch.device,
-    given: Sequence[str | Path],
+    segmenter_paths: Sequence[str | Path],
     stop: StopRequest,
     log: StageLog,
     quiet: bool,
@@ -68,7 +68,7 @@ def read_subject(
         InterruptedRunError: a stop was asked for; what is computed is kept.
     """
     slices = Cache(home.cache_folder())
-    segmenters = build_segmenters(plan.task.views.values(), given=given)
+    segmenters = build_segmenters(plan.task.views.values(), given_paths=segmenter_paths)
     plan, prepared = _read(plan, folder, slices, segmenters, quiet)
     log.stage("scans", cases=len(prepared))
     if is_plain(plan.task.method):

@@ -134,8 +134,8 @@ class RidgeLearner:
         maps = [fit_map(scores, targets, self.labels) for scores in held_out]
         chosen = self._choose(held_out, maps, targets)
         slopes = rows.T @ duals[chosen]
-        there = ~np.isnan(wanted)
-        centre = np.stack([rows[known].mean(axis=0) for known in there.T], axis=1)
+        is_known = ~np.isnan(wanted)
+        centre = np.stack([rows[known].mean(axis=0) for known in is_known.T], axis=1)
         means = np.nanmean(wanted, axis=0) - (centre * slopes).sum(axis=0)
         return _Fit(scale, slopes, means, held_out[chosen], maps[chosen], self.penalties[chosen])
 
