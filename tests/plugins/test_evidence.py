@@ -135,7 +135,7 @@ def test_plugins_of_before_stay_readable_and_new_ones_keep_the_key():
     assert read_card(json.dumps(text), "here").out_of_fold == ()
 
 
-def test_commands_pages_and_notebooks_say_it(journey, tmp_path, capsys):
+def test_H17_commands_pages_and_notebooks_say_it(journey, tmp_path, capsys):
     """The plugin of four validation cases: every place in which it answers."""
     words = ["-p", str(journey.plugin), "-i", str(journey.scans[1])]
     assert main(["predict", *words, "-o", str(tmp_path / "p"), "--quiet"]) == 0

@@ -115,6 +115,8 @@ def test_a_study_is_a_whole_readable_page_that_loads_nothing(study_file):
     page = check_page(study_file.read_text())
     assert {"axial-slice", "coronal-slice", "sagittal-slice", "opacity"} <= {one["id"] for one in page.all("input")}
     assert study_file.stat().st_size < 6_000_000
+    # Four columns fit on a phone: the bar stands in the cell of its number.
+    assert re.search(r'<td class="number">\d\.\d{3} <svg class="meter"', study_file.read_text())
 
 
 def test_a_study_says_the_numbers_of_predict(study_file, journey):

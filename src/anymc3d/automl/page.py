@@ -34,8 +34,9 @@ SHOWN_METRICS = ("auroc", "average_precision", "brier", *NUMBERS, "r2", "rmse")
 NAMES = {"mae": "MAE", "pearson": "Pearson", "spearman": "Spearman"}
 SIZES = (
     "Size: pixels across, pixels down and slices of what a member sees of a scan, once it is resized (all: every "
-    "slice); 'as stored': it measures the scan itself. In names, px is the longer side of a slice and slices are those "
-    "of each plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained."
+    "slice), for each view; 'as stored': it measures the scan itself. A name says what of the backbone's answer is "
+    "taken, how slices are pooled, and what the backbone is shown: px is the longer side of a slice, and slices are "
+    "those of each plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained."
 )
 WORDS = {"covariates": "the columns alone", "image": "the image alone", "both": "both"}
 

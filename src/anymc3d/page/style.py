@@ -41,7 +41,7 @@ summary { cursor: pointer; }
 figure { margin: 0; break-inside: avoid; } figcaption { font-weight: 600; font-size: .9rem; }
 svg { width: 100%; height: auto; display: block; } svg rect { fill: var(--bar); }
 svg line { stroke: var(--line); } svg text { fill: var(--quiet); font-size: 11px; }
-@media (max-width: 30rem) { th, td { padding: .25rem .2rem; font-size: .8rem; }
+@media (max-width: 30rem) { th, td { padding: .25rem .15rem; font-size: .75rem; }
   th[scope="row"] { overflow-wrap: anywhere; } }
 footer { margin-top: 2.5rem; color: var(--quiet); font-size: .875rem; }
 @media print { :root { --page: #fff; --text: #000; --quiet: #444; --line: #999; --card: #fff; --bar: #335;
