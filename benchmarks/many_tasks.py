@@ -26,6 +26,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anymc3d.data.preprocess import CODE_VERSION
+from anymc3d.models import shared_trunk as trunk
+from anymc3d.models import vit
 from anymc3d.models.backbones import card
 from anymc3d.models.classifier import Encoding, VolumeClassifier, to_backbone_input
 from anymc3d.models.mixed_batch import mixed_tokens
@@ -142,6 +144,30 @@ def tasks_table(folder: Path, rounds: int, shown: Sequence[int | None] = BLOCKS)
     yield ""
 
 
+def ways_table(folder: Path, rounds: int, shown: Sequence[int] = (3, 1)) -> Iterator[str]:
+    """The last block for the class token as it is, and as it was: with keys and values, and without common products."""
+    scan = make_scan(folder, SIZE, SLICES)
+    rows = {(blocks, tasks): predictor_of(folder, blocks, tasks, SIZE) for blocks in shown for tasks in (1, 12)}
+    found = {"as it was": (lambda projection: False, lambda *asked: None), "as it is": (vit.has_parts, trunk._common)}
+    spent: dict[tuple[int, int, str], list[float]] = {}
+    for turn in range(rounds + 1):
+        for (blocks, tasks), predictor in rows.items():
+            for way, (vit.has_parts, trunk._common) in found.items():
+                started = time.process_time()
+                predictor.predict(scan)
+                if turn:
+                    spent.setdefault((blocks, tasks, way), []).append(time.process_time() - started)
+    yield f"## Twelve tasks against one, {SLICES} slices of {SIZE} x {SIZE}, float32"
+    yield ""
+    yield f"| blocks adapted | {' | '.join(found)} |"
+    yield "|---|---|---|"
+    for blocks in shown:
+        pairs = [zip(spent[blocks, 12, way], spent[blocks, 1, way], strict=True) for way in found]
+        cells = [f"{statistics.median(many / one for many, one in pair):.2f}" for pair in pairs]
+        yield f"| {name_of(blocks)} | {' | '.join(cells)} |"
+    yield ""
+
+
 def check_same(rows: dict[tuple[int | None, int], Predictor], scan: Path) -> float:
     """The largest difference between logits together and alone."""
     most = 0.0
@@ -230,7 +256,7 @@ def remarks() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--part", choices=("tasks", "few", "memory"), help="one part, which is only printed")
+    parser.add_argument("--part", choices=("tasks", "few", "memory", "ways"), help="one part, which is only printed")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -255,7 +281,7 @@ def main() -> None:
             "memory": lambda: memory_table(folder),
         }
         for part in [arguments.part] if arguments.part else parts:
-            lines = list(parts[part]())
+            lines = list(parts[part]() if part in parts else ways_table(folder, arguments.rounds))
             print("\n".join(lines), flush=True)
             page += lines
     if arguments.part:
