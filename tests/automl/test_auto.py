@@ -3,15 +3,19 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from anymc3d.automl import candidates, lora, scoring, sights, steps
+from anymc3d.automl import amount, candidates, lora, scoring, sights, steps
 from anymc3d.automl import run as auto_run
+from anymc3d.automl.clock import Clock
+from anymc3d.automl.folder import AutoFolder, Remembered
 from anymc3d.automl.leaderboard import COLUMNS, NUMBER_COLUMNS
 from anymc3d.automl.run import auto
 from anymc3d.automl.settings import AutoSettings
+from anymc3d.automl.work import Work
 from anymc3d.cli.main import main
 from anymc3d.errors import InterruptedRunError, ManifestError, UsageError
 from anymc3d.files.tables import read_table
@@ -197,8 +201,8 @@ def test_the_command_prints_what_won(done, monkeypatch, capsys):
 def trained(done, one_look, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "best"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lora, "MOST_EPOCHS", 1)
-        patch.setattr(lora, "LEAST_EPOCHS", 1)
+        patch.setattr(amount, "MOST_EPOCHS", 1)
+        patch.setattr(amount, "LEAST_EPOCHS", 1)
         # Any gain is enough here: what an epoch of noise learns is not what is tested.
         return out, search(done[1], out, settings=replace(SETTINGS, train=True, margin=-1e9))
 
@@ -261,14 +265,37 @@ def test_of_two_starts_the_second_is_taken_where_the_kept_cases_show_it():
 
 
 def test_more_time_trains_longer_and_deeper_and_a_dearer_sight_less():
-    fits = [lora.amount_that_fits(seconds, 0.1, 100, 5, 12) for seconds in (10, 100, 150, 250, 1e6)]
+    job = amount.Job(seconds=10, pass_s=0.1, answer_s=0.1, cases=100, folds=5, depth=12)
+    fits = [amount.amount_that_fits(replace(job, seconds=seconds)) for seconds in (10, 130, 180, 280, 1e6)]
     assert fits[0] is None
-    assert fits[1].blocks == 2 and fits[1].copies == 1 and lora.LEAST_EPOCHS <= fits[1].epochs < lora.ENOUGH_EPOCHS
-    assert fits[2].blocks == 2 and fits[2].copies == 2 and fits[2].epochs >= lora.ENOUGH_EPOCHS
-    assert fits[3].blocks == 3 and fits[3].epochs >= lora.ENOUGH_EPOCHS
-    assert fits[4] == lora.Amount(max(lora.DEPTHS), lora.MOST_EPOCHS)
-    assert lora.amount_that_fits(100, 1.0, 100, 5, 12) is None
-    assert lora.amount_that_fits(100, 0.1, 100, 5, 12, sights=5) is None
+    assert fits[1].blocks == 2 and fits[1].copies == 1 and amount.LEAST_EPOCHS <= fits[1].epochs < amount.ENOUGH_EPOCHS
+    assert fits[2].blocks == 2 and fits[2].copies == 2 and fits[2].epochs >= amount.ENOUGH_EPOCHS
+    assert fits[3].blocks == 3 and fits[3].epochs >= amount.ENOUGH_EPOCHS
+    assert fits[4] == amount.Amount(max(amount.DEPTHS), amount.MOST_EPOCHS)
+    for dearer in ({"pass_s": 1.0}, {"answer_s": 1.0}, {"sights": 5}, {"tests": 1000}):
+        assert amount.amount_that_fits(replace(job, seconds=130, **dearer)) is None
+
+
+def test_sights_that_were_left_out_for_training_have_their_turn_after_it(tmp_path, monkeypatch):
+    """Those that fit what training left, and only those that were left out before; their notes go."""
+    task = SimpleNamespace(views={"image": None})
+    first, small, large = (sights.Sight(name, task, sights.LOOKS[0]) for name in ("first", "small", "large"))
+    clock, folder, data = Clock(100.0, now=lambda: 0.0), AutoFolder(tmp_path), SimpleNamespace(cases=[0] * 10)
+    work = Work(folder, AutoSettings(minutes=100 / 60), clock, Remembered.read(folder.progress), data, None, {})
+    costs = {"first": 0.1, "small": 3.0, "large": 9.0}
+    monkeypatch.setattr(Work, "tokens", lambda self, sight: costs[sight.name])
+    monkeypatch.setattr(Work, "answer_s", lambda self, sight: 0.0)
+    monkeypatch.setattr(steps, "_sights", lambda work, backbone: [first, small, large])
+    monkeypatch.setattr(steps, "_share_of_sights", lambda work, backbone: 0.2)
+    monkeypatch.setattr(steps, "_say_best", lambda work: None)
+    looked = []
+    monkeypatch.setattr(steps, "_look", lambda work, sight, step: looked.append(sight.name))
+    for name in ("read", "pass"):
+        work.paces[name].measured(0.0 if name == "read" else 1.0, 1.0)
+    steps.further_candidates(work, "tiny")
+    assert not looked and [note.partition(":")[0] for note in work.notes] == ["small", "large"]
+    steps.late_candidates(work, "tiny")
+    assert looked == ["small"] and [note.partition(":")[0] for note in work.notes] == ["large"]
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mean", "max"])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.automl.amount import Amount
 from anymc3d.automl.blend import case_losses, fit_weights, paired
 from anymc3d.automl.clinical import head_logits
 from anymc3d.automl.data import AutoData
@@ -37,10 +38,6 @@ from anymc3d.train.run_folder import RunFolder
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-DEPTHS = (6, 3, 2)
-"""How many of the last blocks may be adapted, the best first; what lies before them is computed once and kept."""
-ENOUGH_EPOCHS = 5
-"""With which a deeper training is worth more than a longer one."""
 FIRST, SECOND = "frozen", "random"
 STARTS: Mapping[str, Mapping[str, Any]] = {
     FIRST: {"start": "frozen"},
@@ -48,27 +45,9 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a training may start from: the frozen solution, or random values on standardised embeddings with the rates and
 the loss of the paper."""
-COPIES = (2, 1)
-"""Augmented copies of each training scan, the best first; with one it is shown as it is, so that its tokens are those
-of validation."""
 BATCH = 8
-LEAST_EPOCHS, MOST_EPOCHS = 3, 12
 VALIDATION = 0.2
 """Of a fold's training cases."""
-STEP, LAST_BLOCK = 2.8, 0.7
-"""A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
-``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks: benchmarks/auto.md."""
-SAFETY = 1.3
-"""Factor on what training is expected to take."""
-
-
-@dataclass(frozen=True)
-class Amount:
-    """How much is trained: the last ``blocks`` are adapted for so many ``epochs``, on so many ``copies``."""
-
-    blocks: int
-    epochs: int
-    copies: int = COPIES[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,53 +154,6 @@ def _head_logits(rows: Sequence[dict[str, str]], data: AutoData) -> Floats:
     cells = [[row.get(f"{what}.{name}") or "nan" for name in labels.output_names] for row in rows]
     raw = np.array(cells, dtype=np.float64).reshape(len(rows), len(labels.output_names))
     return head_logits(raw if data.scale is None else data.scale.standard(raw), labels)
-
-
-def amount_that_fits(
-    seconds: float, pass_s: float, num_cases: int, folds: int, depth: int, *, num_test: int = 0, sights: int = 1
-) -> Amount | None:
-    """How much all folds can be trained in ``seconds``; None where not even ``LEAST_EPOCHS`` of the fewest blocks fit.
-
-    The deepest of ``DEPTHS`` for which there are ``ENOUGH_EPOCHS``, with the most of ``COPIES``; otherwise what has the
-    most epochs. ``sights``: different ones that the folds take. See :func:`epochs_that_fit`.
-    """
-    amounts = []
-    for blocks in (blocks for blocks in DEPTHS if blocks <= depth):
-        for copies in COPIES:
-            asked = Amount(blocks, 0, copies)
-            epochs = epochs_that_fit(asked, seconds, pass_s, num_cases, folds, depth, num_test, sights)
-            amounts.append(replace(asked, epochs=epochs))
-    able = [amount for amount in amounts if amount.epochs]
-    enough = [amount for amount in able if amount.epochs >= ENOUGH_EPOCHS]
-    return enough[0] if enough else max(able, key=lambda amount: amount.epochs, default=None)
-
-
-def epochs_that_fit(
-    amount: Amount,
-    seconds: float,
-    pass_s: float,
-    num_cases: int,
-    folds: int,
-    depth: int,
-    num_test: int,
-    sights: int,
-) -> int:
-    """How many epochs of such an ``amount`` all folds can have in ``seconds``; 0 where not even ``LEAST_EPOCHS`` fit.
-
-    Counted in passes of the frozen backbone of ``depth`` blocks over one case, ``pass_s`` each. Once for all folds,
-    because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies (for each of the
-    ``sights``), and the answers for every fold's cases and for the ``num_test`` test cases, which all members share as
-    far as the seam. In every fold and epoch: the adapted blocks forward and backward, and again for validation; most of
-    the last block is needed for one token only. The frozen features are there already.
-    """
-    adapted = amount.blocks / depth
-    trained = num_cases * (folds - 1) / folds
-    drawn = amount.copies + 1 if amount.copies > 1 else 1
-    once = sights * num_cases * drawn * (1 - adapted) + num_cases + num_test * (sights + folds * adapted)
-    epoch = folds * trained * STEP * (amount.blocks - LAST_BLOCK) / depth
-    left = seconds / SAFETY / max(pass_s, 1e-9) - once
-    epochs = int(left / epoch)
-    return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import torch
 from anymc3d.automl.candidates import Candidate, frozen_candidates, plain_candidate
 from anymc3d.automl.data import AutoData
 from anymc3d.automl.deadline import Deadline
-from anymc3d.automl.sights import Sight
+from anymc3d.automl.sights import WIDEST_SLICES, Sight
+from anymc3d.cost.device import choose_dtype
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
@@ -21,6 +22,7 @@ from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.dataset import prepare_all
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.files import home
+from anymc3d.models.classifier import Encoding, compute_weights, run_backbone
 from anymc3d.models.features import FEATURES, check_backbone
 from anymc3d.models.frozen_pass import Pass
 from anymc3d.models.plain import PLAIN
@@ -89,6 +91,23 @@ class Reader:
             for _ in range(2)
         ]
         return Seconds(read_s, passed, case_s, min(passes))
+
+    def training_pass_s(self, task: TaskSettings) -> float:
+        """Seconds of the backbone over the slices of one case, in the number format of training: the least of three."""
+        network = self.backbone(task.backbone.name).module.to(self.device)
+        encoding = Encoding(chunk_size=task.train.chunk_size, dtype=choose_dtype(task.train.precision, self.device))
+        weights = compute_weights(network, {}, encoding.dtype)
+        views = [torch.zeros(view.size[2] or WIDEST_SLICES, 3, *view.size[:2]) for view in task.views.values()]
+
+        def once() -> None:
+            for images in views:
+                for chunk in images.to(self.device).split(encoding.chunk_size):
+                    run_backbone(network, weights, chunk, encoding)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        with torch.inference_mode():
+            return min(_timed(once)[0] for _ in range(3))
 
     def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
         """A plain method of ``PLAIN`` on the pool.

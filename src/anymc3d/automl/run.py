@@ -27,7 +27,13 @@ from anymc3d.automl.reserve import Reserve
 from anymc3d.automl.scoring import TestCases
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sites import leave_sites_out
-from anymc3d.automl.steps import embedded_candidates, first_candidates, further_candidates, without_test
+from anymc3d.automl.steps import (
+    embedded_candidates,
+    first_candidates,
+    further_candidates,
+    late_candidates,
+    without_test,
+)
 from anymc3d.automl.training import train_best
 from anymc3d.automl.work import Work
 from anymc3d.automl.write import Written, clinical_of, write_pages, write_plugin
@@ -121,6 +127,7 @@ def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -
     first_candidates(work, backbone)
     further_candidates(work, backbone)
     train_best(work, device)
+    late_candidates(work, backbone)
 
 
 def _paths(given: Sequence[Path | str] | Path | str) -> list[Path]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from anymc3d.automl.amount import Job, amount_that_fits
 from anymc3d.automl.candidates import SIMPLEST
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.embedded import STATISTICS, Source, candidates_of, sights_of, statistics_candidate
-from anymc3d.automl.lora import amount_that_fits
 from anymc3d.automl.reserve import MOST_FOR_TEST
 from anymc3d.automl.sights import Sight, make_sights
 from anymc3d.automl.work import Work
@@ -59,7 +59,7 @@ def first_candidates(work: Work, backbone: str) -> None:
         _first_answer(work)
     goes = not work.scored or passed * count < work.left_s(work.settings.train_share, work.answer_s(sight))
     if work.decide(_step(sight), goes):
-        _look(work, sight)
+        _look(work, sight, _step(sight))
     if not work.scored:
         raise ManifestError("anymc3d auto", ["no candidate could be computed", *work.notes])
     _first_answer(work)
@@ -174,27 +174,46 @@ def further_candidates(work: Work, backbone: str) -> None:
     """More sights, from cheap to expensive, until their share of the time is used."""
     share = _share_of_sights(work, backbone)
     for sight in _sights(work, backbone)[1:]:
-        seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
-        needed = seconds * len(work.data.cases) + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
-        if not work.decide(_step(sight), needed < work.left_s(share, work.answer_s(sight))):
-            work.note(f"{sight.name}: left out, would take about {in_words(needed)}")
-            continue
-        _look(work, sight)
+        _look_in_time(work, sight, share, _step(sight))
+
+
+def late_candidates(work: Work, backbone: str) -> None:
+    """Sights that were left out to keep time for a training that has ended, as far as it left some."""
+    seen = {scored.candidate.name.partition("; ")[2] for scored in work.scored}
+    for sight in _sights(work, backbone)[1:]:
+        if sight.name not in seen and f"left out: {sight.name}" in work.remembered.decided:
+            _look_in_time(work, sight, work.settings.train_share, f"{_step(sight)}, after training")
+
+
+def _look_in_time(work: Work, sight: Sight, share: float, step: str) -> None:
+    seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
+    needed = seconds * len(work.data.cases) + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
+    if work.decide(step, needed < work.left_s(share, work.answer_s(sight))):
+        work.notes = [note for note in work.notes if not note.startswith(f"{sight.name}: left out")]
+        _look(work, sight, step)
         _say_best(work)
+    else:
+        work.remembered.decided[f"left out: {sight.name}"] = True
+        work.note(f"{sight.name}: left out, would take about {in_words(needed)}")
 
 
 def _share_of_sights(work: Work, backbone: str) -> float:
     """Of the budget: training has its part only where it would fit."""
     settings, data = work.settings, work.data
-    seconds = (settings.train_share - settings.frozen_share) * work.clock.total_s
-    first = work.paces["pass"].of(work.tokens(_sights(work, backbone)[0]))
-    depth = len(work.reader.backbone(backbone).module.block_paths) or 1
-    folds = len(data.pool.fold_names)
-    amount = amount_that_fits(seconds, first, len(data.cases), folds, depth, num_test=work.reserve.cases)
-    return settings.frozen_share if settings.train and amount else settings.train_share
+    first = _sights(work, backbone)[0]
+    job = Job(
+        seconds=(settings.train_share - settings.frozen_share) * work.clock.total_s,
+        pass_s=work.measured(f"training pass, {first.name}", work.reader.training_pass_s(first.task)),
+        answer_s=work.answer_s(first),
+        cases=len(data.cases),
+        folds=len(data.pool.fold_names),
+        depth=len(work.reader.backbone(backbone).module.block_paths) or 1,
+        tests=work.reserve.cases,
+    )
+    return settings.frozen_share if settings.train and amount_that_fits(job) else settings.train_share
 
 
-def _look(work: Work, sight: Sight) -> None:
+def _look(work: Work, sight: Sight, step: str) -> None:
     """The candidates of a sight; one that outlasts its time, or cannot be read, is left out."""
     started = work.clock.spent_s
     try:
@@ -204,7 +223,7 @@ def _look(work: Work, sight: Sight) -> None:
         work.note(f"{sight.name}: left out, {error.problems[0] if error.problems else error}")
         return
     except OutOfTimeError:
-        work.remembered.decided[_step(sight)] = False
+        work.remembered.decided[step] = False
         work.note(f"{sight.name}: given up, it took longer than its share of the time")
         return
     took = (work.clock.spent_s - started) / len(work.data.cases)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.lora import (
-    DEPTHS,
     FIRST,
-    LEAST_EPOCHS,
-    SAFETY,
     SECOND,
-    Amount,
     TrainedFold,
-    amount_that_fits,
     best_sight,
     better_start,
     train_fold,
@@ -142,14 +138,22 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
     if what not in work.remembered.decided:
         amounts: dict[str, Amount | None] = {}
         for scored in able:
-            depth = len(scored.candidate.backbone.module.block_paths)
+            sight, candidate = _sight(scored), scored.candidate
             deepest = [(scored, Amount(max(DEPTHS), 0))]
-            seconds = work.left_s(work.settings.train_share, _answer_seconds(work, deepest))
-            amounts[_sight(scored)] = amount_that_fits(
-                *(seconds, _pass_seconds(work, scored), len(work.data.cases), len(work.data.pool.fold_names), depth),
-                num_test=work.reserve.cases,
+            if sight in amounts:
+                continue
+            passed = work.reader.training_pass_s(candidate.task)
+            job = Job(
+                seconds=work.left_s(work.settings.train_share, _answer_seconds(work, deepest)),
+                pass_s=work.measured(f"training pass, {sight}", passed),
+                answer_s=work.reserve.members.get(sight, 0.0) + work.reserve.read_s,
+                cases=len(work.data.cases),
+                folds=len(work.data.pool.fold_names),
+                depth=len(candidate.backbone.module.block_paths),
+                tests=work.reserve.cases,
                 sights=sights,
             )
+            amounts[sight] = amount_that_fits(job)
         work.remembered.decided[what] = {
             name: [amount.blocks, amount.epochs, amount.copies] for name, amount in amounts.items() if amount
         }
@@ -159,12 +163,6 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
 
 def _sight(one: Scored) -> str:
     return one.candidate.name.partition("; ")[2]
-
-
-def _pass_seconds(work: Work, one: Scored) -> float:
-    """Of the backbone over one case: as its sight took, or what a pass without caches would, if that is more."""
-    sight = _sight(one)
-    return max(float(work.remembered.decided.get(f"seconds: {sight}", 0.0)), work.reserve.members.get(sight, 0.0))
 
 
 def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:
