@@ -318,12 +318,21 @@ def test_bad_input_is_one_clear_line(journey, tmp_path, capsys):
     unfinished.mkdir()
     shutil.copy(journey.run / "run.json", unfinished)
     (tmp_path / "notes.html").write_text("<p>mine</p>")
+    folds, searched = tmp_path / "folds", tmp_path / "auto"
+    (folds / "repeat_0" / "fold_0").mkdir(parents=True)
+    (folds / "repeat_0" / "fold_0" / "run.json").write_text("{}")
+    (folds / "folds.json").write_text("{}")
+    searched.mkdir()
+    (searched / "run.json").write_text('{"kind": "auto"}')
+    (searched / "auto.json").write_text("{}")
     several = [str(path) for path in journey.scans[:2]]
     for words, expected in [
         (["-o", out], "expected a FOLDER, or a plugin (-p) and a scan (-i)"),
         (["-p", plugin, "-o", out], "expected a FOLDER"),
         ([str(tmp_path / "nowhere"), "-o", out], "no such folder"),
         ([str(empty), "-o", out], "got a folder without a record of one in run.json"),
+        ([str(folds), "-o", out], f"for instance {folds / 'repeat_0' / 'fold_0'}"),
+        ([str(searched), "-o", out], f"wrote its report beside it, {searched / 'report.html'}"),
         ([plugin, "-o", out], "got a file"),
         ([str(unfinished), "-o", out], "has not finished"),
         (["-p", plugin, "-i", *several, "-o", out], "a report is of one study, got 2"),

@@ -16,8 +16,8 @@ _OF_KIND = {"train": "run", "quick": "quick", "evaluation": "evaluation"}
 _OTHERS = {
     "auto.json": "'anymc3d auto' wrote its report beside it, {folder}/report.html; a report of one scan is made with "
     "-p {folder}/plugin.safetensors -i SCAN",
-    "folds.json": "a run of several folds; a report is of one of them, for instance {folder}/fold_0",
-    "members.json": "a run of several members; a report is of one of them, for instance {folder}/members/member_00",
+    "folds.json": "a run of several folds; a report is of one of them, for instance {run}",
+    "members.json": "a run of several members; a report is of one of them, for instance {run}",
     "predict.json": "predictions, of which 'anymc3d evaluate {folder}/predictions.csv MANIFEST.csv -o OUT' makes an "
     "evaluation; a report of one scan is made with -p PLUGIN -i SCAN",
     "doctor.json": "'anymc3d doctor' wrote its report beside it, {folder}/doctor.html",
@@ -50,7 +50,8 @@ def kind_of(folder: Path) -> str:
                 return _OF_KIND[str(record["kind"])]
     for name, what in _OTHERS.items():
         if (folder / name).is_file():
-            raise UsageError(f"{folder}: {what.format(folder=folder)}")
+            runs = sorted(path.parent for path in folder.rglob(_RECORDS["run"]))
+            raise UsageError(f"{folder}: {what.format(folder=folder, run=runs[0] if runs else 'one that has begun')}")
     raise UsageError(f"{folder}: {_EXPECTED}, got a folder without a record of one in {', '.join(_RECORDS.values())}")
 
 
