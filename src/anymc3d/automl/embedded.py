@@ -81,7 +81,7 @@ class Source:
         """By the headers of the scans, or else by their values, as ``plan`` takes it."""
         column = next(iter(self.embedded.views.values())).image
         facts = [case.scans[column] for case in self.cases.prepared if column in case.scans]
-        return guess_majority([_Seen(one.intensities, one.modality) for one in facts])[0] if facts else "other"
+        return guess_majority([_Seen(scan.intensities, scan.modality) for scan in facts])[0] if facts else "other"
 
 
 def read_folders(folders: Sequence[Path], covariates: Sequence[str] = ()) -> list[Embedded]:
@@ -102,12 +102,12 @@ def open_sources(folders: Sequence[Embedded], backbone: str | None, data: AutoDa
         UsageError: another backbone made them, or it is not at hand.
         ManifestError: cases that were not embedded.
     """
-    found = []
+    sources = []
     for folder in folders:
         loaded = _backbone(folder, backbone)
         name = backbone or loaded.card.name
-        found.append(Source(folder, loaded, name, cases_of(folder, data.cases, loaded)))
-    return found
+        sources.append(Source(folder, loaded, name, cases_of(folder, data.cases, loaded)))
+    return sources
 
 
 def _backbone(folder: Embedded, given: str | None) -> LoadedBackbone:
@@ -176,8 +176,8 @@ def sights_of(sources: Sequence[Source], data: AutoData) -> Iterator[Shown]:
         if len(task.views) > 1:
             for view in task.views:
                 if all(case[view] is not None for case in source.cases.features):
-                    own = replace(task, views={SINGLE: task.views[view]})
-                    yield Shown(source, _sight(f"{name}, {view} alone", own, source), view)
+                    sight_task = replace(task, views={SINGLE: task.views[view]})
+                    yield Shown(source, _sight(f"{name}, {view} alone", sight_task, source), view)
 
 
 def candidates_of(shown: Shown, data: AutoData) -> Iterator[Candidate]:
@@ -210,7 +210,7 @@ def _of_views(case: PreparedCase, shown: Shown) -> PreparedCase:
 def _representations(held: str) -> tuple[str, ...]:
     """Those whose parts are among those of the one that was embedded."""
     parts = set(representation(held).parts)
-    return tuple(name for name, one in FEATURES.items() if parts.issuperset(one.parts))
+    return tuple(name for name, feature in FEATURES.items() if parts.issuperset(feature.parts))
 
 
 def _fusions(level: str) -> Fusions:
@@ -229,6 +229,6 @@ def _sight(name: str, task: TaskSettings, source: Source) -> Sight:
 def _name(views: Mapping[str, ViewSettings]) -> str:
     side = max(max(view.size[:2]) for view in views.values())
     slices = {view.size[2] for view in views.values()}
-    shown = "all" if None in slices else str(max(slices, key=lambda one: one or 0))
+    slices_text = "all" if None in slices else str(max(slices, key=lambda length: length or 0))
     region = ["region"] if any(view.roi is not None for view in views.values()) else []
-    return ", ".join([planes_of(views), f"{side} px", f"{shown} slices", *region])
+    return ", ".join([planes_of(views), f"{side} px", f"{slices_text} slices", *region])

@@ -42,11 +42,12 @@ class _Held:
 
     def views_of(self, card: PluginCard) -> dict[str, str] | None:
         """View of a plugin -> the folder's view that shows the same; None where one is not there."""
-        shown = {name: portable(view) for name, view in self.source.embedded.views.items()}
+        portable_views = {name: portable(view) for name, view in self.source.embedded.views.items()}
         same = {
-            own: [name for name, view in shown.items() if view == wanted] for own, wanted in card.preprocessing.items()
+            plugin_view: [name for name, view in portable_views.items() if view == wanted]
+            for plugin_view, wanted in card.preprocessing.items()
         }
-        return {own: names[0] for own, names in same.items()} if all(same.values()) else None
+        return {plugin_view: names[0] for plugin_view, names in same.items()} if all(same.values()) else None
 
     def shows(self, card: PluginCard) -> bool:
         """Whether it has what a frozen member sees."""
@@ -70,8 +71,10 @@ class EmbeddedTestCases(TestCases):
     ) -> None:
         ordered = sorted(sources, key=lambda source: LEVELS.index(source.embedded.level))
         self._held = [
-            _Held(one, cases_of(one.embedded, data.test_cases, one.backbone, structures=one.cases.structures))
-            for one in ordered
+            _Held(
+                source, cases_of(source.embedded, data.test_cases, source.backbone, structures=source.cases.structures)
+            )
+            for source in ordered
         ]
         super().__init__(folder, data, device, quiet=quiet)
 
@@ -94,19 +97,27 @@ class EmbeddedTestCases(TestCases):
         """What one member says."""
         card, classifier = member.card, member.classifier
         if isinstance(classifier, PlainClassifier) and card.plain is not None:
-            held = next(one for one in self._held if one.cases.know_their_scans and one.views_of(card) is not None)
+            held = next(
+                held_source
+                for held_source in self._held
+                if held_source.cases.know_their_scans and held_source.views_of(card) is not None
+            )
             columns = dict.fromkeys(view.image for view in card.preprocessing.values())
             numbers = as_numbers(measured_scan(held.cases.prepared[index], columns), card.plain.measures)
             return classifier(torch.tensor(numbers, dtype=torch.float32, device=self.predictor.device).unsqueeze(0))
-        held = next(one for one in self._held if one.shows(card))
+        held = next(held_source for held_source in self._held if held_source.shows(card))
         assert isinstance(classifier, VolumeClassifier)
         features, names = held.cases.features[index], held.views_of(card) or {}
         embeddings = {}
-        for own, name in names.items():
+        for plugin_view, name in names.items():
             seen = features[name]
-            rows = np.zeros((0, classifier.widths[own]), np.float32) if seen is None else seen.tokens(card.features)
-            embeddings[own] = torch.from_numpy(rows).to(self.predictor.device)
-        return classifier.fuse(embeddings, {own: (len(rows),) for own, rows in embeddings.items()})
+            rows = (
+                np.zeros((0, classifier.widths[plugin_view]), np.float32)
+                if seen is None
+                else seen.tokens(card.features)
+            )
+            embeddings[plugin_view] = torch.from_numpy(rows).to(self.predictor.device)
+        return classifier.fuse(embeddings, {plugin_view: (len(rows),) for plugin_view, rows in embeddings.items()})
 
     def _prepared(self, card: PluginCard, index: int) -> PreparedCase:
         """What is known of a case, by the views of the plugin: their slices are not, only that they are there."""
@@ -115,14 +126,16 @@ class EmbeddedTestCases(TestCases):
         for held in self._held:
             case = held.cases.prepared[index]
             scans |= dict(case.scans)
-            shown = {name: portable(view) for name, view in held.source.embedded.views.items()}
-            for own, wanted in card.preprocessing.items():
-                for name in (name for name, view in shown.items() if view == wanted and own not in views):
-                    views[own] = None if held.cases.features[index][name] is None else _there(wanted.plane)
-                    measures |= _renamed(case.measures, name, own)
+            portable_views = {name: portable(view) for name, view in held.source.embedded.views.items()}
+            for plugin_view, wanted in card.preprocessing.items():
+                for name in (
+                    name for name, view in portable_views.items() if view == wanted and plugin_view not in views
+                ):
+                    views[plugin_view] = None if held.cases.features[index][name] is None else _there(wanted.plane)
+                    measures |= _renamed(case.measures, name, plugin_view)
             measures |= {name: values for name, values in case.measures.items() if name.startswith(_OF_SCANS)}
         wanted_columns = {view.image for view in card.preprocessing.values()}
-        facts = {column: one for column, one in scans.items() if column in wanted_columns}
+        facts = {column: scan_facts for column, scan_facts in scans.items() if column in wanted_columns}
         return PreparedCase(views, facts, {}, measures=measures)
 
 
@@ -133,8 +146,10 @@ def _there(plane: str) -> PreparedView:
     return PreparedView(np.zeros((1, 1, 1, 1), np.float16), np.eye(4), "axial" if plane == "auto" else plane)
 
 
-def _renamed(measures: Mapping[str, np.ndarray], name: str, own: str) -> dict[str, np.ndarray]:
+def _renamed(measures: Mapping[str, np.ndarray], name: str, plugin_view: str) -> dict[str, np.ndarray]:
     """The measures of a folder's view under its name in the plugin."""
     return {
-        f"{what}.{own}": measures[f"{what}.{name}"] for what in ("texture", "layout") if f"{what}.{name}" in measures
+        f"{what}.{plugin_view}": measures[f"{what}.{name}"]
+        for what in ("texture", "layout")
+        if f"{what}.{name}" in measures
     }

@@ -131,7 +131,7 @@ def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -
 
 
 def _paths(given: Sequence[Path | str] | Path | str) -> list[Path]:
-    return [Path(one) for one in ([given] if isinstance(given, (str, Path)) else given)]
+    return [Path(path) for path in ([given] if isinstance(given, (str, Path)) else given)]
 
 
 def _names(given: Sequence[str] | str) -> tuple[str, ...]:

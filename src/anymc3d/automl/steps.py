@@ -164,8 +164,8 @@ def embedded_candidates(work: Work, sources: Sequence[Source]) -> None:
         if not work.decide(_step(sight), took < work.left_s(work.settings.train_share)):
             work.note(f"{sight.name}: left out, would take about {in_words(took)}")
             continue
-        started, known = work.clock.spent_s, {one.candidate.name for one in work.scored}
-        work.score([one for one in candidates_of(shown, work.data) if one.name not in known])
+        started, known = work.clock.spent_s, {candidate_scores.candidate.name for candidate_scores in work.scored}
+        work.score([candidate for candidate in candidates_of(shown, work.data) if candidate.name not in known])
         took = work.measured(sight.name, work.clock.spent_s - started)
         _say_best(work)
 

@@ -59,7 +59,7 @@ def private() -> Iterator[None]:
 
 
 @contextmanager
-def logged(asked: argparse.Namespace) -> Iterator[None]:
+def logged(args: argparse.Namespace) -> Iterator[None]:
     """This program's own log on stderr: warnings alone with ``--quiet``, every detail with ``--verbose``.
 
     What libraries log and warn of is there with ``--debug`` alone, as are tracebacks: it is about their own business,
@@ -67,7 +67,7 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLine())
-    if not asked.debug:
+    if not args.debug:
         handler.addFilter(_is_own)
         for name in _OWN_HANDLERS:
             logging.getLogger(name).addFilter(_is_own)
@@ -75,7 +75,7 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
     levels = root.level, own_logger.level
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    own_logger.setLevel(_level(asked))
+    own_logger.setLevel(_level(args))
     logging.captureWarnings(True)
     try:
         yield
@@ -88,21 +88,21 @@ def logged(asked: argparse.Namespace) -> Iterator[None]:
         own_logger.setLevel(levels[1])
 
 
-def alive(command: str, asked: argparse.Namespace) -> AbstractContextManager[None]:
+def alive(command: str, args: argparse.Namespace) -> AbstractContextManager[None]:
     """In the block a line now and then says that a command goes on: where no bar is drawn, of one process of several.
 
     Those that wait for others say nothing, and none that was asked for numbers alone.
     """
-    is_silent = asked.quiet or getattr(asked, "json", False) or sys.stderr.isatty()
+    is_silent = args.quiet or getattr(args, "json", False) or sys.stderr.isatty()
     if is_silent or command in WAITING or os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return heard()
 
 
-def _level(asked: argparse.Namespace) -> int:
-    if asked.debug:
+def _level(args: argparse.Namespace) -> int:
+    if args.debug:
         return TRACEBACKS
-    return logging.WARNING if asked.quiet else logging.DEBUG if asked.verbose else logging.INFO
+    return logging.WARNING if args.quiet else logging.DEBUG if args.verbose else logging.INFO
 
 
 def _is_own(record: logging.LogRecord) -> bool:

@@ -52,12 +52,12 @@ def encode_facts_of(facts: CaseFacts) -> str:
     """As one line."""
     scans = {
         column: {
-            "intensities": asdict(one.intensities),
-            "spacing": one.spacing,
-            "shape": one.shape,
-            "modality": one.modality,
+            "intensities": asdict(scan.intensities),
+            "spacing": scan.spacing,
+            "shape": scan.shape,
+            "modality": scan.modality,
         }
-        for column, one in facts.scans.items()
+        for column, scan in facts.scans.items()
     }
     numbers = {
         "measures": {name: values.tolist() for name, values in facts.measures.items()},
@@ -74,9 +74,9 @@ def decode_facts_of(text: str) -> CaseFacts:
     """
     try:
         plain = json.loads(text)
-        scans = {str(column): _scan(one) for column, one in plain["scans"].items()}
-        measures = {str(name): np.array(one, dtype=np.float64) for name, one in plain["measures"].items()}
-        light = {str(name): np.array(one, dtype=np.float32) for name, one in plain["brightness"].items()}
+        scans = {str(column): _scan(scan) for column, scan in plain["scans"].items()}
+        measures = {str(name): np.array(values, dtype=np.float64) for name, values in plain["measures"].items()}
+        light = {str(name): np.array(values, dtype=np.float32) for name, values in plain["brightness"].items()}
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     for name, values in measures.items():
@@ -89,8 +89,8 @@ def decode_facts_of(text: str) -> CaseFacts:
 
 def _scan(plain: Mapping[str, Any]) -> ScanFacts:
     seen = {
-        one.name: (int if one.name in _COUNTS else float)(plain["intensities"][one.name])
-        for one in fields(IntensityProfile)
+        field.name: (int if field.name in _COUNTS else float)(plain["intensities"][field.name])
+        for field in fields(IntensityProfile)
     }
     (right, front, up), (x, y, z) = map(float, plain["spacing"]), map(int, plain["shape"])
     modality = plain["modality"]

@@ -77,16 +77,16 @@ def examine(
         progress: called after each file.
         on_total: called once with the number of files.
     """
-    asked = tuple(task.labels.columns if task else labels)
-    manifest, problems = inspect_manifest(manifest_path, labels=asked, check_scans=not tables_only)
+    label_columns = tuple(task.labels.columns if task else labels)
+    manifest, problems = inspect_manifest(manifest_path, labels=label_columns, check_scans=not tables_only)
     findings = manifest_faults(manifest, problems)
-    known, label_findings = read_labels(manifest, asked, task.labels if task else meaning)
+    known, label_findings = read_labels(manifest, label_columns, task.labels if task else meaning)
     findings += label_findings + labels_by_site(manifest, known) + unnamed_patients(manifest, known)
     findings += too_rare_to_split(manifest, known)
     doubted = LabelDoubts((), ()) if out_of_fold is None else doubted_labels(manifest, known, out_of_fold)
     findings += doubted.findings
     if tables_only:
-        return Examination(manifest, tuple(in_order(findings)), known, asked, {}, {}, headers_only, doubted)
+        return Examination(manifest, tuple(in_order(findings)), known, label_columns, {}, {}, headers_only, doubted)
     scans, masks = _measured(manifest.cases, headers_only, processes, limits, progress, on_total)
     modality = task.data.modality if task else None
     for column in manifest.image_columns:
@@ -97,7 +97,7 @@ def examine(
         findings += voxel_faults(meant, modality, known) + flip_faults(with_voxels(meant))
     everything = [entry for column in manifest.image_columns for entry in of_column(manifest.cases, scans, column)]
     findings += duplicate_faults(with_voxels(everything), known) + mask_faults(manifest.cases, scans, masks)
-    return Examination(manifest, tuple(in_order(findings)), known, asked, scans, masks, headers_only, doubted)
+    return Examination(manifest, tuple(in_order(findings)), known, label_columns, scans, masks, headers_only, doubted)
 
 
 def _measured(
@@ -121,11 +121,11 @@ def _measured(
     jobs = [job for job in dict.fromkeys(wanted.values()) if exists(job.reference)]
     on_total(len(jobs))
     facts = dict(zip(jobs, measure_all(jobs, processes=processes, limits=limits, progress=progress), strict=True))
-    found = {place: (job.kind, facts[job]) for place, job in wanted.items() if job in facts}
-    scans = {place: one for place, (kind, one) in found.items() if kind == "scan"}
-    return scans, {place: one for place, (kind, one) in found.items() if kind == "mask"}
+    measured = {place: (job.kind, facts[job]) for place, job in wanted.items() if job in facts}
+    scans = {place: fact for place, (kind, fact) in measured.items() if kind == "scan"}
+    return scans, {place: fact for place, (kind, fact) in measured.items() if kind == "mask"}
 
 
 def num_with_voxels(facts: Facts) -> int:
     """How many scans were decoded."""
-    return int(np.sum([one.voxels is not None for one in facts.values()]))
+    return int(np.sum([fact.voxels is not None for fact in facts.values()]))

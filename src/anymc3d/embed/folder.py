@@ -103,27 +103,31 @@ def embed_cohort(
     mark_of = partial(_mark, begun=time.time(), pseudonyms=pseudonyms)
     with locked(out):
         claim(out / RECORD, identity, "an embed run")
-        done = read_journal(out / JOURNAL)
-        whole = [case for case in cases if case.id in done and _is_there(out, done[case.id]["rows"])]
-        entries = {case.id: done[case.id] for case in whole if _is_marked(done[case.id], mark_of, case)}
+        journalled = read_journal(out / JOURNAL)
+        whole = [case for case in cases if case.id in journalled and _is_there(out, journalled[case.id]["rows"])]
+        entries = {case.id: journalled[case.id] for case in whole if _is_marked(journalled[case.id], mark_of, case)}
         with reader([case for case in whole if case.id not in entries], slices=False) as ahead:
-            keys = {one.case.id: key_of(one) for one in ahead}
-        entries |= {name: done[name] for name, key in keys.items() if key is not None and key == done[name]["inputs"]}
+            keys = {case_ahead.case.id: key_of(case_ahead) for case_ahead in ahead}
+        entries |= {
+            name: journalled[name]
+            for name, key in keys.items()
+            if key is not None and key == journalled[name]["inputs"]
+        }
         wanted = [case for case in cases if case.id not in entries]
         with (
             journal.opened(out / JOURNAL) as lines,
             reader(wanted, slices=True) as ahead,
             Progress(total=len(cases), initial=len(entries), what="embedding", unit="case", quiet=quiet) as bar,
         ):
-            for one in ahead:
+            for case_ahead in ahead:
                 check_there(out / RECORD)
-                key, made = key_of(one), _embedded(source, one, out, settings, timeout_s, case_memory)
-                entry = {"case": one.case.id, "inputs": key, "rows": [row | facts for row in made]}
-                entries[one.case.id] = entry | {MARK: None if key is None else mark_of(one.case)}
-                lines.append(entries[one.case.id])
+                key, made = key_of(case_ahead), _embedded(source, case_ahead, out, settings, timeout_s, case_memory)
+                entry = {"case": case_ahead.case.id, "inputs": key, "rows": [row | facts for row in made]}
+                entries[case_ahead.case.id] = entry | {MARK: None if key is None else mark_of(case_ahead.case)}
+                lines.append(entries[case_ahead.case.id])
                 bar.update(1)
         rows = [row for case in cases for row in entries[case.id]["rows"]]
-        earlier = [row for name in sorted(done.keys() - entries.keys()) for row in done[name]["rows"]]
+        earlier = [row for name in sorted(journalled.keys() - entries.keys()) for row in journalled[name]["rows"]]
         check_there(out / RECORD)
         write_table(out / TABLE, COLUMNS, [*rows, *earlier])
     return EmbedResult(rows, len(wanted))
@@ -151,18 +155,18 @@ def case_file(case: str) -> str:
 
 def _embedded(
     source: Source,
-    one: CaseAhead,
+    case_ahead: CaseAhead,
     out: Path,
     settings: EmbedSettings,
     timeout_s: float | None,
     case_memory: int | None,
 ) -> list[dict[str, Any]]:
-    case, embedded = one.case, partial(source.embed_with_facts, one.scans, settings)
-    found = attempt(lambda: within(timeout_s, embedded, case_memory), case, describe=predict_fault)
+    case, embedded = case_ahead.case, partial(source.embed_with_facts, case_ahead.scans, settings)
+    outcome = attempt(lambda: within(timeout_s, embedded, case_memory), case, describe=predict_fault)
     empty = dict.fromkeys(COLUMNS, "")
-    if isinstance(found, CaseFault):
-        return [empty | {"case": case.id, "status": "error", "message": found.message}]
-    (arrays, facts), name = found, case_file(case.id)
+    if isinstance(outcome, CaseFault):
+        return [empty | {"case": case.id, "status": "error", "message": outcome.message}]
+    (arrays, facts), name = outcome, case_file(case.id)
     header = {"case": case.id, "level": settings.level} | ({} if facts is None else {KEY: encode_facts_of(facts)})
     atomic.write_bytes(inside(out, *name.split("/")), save(arrays, metadata=header))
     return [
@@ -200,10 +204,10 @@ def _inputs_key(
     pseudonyms: Pseudonyms | None,
     timeout_s: float | None,
     case_memory: int | None,
-    one: CaseAhead,
+    case_ahead: CaseAhead,
 ) -> str | None:
     """What the embeddings of a case depend on besides source and settings; None where a scan cannot be read."""
-    case, hashed = one.case, partial(one.hashes, list(source.views.values()))
+    case, hashed = case_ahead.case, partial(case_ahead.hashes, list(source.views.values()))
     hashes = attempt(lambda: within(timeout_s, hashed, case_memory), case)
     if isinstance(hashes, CaseFault):
         return None

@@ -35,27 +35,27 @@ def write_parquet(folder: Path) -> Path:
     numbers = [(name, pa.float32()) for name in ("x_mm", "y_mm", "z_mm")]
     columns = [("case", pa.string()), ("view", pa.string()), ("row", pa.int32()), ("label", pa.int32()), *numbers]
     schema = pa.schema([*columns, ("values", pa.list_(pa.float32()))])
-    found, path = load_embeddings(folder), folder / PARQUET
+    embeddings, path = load_embeddings(folder), folder / PARQUET
     with atomic.replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
-        for view in found.views:
-            for table in _tables(found, view):
+        for view in embeddings.views:
+            for table in _tables(embeddings, view):
                 writer.write_table(pa.table(table, schema=schema))
     return path
 
 
-def _tables(found: Embeddings, view: str) -> Any:
-    for case, arrays in found.arrays(view):
+def _tables(embeddings: Embeddings, view: str) -> Any:
+    for case, arrays in embeddings.arrays(view):
         values = np.atleast_2d(arrays["values"]).astype(np.float32)
         count = len(values)
         places = arrays.get("position_mm", np.full((count, 3), np.nan, np.float32))
         axes = {name: _or_null(places[:, axis]) for axis, name in enumerate(("x_mm", "y_mm", "z_mm"))}
         labels = arrays["labels"].tolist() if "labels" in arrays else [None] * count
-        beside = {"case": [case] * count, "view": [view] * count, "row": list(range(count)), "label": labels}
-        yield {**beside, **axes, "values": list(values)}
+        columns_of_rows = {"case": [case] * count, "view": [view] * count, "row": list(range(count)), "label": labels}
+        yield {**columns_of_rows, **axes, "values": list(values)}
 
 
 def _or_null(numbers: Any) -> list[float | None]:
-    return [None if np.isnan(one) else float(one) for one in numbers]
+    return [None if np.isnan(value) else float(value) for value in numbers]
 
 
 def _library() -> tuple[Any, Any]:

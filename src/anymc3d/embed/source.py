@@ -116,11 +116,11 @@ class Source:
         masks = scans.masks(self.views) if settings.level == "mask" else {}
         if self.is_plugin and settings.level == "scan":
             return self._as_the_head_sees(prepared)
-        found: Arrays = {}
+        arrays: Arrays = {}
         for name, view in prepared.items():
             with torch.inference_mode():
-                found |= self._view(name, view, masks.get(name), settings)
-        return found
+                arrays |= self._view(name, view, masks.get(name), settings)
+        return arrays
 
     def _view(self, name: str, view: PreparedView, mask: NDArray[Any] | None, settings: EmbedSettings) -> Arrays:
         if settings.level == "mask":
@@ -156,14 +156,14 @@ class Source:
         """(S, rows, columns, D) in half precision, and the affine (4, 4) from (row, column, slice) to RAS mm."""
         packed = packed_view(view, self.views[name], self.device)
         weights = self.classifier.adapted_weights(self.network, name, self.encoding.dtype)
-        found = Gathered(sum(packed.counts))
+        patches_of = Gathered(sum(packed.counts))
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             options = self.classifier.options if not isinstance(start, Tensor) else {}
             tokens = run_backbone(self.network, weights, start, self.encoding, **options).tokens
             grid = grid_of(start, self.network)
             patches = tokens[:, self.network.num_prefix_tokens :].float()
-            found.add(patches.reshape(len(patches), *grid, -1).half().cpu())
-        values = found.whole().numpy()
+            patches_of.add(patches.reshape(len(patches), *grid, -1).half().cpu())
+        values = patches_of.whole().numpy()
         return {name: values, f"{name}.affine": patch_affine(view, values.shape[1:3])}
 
     def _structures(self, name: str, view: PreparedView, mask: NDArray[Any] | None) -> Arrays:
@@ -194,9 +194,9 @@ class Source:
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             call = partial(run_backbone, self.network, weights, start, self.encoding)
             count = len(start) if isinstance(start, Tensor) else len(start.tokens)
-            own, size = packed.labels[size : size + count], size + count
+            chunk_labels, size = packed.labels[size : size + count], size + count
             grid = grid_of(start, self.network)
-            rows.add(read_parts(self.network, call, ("mask",), grid, own, structures)["mask"])
+            rows.add(read_parts(self.network, call, ("mask",), grid, chunk_labels, structures)["mask"])
         return pool_masks(rows.whole(), len(structures))
 
 
@@ -274,9 +274,9 @@ def of_backbone(
     loaded, where = find_backbone(name, position_rule=positions), choose_device(device)
     check_backbone(features, loaded.module)
     network = loaded.module.to(where)
-    beside = [name for name, view in views.items() if view.input == "neighbours"]
+    neighbours = [name for name, view in views.items() if view.input == "neighbours"]
     plain = [name for name, view in views.items() if view.is_standardised]
-    options = {"num_logits": 2, "neighbours": beside, "standardised": plain, "rank": None}
+    options = {"num_logits": 2, "neighbours": neighbours, "standardised": plain, "rank": None}
     classifier = VolumeClassifier(network, views=tuple(views), **options)
     chosen = number_format(precision, where)
     return Source(

@@ -45,31 +45,31 @@ def choose_intensity(
         windows: those that the user asked for.
         modality: what the user says; None: what the headers say, or else the values.
     """
-    found, reason = guess_majority(samples)
+    guessed, reason = guess_majority(samples)
     if modality is not None:
-        found, reason = modality, f"asked for ({reason})" if modality != found else f"asked for; {reason}"
+        guessed, reason = modality, f"asked for ({reason})" if modality != guessed else f"asked for; {reason}"
     if windows:
-        named = window_names(windows, found) or "numbers"
-        doubt = "" if found in ("CT", "PT") else f"; the scans do not look like CT ({found}), so check them"
-        how = "suv" if found == "PT" else "window"
-        return IntensityChoice(found, reason, how, windows, f"asked for: {named}{doubt}")
+        named = window_names(windows, guessed) or "numbers"
+        doubt = "" if guessed in ("CT", "PT") else f"; the scans do not look like CT ({guessed}), so check them"
+        how = "suv" if guessed == "PT" else "window"
+        return IntensityChoice(guessed, reason, how, windows, f"asked for: {named}{doubt}")
     profiles = [sample.profile for sample in samples]
     low, high = min(p.minimum for p in profiles), max(p.maximum for p in profiles)
     few_values = all(profile.distinct <= _MASK_VALUES or is_label_map(profile) for profile in profiles)
     eight_bit = all(dtype == "uint8" for dtype in dtypes) and low >= 0 and high <= 255
-    if found != "PT" and (few_values or eight_bit) and low < high:
+    if guessed != "PT" and (few_values or eight_bit) and low < high:
         kind = "masks or label maps" if few_values else "8-bit values"
         reason = f"{kind}, {low:g} to {high:g}" if eight_bit or few_values else reason
         return IntensityChoice("other", reason, "window", ((low, high),), f"the whole range: {kind}")
-    if found == "CT":
+    if guessed == "CT":
         return IntensityChoice("CT", reason, "window", *choose_ct_windows([sample.tissues for sample in samples]))
-    if found == "PT":
+    if guessed == "PT":
         return IntensityChoice("PT", reason, *_of_pet(samples))
     doubt = ""
-    if found == "MR" and not any(sample.modality for sample in samples) and modality is None:
+    if guessed == "MR" and not any(sample.modality for sample in samples) and modality is None:
         doubt = "; PET of the brain looks alike: --modality PT says so"
     return IntensityChoice(
-        found, f"{reason}{doubt}", "percentile", (), "0.5 to 99.5 % of each scan: there is no absolute scale"
+        guessed, f"{reason}{doubt}", "percentile", (), "0.5 to 99.5 % of each scan: there is no absolute scale"
     )
 
 

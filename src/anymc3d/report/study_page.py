@@ -129,8 +129,8 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
         # The bar stands below its number: a column of its own would not be in sight on a phone.
         value = facts.probabilities[name]
         picture = Markup(f"{value:.3f} {meter(value, threshold)}")
-        shown = "" if threshold is None else f"{threshold:.3f}"
-        rows.append((name, words[bool(facts.decisions[name])], picture, shown))
+        threshold_text = "" if threshold is None else f"{threshold:.3f}"
+        rows.append((name, words[bool(facts.decisions[name])], picture, threshold_text))
     columns = ("Label", "Decision", "Probability", "Operating point")
     yield table("Probabilities and decisions", columns, rows, numbers=(2, 3))
     if facts.card is None:
@@ -140,7 +140,7 @@ def _answer(facts: StudyFacts) -> Iterator[str]:
     else:
         yield paragraph("At or above its operating point, the line across its bar, a label is positive.", "quiet")
         for text in dict.fromkeys(origins.values()):
-            names = ", ".join(name for name, own in origins.items() if own == text)
+            names = ", ".join(name for name, origin in origins.items() if origin == text)
             yield paragraph(f"Operating point of {names}: {text}.", "quiet")
 
 
@@ -148,9 +148,9 @@ def _evidence(facts: StudyFacts) -> Iterator[str]:
     """How good the plugin was on cases that it was not trained on."""
     rows = [] if facts.card is None else evidence_of(facts.card)
     if rows:
-        told = [f"{row['label']}, {in_words(row)}" for row in rows[:_MOST_EVIDENCE]]
+        sentences = [f"{row['label']}, {in_words(row)}" for row in rows[:_MOST_EVIDENCE]]
         more = f"; and {len(rows) - _MOST_EVIDENCE} more labels, below" if len(rows) > _MOST_EVIDENCE else ""
-        yield paragraph(f"How good the plugin was found to be: {'; '.join(told)}{more}.")
+        yield paragraph(f"How good the plugin was found to be: {'; '.join(sentences)}{more}.")
 
 
 def _numbers(facts: StudyFacts) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _calibration(facts: StudyFacts) -> Iterator[str]:
     """A sentence, or one per kind of labels where they are not of one kind; and what was done in place of a fit."""
     states = {name: facts.calibration.get(name, "none") for name in facts.labels}
     for state in dict.fromkeys(states.values()):
-        names = [name for name, own in states.items() if own == state]
+        names = [name for name, case_state in states.items() if case_state == state]
         whose = "" if len(names) == len(states) else f" of {', '.join(names)}"
         yield paragraph(f"The probabilities{whose} are {CALIBRATION[state]}")
     if facts.card is not None and facts.card.calibration is not None:
@@ -216,15 +216,15 @@ def _heat(facts: StudyFacts) -> Iterator[str]:
 
 def _other_scans(facts: StudyFacts) -> Iterator[str]:
     """Of a study of several scans: the first label's heatmap on the scans that the sliders do not show."""
-    shown = [heat for heat in facts.others if heat.label == facts.first_label]
-    if not shown:
+    heats = [heat for heat in facts.others if heat.label == facts.first_label]
+    if not heats:
         return
     yield f"<h3>The other scans of the study, {escape(facts.first_label)}</h3>"
     yield paragraph(
         "Each with the heatmap of its own view, through its highest voxel: above the scan alone, below with it.",
         "quiet",
     )
-    for heat in shown:
+    for heat in heats:
         picture = data_url(over_scan(facts.scans[heat.column], heat, facts.card), "jpeg")
         alt = f"Three planes of the scan of view {heat.view}, alone and with the heatmap of {heat.label}"
         yield f'<figure><figcaption>View {escape(heat.view)}</figcaption><img class="shown" src="{picture}" '
@@ -252,5 +252,5 @@ def _attention(facts: StudyFacts) -> Iterator[str]:
         + (" The weights of a view add up to 1; the dashed line is an even share." if drawn else ""),
     )
     yield '<div class="bars">'
-    yield from (slice_bars(view, list(own), facts.direction(view)) for view, own in facts.slice_weights.items())
+    yield from (slice_bars(view, list(weights), facts.direction(view)) for view, weights in facts.slice_weights.items())
     yield "</div>"

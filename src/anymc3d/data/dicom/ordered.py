@@ -36,14 +36,14 @@ def volumes_in_order(frames: Sequence[Frame], places: Sequence[Group]) -> tuple[
     numbers = [frame.number for frame in frames]
     if None not in numbers:
         known = [int(number or 0) for number in numbers]
-        found = _each_in_order(known, places) if is_even else _by_step(known, places)
-        if found:
-            return found, NUMBER
+        volumes = _each_in_order(known, places) if is_even else _by_step(known, places)
+        if volumes:
+            return volumes, NUMBER
     times = [_seconds(frame.tags.get(TIME, "")) for frame in frames]
     if is_even and None not in times:
-        found = _one_after_the_other([time or 0.0 for time in times], places)
-        if found:
-            return found, TIME
+        volumes = _one_after_the_other([time or 0.0 for time in times], places)
+        if volumes:
+            return volumes, TIME
     return (), ""
 
 
@@ -58,18 +58,20 @@ def _by_step(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ..
     """Volumes that lack slices: numbered one after the other, or place after place."""
     if len(set(numbers)) < len(numbers) or len(places) < _FEWEST_PLACES:
         return ()
-    found = [one for one in (_volume_after_volume(numbers, places), _place_after_place(numbers, places)) if one]
-    return found[0] if len(found) == 1 else ()
+    orders = [order for order in (_volume_after_volume(numbers, places), _place_after_place(numbers, places)) if order]
+    return orders[0] if len(orders) == 1 else ()
 
 
 def _volume_after_volume(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
     """As many numbers a volume as it has places, those that all volumes lack among them: by that step each place has a
     remainder of its own. Of twice the step nobody would notice; so fewer than half of the places may be lacking."""
     sorted_numbers = [sorted(numbers[i] for i in place) for place in places]
-    step = math.gcd(*(later - earlier for own in sorted_numbers for earlier, later in itertools.pairwise(own)))
+    step = math.gcd(
+        *(later - earlier for of_place in sorted_numbers for earlier, later in itertools.pairwise(of_place))
+    )
     if not len(places) <= step < 2 * len(places):
         return ()
-    place_at = {own[0] % step: place for place, own in enumerate(sorted_numbers)}
+    place_at = {of_place[0] % step: place for place, of_place in enumerate(sorted_numbers)}
     start = None if len(place_at) < len(places) else _first_remainder(place_at, min(numbers), step)
     return () if start is None else _grouped([(number - start) // step for number in numbers])
 
@@ -100,14 +102,14 @@ def _place_after_place(numbers: Sequence[int], places: Sequence[Group]) -> tuple
     full = [sorted(numbers[i] for i in place) for place in places if len(place) == count]
     if (
         2 * len(full) <= len(places)
-        or any(own[-1] - own[0] != count - 1 for own in full)
-        or len({own[0] % count for own in full}) > 1
+        or any(of_place[-1] - of_place[0] != count - 1 for of_place in full)
+        or len({of_place[0] % count for of_place in full}) > 1
     ):
         return ()
     start = full[0][0] % count
     ranges = [{(numbers[i] - start) // count for i in place} for place in places]
     used = set.union(*ranges)
-    if any(len(own) > 1 for own in ranges) or not len(places) == len(used) == max(used) - min(used) + 1:
+    if any(len(of_place) > 1 for of_place in ranges) or not len(places) == len(used) == max(used) - min(used) + 1:
         return ()
     return _grouped([(number - start) % count for number in numbers])
 

@@ -294,8 +294,8 @@ class FeatureMaker:
         packed = PackedSlices(tensor, (len(tensor),), labels=masks)
         with torch.inference_mode():
             parts = frozen_parts(self._encoder, self._network, view, packed, self._encoding, self._wanted)
-        own = {name: np.ascontiguousarray(part.cpu().numpy()) for name, part in parts.items()}
-        return ViewFeatures(own, brightness_of(slices))
+        arrays = {name: np.ascontiguousarray(part.cpu().numpy()) for name, part in parts.items()}
+        return ViewFeatures(arrays, brightness_of(slices))
 
 
 def _decode(content: bytes, key: str) -> ViewFeatures:

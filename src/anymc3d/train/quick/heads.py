@@ -64,8 +64,8 @@ def stack_tokens(cases: Sequence[Mapping[str, np.ndarray | None]], views: Sequen
     stacked = {}
     for name in views:
         of_view = [case[name] for case in cases]
-        there = [tokens for tokens in of_view if tokens is not None]
-        longest, width = max(len(tokens) for tokens in there), there[0].shape[1]
+        present = [tokens for tokens in of_view if tokens is not None]
+        longest, width = max(len(tokens) for tokens in present), present[0].shape[1]
         padded, mask = torch.zeros(len(cases), longest, width), torch.zeros(len(cases), longest, dtype=torch.bool)
         for row, tokens in enumerate(of_view):
             if tokens is not None:
@@ -86,9 +86,9 @@ def embed(classifier: VolumeClassifier, tokens: Tokens) -> Tensor:
     fused, present = [], []
     for view in classifier.views:
         padded, mask = tokens.views[view]
-        here = mask.any(dim=1)
-        fused.append(classifier.slice_fusion[view](padded, mask | ~here.unsqueeze(1)).embedding)
-        present.append(here)
+        has_view = mask.any(dim=1)
+        fused.append(classifier.slice_fusion[view](padded, mask | ~has_view.unsqueeze(1)).embedding)
+        present.append(has_view)
     if classifier.view_fusion is None:
         return fused[0]
     if isinstance(classifier.view_fusion, SideBySide):
@@ -128,9 +128,9 @@ class HeadLearner:
         """Head logits (len(ask), K) of every candidate fitted on the cases ``train``, for the cases ``ask``."""
         logits = []
         for candidate, classifier, scales in self._fits(train):
-            asked = self._seen(candidate).rows(ask).standardised(scales)
+            standardised = self._seen(candidate).rows(ask).standardised(scales)
             with torch.inference_mode():
-                logits.append(classifier.head(embed(classifier, asked)).double().numpy())
+                logits.append(classifier.head(embed(classifier, standardised)).double().numpy())
         return logits
 
     def tensors(self, train: np.ndarray, chosen: int) -> dict[str, Tensor]:
@@ -174,7 +174,9 @@ class HeadLearner:
             fusions = self.new_classifier(candidate).eval().slice_fusion
             with torch.inference_mode():
                 fused = {view: _fused(fusions[view], *pair) for view, pair in tokens.views.items()}
-            self._fused_by_own[kind] = Tokens({view: (row.clone(), here) for view, (row, here) in fused.items()})
+            self._fused_by_own[kind] = Tokens(
+                {view: (row.clone(), has_view) for view, (row, has_view) in fused.items()}
+            )
         return self._fused_by_own[kind]
 
     def _fits(self, train: np.ndarray) -> Iterator[tuple[Candidate, VolumeClassifier, dict[str, Scale]]]:

@@ -83,8 +83,14 @@ def fit_quick(
     with locked(folder.path):
         refuse_other_runs(folder)
         plan = make_plan(task, settings, pseudonyms, embedded)
-        found = None if embedded is None or plan.backbone is None else cases_of(embedded, plan.cases, plan.backbone)
-        more = {} if embedded is None or found is None else embedded.identity | {"embedded_content": found.content}
+        embedded_cases = (
+            None if embedded is None or plan.backbone is None else cases_of(embedded, plan.cases, plan.backbone)
+        )
+        more = (
+            {}
+            if embedded is None or embedded_cases is None
+            else embedded.identity | {"embedded_content": embedded_cases.content}
+        )
         claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings) | more, "a --quick run")
         if is_finished(folder.plugin):
             logger.info("%s is finished; nothing to do", folder.path)
@@ -92,11 +98,11 @@ def fit_quick(
         _begin(folder, plan)
         log = StageLog(folder.log_jsonl)
         with listening() as stop:
-            if found is None:
+            if embedded_cases is None:
                 subject = read_subject(plan, folder, where, segmenters, stop, log, quiet)
             else:
-                subject = subject_of(plan, found, log)
-                if not found.know_their_scans:
+                subject = subject_of(plan, embedded_cases, log)
+                if not embedded_cases.know_their_scans:
                     logger.warning("%s", NOTE)
         plan = subject.plan
         findings = _find(plan, subject.learner, subject.trivial, log, quiet)

@@ -63,9 +63,9 @@ def candidates(
     if task.method.head is not None:
         raise UsageError("method.head: --quick solves the program's own heads alone; leave it out, or --quick")
     if task.fusion not in FUSIONS and not fusions_of_slices.is_fixed(task.fusion):
-        own = " and own fusions without parameters" if fusions_of_slices.FUSIONS.is_own(task.fusion) else ""
+        more_fusions = " and own fusions without parameters" if fusions_of_slices.FUSIONS.is_own(task.fusion) else ""
         raise UsageError(
-            f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}{own}; "
+            f"fusion: {task.fusion} cannot be trained by --quick, which takes {', '.join(FUSIONS)}{more_fusions}; "
             "add fusion=query to the command, or train without --quick"
         )
     grid = []

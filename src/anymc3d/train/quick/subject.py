@@ -79,16 +79,16 @@ def read_subject(
     return _frozen(plan, prepared, features)
 
 
-def subject_of(plan: Plan, found: EmbeddedCases, log: StageLog) -> Subject:
+def subject_of(plan: Plan, embedded_cases: EmbeddedCases, log: StageLog) -> Subject:
     """What was embedded in place of scans, none of which is opened.
 
     Raises:
         ManifestError: no case has one of the views.
     """
-    features = Features(found.features, 0, len(found.features))
+    features = Features(embedded_cases.features, 0, len(embedded_cases.features))
     _check_views(plan, features)
     log.stage("embeddings", cases=len(plan.rows))
-    return _frozen(plan, found.prepared, features)
+    return _frozen(plan, embedded_cases.prepared, features)
 
 
 def _read(
