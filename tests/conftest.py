@@ -28,6 +28,8 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANYMC3D_HOME", str(folder))
         patch.setenv("HF_HUB_OFFLINE", "1")
+        # Dozens of tests start Python: what the first of them compiled, the others need not compile again.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield folder
 
 
@@ -55,21 +57,27 @@ def undrawn():
     from anymc3d.evaluate import command
     from anymc3d.files import atomic
     from anymc3d.train import log
+    from anymc3d.train.quick import results
 
     empty = BytesIO()
     Image.new("L", (8, 8), 255).save(empty, "png")
+
+    def empty_picture(where, *_, **__):
+        atomic.write_bytes(getattr(where, "curves", where), empty.getvalue())
+
     with pytest.MonkeyPatch.context() as patch:
-        real = {command: command.draw_curves, log: log.draw_curves}
-        patch.setattr(log, "draw_curves", lambda folder, rows: atomic.write_bytes(folder.curves, empty.getvalue()))
-        patch.setattr(command, "draw_curves", lambda path, curves, subtitle: atomic.write_bytes(path, empty.getvalue()))
+        places = (log, "draw_curves"), (command, "draw_curves"), (results, "draw_curve")
+        real = [(module, name, getattr(module, name)) for module, name in places]
+        for module, name in places:
+            patch.setattr(module, name, empty_picture)
         yield real
 
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
-    """The curves of training and of an evaluation are drawn for this test."""
-    for module, draw in undrawn.items():
-        monkeypatch.setattr(module, "draw_curves", draw)
+    """The curves of training, of ``--quick`` and of an evaluation are drawn for this test."""
+    for module, name, draw in undrawn:
+        monkeypatch.setattr(module, name, draw)
 
 
 @pytest.fixture(scope="session")

@@ -172,10 +172,10 @@ def test_B10_a_scan_on_another_level_is_told_where_enough_were_trained_on(times:
 
 def test_B10_a_small_training_set_raises_few_alarms() -> None:
     for kind, make in KINDS.items():
-        alarms = 0
+        alarms, new = 0, [scan(make(seed)) for seed in range(1000, 1010)]
         for trial in range(20):
             small = summarise([scan(make(10_000 + 8 * trial + i)) for i in range(8)])
-            alarms += sum(mismatch(scan(make(seed)), small, MODALITY[kind]) is not None for seed in range(1000, 1010))
+            alarms += sum(mismatch(one, small, MODALITY[kind]) is not None for one in new)
         assert alarms <= 4, kind  # of 200: 2 %
 
 

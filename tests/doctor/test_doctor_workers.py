@@ -50,7 +50,7 @@ def troubled(monkeypatch):
     monkeypatch.setattr(workers.subprocess, "Popen", start)
 
 
-def test_results_come_in_the_order_of_the_jobs_whoever_reads_them(scans):
+def test_results_come_in_the_order_of_the_jobs_whoever_reads_them_and_no_child_is_left(scans):
     jobs = [*scans, *reversed(scans)]
     here = measure_all(jobs, processes=0)
     counted = []
@@ -58,6 +58,12 @@ def test_results_come_in_the_order_of_the_jobs_whoever_reads_them(scans):
     assert there == here
     assert here[0] == here[5] != here[1]
     assert sum(counted) == len(jobs)
+    assert there[0].voxels.profile == here[0].voxels.profile, "every number is kept on its journey"
+    assert np.array_equal(there[0].voxels.vector(), here[0].voxels.vector())
+    assert np.array_equal(there[0].grid.matrix, here[0].grid.matrix)
+    listed = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    commands = [Path(f"/proc/{child}/cmdline").read_text() for child in listed]
+    assert not [command for command in commands if "anymc3d.doctor.workers" in command]
 
 
 def test_A5_D6_a_broken_reader_costs_its_own_row(scans, troubled):
@@ -75,18 +81,3 @@ def test_A16_a_pipe_is_one_row(tmp_path):
     os.mkfifo(tmp_path / "pipe.nii.gz")
     (facts,) = measure_all([Job(str(tmp_path / "pipe.nii.gz"))], processes=1)
     assert "regular file" in facts.error  # a reader of the pipe would be given up as too slow
-
-
-def test_no_child_is_left(scans):
-    measure_all(scans, processes=2)
-    listed = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
-    commands = [Path(f"/proc/{child}/cmdline").read_text() for child in listed]
-    assert not [command for command in commands if "anymc3d.doctor.workers" in command]
-
-
-def test_facts_keep_every_number_on_their_journey(scans):
-    (there,) = measure_all(scans[:1], processes=1)
-    (here,) = measure_all(scans[:1], processes=0)
-    assert there.voxels.profile == here.voxels.profile
-    assert np.array_equal(there.voxels.vector(), here.voxels.vector())
-    assert np.array_equal(there.grid.matrix, here.grid.matrix)

@@ -193,11 +193,11 @@ def test_D6_a_scan_that_takes_too_long_is_an_error_and_the_next_has_its_turn(
 
     monkeypatch.setattr("anymc3d.data.scan.prepare_view", sleep_at_the_first)
     words = ["predict", "-p", str(journey.plugin), "-i", *(case.images["image"] for case in cases[:2])]
-    words += ["-o", str(tmp_path / "out"), "--device", "cpu", "--timeout", "20"]
+    words += ["-o", str(tmp_path / "out"), "--device", "cpu", "--timeout", "6"]
     assert main(words) == 3
     rows = read_table(tmp_path / "out" / "predictions.csv")
     assert [row["status"] for row in rows] == ["error", "ok"]
-    assert rows[0]["message"].startswith("no answer within 20 s (--timeout)")
+    assert rows[0]["message"].startswith("no answer within 6 s (--timeout)")
     assert main(words) == 0, "it is tried again"
     assert main([*words, "--timeout", "0"]) == 2
     assert "--timeout: expected seconds above 0" in capsys.readouterr().err

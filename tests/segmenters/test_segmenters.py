@@ -285,8 +285,8 @@ parser.add_argument("-f", "--fast", action="store_true")
 parser.add_argument("-rs", "--roi_subset", nargs="+", required=True)
 parser.add_argument("--version", action="version", version="2.9.9-stand-in")
 args = parser.parse_args()
-import nibabel, numpy
 {trouble}
+import nibabel, numpy
 image = nibabel.load(args.input)
 Path(args.output).mkdir()
 for number, organ in enumerate(args.roi_subset):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from anymc3d.cli.main import main
 from anymc3d.data.cache_size import entry_path
@@ -98,7 +99,7 @@ def test_every_case_outside_the_test_split_is_held_out_once(done):
     assert report["more_data"]["answer"] and report["lora"]["because"]
 
 
-def test_a_second_run_computes_no_feature_and_repeats_every_byte(done, journey, tmp_path, monkeypatch):
+def test_a_second_run_computes_no_feature_and_repeats_every_byte(done, journey, tmp_path, monkeypatch, drawn):
     """The resolved task of a run repeats it; the cached features stand for the backbone."""
     folder = done[0]
     forbid_backbone(monkeypatch)
@@ -106,6 +107,8 @@ def test_a_second_run_computes_no_feature_and_repeats_every_byte(done, journey, 
     fit_quick(task, tmp_path / "again", settings=SMALL, device="cpu", quiet=True)
     for name in ("plugin.safetensors", "quick.json", "oof.csv", "predictions.val.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / "run" / name).read_bytes(), name
+    with Image.open(tmp_path / "again" / "quick.png") as picture:
+        assert picture.size == (768, 576)
     (line,) = [line for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines() if '"features"' in line]
     assert (json.loads(line)["computed"], json.loads(line)["reused"]) == (0, 16)
 
