@@ -17,7 +17,7 @@ def load_named(place: str | Path) -> Plugin:
     The name stands in every table and message in place of the card's; the hash stays that of the file.
 
     Raises:
-        PluginError: as :func:`anymc3d.plugins.load_plugin`, or the name is none for a plugin.
+        PluginError: as :func:`anymc3d.plugins.load_plugin`, or a plugin cannot have this name.
     """
     match = _NAMED.fullmatch(place) if isinstance(place, str) and not Path(place).exists() else None
     if match is None:

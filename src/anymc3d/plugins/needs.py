@@ -21,7 +21,7 @@ class Need:
 
 
 def needs_of(card: PluginCard) -> list[Need]:
-    """What has to be at hand before the plugin answers, the backbone first."""
+    """What the plugin needs before it can answer, the backbone first."""
     cards = [card, *(member.card for member in card.members)]
     needs: list[Need] = []
     for name in dict.fromkeys(part.backbone.name for part in cards if part.backbone is not None):

@@ -1,4 +1,4 @@
-"""The parts of a plugin that are not this program's own: which, who offered them where it was trained, are they here.
+"""Parts of a plugin that others wrote: which they are, which package offered them, and whether they are installed.
 
 A plugin holds their names. Nothing is imported because of what a file says besides: a name is looked for among what was
 registered and what is installed.

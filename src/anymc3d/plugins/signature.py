@@ -111,7 +111,7 @@ def named_keys(texts: Sequence[str]) -> tuple[str, ...]:
     """Public keys, each as text or as a file of them; where none is given those of ``ANYMC3D_HOME/trusted-keys``.
 
     Raises:
-        UsageError: something is no public key, or a file holds none.
+        UsageError: something is not a public key, or a file holds none.
     """
     if not texts and trusted_file().exists():
         return _keys_in(trusted_file())

@@ -271,7 +271,7 @@ def _predicted(run: _Run, case_ahead: CaseAhead, meter: EnergyMeter) -> Entry:
     predictions = run.predictor.predict_case(case_ahead.case, timeout_s=run.timeout_s, scans=case_ahead.scans)
     rows = [prediction.row() for prediction in predictions]
     rows_in_doubt = [list(prediction.in_doubt) for prediction in predictions]
-    # Also what another process took for it: what a case costs does not hang on who reads it.
+    # With the time of other processes: what a case costs does not depend on which one reads it.
     seconds = time.monotonic() - started + case_ahead.seconds
     spent = {"seconds": round(seconds, 4), "joules": meter.take()}
     mark = None if key is None else run.mark(case_ahead.case)
@@ -305,7 +305,7 @@ def _is_another(entry: Entry, key: str | None) -> bool:
 
 
 def _has_failed(entry: Mapping[str, Any]) -> bool:
-    """A failed case is tried again: what failed, memory for one, may be there now."""
+    """A failed case is tried again: what was missing, such as memory, may be available now."""
     return any(row["status"] == "error" for row in entry["rows"])
 
 
@@ -340,7 +340,7 @@ def read_journal(path: Path) -> dict[str, Entry]:
 
 
 def precision_in(out: Path, precision: str) -> str:
-    """``auto`` in a folder in which a run began means what it meant there; another processor would take another."""
+    """In a folder in which a run began, ``auto`` keeps the format that it stood for then, on any processor."""
     return recorded(out / RECORD, FORMAT) or precision if precision == "auto" else precision
 
 

@@ -57,7 +57,7 @@ POOLED, CALIBRATION = "pooled", "calibration.csv"
 
 @dataclass(frozen=True)
 class FoldRuns:
-    """What is left: the plugin of every fold, the out-of-fold predictions and their metrics."""
+    """What a run leaves: the plugin of every fold, the out-of-fold predictions and their metrics."""
 
     plugins: tuple[Path, ...]
     predictions: Path

@@ -25,7 +25,7 @@ PROGRAM: tuple[str, ...] = (sys.executable, "-m", "anymc3d")
 INTERRUPTED = InterruptedRunError.exit_code
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0
-"""What the others have to end by themselves when one was lost or failed: they learn of it in their next step."""
+"""How long the others may take to end by themselves when one was lost or failed: they notice it in their next step."""
 _ENDPOINT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:\[\]]+):(\d{1,5})")
 _DIE_WITH_PARENT = 1
 """Of Linux's prctl, PR_SET_PDEATHSIG."""
@@ -98,7 +98,7 @@ def run_launched(launch: Launch, words: Sequence[str]) -> None:
             # Left alone, processes whose launcher was killed would go on, and hold the folder against the next try.
             die = partial(_die_with, os.getpid())
             group.append(subprocess.Popen([*PROGRAM, *words], env=os.environ | environment, preexec_fn=die))
-            if stopped:  # since the one before: it was not there yet to get the signal
+            if stopped:  # the signal came before this process was there to get it
                 group[-1].terminate()
         codes = _codes(group)
     _judge(codes, launch)
@@ -122,7 +122,7 @@ def _judge(codes: Sequence[int], launch: Launch) -> None:
 
 
 def _codes(group: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    """How each ended. When one is lost or fails the others get the grace to end by themselves, then they are ended."""
+    """The exit code of each. When one is lost or fails, the others are stopped after ``GRACE_SECONDS``."""
     until = None
     while None in [process.poll() for process in group]:  # all of them, not up to the first that runs
         if until is None and any(process.returncode not in (None, 0, INTERRUPTED) for process in group):
@@ -166,7 +166,7 @@ def _free_port() -> int:
 
 
 def _die_with(launcher: int) -> None:
-    """In a new process: be stopped when the launcher is gone, however it went (Linux)."""
+    """In a new process: end when the launcher is gone, however that ended (Linux)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_DIE_WITH_PARENT, signal.SIGTERM)

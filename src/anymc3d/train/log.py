@@ -70,7 +70,7 @@ def draw_curves(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     best = rows[-1]["best_epoch"]
     right.axvline(best, color="0.5", linestyle=":", zorder=0)
     right.set_title(f"chosen: epoch {best}", fontsize=10)
-    # From chance, or below it where an epoch was there: a step of 0.015 must not look like a cliff.
+    # From chance, or from the lowest epoch if that is below: a step of 0.015 must not look like a cliff.
     lowest = min([value for _, value in defined] + [0.5])
     right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(max(0.0, lowest - 0.02), 1.005))
     right.grid(color="#E5E5E5", linewidth=0.7)

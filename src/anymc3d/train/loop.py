@@ -141,7 +141,7 @@ def _record(
 def _train_epoch(
     parts: Parts, state: TrainingState, best: dict[str, Tensor], stop: StopRequest, started: float
 ) -> None:
-    """Run the steps of one epoch that are still to do; ``started``: when it would have, had it never been stopped."""
+    """Run the remaining steps of an epoch; ``started``: when it would have begun, had the run never been stopped."""
     settings, processes = parts.settings, parts.processes
     least = _least_batch(parts)
     visited = _epoch_visits(parts, state.epoch)

@@ -57,7 +57,7 @@ PREDICTIONS, METRICS, CALIBRATION, ENSEMBLE = "oof.csv", "metrics.csv", "calibra
 
 @dataclass(frozen=True)
 class MemberRuns:
-    """What is left: the ensemble, its members as trained, the out-of-fold predictions with their results."""
+    """What a run leaves: the ensemble, its members as trained, the out-of-fold predictions with their results."""
 
     ensemble: Path
     plugins: tuple[Path, ...]
