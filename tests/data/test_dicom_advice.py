@@ -92,7 +92,13 @@ MADE: dict[str, Callable[[], Series]] = {
 
 @pytest.fixture(scope="module")
 def advised() -> set[tuple[str, str]]:
-    """(file, function) of each call that gives advice; filled while the test below runs."""
+    """(file, function) of each call that gives advice; filled while the tests below run."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def followed() -> set[str]:
+    """The series whose advice was followed in this process."""
     return set()
 
 
@@ -129,12 +135,17 @@ def leads_to_a_scan(folder: Path, way: Way) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_advice_that_was_followed_works(tmp_path: Path, recorded, name: str) -> None:
-    folder = MADE[name]().write(tmp_path / "scan")
+def follow(folder: Path, name: str) -> None:
+    MADE[name]().write(folder)
     _, said = said_of(folder, None)
     for way in ways_out(said):
-        assert leads_to_a_scan(folder, way), f"{way.cell}: {said}"
+        assert leads_to_a_scan(folder, way), f"{name}: {way.cell}: {said}"
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_advice_that_was_followed_works(tmp_path: Path, recorded, followed: set[str], name: str) -> None:
+    follow(tmp_path / "scan", name)
+    followed.add(name)
 
 
 def callers() -> set[tuple[str, str]]:
@@ -150,8 +161,8 @@ def callers() -> set[tuple[str, str]]:
     return found
 
 
-def test_no_place_that_advises_was_left_out(advised: set[tuple[str, str]]) -> None:
-    """Runs behind the test above, whose series they are."""
-    if not advised:
-        pytest.skip("runs with the tests of this file that come before it")
+def test_no_place_that_advises_was_left_out(tmp_path: Path, recorded, advised, followed: set[str]) -> None:
+    """Follows what the test above did not in this process, so that it may run alone or in another one."""
+    for number, name in enumerate(name for name in MADE if name not in followed):
+        follow(tmp_path / str(number), name)
     assert advised == callers()
