@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.func import functional_call
 
@@ -95,6 +94,8 @@ def test_starts_as_the_pretrained_network(backbone):
 
 
 def test_equals_peft_with_the_same_numbers(backbone):
+    from peft import LoraConfig, inject_adapter_in_model  # which takes seconds to import
+
     lora = trained_lora(backbone)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["qkv", "proj"], bias="none")
     wrapped = inject_adapter_in_model(config, copy.deepcopy(backbone))

@@ -174,7 +174,7 @@ class Sent:
     def send(self, service):
         with associated(service, {file[:2] for file in self.files}) as opened:
             for kind, syntax, name, content in self.files:
-                opened.dimse_timeout = 30 if name and content else 0.5  # those are not answered
+                opened.dimse_timeout = 120 if name and content else 0.5  # those are not answered
                 self.statuses.append(raw_store(opened, content, kind, name, syntax))
 
 

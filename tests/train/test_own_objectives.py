@@ -24,6 +24,7 @@ from anymc3d.models.zoo.rsna2022 import CHANNELS, rsna2022, rsna2022_patient
 from anymc3d.models.zoo.rsna2023 import rsna2023_efficientnet
 from anymc3d.models.zoo.rsna2024 import rsna2024_efficientnet
 from anymc3d.models.zoo.table import ZOO
+from anymc3d.models.zoo.volumes import Sizes
 from anymc3d.plugins import load_plugin
 from anymc3d.settings.config import TrainSettings
 from anymc3d.settings.task_file import read_task
@@ -68,6 +69,7 @@ def narrow(monkeypatch):
     """Under the names of the real networks narrow ones, so that a run takes a second or two."""
     for name, builder in NARROW.items():
         monkeypatch.setitem(ZOO, name, replace(ZOO[name], builder=builder))
+    monkeypatch.setattr(DeepCNTD, "sizes", Sizes(rule="pad", least=(16, 16, 16)))
 
 
 @pytest.fixture(scope="module")
