@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch.func import functional_call
 
 from anymc3d.errors import BackboneError, UsageError
@@ -131,6 +130,8 @@ def replace_seam(classifier, seam):
 
 
 def test_peft_computes_the_same_in_the_same_layers(dinov2):
+    from peft import LoraConfig, inject_adapter_in_model  # which takes seconds to import
+
     lora = moved(LoRA(dinov2, rank=4, alpha=8.0, generator=torch.Generator(), blocks=2))
     options = {"layers_to_transform": [2, 3], "layers_pattern": "blocks"}
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["attn.qkv", "attn.proj"], **options)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
@@ -154,6 +153,8 @@ def test_peft_folder_comes_back_bit_for_bit(plugin, journey, tmp_path):
 
 
 def test_peft_computes_the_same_from_the_exported_folder_and_saves_the_same_bits(plugin, tmp_path):
+    from peft import LoraConfig, inject_adapter_in_model  # which takes seconds to import
+
     (folder,) = export_peft(plugin, tmp_path / "peft")
     backbone = find_backbone("tiny-random").module
     images = torch.rand(2, 3, 28, 28)
@@ -172,6 +173,8 @@ def test_peft_computes_the_same_from_the_exported_folder_and_saves_the_same_bits
 
 
 def test_a_folder_that_peft_saved_is_read_to_the_same_bits(plugin, journey, tmp_path, monkeypatch):
+    from peft import PeftModel  # which takes seconds to import
+
     (folder,) = export_peft(plugin, tmp_path / "peft")
     # PEFT looks for the base model's own configuration when it saves; an official DINO network has none.
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *_: False)
