@@ -41,11 +41,13 @@ def built(tmp_path_factory):
 def installed(built, tmp_path_factory):
     """The wheel in a fresh environment; its dependencies are those of this one, and the clone is not among them."""
     home = tmp_path_factory.mktemp("fresh")
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     python = home / "bin/python"
     (wheel,) = built.glob("*.whl")
-    command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(command, check=True, capture_output=True)
+    into = [sys.executable, "-m", "pip", "--python", str(python)]  # this environment's pip: a second one takes seconds
+    subprocess.run(
+        [*into, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True
+    )
     site = subprocess.run(
         [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], capture_output=True, text=True
     )

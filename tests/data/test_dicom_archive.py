@@ -128,9 +128,9 @@ def bit_flipped() -> bytes:
 
 
 def bomb() -> bytes:
-    """A slice whose pixels would be 600 MB of zeros."""
+    """A slice whose pixels would be 300 MB of zeros."""
     start = SLICES["PHI_FILE_002.dcm"][:-400]
-    return packed(SLICES | {"bomb.dcm": start + b"\0" * 600_000_000})
+    return packed(SLICES | {"bomb.dcm": start + b"\0" * 300_000_000})
 
 
 def lying_size() -> bytes:

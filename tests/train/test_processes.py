@@ -159,19 +159,17 @@ def test_the_others_end_when_one_process_is_lost(monkeypatch):
     assert caught.value.exit_code == 7
 
 
-def test_a_lost_process_stops_the_others():
-    processes = without_torchrun(["-c", LOSING], subprocess.PIPE)
-    ended = [(process.communicate()[0].strip(), process.returncode) for process in processes]
-    assert ended[1] == ("", -signal.SIGKILL)
-    assert ended[0][0].startswith("stopped: another process of this run was lost (")
-
-
-LOSING = """
+SUMMING_AND_LOSING = """
 import os, signal, torch
+from torch import nn
 from anymc3d.errors import InterruptedRunError
 from anymc3d.train.processes import join, leave
 processes = join(torch.device("cpu"))
-processes.gather(1)
+both, one, none = (nn.Parameter(torch.ones(2)) for _ in range(3))
+both.grad = torch.full((2,), 1.0 + processes.rank)
+one.grad = torch.full((2,), 5.0) if processes.rank else None
+processes.sum_gradients([both, one, none])
+print(both.grad.tolist(), one.grad.tolist(), none.grad, flush=True)
 if processes.rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 try:
@@ -180,6 +178,24 @@ except InterruptedRunError as error:
     print("stopped:", error, flush=True)
 leave()
 """
+
+
+@pytest.fixture(scope="module")
+def summed_and_lost():
+    """(lines printed, exit code) of two processes that add up gradients, after which the second is killed."""
+    processes = without_torchrun(["-c", SUMMING_AND_LOSING], subprocess.PIPE)
+    return [(process.communicate()[0].splitlines(), process.returncode) for process in processes]
+
+
+def test_a_lost_process_stops_the_others(summed_and_lost):
+    (first, _), (second, code) = summed_and_lost
+    assert (len(second), code) == (1, -signal.SIGKILL)
+    assert first[1].startswith("stopped: another process of this run was lost (")
+
+
+def test_a_parameter_without_a_gradient_anywhere_keeps_none_so_that_the_optimiser_leaves_it_alone(summed_and_lost):
+    """In one process it would be skipped; with zeros AdamW would let it decay."""
+    assert [lines[0] for lines, _ in summed_and_lost] == ["[3.0, 3.0] [5.0, 5.0] None"] * 2
 
 
 @pytest.mark.parametrize(
@@ -255,24 +271,3 @@ def test_every_unreadable_scan_is_named_whichever_process_met_it(journey, nurser
     ended = together(nursery, tmp_path / "task.yaml", tmp_path / "run", "data.fractions=[0.6,0.4,0.0]")
     assert ended == [2, 2]
     assert [name for name in bad if f"'{name}'" in said(tmp_path / "run")] == bad
-
-
-SUMMING = """
-import torch, torch.distributed as dist
-from torch import nn
-from anymc3d.train.processes import join, leave
-processes = join(torch.device("cpu"))
-both, one, none = (nn.Parameter(torch.ones(2)) for _ in range(3))
-both.grad = torch.full((2,), 1.0 + processes.rank)
-one.grad = torch.full((2,), 5.0) if processes.rank else None
-processes.sum_gradients([both, one, none])
-print(both.grad.tolist(), one.grad.tolist(), none.grad, flush=True)
-leave()
-"""
-
-
-def test_a_parameter_without_a_gradient_anywhere_keeps_none_so_that_the_optimiser_leaves_it_alone():
-    """In one process it would be skipped; with zeros AdamW would let it decay."""
-    for process in without_torchrun(["-c", SUMMING], subprocess.PIPE):
-        out, error = process.communicate()
-        assert out.strip() == "[3.0, 3.0] [5.0, 5.0] None", error
