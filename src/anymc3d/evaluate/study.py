@@ -143,14 +143,9 @@ def evaluate_study(
         per_plugin, warnings = read_predictions(of_classes, ids, known=known, plugin=plugin)
     _check_groups(settings.groups, manifest)
     patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
-    groups = list(_groups(manifest, evaluated, settings.groups))
-    numbers = None
-    if of_numbers:
-        check_overlap([row["case"] for row in of_numbers], ids)
-        predicted = read_numbers(of_numbers, ids, plugin=plugin)
-        numbers = study_numbers(predicted, manifest, groups, patients, split, settings.sampling)
-        warnings = [*warnings, *_lost(predicted, split, evaluated)]
     cases = _Cases(manifest, split, evaluated, for_thresholds, patients)
+    numbers, lost = _numbers(of_numbers, cases, plugin, settings) if of_numbers else (None, [])
+    warnings = [*warnings, *lost]
     plugin_results = [_of_plugin(predictions, cases, settings) for predictions in per_plugin]
     rows = [row for result in plugin_results for row in result.rows] + _compared_rows(
         plugin_results, cases, settings.sampling
@@ -243,6 +238,18 @@ def _by_kind(
     numeric = {row.get("plugin", "") for row in predictions if any(row[column] for column in columns)}
     of_numbers = [row for row in predictions if row.get("plugin", "") in numeric]
     return [row for row in predictions if row.get("plugin", "") not in numeric], of_numbers
+
+
+def _numbers(
+    predictions: Sequence[Mapping[str, str]], cases: _Cases, plugin: str, settings: StudySettings
+) -> tuple[NumberStudy, list[str]]:
+    """The results of labels that are numbers, and what to say of them."""
+    ids = [row["case"] for row in cases.manifest]
+    check_overlap([row["case"] for row in predictions], ids)
+    predicted = read_numbers(predictions, ids, plugin=plugin)
+    groups = list(_groups(cases.manifest, cases.evaluated, settings.groups))
+    found = study_numbers(predicted, cases.manifest, groups, cases.patients, cases.split, settings.sampling)
+    return found, list(_lost(predicted, cases.split, cases.evaluated))
 
 
 def _lost(predicted: Sequence[NumberPredictions], split: str, evaluated: NDArray[np.intp]) -> Iterator[str]:
