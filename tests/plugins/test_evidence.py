@@ -11,7 +11,7 @@ from anymc3d.cli.main import main
 from anymc3d.evaluate.number_scale import NumberScale
 from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_card
 from anymc3d.plugins.card import PlainRecord
-from anymc3d.plugins.evidence import doubts_of, evidence_of, in_words, out_of_fold_rows, unproven
+from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words, out_of_fold_rows, unproven
 from anymc3d.plugins.shown import html_of
 from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
 
@@ -86,6 +86,7 @@ def test_cases_out_of_fold_count_before_those_of_validation():
     assert [one["metric"] for one in kept] == ["auroc", "auroc"] and {one["split"] for one in kept} == {"out-of-fold"}
     card = card_of(GOOD, POOR, out_of_fold=kept)
     assert not doubts_of(card)
+    assert chosen_on(card).startswith("the validation cases") and chosen_on(card_of(*kept)).startswith("all cases out")
     assert all(in_words(one).endswith("on 40 cases out of fold, 9 of them positive") for one in evidence_of(card))
 
 

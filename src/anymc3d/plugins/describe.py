@@ -9,7 +9,7 @@ from typing import Any
 from anymc3d.evaluate.task_calibration import states_in_words
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.plugins.covariates import in_words as column_in_words
-from anymc3d.plugins.evidence import doubts_of, evidence_of, in_words
+from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words
 from anymc3d.plugins.file import Plugin
 from anymc3d.plugins.method_words import method_of
 from anymc3d.plugins.needs import needs_of
@@ -58,7 +58,7 @@ def describe(plugin: Plugin, path: Path) -> list[str]:
         *_method(card),
         *_covariates(card),
         *_decisions(card),
-        *(["on the validation cases the epoch was chosen on (optimistic):", *metrics] if metrics else []),
+        *([f"on {chosen_on(card)} (optimistic):", *metrics] if metrics else []),
         *_out_of_fold(card),
         *(f"warning: {doubt}" for doubt in doubts_of(card)),
         f"licence: {card.licence}" + (f" (backbone: {card.backbone.licence})" if card.backbone else ""),

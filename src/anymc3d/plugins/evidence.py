@@ -37,6 +37,14 @@ def evidence_of(card: PluginCard) -> list[Row]:
     return [row for row in rows if row["metric"] in CHANCE and row["group"] == "all" and row["label"] in names]
 
 
+def chosen_on(card: PluginCard) -> str:
+    """On which cases the plugin's own results are, which flatters them: ``the validation cases``."""
+    is_pooled = any(row["split"] == OUT_OF_FOLD for row in card.metrics)
+    return (
+        "all cases out of fold, on which it was chosen" if is_pooled else "the validation cases, on which it was chosen"
+    )
+
+
 def in_words(row: Row) -> str:
     """``AUROC 0.548 (95 % interval 0.330 to 0.770) on 32 cases out of fold, 15 of them positive``."""
     name = CHANCE[row["metric"]][0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anymc3d.page.answers import meter
 from anymc3d.page.document import Markup, paragraph, table
 from anymc3d.page.notebook import cell
-from anymc3d.plugins.evidence import doubts_of
+from anymc3d.plugins.evidence import chosen_on, doubts_of
 from anymc3d.plugins.method_words import method_of
 from anymc3d.printable import shown
 
@@ -44,7 +44,7 @@ def _parts(plugin: Plugin) -> Iterator[str]:
         yield table("On cases that were each answered without them", COLUMNS, rows[:MOST_ROWS])
     rows = list(_results(card.metrics))
     if rows:
-        yield table("On the validation cases, which chose the epoch", COLUMNS, rows[:MOST_ROWS])
+        yield table(f"On {chosen_on(card)}", COLUMNS, rows[:MOST_ROWS])
     if not card.is_calibrated and not card.labels.is_number:
         yield paragraph("Its probabilities are not calibrated.", "quiet")
 

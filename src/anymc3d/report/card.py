@@ -9,6 +9,7 @@ from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import paragraph, section, table
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.plugins.covariates import in_words
+from anymc3d.plugins.evidence import chosen_on
 from anymc3d.plugins.method_words import rank_of
 from anymc3d.printable import quoted
 from anymc3d.report.figures import metric_tables
@@ -67,14 +68,16 @@ def _words(card: PluginCard) -> str:
 def _figures(card: PluginCard) -> Iterator[str]:
     if card.out_of_fold:
         yield "<h3>Its results out of fold</h3>"
-        yield paragraph("Of cases that were each answered by a fit that never saw them.", "quiet")
+        yield paragraph(
+            "Of cases that were each answered by a fit that never saw them; nothing was chosen on them.", "quiet"
+        )
         yield metric_tables([dict(row) for row in card.out_of_fold])
-    yield "<h3>Its results on the validation split</h3>"
+    yield f"<h3>Its results on {chosen_on(card)}</h3>"
     if not card.metrics:
         yield paragraph("Its file holds none.")
         return
     yield paragraph(
-        "Made while it was trained; the operating point was chosen on the same cases, so they flatter it.", "quiet"
+        "What was chosen on these cases (an epoch, members, the operating point) makes them flatter it.", "quiet"
     )
     yield metric_tables([dict(row) for row in card.metrics])
 
