@@ -68,9 +68,7 @@ def _words(card: PluginCard) -> str:
 def _figures(card: PluginCard) -> Iterator[str]:
     if card.out_of_fold:
         yield "<h3>Its results out of fold</h3>"
-        yield paragraph(
-            "Of cases that were each answered by a fit that never saw them; nothing was chosen on them.", "quiet"
-        )
+        yield paragraph("Of cases that were each answered by a fit that never saw them.", "quiet")
         yield metric_tables([dict(row) for row in card.out_of_fold])
     yield f"<h3>Its results on {chosen_on(card)}</h3>"
     if not card.metrics:
