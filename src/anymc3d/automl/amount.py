@@ -12,6 +12,7 @@ COPIES = (2, 1)
 """Augmented copies of each training scan, the best first; with one it is shown as it is, so that its tokens are those
 of validation."""
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
+BATCH = 8
 STEP, LAST_BLOCK = 2.8, 0.7
 """A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
 ``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks: benchmarks/auto.md."""

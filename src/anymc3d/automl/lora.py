@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.automl.amount import Amount
+from anymc3d.automl.amount import BATCH, Amount
 from anymc3d.automl.blend import case_losses, fit_weights, paired
 from anymc3d.automl.clinical import head_logits
 from anymc3d.automl.data import AutoData
@@ -45,7 +45,6 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a training may start from: the frozen solution, or random values on standardised embeddings with the rates and
 the loss of the paper."""
-BATCH = 8
 VALIDATION = 0.2
 """Of a fold's training cases."""
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from anymc3d.automl.amount import BATCH
 from anymc3d.automl.candidates import Candidate, frozen_candidates, plain_candidate
 from anymc3d.automl.data import AutoData
 from anymc3d.automl.deadline import Deadline
@@ -93,21 +94,25 @@ class Reader:
         return Seconds(read_s, passed, case_s, min(passes))
 
     def training_pass_s(self, task: TaskSettings) -> float:
-        """Seconds of the backbone over the slices of one case, in the number format of training: the least of three."""
+        """Seconds of the backbone over the slices of one case, in the number format of training and in whole chunks, as
+        slices of several cases share them there: the least of three tries."""
         network = self.backbone(task.backbone.name).module.to(self.device)
         encoding = Encoding(chunk_size=task.train.chunk_size, dtype=choose_dtype(task.train.precision, self.device))
         weights = compute_weights(network, {}, encoding.dtype)
-        views = [torch.zeros(view.size[2] or WIDEST_SLICES, 3, *view.size[:2]) for view in task.views.values()]
 
-        def once() -> None:
-            for images in views:
-                for chunk in images.to(self.device).split(encoding.chunk_size):
-                    run_backbone(network, weights, chunk, encoding)
+        def once(images: torch.Tensor) -> None:
+            run_backbone(network, weights, images, encoding)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
+        seconds = 0.0
         with torch.inference_mode():
-            return min(_timed(once)[0] for _ in range(3))
+            for view in task.views.values():
+                slices = view.size[2] or WIDEST_SLICES
+                together = min(BATCH * slices, encoding.chunk_size)
+                images = torch.zeros(together, 3, *view.size[:2], device=self.device)
+                seconds += min(_timed(lambda images=images: once(images))[0] for _ in range(3)) * slices / together
+        return seconds
 
     def plain(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> Candidate:
         """A plain method of ``PLAIN`` on the pool.
