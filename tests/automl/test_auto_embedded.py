@@ -155,7 +155,8 @@ def test_measured_covariates_and_another_run_of_the_folder_are_refused(made, tmp
         search(
             made / "bare.csv", tmp_path / "x", embeddings=made / "embeddings", covariates="measure:image/scan/raw_p50"
         )
-    with pytest.raises(UsageError, match="which is not on this machine; give it with --backbone"):
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="which is not on this machine; give it with"):
+        patch.setenv("ANYMC3D_HOME", str(tmp_path / "home"))  # another test may have stored it
         search(made / "bare.csv", tmp_path / "x", backbone=None, embeddings=made / "embeddings")
     asked = {}
     monkeypatch.setattr("anymc3d.automl.run.auto", lambda *_, **given: asked.update(given) or pytest.fail("asked"))
