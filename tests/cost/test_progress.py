@@ -36,16 +36,21 @@ def test_short_work_and_quiet_work_say_nothing(monkeypatch, caplog):
     assert not caplog.records and sys.stderr.getvalue() == ""
 
 
-def test_lines_come_often_in_a_short_job_and_seldom_in_a_long_one(monkeypatch, caplog):
-    assert [wait_s(elapsed) for elapsed in (0, 200, 3600)] == [4, 6, 30]
+def read_scans(monkeypatch, caplog, seconds):
+    """A bar over scans of which each takes so many seconds, without a terminal."""
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     clock = [1000.0]
     with caplog.at_level(logging.INFO):
-        bar = Progress(range(1500), what="reading", unit="scan", quiet=False)
+        bar = Progress(seconds, what="reading", unit="scan", quiet=False)
         bar._time = lambda: clock[0]
         bar.start_t = bar.last_print_t = clock[0]
-        for _ in bar:
-            clock[0] += 1  # second a scan
+        for scan_s in bar:
+            clock[0] += scan_s
+
+
+def test_lines_come_often_in_a_short_job_and_seldom_in_a_long_one(monkeypatch, caplog):
+    assert [wait_s(elapsed) for elapsed in (0, 200, 3600)] == [4, 6, 30]
+    read_scans(monkeypatch, caplog, [1] * 1500)
     done = [int(record.message.split()[1]) for record in caplog.records]
     assert done[:5] == [4, 8, 12, 16, 20] and done[-1] <= 1500
     waits = [b - a for a, b in pairwise(done)]
@@ -89,14 +94,7 @@ def test_the_line(done, total, seconds, since, text):
 
 def test_a_slow_start_does_not_count_in_what_is_left(monkeypatch, caplog):
     """The first scan takes a minute (weights, caches), each other one a second: no line says hours, or minutes."""
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    clock = [1000.0]
-    with caplog.at_level(logging.INFO):
-        bar = Progress(range(100), what="reading", unit="scan", quiet=False)
-        bar._time = lambda: clock[0]
-        bar.start_t = bar.last_print_t = clock[0]
-        for number in bar:
-            clock[0] += 60 if number == 0 else 1
+    read_scans(monkeypatch, caplog, [60] + [1] * 99)
     said = [record.message.split(", about ") for record in caplog.records]
     assert len(said[0]) == 1 and all(len(parts) == 2 for parts in said[1:])
     for text, left in said[1:]:
