@@ -1,8 +1,9 @@
 """Volumes at the same places that no tag tells apart: by the order in which their slices were numbered or acquired.
 
 Only an order that says of every slice to which volume it belongs is taken. Of complete volumes the first slice of every
-place is of the first volume. Where slices are missing, the numbers must run through the places in a fixed step, so that
-a missing slice leaves its number free; or else one volume would go on with slices of the next.
+place is of the first volume, and the numbers of all places rise alike. Where slices are missing, the numbers must run
+through the places in a fixed step, so that a missing slice leaves its number free; or else one volume would go on with
+slices of the next.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Group = tuple[int, ...]
 """Indices of frames."""
 NUMBER, TIME = "InstanceNumber", "AcquisitionTime"
 _FEWEST_PLACES = 4
-"""Of volumes that lack slices: numbers at fewer places fit too many orders."""
+"""Of volumes that lack slices, or may: numbers at fewer places fit too many orders."""
 _LEAST_PLACES = 6
 """Fewer, in whatever order they are taken, may look as if they ran from one end to the other."""
 _MIDNIGHT_S = 12 * 3600.0
@@ -36,7 +37,7 @@ def volumes_in_order(frames: Sequence[Frame], places: Sequence[Group]) -> tuple[
     numbers = [frame.number for frame in frames]
     if None not in numbers:
         known = [int(number or 0) for number in numbers]
-        volumes = _each_in_order(known, places) if is_even else _by_step(known, places)
+        volumes = _in_even_steps(known, places) if is_even else _by_step(known, places)
         if volumes:
             return volumes, NUMBER
     times = [_seconds(frame.tags.get(TIME, "")) for frame in frames]
@@ -45,6 +46,17 @@ def volumes_in_order(frames: Sequence[Frame], places: Sequence[Group]) -> tuple[
         if volumes:
             return volumes, TIME
     return (), ""
+
+
+def _in_even_steps(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
+    """As many slices of each place: from volume to volume the numbers of all places rise by the same, or else each may
+    lack a slice of another volume. At few places that may be chance: there no number from 1 on may be lacking."""
+    volumes = _each_in_order(numbers, places)
+    rises = [{numbers[i] - numbers[first] for i, first in zip(volume, volumes[0], strict=True)} for volume in volumes]
+    if any(len(rise) > 1 for rise in rises):
+        return ()
+    is_whole = sorted(numbers) == list(range(1, len(numbers) + 1))
+    return volumes if is_whole or len(places) >= _FEWEST_PLACES else ()
 
 
 def _each_in_order(numbers: Sequence[int], places: Sequence[Group]) -> tuple[Group, ...]:
@@ -78,7 +90,8 @@ def _volume_after_volume(numbers: Sequence[int], places: Sequence[Group]) -> tup
 
 def _first_remainder(place_at: Mapping[int, int], lowest: int, step: int) -> int | None:
     """With which remainder a volume begins: where the places, by remainder, jump back to the other end; where they do
-    not run from one end to the other, with number 1, if that is there."""
+    not run from one end to the other, with number 1, if that is there and at an end: where the slice numbered 0 is
+    lacking, number 1 is at another place."""
     remainders = sorted(place_at)
     following = [*remainders[1:], remainders[0]]
     jumps = [place_at[later] - place_at[earlier] for earlier, later in zip(remainders, following, strict=True)]
@@ -91,7 +104,9 @@ def _first_remainder(place_at: Mapping[int, int], lowest: int, step: int) -> int
     }
     runs_through = len(place_at) >= _LEAST_PLACES and len(starts) == 1
     if lowest == 1:
-        return None if runs_through and 1 % step not in starts else 1 % step
+        first = 1 % step
+        is_first = first in starts if runs_through else place_at.get(first) in (0, len(place_at) - 1)
+        return first if is_first else None
     return starts.pop() if runs_through else None
 
 
