@@ -1,13 +1,14 @@
 """Training with LoRA over the outer folds, from the frozen solution, and whether it joins the blend.
 
-In each outer fold the sight is the one whose class tokens answered that fold's training cases best; a fifth of these
-cases is kept from training, chooses the epoch, and decides on the weight of the trained member beside the frozen blend.
-Only then the fold's own cases are answered. The plugin holds the trained members of all folds, each with an equal part
-of a weight that is chosen on the pooled out-of-fold cases.
+In each outer fold the sight is the one that answered that fold's training cases best, whatever the representation; a
+fifth of these cases is kept from training, chooses the epoch, and decides on the weight of the trained member beside
+the frozen blend. Only then the fold's own cases are answered. The plugin holds the trained members of all folds, each
+with an equal part of a weight that is chosen on the pooled out-of-fold cases.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,10 +64,19 @@ class TrainedFold:
     out_logits: Floats
 
 
-def best_sight(scored: Sequence[Scored], targets: Floats, labels: LabelSettings, number: int) -> Scored:
-    """The candidate with the lowest held-out cross-entropy on the training cases of outer fold ``number``, whose
-    ``targets`` these are."""
-    return min(scored, key=lambda one: float(case_losses(one.inner[number], targets, labels).sum()))
+def best_sight(
+    able: Sequence[Scored], scored: Sequence[Scored], targets: Floats, labels: LabelSettings, number: int
+) -> Scored:
+    """Of ``able`` the candidate of the sight that shows most on the training cases of outer fold ``number``.
+
+    ``targets`` are of these cases. What a sight shows is the lowest held-out cross-entropy of all its candidates in
+    ``scored``: what patch tokens or earlier blocks know of a scan, training can bring to the class token.
+    """
+    shows: dict[str, float] = {}
+    for one in scored:
+        loss = float(case_losses(one.inner[number], targets, labels).sum())
+        shows[one.candidate.family] = min(loss, shows.get(one.candidate.family, math.inf))
+    return min(able, key=lambda one: shows[one.candidate.family])
 
 
 def train_fold(
@@ -106,8 +116,7 @@ def train_fold(
     predictor = Predictor([plugin], backbone=task.backbone.name, device=device)
     answers = predict_cohort(predictor, [data.cases[row] for row in held_out], fold_dir / "held_out", quiet=quiet).rows
     val_logits = _head_logits([val_rows[data.cases[row].id] for row in val], data)
-    sight = chosen.candidate.name.partition("; ")[2]
-    return TrainedFold(plugin, task, sight, val, val_logits, held_out, _head_logits(answers, data))
+    return TrainedFold(plugin, task, chosen.candidate.family, val, val_logits, held_out, _head_logits(answers, data))
 
 
 def better_start(first: TrainedFold, second: TrainedFold, pool: Pool, settings: AutoSettings) -> TrainedFold:

@@ -120,14 +120,15 @@ def _plans(work: Work, able: Sequence[Scored]) -> list[Plan]:
         return []
     pool = work.data.pool
     folds = range(len(pool.fold_names))
+    frozen = [scored for scored in work.scored if scored.candidate.kind == "frozen"]
     for sights in range(1, len(folds) + 1):  # each further sight costs tokens of its own
         amounts = _amounts(work, able, sights)
-        fits = [scored for scored in able if _sight(scored) in amounts]
+        fits = [scored for scored in able if scored.candidate.family in amounts]
         if not fits:
             break
-        chosen = [best_sight(fits, pool.targets[pool.folds != k], work.data.labels, k) for k in folds]
-        if len({_sight(scored) for scored in chosen}) <= sights:
-            return [(scored, amounts[_sight(scored)]) for scored in chosen]
+        chosen = [best_sight(fits, frozen, pool.targets[pool.folds != k], work.data.labels, k) for k in folds]
+        if len({scored.candidate.family for scored in chosen}) <= sights:
+            return [(scored, amounts[scored.candidate.family]) for scored in chosen]
     work.note(f"training: left out, {LEAST_EPOCHS} epochs over {len(folds)} folds would not fit")
     return []
 
@@ -138,7 +139,7 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
     if what not in work.remembered.decided:
         amounts: dict[str, Amount | None] = {}
         for scored in able:
-            sight, candidate = _sight(scored), scored.candidate
+            sight, candidate = scored.candidate.family, scored.candidate
             deepest = [(scored, Amount(max(DEPTHS), 0))]
             if sight in amounts:
                 continue
@@ -161,13 +162,9 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
     return {name: Amount(*map(int, amount)) for name, amount in work.remembered.decided[what].items()}
 
 
-def _sight(one: Scored) -> str:
-    return one.candidate.name.partition("; ")[2]
-
-
 def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:
     """What the trained members of all folds take for one test case: they share the backbone as far as the seam."""
-    member_s = max(work.reserve.members.get(_sight(scored), 0.0) for scored, _ in plans)
+    member_s = max(work.reserve.members.get(scored.candidate.family, 0.0) for scored, _ in plans)
     depth = len(plans[0][0].candidate.backbone.module.block_paths) or 1
     adapted = max(amount.blocks for _, amount in plans) / depth
     return member_s * (1 + len(work.data.pool.fold_names) * min(1.0, adapted))
