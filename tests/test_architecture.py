@@ -32,10 +32,9 @@ APART = {
     "models": {"data", "evaluate", "train"},
     "evaluate": {"data", "models"},
 }
+"""Packages that must not know each other."""
 READS_TABLES = "evaluate/command.py"
 """The one file of ``evaluate`` that knows ``data``: it opens the manifest. The rest takes arrays."""
-
-"""Packages that must not know each other."""
 
 
 def unit(path: Path) -> str:

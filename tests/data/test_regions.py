@@ -30,7 +30,7 @@ from anymc3d.data.regions import (
     region_of_labels,
 )
 from anymc3d.data.restore import prepare_mask, to_scan_grid
-from anymc3d.data.totalsegmentator import TASK_ORGANS, TOTAL, organ_labels
+from anymc3d.data.totalsegmentator import TOTAL, organ_labels
 from anymc3d.data.volume import Box, Volume, box_of_extent, crop_to, permute_axes
 from anymc3d.errors import ExcludedError, ManifestError, ScanError, UsageError
 from anymc3d.settings.config import RoiSettings, ViewSettings
@@ -314,7 +314,8 @@ def test_training_gets_what_prediction_gets_and_excluded_cases_are_told(tmp_path
 
 def test_labels_of_totalsegmentator() -> None:
     assert len(TOTAL) == 117
-    assert [organ_labels(TASK_ORGANS[task]) for task in ("T1", "T2", "T3", "T4")] == [(18, 19, 20), (5,), (2, 3), (1,)]
+    assert organ_labels(("small_bowel", "duodenum", "colon")) == (18, 19, 20)
+    assert organ_labels(("liver", "kidney_right", "kidney_left", "spleen")) == (5, 2, 3, 1)
     with pytest.raises(UsageError, match=r"no organ 'livr', did you mean 'liver'\?"):
         check_roi(RoiSettings(source="totalsegmentator", organs=("livr",)))
 
@@ -331,7 +332,7 @@ def test_a_folder_and_a_file_of_totalsegmentator_give_one_region(tmp_path: Path)
             gz(nifti_bytes((both == TOTAL[name]).astype(np.uint8), AFFINE)),
         )
     multilabel = write(tmp_path, "multilabel.nii", nifti_bytes(both, AFFINE))
-    roi = RoiSettings(source="totalsegmentator", organs=TASK_ORGANS["T3"], margin_mm=(0.0, 0.0, 0.0))
+    roi = RoiSettings(source="totalsegmentator", organs=("kidney_right", "kidney_left"), margin_mm=(0.0, 0.0, 0.0))
     for output in (folder, multilabel):
         assert region(replace(one, masks={"mask": str(output)}), roi).box == Box((10, 8, 4), (14, 5, 3))
     with pytest.raises(ScanError, match="found none for liver"):

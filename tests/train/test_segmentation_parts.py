@@ -73,7 +73,7 @@ def parts():
     with torch.no_grad():
         for b in (b for lora in model.lora.values() for b in lora.b):
             b.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    return SimpleNamespace(backbone=backbone, model=model, segmentation=Segmentation(1.0, 2, 0))
+    return SimpleNamespace(backbone=backbone, model=model, segmentation=Segmentation(1.0, 0))
 
 
 def learn(parts, visits):
@@ -124,9 +124,9 @@ def test_the_factor_makes_the_step_the_mean_over_labels_plus_lambda_times_the_me
         ([Visit(0), Visit(1)], loader().load([Visit(0), Visit(1)], 0)),
         ([Visit(2)], loader().load([Visit(2)], 0)),
     ]
-    assert Segmentation(0.5, 2, 0).factor(batches, targets, decoders, Processes()) == 0.5 * 4 / 2
+    assert Segmentation(0.5, 0).factor(batches, targets, decoders, Processes()) == 0.5 * 4 / 2
     none = [([Visit(1)], loader().load([Visit(1)], 0))]
-    assert Segmentation(0.5, 2, 0).factor(none, targets, decoders, Processes()) == 0.0
+    assert Segmentation(0.5, 0).factor(none, targets, decoders, Processes()) == 0.0
 
 
 def test_masks_that_a_branch_learns_nothing_from_are_not_counted():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,12 +112,10 @@ def read_data(
     return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site, tuple(covariates), scale)
 
 
-def plan_all(
-    data: AutoData, backbone: str, progress: Callable[[int], object] = lambda count: None
-) -> dict[tuple[str, str], TaskSettings]:
+def plan_all(data: AutoData, backbone: str) -> dict[tuple[str, str], TaskSettings]:
     """What ``anymc3d plan`` says, by (planes, region); what cannot be planned is left out, and said."""
     columns = data.manifest.image_columns
-    planned: dict[tuple[str, str], TaskSettings] = {("own", "whole"): _plan(data, backbone, (), None, None, progress)}
+    planned: dict[tuple[str, str], TaskSettings] = {("own", "whole"): _plan(data, backbone, (), None, None)}
     regions = ["whole", *(["mask"] if _all_have_masks(data) else [])]
     for region in regions:
         try:
@@ -148,7 +146,6 @@ def _plan(
     planes: Sequence[Plane],
     column: str | None,
     roi: str | None,
-    progress: Callable[[int], object] = lambda count: None,
 ) -> TaskSettings:
     planned = plan_task(
         data.manifest.path,
@@ -158,7 +155,6 @@ def _plan(
         planes=planes,
         roi=roi,
         labels=data.labels,
-        progress=progress,
     ).settings
     views = {
         name: view if view.roi is None else replace(view, roi=replace(view.roi, on_empty="whole"))

@@ -17,7 +17,6 @@ _OF_PREDICTION = ("predict_seconds_per_volume",)
 _OF_TRAINING = tuple(key for key in COST_COLUMNS[:-1] if key not in _OF_PREDICTION)
 _MAY_LACK = ("energy_joules", "energy_note")
 """What some devices do not report."""
-MILLION = 1e6
 
 
 def read_cost(run: Path, predictions: Path) -> dict[str, Any]:

@@ -63,17 +63,16 @@ def to_scan_grid(
     return np.ascontiguousarray(apply_orientation(on_ras, ornt_transform(_RAS, orientation)))
 
 
-def prepare_mask(segmentation: NDArray[Any], affine: Affine, like: PreparedView, *, fill: int = 0) -> NDArray[Any]:
+def prepare_mask(segmentation: NDArray[Any], affine: Affine, like: PreparedView) -> NDArray[Any]:
     """Cut a segmentation exactly as the slices of a view were cut: nearest label, type kept, no label mixed.
 
     Args:
         segmentation: (I, J, K) labels on the scan's grid, in its storage order.
         affine: (4, 4) of the scan.
         like: the view of that scan, prepared.
-        fill: the label of what was padded.
 
     Returns:
-        (S, H, W): the label of each prepared pixel.
+        (S, H, W): the label of each prepared pixel, 0 where it was padded.
 
     Raises:
         ScanError: the view is of another scan: its grid is turned against this one.
@@ -82,7 +81,7 @@ def prepare_mask(segmentation: NDArray[Any], affine: Affine, like: PreparedView,
     ras = apply_orientation(segmentation, orientation)
     ras_affine = affine @ inv_ornt_aff(orientation, segmentation.shape)
     num_slices, _, height, width = like.slices.shape
-    cut = resample(ras, ras_affine, (height, width, num_slices), like.affine, order="nearest", fill=fill)
+    cut = resample(ras, ras_affine, (height, width, num_slices), like.affine, order="nearest", fill=0)
     return np.ascontiguousarray(cut.transpose(2, 0, 1))
 
 

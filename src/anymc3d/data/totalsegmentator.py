@@ -52,14 +52,6 @@ _IN_ORDER = (
 TOTAL: dict[str, int] = {name: label for label, name in enumerate(_IN_ORDER, start=1)}
 """Organ -> label of the 117 classes of the task ``total``."""
 
-TASK_ORGANS: dict[str, tuple[str, ...]] = {
-    "T1": ("small_bowel", "duodenum", "colon"),
-    "T2": ("liver",),
-    "T3": ("kidney_right", "kidney_left"),
-    "T4": ("spleen",),
-}
-"""The organs of the paper's abdominal trauma tasks; whether the duodenum belongs to T1 is not published."""
-
 _ENDINGS = (".nii.gz", ".nii")
 
 

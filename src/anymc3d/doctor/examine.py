@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from anymc3d.data.case import Case
 from anymc3d.data.manifest import Manifest, inspect_manifest
 from anymc3d.doctor.checks import Finding, in_order
@@ -124,8 +122,3 @@ def _measured(
     measured = {place: (job.kind, facts[job]) for place, job in wanted.items() if job in facts}
     scans = {place: fact for place, (kind, fact) in measured.items() if kind == "scan"}
     return scans, {place: fact for place, (kind, fact) in measured.items() if kind == "mask"}
-
-
-def num_with_voxels(facts: Facts) -> int:
-    """How many scans were decoded."""
-    return int(np.sum([fact.voxels is not None for fact in facts.values()]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 
 from anymc3d.evaluate.number_study import BOTH
 from anymc3d.evaluate.study_rows import ALL, Row
@@ -51,8 +50,3 @@ def differences_table(rows: Sequence[Row], *, cell: Callable[[str], str]) -> str
 
 
 _P_VALUES = ("mae_difference_p", "mae_difference_p_holm")
-
-
-def pairs_of(names: Sequence[str]) -> set[str]:
-    """What the rows of comparisons of these answers are called."""
-    return {" - ".join(pair) for pair in combinations(names, 2)}

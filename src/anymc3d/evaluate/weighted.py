@@ -136,14 +136,14 @@ def brier(targets: Floats, probabilities: Floats, weights: Floats) -> Floats:
     return ratio(weights @ (probabilities - targets) ** 2, weights.sum(axis=1))
 
 
-def calibration_bin(probabilities: Floats, num_bins: int = CALIBRATION_BINS) -> NDArray[np.intp]:
+def calibration_bin(probabilities: Floats) -> NDArray[np.intp]:
     """Return each probability's bin of equal width, (low, high]; 0 belongs to the first (as scikit-learn bins)."""
-    return np.searchsorted(np.linspace(0, 1, num_bins + 1)[1:-1], probabilities)
+    return np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], probabilities)
 
 
-def bin_sums(values: Floats, bins: NDArray[np.intp], weights: Floats, num_bins: int = CALIBRATION_BINS) -> Floats:
-    """Return the weighted sum of ``values`` per bin, (R, num_bins)."""
-    members = (bins[:, None] == np.arange(num_bins)).astype(np.float64)
+def bin_sums(values: Floats, bins: NDArray[np.intp], weights: Floats) -> Floats:
+    """Return the weighted sum of ``values`` per bin, (R, CALIBRATION_BINS)."""
+    members = (bins[:, None] == np.arange(CALIBRATION_BINS)).astype(np.float64)
     return weights @ (members * values[:, None])
 
 

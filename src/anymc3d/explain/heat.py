@@ -134,13 +134,13 @@ def request_of(
     return request
 
 
-def unexplained_case(predictor: Predictor, case: Case, *, plugin: int = 0) -> Explanation:
+def unexplained_case(predictor: Predictor, case: Case) -> Explanation:
     """Predict one case and draw nothing, for plugins without attention.
 
     Raises:
         ScanError: the scan cannot be read or used.
     """
-    resident = predictor.residents[plugin]
+    resident = predictor.residents[0]
     scans = predictor.scans(case)
     prediction = predictor.predict_scans(resident, case, scans)
     prepared = prepared_for(resident.plugin.card, scans)

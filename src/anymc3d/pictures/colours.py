@@ -30,10 +30,10 @@ def palette() -> Colour:
     return (colormaps[PALETTE](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
-def opacity_of(values: Floats, opacity: float = OPACITY) -> Floats:
+def opacity_of(values: Floats) -> Floats:
     """How much of the scan a heatmap's values in [0, 1] hide: nothing below ``TRANSPARENT_BELOW``."""
     share = (np.asarray(values, dtype=np.float64) - TRANSPARENT_BELOW) / (FULL_FROM - TRANSPARENT_BELOW)
-    return opacity * np.clip(share, 0.0, 1.0)
+    return OPACITY * np.clip(share, 0.0, 1.0)
 
 
 def blend(grey: Floats, heat: Floats | None) -> Colour:

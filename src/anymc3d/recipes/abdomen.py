@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from anymc3d.recipes.recipe import Counts, PrintedAuroc, Recipe, RecipeLabels
 from anymc3d.settings.config import RoiSettings, ViewSettings
 from anymc3d.settings.windows import window
@@ -44,94 +46,81 @@ def _binary(column: str) -> RecipeLabels:
     return RecipeLabels(kind="binary", columns=(column,), classes=("0", "1"))
 
 
-T1 = Recipe(
-    id="T1",
-    name="bowel-injury",
-    title="Bowel injury",
-    modality="CT",
-    labels=_binary("bowel_injury"),
-    views={"image": _organ_view((288, 224, 126), "small_bowel", "duodenum", "colon")},
-    fractions=FIVE_FRACTIONS,
-    split_rule=BY_PATIENT,
-    counts=Counts(total=4679, train=3276, val=467, test=936, positive_percent=2.23),
-    access="public",
-    data=RATIC,
-    terms=RATIC_TERMS,
-    citation=RATIC_CITATION,
-    adapter="ratic",
-    printed=(
+def _injury(
+    id: str,
+    organ: str,
+    view: ViewSettings,
+    counts: Counts,
+    printed: tuple[PrintedAuroc, ...],
+    *,
+    reasons: Mapping[str, str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Recipe:
+    """Injury of one organ in RATIC; ``reasons`` and ``notes`` beside those of all its tasks."""
+    return Recipe(
+        id=id,
+        name=f"{organ}-injury",
+        title=f"{organ.capitalize()} injury",
+        modality="CT",
+        labels=_binary(f"{organ}_injury"),
+        views={"image": view},
+        fractions=FIVE_FRACTIONS,
+        split_rule=BY_PATIENT,
+        counts=counts,
+        access="public",
+        data=RATIC,
+        terms=RATIC_TERMS,
+        citation=RATIC_CITATION,
+        adapter="ratic",
+        printed=printed,
+        reasons=RATIC_REASONS | dict(reasons or {}),
+        notes=(*RATIC_NOTES, *notes),
+    )
+
+
+T1 = _injury(
+    "T1",
+    "bowel",
+    _organ_view((288, 224, 126), "small_bowel", "duodenum", "colon"),
+    Counts(total=4679, train=3276, val=467, test=936, positive_percent=2.23),
+    (
         PrintedAuroc(value=0.9543, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.954"),
         PrintedAuroc(value=0.956, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
     ),
-    reasons=RATIC_REASONS,
-    notes=(*RATIC_NOTES, "with or without duodenum not printed: with"),
+    notes=("with or without duodenum not printed: with",),
 )
-T2 = Recipe(
-    id="T2",
-    name="liver-injury",
-    title="Liver injury",
-    modality="CT",
-    labels=_binary("liver_injury"),
-    views={"image": _organ_view((288, 256, 80), "liver")},
-    fractions=FIVE_FRACTIONS,
-    split_rule=BY_PATIENT,
-    counts=Counts(total=4701, train=3290, val=471, test=940, positive_percent=10.09),
-    access="public",
-    data=RATIC,
-    terms=RATIC_TERMS,
-    citation=RATIC_CITATION,
-    adapter="ratic",
-    printed=(
+T2 = _injury(
+    "T2",
+    "liver",
+    _organ_view((288, 256, 80), "liver"),
+    Counts(total=4701, train=3290, val=471, test=940, positive_percent=10.09),
+    (
         PrintedAuroc(value=0.9219, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.922"),
         PrintedAuroc(value=0.914, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
     ),
-    reasons=RATIC_REASONS,
-    notes=RATIC_NOTES,
 )
-T3 = Recipe(
-    id="T3",
-    name="kidney-injury",
-    title="Kidney injury",
-    modality="CT",
-    labels=_binary("kidney_injury"),
-    views={"image": _organ_view((288, 128, 64), "kidney_right", "kidney_left")},
-    fractions=FIVE_FRACTIONS,
-    split_rule=BY_PATIENT,
-    counts=Counts(total=4677, train=3274, val=469, test=934, positive_percent=5.99),
-    access="public",
-    data=RATIC,
-    terms=RATIC_TERMS,
-    citation=RATIC_CITATION,
-    adapter="ratic",
-    printed=(
+T3 = _injury(
+    "T3",
+    "kidney",
+    _organ_view((288, 128, 64), "kidney_right", "kidney_left"),
+    Counts(total=4677, train=3274, val=469, test=934, positive_percent=5.99),
+    (
         PrintedAuroc(value=0.988, model="AnyMC3D, DINOv3 ViT-L", where="Table 6"),
         PrintedAuroc(value=0.984, model="AnyMC3D, DINOv3 ViT-L", where="Table 7; Table 8 prints 0.9842"),
     ),
-    reasons=RATIC_REASONS | {"view.roi": "both kidneys in one crop: the size is wide from left to right"},
-    notes=(*RATIC_NOTES, "Table 6 prints 0.988, Tables 7 and 8 print 0.984 for the same model"),
+    reasons={"view.roi": "both kidneys in one crop: the size is wide from left to right"},
+    notes=("Table 6 prints 0.988, Tables 7 and 8 print 0.984 for the same model",),
 )
-T4 = Recipe(
-    id="T4",
-    name="spleen-injury",
-    title="Spleen injury",
-    modality="CT",
-    labels=_binary("spleen_injury"),
-    views={"image": _organ_view((160, 160, 70), "spleen")},
-    fractions=FIVE_FRACTIONS,
-    split_rule=BY_PATIENT,
-    counts=Counts(total=4695, train=3285, val=471, test=939, positive_percent=11.59),
-    access="public",
-    data=RATIC,
-    terms=RATIC_TERMS,
-    citation=RATIC_CITATION,
-    adapter="ratic",
-    printed=(
+T4 = _injury(
+    "T4",
+    "spleen",
+    _organ_view((160, 160, 70), "spleen"),
+    Counts(total=4695, train=3285, val=471, test=939, positive_percent=11.59),
+    (
         PrintedAuroc(value=0.9527, model="AnyMC3D, DINOv3 ViT-L", where="Table 8; Table 7 prints 0.953"),
         PrintedAuroc(value=0.957, model="AnyMC3D, DINOv2 ViT-L", where="Table 7", other_backbone=True),
     ),
-    reasons=RATIC_REASONS,
     notes=(
-        *RATIC_NOTES,
         "Table 8's counts add up to 938 test series, Table 3 says 939",
         "1.20 M parameters with DINOv3 ViT-L; the 1.32 M printed for this task are of the MedImageInsight backbone",
     ),

@@ -35,9 +35,9 @@ _STAY = "\N{NO-BREAK SPACE}"
 Row = Mapping[str, object]
 
 
-def metric_tables(rows: Sequence[Row], *, group: str = ALL) -> str:
-    """Return the tables of one group: results without a threshold, then by operating point; reasons below."""
-    group_rows = [row for row in rows if row["group"] == group]
+def metric_tables(rows: Sequence[Row]) -> str:
+    """Return the tables of all cases: results without a threshold, then by operating point; reasons below."""
+    group_rows = [row for row in rows if row["group"] == ALL]
     parts = []
     numbers = _lines(group_rows, NUMBERS, ("label",))
     if numbers:

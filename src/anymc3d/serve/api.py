@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Header, HTTPException, Path, Query, Request, UploadFile
@@ -249,8 +247,3 @@ def _who(request: Request) -> str:
     user = request.headers.get("x-forwarded-user", "")
     safe = "".join(letter for letter in user if letter.isalnum() or letter in "._@-")[:64]
     return f"{address} {safe}".strip()
-
-
-def openapi_text(make: Callable[[], FastAPI]) -> str:
-    """The interface's description as JSON, for a file."""
-    return json.dumps(make().openapi(), indent=1)

@@ -41,7 +41,7 @@ def make_parts(task: TaskSettings, scans: Scans, start: Start, run: Run, number_
         checkpoints=run.folder.checkpoints,
         run_hash=run.folder.run_hash(),
         meter=meter_of(run.device) if processes.world_size == 1 else EnergyMeter((), ELSEWHERE),
-        segmentation=Segmentation(masks.weight, len(masks.classes), task.train.seed) if masks.is_on else None,
+        segmentation=Segmentation(masks.weight, task.train.seed) if masks.is_on else None,
         quiet=run.quiet,
         on_step=run.callbacks.step if processes.is_first and run.callbacks.want_steps else None,
     )

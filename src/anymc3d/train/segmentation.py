@@ -108,7 +108,6 @@ class Segmentation:
     """The auxiliary part of a training run."""
 
     weight: float
-    num_classes: int
     seed: int
 
     def factor(

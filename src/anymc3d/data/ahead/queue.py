@@ -171,7 +171,6 @@ def read_ahead(
     *,
     workers: int,
     limit_s: float | None = None,
-    most_bytes: int = MOST_BYTES,
     arrived: Callable[[Answer], object] = lambda answer: None,
 ) -> Iterator[Iterator[Answer]]:
     """The answers to ``jobs`` in their order, made by ``workers`` processes, all of which are gone at the end.
@@ -180,7 +179,7 @@ def read_ahead(
     job, :class:`~anymc3d.data.ahead.process.LostReaderError`, and is replaced. ``arrived``: called with each answer as
     soon as it is here, by a thread of its own.
     """
-    ahead = Ahead(jobs, [Reader() for _ in range(workers)], limit_s=limit_s, most_bytes=most_bytes, arrived=arrived)
+    ahead = Ahead(jobs, [Reader() for _ in range(workers)], limit_s=limit_s, most_bytes=MOST_BYTES, arrived=arrived)
     try:
         yield ahead.answers()
     finally:

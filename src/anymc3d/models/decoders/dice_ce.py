@@ -24,11 +24,11 @@ def dice_and_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(flat.T, truth) - dice.mean()
 
 
-def annotated_only(logits: Tensor, labels: Tensor, annotated: tuple[int, ...], dim: int = 0) -> tuple[Tensor, Tensor]:
+def annotated_only(logits: Tensor, labels: Tensor, annotated: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Logits and labels of background and the annotated structures alone, numbered anew: the others get no gradient."""
-    if len(annotated) == logits.shape[dim] - 1:
+    if len(annotated) == len(logits) - 1:
         return logits, labels
     segments = labels.new_tensor((0, *annotated)).long()
-    renumbered = labels.new_zeros(logits.shape[dim])
+    renumbered = labels.new_zeros(len(logits))
     renumbered[segments] = labels.new_tensor(range(len(segments)))
-    return logits.index_select(dim, segments.to(logits.device)), renumbered[labels.long()]
+    return logits.index_select(0, segments.to(logits.device)), renumbered[labels.long()]
