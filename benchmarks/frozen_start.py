@@ -33,7 +33,7 @@ from anymc3d.data.splits import make_folds
 from anymc3d.demo.dataset import make_dataset
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import macro_auroc
-from anymc3d.evaluate.paired import mean_auroc_difference
+from anymc3d.evaluate.paired_auroc import mean_auroc_difference
 from anymc3d.files import atomic, home
 from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import read_task

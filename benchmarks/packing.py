@@ -146,7 +146,7 @@ def speed_table(network: VisionTransformer) -> Iterator[str]:
 
 
 def probe_table(network: VisionTransformer, adrenal: Path) -> Iterator[str]:
-    """Fitted and looked at on training cases alone."""
+    """FittedClassifier and looked at on training cases alone."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

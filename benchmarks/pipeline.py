@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from many_tasks import REMARKS, make_backbone, make_plugin
 
-from anymc3d.data.ahead.process import Answer
-from anymc3d.data.ahead.queue import MOST_BYTES, Ahead
 from anymc3d.data.case import Case
+from anymc3d.data.prefetch.process import Answer
+from anymc3d.data.prefetch.queue import MOST_BYTES, Ahead
 from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.study import study_case
@@ -77,7 +77,7 @@ class SleepingReader:
     def ask(
         self, name: str, arguments: Mapping[str, Any], *, limit_s: float | None, room: Callable[[int], object]
     ) -> Answer:
-        """See :class:`anymc3d.data.ahead.queue.Asked`."""
+        """See :class:`anymc3d.data.prefetch.queue.Asked`."""
         time.sleep(self._seconds[arguments["number"]])
         room(1 << 22)
         return Answer(None, num_bytes=1 << 22)

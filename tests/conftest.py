@@ -58,7 +58,7 @@ def untimed():
 def alone():
     """A test starts reading processes only where it asks for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anymc3d.data.ahead.queue.FEW_CASES", 10**9)
+        patch.setattr("anymc3d.data.prefetch.queue.FEW_CASES", 10**9)
         yield
 
 

@@ -259,7 +259,7 @@ def test_out_of_memory_in_one_case_is_its_row(journey, tmp_path, monkeypatch, ca
     def full(*_args, **_kwargs):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr("anymc3d.predict.together.encode_together", full)
+    monkeypatch.setattr("anymc3d.predict.multi_plugin.encode_together", full)
     words = ["predict", "-p", str(journey.plugin), "-i", str(journey.scans[0]), "-o", str(tmp_path / "out")]
     assert main([*words, "--device", "cpu", "--quiet"]) == 4
     assert capsys.readouterr().out == ""

@@ -16,7 +16,7 @@ from torch import nn
 
 import anymc3d
 from anymc3d import registry
-from anymc3d.data.ahead.queue import workers_for
+from anymc3d.data.prefetch.queue import workers_for
 from anymc3d.data.readers import read_header, read_volume
 from anymc3d.data.volume import ScanHeader
 from anymc3d.errors import PluginError, ScanError, UsageError
@@ -33,7 +33,7 @@ from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.settings.config import LabelSettings, MethodSettings, TrainSettings
 from anymc3d.settings.task_file import read_task
 from anymc3d.testing import BackboneTests, HeadTests, LossTests, NumberLossTests, ReaderTests, tables_as_before
-from anymc3d.train.fitted import fitted_frozen
+from anymc3d.train.fitted_classifier import fitted_frozen
 from anymc3d.train.losses import cross_entropy, huber, make_loss
 from anymc3d.train.quick.heads import HeadLearner, stack_tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings, candidates

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from anymc3d.benchmark import printed, systems
+from anymc3d.benchmark import paper_numbers, systems
 from anymc3d.cli.main import main
 from anymc3d.models.backbones import BACKBONES
 from anymc3d.models.classifier import VolumeClassifier
@@ -67,7 +67,7 @@ def test_printed_counts_are_those_of_the_built_systems(listed):
     counted = {name: record["trainable_parameters"] for name, record in listed.items()}
     names = {"MedicalNet": "medicalnet", "VoCo": "voco"}
     ways = {"linear probing": "linear", "LoRA": "lora", "full finetuning": "full"}
-    for figure in printed.STRATEGIES:
+    for figure in paper_numbers.STRATEGIES:
         value = float(figure.parameters.removesuffix(" M"))
         own = counted[f"{names[figure.system]}-{ways[figure.variant]}"] / 1e6
         assert own == pytest.approx(value, abs=0.0051 if value > 0.01 else 0.00051)

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from small_results import METHODS, write_small_results
 
 from anymc3d.benchmark.figures import FIGURES, draw_figure, draw_parameters, look_of
-from anymc3d.benchmark.printed import SEVERITY, VERSIONS
+from anymc3d.benchmark.paper_numbers import SEVERITY, VERSIONS
 from anymc3d.benchmark.tables.grid import EMPTY, FORMATS, Grid, render
 from anymc3d.benchmark.tables.main import rank
 from anymc3d.benchmark.tables.rows import read_results

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from advice import Way, ways_out
+from test_dicom_anonymised import WAYS
 from test_dicom_kinds import KINDS, volumes
-from test_dicom_renamed import WAYS
 from test_dicom_together import TOGETHER
 
 import anymc3d.data.dicom

@@ -246,7 +246,7 @@ def test_every_series_of_a_tree_is_found(tree: Path, journey, tmp_path: Path, ca
     ],
 )
 def test_a_rule_leaves_series_of_a_tree_out(tree: Path, rule: str, count: int) -> None:
-    from anymc3d.data.dicom.found import find_series
+    from anymc3d.data.dicom.series_search import find_series
 
     found = find_series(tree, rule)
     assert len(found.series) == count and found.left_out == 6 - count

@@ -199,7 +199,7 @@ NOT_THERE = ("missing", "odd_path", "long")
 DRIVER = """
 import json, os, sys
 from anymc3d.cli.main import main
-from anymc3d.data.ahead import queue
+from anymc3d.data.prefetch import queue
 few = queue.FEW_CASES
 for number, words in enumerate(json.loads(sys.argv[1])):
     queue.FEW_CASES = few if number in json.loads(sys.argv[3]) else 10**9

@@ -29,7 +29,7 @@ from anymc3d.data.regions import (
     find_region,
     region_of_labels,
 )
-from anymc3d.data.restore import prepare_mask, to_scan_grid
+from anymc3d.data.scan_grid import prepare_mask, to_scan_grid
 from anymc3d.data.totalsegmentator import TOTAL, organ_labels
 from anymc3d.data.volume import Box, Volume, box_of_extent, crop_to, permute_axes
 from anymc3d.errors import ExcludedError, ManifestError, ScanError, UsageError

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from anymc3d.cli.main import main
 from anymc3d.errors import UsageError
-from anymc3d.explain.heat import check_has_attention
+from anymc3d.explain.heatmaps import check_has_attention
 from anymc3d.plugins import load_plugin
 
 

@@ -21,7 +21,7 @@ from anymc3d.data.dicom.references import source_series
 from anymc3d.data.readers import read_volume
 from anymc3d.errors import ScanError
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
-from anymc3d.explain.heat import Heat
+from anymc3d.explain.heatmaps import Heatmap
 
 pytest.importorskip("highdicom", reason="needs highdicom: pip install 'anymc3d[dicom]'")
 
@@ -43,11 +43,11 @@ def case_of(folder: Path, name: str = "case one") -> Case:
     )
 
 
-def write(folder: Path, link: str = "linked", label: str = "block") -> tuple[Heat, list[str]]:
+def write(folder: Path, link: str = "linked", label: str = "block") -> tuple[Heatmap, list[str]]:
     """Random heat over a made series, as DICOM beside it."""
     scan = read_volume(str(folder))
     values = np.random.default_rng(3).random(scan.shape, dtype=np.float32)
-    heat = Heat(label, "image", "grad-rollout", "image", values, scan.affine, 0.0, 1.0)
+    heat = Heatmap(label, "image", "grad-rollout", "image", values, scan.affine, 0.0, 1.0)
     writer = DicomWriter(case_of(folder), DicomSettings(link=link), "hash")
     return heat, writer.write(folder.parent, "heat", heat)
 
@@ -189,7 +189,7 @@ def test_a_series_that_nothing_can_refer_to_is_said(tmp_path, missing):
 def test_a_map_below_the_threshold_has_no_segmentation(tmp_path):
     folder = dicom.make_series().write(tmp_path / "series")
     scan = read_volume(str(folder))
-    flat = Heat("block", "image", "rollout", "image", np.zeros(scan.shape, np.float32), scan.affine, 0.0, 0.0)
+    flat = Heatmap("block", "image", "rollout", "image", np.zeros(scan.shape, np.float32), scan.affine, 0.0, 0.0)
     writer = DicomWriter(case_of(folder), DicomSettings(link="linked"), "hash")
     assert writer.write(tmp_path, "flat", flat) == ["flat.map.dcm"]
 

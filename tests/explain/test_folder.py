@@ -14,7 +14,7 @@ from anymc3d.cli.main import main
 from anymc3d.errors import OutputError, PluginError
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm
-from anymc3d.explain.heat import Heat
+from anymc3d.explain.heatmaps import Heatmap
 from anymc3d.explain.scores import shuffled
 from anymc3d.files.tables import read_table
 from anymc3d.predict.predictor import load
@@ -178,7 +178,7 @@ def test_B1_the_peak_of_equal_voxels_is_the_same_however_the_scan_is_stored():
     values[1:, 2:, 1:4] = 1.0
     there = np.diag([-1.0, -1.0, 1.0, 1.0])
     there[:2, 3] = 2.0, 3.0
-    turned = Heat("l", "image", "grad-rollout", "image", values[::-1, ::-1].copy(), there, 0.0, 1.0)
+    turned = Heatmap("l", "image", "grad-rollout", "image", values[::-1, ::-1].copy(), there, 0.0, 1.0)
     assert peak_mm(turned) == peak_mm(replace(turned, values=values, affine=np.eye(4)))
 
 

@@ -1,5 +1,6 @@
-"""Heat must lie on what the classifier reads, whatever the storage of the scan: a network that can only see brightness,
-built by hand, and bright lesions planted in a head. Nothing is trained, so nothing here is a matter of luck."""
+"""A heatmap must lie on what the classifier reads, whatever the storage of the scan: a network that can only see
+brightness, built by hand, and bright lesions planted in a head. Nothing is trained, so nothing here is a matter of
+luck."""
 
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.evaluate.localisation import localise
-from anymc3d.explain.heat import explain_case
+from anymc3d.explain.heatmaps import explain_case
 from anymc3d.explain.methods import METHODS
 from anymc3d.predict.predictor import load
 

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
 from anymc3d.data.preprocess import prepare_view
-from anymc3d.data.restore import prepare_mask
+from anymc3d.data.scan_grid import prepare_mask
 from anymc3d.data.volume import Volume
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.maps import folder as segmentation_folder

@@ -20,7 +20,6 @@ from anymc3d.cli.main import main
 from anymc3d.errors import BackboneError
 from anymc3d.models.architectures import empty_backbone, random_backbone
 from anymc3d.models.backbones import TINY_DAVIT, TINY_SIGLIP
-from anymc3d.models.cards_of_weights import suggest_name
 from anymc3d.models.davit import DaViTConfig
 from anymc3d.models.download import get_backbone
 from anymc3d.models.fingerprint import fingerprint
@@ -28,6 +27,7 @@ from anymc3d.models.imports import import_backbone
 from anymc3d.models.layouts import canonical_state, check_settings, describe_unused
 from anymc3d.models.siglip import SiglipConfig
 from anymc3d.models.store import find_backbone
+from anymc3d.models.weight_cards import suggest_name
 
 Tensors = dict[str, Tensor]
 

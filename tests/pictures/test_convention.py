@@ -11,7 +11,7 @@ from PIL import Image
 from anymc3d.data.volume import Volume
 from anymc3d.demo import preview as demo_preview
 from anymc3d.demo.slices import _tiles
-from anymc3d.explain.heat import Heat
+from anymc3d.explain.heatmaps import Heatmap
 from anymc3d.pictures.places import places_of
 from anymc3d.pictures.planes import PLANES
 from anymc3d.pictures.scan import heat_sheet, scan_sheet
@@ -76,7 +76,7 @@ def test_the_patients_right_is_on_the_left_in_every_sheet(draw, orientation):
     scan = phantom(orientation)
     block = scan.voxels > 0.9
     heat = (block * 1.0).astype(np.float32), scan.affine
-    map_ = Heat("lesion", "image", "attention", "image", *heat, 0.0, 1.0)
+    map_ = Heatmap("lesion", "image", "attention", "image", *heat, 0.0, 1.0)
     pictures = {
         "scan": lambda: scan_sheet(scan, grey=(0, 1), outline=block),
         "outline": lambda: scan_sheet(scan, grey=(0, 1), outline=block),

@@ -12,7 +12,7 @@ from anymc3d.evaluate.number_scale import NumberScale
 from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_card
 from anymc3d.plugins.card import PlainRecord
 from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words, out_of_fold_rows, unproven
-from anymc3d.plugins.shown import html_of
+from anymc3d.plugins.notebook_view import html_of
 from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
 
 LABELS = LabelSettings(columns=("a", "b"), kind="multilabel")

@@ -12,8 +12,8 @@ from anymc3d.cli.main import main
 from anymc3d.cost.memory import forget_peak, peak_memory
 from anymc3d.errors import BackboneError, PluginError
 from anymc3d.models.baseline import BaselineClassifier
+from anymc3d.models.meta_device import without_memory
 from anymc3d.models.store import find_backbone
-from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.card import PluginCard, read_card

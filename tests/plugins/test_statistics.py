@@ -114,7 +114,7 @@ def test_T8_and_T10_leave_z_scores_alone_and_T9_has_its_percentiles():
 
 @pytest.mark.parametrize("name", ["mst", "rsna-kaggle", "rsna2024-efficientnet"])
 def test_networks_that_take_out_imagenets_statistics_leave_them_where_the_view_says_so(name):
-    from anymc3d.models.without_memory import without_memory
+    from anymc3d.models.meta_device import without_memory
 
     labels = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
     found = {}

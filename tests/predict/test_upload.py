@@ -61,7 +61,7 @@ def test_no_more_than_the_bound_is_sent_ahead_and_what_nobody_wants_is_forgotten
 def test_a_cohort_sends_its_slices_ahead(card, journey, tmp_path, monkeypatch):
     """The whole way, with a card that is the processor: begun by the readers' threads, taken by the network."""
     from anymc3d.data.manifest import read_manifest
-    from anymc3d.predict import cohort, resident, together
+    from anymc3d.predict import cohort, multi_plugin, resident
     from anymc3d.predict.predictor import load
 
     card.copy = lambda array, own_stream: (card.asked.append(("copy", own_stream)), (torch.from_numpy(array), 0))[1]
@@ -70,7 +70,7 @@ def test_a_cohort_sends_its_slices_ahead(card, journey, tmp_path, monkeypatch):
     predictor = load(journey.plugin, device="cpu")
     calm = cohort.predict_cohort(predictor, cases, tmp_path / "calm", quiet=True).rows
     monkeypatch.setattr(cohort, "uploads_to", lambda device: uploads)
-    for module in (resident, together):
+    for module in (resident, multi_plugin):
         monkeypatch.setattr(module, "on_device", lambda array, device: uploads.take(array))
     assert cohort.predict_cohort(predictor, cases, tmp_path / "out", workers=1, quiet=True).rows == calm
     assert sorted(card.asked) == [("copy", True)] * 3 + [("wait",)] * 3

@@ -114,7 +114,7 @@ def run_command(request):
     os.dup2(out, 2)
     os.environ["ANYMC3D_HOME"] = request["home"]
     from anymc3d.cli.main import main
-    from anymc3d.data.ahead import queue
+    from anymc3d.data.prefetch import queue
     from anymc3d.files import atomic
     from anymc3d.train import log, loop
 

@@ -26,7 +26,7 @@ from anymc3d.data.scan_file import sha256_of
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError, UsageError, did_you_mean
 from anymc3d.files import atomic
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 
 RELEASES = ("auto", "first", "v2")
 AIR, SOFT_TISSUE = (-1100.0, -700.0), (-200.0, 200.0)

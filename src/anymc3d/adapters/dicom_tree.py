@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anymc3d.adapters.rows import Adapted, AdaptOptions
 from anymc3d.adapters.side_tables import by_case, label_columns, read_labels
-from anymc3d.data.dicom.found import find_series
+from anymc3d.data.dicom.series_search import find_series
 from anymc3d.errors import ScanError
 
 

@@ -16,7 +16,7 @@ from anymc3d.models.fusion import CONCAT
 from anymc3d.models.plain import PLAIN
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import MethodSettings, TaskSettings
-from anymc3d.train.fitted import Fitted, fitted_frozen, fitted_plain, head_tensors
+from anymc3d.train.fitted_classifier import FittedClassifier, fitted_frozen, fitted_plain, head_tensors
 from anymc3d.train.plain.numbers import PlainNumbers, plain_learner
 from anymc3d.train.quick.crossval import Pool
 from anymc3d.train.quick.features import CaseFeatures
@@ -48,7 +48,7 @@ class Candidate:
     views: str
     size: str
     learner: RidgeLearner
-    fitted: Callable[[Rows], Fitted]
+    fitted: Callable[[Rows], FittedClassifier]
     prepared: Sequence[PreparedCase]
     backbone: LoadedBackbone | None
     seconds: float
@@ -141,7 +141,7 @@ def _frozen(
     numbers = _pooled(shape, tokens)
     learner = RidgeLearner(numbers, pool.targets, task.labels, pool.patients)
 
-    def fitted(train: Rows) -> Fitted:
+    def fitted(train: Rows) -> FittedClassifier:
         recipe = {
             "recipe": "closed form",
             "penalty": learner.penalty(train),

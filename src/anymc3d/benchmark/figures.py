@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.benchmark import printed
+from anymc3d.benchmark import paper_numbers
 from anymc3d.benchmark.tables.parameters import Dot, dots
 from anymc3d.benchmark.tables.rows import Entry, Results, number
 from anymc3d.errors import UsageError, did_you_mean
@@ -33,7 +33,7 @@ def look_of(index: int) -> tuple[str, str]:
 def draw_decoders(results: Results, figure: Figure) -> None:
     """Figure 7: AUROC by segmentation decoder, own and printed."""
     own_axes, paper = figure.subplots(1, 2, sharey=True)
-    names = {entry.system: entry.variant for entry in printed.DECODERS}
+    names = {entry.system: entry.variant for entry in paper_numbers.DECODERS}
     methods = results.where(lambda row: row["system"] == "anymc3d" and row["fusion"] == "query")
     place = 0
     for task in results.tasks:
@@ -45,12 +45,12 @@ def draw_decoders(results: Results, figure: Figure) -> None:
                 _dot(own_axes, place, entry, list(names).index(decoder) if decoder in names else 7, label)
                 place += 1
     own_axes.set_xlim(-0.6, max(place, 1) - 0.4)
-    for index, decoder_point in enumerate(printed.DECODERS):
+    for index, decoder_point in enumerate(paper_numbers.DECODERS):
         for value in decoder_point.values:
             paper.plot(index, value, MARKS[index], mfc="none", mec=COLOURS[index], ms=8)
             paper.annotate(f"{value:.3f}", (index, value), textcoords="offset points", xytext=(0, 8), ha="center")
-    paper.set_xticks(range(len(printed.DECODERS)), list(names.values()), rotation=20, ha="right")
-    paper.set_xlim(-0.6, len(printed.DECODERS) - 0.4)
+    paper.set_xticks(range(len(paper_numbers.DECODERS)), list(names.values()), rotation=20, ha="right")
+    paper.set_xlim(-0.6, len(paper_numbers.DECODERS) - 0.4)
     paper.set_title("printed, T5", fontsize=10)
     own_axes.set_title("own", fontsize=10)
     own_axes.set_ylabel("AUROC")
@@ -134,7 +134,7 @@ def draw_label_efficiency(results: Results, figure: Figure) -> None:
         axes.minorticks_off()
         axes.set(xlabel="training cases", title=task)
     task_axes[0].set_ylabel("AUROC")
-    for point in printed.LABEL_EFFICIENCY:
+    for point in paper_numbers.LABEL_EFFICIENCY:
         for value in point.values:
             paper.plot(point.share, value, "o", mfc="none", mec="0.45", ms=7)
         if point.share < 1:

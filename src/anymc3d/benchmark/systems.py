@@ -15,9 +15,9 @@ from anymc3d.models.decoders.table import DECODERS
 from anymc3d.models.fusion import FUSIONS, build_fusion
 from anymc3d.models.heads import HEADS
 from anymc3d.models.lora import LoRA
+from anymc3d.models.meta_device import without_memory
 from anymc3d.models.plain import PLAIN
 from anymc3d.models.vit import VisionTransformer
-from anymc3d.models.without_memory import without_memory
 from anymc3d.models.zoo.entry import count_parameters
 from anymc3d.models.zoo.table import methods_table
 from anymc3d.pandx.network import METHOD

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Search, blend and write; or resume, or find it done."""
     from anymc3d.automl.run import auto
     from anymc3d.cli.main import print_json
-    from anymc3d.data.ahead.queue import asking_for
+    from anymc3d.data.prefetch.queue import asking_for
 
     with asking_for(checked_workers(args)):
         summary = auto(

@@ -11,8 +11,8 @@ from anymc3d.errors import BackboneError
 def network_rows() -> list[dict[str, Any]]:
     """One row per published file of weights, and per stored one under a name of the user's."""
     from anymc3d.models.zoo.network_store import stored_networks
-    from anymc3d.models.zoo.published import num_parameters
     from anymc3d.models.zoo.published_table import PUBLISHED
+    from anymc3d.models.zoo.published_weights import num_parameters
 
     stored = {record.name: record for record in stored_networks()}
     known = {name: PUBLISHED[record.published] for name, record in stored.items()}
@@ -85,8 +85,8 @@ def network_verdicts(target: str | None) -> list[dict[str, Any]]:
 def show_network(target: str) -> dict[str, Any] | None:
     """Everything known of weights for networks; None if the name is of none."""
     from anymc3d.models.zoo.network_store import how_to_get, network_folder, stored_network
-    from anymc3d.models.zoo.published import num_parameters
     from anymc3d.models.zoo.published_table import PUBLISHED
+    from anymc3d.models.zoo.published_weights import num_parameters
 
     record = stored_network(target)
     published = PUBLISHED.get(record.published if record else target)

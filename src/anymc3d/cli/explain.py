@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
-    from anymc3d.explain.heat import check_has_attention, chosen_methods, label_index
+    from anymc3d.explain.heatmaps import check_has_attention, chosen_methods, label_index
     from anymc3d.explain.methods import check_method
     from anymc3d.files.parts import part_of
     from anymc3d.plugins import load_plugin

@@ -67,7 +67,7 @@ def chosen_workers(args: argparse.Namespace, num_cases: int) -> int:
     Raises:
         UsageError: as :func:`checked_workers`.
     """
-    from anymc3d.data.ahead.queue import workers_for
+    from anymc3d.data.prefetch.queue import workers_for
 
     return workers_for(num_cases, checked_workers(args))
 
@@ -268,7 +268,7 @@ def _cases_of_series(text: str, series: str | None, *, quiet: bool) -> list[Case
     """The series of a DICOM study or a tree of them, one case each; none where it is no DICOM or cannot be listed, and
     then the input is a case that says so."""
     from anymc3d.cli.say import show
-    from anymc3d.data.dicom.found import find_series
+    from anymc3d.data.dicom.series_search import find_series
     from anymc3d.data.readers import takes_series
     from anymc3d.errors import ScanError
     from anymc3d.predict.study import study_case

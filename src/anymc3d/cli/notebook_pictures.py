@@ -8,7 +8,7 @@ from typing import Any
 
 from anymc3d.explain.folder import NOTICE, file_name
 from anymc3d.files import regular
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.page.document import data_url, paragraph
 from anymc3d.page.notebook import cell
 from anymc3d.printable import escape

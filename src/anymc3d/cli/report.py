@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.data.pseudonyms import Pseudonyms
     from anymc3d.plugins import Plugin
-    from anymc3d.report.heated import Heater
+    from anymc3d.report.case_heatmap import CaseHeatmaps
     from anymc3d.report.run import FiguresFacts
     from anymc3d.report.study import StudyFacts
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write one report."""
     _check_words(args)
-    from anymc3d.report.place import check_out, kind_of, write_report
+    from anymc3d.report.folders import check_out, kind_of, write_report
 
     kind = "case" if args.folder is None else kind_of(args.folder)
     _check_options(args, kind)
@@ -121,7 +121,7 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
 
 
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
-    from anymc3d.explain.heat import check_has_attention, default_method
+    from anymc3d.explain.heatmaps import check_has_attention, default_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
     from anymc3d.report.study import from_folder, from_plugin, renamed
@@ -160,19 +160,19 @@ def _figures(args: argparse.Namespace, kind: str, pseudonyms: Pseudonyms | None)
     )
 
 
-def _heater(args: argparse.Namespace, kind: str) -> Heater:
-    from anymc3d.explain.heat import default_method
+def _heater(args: argparse.Namespace, kind: str) -> CaseHeatmaps:
+    from anymc3d.explain.heatmaps import default_method
     from anymc3d.explain.methods import check_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
-    from anymc3d.report.heated import Heater
+    from anymc3d.report.case_heatmap import CaseHeatmaps
     from anymc3d.report.run import plugin_of_run
 
     if args.method:
         check_method(args.method)
     plugin = plugin_of_run(args.folder) if kind in ("run", "quick") else load_plugin(args.plugin)
     predictor = Predictor([plugin], backbone=args.backbone, device=args.device, segmenters=args.segmenter)
-    return Heater(predictor, args.method or default_method(predictor))
+    return CaseHeatmaps(predictor, args.method or default_method(predictor))
 
 
 def _one_case(args: argparse.Namespace, plugin: Plugin | None) -> Case:

@@ -71,7 +71,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, or find the run finished."""
-    from anymc3d.data.ahead.queue import asking_for
+    from anymc3d.data.prefetch.queue import asking_for
     from anymc3d.errors import UsageError
     from anymc3d.settings.decision_text import what_is_positive
     from anymc3d.settings.task_file import programs_named, read_task

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.mask_slices import Labels, annotated_labels, cut_mask, get_or_make, mask_key
+from anymc3d.data.prefetch.needs import Needs
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import content_hash
 from anymc3d.data.regions import ROI_SOURCES, Region, RegionSources, find_region
@@ -65,7 +65,7 @@ class CaseScans:
         hashes: column -> content hash where already known; saves reading the file.
         segmenters: for views whose region a program or network draws.
         volumes: column -> scan that is in memory; the case's reference for it is not looked at.
-        known: what another process found of the case (:mod:`anymc3d.data.ahead`), which is not looked for again.
+        known: what another process found of the case (:mod:`anymc3d.data.prefetch`), which is not looked for again.
     """
 
     def __init__(

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from anymc3d.data.ahead.queue import read_ahead, workers_for
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt, fault_of
 from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters, mask_hash_name
 from anymc3d.data.mask_slices import Labels, check_annotated
 from anymc3d.data.ood_measures import measure_case
+from anymc3d.data.prefetch.queue import read_ahead, workers_for
 from anymc3d.data.regions import ROI_SOURCES
 from anymc3d.data.scan import named
 from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError, OutputError
@@ -69,7 +69,7 @@ def prepare_all(
     """Read every case once, so that whatever is wrong is known before the first step.
 
     ``workers``: processes that read, and write the cache (by default as
-    :func:`anymc3d.data.ahead.queue.workers_for` says); with none of them, or where a segmenter draws the region of a
+    :func:`anymc3d.data.prefetch.queue.workers_for` says); with none of them, or where a segmenter draws the region of a
     view, two threads of this one do it. ``progress``: called with 1 after every case. ``with_masks``: also the masks of
     the cases that have one. Slices are not kept in memory: the returned cases have no views. A case that the settings
     leave out is returned with the reason, as ``excluded``.

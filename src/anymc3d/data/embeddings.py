@@ -17,7 +17,7 @@ from safetensors.numpy import load
 from anymc3d.data.cache_entry import safetensors_facts
 from anymc3d.errors import RunFolderError
 from anymc3d.files import regular
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.files.parts import PARTS
 from anymc3d.files.tables import read_table
 

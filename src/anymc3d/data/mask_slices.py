@@ -23,7 +23,7 @@ from anymc3d.data.cache_entry import DamagedEntryError, safetensors_facts
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.preprocess import PreparedView
-from anymc3d.data.restore import prepare_mask
+from anymc3d.data.scan_grid import prepare_mask
 from anymc3d.data.volume import Affine, ScanHeader
 from anymc3d.errors import MaskError
 from anymc3d.files import regular

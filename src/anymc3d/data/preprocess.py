@@ -30,7 +30,7 @@ from anymc3d.data.volume import (
     to_ras,
     whole,
 )
-from anymc3d.data.work import check_work
+from anymc3d.data.work_limit import check_work
 from anymc3d.errors import ScanError
 from anymc3d.settings.config import ViewSettings
 from anymc3d.types import Plane

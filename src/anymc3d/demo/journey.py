@@ -8,9 +8,9 @@ from pathlib import Path
 
 from anymc3d.data.manifest import read_manifest
 from anymc3d.demo.dataset import LABEL, demo_views, make_dataset
+from anymc3d.demo.pages import show
 from anymc3d.demo.preview import preview
 from anymc3d.demo.rules import simple_rules
-from anymc3d.demo.showing import show
 from anymc3d.demo.slices import draw_slice_weights
 from anymc3d.evaluate.command import evaluate_predictions
 from anymc3d.models.download import get_backbone

@@ -19,12 +19,12 @@ from typing import Any
 from safetensors.numpy import save
 
 from anymc3d.cost.progress import Progress
-from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.embedding_facts import KEY, encode_facts_of
 from anymc3d.data.embeddings import EMBEDDING_VERSION, RECORD, TABLE, settings_hash
 from anymc3d.data.file_marks import file_mark
+from anymc3d.data.prefetch.cases import CaseAhead, cases_ahead
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
@@ -32,8 +32,8 @@ from anymc3d.embed.source import Arrays, EmbedSettings, Source
 from anymc3d.evaluate.ood import VERSION
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic, journal, regular
+from anymc3d.files.containment import inside
 from anymc3d.files.folders import check_there, claim, locked
-from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.predict.cohort import MARK, read_journal
 from anymc3d.predict.faults import predict_fault
@@ -89,7 +89,7 @@ def embed_cohort(
 ) -> EmbedResult:
     """Embed every case into ``out``; a case that fails has one row with status ``error`` and no file.
 
-    ``workers``: processes that read ahead (:mod:`anymc3d.data.ahead`); the embeddings are the same with any number.
+    ``workers``: processes that read ahead (:mod:`anymc3d.data.prefetch`); the embeddings are the same with any number.
 
     Raises:
         RunFolderError: ``out`` belongs to another source or other settings, or another process works in it.

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anymc3d.cost.device import DTYPES, choose_device, number_format
-from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters
 from anymc3d.data.embedding_facts import CaseFacts, facts_of
+from anymc3d.data.prefetch.needs import Needs
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import Known
 from anymc3d.errors import PluginError, ScanError, UsageError, did_you_mean
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import Encoding, VolumeClassifier, grid_of, run_backbone
 from anymc3d.models.features import check_backbone, read_parts, representation
 from anymc3d.models.frozen_pass import Pass, frozen_parts, tokens_of
-from anymc3d.models.gathered import Gathered
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import Plugin
 from anymc3d.predict.resident import packed_view, residents_of
@@ -156,7 +156,7 @@ class Source:
         """(S, rows, columns, D) in half precision, and the affine (4, 4) from (row, column, slice) to RAS mm."""
         packed = packed_view(view, self.views[name], self.device)
         weights = self.classifier.adapted_weights(self.network, name, self.encoding.dtype)
-        patches_of = Gathered(sum(packed.counts))
+        patches_of = ChunkedRows(sum(packed.counts))
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             options = self.classifier.options if not isinstance(start, Tensor) else {}
             tokens = run_backbone(self.network, weights, start, self.encoding, **options).tokens
@@ -190,7 +190,7 @@ class Source:
         from anymc3d.models.features import pool_masks
 
         weights = self.classifier.adapted_weights(self.network, name, self.encoding.dtype)
-        rows, size = Gathered(sum(packed.counts)), 0
+        rows, size = ChunkedRows(sum(packed.counts)), 0
         for start in self.classifier.starts(self.network, name, packed, self.encoding):
             call = partial(run_backbone, self.network, weights, start, self.encoding)
             count = len(start) if isinstance(start, Tensor) else len(start.tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from anymc3d.engines.submitting import call, collect, submitting
+from anymc3d.engines.scheduler import call, collect, submitting
 from anymc3d.engines.work import EngineOptions, Outcome, Work
 from anymc3d.errors import PackageError
 

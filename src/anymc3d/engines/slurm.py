@@ -15,7 +15,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
-from anymc3d.engines.submitting import call, collect, final, in_one_line, lost, submitting
+from anymc3d.engines.scheduler import call, collect, final, in_one_line, lost, submitting
 from anymc3d.engines.work import EngineOptions, Outcome, Work
 from anymc3d.errors import PackageError
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.evaluate.delong import PairedTest, delong_paired_test
-from anymc3d.evaluate.few import num_rarer, word
 from anymc3d.evaluate.intervals import holm
 from anymc3d.evaluate.measures import LabelCases, Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.rare_outcomes import num_rarer, word
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from anymc3d.evaluate import metrics, weighted
 from anymc3d.evaluate.delong import delong_interval
-from anymc3d.evaluate.few import FEW, FROM_BOTH_RATES, interval_by_ends, num_rarer, too_few, word
 from anymc3d.evaluate.intervals import LEVEL, Interval, clustered_wilson_interval, is_grouped, wilson_interval
 from anymc3d.evaluate.metrics import DECISION_METRICS, PROBABILITY_METRICS, RANKING_METRICS, Metric
+from anymc3d.evaluate.rare_outcomes import FEW, FROM_BOTH_RATES, interval_by_ends, num_rarer, too_few, word
 from anymc3d.evaluate.resampling import (
     METHOD,
     NUM_RESAMPLES,

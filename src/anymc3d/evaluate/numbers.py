@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.evaluate.few import FEW, word
 from anymc3d.evaluate.intervals import Interval, group_index, is_grouped, t_quantile, two_sided_p
 from anymc3d.evaluate.measures import Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
+from anymc3d.evaluate.rare_outcomes import FEW, word
 from anymc3d.evaluate.resampling import UNSTRATIFIED, Draws, bootstrap, bootstrap_interval
 from anymc3d.evaluate.weighted import Floats, ratio
 

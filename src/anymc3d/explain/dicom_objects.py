@@ -22,9 +22,9 @@ from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.readers import takes_series
 from anymc3d.errors import PackageError, ScanError, UsageError
 from anymc3d.explain.dicom_sources import CODES, quiet, shortened, sources_of, stand_ins, uid
-from anymc3d.explain.heat import Heat
+from anymc3d.explain.heatmaps import Heatmap
 from anymc3d.files import atomic
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.version import __version__
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class DicomWriter:
         """The series behind an image column."""
         return self._sources[column]
 
-    def write(self, folder: Path, stem: str, heat: Heat, kinds: Collection[str] = ("map", "seg")) -> list[str]:
+    def write(self, folder: Path, stem: str, heat: Heatmap, kinds: Collection[str] = ("map", "seg")) -> list[str]:
         """Write these kinds of objects and return their names; of a map without any voxel at the threshold no
         segmentation is made.
 
@@ -117,7 +117,7 @@ class DicomWriter:
             atomic.write_bytes(inside(folder, name), content.getvalue())
         return list(makers)
 
-    def _parametric_map(self, source: SourceSeries, frames: NDArray[np.float32], heat: Heat) -> Dataset:
+    def _parametric_map(self, source: SourceSeries, frames: NDArray[np.float32], heat: Heatmap) -> Dataset:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
@@ -142,7 +142,7 @@ class DicomWriter:
         dataset.Laterality = ""  # not known here; a validator wants it of a map, and not of a segmentation
         return _finished(dataset, source)
 
-    def _segmentation(self, source: SourceSeries, above: NDArray[np.bool_], heat: Heat) -> Dataset:
+    def _segmentation(self, source: SourceSeries, above: NDArray[np.bool_], heat: Heatmap) -> Dataset:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
@@ -172,7 +172,7 @@ class DicomWriter:
         )
         return _finished(dataset, source)
 
-    def _common(self, source: SourceSeries, heat: Heat, kind: str) -> dict[str, Any]:
+    def _common(self, source: SourceSeries, heat: Heatmap, kind: str) -> dict[str, Any]:
         what = "heatmap" if kind == "map" else f"heatmap above {self._settings.threshold:g}"
         key = (self._settings.link, self._case.id, source.series_uid, self._plugin, kind, heat.label, heat.view)
         key = (*key, heat.method, hashlib.sha256(np.ascontiguousarray(heat.values).tobytes()).hexdigest())

@@ -21,9 +21,9 @@ import nibabel as nib
 import numpy as np
 
 from anymc3d.cost.progress import Progress
-from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
+from anymc3d.data.prefetch.cases import CaseAhead, cases_ahead
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import content_hash
 from anymc3d.data.volume import Volume, to_ras
@@ -31,11 +31,11 @@ from anymc3d.errors import ScanError
 from anymc3d.evaluate.calibration import SAYS
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.grey import grey_of
-from anymc3d.explain.heat import Explanation, Heat, explain_case, request_of
+from anymc3d.explain.heatmaps import Explanation, Heatmap, explain_case, request_of
 from anymc3d.explain.scores import SCORES, score_case
 from anymc3d.files import atomic, regular
+from anymc3d.files.containment import inside
 from anymc3d.files.folders import check_there, claim, locked
-from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.page.document import RESEARCH_ONLY
 from anymc3d.pictures.colours import Colour
@@ -100,7 +100,7 @@ def explain_cohort(
     quiet: bool = False,
 ) -> ExplainResult:
     """Explain every case with the predictor's one plugin. ``workers``: processes that read ahead
-    (:mod:`anymc3d.data.ahead`); the files are the same with any number.
+    (:mod:`anymc3d.data.prefetch`); the files are the same with any number.
 
     Raises:
         UsageError: an unknown method or label.
@@ -164,12 +164,12 @@ def file_name(text: str) -> str:
     return f"{safe[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def heat_stem(heat: Heat) -> str:
+def heat_stem(heat: Heatmap) -> str:
     """``<label>.<view>.<method>``."""
     return f"{file_name(heat.label)}.{heat.view}.{heat.method}"
 
 
-def picture_of(heat: Heat, explanation: Explanation, card: PluginCard) -> Colour:
+def picture_of(heat: Heatmap, explanation: Explanation, card: PluginCard) -> Colour:
     """The heatmap's three planes, with the case, its probability and the method in the title."""
     prediction, scan = explanation.prediction, explanation.scans[heat.column]
     if card.labels.is_number:
@@ -184,7 +184,7 @@ def picture_of(heat: Heat, explanation: Explanation, card: PluginCard) -> Colour
     return heat_sheet(scan, (heat.values, heat.affine), grey=(low, high), title=title, caption=caption)
 
 
-def write_nifti(path: Path, heat: Heat) -> None:
+def write_nifti(path: Path, heat: Heatmap) -> None:
     """Write a heatmap as compressed NIfTI: float32, the scan's affine, no word about the patient."""
     image = nib.Nifti1Image(heat.values, heat.affine)
     image.header.set_xyzt_units("mm")
@@ -195,7 +195,7 @@ def write_nifti(path: Path, heat: Heat) -> None:
     atomic.write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
 
 
-def peak_mm(heat: Heat) -> tuple[float, float, float]:
+def peak_mm(heat: Heatmap) -> tuple[float, float, float]:
     """The highest voxel's centre in RAS millimetres."""
     ras = to_ras(Volume(voxels=heat.values, affine=heat.affine))  # so that of equal voxels storage decides nothing
     index = np.unravel_index(int(ras.voxels.argmax()), ras.shape)
@@ -309,7 +309,7 @@ def _finite(value: float) -> float | None:
 
 def _write(
     folder: Path,
-    heat: Heat,
+    heat: Heatmap,
     explanation: Explanation,
     settings: ExplainSettings,
     card: PluginCard,

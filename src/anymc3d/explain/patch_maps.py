@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 from anymc3d.explain.cam import CAM_SLICES, cam_weights
 from anymc3d.explain.methods import METHODS, check_backbone, patch_weights
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import ClassifierOutput, Encoding, PackedSlices, VolumeClassifier, to_backbone_input
-from anymc3d.models.gathered import Gathered
 from anymc3d.types import LabelKind
 
 ATTENTION_BYTES = 2**29
@@ -126,7 +126,7 @@ def _view_maps(
     patch = backbone.patch_size
     rows, columns = (-(-length // patch) for length in packed.slices.shape[-2:])
     size = chunk_size(backbone, rows * columns, request)
-    parts: dict[tuple[str, int | None], Gathered] = {}
+    parts: dict[tuple[str, int | None], ChunkedRows] = {}
     start = 0
     for chunk in classifier.chunks(view, packed, size):
         images = to_backbone_input(chunk, patch, classifier.seen_as(view, encoding))
@@ -135,7 +135,7 @@ def _view_maps(
             backbone, weights, images, encoding, request, chunk_gradients, classifier.options
         )
         for key, weight in chunk_weights.items():
-            parts.setdefault(key, Gathered(sum(packed.counts))).add(weight.view(-1, rows, columns).cpu())
+            parts.setdefault(key, ChunkedRows(sum(packed.counts))).add(weight.view(-1, rows, columns).cpu())
         start += len(images)
     return {key: grids.whole() for key, grids in parts.items()}
 

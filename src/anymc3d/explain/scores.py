@@ -23,7 +23,7 @@ from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.volume import Volume, Voxels, to_ras
 from anymc3d.evaluate.localisation import Localisation, area_under, localise, rank_correlation
-from anymc3d.explain.heat import FUSED, Explanation, Heat, explain_case
+from anymc3d.explain.heatmaps import FUSED, Explanation, Heatmap, explain_case
 from anymc3d.predict.encode import Alone
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.resident import Resident
@@ -95,14 +95,14 @@ def truth_of(case: Case, image_column: str, scan: Volume) -> NDArray[np.bool_] |
     return None if reference is None else read_on_grid(reference, scan, spacing=case.spacing) > 0
 
 
-def localisation_of(heat: Heat, truth: NDArray[np.bool_]) -> Localisation:
+def localisation_of(heat: Heatmap, truth: NDArray[np.bool_]) -> Localisation:
     """Score one map against the truth, both in RAS order."""
     ras = to_ras(Volume(voxels=heat.values, affine=heat.affine))
     return localise(ras.voxels, truth, ras.affine)
 
 
 def deletion_and_insertion(
-    predictor: Predictor, resident: Resident, case: Case, heat: Heat, scans: Mapping[str, Volume], steps: int = STEPS
+    predictor: Predictor, resident: Resident, case: Case, heat: Heatmap, scans: Mapping[str, Volume], steps: int = STEPS
 ) -> tuple[float, float]:
     """Areas under the label's probability as the hottest voxels go, and as they come back: both in [0, 1]."""
     scan = scans[heat.column]

@@ -23,9 +23,9 @@ from typing import IO
 
 from anymc3d.errors import DownloadError
 from anymc3d.files import atomic, regular
+from anymc3d.files.containment import inside
 from anymc3d.files.folders import locked
 from anymc3d.files.home import home_folder
-from anymc3d.files.inside import inside
 from anymc3d.files.private import make_private
 from anymc3d.printable import shown
 

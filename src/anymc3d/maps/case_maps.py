@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import PreparedCase
-from anymc3d.data.restore import to_scan_grid
+from anymc3d.data.scan_grid import to_scan_grid
 from anymc3d.data.volume import Affine
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.classifier import Encoding

@@ -27,8 +27,8 @@ from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic, journal
+from anymc3d.files.containment import inside
 from anymc3d.files.folders import check_there, locked
-from anymc3d.files.inside import inside
 from anymc3d.files.tables import write_table
 from anymc3d.maps.case_maps import Drawn, segment_case, structures
 from anymc3d.predict.cohort import RECORD, check_kept, read_journal

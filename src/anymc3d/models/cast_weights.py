@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anymc3d.models.remembered import Remembered
+from anymc3d.models.parameter_cache import ParameterCache
 
 
 class CastWeights(nn.Module):
@@ -16,7 +16,7 @@ class CastWeights(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cast = Remembered()
+        self._cast = ParameterCache()
 
     def matrices(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The frozen weights and biases of all linear maps and convolutions in ``dtype``, by parameter name.

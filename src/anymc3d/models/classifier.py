@@ -23,14 +23,14 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from anymc3d.errors import PluginError
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.features import pool_masks, read_parts, representation
 from anymc3d.models.fusion import CONCAT, QueryFusion, SideBySide, build_fusion, fused_by, pad_cases
-from anymc3d.models.gathered import Gathered
 from anymc3d.models.heads import build_head
 from anymc3d.models.lora import LoRA
-from anymc3d.models.scale import Scale, in_raw_units
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, first_adapted
+from anymc3d.models.standardisation import Scale, in_raw_units
 from anymc3d.models.strict_load import copy_into
 
 
@@ -214,7 +214,7 @@ class VolumeClassifier(nn.Module):
         labels = repeat(None) if packed.labels is None else packed.labels.split(encoding.chunk_size)
         pairs = zip(self.starts(backbone, view, packed, encoding), labels, strict=False)
         recompute = encoding.recompute and torch.is_grad_enabled()
-        embeddings = Gathered(sum(packed.counts))
+        embeddings = ChunkedRows(sum(packed.counts))
         for pair in pairs:
             embeddings.add(checkpoint(embed, *pair, use_reentrant=False) if recompute else embed(*pair))
         return embeddings.whole()

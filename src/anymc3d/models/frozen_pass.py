@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import (
     Encoding,
     PackedSlices,
@@ -21,7 +22,6 @@ from anymc3d.models.classifier import (
     to_backbone_input,
 )
 from anymc3d.models.features import pool_masks, read_parts, representation
-from anymc3d.models.gathered import Gathered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def frozen_parts(
     size = encoding.chunk_size
     labels = None if packed.labels is None else packed.labels.split(size)
     weights = encoder.adapted_weights(backbone, view, encoding.dtype)
-    rows_of = {part: Gathered(sum(packed.counts)) for part in wanted.parts}
+    rows_of = {part: ChunkedRows(sum(packed.counts)) for part in wanted.parts}
     for number, chunk in enumerate(encoder.chunks(view, packed, size)):
         images = to_backbone_input(chunk, backbone.patch_size, encoder.seen_as(view, encoding))
         chunk_labels = None if labels is None else labels[number]

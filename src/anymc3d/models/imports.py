@@ -9,11 +9,11 @@ from torch import Tensor
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbone_protocol import BackboneConfig
-from anymc3d.models.cards_of_weights import same_architecture, suggest_name
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.layouts import describe_unused
 from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import Record, save_backbone
+from anymc3d.models.weight_cards import same_architecture, suggest_name
 from anymc3d.models.weight_files import (
     check_beside,
     is_pickle,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import (
     Encoding,
     PackedSlices,
@@ -23,7 +24,6 @@ from anymc3d.models.classifier import (
     to_backbone_input,
 )
 from anymc3d.models.first_products import FirstProducts
-from anymc3d.models.gathered import Gathered
 from anymc3d.models.mixed_batch import mixed_tokens
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens
 
@@ -77,7 +77,7 @@ def encode_together(tails: Sequence[Tail], packed: PackedSlices, encoding: Encod
     if packed.slices.shape[0] == 0:
         return [packed.slices.new_zeros((0, tail.backbone.embed_dim), dtype=torch.float32) for tail in tails]
     first = tails[0]
-    rows_of = [Gathered(packed.slices.shape[0]) for _ in tails]
+    rows_of = [ChunkedRows(packed.slices.shape[0]) for _ in tails]
     for chunk in first.classifier.chunks(first.view, packed, encoding.chunk_size):
         images = to_backbone_input(chunk, first.backbone.patch_size, first.classifier.seen_as(first.view, encoding))
         for number, tokens in _of_chunk(images, tails, encoding).items():

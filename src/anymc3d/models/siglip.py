@@ -19,7 +19,7 @@ from anymc3d.errors import UsageError
 from anymc3d.models.backbone_protocol import BackboneOutput
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.image_size import check_images
-from anymc3d.models.remembered import Remembered
+from anymc3d.models.parameter_cache import ParameterCache
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
 from anymc3d.models.vit import REMEMBERED_SIZES, attend
 
@@ -68,7 +68,7 @@ class Embeddings(nn.Module):
         self.grid = config.grid
         self.patch_embedding = nn.Conv2d(3, config.embed_dim, config.patch_size, stride=config.patch_size)
         self.position_embedding = nn.Embedding(config.grid**2, config.embed_dim)
-        self._resized = Remembered(REMEMBERED_SIZES)
+        self._resized = ParameterCache(REMEMBERED_SIZES)
 
     def forward(self, images: Tensor, rows: int, columns: int) -> Tensor:
         return self.patch_embedding(images).flatten(2).transpose(1, 2) + self.positions(rows, columns)

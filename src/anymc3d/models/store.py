@@ -24,9 +24,9 @@ from anymc3d.files.home import home_folder
 from anymc3d.models.architectures import empty_backbone, random_backbone, with_position_rule
 from anymc3d.models.backbone_protocol import Backbone, BackboneConfig
 from anymc3d.models.backbones import BACKBONES, BackboneCard
-from anymc3d.models.cards_of_weights import local_card, named_card
 from anymc3d.models.fingerprint import fingerprint, trunk_fingerprint
 from anymc3d.models.vit_positions import PositionRule
+from anymc3d.models.weight_cards import local_card, named_card
 from anymc3d.models.weight_files import Normalisation, as_normalisation, file_sha256, read_normalisation, read_weights
 
 logger = logging.getLogger(__name__)

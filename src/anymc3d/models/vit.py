@@ -22,7 +22,7 @@ from anymc3d.errors import UsageError
 from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.first_token import first_token_mixed, has_parts
 from anymc3d.models.image_size import check_images
-from anymc3d.models.remembered import Remembered
+from anymc3d.models.parameter_cache import ParameterCache
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
 from anymc3d.models.vit_positions import PositionRule, resize_positions, rope_rotation, rotate
 
@@ -242,7 +242,7 @@ class VisionTransformer(CastWeights):
         self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps) if config.clip else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
-        self._resized = Remembered(REMEMBERED_SIZES)
+        self._resized = ParameterCache(REMEMBERED_SIZES)
 
     @property
     def embed_dim(self) -> int:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from anymc3d.data.case import DRAWN_BY_NETWORK, MASK_SOURCE, Case
 from anymc3d.data.manifest import Manifest, write_manifest
-from anymc3d.data.restore import resample
+from anymc3d.data.scan_grid import resample
 from anymc3d.data.volume import Affine, Volume
 from anymc3d.explain.folder import file_name
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.pandx.geometry import PANCREAS
 
 FOLDER = ("low", "masks")

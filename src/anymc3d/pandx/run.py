@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from anymc3d.data.case import Case
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.readers import content_hash, read_volume
-from anymc3d.data.restore import resample
+from anymc3d.data.scan_grid import resample
 from anymc3d.data.volume import Affine, Millimetres, Volume, crop_to, to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate.lesions import LesionResult, lesion_average_precision, match_lesions
 from anymc3d.evaluate.outputs import prediction_cells, prediction_columns
 from anymc3d.explain.folder import file_name
 from anymc3d.files import atomic
+from anymc3d.files.containment import inside
 from anymc3d.files.folders import claim, locked
-from anymc3d.files.inside import inside
 from anymc3d.files.private import make_private
 from anymc3d.files.tables import write_table
 from anymc3d.pandx.candidates import CandidateRule, find_candidates

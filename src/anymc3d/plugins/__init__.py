@@ -1,5 +1,6 @@
 """Plugins: the file, its card, several as one, probabilities for another site, and PEFT's folders."""
 
+from anymc3d.plugins.aliases import load_named
 from anymc3d.plugins.card import BackboneRecord, Member, PluginCard, card_to_json, read_card
 from anymc3d.plugins.file import (
     Plugin,
@@ -10,7 +11,6 @@ from anymc3d.plugins.file import (
     to_half,
     without_decoders,
 )
-from anymc3d.plugins.named import load_named
 
 __all__ = [
     "BackboneRecord",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.files import atomic
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.plugins import Plugin, PluginCard, card_to_json, read_card, to_half
 from anymc3d.plugins.file import HEADER_KEY, MAX_FILE_BYTES, check_container, tensors_of
 

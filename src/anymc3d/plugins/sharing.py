@@ -22,8 +22,8 @@ from typing import BinaryIO, Literal
 
 from anymc3d.errors import DownloadError, PluginError, UsageError
 from anymc3d.files import atomic, hub, regular
+from anymc3d.files.containment import inside
 from anymc3d.files.download import SILENCE_S, Progress, Request, fetched, without_secret
-from anymc3d.files.inside import inside
 from anymc3d.plugins.file import MAX_BASELINE_BYTES, load_plugin
 from anymc3d.plugins.hub_page import hub_page
 from anymc3d.plugins.lock_lines import is_digest, locked_hash, write_lock

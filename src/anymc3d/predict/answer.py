@@ -18,7 +18,7 @@ from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.covariates import Joined
 from anymc3d.plugins.evidence import doubts_of
-from anymc3d.predict.likeness import Distance, across_planes, distance_from_training, unlike_training
+from anymc3d.predict.ood_warnings import Distance, across_planes, distance_from_training, unlike_training
 from anymc3d.predict.prediction import Prediction
 
 Runs = Sequence[tuple[PluginCard, ClassifierOutput]]

@@ -21,10 +21,10 @@ import torch
 from anymc3d.cost.energy import EnergyMeter, added, energy_facts, meter_of
 from anymc3d.cost.memory import device_facts, forget_peak, peak_memory
 from anymc3d.cost.progress import Progress
-from anymc3d.data.ahead.cases import CaseAhead, cases_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault, attempt
 from anymc3d.data.file_marks import file_mark
+from anymc3d.data.prefetch.cases import CaseAhead, cases_ahead
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.data.time_limit import within
@@ -120,7 +120,7 @@ def predict_cohort(
     ``abstain``: the table has :data:`outputs.NOT_ANSWERED` in place of every decision that is in doubt.
     ``strict``: the table has an error in place of every answer that has a warning. The journal keeps the answers: the
     same run without it writes them. ``timeout_s``: seconds that a case may take with each plugin, reading included.
-    ``workers``: processes that read ahead (:mod:`anymc3d.data.ahead`); the table has the same bytes with any number.
+    ``workers``: processes that read ahead (:mod:`anymc3d.data.prefetch`); the table has the same bytes with any number.
 
     Raises:
         RunFolderError: ``out`` belongs to other plugins or settings, another process works in it, or answers would be

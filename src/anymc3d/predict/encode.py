@@ -1,5 +1,5 @@
 """What members of plugins say of a case, of those that do not go through the backbone with others
-(:mod:`anymc3d.predict.together`): networks of their own, and frozen members of other representations than the class
+(:mod:`anymc3d.predict.multi_plugin`): networks of their own, and frozen members of other representations than the class
 token, which share one pass with the frozen members that see the same slices.
 """
 

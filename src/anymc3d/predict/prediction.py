@@ -10,7 +10,7 @@ import numpy as np
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import State
-from anymc3d.predict.shown import html_of
+from anymc3d.predict.notebook_view import html_of
 from anymc3d.printable import shown
 from anymc3d.types import Status
 

@@ -30,11 +30,11 @@ from anymc3d.predict.answer import Runs, answered, unanswered
 from anymc3d.predict.covariates import cells_of, check_given
 from anymc3d.predict.encode import Alone
 from anymc3d.predict.faults import predict_fault
-from anymc3d.predict.given import Scan, volumes_and_references
+from anymc3d.predict.multi_plugin import Request, run_together
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.resident import Resident, packed, prepared_for, residents_of, seen_views
+from anymc3d.predict.scan_inputs import Scan, volumes_and_references
 from anymc3d.predict.study import study_case
-from anymc3d.predict.together import Request, run_together
 from anymc3d.segmenters.build import build_segmenters
 
 DEFAULT_CHUNK = 64

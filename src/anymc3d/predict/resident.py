@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from anymc3d.cost.device import ran_out_of_memory
-from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.covariates import MEASURE
+from anymc3d.data.prefetch.needs import Needs
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import PluginError, UsageError
 from anymc3d.models.build import Classifier

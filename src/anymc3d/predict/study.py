@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anymc3d.data.case import Case, default_id
 from anymc3d.errors import UsageError
-from anymc3d.predict.given import IN_MEMORY
+from anymc3d.predict.scan_inputs import IN_MEMORY
 
 
 def study_case(

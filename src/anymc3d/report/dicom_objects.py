@@ -9,8 +9,8 @@ from anymc3d.data.case import Case
 from anymc3d.explain.dicom_objects import DicomSettings, DicomWriter
 from anymc3d.explain.folder import file_name, heat_stem
 from anymc3d.explain.grey import grey_of
-from anymc3d.explain.heat import Heat
-from anymc3d.files.inside import inside
+from anymc3d.explain.heatmaps import Heatmap
+from anymc3d.files.containment import inside
 from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet
 from anymc3d.report.dicom_capture import ENDING, write_capture
@@ -44,7 +44,7 @@ def write_heat_objects(
     return names
 
 
-def _picture(facts: StudyFacts, heat: Heat) -> Colour:
+def _picture(facts: StudyFacts, heat: Heatmap) -> Colour:
     """As in ``explain``, but without the case id, which an archive may hold a patient's number in."""
     scan = facts.scans[heat.column]
     assert facts.card is not None

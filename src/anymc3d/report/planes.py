@@ -8,7 +8,7 @@ import numpy as np
 
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.explain.grey import grey_of
-from anymc3d.explain.heat import Heat
+from anymc3d.explain.heatmaps import Heatmap
 from anymc3d.pictures.colours import Colour, Floats, blend, grey_window
 from anymc3d.pictures.planes import Plane
 from anymc3d.pictures.scan import heat_sheet, scan_sheet
@@ -66,7 +66,7 @@ def middle_planes(scan: Volume) -> bytes:
     return jpeg(scan_sheet(scan, grey=(low, high), longest=PICTURE_PIXELS))
 
 
-def over_scan(scan: Volume, heat: Heat, card: PluginCard | None) -> bytes:
+def over_scan(scan: Volume, heat: Heatmap, card: PluginCard | None) -> bytes:
     """The three planes through the highest voxel of a heatmap as one JPEG: above the scan alone, below under the map.
 
     ``card``: of the plugin, for its window.

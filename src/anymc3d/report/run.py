@@ -26,9 +26,9 @@ from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.evidence import OUT_OF_FOLD
-from anymc3d.report.hardest import Hard, Picture, hardest, pictures_of
-from anymc3d.report.heated import Heater
-from anymc3d.report.place import read_record
+from anymc3d.report.case_heatmap import CaseHeatmaps
+from anymc3d.report.folders import read_record
+from anymc3d.report.hardest_cases import Hard, Picture, hardest, pictures_of
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.settings.task_file import read_task
@@ -91,7 +91,7 @@ def of_run(
     groups: Sequence[str],
     worst: int,
     pseudonyms: Pseudonyms | None,
-    heater: Heater | None = None,
+    heater: CaseHeatmaps | None = None,
     quick: bool = False,
 ) -> FiguresFacts:
     """Read a finished training run; its curves are those of the validation split, of a ``quick`` one out of fold.
@@ -182,7 +182,7 @@ def of_evaluation(
     task: Path | None,
     worst: int,
     pseudonyms: Pseudonyms | None,
-    heater: Heater | None = None,
+    heater: CaseHeatmaps | None = None,
 ) -> FiguresFacts:
     """Read what ``anymc3d evaluate`` wrote; with its predictions and manifest also the hardest cases.
 
@@ -233,7 +233,7 @@ def _hard_of_tables(
     task: Path | None,
     worst: int,
     pseudonyms: Pseudonyms | None,
-    heater: Heater | None,
+    heater: CaseHeatmaps | None,
 ) -> HardFacts:
     if predictions is None or manifest is None:
         if predictions is not None or manifest is not None:
@@ -263,7 +263,7 @@ def _hard(
     known: Sequence[LabelSettings],
     worst: int,
     pseudonyms: Pseudonyms | None,
-    heater: Heater | None,
+    heater: CaseHeatmaps | None,
 ) -> HardFacts:
     if worst == 0:
         return HardFacts(pictures={}, missing="Not asked for (--worst 0).")

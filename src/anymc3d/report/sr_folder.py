@@ -9,7 +9,7 @@ from pathlib import Path
 from anymc3d.data.case import Case
 from anymc3d.errors import ScanError
 from anymc3d.explain.folder import file_name
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.predict.predictor import Predictor
 from anymc3d.report.dicom_sr import answer_of, write_report
 from anymc3d.report.finding_codes import FindingCode

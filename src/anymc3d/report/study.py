@@ -18,13 +18,13 @@ from anymc3d.errors import ScanError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
-from anymc3d.explain.heat import FUSED, Heat, explain_case, unexplained_case
+from anymc3d.explain.heatmaps import FUSED, Heatmap, explain_case, unexplained_case
 from anymc3d.files import regular
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.evidence import doubts_of, unproven
 from anymc3d.predict.predictor import Predictor
-from anymc3d.report.explained import file_of, read_case_record
+from anymc3d.report.explain_record import file_of, read_case_record
 from anymc3d.settings.decision_text import what_is_positive
 
 MAX_PICTURE_BYTES = 32 * 2**20
@@ -46,7 +46,7 @@ class StudyFacts:
     """Label -> what may be said of its probability."""
     slice_weights: Mapping[str, Sequence[float]]
     view_weights: Mapping[str, float]
-    maps: tuple[Heat, ...]
+    maps: tuple[Heatmap, ...]
     """One per label: over all views where there are several."""
     method: str
     scans: Mapping[str, Volume]
@@ -62,7 +62,7 @@ class StudyFacts:
     """What the record of an explain folder says a decision of 1 stands for."""
     told_doubts: tuple[str, ...] = ()
     """What the record of an explain folder says against the plugin itself."""
-    others: tuple[Heat, ...] = ()
+    others: tuple[Heatmap, ...] = ()
     """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
 
     @property
@@ -212,11 +212,11 @@ def renamed(facts: StudyFacts, case: str) -> StudyFacts:
     return replace(facts, case=case)
 
 
-def _overall(heats: Sequence[Heat], views: Sequence[str]) -> tuple[Heat, ...]:
+def _overall(heats: Sequence[Heatmap], views: Sequence[str]) -> tuple[Heatmap, ...]:
     return tuple(heat for heat in heats if heat.view == FUSED or len(views) == 1)
 
 
-def _on_other_scans(heats: Sequence[Heat]) -> tuple[Heat, ...]:
+def _on_other_scans(heats: Sequence[Heatmap]) -> tuple[Heatmap, ...]:
     shown = {heat.column for heat in heats if heat.view == FUSED}
     return tuple(heat for heat in heats if shown and heat.column not in shown)
 
@@ -231,7 +231,7 @@ def _scans(case: Case, record: Mapping[str, Any]) -> dict[str, Volume]:
     return {columns[content]: scans.volume(column) for column, content in hashes.items()}
 
 
-def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]) -> Heat:
+def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]) -> Heatmap:
     name = next((name for name in row["files"] if name.endswith(".nii.gz")), None)
     if name is None:
         raise UsageError(f"{folder}: the map of {row['label']}, {row['view']}, {row['method']} has no .nii.gz")
@@ -242,7 +242,7 @@ def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]
     column = next((c for c, scan in scans.items() if scan.shape == volume.shape), None)
     if column is None:
         raise UsageError(f"{name}: lies on the grid of a scan that was not given; give every scan of the study")
-    return Heat(
+    return Heatmap(
         label=row["label"],
         view=row["view"],
         method=row["method"],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.percentiles import percentiles
-from anymc3d.data.restore import resample
+from anymc3d.data.scan_grid import resample
 from anymc3d.data.volume import Affine, Volume
 from anymc3d.errors import ScanError
 from anymc3d.settings.config import NetworkSettings

@@ -15,9 +15,9 @@ from anymc3d.errors import ScanError
 from anymc3d.evaluate.outputs import OOD_SCORE
 from anymc3d.explain.dicom_objects import DicomSettings
 from anymc3d.explain.folder import file_name, heat_stem, write_nifti
-from anymc3d.explain.heat import default_method
+from anymc3d.explain.heatmaps import default_method
 from anymc3d.files import atomic
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.prediction import Prediction
 from anymc3d.predict.predictor import Predictor

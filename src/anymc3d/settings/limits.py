@@ -119,7 +119,7 @@ Count = Annotated[int, Between(0, 10**9)]
 Seed = Annotated[int, Between(-(2**31), 2**32 - 1)]
 Share = Annotated[float, Between(0, 1)]
 Millimetre = Annotated[float, Between(0, 1e9)]
-"""What of it fits a scan is a question of the scan, see :mod:`anymc3d.data.work`."""
+"""What of it fits a scan is a question of the scan, see :mod:`anymc3d.data.work_limit`."""
 
 
 def number_fault(value: float, limits: tuple[Limit, ...]) -> str:

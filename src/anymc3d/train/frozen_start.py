@@ -22,7 +22,7 @@ from torch import Tensor
 from anymc3d.errors import ManifestError
 from anymc3d.evaluate.number_scale import scale_of
 from anymc3d.models.classifier import VolumeClassifier
-from anymc3d.models.scale import Scale, in_standard_units
+from anymc3d.models.standardisation import Scale, in_standard_units
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import LabelSettings, TaskSettings
 from anymc3d.train.checkpoint import TrainingState

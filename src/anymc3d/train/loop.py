@@ -22,7 +22,7 @@ from anymc3d.cost.energy import added
 from anymc3d.cost.memory import KeptForBackward, peak_memory
 from anymc3d.cost.progress import Progress
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
-from anymc3d.models.scale import Scale
+from anymc3d.models.standardisation import Scale
 from anymc3d.settings.config import TrainSettings
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import (
@@ -39,10 +39,10 @@ from anymc3d.train.draws import (
 from anymc3d.train.loop_parts import Parts
 from anymc3d.train.objective import Moment, batch_losses
 from anymc3d.train.optimisation import clip_gradients, learning_rate_factor, set_learning_rate
-from anymc3d.train.part_way import own_tensors, shared_way
 from anymc3d.train.selection import OF_A_NUMBER, beats_start, score_validation
 from anymc3d.train.stopping import StopRequest, listening
 from anymc3d.train.validation import Validation, validate
+from anymc3d.train.weight_interpolation import interpolated, own_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def run_epochs(
             started = time.monotonic() - state.seconds
             _train_epoch(parts, state, best, stop, started)
             state.step_seconds = added(state.step_seconds, time.monotonic() - started)
-            with shared_way(parts):
+            with interpolated(parts):
                 validation = validate(parts)
                 if _is_best(parts, state, validation):
                     best = parts.classifier.plugin_tensors()

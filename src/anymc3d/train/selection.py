@@ -16,7 +16,7 @@ import torch
 
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.metrics import macro_auroc
-from anymc3d.evaluate.paired import mean_auroc_difference
+from anymc3d.evaluate.paired_auroc import mean_auroc_difference
 from anymc3d.settings.config import LabelSettings
 from anymc3d.train.losses import Loss
 

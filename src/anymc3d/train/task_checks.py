@@ -12,7 +12,7 @@ from anymc3d.models.decoders.table import DECODERS, OWN, check_name
 from anymc3d.models.features import FEATURES, representation
 from anymc3d.models.fusion import CONCAT, FUSIONS, check_fusion, most_slices
 from anymc3d.models.heads import HEADS, check_head
-from anymc3d.models.scale import has_standard_form
+from anymc3d.models.standardisation import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
 from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
 from anymc3d.settings.starts import PAPER, filled

@@ -25,8 +25,8 @@ from anymc3d.data import augment
 from anymc3d.data.array_store import ArrayStore
 from anymc3d.files import home
 from anymc3d.models.build import Classifier
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
-from anymc3d.models.gathered import Gathered
 from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.store import LoadedBackbone
 from anymc3d.settings.config import TaskSettings, ViewSettings
@@ -95,7 +95,7 @@ class TrunkPass:
         if piece.tokens is not None:
             return piece.tokens
         packed = PackedSlices(piece.slices, (len(piece.slices),))
-        pieces = Gathered(len(piece.slices))
+        pieces = ChunkedRows(len(piece.slices))
         with torch.no_grad():
             for part in self.classifier.starts(self.backbone.module, name, packed, self.encoding):
                 pieces.add(part.tokens)

@@ -8,9 +8,9 @@ import pytest
 
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
-from anymc3d.data.measures import kept
+from anymc3d.data.measures import measure_cache
 from anymc3d.data.measures.case import GROUPS, MOST_STRUCTURES, Wanted, as_numbers, completed, measure_case
-from anymc3d.data.measures.kept import measured
+from anymc3d.data.measures.measure_cache import measured
 from anymc3d.errors import ScanError
 
 BOTH = ("image.ed", "image.es")
@@ -105,7 +105,7 @@ def test_a_mask_of_very_many_structures_is_refused(heart, tmp_path):
 def test_measures_are_kept_by_the_content_of_scan_and_mask(heart, tmp_path, monkeypatch):
     asked = wanted("size")
     first = measured(CaseScans(heart), asked, tmp_path / "kept")
-    monkeypatch.setattr(kept, "measure_case", None)
+    monkeypatch.setattr(measure_cache, "measure_case", None)
     again = measured(CaseScans(heart), asked, tmp_path / "kept")
     assert again == first
     (entry,) = (tmp_path / "kept").glob("*.json")

@@ -7,7 +7,7 @@ from anymc3d.benchmark.selection import choose_trial
 from anymc3d.cli.main import main
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.explain.heat import explain_case
+from anymc3d.explain.heatmaps import explain_case
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.plain import PLAIN
 from anymc3d.plugins import load_plugin, save_plugin

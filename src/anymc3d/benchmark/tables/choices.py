@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from anymc3d.benchmark import printed
-from anymc3d.benchmark.printed import Figure
+from anymc3d.benchmark import paper_numbers
+from anymc3d.benchmark.paper_numbers import Figure
 from anymc3d.benchmark.tables.grid import Grid
 from anymc3d.benchmark.tables.lines import pair_up, variant_grid
 from anymc3d.benchmark.tables.rows import Results, Row
@@ -21,7 +21,7 @@ def strategies(results: Results) -> Grid:
     """Table 4: one pretrained network, adapted in several ways."""
     variants = pair_up(
         results,
-        printed.STRATEGIES,
+        paper_numbers.STRATEGIES,
         chosen=lambda row: _strategy(row) is not None,
         key=lambda row: _strategy(row) or (),
         printed_key=lambda figure: (figure.system, figure.variant),
@@ -33,7 +33,7 @@ def strategies(results: Results) -> Grid:
         title="Adaptation strategies (Table 4)",
         names=["network", "strategy"],
         printed_tasks=["T4"],
-        notes=[printed.STRATEGY_NOTE],
+        notes=[paper_numbers.STRATEGY_NOTE],
     )
 
 
@@ -50,10 +50,10 @@ def _strategy(row: Row) -> tuple[str, str] | None:
 
 def fusions(results: Results) -> Grid:
     """Table 5: how slices become one embedding, all with LoRA on one backbone."""
-    titles = {figure.system: figure.variant for figure in printed.FUSIONS}
+    titles = {figure.system: figure.variant for figure in paper_numbers.FUSIONS}
     variants = pair_up(
         results,
-        printed.FUSIONS,
+        paper_numbers.FUSIONS,
         chosen=_is_plain,
         key=lambda row: (row["fusion"],),
         printed_key=lambda figure: (figure.system,),
@@ -73,7 +73,7 @@ def sizes(results: Results) -> Grid:
     """Table 6: one family of backbones in several sizes."""
     return _by_backbone(
         results,
-        printed.SIZES,
+        paper_numbers.SIZES,
         title="Backbone sizes (Table 6)",
         names=["size", "backbone"],
         first=lambda backbone: _LETTER.get(_found(_SIZE, backbone), backbone),
@@ -85,7 +85,7 @@ def versions(results: Results) -> Grid:
     """Table 7: DINOv2 against DINOv3."""
     return _by_backbone(
         results,
-        printed.VERSIONS,
+        paper_numbers.VERSIONS,
         title="DINO versions (Table 7)",
         names=["version", "backbone"],
         first=lambda backbone: {"dinov2": "DINOv2", "dinov3": "DINOv3"}.get(backbone.partition("-")[0], backbone),
@@ -110,15 +110,17 @@ def _by_backbone(
         printed_key=lambda figure: (figure.system,),
         names=lambda key: [first(key[0]), key[0]],
     )
-    return variant_grid(results, variants, title=title, names=names, printed_tasks=tasks, notes=[printed.VERSION_NOTE])
+    return variant_grid(
+        results, variants, title=title, names=names, printed_tasks=tasks, notes=[paper_numbers.VERSION_NOTE]
+    )
 
 
 def decoders(results: Results) -> Grid:
     """Figure 7 as a table: what learning from masks beside the labels brings, by decoder."""
-    titles = {figure.system: figure.variant for figure in printed.DECODERS}
+    titles = {figure.system: figure.variant for figure in paper_numbers.DECODERS}
     variants = pair_up(
         results,
-        printed.DECODERS,
+        paper_numbers.DECODERS,
         chosen=lambda row: row["system"] == "anymc3d" and row["fusion"] == "query",
         key=lambda row: (row["segmentation"],),
         printed_key=lambda figure: (figure.system,),
@@ -130,7 +132,7 @@ def decoders(results: Results) -> Grid:
         title="Auxiliary segmentation (Figure 7)",
         names=["decoder"],
         printed_tasks=["T5"],
-        notes=[printed.DECODER_NOTE, "trainable: with the decoder, which a plugin does not keep"],
+        notes=[paper_numbers.DECODER_NOTE, "trainable: with the decoder, which a plugin does not keep"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from anymc3d.benchmark.printed import Figure
+from anymc3d.benchmark.paper_numbers import Figure
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import Results, Row, millions, shown_entry
 

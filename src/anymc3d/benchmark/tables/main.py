@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from anymc3d.benchmark.printed import AVERAGES, OTHERS
+from anymc3d.benchmark.paper_numbers import AVERAGES, OTHERS
 from anymc3d.benchmark.results import AVERAGED, MEAN
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import MACRO, Results, mean, millions, number, shown, shown_entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anymc3d.benchmark import printed
+from anymc3d.benchmark import paper_numbers
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import Results, mean, millions, number, shown
 
@@ -27,8 +27,8 @@ def dots(results: Results) -> list[Dot]:
         count = number(results.describe(method)["trainable_parameters"])
         value = mean(None if entry is None else entry.value for entry in entries)
         all_dots.append(Dot(method, None if count is None else count / 1e6, value))
-    averages = {entry.system: entry.values[0] for entry in printed.AVERAGES}
-    return all_dots + [Dot(name, count, averages[name], is_printed=True) for name, count in printed.PARAMETERS]
+    averages = {entry.system: entry.values[0] for entry in paper_numbers.AVERAGES}
+    return all_dots + [Dot(name, count, averages[name], is_printed=True) for name, count in paper_numbers.PARAMETERS]
 
 
 def parameters(results: Results) -> Grid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anymc3d.benchmark import printed
+from anymc3d.benchmark import paper_numbers
 from anymc3d.benchmark.results import AVERAGED, SD
 from anymc3d.benchmark.tables.grid import EMPTY, Grid
 from anymc3d.benchmark.tables.rows import Results, Row, number, shown
@@ -15,10 +15,10 @@ def severity(results: Results) -> Grid:
     """A line per task, method, seed, comparison of grades and operating point."""
     graded = [row for row in results.rows if " vs " in row["group"] and row["seed"] not in (SD, AVERAGED)]
     rows = [_line(results, row) for row in graded if row["metric"] == "sensitivity"]
-    rows += [_printed(entry) for entry in printed.SEVERITY]
+    rows += [_printed(entry) for entry in paper_numbers.SEVERITY]
     notes = [
         "a threshold of youden@test is chosen on the test cases themselves, as the printed ones seem to be: optimistic",
-        printed.SEVERITY_NOTE,
+        paper_numbers.SEVERITY_NOTE,
     ]
     if not graded:
         notes.append("no task of this benchmark names a grade column; see 'severity' in the benchmark file")
@@ -48,8 +48,8 @@ def _counts(row: Row | None) -> str:
     return f"{row['n_positive']} / {int(row['n']) - int(row['n_positive'])}"
 
 
-def _printed(entry: printed.Severity) -> list[str]:
+def _printed(entry: paper_numbers.Severity) -> list[str]:
     figures = (entry.auroc, entry.accuracy, entry.sensitivity, entry.specificity)
-    name = f"{entry.task} {entry.organ}" + ("" if entry.grades == printed.ANY_GRADE else ", one grade")
+    name = f"{entry.task} {entry.organ}" + ("" if entry.grades == paper_numbers.ANY_GRADE else ", one grade")
     where = [name, "printed: AnyMC3D", EMPTY, entry.grades, EMPTY]
     return [*where, f"{entry.positive} / {entry.negative}", *(shown(value, 4) for value in figures)]

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.dicom.apart import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.dicom.increments import EvenGrid, even_grid, is_even
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.resample import Resampling
 from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.nifti_header import VOXEL_CEILING, spacing_fault
 from anymc3d.data.volume import Affine
 from anymc3d.errors import SlicesError

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.dicom.apart import TELL_APART
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule, is_shown
+from anymc3d.data.dicom.series_4d import TELL_APART
 from anymc3d.data.dicom.tags import RULE_TAGS
 from anymc3d.errors import SlicesError
 

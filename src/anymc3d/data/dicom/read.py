@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.data.dicom.apart import chosen_volume
 from anymc3d.data.dicom.decoder import FrameDecoder
 from anymc3d.data.dicom.geometry import Stack, plane_of, stack
 from anymc3d.data.dicom.header import DicomFile
@@ -26,6 +25,7 @@ from anymc3d.data.dicom.places import sha256_at
 from anymc3d.data.dicom.repeats import without_repeats
 from anymc3d.data.dicom.rules import Rule, parse_rule
 from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries, choose_series
+from anymc3d.data.dicom.series_4d import chosen_volume
 from anymc3d.data.dicom.stacks import chosen_stack
 from anymc3d.data.dicom.suv import activity_of
 from anymc3d.data.dicom.tags import foreign_errors

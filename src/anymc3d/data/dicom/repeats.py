@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from anymc3d.data.dicom.apart import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.dicom.decoder import FrameDecoder
 from anymc3d.data.dicom.geometry import plane_of
 from anymc3d.data.dicom.pixels import Pixels, stored_frames
 from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.dicom.tags import foreign_errors
 
 

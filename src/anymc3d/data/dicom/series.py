@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anymc3d.data.dicom.belonging import (
+from anymc3d.data.dicom.anonymised import Series, refuse_lost_places, refuse_lost_sop_uids, refuse_renamed, series_of
+from anymc3d.data.dicom.consistency import (
     mixture_warnings,
     refuse_faults,
     refuse_image_types,
@@ -19,7 +20,6 @@ from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import Inventory
 from anymc3d.data.dicom.listing import SeriesFacts, facts_of, row_of
 from anymc3d.data.dicom.multiframe import Frame
-from anymc3d.data.dicom.renamed import Series, refuse_lost_places, refuse_lost_sop_uids, refuse_renamed, series_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.suv import Activity
 from anymc3d.data.dicom.tags import short_hash

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.dicom.apart import SAME_PLACE_MM, along_of, crowds
 from anymc3d.data.dicom.increments import is_even, parts_of, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
 from anymc3d.errors import SeriesError
 
 SAME_DIRECTION = 1e-3

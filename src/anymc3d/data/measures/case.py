@@ -17,7 +17,8 @@ import numpy as np
 from anymc3d.data.dataset import CaseScans
 from anymc3d.data.mask_grid import read_on_grid
 from anymc3d.data.mask_slices import annotated_labels
-from anymc3d.data.measures.inside import (
+from anymc3d.data.measures.shape import SHAPE, SIZE, shape_measures
+from anymc3d.data.measures.texture import (
     HOUNSFIELD,
     INTENSITY,
     TEXTURE,
@@ -26,7 +27,6 @@ from anymc3d.data.measures.inside import (
     otsu_threshold,
     scale_of,
 )
-from anymc3d.data.measures.shape import SHAPE, SIZE, shape_measures
 from anymc3d.data.scan import ScanFacts, scan_facts
 from anymc3d.data.volume import Volume, to_ras
 from anymc3d.errors import ScanError

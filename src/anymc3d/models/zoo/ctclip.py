@@ -1,7 +1,7 @@
 """CT-CLIP's image encoder with ClassFine's classifier on it (Hamamci et al. 2024, arXiv 2403.17834; docs/methods.md).
 
 Written from a description: the public code and weights are CC-BY-NC-SA 4.0, nothing of the code was copied. Names are
-our own; :mod:`anymc3d.models.zoo.published` has those of the published files. A volume is cut into blocks of
+our own; :mod:`anymc3d.models.zoo.published_weights` has those of the published files. A volume is cut into blocks of
 10 x 20 x 20 voxels; transformers read them within each layer of blocks and along each column, each block's answer is
 replaced by the nearest entry of a learned codebook, and the layers' mean is one vector of 512.
 """

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from anymc3d.errors import UsageError
-from anymc3d.models.without_memory import without_memory
+from anymc3d.models.meta_device import without_memory
 from anymc3d.models.zoo.objective import Branch
 from anymc3d.models.zoo.recipe import Recipe
 from anymc3d.models.zoo.volumes import Axes, Sizes

@@ -21,8 +21,8 @@ from anymc3d.files.home import home_folder
 from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import NAME_PATTERN
 from anymc3d.models.weight_files import file_sha256, is_pickle, read_safetensors, weights_file
-from anymc3d.models.zoo.published import Conversion, convert, network_fingerprint, recognise
 from anymc3d.models.zoo.published_table import PUBLISHED, Published
+from anymc3d.models.zoo.published_weights import Conversion, convert, network_fingerprint, recognise
 
 MODEL = "model.safetensors"
 _log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from anymc3d.models.weight_files import read_safetensors
 from anymc3d.models.zoo.efficientnet import repeated_stem
 from anymc3d.models.zoo.entry import ZooEntry
 from anymc3d.models.zoo.network_store import how_to_get, stored_network, stored_tensors
-from anymc3d.models.zoo.published import convert, network_fingerprint, part_shapes, recognise
 from anymc3d.models.zoo.published_table import PUBLISHED, Published, weights_for
+from anymc3d.models.zoo.published_weights import convert, network_fingerprint, part_shapes, recognise
 from anymc3d.models.zoo.table import zoo_entry
 
 RANDOM = "random"

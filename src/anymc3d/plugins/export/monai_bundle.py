@@ -13,7 +13,7 @@ from typing import Any
 
 from anymc3d.errors import PluginError
 from anymc3d.files import atomic
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 from anymc3d.plugins.card import INTENDED_USE, PluginCard
 from anymc3d.plugins.describe import describe
 from anymc3d.plugins.export.network import shape_of

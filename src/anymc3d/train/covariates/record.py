@@ -15,7 +15,7 @@ from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.covariate_cells import covariate_cells
 from anymc3d.data.covariates import MEASURE, Covariate, fit_covariates, matrix_of
 from anymc3d.data.measures.case import MEASURES_VERSION
-from anymc3d.data.measures.kept import measured
+from anymc3d.data.measures.measure_cache import measured
 from anymc3d.errors import ManifestError, ScanError
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.settings.config import LabelSettings, TaskSettings

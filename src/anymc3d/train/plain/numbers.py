@@ -14,7 +14,7 @@ from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters
 from anymc3d.data.dataset import CaseSet
 from anymc3d.data.mask_slices import annotated_labels
 from anymc3d.data.measures.case import as_numbers, completed
-from anymc3d.data.measures.kept import measured
+from anymc3d.data.measures.measure_cache import measured
 from anymc3d.errors import ManifestError, ScanError
 from anymc3d.models.plain import PLAIN, num_voxels
 from anymc3d.predict.plain_numbers import voxels_of, wanted_measures

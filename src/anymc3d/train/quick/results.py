@@ -22,7 +22,7 @@ from anymc3d.files.tables import write_table
 from anymc3d.plugins import save_plugin
 from anymc3d.plugins.evidence import out_of_fold_rows
 from anymc3d.train.covariates.record import answers_of
-from anymc3d.train.fitted import Fitted
+from anymc3d.train.fitted_classifier import FittedClassifier
 from anymc3d.train.quick import trivial, verdict
 from anymc3d.train.quick.covariates import report_of
 from anymc3d.train.quick.crossval import Learner
@@ -50,7 +50,7 @@ def write(
     plan: Plan,
     learner: Learner,
     findings: Findings,
-    fitted: Fitted,
+    fitted: FittedClassifier,
     prepared: Sequence[PreparedCase],
 ) -> None:
     """Write everything a run leaves; ``fitted``: the chosen candidate on the training split."""
@@ -94,7 +94,7 @@ def at_half() -> OperatingPoint:
 def write_plugin(
     folder: QuickFolder,
     plan: Plan,
-    fitted: Fitted,
+    fitted: FittedClassifier,
     prepared: Sequence[PreparedCase],
     covariates: CovariateFindings | None = None,
     out_of_fold: Sequence[Row] = (),

@@ -22,7 +22,7 @@ from anymc3d.models.frozen_pass import Pass
 from anymc3d.models.plain import PLAIN, is_plain
 from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.segmenters.build import build_segmenters
-from anymc3d.train.fitted import Fitted, fitted_frozen, fitted_plain
+from anymc3d.train.fitted_classifier import FittedClassifier, fitted_frozen, fitted_plain
 from anymc3d.train.log import write_regions
 from anymc3d.train.plain.numbers import measure_cases, plain_learner, voxels_of_cases
 from anymc3d.train.quick.crossval import Learner
@@ -48,7 +48,7 @@ class Subject:
     plan: Plan
     prepared: list[PreparedCase]
     learner: Learner
-    fitted: Callable[[int, np.ndarray], Fitted]
+    fitted: Callable[[int, np.ndarray], FittedClassifier]
     trivial: Learner | None = None
 
 
@@ -185,7 +185,7 @@ def _with_structures(plan: Plan, prepared: list[PreparedCase]) -> Plan:
 def _frozen(plan: Plan, prepared: list[PreparedCase], features: Features) -> Subject:
     learner = _learner(plan, features)
 
-    def fitted(chosen: int, train: np.ndarray) -> Fitted:
+    def fitted(chosen: int, train: np.ndarray) -> FittedClassifier:
         candidate = learner.candidates[chosen]
         recipe = {
             "recipe": "quick",

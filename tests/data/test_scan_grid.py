@@ -15,7 +15,7 @@ from scan_makers import AFFINE, anatomy
 
 from anymc3d.data.preprocess import AXES, PreparedView, prepare_view
 from anymc3d.data.readers import read_volume
-from anymc3d.data.restore import prepare_mask, resample, to_scan_grid
+from anymc3d.data.scan_grid import prepare_mask, resample, to_scan_grid
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError
 from anymc3d.settings.config import ViewSettings

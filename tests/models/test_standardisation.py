@@ -6,7 +6,7 @@ import torch
 from anymc3d.errors import UsageError
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import FUSIONS
-from anymc3d.models.scale import Scale, has_standard_form, in_raw_units, in_standard_units
+from anymc3d.models.standardisation import Scale, has_standard_form, in_raw_units, in_standard_units
 
 WIDTH = 16
 COUNTS = {"axial": (3, 0, 2, 4), "sagittal": (1, 2, 4, 1)}

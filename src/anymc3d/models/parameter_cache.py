@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Remembered:
+class ParameterCache:
     """Tensors by key. ``most``: of so many all are forgotten; None = of any number none."""
 
     def __init__(self, most: int | None = None) -> None:

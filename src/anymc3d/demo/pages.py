@@ -8,10 +8,10 @@ from pathlib import Path
 from anymc3d.data.case import Case
 from anymc3d.demo.dataset import LABEL
 from anymc3d.explain.folder import SCORE_TABLE, ExplainSettings, explain_cohort, file_name
-from anymc3d.explain.heat import FUSED
+from anymc3d.explain.heatmaps import FUSED
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.predictor import Predictor
-from anymc3d.report.place import write_report
+from anymc3d.report.folders import write_report
 from anymc3d.report.run import of_run
 from anymc3d.report.run_page import run_page
 from anymc3d.report.study import from_folder

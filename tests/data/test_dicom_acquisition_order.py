@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from anymc3d.data.dicom.ordered import volumes_in_order
+from anymc3d.data.dicom.acquisition_order import volumes_in_order
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anymc3d.evaluate.delong import delong_paired_test
-from anymc3d.evaluate.paired import mean_auroc_difference
+from anymc3d.evaluate.paired_auroc import mean_auroc_difference
 from anymc3d.evaluate.weighted import auroc
 
 

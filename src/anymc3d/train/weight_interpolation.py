@@ -24,7 +24,7 @@ def own_tensors(parts: Parts) -> dict[str, Tensor]:
 
 
 @contextmanager
-def shared_way(parts: Parts) -> Iterator[None]:
+def interpolated(parts: Parts) -> Iterator[None]:
     """The classifier ``train.trained_share`` of the way from ``parts.start`` to what is trained; then as before."""
     share = parts.settings.trained_share
     if not parts.start or share is None or share == 1:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.dicom.acquisition_order import Group, volumes_in_order
 from anymc3d.data.dicom.multiframe import Frame
-from anymc3d.data.dicom.ordered import Group, volumes_in_order
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.dicom.tags import RULE_TAGS
 from anymc3d.errors import SeriesError

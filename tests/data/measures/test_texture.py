@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from anymc3d.data.measures.inside import foreground, inside_measures, otsu_threshold, scale_of
+from anymc3d.data.measures.texture import foreground, inside_measures, otsu_threshold, scale_of
 
 UNIT = (1.0, 1.0, 1.0)
 

@@ -8,12 +8,12 @@ import threading
 import numpy as np
 import pytest
 
-from anymc3d.data.ahead import process, queue, wire
-from anymc3d.data.ahead.needs import Needs
-from anymc3d.data.ahead.process import Answer, LostReaderError, Reader
-from anymc3d.data.ahead.queue import Ahead, workers_for
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import fault_of
+from anymc3d.data.prefetch import process, queue, wire
+from anymc3d.data.prefetch.needs import Needs
+from anymc3d.data.prefetch.process import Answer, LostReaderError, Reader
+from anymc3d.data.prefetch.queue import Ahead, workers_for
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import Volume

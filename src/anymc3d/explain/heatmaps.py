@@ -18,7 +18,7 @@ from torch import Tensor
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.preprocess import PreparedView
-from anymc3d.data.restore import to_scan_grid
+from anymc3d.data.scan_grid import to_scan_grid
 from anymc3d.data.volume import Affine, Volume, Voxels
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.explain.methods import DEFAULTS, METHODS, check_backbone, check_method, has_attention, methods_of
@@ -34,7 +34,7 @@ FUSED = "fused"
 
 
 @dataclass(frozen=True, eq=False)
-class Heat:
+class Heatmap:
     """One heatmap on the grid of one scan."""
 
     label: str
@@ -57,7 +57,7 @@ class Explanation:
     """What one plugin says of one case, and where it looked. ``scans``: manifest column -> the scan."""
 
     prediction: Prediction
-    heats: tuple[Heat, ...]
+    heats: tuple[Heatmap, ...]
     scans: Mapping[str, Volume]
     hashes: Mapping[str, str]
 
@@ -95,7 +95,7 @@ def explain_case(
     maps = mean_maps(resident, predictor.batch(card, prepared), request)
     columns = {view: settings.image for view, settings in card.preprocessing.items()}
     volumes = {column: scans.volume(column) for column in prepared.scans}
-    heats: list[Heat] = []
+    heats: list[Heatmap] = []
     for method in request.methods:
         for label in request.labels:
             key = label if METHODS[method].gradients else None
@@ -221,7 +221,7 @@ class _Place:
     views: Mapping[str, PreparedView | None]
     volumes: Mapping[str, Volume]
 
-    def heats(self, grids: Mapping[str, Voxels], view_weights: Mapping[str, float]) -> list[Heat]:
+    def heats(self, grids: Mapping[str, Voxels], view_weights: Mapping[str, float]) -> list[Heatmap]:
         """One map per view that is there and, of a task with several views, one over all of them."""
         heats = [
             self._heat(view, self.columns[view], self._restored(view, unit(grid)), grid) for view, grid in grids.items()
@@ -250,8 +250,8 @@ class _Place:
         matrix = np.linalg.inv(self.volumes[column].affine) @ target.affine
         return affine_transform(values, matrix[:3, :3], matrix[:3, 3], output_shape=target.shape, order=1)
 
-    def _heat(self, view: str, column: str, values: Voxels, raw: Voxels) -> Heat:
-        return Heat(
+    def _heat(self, view: str, column: str, values: Voxels, raw: Voxels) -> Heatmap:
+        return Heatmap(
             label=self.label,
             view=view,
             method=self.method,

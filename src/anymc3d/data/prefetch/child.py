@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anymc3d.data import remote
-from anymc3d.data.ahead.needs import Needs
-from anymc3d.data.ahead.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault
 from anymc3d.data.case_scans import CaseScans, PreparedCase
 from anymc3d.data.dataset import prepared_or_fault
+from anymc3d.data.prefetch.needs import Needs
+from anymc3d.data.prefetch.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.data.time_limit import within
 from anymc3d.errors import TRACEBACKS
 from anymc3d.settings.config import ViewSettings

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from anymc3d.data.case import Case
 from anymc3d.data.volume import Volume
 from anymc3d.errors import UsageError
-from anymc3d.explain.heat import FUSED, Heat, explain_case
+from anymc3d.explain.heatmaps import FUSED, Heatmap, explain_case
 from anymc3d.explain.methods import check_method
 from anymc3d.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Heater:
+class CaseHeatmaps:
     """One plugin, ready to explain, and the method.
 
     Raises:
@@ -26,7 +26,7 @@ class Heater:
     def __post_init__(self) -> None:
         check_method(self.method)
 
-    def heat(self, case: Case, plugin: str, output: str) -> tuple[Volume, Heat] | None:
+    def heat(self, case: Case, plugin: str, output: str) -> tuple[Volume, Heatmap] | None:
         """The scan and the map of one label (or ``column=class``), over all views; None where another plugin answered.
 
         Raises:

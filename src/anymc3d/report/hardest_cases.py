@@ -12,7 +12,7 @@ from anymc3d.data.case_scans import CaseScans
 from anymc3d.errors import OutputError, ScanError, UsageError
 from anymc3d.evaluate.predictions import PluginPredictions
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.report.heated import Heater
+from anymc3d.report.case_heatmap import CaseHeatmaps
 from anymc3d.report.planes import middle_planes, over_scan
 from anymc3d.settings.config import LabelSettings
 
@@ -103,7 +103,7 @@ def _of_classes(predictions: PluginPredictions, targets: Floats, cases: Sequence
     return answers
 
 
-def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | None = None) -> Picture:
+def picture_of(case: Case | None, hard: Hard | None = None, heater: CaseHeatmaps | None = None) -> Picture:
     """Draw a case's first scan; a scan that cannot be read is said, not an error.
 
     With a heater the heatmap of the answer ``hard`` lies over it.
@@ -128,7 +128,7 @@ def picture_of(case: Case | None, hard: Hard | None = None, heater: Heater | Non
 
 
 def pictures_of(
-    hard: Sequence[Hard], cases: Mapping[str, Case], heater: Heater | None = None
+    hard: Sequence[Hard], cases: Mapping[str, Case], heater: CaseHeatmaps | None = None
 ) -> dict[tuple[str, str, str], Picture]:
     """One picture per answer; without heatmaps one per case, which its answers share."""
     if heater is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Gathered:
+class ChunkedRows:
     """``total`` rows (total, D), added some at a time.
 
     Without gradients the memory of all is taken with the first, and no part is kept: many small parts that stay between

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
-from anymc3d.data.ahead.process import Answer, Reader
+from anymc3d.data.prefetch.process import Answer, Reader
 from anymc3d.data.readers import FORMATS
 
 MOST_BYTES = 1 << 30
@@ -27,7 +27,7 @@ MOST_WORKERS = 8
 """More are not started unless they are asked for; 0 is in this process, without any."""
 
 Job = tuple[str, Mapping[str, Any]]
-"""An entry of :data:`anymc3d.data.ahead.child.JOBS` and its arguments."""
+"""An entry of :data:`anymc3d.data.prefetch.child.JOBS` and its arguments."""
 
 
 class Asked(Protocol):
@@ -176,8 +176,8 @@ def read_ahead(
     """The answers to ``jobs`` in their order, made by ``workers`` processes, all of which are gone at the end.
 
     ``limit_s``: seconds that one job may take before its process is ended. A process that is lost is the answer to its
-    job, :class:`~anymc3d.data.ahead.process.LostReaderError`, and is replaced. ``arrived``: called with each answer as
-    soon as it is here, by a thread of its own.
+    job, :class:`~anymc3d.data.prefetch.process.LostReaderError`, and is replaced. ``arrived``: called with each answer
+    as soon as it is here, by a thread of its own.
     """
     ahead = Ahead(jobs, [Reader() for _ in range(workers)], limit_s=limit_s, most_bytes=MOST_BYTES, arrived=arrived)
     try:

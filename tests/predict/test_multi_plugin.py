@@ -118,7 +118,7 @@ def test_a_plugin_that_fails_harms_no_other(journey, plugins, base, tmp_path):
 
 def test_where_memory_ends_all_go_through_in_smaller_chunks(journey, plugins, monkeypatch, caplog):
     """The same answers, and the log says so."""
-    from anymc3d.predict import together as module
+    from anymc3d.predict import multi_plugin as module
 
     paths = [plugins["last"], plugins["both"]]
     expected = load(paths, device="cpu").predict(journey.scans[1])

@@ -6,8 +6,8 @@ from published_layouts import LAYOUTS, ct_clip, medicalnet, torchvision_resnet50
 from torch import Tensor
 
 from anymc3d.errors import BackboneError
-from anymc3d.models.zoo.published import convert, network_fingerprint, num_parameters, part_shapes, recognise
 from anymc3d.models.zoo.published_table import PUBLISHED, weights_for
+from anymc3d.models.zoo.published_weights import convert, network_fingerprint, num_parameters, part_shapes, recognise
 from anymc3d.models.zoo.table import ZOO
 
 every = pytest.mark.parametrize("name", PUBLISHED)

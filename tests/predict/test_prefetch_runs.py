@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from anymc3d.cli.main import main
-from anymc3d.data.ahead.process import Reader
 from anymc3d.data.cache import Cache
 from anymc3d.data.dataset import prepare_all
 from anymc3d.data.manifest import read_manifest
+from anymc3d.data.prefetch.process import Reader
 from anymc3d.embed.folder import embed_cohort
 from anymc3d.embed.source import EmbedSettings, of_plugin
 from anymc3d.errors import ManifestError

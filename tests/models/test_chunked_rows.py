@@ -8,9 +8,9 @@ from anymc3d.models import classifier as classifiers
 from anymc3d.models import frozen_pass, shared_trunk
 from anymc3d.models.architectures import random_backbone
 from anymc3d.models.backbones import TINY_DINOV2
+from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.frozen_pass import Pass, frozen_parts
-from anymc3d.models.gathered import Gathered
 from anymc3d.models.shared_trunk import Tail, encode_together
 
 SLICES, CHUNK = 8, 2
@@ -18,8 +18,8 @@ SLICES, CHUNK = 8, 2
 
 def test_it_is_what_cat_gives():
     parts = [torch.rand(number, 3) for number in (2, 2, 1)]
-    rows, weights = Gathered(5), torch.ones(3, requires_grad=True)
-    with_graph = Gathered(5)
+    rows, weights = ChunkedRows(5), torch.ones(3, requires_grad=True)
+    with_graph = ChunkedRows(5)
     for part in parts:
         rows.add(part)
         with_graph.add(part * weights)

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from anymc3d.data.ahead.needs import Needs
-from anymc3d.data.ahead.process import Answer
-from anymc3d.data.ahead.queue import read_ahead
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
+from anymc3d.data.prefetch.needs import Needs
+from anymc3d.data.prefetch.process import Answer
+from anymc3d.data.prefetch.queue import read_ahead
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import FORMATS
 from anymc3d.data.scan import Known

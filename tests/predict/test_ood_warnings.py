@@ -20,7 +20,7 @@ from anymc3d.evaluate.ood import VERSION
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.card import Member
-from anymc3d.predict.likeness import distance_from_training
+from anymc3d.predict.ood_warnings import distance_from_training
 from anymc3d.predict.predictor import load
 from anymc3d.predict.study import study_case
 from dicom_makers import MR, anatomy, make_series

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anymc3d.errors import UsageError
-from anymc3d.files.inside import inside
+from anymc3d.files.containment import inside
 
 
 @pytest.mark.parametrize(

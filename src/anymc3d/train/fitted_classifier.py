@@ -29,7 +29,7 @@ Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedClassifier:
     """``task``: with the method, fusion and representation that were fitted; ``tensors``: of the plugin; ``more``:
     other keys of its card; ``recipe``: how it was fitted; ``logits``: of cases (len(rows), K), as the file answers."""
 
@@ -47,7 +47,7 @@ def fitted_frozen(
     tensors: Mapping[str, Tensor],
     recipe: Mapping[str, Any],
     structures: tuple[int, ...] = (),
-) -> Fitted:
+) -> FittedClassifier:
     """A head on frozen embeddings. ``classifier``: with its shapes; its values are replaced."""
     classifier.load_tensors({name: tensor.float() for name, tensor in to_half(tensors).items()})
 
@@ -59,10 +59,10 @@ def fitted_frozen(
             return classifier.eval().fuse(packed, counts).logits.double().numpy()
 
     more = {"structures": structures} if representation(task.features).needs_mask else {}
-    return Fitted(task, tensors, logits, recipe, more)
+    return FittedClassifier(task, tensors, logits, recipe, more)
 
 
-def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumbers, train: Rows) -> Fitted:
+def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumbers, train: Rows) -> FittedClassifier:
     """A plain method, fitted on the cases ``train``."""
     head = learner.head(train)
     tensors = {
@@ -83,7 +83,7 @@ def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumber
         "penalty": learner.penalty(train),
         "chosen_by": "cross-entropy without a patient",
     }
-    return Fitted(task, tensors, logits, recipe, {"plain": record, "structures": numbers.structures})
+    return FittedClassifier(task, tensors, logits, recipe, {"plain": record, "structures": numbers.structures})
 
 
 def head_tensors(head: LinearHead, labels: LabelSettings, *, raw: bool) -> dict[str, Tensor]:

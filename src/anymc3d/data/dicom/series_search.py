@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anymc3d.data.dicom.anonymised import series_of
 from anymc3d.data.dicom.header import DicomFile
 from anymc3d.data.dicom.inventory import opened_inventory
 from anymc3d.data.dicom.listing import SeriesFacts, facts_of
 from anymc3d.data.dicom.places import OnDisk
-from anymc3d.data.dicom.renamed import series_of
 from anymc3d.data.dicom.rules import parse_rule
 from anymc3d.data.dicom.series import best_of
 from anymc3d.data.dicom.tags import foreign_errors

@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from anymc3d import errors
-from anymc3d.data.ahead.needs import Needs
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import CaseFault
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
+from anymc3d.data.prefetch.needs import Needs
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.scan import ScanFacts
 from anymc3d.data.time_limit import TooSlowError

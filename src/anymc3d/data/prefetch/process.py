@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from anymc3d.data import remote
-from anymc3d.data.ahead.wire import READY, BrokenMessageError, LogLine, receive, send
+from anymc3d.data.prefetch.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.errors import ProcessError, ScanError
 
 START_SECONDS = 120.0
@@ -153,7 +153,7 @@ def _stopwatch(seconds: float | None, give_up: Callable[[], object]) -> threadin
 
 
 def _start(errors: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "anymc3d.data.ahead.child"]
+    command = [sys.executable, "-P", "-m", "anymc3d.data.prefetch.child"]
     alone = {**dict.fromkeys(_ONE_THREAD, "1"), "PYTHONWARNINGS": "ignore"}
     pipe, environment = subprocess.PIPE, {**os.environ, **alone}
     # A session of its own: Ctrl-C is for the parent, which ends its children itself.

@@ -8,7 +8,7 @@ import torch
 from anymc3d.cli.inputs import read_inputs
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.errors import UsageError
-from anymc3d.explain.heat import FUSED, explain_case, mean_maps, unit
+from anymc3d.explain.heatmaps import FUSED, explain_case, mean_maps, unit
 from anymc3d.explain.methods import METHODS
 from anymc3d.explain.patch_maps import MapRequest
 from anymc3d.plugins import load_plugin, save_plugin
