@@ -30,7 +30,7 @@ from anymc3d.files.tables import write_table
 from anymc3d.models.classifier import Encoding, to_backbone_input
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import random_vit
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 PLANES = ("axial", "coronal", "sagittal")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)

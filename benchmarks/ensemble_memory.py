@@ -32,7 +32,9 @@ def make(folder: Path) -> None:
     from anymc3d.plugins import load_plugin, save_plugin
     from anymc3d.plugins.card import BackboneRecord, PluginCard
     from anymc3d.plugins.ensemble import make_ensemble
-    from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+    from anymc3d.settings.config import LabelSettings
+    from anymc3d.settings.training import MethodSettings
+    from anymc3d.settings.views import ViewSettings
 
     network = random_vit(card("dinov2-small").config)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "vit.safetensors")

@@ -37,7 +37,9 @@ from anymc3d.models.vit import random_vit
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.predict.predictor import Predictor
-from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 TASKS = (1, 4, 12)
 BLOCKS = (None, 6, 3, 2, 1)

@@ -33,7 +33,7 @@ from anymc3d.evaluate.metrics import auroc
 from anymc3d.models.classifier import run_backbone, to_backbone_input
 from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.vit import VisionTransformer
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 PATCH, CHUNK, ROUNDS = 14, 16, 5
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1)

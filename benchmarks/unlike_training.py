@@ -38,8 +38,8 @@ from anymc3d.errors import ScanError
 from anymc3d.evaluate.ood import ScanStatistics, fit_statistics, score
 from anymc3d.files import atomic
 from anymc3d.files.tables import read_table
-from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.study import load_study
 
 Scans = list[Volume]

@@ -28,7 +28,7 @@ from anymc3d.data.readers import read_volume
 from anymc3d.files.tables import read_table
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, to_backbone_input
 from anymc3d.models.store import find_backbone
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 FIELD_MM = (32.0, 32.0, 40.0)
 """x, z and y of a coronal view."""

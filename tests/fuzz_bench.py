@@ -17,8 +17,9 @@ from anymc3d.models.build import build_classifier
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
-from anymc3d.settings.config import LabelSettings, RoiSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings, TaskSettings
 from anymc3d.settings.task_file import read_task, task_to_dict
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from strangers import canary
 
 

@@ -18,7 +18,8 @@ import yaml
 
 from anymc3d.cli.main import COMMANDS, parse
 from anymc3d.errors import AnyMC3DError
-from anymc3d.settings.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.views import ViewSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(

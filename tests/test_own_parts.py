@@ -30,8 +30,9 @@ from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
 from anymc3d.plugins.needs import needs_of
 from anymc3d.plugins.own_parts import own_parts_record
-from anymc3d.settings.config import LabelSettings, MethodSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.training import MethodSettings, TrainSettings
 from anymc3d.testing import BackboneTests, HeadTests, LossTests, NumberLossTests, ReaderTests, tables_as_before
 from anymc3d.train.fitted_classifier import fitted_frozen
 from anymc3d.train.losses import cross_entropy, huber, make_loss

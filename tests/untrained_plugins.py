@@ -10,7 +10,8 @@ from anymc3d.models.build import build_classifier
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import save_plugin
 from anymc3d.plugins.card import BackboneRecord
-from anymc3d.settings.config import MethodSettings, ViewSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 AXIAL = ViewSettings(size=(28, 28, 4), plane="axial")
 

@@ -23,7 +23,7 @@ from anymc3d.models.backbones import card
 from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.vit import random_vit
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.draws import batches, visits
 from anymc3d.train.trunk_tokens import TrunkPass

@@ -11,7 +11,7 @@ import pytest
 from anymc3d.adapters import Adapted, AdaptOptions, adapt, write_adapted
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.manifest import Manifest, read_manifest
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 VIEW_SIZE = (28, 28, 4)
 

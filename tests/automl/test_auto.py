@@ -22,7 +22,8 @@ from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
 from anymc3d.plugins.evidence import doubts_of
 from anymc3d.predict.predictor import load
-from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.crossval import Pool
 from anymc3d.train.quick.heads import stack_tokens
 

@@ -25,9 +25,10 @@ from anymc3d.models.features import FEATURES
 from anymc3d.models.store import find_backbone
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.predictor import load
-from anymc3d.settings.config import LabelSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.plain import to_plain
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.crossval import Pool
 
 SETTINGS = AutoSettings(outer_folds=2, least_cases=4, train=False)

@@ -5,7 +5,8 @@ import pytest
 
 from anymc3d.automl.clinical import Clinical, deployed_clinical, estimate_clinical
 from anymc3d.automl.settings import AutoSettings
-from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.crossval import Pool
 
 N = 240

@@ -18,7 +18,7 @@ from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_size import USERS, entry_path
 from anymc3d.data.preprocess import CODE_VERSION, PreparedView
 from anymc3d.errors import OutputError, RunFolderError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from damage import STAND_INS
 
 VIEW = ViewSettings(size=(14, 14, 4))

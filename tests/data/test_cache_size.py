@@ -19,7 +19,7 @@ from anymc3d.data.cache import Cache, cache_key
 from anymc3d.data.cache_size import USERS, cache_state, entry_path, parse_size, trim_cache
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 VIEW = ViewSettings(size=(14, 14, 4))
 HOUR = 3600.0

@@ -12,7 +12,7 @@ from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.dataset import prepare_all
 from anymc3d.errors import ManifestError, OutputError, ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from damage import STAND_INS, flipped
 
 VIEWS = {"image": ViewSettings(size=(12, 16, 6), plane="axial", field_of_view=(12.0, 16.0, 12.0))}

@@ -14,7 +14,7 @@ from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.scan import scan_facts
 from anymc3d.data.volume import Volume, permute_axes
 from anymc3d.evaluate.ood import fit_statistics, score
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 VIEW = ViewSettings(size=(28, 28, 10), plane="axial", normalise="percentile")
 

@@ -18,7 +18,7 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import Volume
 from anymc3d.errors import AnyMC3DError, DamagedScanError, ExcludedError, OutputError, ScanError
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 CASE = Case(
     id="a",

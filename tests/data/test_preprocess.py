@@ -18,7 +18,7 @@ from anymc3d.data.preprocess import AXES, CODE_VERSION, NORMALISERS, prepare_vie
 from anymc3d.data.readers import read_volume
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 VOXELS = anatomy((20, 18, 11))
 GOLDEN = {1: "11137e925f557c61bb7634f9af5d21339710e536852781463e601254c31c1b4d"}

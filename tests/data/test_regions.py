@@ -33,7 +33,7 @@ from anymc3d.data.scan_grid import prepare_mask, to_scan_grid
 from anymc3d.data.totalsegmentator import TOTAL, organ_labels
 from anymc3d.data.volume import Box, Volume, box_of_extent, crop_to, permute_axes
 from anymc3d.errors import ExcludedError, ManifestError, ScanError, UsageError
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 AFFINE = np.array([[0.8, 0, 0, -10.0], [0, 1.25, 0, 5.0], [0, 0, 3.0, 40.0], [0, 0, 0, 1.0]])
 SHAPE = (30, 24, 12)

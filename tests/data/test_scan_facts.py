@@ -13,7 +13,7 @@ from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.intensity import profile
 from anymc3d.data.scan import ScanFacts, encode_facts, read_facts
 from anymc3d.data.volume import Volume
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from damage import STAND_INS, flipped, swap
 
 VIEWS = {"image": ViewSettings(size=(8, 8, 4))}

@@ -18,7 +18,7 @@ from anymc3d.data.readers import read_volume
 from anymc3d.data.scan_grid import prepare_mask, resample, to_scan_grid
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 ALL_STORAGES = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 VOXELS = anatomy((20, 18, 11))

@@ -14,7 +14,7 @@ from anymc3d.data.dicom.suv import pet_units
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.readers import content_hash, read_volume
 from anymc3d.errors import ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from dicom_makers import PHI, make_series
 from pet_scans import HAND_FACTOR, WEIGHT_KG, injection, pet_series, uptake
 

@@ -21,8 +21,8 @@ from anymc3d.maps.folder import COLUMNS, compare, segment_cohort
 from anymc3d.models.decoders.nnunet import NnUNetDecoder
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.predictor import load
-from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.fit import fit
 from masked_scans import LABELS, masked_task, write_masked_scans
 

@@ -7,7 +7,9 @@ from anymc3d.errors import PluginError
 from anymc3d.models.build import build_classifier, is_baseline
 from anymc3d.models.heads import OrdinalHead
 from anymc3d.models.plain import PLAIN, PlainClassifier, cut_parameters, num_voxels
-from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 

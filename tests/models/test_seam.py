@@ -16,7 +16,7 @@ from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.fingerprint import trunk_fingerprint
 from anymc3d.models.lora import LoRA
 from anymc3d.models.seam import TrunkTokens, rounded
-from anymc3d.settings.config import MethodSettings
+from anymc3d.settings.training import MethodSettings
 
 DEPTH = 4
 CONFIGS = {

@@ -140,7 +140,7 @@ def test_the_demos_pictures_follow_it_too(tmp_path):
 
 def test_slices_of_a_view_follow_it_too():
     from anymc3d.data.preprocess import prepare_view
-    from anymc3d.settings.config import ViewSettings
+    from anymc3d.settings.views import ViewSettings
 
     for plane in PLANES:
         prepared = prepare_view(phantom("LPS"), ViewSettings(size=(56, 56, 12), plane=plane))

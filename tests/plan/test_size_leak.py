@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 from anymc3d.data.preprocess import prepare_view
 from anymc3d.data.volume import Box, Volume
 from anymc3d.plan.size_leak import find_size_leak, region_leaks
-from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))
 

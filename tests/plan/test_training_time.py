@@ -7,15 +7,9 @@ import pytest
 from anymc3d.models.backbones import BACKBONES
 from anymc3d.plan import training_time as module
 from anymc3d.plan.training_time import TrainingTime, missing_weights, training_time
-from anymc3d.settings.config import (
-    BackboneSettings,
-    DataSettings,
-    LabelSettings,
-    MethodSettings,
-    TaskSettings,
-    TrainSettings,
-    ViewSettings,
-)
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.training import BackboneSettings, MethodSettings, TrainSettings
+from anymc3d.settings.views import ViewSettings
 
 VIEW = ViewSettings(size=(28, 42, 10), image="image", plane="axial", normalise="percentile")
 TASK = TaskSettings(

@@ -13,7 +13,9 @@ from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_
 from anymc3d.plugins.card import PlainRecord
 from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words, out_of_fold_rows, unproven
 from anymc3d.plugins.notebook_view import html_of
-from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 LABELS = LabelSettings(columns=("a", "b"), kind="multilabel")
 

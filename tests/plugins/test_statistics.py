@@ -19,7 +19,9 @@ from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.card import card_to_json, read_card
 from anymc3d.plugins.file import HEADER_KEY
 from anymc3d.recipes.table import RECIPES
-from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 
 @pytest.mark.parametrize(

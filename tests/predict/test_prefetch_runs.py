@@ -25,7 +25,7 @@ from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.cohort import predict_cohort, read_journal
 from anymc3d.predict.predictor import load
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 KEPT = (".safetensors", ".json")
 """What the cache of slices holds."""

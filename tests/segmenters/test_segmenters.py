@@ -22,7 +22,7 @@ from anymc3d.segmenters.build import CONFORMED, build_segmenters, check_programs
 from anymc3d.segmenters.network import NetworkSegmenter, network_grid, to_labels
 from anymc3d.segmenters.program import ProgramSegmenter
 from anymc3d.segmenters.store import PREFIX, keep_model, portable, with_stored_models
-from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
+from anymc3d.settings.views import NetworkSettings, RoiSettings, ViewSettings
 from damage import STAND_INS, flipped
 
 AFFINE = np.diag([2.0, 1.5, 3.0, 1.0])

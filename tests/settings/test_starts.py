@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import TrainSettings
 from anymc3d.settings.starts import PAPER, STARTS, filled
+from anymc3d.settings.training import TrainSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "task-file-training.md"
 

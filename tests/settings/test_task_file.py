@@ -8,16 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymc3d.errors import TaskFileError
-from anymc3d.settings.config import (
-    BackboneSettings,
-    DataSettings,
-    LabelSettings,
-    MethodSettings,
-    TaskSettings,
-    TrainSettings,
-    ViewSettings,
-)
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
 from anymc3d.settings.task_file import format_task, read_task, task_from_dict, task_to_dict, write_task
+from anymc3d.settings.training import BackboneSettings, MethodSettings, TrainSettings
+from anymc3d.settings.views import ViewSettings
 
 MINIMAL = """\
 format: 1

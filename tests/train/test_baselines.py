@@ -29,8 +29,10 @@ from anymc3d.models.zoo.volumes import Sizes
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.predict.predictor import Predictor, load
-from anymc3d.settings.config import LabelSettings, MethodSettings, TrainSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.training import MethodSettings, TrainSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train import loop
 from anymc3d.train.draws import batches, num_steps, visits
 from anymc3d.train.fit import fit

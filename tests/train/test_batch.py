@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.batch import BatchLoader, kept_views
 from anymc3d.train.draws import Visit, generator, visits
 

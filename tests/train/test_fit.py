@@ -111,7 +111,7 @@ def test_training_stops_after_so_many_epochs_without_a_rise(journey, tmp_path, p
 
 def test_only_the_selection_metric_keeps_training_going():
     """A loss that falls while AUROC stands still keeps the better tensors, but is no reason to go on."""
-    from anymc3d.settings.config import TrainSettings
+    from anymc3d.settings.training import TrainSettings
     from anymc3d.train.checkpoint import TrainingState
     from anymc3d.train.loop import _out_of_patience
 

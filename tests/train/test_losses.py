@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import LabelSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import LOSSES, Loss, make_loss
 
 BINARY = LabelSettings(columns=("y",), kind="binary", classes=("0", "1"))

@@ -7,7 +7,7 @@ import torch
 
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.store import find_backbone
-from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.optimisation import build_optimizer, clip_gradients, learning_rate_factor
 
 

@@ -26,8 +26,8 @@ from anymc3d.models.zoo.rsna2024 import rsna2024_efficientnet
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.models.zoo.volumes import Sizes
 from anymc3d.plugins import load_plugin
-from anymc3d.settings.config import TrainSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train import loop
 from anymc3d.train.fit import fit
 from anymc3d.train.losses import Loss, loss_of_answers

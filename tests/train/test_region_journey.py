@@ -16,8 +16,8 @@ from anymc3d.data.manifest import read_manifest
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin
 from anymc3d.predict.predictor import Predictor
-from anymc3d.settings.config import RoiSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import RoiSettings
 from anymc3d.train.fit import fit
 from tiny_scans import TASK, write_scans
 

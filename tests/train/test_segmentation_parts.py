@@ -12,7 +12,7 @@ from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.vit import ViTConfig, random_vit
 from anymc3d.models.zoo.objective import Branch
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.draws import Visit
 from anymc3d.train.processes import Processes

@@ -3,7 +3,8 @@
 import numpy as np
 
 from anymc3d.evaluate.delong import delong_paired_test
-from anymc3d.settings.config import LabelSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import make_loss
 from anymc3d.train.selection import beats_start, score_validation
 

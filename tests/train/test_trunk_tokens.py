@@ -15,8 +15,8 @@ from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.store import find_backbone
 from anymc3d.models.vit import Block
-from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.draws import Visit, generator, visits
 from anymc3d.train.fit import fit

@@ -15,7 +15,8 @@ from anymc3d.models.features import representation
 from anymc3d.models.fusion import CONCAT
 from anymc3d.models.plain import PLAIN
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.training import MethodSettings
 from anymc3d.train.fitted_classifier import FittedClassifier, fitted_frozen, fitted_plain, head_tensors
 from anymc3d.train.plain.numbers import PlainNumbers, plain_learner
 from anymc3d.train.quick.crossval import Pool

@@ -23,7 +23,9 @@ from anymc3d.models.features import FEATURES, representation
 from anymc3d.models.fusion import CONCAT
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
 from anymc3d.plan.intensity import guess_majority
-from anymc3d.settings.config import BackboneSettings, DataSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import DataSettings, TaskSettings
+from anymc3d.settings.training import BackboneSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.plain.numbers import choose_measures
 from anymc3d.train.quick.embedded import (
     Embedded,

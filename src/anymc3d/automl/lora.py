@@ -31,7 +31,8 @@ from anymc3d.files.tables import read_table
 from anymc3d.plugins import Plugin, load_plugin
 from anymc3d.predict.cohort import predict_cohort
 from anymc3d.predict.predictor import Predictor
-from anymc3d.settings.config import LabelSettings, MethodSettings, TaskSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings, TaskSettings
+from anymc3d.settings.training import MethodSettings, TrainSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.quick.crossval import Pool
 from anymc3d.train.run_folder import RunFolder

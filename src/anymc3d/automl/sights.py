@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from anymc3d.settings.config import BackboneSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.training import BackboneSettings
+from anymc3d.settings.views import ViewSettings
 
 WIDEST_SLICES = 64
 """Of a view whose number of slices is each scan's own."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.errors import AnyMC3DError, ProblemsError, UsageError, did_you_mean
-from anymc3d.settings.config import TaskSettings, require
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.limits import require
 from anymc3d.settings.plain import from_plain
 from anymc3d.settings.strict_yaml import load_yaml
 from anymc3d.settings.task_file import is_path, read_task

@@ -22,7 +22,7 @@ from anymc3d.models.zoo.entry import count_parameters
 from anymc3d.models.zoo.table import methods_table
 from anymc3d.pandx.network import METHOD
 from anymc3d.recipes.recipe import PAPER
-from anymc3d.settings.config import MethodSettings
+from anymc3d.settings.training import MethodSettings
 
 Record = dict[str, str | int | None]
 

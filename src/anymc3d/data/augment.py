@@ -17,7 +17,7 @@ from torch import Tensor
 from anymc3d.data import augment_intensity, augment_spatial
 from anymc3d.data.augment_recipes import AUGMENTATIONS, Chance, Recipe, recipe
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 __all__ = ["AUGMENTATIONS", "AugmentationParameters", "Chance", "Recipe", "apply", "draw", "recipe", "value_range"]
 

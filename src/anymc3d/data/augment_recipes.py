@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from anymc3d.errors import UsageError, did_you_mean
-from anymc3d.settings.config import require
+from anymc3d.settings.limits import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from anymc3d.errors import OutputError
 from anymc3d.files.atomic import write_bytes
 from anymc3d.files.private import make_private, output_error
 from anymc3d.files.regular import NotRegularError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")

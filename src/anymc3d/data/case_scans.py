@@ -24,7 +24,7 @@ from anymc3d.data.scan import Known, Scan, ScanFacts, known_or_made, named, view
 from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import OutputError, ScanError
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 Segmenters = Mapping[RoiSettings, Segmenter]
 """What draws the segmentations of regions that come from a program or network."""

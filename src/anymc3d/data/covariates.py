@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from anymc3d.data.label_words import says_not_known
 from anymc3d.data.labels import canonical, natural_order
 from anymc3d.errors import CovariatesError, ScanError
-from anymc3d.settings.config import Column
-from anymc3d.settings.limits import Between, Count, Label, Length
+from anymc3d.settings.limits import Between, Column, Count, Label, Length
 
 CATEGORY, MEASURE = "category:", "measure:"
 """What a name in ``covariates`` may begin with: a column of numbers that are names, or a measure of the scan itself."""

@@ -18,7 +18,7 @@ from anymc3d.data.prefetch.queue import read_ahead, workers_for
 from anymc3d.data.regions import ROI_SOURCES
 from anymc3d.data.scan import named
 from anymc3d.errors import AnyMC3DError, ExcludedError, ManifestError, OutputError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 _THREADS = 2
 """That read in this process, while one waits for the disk."""

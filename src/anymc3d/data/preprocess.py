@@ -32,7 +32,7 @@ from anymc3d.data.volume import (
 )
 from anymc3d.data.work_limit import check_work
 from anymc3d.errors import ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.types import Plane
 
 CODE_VERSION = 1

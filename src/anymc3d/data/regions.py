@@ -23,7 +23,7 @@ from anymc3d.data.segmentation import Segmenter
 from anymc3d.data.totalsegmentator import check_organs, organ_labels, organs_hash, read_organs
 from anymc3d.data.volume import Box, Millimetres, Volume
 from anymc3d.errors import ExcludedError, RegionError, UsageError, did_you_mean
-from anymc3d.settings.config import RoiSettings
+from anymc3d.settings.views import RoiSettings
 
 REGION_VERSION = 1
 """Part of every cache key of a view with a region. Raise it whenever a box can change."""

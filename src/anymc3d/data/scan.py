@@ -21,8 +21,8 @@ from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume, to_ras
 from anymc3d.errors import ExcludedError, ScanError
 from anymc3d.files import regular
-from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.plain import to_plain
+from anymc3d.settings.views import ViewSettings
 
 T = TypeVar("T")
 

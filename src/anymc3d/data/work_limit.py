@@ -11,7 +11,7 @@ import math
 
 from anymc3d.data.volume import Box
 from anymc3d.errors import ViewError
-from anymc3d.settings.config import MAX_PIXELS
+from anymc3d.settings.views import MAX_PIXELS
 
 PADDED_VOXELS = 2**27
 """What padding may always make of a scan, half a gigabyte; a larger scan may be doubled."""

@@ -26,7 +26,8 @@ from anymc3d.demo.anatomy import Anatomy, load_anatomy
 from anymc3d.demo.lesions import draw_lesion, plant
 from anymc3d.demo.patient import SITES, Site, acquire, make_head
 from anymc3d.files import atomic, folders, tables
-from anymc3d.settings.config import ViewSettings, require
+from anymc3d.settings.limits import require
+from anymc3d.settings.views import ViewSettings
 from anymc3d.types import Split
 
 logger = logging.getLogger(__name__)

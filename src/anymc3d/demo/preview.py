@@ -14,7 +14,7 @@ from anymc3d.pictures.planes import CONVENTION, PLANES
 from anymc3d.pictures.scan import write_png
 from anymc3d.pictures.sheet import sheet
 from anymc3d.pictures.tiles import Tile, draw_plane, scale_for
-from anymc3d.settings.config import require
+from anymc3d.settings.limits import require
 
 KINDS = {"1": "ring", "0": "solid"}
 CAPTION = f"The true mask is outlined. {CONVENTION}"

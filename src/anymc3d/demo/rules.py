@@ -11,7 +11,7 @@ import numpy.typing as npt
 from anymc3d.demo.dataset import LABEL
 from anymc3d.evaluate.metrics import auroc
 from anymc3d.files.tables import read_table
-from anymc3d.settings.config import require
+from anymc3d.settings.limits import require
 
 RULES = (
     "lesion volume",

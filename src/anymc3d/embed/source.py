@@ -32,7 +32,8 @@ from anymc3d.models.store import find_backbone
 from anymc3d.plugins import Plugin
 from anymc3d.predict.resident import packed_view, residents_of
 from anymc3d.segmenters.build import build_segmenters
-from anymc3d.settings.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.views import ViewSettings
 
 LEVELS: Mapping[str, str] = {
     "slice": "one row for every slice: its class token, or what --features says",

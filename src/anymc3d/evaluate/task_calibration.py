@@ -36,8 +36,8 @@ from anymc3d.evaluate.calibration import (
 )
 from anymc3d.evaluate.operating_points import OperatingPoint, choose, pooled_odds
 from anymc3d.evaluate.weighted import Floats
-from anymc3d.settings.config import MAX_LABELS, ONE_OF_CLASSES, Column, LabelSettings
-from anymc3d.settings.limits import Count, Form, Label, Length
+from anymc3d.settings.config import MAX_LABELS, ONE_OF_CLASSES, LabelSettings
+from anymc3d.settings.limits import Column, Count, Form, Label, Length
 from anymc3d.types import LabelKind
 
 Method = Literal["platt", "temperature", "isotonic"]

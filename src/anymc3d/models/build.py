@@ -13,7 +13,9 @@ from anymc3d.models.decoders.table import build_decoders
 from anymc3d.models.features import check_backbone, num_patches, width_of
 from anymc3d.models.plain import PLAIN, PlainClassifier, is_plain
 from anymc3d.models.zoo.table import ELSEWHERE, ZOO, zoo_entry
-from anymc3d.settings.config import LabelSettings, MethodSettings, SegmentationSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings, SegmentationSettings
+from anymc3d.settings.views import ViewSettings
 
 Classifier = VolumeClassifier | BaselineClassifier | PlainClassifier
 """The first two are called with (backbone or None, batch, encoding), the last with numbers; all have ``tensors()`` and

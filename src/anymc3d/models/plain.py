@@ -18,7 +18,9 @@ from anymc3d.errors import PluginError
 from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.models.heads import HEADS, MIN_GAP
 from anymc3d.models.strict_load import copy_into
-from anymc3d.settings.config import LabelSettings, MethodSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from anymc3d.plan.rules import choose_memory, choose_plane, patch_size_of, total
 from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason, with_warnings
 from anymc3d.recipes.recipe import Recipe
 from anymc3d.recipes.settings import recipe_labels, recipe_task
-from anymc3d.settings.config import LabelSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.settings.windows import Pair, window_names
 
 UNLIKE = 2.0

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from anymc3d.data.preprocess import AXES, PreparedView
 from anymc3d.evaluate.delong import delong_interval
 from anymc3d.evaluate.metrics import auroc
-from anymc3d.settings.config import LabelSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.views import ViewSettings
 
 LEAK_AUROC = 0.6
 LEAK_LOWER_BOUND = 0.55

@@ -20,7 +20,8 @@ from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
-from anymc3d.settings.config import BackboneSettings, DataSettings, LabelSettings, TaskSettings, TrainSettings
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.training import BackboneSettings, TrainSettings
 from anymc3d.settings.windows import Pair
 from anymc3d.types import Modality, Plane
 

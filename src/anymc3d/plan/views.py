@@ -15,7 +15,7 @@ from anymc3d.plan.region import check_masks, propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
 from anymc3d.plan.size_leak import find_size_leak
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from anymc3d.types import Plane
 
 ROOM = 1.1

@@ -28,19 +28,12 @@ from anymc3d.files.folders import differing
 from anymc3d.plugins.card_schema import IntensitySummary, MetricRow, Note, SplitRecord
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.printable import shown
-from anymc3d.settings.config import (
-    Column,
-    Entry,
-    LabelSettings,
-    MethodSettings,
-    RoiSettings,
-    SegmentationSettings,
-    ViewSettings,
-    check_view_names,
-)
-from anymc3d.settings.limits import As, Between, Fact, Form, Label, Length
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.limits import As, Between, Column, Entry, Fact, Form, Label, Length
 from anymc3d.settings.plain import from_plain, to_plain
 from anymc3d.settings.task_file import is_path
+from anymc3d.settings.training import MethodSettings, SegmentationSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings, check_view_names
 from anymc3d.types import Modality
 
 PLUGIN_FORMAT = 1

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import Entry
-from anymc3d.settings.limits import Between, Count, Label, Length
+from anymc3d.settings.limits import Between, Count, Entry, Label, Length
 
 Note = Annotated[str, Length(2000)]
 """A sentence for people, which every place that shows it makes printable."""

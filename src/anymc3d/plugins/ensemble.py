@@ -18,7 +18,7 @@ from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import Member, PluginCard, member_differences
 from anymc3d.plugins.file import MEMBER_PREFIX
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 _SHOWN = 4
 _NUM_SCANS = "num_scans"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.own_parts import own_parts
 from anymc3d.printable import shown
-from anymc3d.settings.config import RoiSettings
+from anymc3d.settings.views import RoiSettings
 
 
 @dataclass(frozen=True)

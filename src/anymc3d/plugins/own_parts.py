@@ -14,7 +14,7 @@ from anymc3d.models.heads import HEADS
 from anymc3d.plugins.card import PluginCard
 from anymc3d.printable import shown
 from anymc3d.registry import Registry
-from anymc3d.settings.config import MethodSettings
+from anymc3d.settings.training import MethodSettings
 
 RECORD = "own_parts"
 """Key of a card's training record: ``fusion top-half`` -> the package that offered it, "" where nobody knows."""

@@ -21,7 +21,7 @@ from anymc3d.models.plain import PlainClassifier
 from anymc3d.plugins.card import PluginCard
 from anymc3d.predict.plain_numbers import numbers_of
 from anymc3d.predict.resident import Resident, ResidentMember, packed, packed_view
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 _Sight = tuple[str, Encoding, ViewSettings]
 """What frozen members must have in common to share a pass: backbone and structures, its statistics, and the slices."""

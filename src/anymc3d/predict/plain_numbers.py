@@ -12,7 +12,7 @@ from anymc3d.data.measures.case import MEASURES_VERSION, Wanted, as_numbers, mea
 from anymc3d.errors import PluginError
 from anymc3d.models.plain import PLAIN, num_voxels
 from anymc3d.plugins.card import PluginCard
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.types import Modality
 
 

@@ -23,7 +23,7 @@ from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerpr
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.predict.upload import on_device
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 logger = logging.getLogger(__name__)
 

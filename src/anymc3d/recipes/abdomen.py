@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anymc3d.recipes.recipe import Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from anymc3d.settings.windows import window
 
 RATIC = "RATIC (RSNA 2023 abdominal trauma): Kaggle competition rsna-2023-abdominal-trauma-detection"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anymc3d.recipes.recipe import PAPER, Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from anymc3d.settings.windows import window
 
 CT_RATE_LABELS = (

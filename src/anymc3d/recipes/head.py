@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anymc3d.recipes.recipe import PAPER, Counts, PrintedAuroc, Recipe, RecipeLabels
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.settings.windows import window
 
 T12 = Recipe(

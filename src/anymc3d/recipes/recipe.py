@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from anymc3d.settings.config import LabelSettings, RoiSettings, ViewSettings, require
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.limits import require
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from anymc3d.types import LabelKind, Modality
 
 PAPER = (

@@ -6,14 +6,9 @@ from collections.abc import Mapping
 
 from anymc3d.errors import UsageError
 from anymc3d.recipes.recipe import Recipe
-from anymc3d.settings.config import (
-    BackboneSettings,
-    DataSettings,
-    LabelSettings,
-    TaskSettings,
-    TrainSettings,
-    ViewSettings,
-)
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.training import BackboneSettings, TrainSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.settings.windows import window_names
 
 TABLE_3 = "paper, Table 3"

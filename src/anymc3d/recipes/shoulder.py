@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from anymc3d.recipes.recipe import PAPER, Counts, Recipe, RecipeLabels
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 PRIVATE = "private data of the paper's authors: the recipe runs on a manifest of your own"
 ZSCORE_NOTE = (

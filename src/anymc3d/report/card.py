@@ -13,7 +13,7 @@ from anymc3d.plugins.evidence import chosen_on
 from anymc3d.plugins.method_words import rank_of
 from anymc3d.printable import quoted
 from anymc3d.report.figures import metric_tables
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 
 def card_section(card: PluginCard | None, name: str, file_hash: str, *, with_figures: bool = True) -> str:

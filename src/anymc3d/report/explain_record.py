@@ -12,8 +12,7 @@ from anymc3d.errors import UsageError
 from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.files import regular
 from anymc3d.files.containment import inside
-from anymc3d.settings.config import Entry
-from anymc3d.settings.limits import Fact, Form, Label, Length, Share
+from anymc3d.settings.limits import Entry, Fact, Form, Label, Length, Share
 from anymc3d.settings.plain import from_plain
 
 MAX_RECORD_BYTES = 64 * 2**20

@@ -20,7 +20,7 @@ from anymc3d.printable import shown
 from anymc3d.segmenters.network import NetworkSegmenter, Run
 from anymc3d.segmenters.program import ProgramSegmenter, find_program
 from anymc3d.segmenters.store import PREFIX, PROGRAM, keep_model, stored_model
-from anymc3d.settings.config import NetworkSettings, RoiSettings, ViewSettings
+from anymc3d.settings.views import NetworkSettings, RoiSettings, ViewSettings
 
 CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), grid=(256, 256, 256))
 """What brain MeshNets were trained on: 256 voxels of 1 mm a side in FreeSurfer's orientation, intensities 0 to 1

@@ -14,7 +14,7 @@ from anymc3d.data.percentiles import percentiles
 from anymc3d.data.scan_grid import resample
 from anymc3d.data.volume import Affine, Volume
 from anymc3d.errors import ScanError
-from anymc3d.settings.config import NetworkSettings
+from anymc3d.settings.views import NetworkSettings
 
 NETWORK_VERSION = 1
 """Part of every identity. Raise it whenever labels can change."""

@@ -15,7 +15,7 @@ from anymc3d.errors import SegmenterError
 from anymc3d.files import atomic, home
 from anymc3d.models.meshnet import MAX_BYTES, weights_beside
 from anymc3d.printable import shown
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 PREFIX = "sha256:"
 PROGRAM = "TotalSegmentator"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from anymc3d.errors import SettingError
 from anymc3d.printable import shown
 
 MAX_NUMBER = 1e30
@@ -112,14 +113,29 @@ class Fact:
     with."""
 
 
+Entry = Annotated[str, Length(100)]
+"""A name of one of this program's tables."""
+Column = Annotated[str, Length(200)]
+"""Of a manifest."""
+Reference = Annotated[str, Length(4096)]
+"""A name, or a path or file of the person who wrote it."""
 Label = Annotated[str, Length(200)]
 """What people call something; whatever shows it makes it printable (:mod:`anymc3d.printable`)."""
-Sha256 = Annotated[str, Form(r"(sha256:)?[0-9a-f]{64}", "a sha256 in hexadecimal digits")]
 Count = Annotated[int, Between(0, 10**9)]
 Seed = Annotated[int, Between(-(2**31), 2**32 - 1)]
 Share = Annotated[float, Between(0, 1)]
+Rate = Annotated[float, Between(0, 1e30)]
+MaskLabel = Annotated[int, Between(0, 2**31 - 1)]
+MAX_STRUCTURES = 512
+"""Labels of one segmentation that a setting may name."""
 Millimetre = Annotated[float, Between(0, 1e9)]
 """What of it fits a scan is a question of the scan, see :mod:`anymc3d.data.work_limit`."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise SettingError(message)
 
 
 def number_fault(value: float, limits: tuple[Limit, ...]) -> str:

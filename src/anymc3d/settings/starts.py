@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.training import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,12 @@ from typing import Any
 
 from anymc3d.errors import SettingError, TaskFileError, UsageError
 from anymc3d.files import atomic
-from anymc3d.settings.config import MethodSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.plain import from_plain, to_plain
 from anymc3d.settings.strict_yaml import MAX_YAML_BYTES, load_yaml
 from anymc3d.settings.task_text import SHORTHANDS, task_text
+from anymc3d.settings.training import MethodSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.settings.windows import window_names, with_numbers
 
 ROI_FILES = ("model", "program")

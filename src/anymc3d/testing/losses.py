@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import TrueLabels, true_labels
 
 

@@ -15,7 +15,7 @@ from anymc3d.data import augment
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.seam import TrunkTokens
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.draws import Visit, generator
 from anymc3d.train.segmentation import MaskSource
 from anymc3d.train.trunk_tokens import Piece, TrunkPass

@@ -23,7 +23,7 @@ from anymc3d.cost.memory import KeptForBackward, peak_memory
 from anymc3d.cost.progress import Progress
 from anymc3d.errors import InterruptedRunError, TrainingDivergedError
 from anymc3d.models.standardisation import Scale
-from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.checkpoint import TrainingState, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 from anymc3d.train.draws import (
     Visit,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from anymc3d.cost.energy import EnergyMeter
 from anymc3d.models.build import Classifier
 from anymc3d.models.classifier import Encoding
-from anymc3d.settings.config import LabelSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.batch import BatchLoader
 from anymc3d.train.losses import Loss
 from anymc3d.train.processes import Processes

@@ -9,7 +9,7 @@ import torch
 
 from anymc3d.cost.device import ran_out_of_memory
 from anymc3d.errors import UsageError
-from anymc3d.settings.config import TrainSettings
+from anymc3d.settings.training import TrainSettings
 
 
 @contextmanager

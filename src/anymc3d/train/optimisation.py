@@ -10,8 +10,8 @@ from torch import nn
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.build import Classifier
 from anymc3d.models.zoo.recipe import Recipe
-from anymc3d.settings.config import TrainSettings
 from anymc3d.settings.starts import filled
+from anymc3d.settings.training import TrainSettings
 
 
 def build_optimizer(

@@ -40,7 +40,8 @@ from anymc3d.plugins.card import BackboneRecord, PluginCard
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.plugins.own_parts import own_parts_record
 from anymc3d.segmenters.store import portable
-from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.training import MethodSettings
 from anymc3d.train import log
 from anymc3d.train.checkpoint import TrainingState
 from anymc3d.train.cost import parameter_counts

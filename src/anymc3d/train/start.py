@@ -16,9 +16,10 @@ from anymc3d.models.store import LoadedBackbone, find_backbone
 from anymc3d.models.zoo.entry import SCRATCH
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
-from anymc3d.settings.config import TaskSettings, TrainSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.starts import PAPER, filled
 from anymc3d.settings.task_file import task_to_dict
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import number_loss_name
 from anymc3d.train.trunk_tokens import COPIES
 

@@ -14,8 +14,10 @@ from anymc3d.models.fusion import CONCAT, FUSIONS, check_fusion, most_slices
 from anymc3d.models.heads import HEADS, check_head
 from anymc3d.models.standardisation import has_standard_form
 from anymc3d.models.zoo.table import ZOO, zoo_entry
-from anymc3d.settings.config import MethodSettings, RoiSettings, SegmentationSettings, TaskSettings, TrainSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.starts import PAPER, filled
+from anymc3d.settings.training import MethodSettings, SegmentationSettings, TrainSettings
+from anymc3d.settings.views import RoiSettings
 from anymc3d.train.losses import check_loss
 from anymc3d.train.quick.settings import FUSIONS as SOLVED
 from anymc3d.train.start import with_recipe

@@ -29,7 +29,8 @@ from anymc3d.models.chunked_rows import ChunkedRows
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.settings.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.draws import Visit, generator
 
 COPIES = 8

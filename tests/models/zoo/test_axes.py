@@ -14,7 +14,7 @@ from anymc3d.models.zoo.medicalnet import MedicalNet
 from anymc3d.models.zoo.swin import VoCoEncoder
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.models.zoo.volumes import Sizes, in_order
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 S, H, W = 32, 64, 96
 """Sides that cannot be taken for one another: of an axial view z, x and y."""
@@ -121,7 +121,7 @@ def test_a_plugin_of_the_earlier_order_is_refused_in_one_line(tmp_path):
     from dataclasses import replace
 
     from anymc3d.plugins.file import _check_revision
-    from anymc3d.settings.config import MethodSettings
+    from anymc3d.settings.training import MethodSettings
 
     class Card:
         name, method, training = "old", MethodSettings(name="voco-lora"), {}

@@ -13,7 +13,8 @@ from test_zoo import every, small
 from anymc3d.models.baseline import BaselineClassifier
 from anymc3d.models.classifier import Encoding, PackedSlices
 from anymc3d.models.zoo.volumes import Sizes
-from anymc3d.settings.config import LabelSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import make_loss
 from anymc3d.train.optimisation import build_optimizer, set_learning_rate
 

@@ -179,7 +179,7 @@ def test_measures_that_few_cases_have_or_that_never_differ_are_left_out(data):
 
 
 def test_a_grid_of_voxels_is_made_coarse_in_proportion():
-    from anymc3d.settings.config import ViewSettings
+    from anymc3d.settings.views import ViewSettings
 
     views = voxel_views({"image": ViewSettings(size=(224, 112, 56))})
     first, second, slices = views["image"].size

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from anymc3d.data.case import Case
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate.influence import auroc_influence
-from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings, ViewSettings
+from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick import verdict
 from anymc3d.train.quick.crossval import Pool, choose, make_pool, nested, smallest_within_error
 from anymc3d.train.quick.curve import Curve, CurvePoint, Estimate, make_curve

@@ -20,8 +20,8 @@ from anymc3d.plugins import load_plugin
 from anymc3d.predict import encode as encode_module
 from anymc3d.predict.predictor import load
 from anymc3d.printable import escape
-from anymc3d.settings.config import ViewSettings
 from anymc3d.settings.task_file import read_task
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.fit import fit
 from anymc3d.train.quick import features as features_module
 from anymc3d.train.quick import prepare as quick_prepare

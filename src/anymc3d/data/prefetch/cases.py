@@ -18,7 +18,7 @@ from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import FORMATS
 from anymc3d.data.scan import Known
 from anymc3d.errors import OutputError, ScanError
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 _STEPS = 8
 """Steps of one case, each of which the reading process itself ends after the time limit; then it is ended."""

@@ -29,7 +29,7 @@ from anymc3d.data.prefetch.needs import Needs
 from anymc3d.data.prefetch.wire import READY, BrokenMessageError, LogLine, receive, send
 from anymc3d.data.time_limit import within
 from anymc3d.errors import TRACEBACKS
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from anymc3d.data.time_limit import TooSlowError
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.error_codes import CODES
 from anymc3d.errors import TooLargeError
-from anymc3d.settings.config import RoiSettings, ViewSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 
 TYPES: Mapping[str, type] = {
     cls.__name__: cls

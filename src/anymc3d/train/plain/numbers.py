@@ -18,7 +18,8 @@ from anymc3d.data.measures.measure_cache import measured
 from anymc3d.errors import ManifestError, ScanError
 from anymc3d.models.plain import PLAIN, num_voxels
 from anymc3d.predict.plain_numbers import voxels_of, wanted_measures
-from anymc3d.settings.config import LabelSettings, ViewSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.ridge.learner import RidgeLearner
 from anymc3d.types import Modality
 

@@ -27,8 +27,9 @@ from anymc3d.evaluate.ood import VERSION
 from anymc3d.models.features import num_patches, representation, width_of
 from anymc3d.models.plain import is_plain
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.settings.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.plain import from_plain
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.features import PRECISION, CaseFeatures, ViewFeatures
 
 NOTE = (

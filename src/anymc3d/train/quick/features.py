@@ -47,7 +47,7 @@ from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier
 from anymc3d.models.features import check_backbone, representation
 from anymc3d.models.frozen_pass import Pass, frozen_parts
 from anymc3d.models.store import LoadedBackbone
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.stopping import StopRequest
 
 logger = logging.getLogger(__name__)

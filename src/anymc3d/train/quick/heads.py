@@ -18,7 +18,8 @@ from anymc3d.evaluate.number_scale import UNIT
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import CONCAT, FUSIONS, QueryFusion, SideBySide, fused_by
 from anymc3d.models.standardisation import Scale, in_raw_units
-from anymc3d.settings.config import LabelSettings, TrainSettings
+from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import Loss, NumberLoss, make_loss
 from anymc3d.train.quick.settings import Candidate
 

@@ -25,8 +25,9 @@ from anymc3d.files.folders import claim, locked
 from anymc3d.models.build import is_baseline
 from anymc3d.models.plain import is_plain
 from anymc3d.segmenters.build import check_programs
-from anymc3d.settings.config import MethodSettings, TaskSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.settings.task_file import write_task
+from anymc3d.settings.training import MethodSettings
 from anymc3d.train.covariates.record import cells_of_cases
 from anymc3d.train.identity import is_finished
 from anymc3d.train.quick import results

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from anymc3d.settings.config import TaskSettings, ViewSettings
+from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.views import ViewSettings
 
 WORK = 2e13
 """Multiplications and additions of the backbone over all cases: some five minutes on one core of a usual processor."""

@@ -16,7 +16,7 @@ import torch
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.data.measures.case import as_numbers, scan_statistics
-from anymc3d.settings.config import ViewSettings
+from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.features import CaseFeatures
 from anymc3d.train.quick.heads import Tokens
 from anymc3d.train.quick.settings import Candidate, QuickSettings
