@@ -7,7 +7,7 @@ from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.command import evaluate_predictions, read_labels
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.study import StudySettings
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.files.tables import read_table, write_table
 
 QUICK = StudySettings(sampling=Sampling(num_resamples=100))

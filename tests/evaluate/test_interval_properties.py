@@ -9,7 +9,8 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.curves import precision_recall_curve, reliability_curve, roc_curve
 from anymc3d.evaluate.intervals import wilson_interval
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.study import StudySettings, evaluate_rows
+from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_cases import StudySettings
 
 QUICK = Sampling(num_resamples=60)
 BOOTSTRAPPED = ("average_precision", "brier", "balanced_accuracy", "f1", "crg")

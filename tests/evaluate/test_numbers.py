@@ -94,7 +94,7 @@ def test_a_study_of_a_number_takes_test_rows_counts_failures_and_knows_groups(pa
     ]
     rows = rows_of(predicted)
     rows[1] = {**rows[1], "status": "error", "value.age": ""}
-    from anymc3d.evaluate.study import StudySettings
+    from anymc3d.evaluate.study_cases import StudySettings
 
     study = evaluate_study(rows, manifest, settings=StudySettings(groups=("sex",), sampling=QUICK))
     (found,) = [row for row in study.rows if row["metric"] == "mae" and row["group"] == "all"]

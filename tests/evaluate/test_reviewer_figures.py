@@ -9,7 +9,8 @@ from scipy import stats
 
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.study import StudySettings, evaluate_rows
+from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_cases import StudySettings
 
 LABELS = ["nodule", "effusion", "stone"]
 POINTS = ("youden", "sensitivity=0.9", "specificity=0.8", "f1", "crg")

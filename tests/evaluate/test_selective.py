@@ -10,7 +10,8 @@ from anymc3d.evaluate.command import evaluate_predictions
 from anymc3d.evaluate.curves import risk_curve
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.outputs import NOT_ANSWERED
-from anymc3d.evaluate.study import StudySettings, evaluate_rows
+from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.files.tables import write_table
 
 FEW = StudySettings(sampling=Sampling(num_resamples=50))

@@ -8,7 +8,8 @@ from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.metrics import compute
-from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
+from anymc3d.evaluate.study import evaluate_rows, evaluate_study
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.summary import markdown, severity_table
 from anymc3d.settings.config import LabelSettings
 

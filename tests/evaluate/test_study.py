@@ -10,7 +10,8 @@ from anymc3d.errors import ManifestError, ProblemsError, UsageError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.delong import delong_paired_test
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.study import StudySettings, evaluate_rows, evaluate_study
+from anymc3d.evaluate.study import evaluate_rows, evaluate_study
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.study_rows import COLUMNS
 from anymc3d.evaluate.targets import encode_targets
 from anymc3d.settings.config import LabelSettings

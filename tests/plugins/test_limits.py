@@ -16,7 +16,8 @@ from anymc3d.models.meta_device import without_memory
 from anymc3d.models.store import find_backbone
 from anymc3d.models.zoo.table import ZOO
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.plugins.card import PluginCard, read_card
+from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.card_text import read_card
 from anymc3d.plugins.file import HEADER_KEY
 from anymc3d.settings.plain import from_plain, to_plain
 from strangers import forged, read_raw

@@ -16,7 +16,7 @@ from anymc3d.models.build import build_classifier
 from anymc3d.models.classifier import Encoding, PackedSlices, to_backbone_input
 from anymc3d.models.zoo.slice_rnn import AS_THEY_ARE, IMAGENET
 from anymc3d.plugins import load_plugin, save_plugin
-from anymc3d.plugins.card import card_to_json, read_card
+from anymc3d.plugins.card_text import card_to_json, read_card
 from anymc3d.plugins.file import HEADER_KEY
 from anymc3d.recipes.table import RECIPES
 from anymc3d.settings.config import LabelSettings

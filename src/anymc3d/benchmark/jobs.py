@@ -201,7 +201,7 @@ def _predict(job: Job, plugin: Path, options: RunOptions) -> int:
 
 def _evaluate(job: Job, chosen: int) -> None:
     from anymc3d.evaluate.command import evaluate_predictions
-    from anymc3d.evaluate.study import StudySettings
+    from anymc3d.evaluate.study_cases import StudySettings
 
     by_grade = StudySettings(severity=(job.severity,), operating_points=GRADE_POINTS) if job.severity else None
     evaluate_predictions(

@@ -11,7 +11,8 @@ from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
-    from anymc3d.evaluate.study import Study, StudySettings
+    from anymc3d.evaluate.study import Study
+    from anymc3d.evaluate.study_cases import StudySettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +86,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     if args.seed < 0:
         raise UsageError(f"--seed: expected 0 or more, got {args.seed}")
     from anymc3d.evaluate.measures import Sampling
-    from anymc3d.evaluate.study import StudySettings
+    from anymc3d.evaluate.study_cases import StudySettings
 
     points = args.operating_points
     return StudySettings(

@@ -1,6 +1,6 @@
 """The manifest: the table of cases, read with every fault of it in one report.
 
-A CSV (PRODUCT, "The files"): reserved columns ``case``, ``patient``, ``image`` or ``image.<view>``, ``mask`` or
+A CSV (docs/manifest.md): reserved columns ``case``, ``patient``, ``image`` or ``image.<view>``, ``mask`` or
 ``mask.<view>``, ``mask_classes``, ``series.<view>``, ``center_x``/``center_y``/``center_z``, ``spacing``, ``split``,
 ``fold``; label columns by any name; everything else is metadata. A MedMNIST ``.npz`` stands for a whole manifest.
 """

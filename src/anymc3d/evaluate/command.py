@@ -22,10 +22,12 @@ from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
 from anymc3d.evaluate.number_pictures import curves_of, draw_numbers
 from anymc3d.evaluate.pictures import Drawn, draw_curves
+from anymc3d.evaluate.plugin_study import PluginStudy, class_column
 from anymc3d.evaluate.predictions import PREDICT_RECORD
 from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
 from anymc3d.evaluate.selective import selective_cases
-from anymc3d.evaluate.study import PluginStudy, Study, StudySettings, class_column, evaluate_study
+from anymc3d.evaluate.study import Study, evaluate_study
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.study_rows import ALL, COLUMNS, Row
 from anymc3d.evaluate.summary import figure, markdown
 from anymc3d.evaluate.task_calibration import states_in_words

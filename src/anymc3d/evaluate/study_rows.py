@@ -1,4 +1,4 @@
-"""Rows of ``metrics.csv``, in the columns of PRODUCT.
+"""Rows of ``metrics.csv``, in the columns of docs/metrics.md.
 
 Beside the metrics proper: ``threshold`` (of an operating point, on raw scores, with the cases it was chosen on),
 ``failed_cases``, and for two plugins ``auroc_difference`` with ``auroc_difference_p`` and its Holm-adjusted form.

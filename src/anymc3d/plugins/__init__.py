@@ -1,7 +1,8 @@
 """Plugins: the file, its card, several as one, probabilities for another site, and PEFT's folders."""
 
 from anymc3d.plugins.aliases import load_named
-from anymc3d.plugins.card import BackboneRecord, Member, PluginCard, card_to_json, read_card
+from anymc3d.plugins.card import BackboneRecord, Member, PluginCard
+from anymc3d.plugins.card_text import card_to_json, read_card
 from anymc3d.plugins.file import (
     Plugin,
     load_plugin,

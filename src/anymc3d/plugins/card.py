@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from anymc3d.errors import PluginError, UsageError
+from anymc3d.errors import UsageError
 from anymc3d.evaluate.calibration import STATES, State
 from anymc3d.evaluate.conformal import PredictionSets
 from anymc3d.evaluate.number_scale import NumberScale
@@ -30,7 +29,7 @@ from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.printable import shown
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.limits import As, Between, Column, Entry, Fact, Form, Label, Length
-from anymc3d.settings.plain import from_plain, to_plain
+from anymc3d.settings.plain import to_plain
 from anymc3d.settings.task_file import is_path
 from anymc3d.settings.training import MethodSettings, SegmentationSettings
 from anymc3d.settings.views import RoiSettings, ViewSettings, check_view_names
@@ -39,14 +38,10 @@ from anymc3d.types import Modality
 PLUGIN_FORMAT = 1
 KINDS = ("plugin", "ensemble", "baseline", "plain")
 INTENDED_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
-MAX_CARD_CHARACTERS = 16 * 2**20
 MAX_MEMBERS = 128
 MAX_STRUCTURES = 256
 HIGHEST_LABEL = 32767
 """Of a segmentation, as :mod:`anymc3d.data.mask_slices` takes it."""
-_MAX_DEPTH = 24
-"""Levels of a header: a member's card in an ensemble's, and its deepest record."""
-_MAX_DIGITS = 18
 _PROGRAM = "TotalSegmentator"
 """What a card may call the program that draws a region; nothing of that name is looked for."""
 _MODEL = re.compile(r"sha256:[0-9a-f]{64}")
@@ -372,91 +367,3 @@ def _sight(card: PluginCard) -> str:
         "backbone": {key: value for key, value in backbone.items() if key not in _FREE_OF_BACKBONE},
     }
     return json.dumps(facts, sort_keys=False)
-
-
-def card_to_json(card: PluginCard) -> str:
-    """The header text; keys keep their order, because the views have one.
-
-    Raises:
-        PluginError: the card holds what :func:`read_card` would refuse.
-    """
-    problems: list[str] = []
-    try:
-        plain = json.loads(json.dumps(to_plain(card), allow_nan=False))
-    except ValueError as error:
-        raise PluginError(f"plugin '{shown(card.name)}' cannot be written: its card holds no JSON ({error})") from None
-    checked = from_plain(PluginCard, plain, problems)
-    if problems:
-        raise PluginError(f"plugin '{shown(card.name)}' cannot be written: {'; '.join(problems[:6])}")
-    return json.dumps(to_plain(checked), allow_nan=False)
-
-
-def read_card(text: str, where: str) -> PluginCard:
-    """Parse a header; every key must be known, of the right type and within its bounds.
-
-    Raises:
-        PluginError: the header is damaged, of a newer format, or of another kind.
-    """
-    raw = _parse(text, where)
-    version = raw.get("format_version")
-    if version != PLUGIN_FORMAT:
-        raise PluginError(f"{where}: this version reads plugins of format {PLUGIN_FORMAT}, got {shown(repr(version))}")
-    if raw.get("kind") not in KINDS:
-        kind = shown(repr(raw.get("kind")))
-        raise PluginError(f"{where}: expected kind {' or '.join(map(repr, KINDS))}, got {kind}")
-    problems: list[str] = []
-    card = from_plain(PluginCard, raw, problems)
-    if problems:
-        raise PluginError(f"{where}: the header cannot be used: {'; '.join(problems[:6])}")
-    return card
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    if len(text) > MAX_CARD_CHARACTERS:
-        what = f"expected at most {MAX_CARD_CHARACTERS} characters in the header, got {len(text)}"
-        raise PluginError(f"{where}: {what}: not a plugin")
-    try:
-        raw = json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
-        )
-        _check_depth(raw)
-    except (ValueError, RecursionError) as error:
-        raise PluginError(f"{where}: expected JSON in the header, got something else ({error})") from None
-    if not isinstance(raw, dict):
-        raise PluginError(f"{where}: expected a JSON object in the header, got {type(raw).__name__}")
-    return raw
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key appears twice")
-    return content
-
-
-def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{shown(text, 40)} is too large for a number")
-    return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _check_depth(value: Any) -> None:
-    """Nesting is bounded before anything walks it."""
-    waiting = [(value, 1)]
-    while waiting:
-        node, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
-        inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        waiting += [(part, depth + 1) for part in inner if isinstance(part, dict | list)]

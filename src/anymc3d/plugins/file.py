@@ -26,7 +26,8 @@ from anymc3d.models.meta_device import without_memory
 from anymc3d.models.plain import PlainClassifier, num_voxels
 from anymc3d.models.tensor_hash import tensors_hash
 from anymc3d.models.zoo.table import zoo_entry
-from anymc3d.plugins.card import PluginCard, card_to_json, read_card
+from anymc3d.plugins.card import PluginCard
+from anymc3d.plugins.card_text import card_to_json, read_card
 from anymc3d.plugins.notebook_view import html_of
 from anymc3d.plugins.own_parts import own_parts
 from anymc3d.printable import shown

@@ -18,7 +18,8 @@ from anymc3d.errors import UsageError
 from anymc3d.evaluate.command import CURVES, METRICS, RECORD, draw, read_labels
 from anymc3d.evaluate.measures import Sampling
 from anymc3d.evaluate.predictions import read_predictions
-from anymc3d.evaluate.study import StudySettings, evaluate_study
+from anymc3d.evaluate.study import evaluate_study
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.study_rows import ALL, COLUMNS
 from anymc3d.evaluate.targets import encode_targets, settings_of
 from anymc3d.files import regular

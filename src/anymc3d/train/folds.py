@@ -28,7 +28,8 @@ from anymc3d.data.patients import patients_of
 from anymc3d.data.splits import check_no_leak, make_folds, make_splits
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate import outputs
-from anymc3d.evaluate.study import MAX_GROUP_VALUES, StudySettings, evaluate_rows
+from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_cases import MAX_GROUP_VALUES, StudySettings
 from anymc3d.evaluate.task_calibration import CHOICES
 from anymc3d.files.folders import claim, locked
 from anymc3d.files.private import make_private

@@ -14,7 +14,8 @@ import torch
 from anymc3d.errors import PackageError, PluginError
 from anymc3d.files import atomic
 from anymc3d.models.store import LoadedBackbone, find_backbone, find_by_fingerprint
-from anymc3d.plugins.card import INTENDED_USE, card_to_json
+from anymc3d.plugins.card import INTENDED_USE
+from anymc3d.plugins.card_text import card_to_json
 from anymc3d.plugins.export.network import MORE, CaseNetwork, check_exportable
 from anymc3d.plugins.file import HEADER_KEY, Plugin
 

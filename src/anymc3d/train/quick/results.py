@@ -15,7 +15,8 @@ from anymc3d.data.case_scans import PreparedCase
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.numbers import NUMBER_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
-from anymc3d.evaluate.study import StudySettings, evaluate_rows
+from anymc3d.evaluate.study import evaluate_rows
+from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.task_calibration import HALF
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
