@@ -37,6 +37,12 @@ def test_members_that_know_different_things_join_and_wild_noise_does_not():
     assert mean == pytest.approx(shares[0] * INDEPENDENT[0] + shares[1] * INDEPENDENT[1])
 
 
+def test_a_member_that_changes_next_to_nothing_is_dropped_and_the_others_are_weighed_anew():
+    slight = logits_of(RNG.normal(0, 1, N), 0.0) * 1.5
+    with_it = chosen([*INDEPENDENT, slight])
+    assert with_it == chosen(INDEPENDENT)
+
+
 def test_of_a_family_the_simplest_of_equals_joins():
     assert best_single([INDEPENDENT[0], INDEPENDENT[0]], TRUTH, BINARY, PATIENTS, margin=1.0) == 0
     assert set(chosen([INDEPENDENT[0], INDEPENDENT[0] + 1e-9], ["sight", "sight"]).weights) == {0}

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from anymc3d.errors import ManifestError, UsageError
+from anymc3d.errors import ManifestError, TaskFileError, UsageError
 from anymc3d.plan import plan_task
 from anymc3d.settings.task_file import read_task, write_task
 
@@ -200,6 +200,42 @@ def test_a_region_that_not_every_case_has_is_refused(tmp_path):
     manifest.write_text(manifest.read_text().replace(",mask3.nii", ","))
     with pytest.raises(UsageError, match=r"1 of 20 cases have no mask \(row 5 is the first\)"):
         plan_task(manifest, ["y"], roi="mask")
+
+
+def test_a_box_about_each_cases_point_is_planned_when_asked_for(tmp_path):
+    manifest = study(tmp_path, [(f"{i}.nii", (60, 60, 40), i % 2) for i in range(20)])
+    lines = manifest.read_text().splitlines()
+    manifest.write_text(
+        "\n".join([f"{lines[0]},center_x,center_y,center_z", *(f"{line},30,30,20" for line in lines[1:])])
+    )
+    assert "--roi point shows a box of 64 mm" in plan_task(manifest, ["y"]).reasons["views.image.roi"]
+    plan = plan_task(manifest, ["y"], roi="point", planes=["axial", "coronal", "sagittal"])
+    views = plan.settings.views
+    assert {view.roi.size_mm for view in views.values()} == {(64.0, 64.0, 64.0)}
+    assert {view.size for view in views.values()} == {(98, 98, 64)}, "of the box, which is 64 voxels along each axis"
+    assert "new scans need one" in plan.reasons["views.axial.roi"]
+    manifest.write_text(manifest.read_text().replace("30,30,20", ",,", 1))
+    with pytest.raises(
+        UsageError, match=r"--roi point: 1 of 20 cases have no point of interest \(row 2 is the first\)"
+    ):
+        plan_task(manifest, ["y"], roi="point")
+
+
+def test_a_region_of_a_file_is_measured_where_it_is_found(tmp_path):
+    manifest = with_masks(tmp_path)
+    file = tmp_path / "region.yaml"
+    file.write_text("roi: {source: mask, classes: [1], margin_mm: [2, 2, 2]}")
+    crop = plan_task(manifest, ["y"], roi=file)
+    assert crop.settings.views["image"].roi.margin_mm == (2.0, 2.0, 2.0)
+    assert crop.settings.views["image"].size[2] == 13, "9 slices and 2 mm on either side"
+    file.write_text("{source: mask, classes: [7]}")
+    with pytest.raises(UsageError, match=r"no region in any of the .* scans looked at; the last: the region is empty"):
+        plan_task(manifest, ["y"], roi=file)
+    file.write_text("source: mask\nclases: [1]")
+    with pytest.raises(TaskFileError, match=r"did you mean .classes."):
+        plan_task(manifest, ["y"], roi=file)
+    with pytest.raises(TaskFileError, match="no such file; expected mask, point, or a file"):
+        plan_task(manifest, ["y"], roi="masks")
 
 
 def test_B1_the_order_of_the_rows_changes_no_choice_and_no_reason(tmp_path):

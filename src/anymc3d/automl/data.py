@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate.number_scale import NumberScale, scale_of
 from anymc3d.plan import plan_task
+from anymc3d.plan.region import NAMED, POINT_MM
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
+from anymc3d.settings.views import RoiSettings
 from anymc3d.train.quick.crossval import Pool, make_pool
 from anymc3d.train.study import Study
 from anymc3d.types import Plane
@@ -28,13 +30,16 @@ logger = logging.getLogger(__name__)
 
 THREE: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 SITE = "site"
+POINT_BOXES_MM: Mapping[str, float] = {"point": POINT_MM, "wide point": 112.0}
+"""Sides of the boxes about a point of interest; the wide one is that of the paper's nodules (task T6)."""
 
 
 @dataclass(frozen=True, eq=False)
 class AutoData:
     """``pool``: labelled cases outside the test split; ``rows``: their positions in the manifest; ``test``: positions
     of the labelled test cases; ``site``: the column whose values are left out one by one, or none; ``covariates``:
-    columns that may answer beside the image; ``scale``: of a number, in whose units the pool's targets stand."""
+    columns that may answer beside the image; ``scale``: of a number, in whose units the pool's targets stand;
+    ``drawn``: a region that ``segmenters`` draw."""
 
     manifest: Manifest
     labels: LabelSettings
@@ -45,6 +50,8 @@ class AutoData:
     site: str
     covariates: tuple[str, ...] = ()
     scale: NumberScale | None = None
+    drawn: RoiSettings | None = None
+    segmenters: tuple[str, ...] = ()
 
     @property
     def cases(self) -> list[Case]:
@@ -85,6 +92,8 @@ def read_data(
     covariates: Sequence[str] = (),
     kind: str | None = None,
     check_scans: bool = True,
+    drawn: RoiSettings | None = None,
+    segmenters: Sequence[str | Path] = (),
 ) -> AutoData:
     """Read the manifest and deal the cases out; ``check_scans``: they have to be there.
 
@@ -109,26 +118,42 @@ def read_data(
     check_outcomes(bare, settings.least_cases, settings.outer_folds)
     pool = make_pool(cases, train_targets, labels, folds=settings.outer_folds, seed=settings.seed)
     site = leave_out or (SITE if SITE in manifest.columns and SITE not in columns else "")
-    return AutoData(manifest, labels, targets, pool, tuple(rows), tuple(test), site, tuple(covariates), scale)
+    drawn_by = tuple(map(str, segmenters))
+    return AutoData(
+        manifest, labels, targets, pool, tuple(rows), tuple(test), site, tuple(covariates), scale, drawn, drawn_by
+    )
 
 
 def plan_all(data: AutoData, backbone: str) -> dict[tuple[str, str], TaskSettings]:
     """What ``anymc3d plan`` says, by (planes, region); what cannot be planned is left out, and said."""
     columns = data.manifest.image_columns
     planned: dict[tuple[str, str], TaskSettings] = {("own", "whole"): _plan(data, backbone, (), None, None)}
-    regions = ["whole", *(["mask"] if _all_have_masks(data) else [])]
-    for region in regions:
+    for region, roi in _regions(data).items():
         try:
-            planned["three", region] = _three_planes(data, backbone, columns, region)
-            if region == "mask":
-                planned["own", region] = _plan(data, backbone, (), None, "mask")
+            planned["three", region] = _three_planes(data, backbone, columns, roi)
+            if roi is not None:
+                planned["own", region] = _plan(data, backbone, (), None, roi)
         except (UsageError, ManifestError) as error:
+            if region == "drawn":
+                raise
             logger.info("planes and regions: %s", error)
     return planned
 
 
-def _three_planes(data: AutoData, backbone: str, columns: Sequence[str], region: str) -> TaskSettings:
-    roi = "mask" if region == "mask" else None
+def _regions(data: AutoData) -> dict[str, RoiSettings | None]:
+    """What can be shown of every case of the pool and the test split, by the names of ``sights.REGIONS``."""
+    cases = [*data.cases, *data.test_cases]
+    regions: dict[str, RoiSettings | None] = {"whole": None}
+    if all(case.mask(column) for case in cases for column in case.images):
+        regions["mask"] = NAMED["mask"]
+    if all(case.center is not None for case in cases):
+        regions |= {name: RoiSettings(source="point", size_mm=(side,) * 3) for name, side in POINT_BOXES_MM.items()}
+    if data.drawn is not None:
+        regions["drawn"] = data.drawn
+    return regions
+
+
+def _three_planes(data: AutoData, backbone: str, columns: Sequence[str], roi: RoiSettings | None) -> TaskSettings:
     if len(columns) == 1:
         return _plan(data, backbone, THREE, None, roi)
     tasks = {column: _plan(data, backbone, THREE, column, roi) for column in columns}
@@ -145,7 +170,7 @@ def _plan(
     backbone: str,
     planes: Sequence[Plane],
     column: str | None,
-    roi: str | None,
+    roi: RoiSettings | None,
 ) -> TaskSettings:
     planned = plan_task(
         data.manifest.path,
@@ -154,6 +179,7 @@ def _plan(
         image_column=column,
         planes=planes,
         roi=roi,
+        segmenters=data.segmenters,
         labels=data.labels,
     ).settings
     views = {
@@ -163,7 +189,3 @@ def _plan(
     data_settings = DataSettings(manifest=planned.data.manifest, modality=planned.data.modality)
     calibration = "none" if data.labels.is_number else planned.calibration
     return replace(planned, views=views, data=data_settings, labels=data.labels, calibration=calibration)
-
-
-def _all_have_masks(data: AutoData) -> bool:
-    return all(case.mask(column) for case in [*data.cases, *data.test_cases] for column in case.images)

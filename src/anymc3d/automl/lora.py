@@ -110,11 +110,12 @@ def train_fold(
     manifest = fold_dir / "cases.csv"
     write_manifest(manifest, data.manifest, {"split": splits.tolist()}, cases=data.cases)
     task = _task(chosen.candidate.task, manifest, number, amount, start, seed)
-    path = fit(task, fold_dir / "run", device=device, quiet=quiet)
+    drawn_by = data.segmenters
+    path = fit(task, fold_dir / "run", device=device, segmenters=drawn_by, quiet=quiet)
     val = np.array([row for row, split in zip(rest, dealt, strict=True) if split == "val"], dtype=np.intp)
     val_rows = {row["case"]: row for row in read_table(RunFolder(fold_dir / "run").predictions)}
     plugin = load_plugin(path)
-    predictor = Predictor([plugin], backbone=task.backbone.name, device=device)
+    predictor = Predictor([plugin], backbone=task.backbone.name, device=device, segmenters=drawn_by)
     answers = predict_cohort(predictor, [data.cases[row] for row in held_out], fold_dir / "held_out", quiet=quiet).rows
     val_logits = _head_logits([val_rows[data.cases[row].id] for row in val], data)
     return TrainedFold(plugin, task, chosen.candidate.family, val, val_logits, held_out, _head_logits(answers, data))

@@ -4,7 +4,7 @@ caches of the home folder, so that a stopped run finds it there."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -19,8 +19,9 @@ from anymc3d.cost.device import choose_dtype
 from anymc3d.cost.progress import Progress
 from anymc3d.data.cache import Cache
 from anymc3d.data.case import Case
-from anymc3d.data.case_scans import CaseScans, PreparedCase
+from anymc3d.data.case_scans import CaseScans, PreparedCase, Segmenters
 from anymc3d.data.dataset import prepare_all
+from anymc3d.data.segmentation import Segmenter
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.files import home
 from anymc3d.models.classifier import Encoding, compute_weights, run_backbone
@@ -28,7 +29,9 @@ from anymc3d.models.features import FEATURES, check_backbone
 from anymc3d.models.frozen_pass import Pass
 from anymc3d.models.plain import PLAIN
 from anymc3d.models.store import LoadedBackbone, find_backbone
+from anymc3d.segmenters.build import build_segmenters
 from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.views import RoiSettings, ViewSettings
 from anymc3d.train.plain.numbers import measure_cases, voxel_views, voxels_of_cases
 from anymc3d.train.quick.features import CaseFeatures, FeatureMaker, compute_features
 
@@ -55,6 +58,7 @@ class Reader:
     stop: Deadline
     quiet: bool
     _backbones: dict[str, LoadedBackbone] = field(default_factory=dict)
+    _segmenters: dict[RoiSettings, Segmenter] = field(default_factory=dict)
 
     def backbone(self, name: str) -> LoadedBackbone:
         """One backbone, loaded when it is first asked for."""
@@ -66,7 +70,19 @@ class Reader:
         """Read scans and cut their slices; slices stay in the cache."""
         cases = self.data.cases if cases is None else cases
         with Progress(total=len(cases), what="reading scans", unit="scan", quiet=self.quiet) as bar:
-            return prepare_all(cases, task.views, _cache(), progress=self._on_case(bar), with_masks=masks)
+            options = {"segmenters": self.segmenters(task.views), "with_masks": masks}
+            return prepare_all(cases, task.views, _cache(), progress=self._on_case(bar), **options)
+
+    def segmenters(self, views: Mapping[str, ViewSettings]) -> Segmenters:
+        """What draws the regions of some views; built once."""
+        if any(view.roi is not None and view.roi not in self._segmenters for view in views.values()):
+            self._segmenters |= build_segmenters(views.values(), given_paths=self.data.segmenters)
+        return self._segmenters
+
+    def seconds_to_draw(self, sight: Sight) -> float:
+        """Of the region of one case, where a network or program draws it; it is kept."""
+        few = self.data.cases[-1:]
+        return _timed(lambda: prepare_all(few, sight.views, _cache(), segmenters=self.segmenters(sight.views)))[0]
 
     def seconds_per_case(self, sight: Sight, num_cases: int = 4) -> Seconds:
         """Measured on a few cases; the first only warms up."""
@@ -196,6 +212,7 @@ class Reader:
             slices=_cache(),
             chunk_size=sight.task.train.chunk_size,
             stop=self.stop,
+            segmenters=self.segmenters(sight.views),
             wanted=Pass(features=tuple(names), structures=structures),
             quiet=self.quiet or len(cases) < 3,
         ).cases

@@ -281,6 +281,8 @@ def _members(search: Search) -> Iterator[str]:
     needs = [search.scored[index].candidate for index in search.joined.weights]
     if any(_needs_mask(candidate) for candidate in needs):
         yield paragraph("New scans need a segmentation too: a member measures or crops to it.")
+    if any(_needs_point(candidate) for candidate in needs):
+        yield paragraph("New scans need their point of interest too: a member shows what lies around it.")
 
 
 def _needs_mask(candidate: Candidate) -> bool:
@@ -289,6 +291,10 @@ def _needs_mask(candidate: Candidate) -> bool:
     if candidate.kind == "plain":
         return PLAIN[task.method.name].needs_mask
     return crops or representation(task.features).needs_mask
+
+
+def _needs_point(candidate: Candidate) -> bool:
+    return any(view.roi is not None and view.roi.source == "point" for view in candidate.task.views.values())
 
 
 def _leaderboard(search: Search) -> Iterator[str]:

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anymc3d.automl import page
 from anymc3d.automl.checks import check_examined
 from anymc3d.automl.clock import Clock, in_words
@@ -41,9 +43,13 @@ from anymc3d.cost.device import choose_device
 from anymc3d.data.covariates import column_of
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.doctor.examine import examine
-from anymc3d.errors import ManifestError
+from anymc3d.errors import ManifestError, UsageError
 from anymc3d.files.folders import claim, locked
-from anymc3d.train.stopping import listening
+from anymc3d.plan.region import asked_region
+from anymc3d.segmenters.store import stored_region
+from anymc3d.settings.plain import to_plain
+from anymc3d.settings.views import RoiSettings
+from anymc3d.train.stopping import StopRequest, listening
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +73,8 @@ def auto(
     covariates: Sequence[str] | str = (),
     kind: str | None = None,
     embeddings: Sequence[Path | str] | Path | str = (),
+    roi: Path | str | RoiSettings | None = None,
+    segmenters: Sequence[Path | str] = (),
     settings: AutoSettings | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -87,6 +95,8 @@ def auto(
         kind: what the labels are, where that is in doubt: ``binary``, ``multiclass``, ``ordinal``, ``multilabel`` or
             ``regression`` (a number).
         embeddings: folders of ``anymc3d embed`` in place of the scans, none of which is read or has to be there.
+        roi: a YAML file, or settings, of a region that every scan is also shown cropped to (docs/auto.md).
+        segmenters: files of networks, or the TotalSegmentator program, that may draw it.
         settings: everything else.
         quiet: no progress bars.
 
@@ -95,10 +105,10 @@ def auto(
         InterruptedRunError: a stop was asked for; what is computed is kept.
     """
     settings = replace(settings or AutoSettings(), minutes=minutes)
-    columns, covariate_names = _names(labels), _names(covariates)
+    columns, covariate_names, region = _names(labels), _names(covariates), _region(roi, _paths(embeddings))
     folder, embedded = AutoFolder(Path(out)), read_folders(_paths(embeddings), covariate_names)
-    more = {"covariates": covariate_names, "kind": kind, "check_scans": not embedded}
-    data = read_data(Path(manifest), columns, settings, leave_out, **more)
+    more = {"covariates": covariate_names, "kind": kind, "check_scans": not embedded, "drawn": region}
+    data = read_data(Path(manifest), columns, settings, leave_out, segmenters=segmenters, **more)
     sources = open_sources(embedded, backbone, data)
     backbone = backbone or (sources[0].name if sources else DEFAULT_BACKBONE)
     with locked(folder.path), listening() as stop:
@@ -107,14 +117,29 @@ def auto(
         if remembered.finished:
             logger.info("%s is finished; nothing to do", folder.path)
             return page.read_summary(folder)
-        clock = Clock(60 * settings.minutes, remembered.spent_s)
-        stopper = Deadline(stop, clock)
-        reader = Reader(data, choose_device(device), stopper, quiet)
-        work = Work(folder, settings, clock, remembered, data, reader, {}, reserve=Reserve(settings.most_members))
-        stopper.beat = work.beat
+        work = _begun(folder, settings, remembered, data, stop, choose_device(device), quiet=quiet)
         work.notes += _examined(data, columns, tables_only=bool(sources))
         _search(work, sources, backbone, device)
         return _finish(work, device, sources)
+
+
+def _begun(
+    folder: AutoFolder,
+    settings: AutoSettings,
+    remembered: Remembered,
+    data: AutoData,
+    stop: StopRequest,
+    device: torch.device,
+    *,
+    quiet: bool,
+) -> Work:
+    """Nothing done yet; the clock goes on from what earlier runs of the same command spent."""
+    clock = Clock(60 * settings.minutes, remembered.spent_s)
+    stopper = Deadline(stop, clock)
+    reader = Reader(data, device, stopper, quiet)
+    work = Work(folder, settings, clock, remembered, data, reader, {}, reserve=Reserve(settings.most_members))
+    stopper.beat = work.beat
+    return work
 
 
 def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -> None:
@@ -132,6 +157,18 @@ def _search(work: Work, sources: Sequence[Source], backbone: str, device: str) -
 
 def _paths(given: Sequence[Path | str] | Path | str) -> list[Path]:
     return [Path(path) for path in ([given] if isinstance(given, (str, Path)) else given)]
+
+
+def _region(roi: Path | str | RoiSettings | None, embeddings: Sequence[Path]) -> RoiSettings | None:
+    """The region that was asked for, with its model in the store."""
+    asked = asked_region(roi)
+    if asked is None:
+        return None
+    if embeddings:
+        raise UsageError(
+            "--roi: a region is cut out of scans, and with --embeddings none is read; leave one of them out"
+        )
+    return stored_region(asked)
 
 
 def _names(given: Sequence[str] | str) -> tuple[str, ...]:
@@ -153,6 +190,7 @@ def _identity(data: AutoData, settings: AutoSettings, backbone: str, sources: Se
         "leave_out": data.site,
         **({"covariates": list(data.covariates)} if data.covariates else {}),
         **({"labels_kind": data.labels.kind} if data.labels.kind in ("ordinal", "regression") else {}),
+        **({"roi": to_plain(data.drawn)} if data.drawn is not None else {}),
         **({"embeddings": [source.identity for source in sources]} if sources else {}),
         "preprocessing_version": CODE_VERSION,
     }

@@ -31,7 +31,7 @@ class TestCases:
 
     def __init__(self, folder: AutoFolder, data: AutoData, device: str, *, quiet: bool) -> None:
         self.folder, self.data, self.quiet = folder, data, quiet
-        self.predictor = Predictor([load_plugin(folder.plugin)], device=device)
+        self.predictor = Predictor([load_plugin(folder.plugin)], device=device, segmenters=data.segmenters)
 
     def seconds(self) -> float:
         """What all of them would take, by the first few; these are answered then."""

@@ -19,9 +19,9 @@ WIDEST_SLICES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One entry. ``planes``: ``own`` (of the acquisition) or ``three``; ``region``: ``whole`` or ``mask``; ``patches``:
-    along the longer side in the plane; ``slices``: at most, the whole extent in so many thicker ones; ``intensity``:
-    ``planned``, or ``other``, the one the plan did not take."""
+    """One entry. ``planes``: ``own`` (of the acquisition) or ``three``; ``region``: ``whole`` or one of ``REGIONS``;
+    ``patches``: along the longer side in the plane; ``slices``: at most, the whole extent in so many thicker ones;
+    ``intensity``: ``planned``, or ``other``, the one the plan did not take."""
 
     planes: str
     patches: int
@@ -30,16 +30,29 @@ class Look:
     intensity: str = "planned"
 
 
+REGIONS: Mapping[str, str] = {
+    "mask": "mask crop",
+    "point": "near the point",
+    "wide point": "around the point",
+    "drawn": "drawn region",
+}
+"""What may be cut out of the whole scan, and its words in the leaderboard."""
+
+
+def _of_regions(patches: int, slices: int) -> tuple[Look, ...]:
+    return tuple(Look(planes="three", patches=patches, slices=slices, region=region) for region in REGIONS)
+
+
 LOOKS: tuple[Look, ...] = (
     Look(planes="three", patches=5, slices=4),
     Look(planes="own", patches=8, slices=12),
     Look(planes="three", patches=8, slices=8),
-    Look(planes="three", patches=5, slices=4, region="mask"),
-    Look(planes="three", patches=8, slices=8, region="mask"),
+    *_of_regions(5, 4),
+    *_of_regions(8, 8),
     Look(planes="three", patches=5, slices=4, intensity="other"),
     Look(planes="own", patches=16, slices=16),
     Look(planes="three", patches=16, slices=12),
-    Look(planes="three", patches=16, slices=12, region="mask"),
+    *_of_regions(16, 12),
 )
 OTHER_BACKBONES = Look(planes="three", patches=8, slices=8)
 """What further backbones of the store are shown."""
@@ -57,6 +70,11 @@ class Sight:
     def views(self) -> Mapping[str, ViewSettings]:
         return self.task.views
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a network or program may draw its region."""
+        return self.look.region == "drawn"
+
     def tokens(self, patch_size: int) -> float:
         """Patches of all slices of one case: what a pass costs goes with them."""
         return sum(
@@ -72,15 +90,18 @@ Planned = Mapping[tuple[str, str], TaskSettings]
 def make_sights(planned: Planned, patch_size: int, backbones: Mapping[str, int]) -> list[Sight]:
     """All sights of a data set, the first one first, then from cheap to expensive.
 
+    Where every case has a point of interest, the first shows what lies near it: several cases may share a scan.
+
     Args:
         planned: what ``anymc3d plan`` says for each kind of planes and region.
         patch_size: of the main backbone.
         backbones: further ones, name or path -> patch size.
     """
     main_sights = list(_of_main(planned, patch_size))
-    later = sorted(main_sights[1:], key=lambda sight: sight.tokens(patch_size))
+    first = next((sight for sight in main_sights if sight.look.region == "point"), main_sights[0])
+    later = sorted((sight for sight in main_sights if sight is not first), key=lambda sight: sight.tokens(patch_size))
     others = [sight for name, patch in backbones.items() for sight in _of_other(planned, name, patch)]
-    return [*main_sights[:1], *later, *others]
+    return [first, *later, *others]
 
 
 def _of_main(planned: Planned, patch_size: int) -> Iterator[Sight]:
@@ -109,7 +130,7 @@ def _name(look: Look, views: Mapping[str, ViewSettings]) -> str:
     side = max(max(size[0], size[1]) for size in sizes)
     slices = max(size[2] or 0 for size in sizes)
     parts = [planes_of(views), f"{side} px", f"{slices} slices"]
-    parts += ["mask crop"] if look.region == "mask" else []
+    parts += [REGIONS[look.region]] if look.region in REGIONS else []
     parts += ["other intensities"] if look.intensity == "other" else []
     return ", ".join(parts)
 

@@ -186,15 +186,25 @@ def late_candidates(work: Work, backbone: str) -> None:
 
 
 def _look_in_time(work: Work, sight: Sight, share: float, step: str) -> None:
-    seconds = work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
+    draw_s = _seconds_to_draw(work, sight)
+    seconds = draw_s + work.paces["read"].of(len(sight.views)) + work.paces["pass"].of(work.tokens(sight))
     needed = seconds * len(work.data.cases) + CANDIDATES_OF_A_SIGHT * work.fits.of(1)
-    if work.decide(step, needed < work.left_s(share, work.answer_s(sight))):
+    if work.decide(step, needed < work.left_s(share, work.answer_s(sight) + draw_s)):
         work.notes = [note for note in work.notes if not note.startswith(f"{sight.name}: left out")]
-        _look(work, sight, step)
+        _look(work, sight, step, draw_s)
         _say_best(work)
     else:
         work.remembered.decided[f"left out: {sight.name}"] = True
         work.note(f"{sight.name}: left out, would take about {in_words(needed)}")
+
+
+def _seconds_to_draw(work: Work, sight: Sight) -> float:
+    """Of the region of a case that no earlier sight had drawn."""
+    if not sight.is_drawn or work.regions_are_drawn:
+        return 0.0
+    what = "drawing a region"
+    known = f"seconds: {what}" in work.remembered.decided
+    return work.measured(what, 0.0 if known else work.reader.seconds_to_draw(sight))
 
 
 def _share_of_sights(work: Work, backbone: str) -> float:
@@ -213,8 +223,9 @@ def _share_of_sights(work: Work, backbone: str) -> float:
     return settings.frozen_share if settings.train and amount_that_fits(job) else settings.train_share
 
 
-def _look(work: Work, sight: Sight, step: str) -> None:
-    """The candidates of a sight; one that outlasts its time, or cannot be read, is left out."""
+def _look(work: Work, sight: Sight, step: str, draw_s: float = 0.0) -> None:
+    """The candidates of a sight; one that outlasts its time, or cannot be read, is left out. ``draw_s``: of the seconds
+    of a case those that drawing its region takes, now and of a test case."""
     started = work.clock.spent_s
     try:
         with work.reader.stop.within(work.ends_by(work.settings.train_share, work.answer_s(sight))):
@@ -226,7 +237,10 @@ def _look(work: Work, sight: Sight, step: str) -> None:
         work.remembered.decided[step] = False
         work.note(f"{sight.name}: given up, it took longer than its share of the time")
         return
-    took = (work.clock.spent_s - started) / len(work.data.cases)
+    if draw_s:
+        work.regions_are_drawn = True
+        work.reserve.read_s += draw_s
+    took = max(0.0, (work.clock.spent_s - started) / len(work.data.cases) - draw_s)
     first = work.measured(sight.name, took)
     work.reserve.members[sight.name] = work.answer_s(sight)
     work.paces["pass"].measured(max(0.5 * first, first - work.paces["read"].of(len(sight.views))), work.tokens(sight))

@@ -48,6 +48,8 @@ class Work:
         default_factory=lambda: {name: Pace() for name in ("read", "pass", "answer read", "answer pass")}
     )
     """Reading by views and passes by patches; ``answer``: as a prediction takes them, without caches."""
+    regions_are_drawn: bool = False
+    """Whether the regions that a network or program draws are in the store, of all cases."""
     reserve: Reserve = field(default_factory=lambda: Reserve(AutoSettings.most_members))
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from anymc3d.cli.inputs import add_workers, checked_workers
+from anymc3d.cli.inputs import add_roi, add_workers, checked_workers
 from anymc3d.cli.say import say, warn
 
 
@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["binary", "multiclass", "ordinal", "multilabel", "regression"],
         help="what the labels are, where that is in doubt; regression: a number",
     )
+    add_roi(
+        parser,
+        "also show every scan cropped to a region, such as one that a network draws; the manifest's masks and points "
+        "are used without this",
+    )
     add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings and the result only")
@@ -65,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             covariates=args.covariates,
             kind=args.kind,
             embeddings=args.embeddings,
+            roi=args.roi,
+            segmenters=args.segmenter,
             quiet=args.quiet or args.json,
         )
     for doubt in summary.get("doubts", ()):

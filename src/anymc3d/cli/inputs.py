@@ -145,6 +145,18 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
 
 
+def add_roi(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--roi`` and what may draw it; ``what``: the region is for."""
+    parser.add_argument("--roi", metavar="mask|point|FILE.yaml", help=what)
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --roi FILE.yaml: the network that draws the region, or the TotalSegmentator program",
+    )
+
+
 def cases_of(args: argparse.Namespace, cards: Sequence[PluginCard] = ()) -> list[Case]:
     """The cases that the options of :func:`add_input` and :func:`add_case_options` name; ``cards``: of the plugins that
     are asked, whose covariates may be given.

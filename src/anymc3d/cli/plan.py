@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from anymc3d.cli.inputs import add_roi
 from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 from anymc3d.settings.windows import parse_windows
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the task (default: the label column)")
     parser.add_argument("--image", metavar="COLUMN", help="the image column to use (default: all, one view each)")
     parser.add_argument("--views", metavar="PLANES", help="planes of one image, such as axial,coronal,sagittal")
-    parser.add_argument("--roi", choices=["mask"], help="crop every scan to its mask, 10 mm around")
+    add_roi(parser, "crop every scan: to its mask, 10 mm around; to 64 mm about its point of interest; as a YAML says")
     parser.add_argument(
         "--windows",
         metavar="NAME|LOW:HIGH[,…]",
@@ -119,6 +120,7 @@ def _plan(args: argparse.Namespace, bar: Progress) -> Plan:
         windows=windows,
         modality=args.modality,
         roi=args.roi,
+        segmenters=args.segmenter,
         seed=args.seed,
         progress=bar.update,
     )

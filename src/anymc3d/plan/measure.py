@@ -74,12 +74,12 @@ class Measured:
     mask_boxes: Mapping[int, np.ndarray | None]
     """By row, of the scans that were looked at and have a mask: (3,) mm along x, y, z with a margin; None: empty."""
 
-    def cropped(self) -> Measured:
-        """The boxes of the masks in place of the scans; every row of ``mask_boxes`` has one."""
+    def cropped(self, boxes: Mapping[int, np.ndarray]) -> Measured:
+        """With ``boxes``, by row (3,) in mm along x, y, z, in place of the scans."""
         places = {row: place for place, row in enumerate(self.rows)}
-        spacings = np.array([self.grids.spacings[places[row]] for row in self.mask_boxes])
-        boxes = np.array(list(self.mask_boxes.values()))
-        return replace(self, grids=Grids(np.maximum(1.0, boxes / spacings), spacings), rows=tuple(self.mask_boxes))
+        spacings = np.array([self.grids.spacings[places[row]] for row in boxes])
+        sides = np.array(list(boxes.values()))
+        return replace(self, grids=Grids(np.maximum(1.0, sides / spacings), spacings), rows=tuple(boxes))
 
 
 def read_data_set(

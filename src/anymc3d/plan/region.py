@@ -1,21 +1,35 @@
-"""A proposal for the region of a view, where the manifest has masks or points of interest; never taken unasked.
+"""The region of a view: a proposal where the manifest has masks or points of interest, and what was asked for.
 
 A region that rests on masks needs one for every new scan as well, and a mask of a lesion would show the answer. So the
-plan measures and says what ``roi`` would do; ``--roi mask`` takes it.
+plan measures and says what ``roi`` would do; ``--roi mask``, ``--roi point`` or a file with a ``roi`` section takes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from anymc3d.data.case import Case
-from anymc3d.data.readers import read_volume
+from anymc3d.data.case_scans import Segmenters
+from anymc3d.data.readers import content_hash, read_volume
+from anymc3d.data.regions import ROI_SOURCES, RegionSources, check_roi, find_region
 from anymc3d.data.volume import to_ras
 from anymc3d.errors import ScanError, UsageError
+from anymc3d.settings.roi_file import read_roi
+from anymc3d.settings.views import RoiSettings
 
 MARGIN_MM = 10.0
+POINT_MM = 64.0
+"""Side of the box about a point of interest, where nobody says another."""
+MOST_DRAWN = 3
+"""Scans on which a network or program draws the region, to see how large it is; it may take minutes for each."""
+NAMED: Mapping[str, RoiSettings] = {
+    "mask": RoiSettings(source="mask", margin_mm=(MARGIN_MM,) * 3),
+    "point": RoiSettings(source="point", size_mm=(POINT_MM,) * 3),
+}
+"""What ``--roi`` calls by a word."""
 WORTHWHILE = 0.5
 """A region of more of the scan's volume than this is hardly worth the masks."""
 
@@ -44,23 +58,87 @@ def mask_extents(cases: Mapping[int, Case], column: str) -> dict[int, np.ndarray
     return boxes
 
 
-def check_masks(cases: Sequence[Case], column: str, boxes: Mapping[int, np.ndarray | None]) -> None:
-    """Refuse a region from masks that not every case has.
+def check_has_region(cases: Sequence[Case], column: str, roi: RoiSettings, *, is_drawn: bool) -> None:
+    """Refuse a region that rests on what not every case has; ``is_drawn``: something draws it where no mask is there.
 
     Raises:
-        UsageError: cases without a mask, or masks without a region.
+        UsageError: cases without a mask, or without a point.
     """
-    without = [case for case in cases if mask_of(case, column) is None]
+    what, columns, without = "mask", "'mask' column", []
+    if roi.source == "point":
+        what, columns = "point of interest", "center_x, center_y, center_z (RAS mm)"
+        without = [case for case in cases if case.center is None]
+    elif ROI_SOURCES[roi.source].needs_mask and not is_drawn:
+        without = [case for case in cases if mask_of(case, column) is None]
     if without:
         raise UsageError(
-            f"--roi mask: {len(without)} of {len(cases)} cases have no mask (row {without[0].row} is the first); "
-            "fill the manifest's 'mask' column, or leave --roi out"
+            f"--roi {roi.source}: {len(without)} of {len(cases)} cases have no {what} (row {without[0].row} is the "
+            f"first); fill the manifest's {columns}, or leave --roi out"
         )
-    empty = sum(box is None for box in boxes.values())
-    if empty:
-        raise UsageError(
-            f"--roi mask: {empty} of {len(boxes)} masks looked at are empty or unreadable; leave --roi out"
-        )
+
+
+def asked_region(roi: str | Path | RoiSettings | None) -> RoiSettings | None:
+    """What ``--roi`` means: ``mask``, ``point``, or a YAML file with the keys of a task file's ``roi`` section.
+
+    Raises:
+        UsageError: it is none of these, or the file has faults.
+    """
+    if roi is None or isinstance(roi, RoiSettings):
+        return roi
+    asked = NAMED[str(roi)] if str(roi) in NAMED else read_roi(Path(roi))
+    check_roi(asked)
+    return asked
+
+
+def crop_extents(
+    cases: Mapping[int, Case],
+    column: str,
+    roi: RoiSettings,
+    segmenters: Segmenters,
+    boxes: Mapping[int, np.ndarray | None],
+) -> dict[int, np.ndarray]:
+    """By row, the box (3,) in mm along x, y, z that a region cuts out of the scans that are looked at.
+
+    Args:
+        cases: by row, those that were measured.
+        column: the image column.
+        roi: the region.
+        segmenters: what draws it, where something does.
+        boxes: of the masks that were looked at, as :func:`mask_extents` gives them.
+
+    Raises:
+        UsageError: masks without a region, or it was found in none of the scans looked at.
+    """
+    if roi.source == "point":
+        return {row: np.asarray(roi.size_mm) for row in cases}
+    if roi == NAMED["mask"]:
+        kept = {row: box for row, box in boxes.items() if box is not None}
+        if len(kept) < len(boxes):
+            empty = len(boxes) - len(kept)
+            raise UsageError(
+                f"--roi mask: {empty} of {len(boxes)} masks looked at are empty or unreadable; leave --roi out"
+            )
+        return kept
+    looked_at = list(boxes) if roi.source == "mask" else list(cases)[:MOST_DRAWN]
+    found, why = {}, ""
+    for row in looked_at:
+        try:
+            found[row] = _region_mm(cases[row], column, roi, segmenters)
+        except ScanError as error:
+            why = error.what
+    if not found:
+        raise UsageError(f"--roi: no region in any of the {len(looked_at)} scans looked at; the last: {why}")
+    return found
+
+
+def _region_mm(case: Case, column: str, roi: RoiSettings, segmenters: Segmenters) -> np.ndarray:
+    """(3,) mm along x, y, z of one case's region."""
+    reference = case.images[column]
+    scan = to_ras(read_volume(reference, spacing=case.spacing, series=case.series(column)))
+    mask = mask_of(case, column) if ROI_SOURCES[roi.source].needs_mask else None
+    sources = RegionSources(mask=mask, spacing=case.spacing, center=case.center, segmenter=segmenters.get(roi))
+    box = find_region(scan, content_hash(reference), roi, sources).box
+    return np.asarray(scan.extent_mm if box is None else np.multiply(box.count, scan.spacing), dtype=float)
 
 
 def propose_region(boxes: Sequence[np.ndarray | None], extents_mm: np.ndarray, *, has_points: bool) -> str | None:
@@ -74,7 +152,9 @@ def propose_region(boxes: Sequence[np.ndarray | None], extents_mm: np.ndarray, *
     if not boxes:
         if not has_points:
             return None
-        return "the whole scan; every case has a point of interest: {source: point, size_mm: [64, 64, 64]} shows a box"
+        return (
+            f"the whole scan; every case has a point of interest: --roi point shows a box of {POINT_MM:.0f} mm about it"
+        )
     empty = sum(box is None for box in boxes)
     if empty:
         return (

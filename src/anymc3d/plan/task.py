@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from anymc3d.data.labels import encode, strata
 from anymc3d.data.manifest import Manifest
@@ -18,10 +18,14 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.plan.doubts import doubts
 from anymc3d.plan.intensity import IntensityChoice, choose_intensity
 from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
+from anymc3d.plan.region import asked_region
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
+from anymc3d.segmenters.build import build_segmenters
+from anymc3d.segmenters.store import stored_region
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings
 from anymc3d.settings.training import BackboneSettings, TrainSettings
+from anymc3d.settings.views import RoiSettings
 from anymc3d.settings.windows import Pair
 from anymc3d.types import Modality, Plane
 
@@ -48,7 +52,8 @@ def plan_task(
     planes: Sequence[str] = (),
     windows: tuple[Pair, ...] = (),
     modality: Modality | None = None,
-    roi: Literal["mask"] | None = None,
+    roi: str | Path | RoiSettings | None = None,
+    segmenters: Sequence[str | Path] = (),
     labels: LabelSettings | None = None,
     patch_size: int | None = None,
     seed: int = 0,
@@ -65,7 +70,9 @@ def plan_task(
         planes: make these planes of one image the views.
         windows: (low, high) pairs, one or three, in place of those that the intensities suggest.
         modality: of the scans, in place of what headers and values say.
-        roi: ``mask`` crops every scan to its mask; sizes are then those of the crops.
+        roi: ``mask`` crops every scan to its mask, ``point`` to 64 mm about its point of interest, a YAML file or
+            settings to the region that they describe; sizes are then those of the crops.
+        segmenters: files of networks, or the TotalSegmentator program, that may draw the region.
         labels: what the label columns mean; None: guessed.
         patch_size: of the backbone; default by its family's name.
         seed: of the split.
@@ -77,14 +84,10 @@ def plan_task(
     """
     chosen = partial(_chosen_columns, image_column, planes)
     data = read_data_set(Path(manifest_path), label_columns, choose_columns=chosen, labels=labels, progress=progress)
-    fractions = DataSettings(manifest="").fractions
-    splits, measured = measure_training(data, fractions, seed)
+    splits, measured = measure_training(data, DataSettings(manifest="").fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)
-    columns = [
-        PlannedColumn(column, choose_intensity(column.samples, column.dtypes, windows=windows, modality=modality))
-        for column in measured
-    ]
-    views, reasons = choose_views(data, columns, planes, patch, crop=roi == "mask")
+    columns = _planned_columns(measured, windows, modality)
+    views, reasons = choose_views(data, columns, planes, patch, **_region(roi, segmenters))
     memory = choose_memory([view.size for view in views.values()], backbone_name, patch, total_memory())
     settings = TaskSettings(
         name=name or (label_columns[0] if len(label_columns) == 1 else data.manifest.path.stem),
@@ -97,6 +100,28 @@ def plan_task(
     warnings = tuple(doubts(data, splits, measured))
     reasons |= _reasons(data, splits, columns[0].intensity, memory)
     return Plan(settings, with_warnings(reasons, warnings), warnings, splits.count("train"))
+
+
+def _planned_columns(
+    measured: Sequence[Measured], windows: tuple[Pair, ...], modality: Modality | None
+) -> list[PlannedColumn]:
+    return [
+        PlannedColumn(column, choose_intensity(column.samples, column.dtypes, windows=windows, modality=modality))
+        for column in measured
+    ]
+
+
+def _region(roi: str | Path | RoiSettings | None, segmenters: Sequence[str | Path]) -> dict[str, Any]:
+    """The region that was asked for, its model in the store, and what draws it.
+
+    Raises:
+        UsageError: there is no such region, or what draws it cannot be used.
+    """
+    asked = asked_region(roi)
+    if asked is None:
+        return {}
+    stored = stored_region(asked)
+    return {"roi": stored, "segmenters": build_segmenters([stored], given_paths=segmenters)}
 
 
 def _chosen_columns(image_column: str | None, planes: Sequence[str], manifest: Manifest) -> tuple[str, ...]:

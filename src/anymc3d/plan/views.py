@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from anymc3d.data.case import view_of
+from anymc3d.data.case_scans import Segmenters
 from anymc3d.data.labels import encode
 from anymc3d.data.preprocess import AXES
 from anymc3d.data.volume import Millimetres
 from anymc3d.plan.intensity import IntensityChoice
 from anymc3d.plan.measure import DataSet, Measured
-from anymc3d.plan.region import check_masks, propose_region
+from anymc3d.plan.region import check_has_region, crop_extents, propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
 from anymc3d.plan.size_leak import find_size_leak
@@ -20,9 +21,12 @@ from anymc3d.types import Plane
 
 ROOM = 1.1
 """A field for crops of which only some were measured: so much larger than the largest of those."""
-CROPPED = (
-    "asked for: the box of the mask's labels, 10 mm around; the sizes above are of such crops; new scans need masks"
-)
+CROPPED: Mapping[str, str] = {
+    "mask": "asked for: the box of the mask's labels, {margin:.0f} mm around; the sizes above are of such crops; new "
+    "scans need masks",
+    "point": "asked for: a box about each case's point of interest; new scans need one",
+}
+DRAWN = "asked for: drawn by {source}; the sizes above are of the crops of {count} scans"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,13 @@ class PlannedColumn:
 
 
 def choose_views(
-    data: DataSet, columns: Sequence[PlannedColumn], planes: Sequence[Plane], patch_size: int, *, crop: bool = False
+    data: DataSet,
+    columns: Sequence[PlannedColumn],
+    planes: Sequence[Plane],
+    patch_size: int,
+    *,
+    roi: RoiSettings | None = None,
+    segmenters: Segmenters | None = None,
 ) -> tuple[dict[str, ViewSettings], dict[str, str]]:
     """Views by name, and reasons by dotted key.
 
@@ -43,30 +53,50 @@ def choose_views(
         columns: one or several.
         planes: those that the user asked for; none: the acquisition plane.
         patch_size: pixels.
-        crop: to the masks; sizes and fields are then those of the crops.
+        roi: the region to crop to; sizes and fields are then those of the crops.
+        segmenters: what draws the region, where something does.
 
     Raises:
-        UsageError: not every case has a mask to crop to.
+        UsageError: not every case has what the region rests on.
     """
     views, reasons = {}, {}
     single = len(columns) == 1 and len(planes) <= 1
     for column in columns:
-        if crop:
-            check_masks(data.manifest.cases, column.measured.name, column.measured.mask_boxes)
-            column = replace(column, measured=column.measured.cropped())
+        if roi is not None:
+            column = _cropped(data, column, roi, segmenters or {})
         own_plane, plane_reason = choose_plane(column.measured.grids)
-        field, field_reason, has_leak = _field(data, column.measured, crop=crop)
+        field, field_reason, has_leak = _field(data, column.measured, crop=roi is not None)
         for plane in planes or (own_plane,):
             view = "image" if single else plane if planes else view_of(column.measured.name)
             # A field that hides a size leak keeps every structure's own resolution; otherwise the median scan decides.
             size = choose_size(column.measured.grids, plane, patch_size, field if has_leak else None)
-            views[view] = _settings(column, plane, size.value, field, crop=crop)
+            views[view] = _settings(column, plane, size.value, field, roi)
             reasons[f"views.{view}.size"] = size.reason
             reasons[f"views.{view}.plane"] = why_asked(column.measured.grids, plane) if planes else plane_reason
             if plane == (*planes, own_plane)[0]:
                 reasons[f"views.{view}.field_of_view"] = field_reason
-                reasons |= _reasons_of_image(view, column, CROPPED if crop else _proposal(data, column.measured))
+                region = _proposal(data, column.measured) if roi is None else _asked(column.measured, roi)
+                reasons |= _reasons_of_image(view, column, region)
     return views, reasons
+
+
+def _cropped(data: DataSet, column: PlannedColumn, roi: RoiSettings, segmenters: Segmenters) -> PlannedColumn:
+    """With the crops of the scans that were looked at in place of all scans.
+
+    Raises:
+        UsageError: not every case has what the region rests on.
+    """
+    measured = column.measured
+    check_has_region(data.manifest.cases, measured.name, roi, is_drawn=roi in segmenters)
+    cases = {row: data.manifest.cases[row] for row in measured.rows}
+    boxes = crop_extents(cases, measured.name, roi, segmenters, measured.mask_boxes)
+    return replace(column, measured=measured.cropped(boxes))
+
+
+def _asked(measured: Measured, roi: RoiSettings) -> str:
+    """Why the region is what it is, and what it asks of new scans."""
+    text = CROPPED.get(roi.source, DRAWN)
+    return text.format(margin=roi.margin_mm[0], source=roi.source, count=len(measured.rows))
 
 
 def _field(data: DataSet, column: Measured, *, crop: bool) -> tuple[Millimetres | None, str, bool]:
@@ -80,7 +110,7 @@ def _field(data: DataSet, column: Measured, *, crop: bool) -> tuple[Millimetres 
 
 
 def _settings(
-    column: PlannedColumn, plane: Plane, size: tuple[int, int, int], field: Millimetres | None, *, crop: bool
+    column: PlannedColumn, plane: Plane, size: tuple[int, int, int], field: Millimetres | None, roi: RoiSettings | None
 ) -> ViewSettings:
     return ViewSettings(
         size=size,
@@ -89,7 +119,7 @@ def _settings(
         field_of_view=None if field is None else tuple(field[axis] for axis in AXES[plane]),
         normalise=column.intensity.normalise,
         windows=column.intensity.windows,
-        roi=RoiSettings(source="mask") if crop else None,
+        roi=roi,
     )
 
 

@@ -27,15 +27,17 @@ CONFORMED = NetworkSettings(normalise="percentile", orientation="LIA", spacing_m
 without the brightest outliers."""
 
 
-def build_segmenters(views: Iterable[ViewSettings], *, given_paths: Sequence[str | Path] = ()) -> Segmenters:
-    """The segmenters that the regions of some views need, their results kept under the home folder.
+def build_segmenters(
+    regions: Iterable[ViewSettings | RoiSettings], *, given_paths: Sequence[str | Path] = ()
+) -> Segmenters:
+    """The segmenters that some regions need, or the regions of some views, their results kept under the home folder.
 
-    A program is started only where the person at the keyboard named it (``given``): what a task file or a plugin says
-    of one is never looked for, and without it each case needs its mask (:func:`check_programs` says so of a task).
+    A program is started only where the person at the keyboard named it (``given_paths``): what a task file or a plugin
+    says of one is never looked for, and without it each case needs its mask (:func:`check_programs` says so of a task).
 
     Args:
-        views: models are named by hash, see :func:`anymc3d.segmenters.store.with_stored_models`.
-        given: files of models, which go into the store, or the TotalSegmentator program.
+        regions: models are named by hash, see :func:`anymc3d.segmenters.store.with_stored_models`.
+        given_paths: files of models, which go into the store, or the TotalSegmentator program.
 
     Raises:
         UsageError: a model or program is not there or cannot be used.
@@ -47,7 +49,8 @@ def build_segmenters(views: Iterable[ViewSettings], *, given_paths: Sequence[str
         else:
             program = path
     segmenters: dict[RoiSettings, Segmenter] = {}
-    for roi in {view.roi: None for view in views if view.roi is not None}:
+    wanted = (region.roi if isinstance(region, ViewSettings) else region for region in regions)
+    for roi in dict.fromkeys(roi for roi in wanted if roi is not None):
         check_roi(roi)
         if ROI_SOURCES[roi.source].needs_segmenter:
             segmenter = _build(roi, program)

@@ -35,7 +35,9 @@ def with_stored_models(views: Mapping[str, ViewSettings]) -> dict[str, ViewSetti
     Raises:
         UsageError: a model is not there, or of another kind.
     """
-    return {name: _with_stored_model(view) for name, view in views.items()}
+    return {
+        name: view if view.roi is None else replace(view, roi=stored_region(view.roi)) for name, view in views.items()
+    }
 
 
 def portable(view: ViewSettings) -> ViewSettings:
@@ -87,15 +89,18 @@ def stored_model(roi: RoiSettings) -> list[bytes]:
     return contents
 
 
-def _with_stored_model(view: ViewSettings) -> ViewSettings:
-    if view.roi is None or view.roi.model is None or view.roi.model.startswith(PREFIX):
-        return view
-    path = Path(view.roi.model)
-    if path.suffix.lower() != _ENDINGS[view.roi.source]:
-        raise SegmenterError(
-            f"roi.model: source: {view.roi.source} takes a {_ENDINGS[view.roi.source]}, got {path.name!r}"
-        )
-    return replace(view, roi=replace(view.roi, model=keep_model(path)))
+def stored_region(roi: RoiSettings) -> RoiSettings:
+    """The same region, with the hash of its network's model in place of the path; the model goes into the store.
+
+    Raises:
+        UsageError: the model is not there, or of another kind.
+    """
+    if roi.model is None or roi.model.startswith(PREFIX):
+        return roi
+    path = Path(roi.model)
+    if path.suffix.lower() != _ENDINGS[roi.source]:
+        raise SegmenterError(f"roi.model: source: {roi.source} takes a {_ENDINGS[roi.source]}, got {path.name!r}")
+    return replace(roi, model=keep_model(path))
 
 
 def _content(path: Path) -> bytes:

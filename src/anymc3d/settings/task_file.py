@@ -35,7 +35,7 @@ def read_task(path: Path | str, overrides: Sequence[str] = ()) -> TaskSettings:
     """
     path = Path(path)
     try:
-        plain = load_yaml(_read_text(path))
+        plain = load_yaml(read_settings_text(path))
     except UsageError as error:
         raise TaskFileError(str(path), [str(error)]) from error
     problems: list[str] = []
@@ -124,9 +124,16 @@ def programs_named(overrides: Sequence[str]) -> list[str]:
     return [name for name in named if isinstance(name, str)]
 
 
-def _read_text(path: Path) -> str:
+def read_settings_text(
+    path: Path, *, advice: str = "`anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one"
+) -> str:
+    """The text of a YAML file of settings.
+
+    Raises:
+        SettingError: it is not there (``advice``: how to come by one), too large, or no UTF-8.
+    """
     if not path.is_file():
-        raise SettingError("no such file; `anymc3d plan MANIFEST.csv --labels COLUMN -o task.yaml` writes one")
+        raise SettingError(f"no such file; {advice}")
     if path.stat().st_size > MAX_YAML_BYTES:
         raise SettingError(f"{path.stat().st_size} bytes, the limit for a task file is {MAX_YAML_BYTES}")
     try:
@@ -166,10 +173,12 @@ def _with_absolute_paths(plain: dict, base: Path) -> dict:
 
 def _with_absolute_roi(view: Any, base: Path) -> Any:
     roi = view.get("roi") if isinstance(view, dict) else None
-    if not isinstance(roi, dict):
-        return view
-    paths = {key: _absolute(roi[key], base) for key in ROI_FILES if _is_roi_path(key, roi.get(key))}
-    return view | {"roi": roi | paths}
+    return view | {"roi": with_absolute_files(roi, base)} if isinstance(roi, dict) else view
+
+
+def with_absolute_files(roi: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """A ``roi`` section whose files are relative to the folder ``base``, with absolute paths."""
+    return {**roi, **{key: _absolute(roi[key], base) for key in ROI_FILES if _is_roi_path(key, roi.get(key))}}
 
 
 def _is_roi_path(key: str, value: Any) -> bool:
