@@ -290,7 +290,7 @@ def test_sights_that_were_left_out_for_training_have_their_turn_after_it(tmp_pat
     monkeypatch.setattr(steps, "_share_of_sights", lambda work, backbone: 0.2)
     monkeypatch.setattr(steps, "_say_best", lambda work: None)
     looked = []
-    monkeypatch.setattr(steps, "_look", lambda work, sight, step: looked.append(sight.name))
+    monkeypatch.setattr(steps, "_look", lambda work, sight, step, draw_s: looked.append(sight.name))
     for name in ("read", "pass"):
         work.paces[name].measured(0.0 if name == "read" else 1.0, 1.0)
     steps.further_candidates(work, "tiny")
