@@ -20,7 +20,7 @@ from anymc3d.evaluate.ood import VERSION
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin, save_plugin
 from anymc3d.plugins.card import Member
-from anymc3d.predict.ood_warnings import distance_from_training
+from anymc3d.predict.ood_warnings import distance_from_training, says_unlike
 from anymc3d.predict.predictor import load
 from anymc3d.predict.study import study_case
 from dicom_makers import MR, anatomy, make_series
@@ -64,6 +64,7 @@ def test_B10_the_headers_modality_is_compared_with_the_plugins(journey, scans, t
         assert (line in prediction.message) == (trained not in ("other", told))
         assert (line in prediction.unlike_training) == (trained not in ("other", told))
         assert prediction.status == ("warn" if prediction.message else "ok")
+        assert says_unlike(f"a note; {prediction.message}") == bool(prediction.unlike_training)
 
 
 def test_B10_a_file_that_says_no_modality_is_free(journey, tmp_path) -> None:
@@ -90,6 +91,7 @@ def test_B11_a_scan_unlike_training_has_a_score_above_1_and_is_not_to_be_used(jo
         in foreign["message"]
     )
     (told,) = load(journey.plugin, device="cpu").predict(scans[0]).unlike_training
+    assert says_unlike(told) and not says_unlike("of a file unlike the training scans: said by nobody")
     assert told in foreign["message"]
 
 

@@ -74,6 +74,17 @@ def test_G1_without_the_patients_link_nothing_but_uids_goes_out(run, plugin):
     assert named.PatientID == "PHI_ID_77" and named.PatientName == "PHI_NAME^X"
 
 
+@pytest.mark.parametrize("is_unlike", [True, False])
+def test_the_comment_begins_with_what_forbids_its_use(run, plugin, is_unlike):
+    message = "a note; the header says CT, the plugin was trained on MR scans" if is_unlike else "a note"
+    case = study_case(run / "series", None, case="c")
+    write_report(
+        run / "unlike.dcm", [(case, [answer_of(plugin, row_of(status="warn", message=message))])], link="linked"
+    )
+    words = b"Do not use: unlike the training scans. block: probability"
+    assert (words in (run / "unlike.dcm").read_bytes()) is is_unlike
+
+
 @pytest.mark.parametrize("kind", ["enhanced", "gaps", "two scans", "long label"])
 def test_sources_of_every_kind_are_referred_to(tmp_path, plugin, kind):
     series = dicom.make_enhanced() if kind == "enhanced" else dicom.make_series(sop_class=dicom.MR)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from waiting import ended
 
 from anymc3d.predict.predictor import load
+from anymc3d.serve.api import brief_of
 
 
 def send(client, content, name="scan.nii.gz", **fields):
@@ -27,6 +29,14 @@ def test_E6_E7_a_scan_is_answered_as_predict_answers_it(client, journey):
     assert row["probability.block"] == pytest.approx(expected.probabilities["block"], abs=1e-6)
     assert row["decision.block"] == expected.decisions["block"]
     assert len(job["record"]["scans"]) == 1 and len(job["record"]["plugins"]["block"]) == 64
+
+
+def test_a_study_in_the_list_says_which_plugins_gave_no_answer(service, client, journey):
+    job = service.jobs.get(ended(client, send(client, journey.scans[1].read_bytes()).json()["id"])["id"])
+    assert (brief_of(job)["asked"], brief_of(job)["no_answer"]) == (["block"], [])
+    rows = [*job.rows, {"case": "c", "plugin": "other", "status": "error", "message": "damaged"}]
+    listed = brief_of(replace(job, rows=rows))
+    assert (listed["status"], listed["asked"], listed["no_answer"]) == ("done", ["block", "other"], ["other"])
 
 
 def test_results_are_a_report_and_heatmaps_on_the_scans_grid(client, journey):

@@ -65,3 +65,4 @@ def test_what_cannot_be_made_is_a_note_and_the_answer_stands(client):
     found = ended(client, sent.json()["id"])
     assert found["status"] == "done" and any(name.endswith(".html") for name in found["files"])
     assert any("no structured report" in note and "FrameOfReferenceUID" in note for note in found["record"]["notes"])
+    assert "--dicom" not in " ".join(found["record"]["notes"])  # nobody typed a command

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from anymc3d.serve.links import decided
+from anymc3d.serve.links import decided, links_of
 
 
 def row(plugin="p", **cells):
@@ -25,3 +25,11 @@ def row(plugin="p", **cells):
 )
 def test_labels_classes_and_numbers_are_said(rows, expected):
     assert decided(SimpleNamespace(rows=rows)) == expected
+
+
+def test_every_file_is_offered_once():
+    endings = (".nii.gz", ".seg.dcm", ".map.dcm", ".sc.dcm")
+    names = ["p.html", "answers.sr.dcm", *(f"p.x.fused.rollout{ending}" for ending in endings)]
+    links = links_of("0" * 32, names)
+    assert sorted(link["name"] for link in links) == sorted(names)
+    assert {link["title"] for link in links} >= {"Heatmap of p, x.fused.rollout (NIfTI)", "Structured report (DICOM)"}

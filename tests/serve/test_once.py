@@ -93,11 +93,14 @@ def test_no_folder_no_plugin_and_two_scans_are_refused(environment, tmp_path, ca
 def test_an_answer_with_a_warning_or_of_some_plugins_only_asks_for_a_look(environment, tmp_path, monkeypatch, status):
     from anymc3d.serve import answering, worker
 
+    record = {"unlike_training": {"block": ["the header says CT"]} if status == "warn" else {}}
     rows = [{"plugin": "p", "status": "ok", "message": ""}, {"plugin": "block", "status": status, "message": "m"}]
-    monkeypatch.setattr(answering, "answer", lambda *_: {"rows": rows, "files": []})
+    monkeypatch.setattr(answering, "answer", lambda *_: {"rows": rows, "files": [], "record": record})
     monkeypatch.setattr(worker, "load", lambda _: SimpleNamespace(plugins=[]))
     assert main([], environment) == 0
-    assert result(tmp_path)["__mercure_notification"]["requested"] is (status != "ok")
+    notification = result(tmp_path)["__mercure_notification"]
+    assert notification["requested"] is (status != "ok")
+    assert ("block: do not use" in notification["text"]) is (status == "warn")
 
 
 def entry(words, environment, tmp_path):

@@ -54,7 +54,7 @@ def test_upload_answer_and_heatmap_without_a_complaint(driver, url, journey):
     for words in (
         "Case page-1",
         "Answers of all plugins",
-        "Operating point",
+        "At or above its operating point",
         "Report of block (HTML)",
         "Attention along",
     ):
@@ -88,6 +88,7 @@ def test_the_files_of_a_dicom_study_are_sent_as_one(driver, url, tmp_path):
     driver.find_element(By.CSS_SELECTOR, ".drop button").click()
     row = "[...document.querySelectorAll('#jobs tr')].find((row) => row.textContent.includes('page-dicom'))"
     assert until(driver, f"{row}?.querySelector('.done, .error')?.textContent") == "done"
+    assert f"Accepted: {len(names)} files as one study." in driver.find_element(By.ID, "said").text
     assert console_errors(driver) == []
 
 
@@ -147,6 +148,9 @@ def test_a_browser_is_asked_for_the_token_once(driver, guarded):
     driver.refresh()
     until(driver, "document.getElementById('files')")
     assert not driver.execute_script("return document.cookie") and "token" not in driver.current_url
+    driver.find_element(By.ID, "sign-out").click()
+    until(driver, "document.getElementById('token')")
+    assert not driver.find_element(By.ID, "sign-out").is_displayed()
 
 
 def test_the_page_is_of_own_files_without_inline_script(client):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anymc3d.page.answers import meter, slice_bars
 from anymc3d.page.document import Markup, listing, paragraph, table
 from anymc3d.page.notebook import cell
+from anymc3d.predict.ood_warnings import NOT_TO_BE_USED
 
 if TYPE_CHECKING:
     from anymc3d.predict.prediction import Prediction
@@ -23,7 +24,7 @@ def html_of(prediction: Prediction) -> str:
 
 def _parts(prediction: Prediction) -> Iterator[str]:
     if prediction.unlike_training:
-        yield paragraph("Do not use: unlike the training scans", "warning")
+        yield paragraph(NOT_TO_BE_USED, "warning")
     yield from (paragraph(f"The plugin: {doubt}.", "warning") for doubt in prediction.plugin_doubts)
     if prediction.status == "error":
         yield paragraph(f"No answer: {prediction.message}", "warning")

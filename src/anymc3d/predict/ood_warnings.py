@@ -3,6 +3,7 @@ far its measures lie from those of the training scans."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from anymc3d.data.thick_planes import across
 from anymc3d.evaluate import ood
 from anymc3d.plugins.card import PluginCard
 
+NOT_TO_BE_USED = "Do not use: unlike the training scans"
 COMPARED = ("CT", "MR", "PT")
 """The modalities that a header is believed in; a plugin of any other is free of the comparison."""
 
@@ -29,6 +31,17 @@ def unlike_training(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[s
         if summary is not None:
             lines.append(mismatch(facts.intensities, summary, card.modality))
     return tuple(text for text in lines if text is not None)
+
+
+_SAID = re.compile(
+    r"(^|; )(the header says \w+, the plugin was trained on|intensities do not fit the|unlike the training scans:) "
+)
+
+
+def says_unlike(message: str) -> bool:
+    """Whether a row's message holds a line of :func:`unlike_training` or the alarm of :func:`distance_from_training`;
+    rows that were read from a file have nothing else that says it."""
+    return _SAID.search(message) is not None
 
 
 def across_planes(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from anymc3d.explain.heatmaps import Heatmap
 from anymc3d.files.containment import inside
 from anymc3d.pictures.colours import Colour
 from anymc3d.pictures.scan import heat_sheet
+from anymc3d.predict.ood_warnings import NOT_TO_BE_USED
 from anymc3d.report.dicom_capture import ENDING, write_capture
 from anymc3d.report.study import StudyFacts
 
@@ -49,6 +50,7 @@ def _picture(facts: StudyFacts, heat: Heatmap) -> Colour:
     scan = facts.scans[heat.column]
     assert facts.card is not None
     low, high, how = grey_of(facts.card, heat.column, scan)
-    title = f"{facts.plugin} · {heat.label}: probability {facts.probabilities[heat.label]:.2f} · {heat.method}"
+    use = f"{NOT_TO_BE_USED} · " if facts.unlike_training else ""
+    title = f"{use}{facts.plugin} · {heat.label}: probability {facts.probabilities[heat.label]:.2f} · {heat.method}"
     caption = f"{how[0].upper()}{how[1:]}. Research use only. Not a medical device."
     return heat_sheet(scan, (heat.values, heat.affine), grey=(low, high), title=title, caption=caption)

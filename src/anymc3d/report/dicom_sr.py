@@ -24,6 +24,7 @@ from anymc3d.explain.dicom_sources import CODES, quiet, shortened, sources_of, s
 from anymc3d.files import atomic
 from anymc3d.page.document import RESEARCH_ONLY
 from anymc3d.plugins import Plugin
+from anymc3d.predict.ood_warnings import NOT_TO_BE_USED, says_unlike
 from anymc3d.report.finding_codes import FindingCode
 from anymc3d.report.study import threshold_of
 from anymc3d.settings.decision_text import what_is_positive
@@ -235,7 +236,8 @@ def _decides(finding: Finding) -> list[str]:
 def _in_words(answer: Answer, finding: Finding) -> str:
     """For viewers that show text alone."""
     kind = "" if answer.calibrated else " (not calibrated)"
-    parts = [f"{finding.label}: probability {finding.probability:.3f}{kind}", answer.meaning]
+    parts = [NOT_TO_BE_USED] if says_unlike(answer.message) else []
+    parts += [f"{finding.label}: probability {finding.probability:.3f}{kind}", answer.meaning]
     parts += [f"Warnings: {answer.message}"] if answer.message else []
     return f"{'. '.join(parts)}. {RESEARCH_ONLY}"
 

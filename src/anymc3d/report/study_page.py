@@ -21,6 +21,7 @@ from anymc3d.page.document import (
 )
 from anymc3d.page.plot_style import PLOT_STYLE
 from anymc3d.plugins.evidence import evidence_of, in_words, split_in_words
+from anymc3d.predict.ood_warnings import NOT_TO_BE_USED
 from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.planes import over_scan
@@ -31,7 +32,6 @@ from anymc3d.report.volumes import jpeg
 from anymc3d.version import __version__
 
 GENERATOR = f"anymc3d report {__version__}"
-NOT_TO_BE_USED = "Do not use: unlike the training scans"
 NOT_SHOWN = "Do not use: this plugin is not shown to be better than chance"
 NOT_A_SHARE = "0.9 does not mean that nine of ten such cases are positive. Read them against the operating point alone."
 CALIBRATION: Mapping[State, str] = {

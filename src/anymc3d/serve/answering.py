@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.data.case import Case
-from anymc3d.data.case_faults import fault_of
 from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError, coded
 from anymc3d.predict.predictor import Predictor
 from anymc3d.predict.study import study_case
-from anymc3d.serve.results import Answered, is_dicom, record_of, write_results, write_sr
+from anymc3d.serve.results import Answered, is_dicom, note_of, record_of, write_results, write_sr
 from anymc3d.serve.routing import Routes, names_of, route
 from anymc3d.serve.settings import ServeSettings
 
@@ -94,5 +93,5 @@ def _or_note(make: Callable[[], list[str]], case: Case, what: str, notes: list[s
         return make()
     except Exception as error:  # noqa: BLE001 - what shows an answer may fail on its own
         logger.debug("%s", traceback.format_exc())
-        notes.append(f"{what}: {fault_of(error, case)}")
+        notes.append(f"{what}: {note_of(error, case)}")
         return []

@@ -134,7 +134,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     def listing(
         count: Annotated[int, Query(ge=1, le=500)] = 100, before: Annotated[int | None, Query(ge=1)] = None
     ) -> JSONResponse:
-        jobs = [_brief(job) for job in service.jobs.latest(count, before=before)]
+        jobs = [brief_of(job) for job in service.jobs.latest(count, before=before)]
         return JSONResponse({"jobs": jobs, "counts": service.jobs.counts()})
 
     @app.get("/v1/jobs/{job_id}", summary="One job: its state, and its rows once it has ended")
@@ -226,11 +226,19 @@ def _there(job: Job | None) -> Job:
     return job
 
 
-def _brief(job: Job) -> dict[str, Any]:
+def brief_of(job: Job) -> dict[str, Any]:
+    """What the list of jobs says of one."""
     keys = ("number", "id", "case", "source", "message", "received", "started", "finished")
     warned = any(row.get("status") == "warn" for row in job.rows)
     unlike = sorted(job.record.get("unlike_training", ()))
-    summary = {"status": job.state, "decided": decided(job), "warned": warned, "unlike_training": unlike}
+    summary = {
+        "status": job.state,
+        "asked": [row["plugin"] for row in job.rows],
+        "decided": decided(job),
+        "warned": warned,
+        "unlike_training": unlike,
+        "no_answer": [row["plugin"] for row in job.rows if row["status"] == "error"],
+    }
     return summary | {key: getattr(job, key) for key in keys}
 
 
@@ -238,7 +246,7 @@ def _whole(job: Job, deliveries: list[dict[str, Any]]) -> dict[str, Any]:
     record = {key: value for key, value in job.record.items() if key != "files"}
     names = list(job.record.get("files", ()))
     rest = {"rows": list(job.rows), "files": names, "links": links_of(job.id, names)}
-    return _brief(job) | rest | {"deliveries": deliveries, "record": record}
+    return brief_of(job) | rest | {"deliveries": deliveries, "record": record}
 
 
 def _who(request: Request) -> str:

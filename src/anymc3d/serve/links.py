@@ -14,7 +14,8 @@ from anymc3d.serve.jobs import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of result file. ``title`` and ``address`` may hold ``{stem}`` and ``{name}``."""
+    """A kind of result file. ``title`` and ``address`` may hold ``{stem}`` and ``{name}``, and the plugin that
+    the stem begins with and its ``{rest}``."""
 
     kind: str
     ending: str
@@ -22,17 +23,14 @@ class Kind:
     address: str
 
 
+_OF = "of {plugin}, {rest}"
 KINDS = (
     Kind(kind="report", ending=".html", title="Report of {stem} (HTML)", address="report?plugin={stem}"),
-    Kind(kind="dicom", ending=".sr.dcm", title="Structured report {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="dicom", ending=".seg.dcm", title="Segmentation {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="dicom", ending=".map.dcm", title="Parametric map {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="dicom", ending=".sc.dcm", title="Picture {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="heatmap", ending=".nii.gz", title="Heatmap {stem} (NIfTI)", address="heatmaps/{name}"),
+    Kind(kind="heatmap", ending=".nii.gz", title=f"Heatmap {_OF} (NIfTI)", address="heatmaps/{name}"),
     Kind(kind="sr", ending=".sr.dcm", title="Structured report (DICOM)", address="sr"),
-    Kind(kind="segmentation", ending=".seg.dcm", title="Segmentation of {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="map", ending=".map.dcm", title="Parametric map of {stem} (DICOM)", address="dicom/{name}"),
-    Kind(kind="capture", ending=".sc.dcm", title="Overlay of {stem} (DICOM)", address="dicom/{name}"),
+    Kind(kind="segmentation", ending=".seg.dcm", title=f"Segmentation {_OF} (DICOM)", address="dicom/{name}"),
+    Kind(kind="map", ending=".map.dcm", title=f"Parametric map {_OF} (DICOM)", address="dicom/{name}"),
+    Kind(kind="capture", ending=".sc.dcm", title=f"Overlay {_OF} (DICOM)", address="dicom/{name}"),
 )
 
 
@@ -44,7 +42,8 @@ def links_of(job_id: str, names: Sequence[str]) -> list[dict[str, str]]:
             if not name.endswith(kind.ending):
                 continue
             stem = name.removesuffix(kind.ending)
-            words = {"stem": stem, "name": name}
+            plugin, _, rest = stem.partition(".")
+            words = {"stem": stem, "name": name, "plugin": plugin, "rest": rest}
             address = kind.address.format(**{key: quote(text) for key, text in words.items()})
             links.append(
                 {
@@ -52,7 +51,7 @@ def links_of(job_id: str, names: Sequence[str]) -> list[dict[str, str]]:
                     "title": kind.title.format(**words),
                     "href": f"/v1/jobs/{job_id}/{address}",
                     "name": name,
-                    "plugin": stem.partition(".")[0],
+                    "plugin": plugin,
                 }
             )
     return links

@@ -86,7 +86,8 @@ def answered(source: Path, target: Path, settings: ServeSettings, chosen: Mappin
     answers = answer(predictor, request, settings)
     failed = all(row["status"] == "error" for row in answers["rows"])
     needs_a_look = any(row["status"] != "ok" for row in answers["rows"])
-    text = "; ".join(_sentence(row) for row in answers["rows"])
+    unlike = answers["record"].get("unlike_training", {})
+    text = "; ".join(_sentence(row, row["plugin"] in unlike) for row in answers["rows"])
     return {
         "status": "error" if failed else "done",
         **answers,
@@ -109,9 +110,11 @@ def scan_of(source: Path) -> Path:
     return scans[0] if scans else source
 
 
-def _sentence(row: Mapping[str, Any]) -> str:
+def _sentence(row: Mapping[str, Any], is_unlike: bool) -> str:
     if row["status"] == "error":
         return f"{row['plugin']}: no answer ({row['message']})"
+    if is_unlike:
+        return f"{row['plugin']}: do not use, the scan is unlike those it was trained on"
     positive = [key.removeprefix("decision.") for key, value in row.items() if key.startswith("decision.") and value]
     warned = ", with warnings" if row["status"] == "warn" else ""
     return f"{row['plugin']}: {', '.join(positive) or 'no label is positive'}{warned}"

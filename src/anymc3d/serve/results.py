@@ -9,6 +9,7 @@ from typing import Any
 
 from anymc3d.data.case import Case
 from anymc3d.data.case_faults import fault_of
+from anymc3d.data.dicom.read import LEAVE_OUT
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.readers import takes_series
 from anymc3d.errors import ScanError
@@ -174,6 +175,11 @@ def _num_compared(card: PluginCard) -> int:
     )
 
 
+def note_of(error: Exception, case: Case) -> str:
+    """Why something could not be made of an answer, without what only a command line can do about it."""
+    return fault_of(error, case).replace(f"; {LEAVE_OUT}", "")
+
+
 def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSettings, notes: list[str]) -> list[str]:
     """Explain one case with the predictor's one plugin: ``<plugin>.html``, the heatmaps of its labels, and of a DICOM
     study the objects that were asked for.
@@ -198,5 +204,5 @@ def write_results(predictor: Predictor, case: Case, folder: Path, node: NodeSett
         try:
             names += write_heat_objects(facts, predictor.scans(case).case, folder, settings, kinds)
         except ScanError as error:
-            notes.append(f"{plugin.card.name}: no DICOM objects of the heatmaps: {fault_of(error, case)}")
+            notes.append(f"{plugin.card.name}: no DICOM objects of the heatmaps: {note_of(error, case)}")
     return names

@@ -34,6 +34,9 @@ from anymc3d.data.scan_file import scan_error
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.errors import ScanError
 
+LEAVE_OUT = "leave out --dicom (of predict: --dicom-sr)"
+"""What a command line can do where no DICOM object can be made of a series; the service, which goes on, says it not."""
+
 
 def read_dicom(reference: Path, *, series: str | None = None) -> Volume:
     """Read one series: voxels (column, row, slice) float32 in the modality's units (HU for CT), affine RAS mm.
@@ -134,7 +137,7 @@ def chosen_slices(
     with _chosen(reference, series) as (chosen, placed):
         if placed.resampling is not None and not resampled:
             what = "the series was resampled (gaps or tilt allowed), so that its own slices are others"
-            raise scan_error(reference, f"{what}; leave out --dicom")
+            raise scan_error(reference, f"{what}; {LEAVE_OUT}")
         yield tuple(chosen.frames[index] for index in placed.order)
 
 

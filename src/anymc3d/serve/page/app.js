@@ -6,6 +6,8 @@ import { service } from "./service.js";
 import { study } from "./study.js";
 
 const main = document.getElementById("main");
+const signOut = document.getElementById("sign-out");
+const SIGNED_IN = "anymc3d signed in"; // not the session itself, which no script can read
 let shown = 0;
 
 async function show() {
@@ -18,6 +20,7 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   say("");
+  signOut.hidden = !localStorage.getItem(SIGNED_IN);
   try {
     if (job) await study(main, job, current);
     else if (place === "#/service") await service(main, current);
@@ -32,13 +35,22 @@ async function show() {
   }
 }
 
+signOut.addEventListener("click", async () => {
+  await ask("v1/session", { method: "DELETE" }).catch(() => null); // without a session there is nothing to end
+  localStorage.removeItem(SIGNED_IN);
+  location.hash = "#/";
+  location.reload();
+});
+
 function login() {
+  signOut.hidden = true;
   const field = el("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const send = async (event) => {
     event.preventDefault();
     try {
       const body = JSON.stringify({ token: field.value.trim() });
       await ask("v1/session", { method: "POST", headers: { "content-type": "application/json" }, body });
+      localStorage.setItem(SIGNED_IN, "yes");
       show();
     } catch (error) {
       say(error.message, true);

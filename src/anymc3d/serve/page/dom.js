@@ -54,4 +54,10 @@ export function table(caption, names, rows, { numbers = [], stacks = false } = {
 
 export const state = (name) => el("span", { class: `state ${name}` }, name);
 
+export const counted = (counts) =>
+  Object.entries(counts).map(([name, count]) => `${count} ${name === "error" && count !== 1 ? "errors" : name}`).join(", ");
+
 export const moment = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : "");
+
+// A study that nobody gave a name is called by the beginning of its own id.
+export const called = (job) => (job.case === job.id ? `${job.id.slice(0, 8)}…` : job.case);

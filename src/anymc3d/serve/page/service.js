@@ -1,6 +1,6 @@
 // What is resident, and the answers of the last weeks against the training data.
 
-import { el, json, state, table } from "./dom.js";
+import { counted, el, json, state, table } from "./dom.js";
 
 const percent = (share) => (share === null ? "" : `${(100 * share).toFixed(1)} %`);
 
@@ -11,14 +11,17 @@ export async function service(main, current) {
   const rows = plugins.map((plugin) => [
     plugin.name, plugin.labels.join(", "), plugin.modality, plugin.calibrated ? "yes" : "no", plugin.hash.slice(0, 16),
   ]);
-  const names = ["Plugin", "Labels", "Modality", "Calibrated", "Hash"];
+  const names = ["Plugin", "Labels", "Modality", "Probabilities calibrated", "Hash"];
   main.replaceChildren(
     el("h1", {}, "Service"),
-    el("p", {}, `${Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ")}.`),
+    el("p", {}, `Studies: ${counted(counts)}.`),
     el("h2", {}, "Plugins"), table("Resident plugins", names, rows, { stacks: true }),
-    el("h2", {}, "Drift"),
+    ...plugins.flatMap((plugin) => plugin.doubts.map((doubt) =>
+      el("p", { class: "verdict warning" }, `Plugin ${plugin.name}: ${doubt}`))),
+    el("h2", {}, "Drift: are the studies still like those of training?"),
     el("p", {}, `The answers of the last ${drift.window_days} days beside what each plugin's file records of its training. ` +
-      "An alarm is a difference that chance alone gives less than once in a thousand looks, from 20 answers on."),
+      "An alarm is a difference that chance alone gives less than once in a thousand looks, from 20 answers on. " +
+      "It does not say whether the answers are right. ood_score: how far a scan is from the training scans, above 1 too far."),
     ...drift.plugins.flatMap(section),
   );
 }
@@ -46,4 +49,4 @@ function section(one) {
 }
 
 const listed = (values, digits) =>
-  Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(digits)}`).join(", ");
+  Object.entries(values).map(([name, value], _, all) => `${all.length > 1 ? `${name} ` : ""}${value.toFixed(digits)}`).join(", ");

@@ -1,8 +1,9 @@
 // One study: every plugin's answer, downloads, and the report of one plugin with its three planes.
 
-import { ask, el, json, moment, say, state, table } from "./dom.js";
+import { ask, called, el, json, moment, say, state, table } from "./dom.js";
 
 const ENDED = ["done", "error"];
+const WAYS = { http: "an upload", watch: "the watched folder" };
 
 export async function study(main, id, current) {
   const { plugins } = await json("v1/plugins");
@@ -10,8 +11,8 @@ export async function study(main, id, current) {
   const head = el("div", {});
   main.replaceChildren(head);
   while (current()) {
-    document.title = `${job.case}, ${job.status}: anymc3d`;
-    head.replaceChildren(el("h1", {}, `Case ${job.case} `, state(job.status)), facts(job));
+    document.title = `${called(job)}, ${job.status}: anymc3d`;
+    head.replaceChildren(el("h1", {}, `Case ${called(job)} `, state(job.status)), facts(job));
     if (ENDED.includes(job.status)) break;
     say("The answer appears here when it is ready.");
     job = await json(`v1/jobs/${id}?wait=20`);
@@ -20,19 +21,18 @@ export async function study(main, id, current) {
   say("");
   const known = Object.fromEntries(plugins.map((plugin) => [plugin.name, plugin]));
   for (const name of job.unlike_training) {
-    const why = job.record.unlike_training[name].join("; ");
-    main.append(el("p", { class: "verdict warning" }, `Do not use the answer of ${name}: unlike the training scans (${why})`));
+    main.append(el("p", { class: "verdict warning" }, `Do not use the answer of ${name}: the scan is unlike those it was trained on.`));
   }
   for (const plugin of plugins.filter((one) => job.rows.some((row) => row.plugin === one.name))) {
     for (const doubt of plugin.doubts) main.append(el("p", { class: "verdict warning" }, `Plugin ${plugin.name}: ${doubt}`));
   }
-  main.append(answers(job, known), downloads(job, id));
+  main.append(answers(job, known), ...record(job), downloads(job, id));
   const reports = job.links.filter((link) => link.kind === "report");
   if (reports.length) await choose(main, reports, current);
 }
 
 function facts(job) {
-  const lines = [["Received", moment(job.received)], ["Came by", job.source]];
+  const lines = [["Id", job.id], ["Received", moment(job.received)], ["Came by", WAYS[job.source] ?? job.source]];
   if (job.finished) lines.push(["Answered", `${moment(job.finished)}, after ${(job.finished - job.received).toFixed(1)} s`]);
   if (job.record.device) lines.push(["Computed on", job.record.device]);
   return el("dl", { class: "facts" }, lines.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -40,9 +40,10 @@ function facts(job) {
 
 function answers(job, known) {
   const parts = [el("h2", { id: "answers" }, "Answers of all plugins")];
-  const rows = job.rows.flatMap((row) => lines(row, known[row.plugin]));
-  const names = ["Plugin", "Label", "Answer", "Probability", "Operating point", "0 to 1"];
-  if (rows.length) parts.push(table("Answers", names, rows, { numbers: [3, 4], stacks: true }));
+  const rows = job.rows.flatMap((row) => lines(row, known[row.plugin], job.unlike_training.includes(row.plugin)));
+  const names = ["Plugin", "Label", "Answer", "Probability", "Operating point"];
+  const caption = "At or above its operating point, the line across its bar, a label is positive";
+  if (rows.length) parts.push(table(caption, names, rows, { numbers: [3, 4], stacks: true }));
   const notes = job.rows.filter((row) => row.message).map((row) =>
     el("article", { class: row.status === "error" ? "error" : "warning" },
       el("h3", {}, `${row.plugin}: ${row.status === "error" ? "no answer" : "warning"}`),
@@ -53,21 +54,38 @@ function answers(job, known) {
   return el("section", { "aria-labelledby": "answers" }, parts, notes);
 }
 
-function lines(row, plugin) {
-  const numbers = Object.keys(row).filter((key) => key.startsWith("value."))
-    .map((key) => [row.plugin, key.slice(6), el("strong", {}, String(Number(row[key].toPrecision(5)))), "", "", ""]);
-  return [...numbers, ...decisions(row, plugin)];
+// What the rules of the service decided, and where the DICOM objects went.
+function record(job) {
+  const rules = (job.record.routing ?? []).map((one) => [`${one.rule}, ${one.plugin}`, one.decision, one.reason]);
+  const sent = job.deliveries.map((one) => [one.file, one.peer, state(one.state), one.message]);
+  const shown = (id, title, ...inside) => el("section", { "aria-labelledby": id }, el("h2", { id }, title), inside);
+  return [
+    rules.length ? shown("rules", "Which plugin was given what",
+      table("By the rules of this service", ["Rule", "Decision", "Reason"], rules, { stacks: true })) : "",
+    sent.length ? shown("sent", "Sent to archives",
+      table("DICOM objects", ["File", "To", "State", "Reason"], sent, { stacks: true })) : "",
+  ];
 }
 
-function decisions(row, plugin) {
+function lines(row, plugin, isUnlike) {
+  const numbers = Object.keys(row).filter((key) => key.startsWith("value."))
+    .map((key) => [row.plugin, key.slice(6), marked(el("strong", {}, String(Number(row[key].toPrecision(5)))), isUnlike), "", ""]);
+  return [...numbers, ...decisions(row, plugin, isUnlike)];
+}
+
+const marked = (answer, isUnlike) =>
+  isUnlike ? [answer, " ", el("span", { class: "state warning" }, "do not use")] : answer;
+
+function decisions(row, plugin, isUnlike) {
   const found = Object.keys(row).filter((key) => key.startsWith("decision.")).map((key) => key.slice(9));
   return found.map((label) => {
     const point = plugin?.operating_points?.[label] ?? null;
     const isYes = Boolean(row[`decision.${label}`]);
     const words = plugin && plugin.one_of_classes ? ["not decided", "decided"] : ["negative", "positive"];
     return [
-      row.plugin, label, isYes ? el("strong", {}, words[1]) : words[0], row[`probability.${label}`].toFixed(3),
-      point ? point.probability.toFixed(3) : "", meter(row[`probability.${label}`], point?.probability),
+      row.plugin, label, marked(isYes ? el("strong", {}, words[1]) : words[0], isUnlike),
+      [row[`probability.${label}`].toFixed(3), meter(row[`probability.${label}`], point?.probability)],
+      point ? point.probability.toFixed(3) : "",
     ];
   });
 }
@@ -123,9 +141,10 @@ async function report(place, path, current) {
   for (const script of page.querySelectorAll("script:not([type='application/json'])")) script.remove();
   delete document.documentElement.dataset.viewer;
   const sections = [...page.querySelector("main").children];
-  const isPicture = (part) => ["heat", "slices"].includes(part.getAttribute("aria-labelledby"));
+  const is = (...names) => (part) => names.includes(part.getAttribute("aria-labelledby"));
+  const [isPicture, isAbove] = [is("heat", "slices"), is("warnings")]; // this page has the warnings with all answers
   place.replaceChildren(
-    page.querySelector("header .verdict"), ...sections.filter(isPicture), ...sections.filter((part) => !isPicture(part)));
+    ...sections.filter(isPicture), ...sections.filter((part) => !isPicture(part) && !isAbove(part)));
   for (const part of place.querySelectorAll("[data-style]")) part.style.cssText = part.dataset.style;
   window.startViewer();
 }
