@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,32 +100,10 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         return None
     case = default_id(images[0].name)
     patient_keys = {key: value for key, value in entry.items() if names_patient(key) and value is not None}
-    if (
-        len(patient_keys) > 1
-        and "patient" not in patient_keys
-        and len({_class(value) for value in patient_keys.values()}) > 1
-    ):
-        findings.error(
-            f"several keys may name the patient ({', '.join(patient_keys)}); call one of them 'patient'", place
-        )
-        return None
-    patient_cell = patient_keys.get("patient", next(iter(patient_keys.values()), None))
-    if not _is_name(patient_cell):
-        findings.error(
-            "a patient is neither a text nor a whole number", f"{place}: {str(patient_cell)[:_SHOWN_CHARACTERS]}"
-        )
-        return None
-    patient = _class(patient_cell) if patient_cell is not None else patient_of(options.patient, case, case)
+    patient = _patient(patient_keys, case, place, options, findings)
     if patient is None:
-        findings.error(f"--patient {options.patient!r} is not found in a case's name", case)
         return None
-    row = {"case": case, "patient": patient}
-    many = len(images) > 1
-    row |= {f"image.c{number}" if many else "image": str(path) for number, path in enumerate(images)}
     labels = _labels(entry, place, base, findings)
-    masks = {column: cell for column, cell in labels.items() if column == "mask"}
-    if many and masks:
-        masks = {f"mask.c{number}": masks["mask"] for number in range(len(images))}
     classes = {column: cell for column, cell in labels.items() if column != "mask"}
     adapted.labels = (*adapted.labels, *(column for column in classes if column not in adapted.labels))
     skipped = {*_IMAGE_KEYS, *_LABEL_KEYS, *patient_keys, "fold"}
@@ -134,7 +112,32 @@ def _row(entry: Any, place: str, base: Path, options: AdaptOptions, adapted: Ada
         for key, value in entry.items()
         if key not in skipped and isinstance(value, str | int | float)
     }
-    return {**row, **masks, **classes, **rest}
+    return {"case": case, "patient": patient, **_scans(images, labels.get("mask")), **classes, **rest}
+
+
+def _scans(images: Sequence[Path], mask: str | None) -> Row:
+    """The cells of the images and of their mask; several images are one view each, all with the same mask."""
+    if len(images) == 1:
+        return {"image": str(images[0])} | ({} if mask is None else {"mask": mask})
+    numbered = range(len(images))
+    masks = {} if mask is None else {f"mask.c{number}": mask for number in numbered}
+    return {f"image.c{number}": str(images[number]) for number in numbered} | masks
+
+
+def _patient(keys: Mapping[str, Any], case: str, place: str, options: AdaptOptions, findings: Findings) -> str | None:
+    """Of an entry, by the keys that may name the patient, or by the case's name; None where that is not known."""
+    if len(keys) > 1 and "patient" not in keys and len({_class(value) for value in keys.values()}) > 1:
+        findings.error(f"several keys may name the patient ({', '.join(keys)}); call one of them 'patient'", place)
+        return None
+    cell = keys.get("patient", next(iter(keys.values()), None))
+    if not _is_name(cell):
+        shown = str(cell)[:_SHOWN_CHARACTERS]
+        findings.error("a patient is neither a text nor a whole number", f"{place}: {shown}")
+        return None
+    patient = _class(cell) if cell is not None else patient_of(options.patient, case, case)
+    if patient is None:
+        findings.error(f"--patient {options.patient!r} is not found in a case's name", case)
+    return patient
 
 
 def _images(entry: Mapping[str, Any], base: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,18 +47,41 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
     Raises:
         ScanError: it is damaged, contradicts itself, or describes what is not one 3D scan of plain numbers.
     """
-    fields: dict[str, str] = {}
-    while "ElementDataFile" not in fields:
-        name, separator, value = next_line(file, path).partition("=")
-        if not separator:
-            raise HeaderError.of(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
-        keep(fields, name.strip(), value.strip(), path)
+    fields = _read_fields(file, path)
     expect(fields, "NDims", ("3",), path)
     _refuse_late_count(list(fields), path)
     expect(fields, "BinaryData", _YES, path)
     expect(fields, "ElementNumberOfChannels", ("1",), path, default="1")
     expect(fields, "HeaderSize", ("0",), path, default="0")
     expect(fields, "CompressedData", (*_YES, *_NO), path, default="False")
+    _check_geometry(fields, path)
+    is_big_endian = _is_big_endian(fields, path)
+    lacking = not set(_ORIENTATION) & set(fields)
+    detached = _detached(fields["ElementDataFile"], path)
+    return Layout(
+        shape=sizes_of(fields.get("DimSize", ""), path),
+        dtype=dtype_of(fields.get("ElementType", ""), _TYPES, path),
+        order=">" if is_big_endian else "<",
+        offset=file.tell() if detached is None else 0,
+        packing="zlib" if fields.get("CompressedData", "False") in _YES else "raw",
+        warnings=("the header gives no orientation: taken as stored in LPS",) if lacking else (),
+        detached=detached,
+    )
+
+
+def _read_fields(file: BinaryIO, path: Path) -> dict[str, str]:
+    """Keyword -> value, in the order of the header, whose last line is ``ElementDataFile``."""
+    fields: dict[str, str] = {}
+    while "ElementDataFile" not in fields:
+        name, separator, value = next_line(file, path).partition("=")
+        if not separator:
+            raise HeaderError.of(path, "expected a MetaImage header of 'name = value' lines; the file is damaged")
+        keep(fields, name.strip(), value.strip(), path)
+    return fields
+
+
+def _check_geometry(fields: Mapping[str, str], path: Path) -> None:
+    """Refuse spacing, origin and orientation that are absent, no numbers, or said twice in two ways."""
     if "ElementSpacing" not in fields:
         raise HeaderError.of(path, "the header gives no spacing (ElementSpacing); repair the header")
     for name, count in _GEOMETRY.items():
@@ -70,22 +94,15 @@ def mha_layout(file: BinaryIO, path: Path) -> Layout:
                 path, f"{', '.join(synonyms)} mean the same and contradict each other; repair the header"
             )
     refuse_not_positive("ElementSpacing", fields["ElementSpacing"], path)
+
+
+def _is_big_endian(fields: Mapping[str, str], path: Path) -> bool:
     for name in _ORDER:
         expect(fields, name, (*_YES, *_NO), path, default="False")
     orders = {fields[name] in _YES for name in _ORDER if name in fields}
     if len(orders) > 1:
         raise HeaderError.of(path, f"{' and '.join(_ORDER)} contradict each other; repair the header")
-    lacking = not set(_ORIENTATION) & set(fields)
-    detached = _detached(fields["ElementDataFile"], path)
-    return Layout(
-        shape=sizes_of(fields.get("DimSize", ""), path),
-        dtype=dtype_of(fields.get("ElementType", ""), _TYPES, path),
-        order=">" if orders == {True} else "<",
-        offset=file.tell() if detached is None else 0,
-        packing="zlib" if fields.get("CompressedData", "False") in _YES else "raw",
-        warnings=("the header gives no orientation: taken as stored in LPS",) if lacking else (),
-        detached=detached,
-    )
+    return orders == {True}
 
 
 def _refuse_late_count(names: list[str], path: Path) -> None:

@@ -106,41 +106,52 @@ def _cell_faults(
     words = [case for case in filled if case.cells[column].lower() in MISSING_WORDS]
     findings = []
     if words:
-        values_text = ", ".join(repr(word) for word in sorted({case.cells[column] for case in words}))
-        findings.append(finding_of("label-word-for-missing", f"{column} is {values_text}", words, column))
+        text = f"{column} is {', '.join(repr(word) for word in sorted({case.cells[column] for case in words}))}"
+        findings.append(finding_of("label-word-for-missing", text, words, column))
     empty = [case for case in cases if not case.cells.get(column)]
     if empty and filled:
         text = f"{column} is empty in {len(empty)} of {len(cases)} cases"
         findings.append(finding_of("label-missing", text, empty, column))
-    bad = {case.row for case in words}
+    are_words = {case.row for case in words}
+    rest = [case for case in filled if case.row not in are_words]
     if is_number:
-        not_numbers = [case for case in filled if case.row not in bad and not _NUMBER.fullmatch(case.cells[column])]
-        if not_numbers:
-            values_text = ", ".join(repr(case.cells[column]) for case in not_numbers[:3])
-            findings.append(
-                finding_of(
-                    "label-outside",
-                    f"{column} is {values_text}, expected a number or an empty cell",
-                    not_numbers,
-                    column,
-                )
-            )
-        bad |= {case.row for case in not_numbers}
+        faults, bad = _not_numbers(rest, column)
     elif classes is None:
-        codes = missing_codes([case for case in filled if case.row not in bad], column).values()
-        findings += [finding_of("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
-        bad |= {case.row for _, group in codes for case in group}
-    if classes is not None:
-        known = {canonical(name) for name in classes}
-        outside = [case for case in filled if case.row not in bad and canonical(case.cells[column]) not in known]
-        for value in natural_order({case.cells[column] for case in outside}):
-            members = [case for case in outside if case.cells[column] == value]
-            text = f"{column} is {value!r}, expected {' or '.join(classes[:12])} or an empty cell"
-            findings.append(finding_of("label-outside", text, members, column))
-        bad |= {case.row for case in outside}
-        if filled and len({canonical(case.cells[column]) for case in filled if case.row not in bad}) == 1:
-            findings.append(Finding("label-constant", f"{column}: all labels are the same", column=column))
-    return findings, bad
+        faults, bad = _codes_for_missing(rest, column)
+    else:
+        faults, bad = _outside_classes(rest, column, classes)
+    return findings + faults, are_words | bad
+
+
+def _not_numbers(cases: Sequence[Case], column: str) -> tuple[list[Finding], set[int]]:
+    """Of a column of numbers: cells that are none."""
+    faulty = [case for case in cases if not _NUMBER.fullmatch(case.cells[column])]
+    if not faulty:
+        return [], set()
+    values = ", ".join(repr(case.cells[column]) for case in faulty[:3])
+    text = f"{column} is {values}, expected a number or an empty cell"
+    return [finding_of("label-outside", text, faulty, column)], {case.row for case in faulty}
+
+
+def _codes_for_missing(cases: Sequence[Case], column: str) -> tuple[list[Finding], set[int]]:
+    """Of a column whose classes nobody named: codes for "not known", such as 9 beside 0 and 1."""
+    codes = missing_codes(cases, column).values()
+    findings = [finding_of("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
+    return findings, {case.row for _, group in codes for case in group}
+
+
+def _outside_classes(cases: Sequence[Case], column: str, classes: Sequence[str]) -> tuple[list[Finding], set[int]]:
+    """Of a column of named classes: cells that are none of them, one finding a value; and whether all are the same."""
+    known = {canonical(name) for name in classes}
+    outside = [case for case in cases if canonical(case.cells[column]) not in known]
+    findings = []
+    for value in natural_order({case.cells[column] for case in outside}):
+        members = [case for case in outside if case.cells[column] == value]
+        text = f"{column} is {value!r}, expected {' or '.join(classes[:12])} or an empty cell"
+        findings.append(finding_of("label-outside", text, members, column))
+    if len({canonical(case.cells[column]) for case in cases} & known) == 1:
+        findings.append(Finding("label-constant", f"{column}: all labels are the same", column=column))
+    return findings, {case.row for case in outside}
 
 
 def _column_faults(cases: Sequence[Case], column: str, bad: set[int]) -> list[Finding]:
