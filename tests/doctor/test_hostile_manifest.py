@@ -182,8 +182,8 @@ def hostile(tmp_path_factory) -> tuple[Examination, Expected]:
 
 def test_A14_every_planted_fault_is_named_once_and_nothing_else(hostile):
     seen, expected = hostile
-    told = Counter((one.check, frozenset(one.cases)) for one in seen.findings)
+    reported = Counter((one.check, frozenset(one.cases)) for one in seen.findings)
     wanted = Counter(expected)
-    assert told - wanted == Counter(), "more was told than planted"
-    assert wanted - told == Counter(), "a planted fault was not told"
+    assert reported - wanted == Counter(), "more was reported than planted"
+    assert wanted - reported == Counter(), "a planted fault was not reported"
     assert len(expected) > 40

@@ -1,4 +1,4 @@
-"""B12: a column that groups cases as a patient's number would is told, whatever it is called; others are not."""
+"""B12: a column that groups cases as a patient's number would is reported, whatever it is called; others are not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from anymc3d.doctor.patient_faults import unnamed_patients
 LABELS = [k // 4 % 2 for k in range(48)]
 
 
-def told(folder, column, cells, labels=LABELS, patients=None, asked=("y",), splits=None):
+def messages_of(folder, column, cells, labels=LABELS, patients=None, asked=("y",), splits=None):
     (folder / "a.nii").write_bytes(b"")
     header = ["case", "image", "y", column, *(["patient"] if patients else []), *(["split"] if splits else [])]
     lines = [",".join(header)]
@@ -26,28 +26,30 @@ def told(folder, column, cells, labels=LABELS, patients=None, asked=("y",), spli
 @pytest.mark.parametrize("column", ["Akte", "record", "anything", "study_no"])
 @pytest.mark.parametrize("form", ["X{0:05d}", "{0}", "name {0}"])
 def test_B12_a_column_that_groups_rows_inside_one_label_is_told(tmp_path, column, form):
-    (message,) = told(tmp_path, column, [form.format(k // 4) for k in range(48)])
+    (message,) = messages_of(tmp_path, column, [form.format(k // 4) for k in range(48)])
     assert message == f"column {column!r} groups 48 cases into 12: are these patients?"
 
 
 def test_B12_it_says_when_such_groups_are_in_two_splits(tmp_path):
     splits = ["train" if k % 4 else "val" for k in range(48)]
-    (message,) = told(tmp_path, "Akte", [k // 4 for k in range(48)], splits=splits)
+    (message,) = messages_of(tmp_path, "Akte", [k // 4 for k in range(48)], splits=splits)
     assert message.endswith("are these patients? 12 of them are in two splits")
 
 
 def test_B12_a_patient_column_that_another_one_joins_is_told(tmp_path):
     patients = [f"scan{k}" for k in range(48)]
-    assert told(
+    assert messages_of(
         tmp_path, "Patient ID", [k // 4 for k in range(48)], labels=[k % 2 for k in range(48)], patients=patients
     )
-    assert not told(tmp_path, "Patient ID", [k // 4 for k in range(48)], patients=[f"p{k // 4}" for k in range(48)])
+    assert not messages_of(
+        tmp_path, "Patient ID", [k // 4 for k in range(48)], patients=[f"p{k // 4}" for k in range(48)]
+    )
 
 
 def test_without_labels_only_numbers_of_a_registry_are_told(tmp_path):
-    assert told(tmp_path, "Akte", [f"X{k // 4:05d}" for k in range(48)], asked=())
+    assert messages_of(tmp_path, "Akte", [f"X{k // 4:05d}" for k in range(48)], asked=())
     for column, form in (("age", "{0}"), ("visit", "200103{0:02d}"), ("scanner", "GE{0:05d}"), ("dose", "{0} mg")):
-        assert not told(tmp_path, column, [form.format(40 + k // 4) for k in range(48)], asked=())
+        assert not messages_of(tmp_path, column, [form.format(40 + k // 4) for k in range(48)], asked=())
 
 
 RNG = np.random.default_rng(0)
@@ -65,9 +67,9 @@ RNG = np.random.default_rng(0)
     ids=["across", "once", "class", "measurement", "empty"],
 )
 def test_other_columns_are_not_told(tmp_path, cells):
-    assert told(tmp_path, "something", cells) == []
+    assert messages_of(tmp_path, "something", cells) == []
 
 
 def test_groups_that_chance_would_make_pure_are_not_told(tmp_path):
     labels = [int(k == 0) for k in range(48)]
-    assert told(tmp_path, "ward", [f"w{k // 2}" for k in range(48)], labels=labels) == []
+    assert messages_of(tmp_path, "ward", [f"w{k // 2}" for k in range(48)], labels=labels) == []

@@ -22,6 +22,7 @@ from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:
+    from anymc3d.embed.folder import EmbedResult
     from anymc3d.embed.source import EmbedSettings, Source
 
 
@@ -59,20 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embed all inputs; the exit code says whether some or all failed."""
-    if args.chunk_size < 1:
-        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
-    if args.timeout is not None and not args.timeout > 0:
-        raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
-    from anymc3d.cli.main import print_json
-    from anymc3d.embed.folder import TABLE, embed_cohort
-    from anymc3d.embed.parquet import check_level, write_parquet
+    _check_options(args)
+    from anymc3d.embed.folder import embed_cohort
     from anymc3d.embed.source import EmbedSettings
     from anymc3d.files.parts import part_of
 
-    if args.format == "parquet":
-        check_level(args.level)
-        if is_split(args) or chosen_part(args) is not None:
-            raise UsageError("--format parquet: of a run in one piece; leave it out of a run in parts")
     settings = EmbedSettings(level=args.level, features=args.features)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     cases = cases_of(args)
@@ -80,19 +72,42 @@ def run(args: argparse.Namespace) -> int:
     if is_split(args):
         return run_split(args)
     common = {"timeout": args.timeout, "case_memory": args.case_memory}
-    with part_of(args.out, chosen_part(args), cases, common, names=names_of(cases, pseudonyms)) as (out, own_cases):
+    with part_of(args.out, chosen_part(args), cases, common, names=names_of(cases, pseudonyms)) as (out, part_cases):
         result = embed_cohort(
             source,
-            own_cases,
+            part_cases,
             out,
             settings,
             pseudonyms=pseudonyms,
             timeout_s=args.timeout,
             case_memory=case_memory(args),
-            workers=chosen_workers(args, len(own_cases)),
+            workers=chosen_workers(args, len(part_cases)),
             quiet=args.quiet,
         )
     warn_of_refusals(result.rows)
+    _report(args, result, out)
+    return result.exit_code
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.chunk_size < 1:
+        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
+    if args.timeout is not None and not args.timeout > 0:
+        raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
+    if args.format == "parquet":
+        from anymc3d.embed.parquet import check_level
+
+        check_level(args.level)
+        if is_split(args) or chosen_part(args) is not None:
+            raise UsageError("--format parquet: of a run in one piece; leave it out of a run in parts")
+
+
+def _report(args: argparse.Namespace, result: EmbedResult, out: Path) -> None:
+    """Write the one table where it was asked for, and say what was made."""
+    from anymc3d.cli.main import print_json
+    from anymc3d.embed.folder import TABLE
+    from anymc3d.embed.parquet import write_parquet
+
     table = write_parquet(args.out) if args.format == "parquet" else args.out / TABLE
     if args.json:
         print_json(result.rows)
@@ -101,7 +116,6 @@ def run(args: argparse.Namespace) -> int:
         say(f"{table}: {len(result.rows) - failed} of {len(result.rows)} views embedded, level {args.level}")
         say(f"In Python: anymc3d.load_embeddings({str(out)!r}).numpy()")
         say("Research use only. Not a medical device.")
-    return result.exit_code
 
 
 def _source(args: argparse.Namespace, settings: EmbedSettings) -> Source:

@@ -100,6 +100,17 @@ def _settings(args: argparse.Namespace) -> StudySettings:
 def _report(study: Study, args: argparse.Namespace) -> None:
     from anymc3d.cli.cells import metric_record
     from anymc3d.cli.main import print_json
+
+    for warning in study.warnings:
+        warn(warning)
+    if args.json:
+        metrics = [metric_record(row) for row in study.rows]
+        print_json({"out": str(args.out), "split": study.split, "warnings": study.warnings, "metrics": metrics})
+    elif not args.quiet:
+        _print_tables(study, args.out)
+
+
+def _print_tables(study: Study, out: Path) -> None:
     from anymc3d.evaluate.command import METRICS
     from anymc3d.evaluate.number_summary import differences_table, numbers_table
     from anymc3d.evaluate.summary import (
@@ -112,35 +123,23 @@ def _report(study: Study, args: argparse.Namespace) -> None:
     )
     from anymc3d.printable import shown
 
-    for warning in study.warnings:
-        warn(warning)
-    if args.json:
-        print_json(
-            {
-                "out": str(args.out),
-                "split": study.split,
-                "warnings": study.warnings,
-                "metrics": [metric_record(row) for row in study.rows],
-            }
-        )
-    elif not args.quiet:
-        say(*meanings(study))
-        if study.numbers is not None:
-            say_text(numbers_table(study.numbers.rows, cell=shown, brief=True))
-            say_text(differences_table(study.numbers.rows, cell=shown))
-        if study.plugins:
-            say_text(main_table(study, brief=True))
-        if study.with_covariates:
-            say("")
-            say_text(covariates_table(study, brief=True))
-        if study.severity_groups:
-            say("")
-            say_text(severity_table(study))
-            say(SEVERITY_NOTE)
-        results = [row for row in study.rows if row["value"] is not None]
-        bounded = sum(row["ci_low"] is not None for row in results)
-        say(f"{args.out / METRICS}: {len(results)} results, {bounded} with intervals; pictures and table.md beside it")
-        say(NOTICE)
+    say(*meanings(study))
+    if study.numbers is not None:
+        say_text(numbers_table(study.numbers.rows, cell=shown, brief=True))
+        say_text(differences_table(study.numbers.rows, cell=shown))
+    if study.plugins:
+        say_text(main_table(study, brief=True))
+    if study.with_covariates:
+        say("")
+        say_text(covariates_table(study, brief=True))
+    if study.severity_groups:
+        say("")
+        say_text(severity_table(study))
+        say(SEVERITY_NOTE)
+    results = [row for row in study.rows if row["value"] is not None]
+    bounded = sum(row["ci_low"] is not None for row in results)
+    say(f"{out / METRICS}: {len(results)} results, {bounded} with intervals; pictures and table.md beside it")
+    say(NOTICE)
 
 
 def _listed(text: str | None, option: str) -> list[str]:

@@ -17,6 +17,7 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.explain.dicom_objects import DicomSettings
+    from anymc3d.plugins.card import PluginCard
 
 DEFAULT_METHOD = "grad-rollout"
 
@@ -70,27 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain all inputs; the exit code says whether some or all failed."""
-    if not 0 <= args.discard < 1:
-        raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
-    from anymc3d.explain.heatmaps import check_has_attention, chosen_methods, label_index
+    from anymc3d.explain.heatmaps import chosen_methods
     from anymc3d.explain.methods import check_method
     from anymc3d.files.parts import part_of
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
 
+    if not 0 <= args.discard < 1:
+        raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     dicom = _dicom(args)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     for name in args.method or ():
         if name != "all":
             check_method(name)
     plugin = load_plugin(args.plugin)
-    check_has_attention(plugin.card)
-    if args.faithfulness and plugin.card.labels.is_number:
-        raise UsageError(f"--faithfulness: is of probabilities, and {plugin.card.name} answers a number; leave it out")
-    for label in args.label or ():
-        label_index(label, plugin.card.labels.output_names)
+    _check_fits(args, plugin.card)
     cases = cases_of(args, [plugin.card])
     _check_sources(cases, dicom)
     if pseudonyms is not None:
@@ -107,9 +104,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if is_split(args):
         return run_split(args)
-    with part_of(args.out, chosen_part(args), cases, {}) as (out, own_cases):
-        workers = chosen_workers(args, len(own_cases))
-        result = explain_cohort(predictor, own_cases, out, settings, workers=workers, quiet=args.quiet)
+    with part_of(args.out, chosen_part(args), cases, {}) as (out, part_cases):
+        workers = chosen_workers(args, len(part_cases))
+        result = explain_cohort(predictor, part_cases, out, settings, workers=workers, quiet=args.quiet)
     warn_of_refusals(result.records)
     warn_of_doubts([plugin.card])
     if args.json:
@@ -117,6 +114,17 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         _print_summary(result.records, out)
     return result.exit_code
+
+
+def _check_fits(args: argparse.Namespace, card: PluginCard) -> None:
+    """Refuse labels and measures that the plugin does not have."""
+    from anymc3d.explain.heatmaps import check_has_attention, label_index
+
+    check_has_attention(card)
+    if args.faithfulness and card.labels.is_number:
+        raise UsageError(f"--faithfulness: is of probabilities, and {card.name} answers a number; leave it out")
+    for label in args.label or ():
+        label_index(label, card.labels.output_names)
 
 
 def _print_summary(records: list[dict[str, Any]], out: Path) -> None:

@@ -224,19 +224,13 @@ def read_inputs(
         ManifestError: the manifest cannot be used.
     """
     from anymc3d.data.dicom.rules import with_options
-    from anymc3d.data.manifest import read_manifest
     from anymc3d.data.readers import takes_series
     from anymc3d.predict.study import study_case
 
     manifests = [text for text in inputs if text.lower().endswith(_TABLES)]
     if manifests:
         _check_manifest_options(inputs, manifests[0], series, allowed, find=find)
-        cases = list(read_manifest(manifests[0], check_scans=False).cases)
-        chosen = [case for case in cases if not splits or case.split in splits]
-        if splits and not chosen:
-            splits_there = ", ".join(sorted({str(case.split) for case in cases if case.split})) or "no split column"
-            raise UsageError(f"--split {' '.join(splits)}: no case of {manifests[0]} is of it; it has {splits_there}")
-        return chosen
+        return _cases_of_manifest(manifests[0], splits)
     if splits:
         raise UsageError("--split: only a manifest has splits")
 
@@ -244,13 +238,8 @@ def read_inputs(
         options = [f"{name}=allow" for name in allowed]
         return with_options(series, *options) if options and any(map(takes_series, scans)) else series
 
-    pairs = [_VIEW.fullmatch(text) for text in inputs]
-    if any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
-        if find:
-            raise UsageError("--find-series: for folders of studies, not for the views of one study")
-        if not all(pairs):
-            raise UsageError("expected scans, or view=scan for every view of one study, got both")
-        views = {pair[1]: _place(pair[2]) for pair in pairs}
+    views = _views_of_study(inputs, find=find)
+    if views:
         return [study_case(None, views, series=rule(*views.values()))]
     cases = [
         case
@@ -260,6 +249,29 @@ def read_inputs(
     ]
     _check_ids(cases)
     return cases
+
+
+def _cases_of_manifest(manifest: str, splits: Sequence[str] | None) -> list[Case]:
+    from anymc3d.data.manifest import read_manifest
+
+    cases = list(read_manifest(manifest, check_scans=False).cases)
+    chosen = [case for case in cases if not splits or case.split in splits]
+    if splits and not chosen:
+        splits_there = ", ".join(sorted({str(case.split) for case in cases if case.split})) or "no split column"
+        raise UsageError(f"--split {' '.join(splits)}: no case of {manifest} is of it; it has {splits_there}")
+    return chosen
+
+
+def _views_of_study(inputs: Sequence[str], *, find: bool) -> dict[str, str]:
+    """View to scan, of ``view=scan`` for every view of one study; empty where the inputs are scans."""
+    pairs = [_VIEW.fullmatch(text) for text in inputs]
+    if not any(pair and not Path(text).exists() for pair, text in zip(pairs, inputs, strict=True)):
+        return {}
+    if find:
+        raise UsageError("--find-series: for folders of studies, not for the views of one study")
+    if not all(pairs):
+        raise UsageError("expected scans, or view=scan for every view of one study, got both")
+    return {pair[1]: _place(pair[2]) for pair in pairs if pair}
 
 
 def _check_manifest_options(

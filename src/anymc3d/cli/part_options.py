@@ -14,7 +14,7 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from anymc3d.data.case import Case
     from anymc3d.data.pseudonyms import Pseudonyms
-    from anymc3d.engines.work import EngineOptions, Outcome
+    from anymc3d.engines.work import EngineOptions, Outcome, Work
     from anymc3d.files.parts import Part
 
 
@@ -106,7 +106,6 @@ def run_split(args: argparse.Namespace) -> int:
 
     from anymc3d.cli.merge import print_merged
     from anymc3d.engines.table import chosen_engine
-    from anymc3d.engines.work import Work
     from anymc3d.errors import RunFolderError
     from anymc3d.files.parts import Part
     from anymc3d.files.private import make_private
@@ -116,20 +115,8 @@ def run_split(args: argparse.Namespace) -> int:
     engine, options = chosen_engine(args.backend), replace(engine_options(args), retries=2)
     make_private(args.out)
     parts = [Part(args.jobs, number) for number in range(1, args.jobs + 1)]
-    command, *words = without_engine(args.given)
-    if args.backend == "local" and args.workers is None:
-        words += ["--workers", "0"]  # the parts have the machine's cores already
-    work = [
-        Work(
-            name=f"part {part}",
-            call=partial(run_part, [command, *words, "--part", str(part), "--quiet"], f"part {part}"),
-            recorded=partial(_recorded_part, args.out, part),
-        )
-        for part in parts
-    ]
-    failed = []
     with watched(args.out, parts, quiet=args.quiet):
-        failed += [outcome for outcome in engine(work, options) if outcome.state == "failed"]
+        failed = [outcome for outcome in engine(_work_of(args, parts), options) if outcome.state == "failed"]
     if failed:
         reasons = "; ".join(f"{outcome.job}: {outcome.message}" for outcome in failed[:5])
         raise RunFolderError(
@@ -141,6 +128,23 @@ def run_split(args: argparse.Namespace) -> int:
         write_parquet(args.out)
     print_merged(args.out, merged, as_json=args.json, quiet=args.quiet)
     return merged.exit_code
+
+
+def _work_of(args: argparse.Namespace, parts: Sequence[Part]) -> list[Work]:
+    """Each part as a piece of work for an engine."""
+    from anymc3d.engines.work import Work
+
+    command, *words = without_engine(args.given)
+    if args.backend == "local" and args.workers is None:
+        words += ["--workers", "0"]  # the parts have the machine's cores already
+    return [
+        Work(
+            name=f"part {part}",
+            call=partial(run_part, [command, *words, "--part", str(part), "--quiet"], f"part {part}"),
+            recorded=partial(_recorded_part, args.out, part),
+        )
+        for part in parts
+    ]
 
 
 def run_part(words: Sequence[str], name: str) -> Outcome:

@@ -90,25 +90,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict all inputs; the exit code says whether some or all failed."""
+    _check_options(args)
+    from anymc3d.data.pseudonyms import write_map
+    from anymc3d.files.parts import part_of
+    from anymc3d.plugins import load_named
+
+    pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
+    plugins = [load_named(path) for path in args.plugin]
+    cases = cases_of(args, [plugin.card for plugin in plugins])
+    predictor = _predictor(args, plugins, cases)
+    if is_split(args):
+        return run_split(args)
+    settings = {name: getattr(args, name) for name in ("strict", "abstain", "timeout", "case_memory", "segmentation")}
+    with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, part_cases):
+        result, exit_code = _answer(args, predictor, part_cases, out, pseudonyms)
+    if args.parquet:
+        write_parquet(out)
+    if pseudonyms is not None and args.pseudonym_map is not None:
+        write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
+    _report(args, out, plugins, result)
+    return exit_code
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """What can be refused before anything is opened."""
     if args.chunk_size < 1:
         raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
     if args.timeout is not None and not 0 < args.timeout < math.inf:
         raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
-    from anymc3d.cli.cells import prediction_record
-    from anymc3d.cli.dicom_sr import check_dicom_sr, check_sr_cases
-    from anymc3d.cli.main import print_json
-    from anymc3d.data.pseudonyms import write_map
-    from anymc3d.files.parts import part_of
-    from anymc3d.maps.case_maps import check_decodes
-    from anymc3d.plugins import load_named
-    from anymc3d.predict.cohort import precision_in
-    from anymc3d.predict.predictor import Predictor
+    from anymc3d.cli.dicom_sr import check_dicom_sr
 
     check_parquet(args)
     check_dicom_sr(args)
-    pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
-    plugins = [load_named(path) for path in args.plugin]
-    cases = cases_of(args, [plugin.card for plugin in plugins])
+
+
+def _predictor(args: argparse.Namespace, plugins: Sequence[Plugin], cases: Sequence[Case]) -> Predictor:
+    """The plugins on their backbones, once they are found able to do what is asked of these cases."""
+    from anymc3d.cli.dicom_sr import check_sr_cases
+    from anymc3d.maps.case_maps import check_decodes
+    from anymc3d.predict.cohort import precision_in
+    from anymc3d.predict.predictor import Predictor
+
     check_sr_cases(args, cases)
     if args.abstain:
         _check_can_abstain(args, plugins)
@@ -123,27 +145,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.segmentation:
         check_decodes(predictor)
-    if is_split(args):
-        return run_split(args)
-    settings = {
-        "strict": args.strict,
-        "abstain": args.abstain,
-        "timeout": args.timeout,
-        "case_memory": args.case_memory,
-        "segmentation": args.segmentation,
-    }
-    with part_of(args.out, chosen_part(args), cases, settings, names=names_of(cases, pseudonyms)) as (out, own_cases):
-        result, exit_code = _answer(args, predictor, own_cases, out, pseudonyms)
-    if args.parquet:
-        write_parquet(out)
-    if pseudonyms is not None and args.pseudonym_map is not None:
-        write_map(args.pseudonym_map, [case.id for case in cases], pseudonyms)
-    if args.json:
-        print_json([prediction_record(row) for row in result.rows])
-    if args.json or args.quiet:
-        return exit_code
-    _report(args, out, plugins, result)
-    return exit_code
+    return predictor
 
 
 def _answer(
@@ -196,6 +198,16 @@ def _check_can_abstain(args: argparse.Namespace, plugins: Sequence[Plugin]) -> N
 
 
 def _report(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], result: CohortResult) -> None:
+    if args.json:
+        from anymc3d.cli.cells import prediction_record
+        from anymc3d.cli.main import print_json
+
+        print_json([prediction_record(row) for row in result.rows])
+    elif not args.quiet:
+        _print_summary(args, out, plugins, result)
+
+
+def _print_summary(args: argparse.Namespace, out: Path, plugins: Sequence[Plugin], result: CohortResult) -> None:
     from anymc3d.evaluate.task_calibration import states_in_words
     from anymc3d.maps.folder import TABLE as SEGMENTATIONS
     from anymc3d.predict.cohort import TABLE as PREDICTIONS

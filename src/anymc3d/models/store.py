@@ -150,12 +150,7 @@ def save_backbone(
         raise BackboneError(f"expected a name of at most 64 lower-case letters, digits, '.', '_' and '-', got {name!r}")
     weights_fingerprint = fingerprint(tensors)
     entry = named_card(name, config, weights_fingerprint, normalisation)
-    known = next(
-        (card for card in BACKBONES.values() if card.fingerprint == weights_fingerprint and card.name != name), None
-    )
-    if known is not None:
-        text = "these are the weights of %s (%s), kept as %s: --name %s keeps that name and licence in every plugin"
-        logger.warning(text, known.name, known.licence, name, known.name)
+    _warn_of_known_weights(name, weights_fingerprint)
     before = read_record(name)
     to_record = None if name in BACKBONES else normalisation
     if before is not None:
@@ -169,11 +164,10 @@ def save_backbone(
     try:
         with replacing(folder / "model.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
-        digest = file_sha256(folder / "model.safetensors")
         record = Record(
             name=name,
             fingerprint=weights_fingerprint,
-            file_sha256=digest,
+            file_sha256=file_sha256(folder / "model.safetensors"),
             origin=origin,
             licence=entry.licence,
             normalisation=to_record,
@@ -182,6 +176,15 @@ def save_backbone(
     except OSError as error:
         raise BackboneError(f"cannot write the store at {folder}: {error.strerror or error}") from error
     return record
+
+
+def _warn_of_known_weights(name: str, weights_fingerprint: str) -> None:
+    """Say whose weights they are where they are known under another name."""
+    for card in BACKBONES.values():
+        if card.fingerprint == weights_fingerprint and card.name != name:
+            text = "these are the weights of %s (%s), kept as %s: --name %s keeps that name and licence in every plugin"
+            logger.warning(text, card.name, card.licence, name, card.name)
+            return
 
 
 def _check_same(name: str, before: Record, weights_fingerprint: str, normalisation: Normalisation | None) -> None:

@@ -142,23 +142,8 @@ def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]
 
     case, answers = parts[0].case, [answer for part in parts for answer in part.answers]
     sources = {source.series_uid: source for part in parts for source in part.sources}
-    evidence = [dataset for source in sources.values() for dataset in stand_ins(source, case.id)]
     digest = hashlib.sha256(repr((answers, sorted(codes.items()), __version__)).encode()).hexdigest()
     key = (link, case.id, *sources, digest)
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=uid("device", *(answer.hash for answer in answers)),
-        name=shortened(", ".join(answer.plugin for answer in answers)),
-        manufacturer_name="anymc3d",
-        model_name=f"anymc3d {__version__}",
-        serial_number=shortened(
-            answers[0].hash if len(answers) == 1 else _digest([plugin_answer.hash for plugin_answer in answers])
-        ),
-    )
-    context = hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            observer_type=standard.DCM.Device, observer_identifying_attributes=device
-        )
-    )
     groups = [
         _group(answer, finding, part.images, uid("finding", *key, answer.hash, finding.label), codes.get(finding.label))
         for part in parts
@@ -166,11 +151,13 @@ def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]
         for finding in answer.findings
     ]
     report = hd.sr.MeasurementReport(
-        observation_context=context, procedure_reported=standard.cid100.ImagingProcedure, imaging_measurements=groups
+        observation_context=_observer(answers),
+        procedure_reported=standard.cid100.ImagingProcedure,
+        imaging_measurements=groups,
     )
     report[0].ContentSequence.append(_comment(RESEARCH_ONLY))
     return hd.sr.Comprehensive3DSR(
-        evidence=evidence,
+        evidence=[dataset for source in sources.values() for dataset in stand_ins(source, case.id)],
         content=report[0],
         series_instance_uid=uid("series", "sr", *key),
         series_number=SERIES_NUMBER,
@@ -184,6 +171,26 @@ def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]
         is_final=False,
         series_description=shortened(f"RESEARCH ONLY {', '.join(answer.plugin for answer in answers)}"),
         specific_character_set="ISO_IR 192",
+    )
+
+
+def _observer(answers: Sequence[Answer]) -> Any:
+    """Who observed: a device, which is the plugins together, by the hashes of their files."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes as standard
+
+    hashes = [answer.hash for answer in answers]
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=uid("device", *hashes),
+        name=shortened(", ".join(answer.plugin for answer in answers)),
+        manufacturer_name="anymc3d",
+        model_name=f"anymc3d {__version__}",
+        serial_number=shortened(hashes[0] if len(hashes) == 1 else _digest(hashes)),
+    )
+    return hd.sr.ObservationContext(
+        observer_device_context=hd.sr.ObserverContext(
+            observer_type=standard.DCM.Device, observer_identifying_attributes=device
+        )
     )
 
 

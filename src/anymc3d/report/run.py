@@ -17,6 +17,7 @@ from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.command import CURVES, METRICS, RECORD, draw, read_labels
 from anymc3d.evaluate.measures import Sampling
+from anymc3d.evaluate.pictures import Drawn
 from anymc3d.evaluate.predictions import read_predictions
 from anymc3d.evaluate.study import evaluate_study
 from anymc3d.evaluate.study_cases import StudySettings
@@ -119,17 +120,7 @@ def of_run(
         name=card.name,
         split=split,
         rows=(*run_metrics, *({**row, "split": split} for row in study.rows if row["group"] != ALL)),
-        curves=tuple(
-            CurveFacts(
-                kind=drawn.curve.kind,
-                label=drawn.label,
-                plugin=drawn.plugin,
-                points=tuple(zip(drawn.curve.x.tolist(), drawn.curve.y.tolist(), strict=True)),
-                band=tuple(np.stack([drawn.curve.band.x, drawn.curve.band.low, drawn.curve.band.high], 1).tolist()),
-                sizes=() if drawn.curve.sizes is None else tuple(drawn.curve.sizes.tolist()),
-            )
-            for drawn in draw(study, Sampling())
-        ),
+        curves=tuple(_curve_facts(drawn) for drawn in draw(study, Sampling())),
         hard=_hard(predictions, labels, files.manifest, [card.labels], worst, pseudonyms, heater),
         identity=f"run {_sha256(files.record)}",
         card=card,
@@ -139,6 +130,18 @@ def of_run(
         meanings=(what_is_positive(card.labels),),
         found=() if of_quick is None else _found(of_quick),
         picture=b"" if of_quick is None else regular.read_bytes(of_quick.picture),
+    )
+
+
+def _curve_facts(drawn: Drawn) -> CurveFacts:
+    curve = drawn.curve
+    return CurveFacts(
+        kind=curve.kind,
+        label=drawn.label,
+        plugin=drawn.plugin,
+        points=tuple(zip(curve.x.tolist(), curve.y.tolist(), strict=True)),
+        band=tuple(np.stack([curve.band.x, curve.band.low, curve.band.high], 1).tolist()),
+        sizes=() if curve.sizes is None else tuple(curve.sizes.tolist()),
     )
 
 

@@ -58,9 +58,9 @@ class StudyFacts:
     """Why the answer is not to be used: in what the scan is unlike the training scans."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Label -> number, of a plugin that answers one; it has no probabilities then."""
-    told_meaning: str = ""
+    recorded_meaning: str = ""
     """What the record of an explain folder says a decision of 1 stands for."""
-    told_doubts: tuple[str, ...] = ()
+    recorded_doubts: tuple[str, ...] = ()
     """What the record of an explain folder says against the plugin itself."""
     others: tuple[Heatmap, ...] = ()
     """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
@@ -80,12 +80,12 @@ class StudyFacts:
     @property
     def meaning(self) -> str:
         """What a decision of 1 stands for, where that is known."""
-        return self.told_meaning if self.card is None else what_is_positive(self.card.labels)
+        return self.recorded_meaning if self.card is None else what_is_positive(self.card.labels)
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What speaks against the plugin itself, whatever the scan."""
-        return self.told_doubts if self.card is None else doubts_of(self.card)
+        return self.recorded_doubts if self.card is None else doubts_of(self.card)
 
     @property
     def unproven(self) -> frozenset[str]:
@@ -175,13 +175,9 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         raise UsageError(
             f"-p: expected the plugin that explained this case, {record['plugin']!r}, got {plugin.card.name!r}"
         )
-    methods = list(dict.fromkeys(heat["method"] for heat in record["heatmaps"]))
-    chosen = method or next(iter(methods), "")
-    if chosen not in methods:
-        raise UsageError(f"--method: this folder has {', '.join(methods) or 'no heatmaps'}, not {chosen!r}")
+    chosen = _chosen_method(record, method)
     rows = [row for row in record["heatmaps"] if row["method"] == chosen]
     scans = {} if case is None else _scans(case, record)
-    views = list(record["slice_weights"])
     heats = tuple(_read_heat(folder, row, scans) for row in rows) if scans else ()
     return StudyFacts(
         case=record["case"],
@@ -192,12 +188,12 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         probabilities=record["probabilities"],
         values=record.get("values", {}),
         decisions=record["decisions"],
-        told_doubts=tuple(str(text) for text in record.get("plugin_doubts") or ()),
-        told_meaning=str(record.get("decision_means", "")),
+        recorded_doubts=tuple(str(text) for text in record.get("plugin_doubts") or ()),
+        recorded_meaning=str(record.get("decision_means", "")),
         calibration=record.get("calibration", dict.fromkeys(record["probabilities"], "none")),
         slice_weights=record["slice_weights"],
         view_weights=record["view_weights"],
-        maps=_overall(heats, views),
+        maps=_overall(heats, list(record["slice_weights"])),
         others=_on_other_scans(heats),
         method=chosen,
         scans=scans,
@@ -205,6 +201,15 @@ def from_folder(folder: Path, *, plugin: Plugin | None, case: Case | None, metho
         plugin_hash="" if plugin is None else plugin.hash,
         pictures=() if scans else tuple(_pictures(folder, rows)),
     )
+
+
+def _chosen_method(record: Mapping[str, Any], method: str | None) -> str:
+    """The method whose maps are shown: the one that was asked for, or the folder's first."""
+    methods = list(dict.fromkeys(heat["method"] for heat in record["heatmaps"]))
+    chosen = method or next(iter(methods), "")
+    if chosen not in methods:
+        raise UsageError(f"--method: this folder has {', '.join(methods) or 'no heatmaps'}, not {chosen!r}")
+    return chosen
 
 
 def renamed(facts: StudyFacts, case: str) -> StudyFacts:

@@ -146,7 +146,7 @@ def _train_epoch(
     least = _least_batch(parts)
     visited = _epoch_visits(parts, state.epoch)
     steps = batches(visited, _volumes_a_step(settings), processes.rank, processes.world_size, least)
-    todo = [_cut(step, settings.batch_size, least) for step in steps[state.step :]]
+    todo = [batches(step, settings.batch_size, least=least) for step in steps[state.step :]]
     stream = parts.train.loader.steps([batch for step in todo for batch in step], state.epoch)
     parts.classifier.train()
     saved = time.monotonic()
@@ -164,10 +164,7 @@ def _train_epoch(
             _step(parts, state, islice(stream, len(step)))
         mean_loss = state.loss_total / max(state.loss_count, 1)
         bar.set_postfix(loss=f"{mean_loss:.4f}")
-        if parts.on_step is not None:
-            rate = _lr_factor(parts, state.epoch, state.step - 1)
-            at = {"epoch": state.epoch + 1, "step": state.step, "steps": len(steps)}
-            parts.on_step(at | {"train_loss": mean_loss, "lr_factor": rate})
+        _call_back(parts, state, len(steps), mean_loss)
         stopping = any(processes.gather(stop.signal is not None))
         if processes.is_first and (stopping or time.monotonic() - saved > SAVE_EVERY_S):
             state.seconds = time.monotonic() - started
@@ -182,6 +179,14 @@ def _train_epoch(
             )
     # Batch norm's statistics are each process's own until here; those of the first are the ones that are stored.
     processes.broadcast(parts.classifier.buffers())
+
+
+def _call_back(parts: Parts, state: TrainingState, num_steps: int, mean_loss: float) -> None:
+    """Hand the step that just ended to the callbacks."""
+    if parts.on_step is not None:
+        rate = _lr_factor(parts, state.epoch, state.step - 1)
+        where = {"epoch": state.epoch + 1, "step": state.step, "steps": num_steps}
+        parts.on_step(where | {"train_loss": mean_loss, "lr_factor": rate})
 
 
 def _epoch_visits(parts: Parts, epoch: int) -> list[Visit]:
@@ -203,11 +208,6 @@ def _volumes_a_step(settings: TrainSettings) -> int:
 def _least_batch(parts: Parts) -> int:
     """Cases a batch needs where there are so many; a batch size of one is taken as it is."""
     return min(parts.classifier.least_batch, parts.settings.batch_size)
-
-
-def _cut(step: Sequence[Visit], batch_size: int, least: int = 1) -> list[Sequence[Visit]]:
-    """The batches of a step; a last one with fewer than ``least`` cases joins the one before it."""
-    return batches(step, batch_size, least=least)
 
 
 def _step(parts: Parts, state: TrainingState, loaded: Iterable[tuple[Sequence[Visit], Any]]) -> None:
