@@ -71,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain all inputs; the exit code says whether some or all failed."""
+    if not 0 <= args.discard < 1:
+        raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     from anymc3d.cli.main import print_json
     from anymc3d.explain.folder import ExplainSettings, explain_cohort
     from anymc3d.explain.heatmaps import chosen_methods
@@ -79,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
 
-    if not 0 <= args.discard < 1:
-        raise UsageError(f"--discard: expected a share from 0 to below 1, got {args.discard}")
     dicom = _dicom(args)
     pseudonyms = chosen_pseudonyms(args, [folder_of(args)])
     for name in args.method or ():
