@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from anymc3d.data.manifest import Manifest
+from anymc3d.doctor.checks import Finding, condensed, grouped
 from anymc3d.doctor.examine import Examination
 from anymc3d.errors import ManifestError, UsageError, did_you_mean
 from anymc3d.train.quick.crossval import Pool, outcome_patients
 
 NOT_NEEDED = frozenset({"split-lacks-part"})
 """What the doctor asks for and this does without: folds stand for the validation split."""
+SHOWN_ROWS = 5
 
 
 def check_outcomes(pool: Pool, least: int, folds: int) -> None:
@@ -57,6 +59,19 @@ def check_examined(examination: Examination) -> list[str]:
         finding for finding in examination.findings if finding.severity == "error" and finding.check not in NOT_NEEDED
     ]
     if bad:
-        problems = [f"{finding.check}: {finding.message}" for finding in bad]
-        raise ManifestError("what the doctor found ('anymc3d doctor' says more)", problems)
-    return [f"{finding.check}: {finding.message}" for finding in examination.findings if finding.severity == "warning"]
+        raise ManifestError("what the doctor found ('anymc3d doctor' says more)", _lines(bad))
+    return _lines([finding for finding in examination.findings if finding.severity == "warning"])
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    """One line a check and column, with the rows of the manifest that it is about; ids stay out of the report."""
+    return [_line(finding) for finding in condensed(grouped(findings), most=1)]
+
+
+def _line(finding: Finding) -> str:
+    rows = sorted(set(finding.rows))
+    shown = ", ".join(map(str, rows[:SHOWN_ROWS])) + (
+        f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    )
+    where = f" ({'row' if len(rows) == 1 else 'rows'} {shown} of the manifest)" if rows else ""
+    return f"{finding.check}: {finding.message}{where}"

@@ -3,6 +3,7 @@ caches of the home folder, so that a stopped run finds it there."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,16 +151,19 @@ class Reader:
                 )
         return plain_candidate(method, task, numbers, self.data.pool, prepared, time.monotonic() - started)
 
-    def seconds_to_measure(self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> float:
-        """Of one case, measured on the first; it is kept."""
+    def seconds_to_measure(
+        self, method: str, task: TaskSettings, prepared: Sequence[PreparedCase], num_cases: int = 4
+    ) -> float:
+        """Of one case, measured on a few, which are kept; the first only warms up."""
         if PLAIN[method].sees_slices:
             return 0.0
-        started = time.monotonic()
-        few = self.data.cases[:1]
-        _succeeds(
-            lambda: measure_cases(few, task.views, method, task.data.modality, cache=_cache(), prepared=prepared[:1])
-        )
-        return time.monotonic() - started
+        modality = task.data.modality
+
+        def measure(number: int) -> None:
+            few, its = self.data.cases[number : number + 1], prepared[number : number + 1]
+            _succeeds(lambda: measure_cases(few, task.views, method, modality, cache=_cache(), prepared=its))
+
+        return _usual_s(measure, min(num_cases, len(self.data.cases)))
 
     def frozen(self, sight: Sight) -> Iterator[Candidate]:
         """Every candidate of a sight."""
@@ -223,6 +227,12 @@ def _timed(what: Callable[[], Result], parts: int = 1) -> tuple[float, Result]:
     started = time.monotonic()
     result = what()
     return (time.monotonic() - started) / parts, result
+
+
+def _usual_s(do: Callable[[int], object], count: int) -> float:
+    """Seconds that it takes for one of so many: the median, which one that is far larger does not move."""
+    seconds = [_timed(lambda number=number: do(number))[0] for number in range(count)]
+    return statistics.median(seconds[1:] or seconds)  # the first only warms up
 
 
 def _cache() -> Cache:

@@ -169,10 +169,11 @@ def _winner(search: Search) -> str:
     if member is not None and member.chosen == "covariates":
         return f"The clinical columns win: {names}, alone, {number}; beside them the image adds nothing that shows."
     if member is not None:
-        number = f"with {names} {number}" if member.chosen == "both" else f"{number}, {names} add nothing that shows"
+        adds = f"{names} {'add' if len(search.data.covariates) > 1 else 'adds'} nothing that shows"
+        number = f"with {names} {number}" if member.chosen == "both" else f"{number}, {adds}"
     plain = [member for member in members if member[1] == "plain"]
     if len(plain) == len(members):
-        return f"The simple method wins: {' and '.join(member[0] for member in plain)}, without a network, {number}."
+        return _simple_won(search, [member[0] for member in plain], number)
     best = next(row for row in search.ranked if row.entry.weight is not None)
     simple = next((row for row in search.ranked if row.entry.candidate in _plain_names(search)), None)
     compared = f"; best simple method alone ({simple.entry.candidate}) {_with_interval(simple.auroc)}" if simple else ""
@@ -183,6 +184,15 @@ def _winner(search: Search) -> str:
     kinds = f", {len(plain)} of them without a network" if plain else ""
     single = f"best single candidate ({best.entry.candidate}) {_with_interval(best.auroc)}"
     return f"{what}{kinds}: {number}; {single}{compared}."
+
+
+def _simple_won(search: Search, names: Sequence[str], number: str) -> str:
+    """That simple methods answer alone: because they are better, or because nothing else was there to compare."""
+    together = f"{', '.join(names[:-1])} and {names[-1]} together" if len(names) > 1 else names[0]
+    if not any(scored.candidate.kind == "frozen" for scored in search.scored):
+        return f"Only simple methods were compared, no network (the notes say why): {together}, {number}."
+    won = "Simple methods win" if len(names) > 1 else "The simple method wins"
+    return f"{won}: {together}, without a network, {number}."
 
 
 def _plain_names(search: Search) -> set[str]:

@@ -36,7 +36,7 @@ FIRST_ANSWER = 0.2
 def first_candidates(work: Work, backbone: str) -> None:
     """Plain methods and the cheapest sight; then there is an answer."""
     sight = _sights(work, backbone)[0]
-    count, total = len(work.data.cases), work.clock.total_s
+    count = len(work.data.cases)
     begins = not work.remembered.decided
     measured = work.reader.seconds_per_case(sight)
     read_s, passed = work.measured("reading", measured.read), work.measured("pass", measured.passed)
@@ -54,21 +54,34 @@ def first_candidates(work: Work, backbone: str) -> None:
     _say_plan(work, read_s * count, passed * count, sight)
     prepared = work.reader.prepare(sight.task, masks=False)
     for method in SIMPLEST:
+        started = work.clock.spent_s
         _plain(work, method, sight.task, prepared)
-    if work.scored and work.clock.spent_s + passed * count > FIRST_ANSWER * total:
-        _first_answer(work)
+        _answer_in_time(work, work.clock.spent_s - started)
+    _answer_in_time(work, passed * count)
     goes = not work.scored or passed * count < work.left_s(work.settings.train_share, work.answer_s(sight))
     if work.decide(_step(sight), goes):
         _look(work, sight, _step(sight))
+    else:
+        work.note(f"{sight.name}: left out, would take about {in_words(passed * count)}")
     if not work.scored:
         raise ManifestError("anymc3d auto", ["no candidate could be computed", *work.notes])
     _first_answer(work)
 
 
+def _answer_in_time(work: Work, next_s: float) -> None:
+    """An answer of what there is, if there is none yet and the next step would end after its share of the time."""
+    if not work.answered and work.clock.spent_s + next_s > FIRST_ANSWER * work.clock.total_s:
+        _first_answer(work)
+
+
 def _first_answer(work: Work) -> None:
+    if len(work.scored) == work.answered:
+        return
     write(work, final=False)
+    what = "the answer so far" if work.answered else "a first answer"
+    work.answered = len(work.scored)
     spent, total = in_words(work.clock.spent_s), in_words(work.clock.total_s)
-    logger.info("a first answer is in %s after %s of %s", work.folder.path, spent, total)
+    logger.info("%s is in %s after %s of %s", what, work.folder.path, spent, total)
 
 
 def _step(sight: Sight) -> str:

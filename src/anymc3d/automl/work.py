@@ -40,6 +40,8 @@ class Work:
     trained: list[TrainedFold] = field(default_factory=list)
     """Of all outer folds, or none."""
     training_s: float = 0.0
+    answered: int = 0
+    """Candidates in the answer that is in the folder."""
     notes: list[str] = field(default_factory=list)
     fits: Pace = field(default_factory=Pace)
     sites: dict[str, Any] | None = None

@@ -94,14 +94,14 @@ def grouped(findings: Sequence[Finding], least: int = 2) -> list[Finding]:
 MOST_ALIKE = 20
 
 
-def condensed(findings: Sequence[Finding]) -> list[Finding]:
-    """For readers: more than :data:`MOST_ALIKE` findings of one check and column become one that quotes the first."""
+def condensed(findings: Sequence[Finding], most: int = MOST_ALIKE) -> list[Finding]:
+    """For readers: more than ``most`` findings of one check and column become one that quotes the first."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.check, finding.column), []).append(finding)
     result = []
     for members in groups.values():
-        if len(members) <= MOST_ALIKE:
+        if len(members) <= most:
             result += members
             continue
         first = members[0]

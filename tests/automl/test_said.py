@@ -1,0 +1,61 @@
+"""What a run says, and how it reckons what a step takes: without a run."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from anymc3d.automl import numbers, page, steps
+from anymc3d.automl.checks import check_examined
+from anymc3d.doctor.checks import Finding
+from anymc3d.errors import ManifestError
+
+
+def cut(row, side="left"):
+    return Finding("mask-cut", f"the region ends at the {side} border", (f"p{row}",), (row,), "mask")
+
+
+def test_what_the_doctor_found_is_one_line_a_check_with_its_rows_and_no_id():
+    few = check_examined(SimpleNamespace(findings=(cut(4),)))
+    assert few == ["mask-cut: the region ends at the left border (row 4 of the manifest)"]
+    many = check_examined(SimpleNamespace(findings=tuple(cut(row, f"{row}th") for row in range(2, 10))))
+    (line,) = many
+    assert line.startswith(
+        "mask-cut: 8 findings; the first: the region ends at the 2th border (rows 2, 3, 4, 5, 6 and 3 "
+    )
+    assert "p4" not in line
+    damaged = [Finding("scan-unreadable", "not a scan", (f"p{row}",), (row,), "image") for row in (3, 9)]
+    with pytest.raises(ManifestError) as raised:
+        check_examined(SimpleNamespace(findings=tuple(damaged)))
+    assert list(raised.value.problems) == ["scan-unreadable: not a scan (rows 3, 9 of the manifest)"]
+
+
+def test_simple_methods_win_only_over_something():
+    plain, frozen = (SimpleNamespace(candidate=SimpleNamespace(kind=kind)) for kind in ("plain", "frozen"))
+    alone = page._simple_won(SimpleNamespace(scored=[plain]), ["voxels"], "AUROC 0.9")
+    assert alone == "Only simple methods were compared, no network (the notes say why): voxels, AUROC 0.9."
+    won = page._simple_won(SimpleNamespace(scored=[plain, frozen]), ["voxels"], "AUROC 0.9")
+    assert won == "The simple method wins: voxels, without a network, AUROC 0.9."
+    several = page._simple_won(SimpleNamespace(scored=[plain, frozen]), ["a", "b", "c"], "AUROC 0.9")
+    assert several.startswith("Simple methods win: a, b and c together, without")
+
+
+def test_an_answer_is_there_before_a_step_that_ends_after_its_share_of_the_time_and_is_written_once(monkeypatch):
+    written = []
+    monkeypatch.setattr(steps, "write", lambda work, final: written.append(len(work.scored)))
+    clock = SimpleNamespace(spent_s=10.0, total_s=100.0, left_s=90.0)
+    work = SimpleNamespace(clock=clock, scored=["one"], answered=0, folder=SimpleNamespace(path="best"))
+    steps._answer_in_time(work, 5.0)
+    assert not written
+    steps._answer_in_time(work, 15.0)
+    steps._answer_in_time(work, 15.0)
+    steps._first_answer(work)
+    assert written == [1]
+    work.scored.append("two")
+    steps._first_answer(work)
+    assert written == [1, 2]
+
+
+def test_neither_the_first_scan_nor_one_that_is_far_larger_decides_what_measuring_takes(monkeypatch):
+    seconds = iter([9.0, 0.1, 30.0, 0.2])
+    monkeypatch.setattr(numbers, "_timed", lambda what: (next(seconds), what()))
+    assert numbers._usual_s(lambda number: None, 4) == 0.2
