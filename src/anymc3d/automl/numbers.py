@@ -3,6 +3,7 @@ caches of the home folder, so that a stopped run finds it there."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,6 +110,11 @@ class Reader:
             for _ in range(2)
         ]
         return Seconds(read_s, passed, case_s, min(passes))
+
+    def seconds_to_read(self, sight: Sight, first: int = 4, num_cases: int = 8) -> float:
+        """Of one case, measured on others than those of :meth:`seconds_per_case`."""
+        few = self.data.cases[first : first + num_cases]
+        return _timed(lambda: prepare_all(few, sight.views, _cache()), len(few))[0] if few else math.inf
 
     def training_pass_s(self, task: TaskSettings) -> float:
         """Seconds of the backbone over the slices of one case, in the number format of training and in whole chunks, as

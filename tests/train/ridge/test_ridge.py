@@ -63,6 +63,18 @@ def test_held_out_scores_are_those_of_fits_without_each_patient(rows_a_patient):
         np.testing.assert_allclose(found[out], expected, atol=1e-6)
 
 
+def test_a_label_that_a_case_lacks_takes_nothing_from_its_other_labels():
+    numbers, score = drawn()
+    full = np.stack([score > 0, numbers[:, 2] > 3], axis=1).astype(float)
+    gaps = full.copy()
+    lacking, everybody = np.arange(0, 80, 5), np.arange(80)
+    gaps[lacking, 1] = np.nan
+    with_gaps, without = (RidgeLearner(numbers, t, SEVERAL, names(80), penalties=(1.0,)) for t in (gaps, full))
+    found = with_gaps.held_out(everybody)
+    np.testing.assert_allclose(found[:, 0], without.held_out(everybody)[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(found[lacking, 1], with_gaps.path(everybody, lacking)[0][:, 1], rtol=1e-4)
+
+
 def test_numbers_that_know_nothing_are_not_held_out_against_their_own_target():
     """Leaving one out lowers the mean for a positive case: pooled held-out scores of noise would rank the wrong way."""
     aurocs = []

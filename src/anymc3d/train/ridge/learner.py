@@ -100,7 +100,8 @@ class RidgeLearner:
         return [self._fit(train).logits(self.numbers[ask])]
 
     def held_out(self, train: Rows) -> Floats:
-        """Head logits (len(train), K) for each case of ``train`` by the fit without its patient."""
+        """Head logits (len(train), K) for each case of ``train`` by the fit without its patient; of one that it
+        lacks, by the fit on all that have that label."""
         fit = self._fit(train)
         return fit.map(fit.held_out)
 
@@ -126,11 +127,14 @@ class RidgeLearner:
         rows, targets = scale.standardised(self.numbers[train]), self.targets[train]
         wanted = as_scores(targets, self.labels)
         duals, held_out = (np.zeros((len(self.penalties), *wanted.shape)) for _ in range(2))
-        held_out[:] = np.nan
         for known, columns in _by_gaps(wanted):
-            solutions = self._of_columns(rows[known], wanted[known][:, columns], self.patients[train[known]])
+            of_known = wanted[known][:, columns]
+            solutions = self._of_columns(rows[known], of_known, self.patients[train[known]])
+            rest = np.setdiff1d(np.arange(len(train)), known)
+            across = (rows[rest] - rows[known].mean(axis=0)) @ rows[known].T
             for number, (dual, scores) in enumerate(solutions):
                 duals[number][np.ix_(known, columns)], held_out[number][np.ix_(known, columns)] = dual, scores
+                held_out[number][np.ix_(rest, columns)] = of_known.mean(axis=0) + across @ dual
         maps = [fit_map(scores, targets, self.labels) for scores in held_out]
         chosen = self._choose(held_out, maps, targets)
         slopes = rows.T @ duals[chosen]
