@@ -77,7 +77,7 @@ class SleepingReader:
     def ask(
         self, name: str, arguments: Mapping[str, Any], *, limit_s: float | None, room: Callable[[int], object]
     ) -> Answer:
-        """See :class:`anymc3d.data.prefetch.queue.Asked`."""
+        """See :class:`anymc3d.data.prefetch.queue.JobReader`."""
         time.sleep(self._seconds[arguments["number"]])
         room(1 << 22)
         return Answer(None, num_bytes=1 << 22)

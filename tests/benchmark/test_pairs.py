@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anymc3d.benchmark.pairs import Scored, averaged, paired_rows
+from anymc3d.benchmark.pairs import JobScores, averaged, paired_rows
 from anymc3d.evaluate.delong import delong_paired_test
 
 
 def scored(scores, targets, patients=None):
     cases = tuple(f"c{index}" for index in range(len(scores)))
     who = np.array(patients or cases, dtype=object)
-    return Scored(("label",), cases, who, np.array(targets, float)[:, None], np.array(scores, float)[:, None])
+    return JobScores(("label",), cases, who, np.array(targets, float)[:, None], np.array(scores, float)[:, None])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_cases_that_one_of_the_two_failed_on_are_left_out(methods):
     base, far = methods["reference"][0], methods["far"][0]
     holes = far.scores.copy()
     holes[[0, 5, 9]] = np.nan
-    found = table(paired_rows({"reference": (base, {}), "far": (Scored(*_parts(far, holes)), {})}, "reference"))
+    found = table(paired_rows({"reference": (base, {}), "far": (JobScores(*_parts(far, holes)), {})}, "reference"))
     assert found["far", "auroc_difference"]["n"] == 77
 
 

@@ -9,7 +9,7 @@ import pytest
 from anymc3d.data.volume import Volume
 from anymc3d.plan.body import Tissues, choose_ct_windows, tissues
 from anymc3d.plan.intensity import choose_intensity
-from anymc3d.plan.measure import Sampled
+from anymc3d.plan.measure import SampledScan
 from anymc3d.plan.region import mask_extents, propose_region
 
 CHEST = Tissues(lung=4.0, brain=3.0, dense=0.3, in_plane_mm=380)
@@ -70,9 +70,9 @@ def test_windows_that_were_asked_for_are_taken():
 
     ct = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)
     mr = IntensityProfile(0, 0, 2, 10, 100, 200, 400, 600, 900, 500)
-    choice = choose_intensity([Sampled(ct, CHEST)], ["int16"], windows=((-1000.0, 400.0),))
+    choice = choose_intensity([SampledScan(ct, CHEST)], ["int16"], windows=((-1000.0, 400.0),))
     assert choice[2:] == ("window", ((-1000.0, 400.0),), "asked for: lung")
-    choice = choose_intensity([Sampled(mr, CROP)], ["int16"], windows=((0.0, 5.0),))
+    choice = choose_intensity([SampledScan(mr, CROP)], ["int16"], windows=((0.0, 5.0),))
     assert "do not look like CT" in choice.normalise_reason
 
 

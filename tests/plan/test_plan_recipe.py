@@ -12,7 +12,7 @@ from anymc3d.data.readers import read_volume
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.plan import plan_recipe
 from anymc3d.plan.from_recipe import size_lines
-from anymc3d.plan.measure import Measured
+from anymc3d.plan.measure import MeasuredColumn
 from anymc3d.plan.rules import Grids
 from anymc3d.recipes.table import RECIPES
 from anymc3d.settings.task_file import read_task, write_task
@@ -180,7 +180,7 @@ def test_scans_far_from_the_recipes_size_are_told(tmp_path):
 def test_larger_scans_contradict_a_recipe_only_where_no_region_is_cut_out(task, shape, words):
     recipe = RECIPES[task]
     grids = Grids(np.array([shape], dtype=float), np.ones((1, 3)))
-    column = Measured(name="image", grids=grids, rows=(0,), samples=(), dtypes=(), mask_boxes={})
+    column = MeasuredColumn(name="image", grids=grids, rows=(0,), samples=(), dtypes=(), mask_boxes={})
     told = size_lines(recipe, "image", recipe.views["image"], column)
     assert [words in line for line in told] == ([] if words is None else [True])
 

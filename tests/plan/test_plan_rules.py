@@ -8,7 +8,7 @@ import pytest
 from anymc3d.data.intensity import IntensityProfile
 from anymc3d.plan.body import Tissues
 from anymc3d.plan.intensity import choose_intensity
-from anymc3d.plan.measure import Sampled
+from anymc3d.plan.measure import SampledScan
 from anymc3d.plan.rules import (
     Grids,
     calibration_reason,
@@ -26,8 +26,8 @@ from anymc3d.settings.config import LabelSettings
 SOMETHING = Tissues(0.0, 0.0, 0.0, 400.0)
 
 
-def looked_at(*profiles: IntensityProfile) -> list[Sampled]:
-    return [Sampled(profile, SOMETHING) for profile in profiles]
+def looked_at(*profiles: IntensityProfile) -> list[SampledScan]:
+    return [SampledScan(profile, SOMETHING) for profile in profiles]
 
 
 CT = IntensityProfile(-1024, -1000, -990, -500, 0, 50, 200, 900, 2000, 900)

@@ -18,7 +18,7 @@ from anymc3d.files.tables import read_table, write_table
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """Files that were brought here or were here already, and one line for each that could not be."""
 
     files: int
@@ -27,7 +27,7 @@ class Fetched:
     """How many of the problems are credentials that a store does not take."""
 
 
-def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = False) -> Fetched:
+def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = False) -> FetchResult:
     """Fetch into ``folder`` and write ``out``; the same call again fetches what is missing. Nothing else changes.
 
     Raises:
@@ -56,7 +56,7 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
             if row[column] and not is_address(row[column]):
                 row[column] = _from(row, column, manifest, base, folder)
     write_table(out, columns, rows)
-    return Fetched(len(cells) - len(problems), tuple(problems), refusals)
+    return FetchResult(len(cells) - len(problems), tuple(problems), refusals)
 
 
 def _placed(address: str, folder: Path, case: str) -> Path:

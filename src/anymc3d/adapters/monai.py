@@ -26,7 +26,7 @@ def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
     """One row per entry. ``path``: the JSON, or a folder that holds exactly one; images are relative to its folder."""
     adapted = Adapted()
     findings = adapted.findings
-    file = _the_file(path, findings)
+    file = _list_file(path, findings)
     content = read_json(file, findings) if file is not None else None
     if file is None or findings.has_errors:
         return adapted
@@ -51,7 +51,7 @@ def adapt_monai(path: Path, options: AdaptOptions) -> Adapted:
     return adapted
 
 
-def _the_file(path: Path, findings: Findings) -> Path | None:
+def _list_file(path: Path, findings: Findings) -> Path | None:
     if path.is_file():
         return path
     candidates = [path_below for path_below in listing(path) if path_below.suffix == ".json"]

@@ -28,8 +28,8 @@ from anymc3d.settings.training import BackboneSettings
 from anymc3d.settings.views import ViewSettings
 from anymc3d.train.plain.numbers import choose_measures
 from anymc3d.train.quick.embedded import (
-    Embedded,
     EmbeddedCases,
+    EmbeddedFolder,
     cases_of,
     check_network,
     check_no_measures,
@@ -57,7 +57,7 @@ class _Seen(NamedTuple):
 class Source:
     """One folder: the cases of the pool in it, and the backbone that made it, by the name it was found under."""
 
-    embedded: Embedded
+    embedded: EmbeddedFolder
     backbone: LoadedBackbone
     name: str
     cases: EmbeddedCases
@@ -86,7 +86,7 @@ class Source:
         return guess_majority([_Seen(scan.intensities, scan.modality) for scan in facts])[0] if facts else "other"
 
 
-def read_folders(folders: Sequence[Path], covariates: Sequence[str] = ()) -> list[Embedded]:
+def read_folders(folders: Sequence[Path], covariates: Sequence[str] = ()) -> list[EmbeddedFolder]:
     """Open the folders; no vector is read.
 
     Raises:
@@ -97,7 +97,7 @@ def read_folders(folders: Sequence[Path], covariates: Sequence[str] = ()) -> lis
     return [read_embedded(folder, LEVELS) for folder in folders]
 
 
-def open_sources(folders: Sequence[Embedded], backbone: str | None, data: AutoData) -> list[Source]:
+def open_sources(folders: Sequence[EmbeddedFolder], backbone: str | None, data: AutoData) -> list[Source]:
     """Read the vectors of the pool; ``backbone``: as it was given, None = whatever made each folder.
 
     Raises:
@@ -112,7 +112,7 @@ def open_sources(folders: Sequence[Embedded], backbone: str | None, data: AutoDa
     return sources
 
 
-def _backbone(folder: Embedded, given: str | None) -> LoadedBackbone:
+def _backbone(folder: EmbeddedFolder, given: str | None) -> LoadedBackbone:
     record = folder.embeddings.record
     positions = record.get("positions", "official")
     if given is not None:

@@ -29,7 +29,7 @@ _FIGURES = (
 
 
 @dataclass(frozen=True)
-class Scored:
+class JobScores:
     """The test cases of a job: ids and patients (n,), targets and ranking scores (n, labels), NaN where absent."""
 
     labels: tuple[str, ...]
@@ -63,7 +63,7 @@ class Scored:
             yield _figure(measure, "macro")
 
 
-def read_scores(predictions: Path, manifest: Path, labels: LabelSettings) -> Scored:
+def read_scores(predictions: Path, manifest: Path, labels: LabelSettings) -> JobScores:
     """The test cases of a job, in the order of its manifest."""
     rows = [row for row in read_labels(manifest) if row.get("split") == "test"]
     targets = encode_targets(rows, labels)
@@ -71,15 +71,15 @@ def read_scores(predictions: Path, manifest: Path, labels: LabelSettings) -> Sco
     ((scored,), _) = read_predictions(read_table(predictions), ids, known=[labels])
     scores = scored.scores() if scored.settings else np.full(targets.shape, np.nan)
     patients = np.array([row["patient"] for row in rows], dtype=object)
-    return Scored(labels.output_names, ids, patients, targets, scores)
+    return JobScores(labels.output_names, ids, patients, targets, scores)
 
 
-def averaged(members: Sequence[Scored]) -> Scored:
+def averaged(members: Sequence[JobScores]) -> JobScores:
     """The mean of each case's raw score (the log-odds) over seeds; a case that one of them lacks is lacking."""
     return replace(members[0], scores=np.mean([member.scores for member in members], axis=0))
 
 
-def paired_rows(methods: Mapping[str, tuple[Scored, Mapping[str, Any]]], reference: str) -> Iterator[dict[str, Any]]:
+def paired_rows(methods: Mapping[str, tuple[JobScores, Mapping[str, Any]]], reference: str) -> Iterator[dict[str, Any]]:
     """Every method minus the reference on the cases that both predicted; p-values also after Holm over the methods.
 
     ``methods``: name -> its scores and the columns that describe it. Nothing without the reference.

@@ -16,7 +16,7 @@ import numpy as np
 
 from anymc3d.benchmark.cost import COST_COLUMNS, read_cost
 from anymc3d.benchmark.jobs import FIGURES, PREDICTIONS, RESULT, Job, Outcome, read_json
-from anymc3d.benchmark.pairs import Scored, averaged, paired_rows, read_scores
+from anymc3d.benchmark.pairs import JobScores, averaged, paired_rows, read_scores
 from anymc3d.files.tables import read_table, write_table
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.settings.config import TaskSettings
@@ -50,7 +50,7 @@ class Done:
 
     job: Job
     frame: Row
-    scores: Scored
+    scores: JobScores
 
 
 def write_results(path: Path, jobs: Sequence[Job], outcomes: Mapping[str, Outcome], *, reference: str) -> None:
@@ -112,7 +112,7 @@ def _cells(done_jobs: Sequence[Done]) -> Iterator[tuple[Row, list[Done]]]:
         yield {"task": task, "seed": seed, "train_cases": cases}, members
 
 
-def _by_method(members: Sequence[Done], reference: str) -> dict[str, tuple[Scored, Row]]:
+def _by_method(members: Sequence[Done], reference: str) -> dict[str, tuple[JobScores, Row]]:
     shared = {member.job.method: (member.scores, {n: member.frame[n] for n in SYSTEM_COLUMNS}) for member in members}
     return shared if reference in shared else {}
 

@@ -14,7 +14,7 @@ from anymc3d.errors import UsageError
 if TYPE_CHECKING:
     from anymc3d.evaluate.strategies import Score
     from anymc3d.plugins import Plugin
-    from anymc3d.plugins.recalibrate import Recalibrated, ScoredCases
+    from anymc3d.plugins.recalibrate import Recalibration, ScoredCases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +146,7 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
     }
 
 
-def _lines(out: Path, new: Recalibrated) -> list[str]:
+def _lines(out: Path, new: Recalibration) -> list[str]:
     fitted = new.card.calibration
     assert fitted is not None, "recalibrate always fits one"
     through = f" through the operating point of {fitted.criterion}" if fitted.method == "platt" else ""
@@ -161,7 +161,7 @@ def _lines(out: Path, new: Recalibrated) -> list[str]:
     return lines
 
 
-def _lines_of_sets(out: Path, new: Recalibrated) -> list[str]:
+def _lines_of_sets(out: Path, new: Recalibration) -> list[str]:
     sets = new.card.prediction_sets
     if sets is None:
         return []

@@ -12,7 +12,7 @@ from anymc3d.cli.refusals import warn_of
 from anymc3d.cli.say import say
 
 if TYPE_CHECKING:
-    from anymc3d.parts.merge import Merged
+    from anymc3d.parts.merge import MergeResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     return merged.exit_code
 
 
-def print_merged(out: Path, merged: Merged, *, as_json: bool, quiet: bool) -> None:
+def print_merged(out: Path, merged: MergeResult, *, as_json: bool, quiet: bool) -> None:
     """Print what was joined."""
     warn_of(merged.refused, "case")
     if as_json:

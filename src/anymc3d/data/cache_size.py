@@ -59,7 +59,7 @@ class CacheState:
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class TrimResult:
     """What was removed, and what is left."""
 
     num_removed: int
@@ -115,7 +115,7 @@ def cache_state(folder: Path) -> CacheState:
     )
 
 
-def trim_cache(folder: Path, *, limit_bytes: int = 0) -> Trimmed:
+def trim_cache(folder: Path, *, limit_bytes: int = 0) -> TrimResult:
     """Remove entries, those used longest ago first, until at most ``limit_bytes`` are left (0: all that may go).
 
     Entries in use stay, even where more than the limit is then left. Files of killed processes go too.
@@ -131,7 +131,7 @@ def trim_cache(folder: Path, *, limit_bytes: int = 0) -> Trimmed:
         if entry.used < since and _remove_unused(entry):
             removed.append(entry.size)
             total -= entry.size
-    return Trimmed(len(removed), sum(removed), cache_state(folder))
+    return TrimResult(len(removed), sum(removed), cache_state(folder))
 
 
 def parse_size(text: str) -> int:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.covariates import MEASURE
-from anymc3d.data.measures.case import GROUPS, Wanted, as_numbers, measure_case
+from anymc3d.data.measures.case import GROUPS, MeasureRequest, as_numbers, measure_case
 from anymc3d.errors import CovariatesError
 from anymc3d.types import Modality
 
-Measure = Callable[[CaseScans, Wanted], Mapping[str, float]]
+Measure = Callable[[CaseScans, MeasureRequest], Mapping[str, float]]
 
 
 def covariate_cells(
@@ -31,7 +31,7 @@ def covariate_cells(
     return {**scans.case.cells, **{name: "" if math.isnan(value) else repr(value) for name, value in by_name.items()}}
 
 
-def wanted_of(measures: Sequence[str], modality: Modality) -> Wanted:
+def wanted_of(measures: Sequence[str], modality: Modality) -> MeasureRequest:
     """What has to be measured for some measures, by their names.
 
     Raises:
@@ -46,7 +46,9 @@ def wanted_of(measures: Sequence[str], modality: Modality) -> Wanted:
         labels = [part for part in what.split(":") if part.isdecimal()]
         groups |= dict.fromkeys(("size", "structure") if labels else (what,))
         structures |= {int(label) for label in labels}
-    return Wanted(columns=tuple(columns), groups=tuple(groups), structures=tuple(sorted(structures)), modality=modality)
+    return MeasureRequest(
+        columns=tuple(columns), groups=tuple(groups), structures=tuple(sorted(structures)), modality=modality
+    )
 
 
 def _parts(name: str) -> tuple[str, str, str]:

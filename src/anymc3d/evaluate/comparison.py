@@ -17,7 +17,7 @@ from anymc3d.evaluate.rare_outcomes import num_rarer, word
 
 
 @dataclass(frozen=True)
-class Compared:
+class LabelComparison:
     """One label under two plugins."""
 
     label: str
@@ -48,7 +48,7 @@ class Compared:
 
 def compare(
     per_plugin: Sequence[tuple[str, Sequence[LabelCases]]], patients: NDArray[np.object_], sampling: Sampling
-) -> list[Compared]:
+) -> list[LabelComparison]:
     """Compare every two plugins on every label they share; ``patients`` are of all cases, (n,).
 
     Cases count that both plugins predicted. With several rows per patient interval and test are Obuchowski's.
@@ -67,7 +67,7 @@ def compare_with(
     others: Sequence[tuple[str, Sequence[LabelCases]]],
     patients: NDArray[np.object_],
     sampling: Sampling,
-) -> list[Compared]:
+) -> list[LabelComparison]:
     """Compare each of ``others`` with ``reference`` on every label they share; Holm's method over the others.
 
     As :func:`compare`; a difference is that of the other minus the reference, and each label is a family of its own.
@@ -84,7 +84,7 @@ def compare_with(
     return compared
 
 
-def _with_holm(compared: Sequence[Compared]) -> list[Compared]:
+def _with_holm(compared: Sequence[LabelComparison]) -> list[LabelComparison]:
     known = [pair for pair in compared if pair.test.p_value is not None]
     adjusted = iter(holm([pair.test.p_value or 0.0 for pair in known]))
     return [pair if pair.test.p_value is None else replace(pair, p_holm=next(adjusted)) for pair in compared]
@@ -92,7 +92,7 @@ def _with_holm(compared: Sequence[Compared]) -> list[Compared]:
 
 def _compare(
     first: LabelCases, second: LabelCases, plugins: tuple[str, str], patients: NDArray[np.object_], sampling: Sampling
-) -> Compared:
+) -> LabelComparison:
     rows, in_first, in_second = np.intersect1d(first.rows, second.rows, return_indices=True)
     targets, scores_a, scores_b = first.targets[in_first], first.scores[in_first], second.scores[in_second]
     row_patients = patients[rows]
@@ -100,4 +100,4 @@ def _compare(
     if test.interval.low is not None:
         few = word(num_rarer(targets, row_patients), row_patients)
         test = replace(test, interval=replace(test.interval, reason=few))
-    return Compared(first.label, plugins, test, None, targets.size, int(targets.sum()))
+    return LabelComparison(first.label, plugins, test, None, targets.size, int(targets.sum()))

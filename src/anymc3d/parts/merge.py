@@ -28,7 +28,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EX
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What was joined: parts, cases of the cohort, and tables with their rows."""
 
     parts: int
@@ -45,7 +45,7 @@ class Merged:
         return 0 if not self.failed else 4 if self.failed == self.cases else 3
 
 
-def merge_parts(out: Path, of: int | None = None) -> Merged:
+def merge_parts(out: Path, of: int | None = None) -> MergeResult:
     """Join the parts below ``out``; again after a part was run again, it writes the new state.
 
     Raises:
@@ -67,7 +67,7 @@ def merge_parts(out: Path, of: int | None = None) -> Merged:
         _merge_journal(out / JOURNAL, [part.folder / JOURNAL for part in parts], parts)
         _merge_cost(out / COST, parts)
         atomic.write_json(out / parts[0].record, parts[0].facts[parts[0].record])
-    return Merged(len(parts), parts[0].cohort["cases"], failed, tables, refused)
+    return MergeResult(len(parts), parts[0].cohort["cases"], failed, tables, refused)
 
 
 def _check_owner(out: Path, first: FinishedPart) -> None:

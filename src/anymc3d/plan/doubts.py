@@ -10,13 +10,13 @@ from anymc3d.data.labels import encode, guesses
 from anymc3d.data.outcome_counts import few_patients, few_to_choose, lacking_outcomes
 from anymc3d.data.patients import patients_of
 from anymc3d.data.thick_planes import mixed_planes
-from anymc3d.plan.measure import DataSet, Measured
+from anymc3d.plan.measure import DataSet, MeasuredColumn
 from anymc3d.plan.rules import fitting
 
 _SHOWN = 5
 
 
-def doubts(data: DataSet, splits: Sequence[str], measured: Sequence[Measured]) -> list[str]:
+def doubts(data: DataSet, splits: Sequence[str], measured: Sequence[MeasuredColumn]) -> list[str]:
     """Guessed classes, splits without an outcome, few validation cases, odd scans and mixed planes."""
     return [
         *guesses(data.labels),
@@ -36,7 +36,7 @@ def outcome_doubts(data: DataSet, splits: Sequence[str]) -> list[str]:
     return lacking_outcomes(splits, patients, targets, data.labels) + [text for text in (few, fewer) if text]
 
 
-def _odd_scans(data: DataSet, column: Measured) -> Iterator[str]:
+def _odd_scans(data: DataSet, column: MeasuredColumn) -> Iterator[str]:
     """Scans far larger than all others; they do not set the field of view."""
     extents = column.grids.extents_mm
     odd_rows = np.flatnonzero(~fitting(extents).all(axis=1))
@@ -55,7 +55,7 @@ def _odd_scans(data: DataSet, column: Measured) -> Iterator[str]:
     yield f"{column.name}: {what}: look at them"
 
 
-def _planes(data: DataSet, column: Measured) -> Iterator[str]:
+def _planes(data: DataSet, column: MeasuredColumn) -> Iterator[str]:
     names = [data.manifest.cases[row].id for row in column.rows]
     mixed = mixed_planes(column.grids.spacings, names)
     if mixed is not None:

@@ -20,7 +20,7 @@ from anymc3d.data.readers import read_volume
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.plan.doubts import doubts
 from anymc3d.plan.intensity import guess_majority
-from anymc3d.plan.measure import DataSet, Measured, Progress, read_data_set
+from anymc3d.plan.measure import DataSet, MeasuredColumn, Progress, read_data_set
 from anymc3d.plan.region import mask_of
 from anymc3d.plan.rules import choose_memory, choose_plane, patch_size_of, total_memory
 from anymc3d.plan.task import Plan, image_columns, measure_training, split_reason, with_warnings
@@ -250,7 +250,9 @@ def _mask_doubts(recipe: Recipe, manifest: Manifest, has_masks: bool) -> list[st
     ]
 
 
-def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured: Mapping[str, Measured]) -> list[str]:
+def _contradictions(
+    recipe: Recipe, views: Mapping[str, ViewSettings], measured: Mapping[str, MeasuredColumn]
+) -> list[str]:
     """One line per way in which the training scans are unlike the recipe's."""
     lines = []
     for column in measured.values():
@@ -269,7 +271,7 @@ def _contradictions(recipe: Recipe, views: Mapping[str, ViewSettings], measured:
     return lines
 
 
-def size_lines(recipe: Recipe, name: str, view: ViewSettings, column: Measured) -> list[str]:
+def size_lines(recipe: Recipe, name: str, view: ViewSettings, column: MeasuredColumn) -> list[str]:
     """One line where the median scan is unlike the view's size; a larger one may have a region cut out of it."""
     axes = AXES["axial" if view.plane == "auto" else view.plane]
     median = np.median(column.grids.shapes, axis=0)[list(axes)]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from anymc3d.data.intensity import IntensityProfile, ModalityGuess, guess_modality, is_label_map
 from anymc3d.data.volume import SUV
 from anymc3d.plan.body import choose_ct_windows
-from anymc3d.plan.measure import Sampled
+from anymc3d.plan.measure import SampledScan
 from anymc3d.settings.windows import Pair, window, window_names
 from anymc3d.types import Modality
 
@@ -31,7 +31,7 @@ class IntensityChoice(NamedTuple):
 
 
 def choose_intensity(
-    samples: Sequence[Sampled],
+    samples: Sequence[SampledScan],
     dtypes: Sequence[str],
     *,
     windows: tuple[Pair, ...] = (),
@@ -73,7 +73,7 @@ def choose_intensity(
     )
 
 
-def _of_pet(samples: Sequence[Sampled]) -> tuple[str, tuple[Pair, ...], str]:
+def _of_pet(samples: Sequence[SampledScan]) -> tuple[str, tuple[Pair, ...], str]:
     """SUV where every scan has it, or looks so; else percentiles, which need no units."""
     without = [sample for sample in samples if sample.units not in (None, SUV)]
     if without:
@@ -101,7 +101,7 @@ def _of_pet(samples: Sequence[Sampled]) -> tuple[str, tuple[Pair, ...], str]:
     )
 
 
-class Seen(Protocol):
+class ScanEvidence(Protocol):
     """A scan, by which its modality is known: what its header says, and its values."""
 
     @property
@@ -110,7 +110,7 @@ class Seen(Protocol):
     def profile(self) -> IntensityProfile: ...
 
 
-def guess_majority(samples: Sequence[Seen]) -> tuple[Modality, str]:
+def guess_majority(samples: Sequence[ScanEvidence]) -> tuple[Modality, str]:
     """The modality of most scans, and why: by their headers where those say it, else by their values."""
     guesses = [_guess(sample) for sample in samples]
     modality, votes = Counter(guess.modality for guess in guesses).most_common(1)[0]
@@ -124,6 +124,6 @@ def guess_majority(samples: Sequence[Seen]) -> tuple[Modality, str]:
     return modality, reason
 
 
-def _guess(sample: Seen) -> ModalityGuess:
+def _guess(sample: ScanEvidence) -> ModalityGuess:
     modality = next((name for name in _IN_HEADERS if name == sample.modality), None)
     return guess_modality(sample.profile) if modality is None else ModalityGuess(modality, "the header says so")

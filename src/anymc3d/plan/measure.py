@@ -49,7 +49,7 @@ class DataSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class SampledScan:
     """One scan whose voxels were looked at."""
 
     profile: IntensityProfile
@@ -62,19 +62,19 @@ class Sampled:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredColumn:
     """What was measured on one image column: training scans only."""
 
     name: str
     grids: Grids
     rows: tuple[int, ...]
     """Of the manifest's cases, in the order of ``grids``."""
-    samples: tuple[Sampled, ...]
+    samples: tuple[SampledScan, ...]
     dtypes: tuple[str, ...]
     mask_boxes: Mapping[int, np.ndarray | None]
     """By row, of the scans that were looked at and have a mask: (3,) mm along x, y, z with a margin; None: empty."""
 
-    def cropped(self, boxes: Mapping[int, np.ndarray]) -> Measured:
+    def cropped(self, boxes: Mapping[int, np.ndarray]) -> MeasuredColumn:
         """With ``boxes``, by row (3,) in mm along x, y, z, in place of the scans."""
         places = {row: place for place, row in enumerate(self.rows)}
         spacings = np.array([self.grids.spacings[places[row]] for row in boxes])
@@ -123,7 +123,7 @@ def read_data_set(
     return DataSet(manifest, columns, labels, tuple(reasons), headers)
 
 
-def measure(data: DataSet, column: str, train: Sequence[int]) -> Measured:
+def measure(data: DataSet, column: str, train: Sequence[int]) -> MeasuredColumn:
     """Measure one image column on the cases ``train``.
 
     Raises:
@@ -134,7 +134,7 @@ def measure(data: DataSet, column: str, train: Sequence[int]) -> Measured:
         raise ManifestError(str(data.manifest.path), [f"column {column!r}: no training case has a scan there"])
     grids = [ras_grid(data.headers[index, column]) for index in have]
     sampled = _sampled(data, column, have)
-    return Measured(
+    return MeasuredColumn(
         name=column,
         grids=Grids(np.array([shape for shape, _ in grids]), np.array([spacing for _, spacing in grids])),
         rows=tuple(have),
@@ -190,13 +190,13 @@ def _sampled(data: DataSet, column: str, have: Sequence[int]) -> list[int]:
     return chosen
 
 
-def _samples(data: DataSet, column: str, cases: Sequence[Case]) -> tuple[Sampled, ...]:
+def _samples(data: DataSet, column: str, cases: Sequence[Case]) -> tuple[SampledScan, ...]:
     samples, problems = [], []
     for case in cases:
         try:
             volume = read_volume(case.images[column], spacing=case.spacing, series=case.series(column))
             header = (volume.modality, volume.units, volume.why_not_suv)
-            samples.append(Sampled(profile(volume), tissues(volume), *header))
+            samples.append(SampledScan(profile(volume), tissues(volume), *header))
         except ScanError as error:
             problems.append(f"row {case.row}: case {case.id!r}: {column}: {error.what}")
     if problems:

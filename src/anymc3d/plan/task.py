@@ -17,7 +17,7 @@ from anymc3d.data.splits import assign_splits
 from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.plan.doubts import doubts
 from anymc3d.plan.intensity import IntensityChoice, choose_intensity
-from anymc3d.plan.measure import DataSet, Measured, Progress, measure, read_data_set
+from anymc3d.plan.measure import DataSet, MeasuredColumn, Progress, measure, read_data_set
 from anymc3d.plan.region import asked_region
 from anymc3d.plan.rules import MemoryChoice, calibration_reason, choose_memory, patch_size_of, total_memory
 from anymc3d.plan.views import PlannedColumn, choose_views
@@ -103,7 +103,7 @@ def plan_task(
 
 
 def _planned_columns(
-    measured: Sequence[Measured], windows: tuple[Pair, ...], modality: Modality | None
+    measured: Sequence[MeasuredColumn], windows: tuple[Pair, ...], modality: Modality | None
 ) -> list[PlannedColumn]:
     return [
         PlannedColumn(column, choose_intensity(column.samples, column.dtypes, windows=windows, modality=modality))
@@ -162,7 +162,7 @@ def image_columns(manifest: Manifest, chosen: str | None) -> tuple[str, ...]:
 
 def measure_training(
     data: DataSet, fractions: tuple[float, float, float], seed: int
-) -> tuple[list[str], list[Measured]]:
+) -> tuple[list[str], list[MeasuredColumn]]:
     """The split of each case, and what was measured on each image column's training scans."""
     targets = encode(data.manifest.cases, data.labels)
     splits = assign_splits(data.manifest.cases, strata(targets, data.labels), fractions=fractions, seed=seed)

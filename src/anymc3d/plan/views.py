@@ -11,7 +11,7 @@ from anymc3d.data.labels import encode
 from anymc3d.data.preprocess import AXES
 from anymc3d.data.volume import Millimetres
 from anymc3d.plan.intensity import IntensityChoice
-from anymc3d.plan.measure import DataSet, Measured
+from anymc3d.plan.measure import DataSet, MeasuredColumn
 from anymc3d.plan.region import check_has_region, crop_extents, propose_region
 from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
 from anymc3d.plan.size import choose_size
@@ -33,7 +33,7 @@ DRAWN = "asked for: drawn by {source}; the sizes above are of the crops of {coun
 class PlannedColumn:
     """One image column: what was measured, and how its intensities are taken."""
 
-    measured: Measured
+    measured: MeasuredColumn
     intensity: IntensityChoice
 
 
@@ -93,13 +93,13 @@ def _cropped(data: DataSet, column: PlannedColumn, roi: RoiSettings, segmenters:
     return replace(column, measured=measured.cropped(boxes))
 
 
-def _asked(measured: Measured, roi: RoiSettings) -> str:
+def _asked(measured: MeasuredColumn, roi: RoiSettings) -> str:
     """Why the region is what it is, and what it asks of new scans."""
     text = CROPPED.get(roi.source, DRAWN)
     return text.format(margin=roi.margin_mm[0], source=roi.source, count=len(measured.rows))
 
 
-def _field(data: DataSet, column: Measured, *, crop: bool) -> tuple[Millimetres | None, str, bool]:
+def _field(data: DataSet, column: MeasuredColumn, *, crop: bool) -> tuple[Millimetres | None, str, bool]:
     """The field of view (x, y, z) or None, why, and whether it is there to hide that sizes predict the label."""
     targets = encode(data.manifest.cases, data.labels)[list(column.rows)]
     leak = find_size_leak(column.grids.extents_mm, targets, data.labels)
@@ -138,6 +138,6 @@ def _field_of_crops(field: Millimetres | None, reason: str) -> tuple[Millimetres
     return (x, y, z), f"{reason}; of the masks looked at, and 10 % more for the others"
 
 
-def _proposal(data: DataSet, column: Measured) -> str | None:
+def _proposal(data: DataSet, column: MeasuredColumn) -> str | None:
     has_points = all(data.manifest.cases[row].center is not None for row in column.rows)
     return propose_region(list(column.mask_boxes.values()), column.grids.extents_mm, has_points=has_points)

@@ -18,7 +18,7 @@ from anymc3d.settings.limits import Between, Length
 Floats = NDArray[np.float64]
 
 
-class Joined(NamedTuple):
+class JoinedLogits(NamedTuple):
     """Raw logits (labels,) of one case: of both, of the image and of the covariates alone; and what there is to say."""
 
     both: Floats
@@ -46,7 +46,7 @@ class CovariateRecord:
         """Of the columns."""
         return tuple(column.name for column in self.columns)
 
-    def joined(self, image: Floats, cells: Mapping[str, str]) -> Joined:
+    def joined(self, image: Floats, cells: Mapping[str, str]) -> JoinedLogits:
         """The answer to one case; ``image``: raw logits (labels,).
 
         Raises:
@@ -54,7 +54,7 @@ class CovariateRecord:
         """
         numbers, notes = numbers_of(self.columns, cells)
         alone = self.model.alone(numbers[None])[0]
-        return Joined(self.model.both(image[None], alone[None])[0], image, alone, notes)
+        return JoinedLogits(self.model.both(image[None], alone[None])[0], image, alone, notes)
 
     def check_fits(self, num_labels: int, *, one_of_classes: bool) -> None:
         """Check that the model answers so many labels.

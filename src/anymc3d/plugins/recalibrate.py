@@ -66,7 +66,7 @@ class ScoredCases:
 
 
 @dataclass(frozen=True)
-class Recalibrated:
+class Recalibration:
     """The new card, what it was fitted on, and what the reader should know."""
 
     card: PluginCard
@@ -177,7 +177,7 @@ def recalibrate(
     method: str | None = None,
     criterion: str | None = None,
     pooled: ScoredCases | None = None,
-) -> Recalibrated:
+) -> Recalibration:
     """Fit a new calibration; see :func:`choose_cases` for the cases.
 
     Args:
@@ -213,7 +213,7 @@ def recalibrate(
     new = _calibrated(card, calibration, points)
     counts, stood_in = _counts(card.labels, cases.targets), _on_pooled(card.labels, cases.targets, more)
     warnings = calibration.notes() + _unchosen(card.labels, cases.targets, stood_in) + _few(method, counts)
-    return Recalibrated(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
+    return Recalibration(new, split, len(cases.splits), counts, list(dict.fromkeys(warnings)), stood_in)
 
 
 def _calibrated(card: PluginCard, calibration: TaskCalibration, points: Sequence[OperatingPoint]) -> PluginCard:
@@ -223,7 +223,7 @@ def _calibrated(card: PluginCard, calibration: TaskCalibration, points: Sequence
     return replace(card, calibration=calibration, operating_points=stored_points, metrics=of_logits)
 
 
-def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float) -> Recalibrated:
+def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float) -> Recalibration:
     """Fit prediction sets with a promised coverage; calibration and operating points stay as they are.
 
     Args:
@@ -239,7 +239,7 @@ def with_sets(plugin: Plugin, cases: ScoredCases, *, split: str, coverage: float
     _check_outcomes(labels, cases.targets, split)
     sets = fit_sets(cases.targets, cases.raw, labels, cases.patients, coverage=coverage, split=split)
     card = replace(plugin.card, prediction_sets=sets)
-    return Recalibrated(card, split, len(cases.splits), _counts(labels, cases.targets), too_few(sets, labels))
+    return Recalibration(card, split, len(cases.splits), _counts(labels, cases.targets), too_few(sets, labels))
 
 
 def _counts(labels: LabelSettings, targets: np.ndarray) -> dict[str, tuple[int, int]]:

@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Travelled:
+class Transfer:
     """What was pushed or pulled: ``signed_by``: the public key, where there is a checked or new signature."""
 
     place: str
@@ -79,7 +79,7 @@ def place_of(text: str) -> Place:
     return Place("mirror", clean, clean.rstrip("/"))
 
 
-def push(plugin_path: Path, target: str, *, key: Path | None = None, private: bool = True) -> Travelled:
+def push(plugin_path: Path, target: str, *, key: Path | None = None, private: bool = True) -> Transfer:
     """Put a plugin, its page and, with ``key``, a signature at a place.
 
     Raises:
@@ -102,14 +102,14 @@ def push(plugin_path: Path, target: str, *, key: Path | None = None, private: bo
             atomic.write_bytes(inside(folder, name), file_bytes)
         if signature is None:  # one of the plugin that lay there before would only be wrong
             inside(folder, FILE + SIGNATURE).unlink(missing_ok=True)
-        return Travelled(place.text, sha256, signed_by)
+        return Transfer(place.text, sha256, signed_by)
     if place.kind == "hub":
         message = f"{plugin.card.name}, sha256 {sha256[:12]}"
         where = hub.upload(place.base, files, revision=place.revision, message=message, private=private)
-        return Travelled(where, sha256, signed_by)
+        return Transfer(where, sha256, signed_by)
     for name, file_bytes in files.items():
         _put(f"{place.base}/{name}", file_bytes)
-    return Travelled(place.text, sha256, signed_by)
+    return Transfer(place.text, sha256, signed_by)
 
 
 def pull(
@@ -121,7 +121,7 @@ def pull(
     lock: Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Travelled:
+) -> Transfer:
     """Bring a plugin to ``out``, checked.
 
     Args:
@@ -143,7 +143,7 @@ def pull(
     if place.text.startswith("http://") and pin is None and not keys:
         raise UsageError(f"{place.text}: whoever is on the way can change what arrives by http; give --sha256 or https")
     if pin is not None and not keys and out.exists() and _hash(out) == pin:
-        return Travelled(place.text, pin, None)
+        return Transfer(place.text, pin, None)
     with _fetched(place, pin, progress) as (file, digest):
         signature = _signature(place) if keys else None
         signed_by = check_signature(signature, digest, keys, place.text) if keys else None
@@ -159,7 +159,7 @@ def pull(
             atomic.write_text(out.with_name(out.name + SIGNATURE), signature)
     if lock is not None:
         write_lock(lock, place.text, digest)
-    return Travelled(place.text, digest, signed_by)
+    return Transfer(place.text, digest, signed_by)
 
 
 def signer(path: Path, keys: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from anymc3d.evaluate.task_calibration import answer
 from anymc3d.models.classifier import ClassifierOutput
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
-from anymc3d.plugins.covariates import Joined
+from anymc3d.plugins.covariates import JoinedLogits
 from anymc3d.plugins.evidence import doubts_of
 from anymc3d.predict.ood_warnings import Distance, across_planes, distance_from_training, unlike_training
 from anymc3d.predict.prediction import Prediction
@@ -122,7 +122,7 @@ def _in_units(card: PluginCard, standard: np.ndarray) -> np.ndarray:
 
 
 def _alone(
-    runs: Runs, raw: Sequence[np.ndarray], joined: Sequence[Joined | None], weights: Sequence[float]
+    runs: Runs, raw: Sequence[np.ndarray], joined: Sequence[JoinedLogits | None], weights: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Of an ensemble the weighted mean of what each part adds to its members' logits."""
     if all(joint is None for joint in joined):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case_scans import CaseScans
-from anymc3d.data.measures.case import MEASURES_VERSION, Wanted, as_numbers, measure_case
+from anymc3d.data.measures.case import MEASURES_VERSION, MeasureRequest, as_numbers, measure_case
 from anymc3d.errors import PluginError
 from anymc3d.models.plain import PLAIN, num_voxels
 from anymc3d.plugins.card import PluginCard
@@ -37,11 +37,11 @@ def numbers_of(card: PluginCard, scans: CaseScans) -> NDArray[np.float32]:
 
 def wanted_measures(
     method: str, views: Mapping[str, ViewSettings], structures: tuple[int, ...], modality: Modality
-) -> Wanted:
+) -> MeasureRequest:
     """What a plain method measures of the scans that the views show."""
     columns = tuple(dict.fromkeys(view.image for view in views.values()))
     groups = PLAIN[method].groups
-    return Wanted(
+    return MeasureRequest(
         columns=columns,
         groups=groups,
         structures=structures if PLAIN[method].needs_mask else (),

@@ -111,7 +111,7 @@ def write_report(
         ScanError: a series lacks identifiers, or its scans are of several studies.
     """
     known = [
-        _Known(case, tuple(sources_of(case, with_patient=link == "patient", resampled=True).values()), answered)
+        _AnsweredPart(case, tuple(sources_of(case, with_patient=link == "patient", resampled=True).values()), answered)
         for case, answers in parts
         if (answered := tuple(answer for answer in answers if answer.findings))
     ]
@@ -124,7 +124,7 @@ def write_report(
 
 
 @dataclass(frozen=True)
-class _Known:
+class _AnsweredPart:
     """A part with the series behind it."""
 
     case: Case
@@ -136,7 +136,7 @@ class _Known:
         return [image for source in self.sources for image in _source_images(source)]
 
 
-def _report(parts: Sequence[_Known], link: str, codes: Mapping[str, FindingCode]) -> Dataset:
+def _report(parts: Sequence[_AnsweredPart], link: str, codes: Mapping[str, FindingCode]) -> Dataset:
     import highdicom as hd
     from pydicom.sr.codedict import codes as standard
 

@@ -18,7 +18,7 @@ from anymc3d.settings.config import LabelSettings
 
 
 @dataclass(frozen=True)
-class Hard:
+class HardCase:
     """One case and label. ``of_truth``: the probability that the truth was given."""
 
     case: str
@@ -48,7 +48,9 @@ class Picture:
     has_heat: bool = False
 
 
-def hardest(predictions: PluginPredictions, targets: Floats, cases: Sequence[str], most: int) -> tuple[list[Hard], int]:
+def hardest(
+    predictions: PluginPredictions, targets: Floats, cases: Sequence[str], most: int
+) -> tuple[list[HardCase], int]:
     """Return up to ``most`` wrong answers, most confident first, and how many wrong answers there are.
 
     Where nothing is wrong these are the right answers that came nearest to wrong.
@@ -72,7 +74,7 @@ def _chooses(settings: LabelSettings | None) -> bool:
     return settings is not None and settings.one_of_classes
 
 
-def _of_labels(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
+def _of_labels(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[HardCase]:
     answers = []
     for i, j in zip(
         *np.nonzero(np.isfinite(targets) & np.isfinite(predictions.probabilities) & np.isfinite(predictions.decisions)),
@@ -84,11 +86,13 @@ def _of_labels(predictions: PluginPredictions, targets: Floats, cases: Sequence[
         of_truth = probability if is_positive else 1 - probability
         answer, label = names[decided], predictions.labels[j]
         wrong = is_positive != decided
-        answers.append(Hard(cases[i], predictions.plugin, label, names[is_positive], answer, of_truth, wrong, label))
+        answers.append(
+            HardCase(cases[i], predictions.plugin, label, names[is_positive], answer, of_truth, wrong, label)
+        )
     return answers
 
 
-def _of_classes(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[Hard]:
+def _of_classes(predictions: PluginPredictions, targets: Floats, cases: Sequence[str]) -> list[HardCase]:
     if predictions.settings is None:
         return []
     known = np.isfinite(np.stack([targets, predictions.probabilities, predictions.decisions])).all(axis=(0, 2))
@@ -99,11 +103,11 @@ def _of_classes(predictions: PluginPredictions, targets: Floats, cases: Sequence
         of_truth = float(predictions.probabilities[i, truth])
         answer, wrong = classes[decided], truth != decided
         output = predictions.labels[decided]
-        answers.append(Hard(cases[i], predictions.plugin, column, classes[truth], answer, of_truth, wrong, output))
+        answers.append(HardCase(cases[i], predictions.plugin, column, classes[truth], answer, of_truth, wrong, output))
     return answers
 
 
-def picture_of(case: Case | None, hard: Hard | None = None, heater: CaseHeatmaps | None = None) -> Picture:
+def picture_of(case: Case | None, hard: HardCase | None = None, heater: CaseHeatmaps | None = None) -> Picture:
     """Draw a case's first scan; a scan that cannot be read is said, not an error.
 
     With a heater the heatmap of the answer ``hard`` lies over it.
@@ -128,7 +132,7 @@ def picture_of(case: Case | None, hard: Hard | None = None, heater: CaseHeatmaps
 
 
 def pictures_of(
-    hard: Sequence[Hard], cases: Mapping[str, Case], heater: CaseHeatmaps | None = None
+    hard: Sequence[HardCase], cases: Mapping[str, Case], heater: CaseHeatmaps | None = None
 ) -> dict[tuple[str, str, str], Picture]:
     """One picture per answer; without heatmaps one per case, which its answers share."""
     if heater is not None:

@@ -14,7 +14,7 @@ from anymc3d.pictures.planes import Plane
 from anymc3d.pictures.scan import heat_sheet, scan_sheet
 from anymc3d.pictures.tiles import resized
 from anymc3d.plugins.card import PluginCard
-from anymc3d.report.volumes import Grey, Reduced, jpeg
+from anymc3d.report.volumes import Grey, ReducedVolume, jpeg
 
 PICTURE_PIXELS = 224
 
@@ -28,7 +28,7 @@ class Peak:
 
 
 def still(
-    plane: Plane, scan: Reduced, place: float, heat: Grey | None, *, table: Floats, mm_per_pixel: float
+    plane: Plane, scan: ReducedVolume, place: float, heat: Grey | None, *, table: Floats, mm_per_pixel: float
 ) -> Colour:
     """One plane of the reduced scan at ``place``, a share of the way through it, (rows, columns, 3).
 

@@ -30,7 +30,7 @@ from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.evidence import OUT_OF_FOLD
 from anymc3d.report.case_heatmap import CaseHeatmaps
 from anymc3d.report.folders import read_record
-from anymc3d.report.hardest_cases import Hard, Picture, hardest, pictures_of
+from anymc3d.report.hardest_cases import HardCase, Picture, hardest, pictures_of
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.decision_text import what_is_positive
 from anymc3d.settings.task_file import read_task
@@ -57,7 +57,7 @@ class CurveFacts:
 class HardFacts:
     """The hardest cases and their pictures; ``missing``: why there are none."""
 
-    cases: tuple[Hard, ...] = ()
+    cases: tuple[HardCase, ...] = ()
     num_wrong: int = 0
     pictures: Mapping[tuple[str, str, str], Picture]
     missing: str = ""
@@ -274,7 +274,7 @@ def _hard(
     if predictions and not any(column.startswith("logit.") for column in predictions[0]):
         return HardFacts(pictures={}, missing="A number is not right or wrong; see how far answers lie from the line.")
     ids = [row["case"] for row in labels]
-    candidates: list[Hard] = []
+    candidates: list[HardCase] = []
     num_wrong = 0
     for predicted in read_predictions(predictions, ids, known=known)[0]:
         if predicted.settings is not None:

@@ -14,7 +14,7 @@ from anymc3d.plugins.evidence import CHANCE, OUT_OF_FOLD, doubts_of, is_shown, u
 from anymc3d.printable import escape
 from anymc3d.report.card import card_section
 from anymc3d.report.figures import cell_of, metric_tables, subgroup_tables
-from anymc3d.report.hardest_cases import Hard
+from anymc3d.report.hardest_cases import HardCase
 from anymc3d.report.run import CurveFacts, FiguresFacts, HardFacts
 from anymc3d.report.study_page import GENERATOR
 from anymc3d.version import __version__
@@ -247,7 +247,7 @@ def _hardest(hard: HardFacts) -> Iterator[str]:
         yield _card_of(case, hard, several)
 
 
-def _card_of(case: Hard, hard: HardFacts, several: bool) -> str:
+def _card_of(case: HardCase, hard: HardFacts, several: bool) -> str:
     picture = hard.pictures[case.key]
     plugin = f", plugin {case.plugin}" if several else ""
     if picture.jpeg:

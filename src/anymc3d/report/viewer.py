@@ -21,7 +21,7 @@ from anymc3d.report.levels import Levels, levels_of, table_of, windows_of
 from anymc3d.report.planes import Peak, peak_of, still
 from anymc3d.report.study import StudyFacts
 from anymc3d.report.viewer_controls import controls
-from anymc3d.report.volumes import HEAT_LEVELS, Reduced, Sheet, grey_values, heat_sheets, jpeg, png, scan_sheet
+from anymc3d.report.volumes import HEAT_LEVELS, ReducedVolume, Sheet, grey_values, heat_sheets, jpeg, png, scan_sheet
 
 STILL_PIXELS = 320
 _MAX_MAPS = 40
@@ -93,7 +93,7 @@ def _notes(facts: StudyFacts, peaks: Sequence[Peak], where: str) -> list[str]:
     ]
 
 
-def what_is_reduced(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> str:
+def what_is_reduced(reduced: ReducedVolume, sheet: Sheet, heat: Sheet, how: str) -> str:
     """What the page shows less of than the files hold."""
     before, after = (" × ".join(map(str, shape)) for shape in (reduced.shape_before, sheet.shape))
     smaller = f"reduced from {before} to {after} voxels" if before != after else f"{after} voxels"
@@ -106,7 +106,7 @@ def what_is_reduced(reduced: Reduced, sheet: Sheet, heat: Sheet, how: str) -> st
     )
 
 
-def _scales(scan: Reduced) -> str:
+def _scales(scan: ReducedVolume) -> str:
     """One ruler for all planes, and the heatmap's colours."""
     sizes = [plane.size_mm(scan.extent_mm) for plane in PLANES.values()]
     longest, total = max(max(size) for size in sizes), sum(width for width, _ in sizes)
@@ -121,7 +121,7 @@ def _scales(scan: Reduced) -> str:
 
 
 def _planes(
-    scan: Reduced, heat: np.ndarray, peak: Peak, table: Levels, slices: Sequence[AxisPlaces], label: str
+    scan: ReducedVolume, heat: np.ndarray, peak: Peak, table: Levels, slices: Sequence[AxisPlaces], label: str
 ) -> str:
     sizes = {name: plane.size_mm(scan.extent_mm) for name, plane in PLANES.items()}
     scale = scale_for(list(sizes.values()), STILL_PIXELS)

@@ -51,7 +51,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class ReducedVolume:
     """A volume as 8-bit grey values, (I, J, K) in RAS order, with the extents that it covers, in mm."""
 
     grey: Grey
@@ -65,16 +65,16 @@ def capped(shape: Sequence[int], most: float) -> tuple[int, int, int]:
     return x, y, z
 
 
-def grey_values(volume: Volume, levels: Levels, most: float = MAX_PIXELS) -> Reduced:
+def grey_values(volume: Volume, levels: Levels, most: float = MAX_PIXELS) -> ReducedVolume:
     """Reduce a volume of any orientation: to RAS, no axis above ``most``, every voxel to the nearest of 256 levels."""
     ras = to_ras(volume)
     small = resize(ras, capped(ras.shape, most))
     nearest = np.interp(np.nan_to_num(small.voxels), levels, np.arange(256)).round()
     x, y, z = ras.shape
-    return Reduced(nearest.astype(np.uint8), ras.extent_mm, (x, y, z))
+    return ReducedVolume(nearest.astype(np.uint8), ras.extent_mm, (x, y, z))
 
 
-def scan_sheet(volume: Volume, levels: Levels, budget: int = SCAN_BYTES) -> tuple[Sheet, Reduced]:
+def scan_sheet(volume: Volume, levels: Levels, budget: int = SCAN_BYTES) -> tuple[Sheet, ReducedVolume]:
     """Return a scan's sheet, lossless where that is small, otherwise JPEG, and smaller still until it fits."""
     most = float(MAX_PIXELS)
     while True:

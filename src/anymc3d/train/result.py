@@ -89,7 +89,7 @@ def finish(
     loss = parts.loss.record()
     card = make_card(task, study, start, train_cases, points, calibration, metrics, loss, covariates=record)
     numbers = {"number_format": format_of(parts.encoding.dtype), **parameter_counts(parts)}
-    card = replace(card, training={**card.training, **how_it_went(state), **numbers})
+    card = replace(card, training={**card.training, **training_summary(state), **numbers})
     save_plugin(folder.plugin, card, best if task.segmentation.keep else without_decoders(best))
 
 
@@ -251,7 +251,7 @@ def training_record(task: TaskSettings, start: Start) -> dict[str, Any]:
     return asdict(task.train) | changed | {"start_weights": start.fingerprint}
 
 
-def how_it_went(state: TrainingState) -> dict[str, Any]:
+def training_summary(state: TrainingState) -> dict[str, Any]:
     """Which epoch was kept (0 = the start), and how the start was solved where training began from a solution."""
     return {"best_epoch": state.best_epoch} | ({"frozen_start": state.start} if state.start else {})
 

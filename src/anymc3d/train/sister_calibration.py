@@ -12,7 +12,7 @@ from anymc3d.evaluate.task_calibration import POOLED, Choice, takes_pooled
 from anymc3d.files import atomic
 from anymc3d.files.tables import write_table
 from anymc3d.plugins import load_plugin, plugin_bytes
-from anymc3d.plugins.recalibrate import Recalibrated, ScoredCases, read_scored, recalibrate
+from anymc3d.plugins.recalibrate import Recalibration, ScoredCases, read_scored, recalibrate
 from anymc3d.train.run_folder import RunFolder
 
 COLUMNS = ("member", "label", "method", "criterion", "source", "n", "n_positive", "threshold", "slope", "note")
@@ -76,7 +76,7 @@ def pooled_warnings(rows: Sequence[Row], num_members: int) -> list[str]:
     return lines
 
 
-def _rows(name: str, new: Recalibrated) -> list[Row]:
+def _rows(name: str, new: Recalibration) -> list[Row]:
     calibration = new.card.calibration
     assert calibration is not None, "recalibrate always fits one"
     return [

@@ -9,7 +9,7 @@ import pytest
 from anymc3d.data.case import Case
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.data.measures import measure_cache
-from anymc3d.data.measures.case import GROUPS, MOST_STRUCTURES, Wanted, as_numbers, completed, measure_case
+from anymc3d.data.measures.case import GROUPS, MOST_STRUCTURES, MeasureRequest, as_numbers, completed, measure_case
 from anymc3d.data.measures.measure_cache import measured
 from anymc3d.errors import ScanError
 
@@ -46,7 +46,7 @@ def heart(tmp_path):
 
 
 def wanted(*groups, **more):
-    return Wanted(columns=BOTH, groups=groups, **more)
+    return MeasureRequest(columns=BOTH, groups=groups, **more)
 
 
 def test_sizes_ratios_and_changes_are_those_that_were_drawn(heart):

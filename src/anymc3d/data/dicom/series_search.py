@@ -31,7 +31,7 @@ class FoundSeries:
 
 
 @dataclass(frozen=True)
-class Found:
+class SeriesSearch:
     """What a tree holds."""
 
     series: tuple[FoundSeries, ...]
@@ -39,7 +39,7 @@ class Found:
     """Series that are no scans: pictures, localizers, single slices; and those that the rule does not take."""
 
 
-def find_series(reference: Path, rule_text: str | None = None) -> Found:
+def find_series(reference: Path, rule_text: str | None = None) -> SeriesSearch:
     """Every series below a folder, or in an archive, that is a scan and that a rule takes.
 
     ``thinnest``, ``thickest`` and ``largest`` choose within each study.
@@ -61,7 +61,7 @@ def find_series(reference: Path, rule_text: str | None = None) -> Found:
     rest = "; ".join(part for part in (rule_text or "").split(";") if part.strip() and rule.series_hash is None)
     rules = {code: "; ".join(filter(None, (code, rest.strip()))) for code in files_of}
     series = tuple(FoundSeries(places[code], rules[code], names[code]) for code in files_of)
-    return Found(series, len(every) - len(series))
+    return SeriesSearch(series, len(every) - len(series))
 
 
 def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:

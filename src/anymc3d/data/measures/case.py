@@ -71,7 +71,7 @@ GROUPS: dict[str, Group] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class MeasureRequest:
     """Which measures of which scans."""
 
     columns: tuple[str, ...]
@@ -87,7 +87,7 @@ class Wanted:
         return any(GROUPS[name].needs_mask for name in self.groups)
 
 
-def measure_case(scans: CaseScans, wanted: Wanted) -> dict[str, float]:
+def measure_case(scans: CaseScans, wanted: MeasureRequest) -> dict[str, float]:
     """All measures of a case in their units; NaN where a scan or structure is not there.
 
     Raises:
@@ -132,7 +132,7 @@ def _as_number(name: str, value: float) -> float:
     return math.log(value) if value > 0 else math.nan
 
 
-def _of_scan(scans: CaseScans, column: str, wanted: Wanted) -> dict[str, dict[str, float]]:
+def _of_scan(scans: CaseScans, column: str, wanted: MeasureRequest) -> dict[str, dict[str, float]]:
     volume = to_ras(scans.volume(column))
     groups: dict[str, dict[str, float]] = {}
     if "scan" in wanted.groups:
@@ -166,7 +166,7 @@ def _foreground(volume: Volume, modality: Modality) -> dict[str, float]:
     return measures | {"share": float(inside.mean()), "threshold": (otsu_threshold(voxels) - middle) / width}
 
 
-def _structures(scans: CaseScans, column: str, volume: Volume, wanted: Wanted) -> dict[int, dict[str, float]]:
+def _structures(scans: CaseScans, column: str, volume: Volume, wanted: MeasureRequest) -> dict[int, dict[str, float]]:
     mask = scans.case.mask(column)
     if mask is None:
         raise ScanError(f"{column}: its segmentation is needed as well; give it in the mask column")
@@ -218,7 +218,7 @@ def _ratios(by_scan: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[st
     return ratios
 
 
-def _changes(by_scan: Mapping[str, Mapping[str, Mapping[str, float]]], wanted: Wanted) -> dict[str, float]:
+def _changes(by_scan: Mapping[str, Mapping[str, Mapping[str, float]]], wanted: MeasureRequest) -> dict[str, float]:
     """Of every structure in two scans how its size and intensity differ."""
     changes = {}
     for first_column, second_column in combinations(wanted.columns, 2):

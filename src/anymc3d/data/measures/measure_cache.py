@@ -12,14 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anymc3d.data.case_scans import CaseScans
-from anymc3d.data.measures.case import MEASURES_VERSION, Wanted, measure_case
+from anymc3d.data.measures.case import MEASURES_VERSION, MeasureRequest, measure_case
 from anymc3d.errors import RunFolderError
 from anymc3d.files import atomic, home
 
 logger = logging.getLogger(__name__)
 
 
-def measured(scans: CaseScans, wanted: Wanted, folder: Path | None = None) -> dict[str, float]:
+def measured(scans: CaseScans, wanted: MeasureRequest, folder: Path | None = None) -> dict[str, float]:
     """The measures of a case, from the folder (default: ``measures`` in the home folder), or measured and kept there.
 
     Raises:
@@ -47,7 +47,7 @@ def measured(scans: CaseScans, wanted: Wanted, folder: Path | None = None) -> di
     return values
 
 
-def measure_key(scans: CaseScans, wanted: Wanted) -> str:
+def measure_key(scans: CaseScans, wanted: MeasureRequest) -> str:
     """Sha256 (hex) over all that decides the measures of a case."""
     case = scans.case
     masks = sorted({name for column in case.images if (name := case.mask(column)) is not None})

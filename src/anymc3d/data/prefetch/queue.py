@@ -30,7 +30,7 @@ Job = tuple[str, Mapping[str, Any]]
 """An entry of :data:`anymc3d.data.prefetch.child.JOBS` and its arguments."""
 
 
-class Asked(Protocol):
+class JobReader(Protocol):
     """What is asked for answers: :class:`Reader`, or in tests what stands for one."""
 
     def ask(
@@ -81,7 +81,7 @@ class Ahead:
     def __init__(
         self,
         jobs: Sequence[Job],
-        readers: Sequence[Asked],
+        readers: Sequence[JobReader],
         *,
         limit_s: float | None = None,
         most_bytes: int,
@@ -128,7 +128,7 @@ class Ahead:
             if thread.ident is not None:
                 thread.join()
 
-    def _work(self, reader: Asked) -> None:
+    def _work(self, reader: JobReader) -> None:
         while (index := self._next()) is not None:
             try:
                 name, arguments = self._jobs[index]

@@ -41,14 +41,14 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True)
-class Imported:
+class NetworkImport:
     """What an import did."""
 
     record: NetworkRecord
     conversion: Conversion
 
 
-def import_network(path: Path, name: str | None = None) -> Imported | None:
+def import_network(path: Path, name: str | None = None) -> NetworkImport | None:
     """Put a published file of weights into the store; None if it is of no network of the zoo.
 
     Args:
@@ -71,7 +71,7 @@ def import_network(path: Path, name: str | None = None) -> Imported | None:
         raise BackboneError(f"{path}: {error}") from error
     if conversion is None:
         return None
-    return Imported(
+    return NetworkImport(
         _save(name or conversion.published.name, conversion, origin=f"imported from {path.name}"), conversion
     )
 

@@ -12,7 +12,7 @@ from anymc3d.evaluate.covariates import SAYS
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.covariates.record import Answers, Cells, TrainedCovariates, answers_of
-from anymc3d.train.quick.crossval import Nested, Pool, Rows, purpose_seed
+from anymc3d.train.quick.crossval import NestedResult, Pool, Rows, purpose_seed
 
 
 def trained(task: TaskSettings, pool: Pool, cells: Sequence[Cells], rows: Rows, *, purpose: str) -> TrainedCovariates:
@@ -27,7 +27,7 @@ def trained(task: TaskSettings, pool: Pool, cells: Sequence[Cells], rows: Rows, 
     )
 
 
-def nested_answers(task: TaskSettings, pool: Pool, cells: Sequence[Cells], nested_fit: Nested) -> Answers:
+def nested_answers(task: TaskSettings, pool: Pool, cells: Sequence[Cells], nested_fit: NestedResult) -> Answers:
     """Of every case of the pool by fits that never saw it: covariates, slopes and image are of its training part."""
     image = outputs.raw_logits(nested_fit.logits, task.labels.kind)
     both, alone = np.full(image.shape, np.nan), np.full(image.shape, np.nan)

@@ -99,7 +99,7 @@ class Pool:
 
 
 @dataclass(frozen=True, eq=False)
-class Nested:
+class NestedResult:
     """``logits`` (n, K): of each case by the fit that never saw it. Per outer fold: the chosen candidate, the number
     of training cases, and the AUROC on these training cases themselves (None where undefined)."""
 
@@ -170,7 +170,7 @@ def nested(
     fraction: float = 1.0,
     draw: int = 0,
     progress: Callable[[], object] = lambda: None,
-) -> Nested | str:
+) -> NestedResult | str:
     """Run the whole nested cross-validation, on a ``fraction`` of each training part (the ``draw``-th such part).
 
     The held-out cases are the same for every fraction. Returns a reason instead where a part is too small to choose.
@@ -194,7 +194,7 @@ def nested(
         num_train.append(len(train))
         train_auroc.append(pool.auroc(fold_logits[len(held_out) :], train).value)
         progress()
-    return Nested(logits, tuple(chosen), tuple(num_train), tuple(train_auroc), tuple(inner))
+    return NestedResult(logits, tuple(chosen), tuple(num_train), tuple(train_auroc), tuple(inner))
 
 
 def choose(learner: Learner, pool: Pool, rows: Rows, *, inner_folds: int, seed: int) -> int:

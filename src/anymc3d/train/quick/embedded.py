@@ -39,7 +39,7 @@ NOTE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class EmbeddedFolder:
     """A folder that can stand for scans. ``features``: what its rows are, an entry of ``FEATURES``; ``level``: one of
     ``slice``, ``scan`` and ``mask``."""
 
@@ -70,7 +70,7 @@ class EmbeddedCases:
         return all(case.scans for case in self.prepared)
 
 
-def read_embedded(folder: Path, levels: Sequence[str] = ("slice",)) -> Embedded:
+def read_embedded(folder: Path, levels: Sequence[str] = ("slice",)) -> EmbeddedFolder:
     """Open a folder of ``anymc3d embed``; ``levels``: those that can be used.
 
     Raises:
@@ -86,7 +86,7 @@ def read_embedded(folder: Path, levels: Sequence[str] = ("slice",)) -> Embedded:
     if problems or not views:
         raise RunFolderError(f"{folder}: its record is damaged ({'; '.join(problems[:3]) or 'no views'}); embed again")
     level = record["settings"]["level"]
-    return Embedded(embeddings, views, "mask" if level == "mask" else record["settings"]["features"], level)
+    return EmbeddedFolder(embeddings, views, "mask" if level == "mask" else record["settings"]["features"], level)
 
 
 def _reasons(embeddings: Embeddings, levels: Sequence[str]) -> list[str]:
@@ -114,7 +114,7 @@ def _reasons(embeddings: Embeddings, levels: Sequence[str]) -> list[str]:
     return [reason for holds, reason in checks if holds]
 
 
-def as_embedded(task: TaskSettings, embedded: Embedded) -> TaskSettings:
+def as_embedded(task: TaskSettings, embedded: EmbeddedFolder) -> TaskSettings:
     """The task with the views and the representation of the folder.
 
     Raises:
@@ -137,7 +137,7 @@ def check_no_measures(covariates: Sequence[str]) -> None:
         raise UsageError(f"--embeddings: the covariate {measured[0]} is measured on scans; leave one of them out")
 
 
-def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) -> None:
+def check_network(embedded: EmbeddedFolder, backbone: LoadedBackbone, positions: str) -> None:
     """Check that the plugin's backbone is the one that made the embeddings.
 
     Raises:
@@ -153,7 +153,11 @@ def check_network(embedded: Embedded, backbone: LoadedBackbone, positions: str) 
 
 
 def cases_of(
-    embedded: Embedded, cases: Sequence[Case], backbone: LoadedBackbone, *, structures: tuple[int, ...] | None = None
+    embedded: EmbeddedFolder,
+    cases: Sequence[Case],
+    backbone: LoadedBackbone,
+    *,
+    structures: tuple[int, ...] | None = None,
 ) -> EmbeddedCases:
     """The rows of every case; those of other cases are not opened. ``structures``: of masks, those that count; None =
     all that a case has.
@@ -188,7 +192,7 @@ def cases_of(
     return EmbeddedCases(features, prepared, structures, content)
 
 
-def _width(embedded: Embedded, view: ViewSettings, backbone: LoadedBackbone) -> int:
+def _width(embedded: EmbeddedFolder, view: ViewSettings, backbone: LoadedBackbone) -> int:
     """How many numbers a row has; of masks those of one structure."""
     places = num_patches(view.size, backbone.module.patch_size)
     structures = int(embedded.level == "mask")
@@ -209,7 +213,7 @@ def _structures(cases: Sequence[StoredCase]) -> tuple[int, ...]:
     return tuple(sorted({int(label) for case in cases for view in case.views.values() for label in view["labels"]}))
 
 
-def _facts(embedded: Embedded, case: StoredCase) -> CaseFacts | None:
+def _facts(embedded: EmbeddedFolder, case: StoredCase) -> CaseFacts | None:
     """What the folder knows of the scans of a case; None where it is of before it did, or of other measures.
 
     Raises:
@@ -225,7 +229,9 @@ def _facts(embedded: Embedded, case: StoredCase) -> CaseFacts | None:
         ) from error
 
 
-def _case(embedded: Embedded, case: StoredCase, structures: tuple[int, ...], facts: CaseFacts | None) -> CaseFeatures:
+def _case(
+    embedded: EmbeddedFolder, case: StoredCase, structures: tuple[int, ...], facts: CaseFacts | None
+) -> CaseFeatures:
     light = {} if facts is None else facts.brightness
     return {
         view: _features(embedded, case.views[view], structures, light.get(view)) if view in case.views else None
@@ -234,7 +240,7 @@ def _case(embedded: Embedded, case: StoredCase, structures: tuple[int, ...], fac
 
 
 def _features(
-    embedded: Embedded,
+    embedded: EmbeddedFolder,
     arrays: Mapping[str, NDArray[Any]],
     structures: tuple[int, ...],
     brightness: NDArray[np.float32] | None,
@@ -253,7 +259,7 @@ def _features(
     return ViewFeatures(dict(zip(names, pieces, strict=True)), light)
 
 
-def _prepared(embedded: Embedded, facts: CaseFacts | None) -> PreparedCase:
+def _prepared(embedded: EmbeddedFolder, facts: CaseFacts | None) -> PreparedCase:
     """What is known of a case's scans, without slices."""
     views = dict.fromkeys(embedded.views)
     return PreparedCase(views, {}, {}) if facts is None else PreparedCase(views, facts.scans, {}, (), facts.measures)

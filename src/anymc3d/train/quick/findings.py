@@ -11,7 +11,7 @@ from anymc3d.models.store import LoadedBackbone
 from anymc3d.plugins.covariates import CovariateRecord
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.covariates.record import Answers, Cells
-from anymc3d.train.quick.crossval import Nested, Pool
+from anymc3d.train.quick.crossval import NestedResult, Pool
 from anymc3d.train.quick.curve import Curve
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.study import Study
@@ -57,9 +57,9 @@ class CovariateFindings:
 class Findings:
     """What was found: the nested cross-validation, the curve, the plain measurements, the choice for the plugin."""
 
-    nested: Nested
+    nested: NestedResult
     curve: Curve
-    trivial: Nested | None
+    trivial: NestedResult | None
     chosen: int
     inner: np.ndarray
     """Head logits of the training split's cases, each by the choice fitted on other inner folds."""

@@ -20,7 +20,7 @@ from anymc3d.segmenters.store import with_stored_models
 from anymc3d.settings.config import TaskSettings
 from anymc3d.train.plain.numbers import voxel_views
 from anymc3d.train.quick.crossval import Pool, check_training_parts, make_pool, outcome_patients
-from anymc3d.train.quick.embedded import Embedded, check_network
+from anymc3d.train.quick.embedded import EmbeddedFolder, check_network
 from anymc3d.train.quick.findings import Plan
 from anymc3d.train.quick.settings import QuickSettings
 from anymc3d.train.quick.slices import limit_slices
@@ -30,7 +30,7 @@ from anymc3d.train.task_checks import ALL_FEATURES, chosen_features
 
 
 def make_plan(
-    task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None, embedded: Embedded | None = None
+    task: TaskSettings, settings: QuickSettings, pseudonyms: Pseudonyms | None, embedded: EmbeddedFolder | None = None
 ) -> Plan:
     """Cases and folds first, so that their faults are known before a backbone is loaded."""
     task = replace(task, views=with_stored_models(task.views))

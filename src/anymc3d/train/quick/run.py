@@ -34,7 +34,7 @@ from anymc3d.train.quick import results
 from anymc3d.train.quick.covariates import nested_answers, plugin_record
 from anymc3d.train.quick.crossval import (
     Learner,
-    Nested,
+    NestedResult,
     choose_with_logits,
     nested,
     purpose_seed,
@@ -150,7 +150,7 @@ def _find(plan: Plan, learner: Learner, trivial: Learner | None, log: StageLog, 
     runs = 1 + (trivial is not None) + len(settings.fractions) * settings.repeats
     with Progress(total=runs * len(plan.pool.fold_names), what="cross-validation", unit="fold", quiet=quiet) as bar:
 
-        def run(of: Learner, fraction: float = 1.0, draw: int = 0) -> Nested | str:
+        def run(of: Learner, fraction: float = 1.0, draw: int = 0) -> NestedResult | str:
             return nested(
                 of,
                 plan.pool,
@@ -187,12 +187,12 @@ def _with_covariates(plan: Plan, findings: Findings, subject: Subject) -> Findin
     return replace(findings, covariates=CovariateFindings(cells, answers, record))
 
 
-def _curve(plan: Plan, whole: Nested, parts: dict[float, list[Nested | str]]) -> Curve:
+def _curve(plan: Plan, whole: NestedResult, parts: dict[float, list[NestedResult | str]]) -> Curve:
     fits: dict[float, list[np.ndarray] | str] = {1.0: [whole.logits]}
     sizes = {1.0: float(np.mean(whole.num_train))}
     for fraction, outcomes in parts.items():
         reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
-        nested_fits = [outcome for outcome in outcomes if isinstance(outcome, Nested)]
+        nested_fits = [outcome for outcome in outcomes if isinstance(outcome, NestedResult)]
         fits[fraction] = reasons[0] if reasons else [fit.logits for fit in nested_fits]
         sizes[fraction] = (
             fraction * sizes[1.0]
