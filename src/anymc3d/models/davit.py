@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
 from anymc3d.models.backbone_protocol import BackboneOutput
-from anymc3d.models.cast_weights import CastWeights
+from anymc3d.models.frozen_network import FrozenNetwork
 from anymc3d.models.image_size import check_images
 from anymc3d.models.vit import attend
 
@@ -201,30 +201,17 @@ class BlockPair(nn.Module):
         return self.channel_block(self.spatial_block(grid))
 
 
-class DaViT(CastWeights):
+class DaViT(FrozenNetwork):
     """The image encoder; tokens come as class token (the pooled feature), then the last stage, rows first."""
 
     def __init__(self, config: DaViTConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.convs = nn.ModuleList(ConvEmbed(config, stage) for stage in range(len(config.dims)))
         self.blocks = nn.ModuleList(
             nn.Sequential(*(BlockPair(config, width) for _ in range(depth)))
             for width, depth in zip(config.dims, config.depths, strict=True)
         )
         self.norms = nn.LayerNorm(config.embed_dim)
-
-    @property
-    def embed_dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_size(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return self.config.num_prefix_tokens
 
     @property
     def block_paths(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
 from anymc3d.models.backbone_protocol import BackboneOutput
-from anymc3d.models.cast_weights import CastWeights
+from anymc3d.models.frozen_network import FrozenNetwork
 from anymc3d.models.image_size import check_images
 from anymc3d.models.parameter_cache import ParameterCache
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
@@ -185,28 +185,15 @@ class PoolingHead(nn.Module):
         return pooled + self.mlp(self.layernorm(pooled)), attention
 
 
-class SiglipVision(CastWeights):
+class SiglipVision(FrozenNetwork):
     """The vision tower; tokens come as class token (the pooled one), then patches, rows first."""
 
     def __init__(self, config: SiglipConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.head = PoolingHead(config)
-
-    @property
-    def embed_dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_size(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return self.config.num_prefix_tokens
 
     @property
     def block_paths(self) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anymc3d.errors import UsageError
-from anymc3d.models.cast_weights import CastWeights
 from anymc3d.models.first_token import first_token_mixed, has_parts
+from anymc3d.models.frozen_network import FrozenNetwork
 from anymc3d.models.image_size import check_images
 from anymc3d.models.parameter_cache import ParameterCache
 from anymc3d.models.seam import SEAM_DTYPE, TrunkTokens, rounded
@@ -225,13 +225,12 @@ class Block(nn.Module):
         return tokens + self.ls2(self.mlp(self.norm2(tokens))), attention
 
 
-class VisionTransformer(CastWeights):
+class VisionTransformer(FrozenNetwork):
     """DINOv2, DINOv3, a plain ViT or CLIP, by its :class:`ViTConfig`. Tokens come as class token, registers, patches
     (rows first)."""
 
     def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if config.positions == "learned":
@@ -243,18 +242,6 @@ class VisionTransformer(CastWeights):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self._resized = ParameterCache(REMEMBERED_SIZES)
-
-    @property
-    def embed_dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_size(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return self.config.num_prefix_tokens
 
     @property
     def block_paths(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Frozen weights in another precision, cast once and remembered while the parameters do not change."""
+"""What every backbone of this package is built on: its sizes, and its weights in the precision of the arithmetic."""
 
 from __future__ import annotations
 
@@ -8,15 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anymc3d.models.backbone_protocol import BackboneConfig
 from anymc3d.models.parameter_cache import ParameterCache
 
 
-class CastWeights(nn.Module):
-    """A network whose matrices are kept in the precision of its arithmetic; see ``Backbone.matrices``."""
+class FrozenNetwork(nn.Module):
+    """A network that never changes: cast weights are kept as long as the parameters do not change."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
+        self.config = config
         self._cast = ParameterCache()
+
+    @property
+    def embed_dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def patch_size(self) -> int:
+        return self.config.patch_size
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return self.config.num_prefix_tokens
 
     def matrices(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The frozen weights and biases of all linear maps and convolutions in ``dtype``, by parameter name.
