@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.compute_options import add_device
 from anymc3d.cli.inputs import add_roi, add_workers, checked_workers
 from anymc3d.cli.say import say, warn
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name, folder or file (default: dinov2-small; with --embeddings the one that made them)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     parser.add_argument(
         "--leave-out", metavar="COL", help="leave every value of this column out once (default: site, if there is one)"
     )

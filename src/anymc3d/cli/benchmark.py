@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anymc3d.cli.compute_options import add_device
 from anymc3d.cli.part_options import add_engine, engine_options
 from anymc3d.cli.say import answer, answer_text, fail, say
 from anymc3d.errors import UsageError
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
     add_engine(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     parser.add_argument(
         "--segmenter", action="append", default=[], metavar="FILE", help="as for 'anymc3d train'; for all jobs"
     )

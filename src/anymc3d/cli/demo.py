@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anymc3d.cli.compute_options import add_device
 from anymc3d.cli.say import say
 
 
@@ -12,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="default: ./demo")
     parser.add_argument("--backbone", help="weights to use in place of dinov2-small-imgfocus: a name, folder or file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.compute_options import add_arithmetic, add_device, check_compute
 from anymc3d.cli.inputs import (
     add_case_memory,
     add_case_options,
@@ -37,11 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", type=Path, metavar="TASK.yaml", help="frozen: its views and backbone")
     parser.add_argument("--backbone", help="folder, file or name (default: the plugin's, the task's, or dinov2-small)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
-    )
-    parser.add_argument("--chunk-size", type=int, default=64, metavar="N", help="slices a backbone call (default: 64)")
+    add_device(parser)
+    add_arithmetic(parser)
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds a case may take; then it is an error")
     add_case_memory(parser)
     parser.add_argument(
@@ -90,10 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    if args.chunk_size < 1:
-        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
-    if args.timeout is not None and not args.timeout > 0:
-        raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
+    check_compute(args)
     if args.format == "parquet":
         from anymc3d.embed.parquet import check_level
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.compute_options import add_backbone, add_device
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
 from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
@@ -60,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_case_options(parser)
     add_strict(parser)
-    parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_backbone(parser)
+    add_device(parser)
     add_workers(parser)
     add_part(parser)
     add_pseudonymize(parser, "name the folders by keyed pseudonyms in place of the case ids")

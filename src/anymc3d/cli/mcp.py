@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anymc3d.cli.compute_options import add_device
 from anymc3d.errors import PackageError
 
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, metavar="OUT", help="a folder that may be written to; without it nothing is written"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds that one call may take")
 
 

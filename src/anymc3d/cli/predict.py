@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device, check_compute
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import (
     add_case_memory,
@@ -46,14 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_input(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the output folder")
-    parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
-    )
-    parser.add_argument(
-        "--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call (default: 64)"
-    )
+    add_backbone(parser)
+    add_device(parser)
+    add_arithmetic(parser)
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds a case may take with each plugin; then it is an error"
     )
@@ -114,10 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """What can be refused before anything is opened."""
-    if args.chunk_size < 1:
-        raise UsageError(f"--chunk-size: expected 1 or more, got {args.chunk_size}")
-    if args.timeout is not None and not 0 < args.timeout < math.inf:
-        raise UsageError(f"--timeout: expected seconds above 0, got {args.timeout:g}")
+    check_compute(args)
     from anymc3d.cli.dicom_sr import check_dicom_sr
 
     check_parquet(args)

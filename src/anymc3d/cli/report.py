@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.compute_options import add_backbone, add_device
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.explain import DEFAULT_METHOD
 from anymc3d.cli.inputs import add_case_options, cases_of
@@ -40,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--method", metavar="M", help=f"as in 'anymc3d explain', or all of a folder (default: {DEFAULT_METHOD})"
     )
-    study.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    study.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_backbone(study)
+    add_device(study)
     add_case_options(parser)
     figures = parser.add_argument_group("a run or an evaluation")
     figures.add_argument("--predictions", type=Path, metavar="P.csv", help="of an evaluation, for its worst cases")

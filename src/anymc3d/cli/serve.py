@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device
 from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
 from anymc3d.errors import AnyMC3DError, PackageError
 
@@ -33,11 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name of this service; can be repeated"
     )
-    parser.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    add_backbone(parser)
     parser.add_argument("--segmenter", action="append", default=[], metavar="FILE", help="as in 'anymc3d predict'")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone")
-    parser.add_argument("--chunk-size", type=int, default=64, metavar="N", help="slices per backbone call")
+    add_device(parser)
+    add_arithmetic(parser)
     parser.add_argument("--no-heatmaps", action="store_true", help="answers alone: no heatmaps, no reports")
     parser.add_argument("--strict", action="store_true", help="an answer with a warning is an error")
     parser.add_argument("--keep-days", type=float, default=30.0, metavar="N", help="remove what is older; 0: never")

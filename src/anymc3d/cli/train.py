@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.cli.compute_options import add_device
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.inputs import add_workers, checked_workers
 from anymc3d.cli.launch_options import add_launch, is_launcher, launch
@@ -33,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
         "-o", "--out", type=Path, required=True, metavar="RUN", help="the run folder; created if needed"
     )
     parser.add_argument("--backbone", metavar="NAME", help="the same as backbone=NAME: a name, folder or file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     parser.add_argument(
         "--folds", type=int, metavar="N", help="train N folds; RUN/oof.csv has every case predicted once"
     )

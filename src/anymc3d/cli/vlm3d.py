@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device
 from anymc3d.cli.say import answer_text, say, warn
 from anymc3d.errors import UsageError
 
@@ -46,7 +47,7 @@ def _add_train(action: argparse.ArgumentParser) -> None:
     )
     action.add_argument("--members", type=int, default=10, metavar="N", help="plugins in the ensemble (default: 10)")
     action.add_argument("--recipe", type=Path, metavar="TASK.yaml", help="your copy of the recipe")
-    action.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(action)
 
 
 def _add_predict(action: argparse.ArgumentParser) -> None:
@@ -60,14 +61,9 @@ def _add_predict(action: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="(default: /output/results.json)",
     )
-    action.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
-    action.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    action.add_argument(
-        "--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="of the backbone (default: fp32, exact)"
-    )
-    action.add_argument(
-        "--chunk-size", type=int, default=16, metavar="N", help="slices per backbone call (default: 16)"
-    )
+    add_backbone(action)
+    add_device(action)
+    add_arithmetic(action, chunk_size=16)
     action.add_argument(
         "--work", type=Path, metavar="FOLDER", help="keep finished exams here; default: beside FILE, until done"
     )
@@ -83,7 +79,7 @@ def _add_evaluate(action: argparse.ArgumentParser) -> None:
 def _add_container(action: argparse.ArgumentParser) -> None:
     action.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
     action.add_argument("-p", "--plugin", type=Path, required=True, metavar="ENSEMBLE")
-    action.add_argument("--backbone", help="folder, file or name; default: found by the plugin's fingerprint")
+    add_backbone(action)
 
 
 def _add_miniature(action: argparse.ArgumentParser) -> None:
