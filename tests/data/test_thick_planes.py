@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anymc3d.data.thick_planes import across, mixed_planes, thick_plane
+from anymc3d.data.thick_planes import mixed_planes, thick_plane, thick_slice_warning
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_B2_scans_of_another_plane_are_counted_and_named():
 
 
 def test_B2_a_thick_scan_that_is_looked_at_across_is_told():
-    assert "acquired sagittally, in slices 6.0 times" in across((6, 1, 1), {"axial"})
-    assert across((6, 1, 1), {"axial", "sagittal"}) is None
-    assert across((6, 1, 1), {"auto"}) is None
-    assert across((1.2, 1, 1), {"axial"}) is None
+    assert "acquired sagittally, in slices 6.0 times" in thick_slice_warning((6, 1, 1), {"axial"})
+    assert thick_slice_warning((6, 1, 1), {"axial", "sagittal"}) is None
+    assert thick_slice_warning((6, 1, 1), {"auto"}) is None
+    assert thick_slice_warning((1.2, 1, 1), {"axial"}) is None

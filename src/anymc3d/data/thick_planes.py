@@ -36,7 +36,7 @@ def thick_plane(spacing: Sequence[float]) -> str | None:
     return slice_plane((x, y, z))
 
 
-def across(spacing: Sequence[float], planes: Collection[str]) -> str | None:
+def thick_slice_warning(spacing: Sequence[float], planes: Collection[str]) -> str | None:
     """What to say of a scan (mm along x, y, z) of thick slices of which only other ``planes`` are looked at."""
     plane = thick_plane(spacing)
     if plane is None or plane in planes or "auto" in planes:

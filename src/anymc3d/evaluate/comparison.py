@@ -13,7 +13,7 @@ from anymc3d.evaluate.delong import PairedTest, delong_paired_test
 from anymc3d.evaluate.intervals import holm
 from anymc3d.evaluate.measures import LabelCases, Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
-from anymc3d.evaluate.rare_outcomes import num_rarer, word
+from anymc3d.evaluate.rare_outcomes import num_rarer, rarity_note
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,6 @@ def _compare(
     row_patients = patients[rows]
     test = delong_paired_test(targets, scores_a, scores_b, patients=row_patients, level=sampling.level)
     if test.interval.low is not None:
-        few = word(num_rarer(targets, row_patients), row_patients)
+        few = rarity_note(num_rarer(targets, row_patients), row_patients)
         test = replace(test, interval=replace(test.interval, reason=few))
     return LabelComparison(first.label, plugins, test, None, targets.size, int(targets.sum()))

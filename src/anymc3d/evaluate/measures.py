@@ -12,7 +12,7 @@ from anymc3d.evaluate import metrics, weighted
 from anymc3d.evaluate.delong import delong_interval
 from anymc3d.evaluate.intervals import LEVEL, Interval, clustered_wilson_interval, is_grouped, wilson_interval
 from anymc3d.evaluate.metrics import DECISION_METRICS, PROBABILITY_METRICS, RANKING_METRICS, Metric
-from anymc3d.evaluate.rare_outcomes import FEW, FROM_BOTH_RATES, interval_by_ends, num_rarer, too_few, word
+from anymc3d.evaluate.rare_outcomes import FEW, FROM_BOTH_RATES, interval_by_ends, num_rarer, rarity_note, too_few
 from anymc3d.evaluate.resampling import (
     METHOD,
     NUM_RESAMPLES,
@@ -165,7 +165,7 @@ def macro_measures(
 
 def _with_label_word(interval: Interval, rarer: Mapping[str, int], patients: NDArray[np.object_]) -> Interval:
     """Name the label that has the fewest cases of an outcome, where these are few."""
-    text = word(min(rarer.values()), patients)
+    text = rarity_note(min(rarer.values()), patients)
     return _with_text(interval, f"{_rarest(rarer)}: {text}" if text else "")
 
 
@@ -213,7 +213,7 @@ def share_interval(right: Floats, patients: NDArray[np.object_] | Sequence[str],
     if not is_grouped(patients):
         return wilson_interval(int(right.sum()), right.size, level=sampling.level)
     interval = clustered_wilson_interval(right, np.ones(right.size), patients, level=sampling.level)
-    return _with_text(interval, word(len(set(patients)), patients, of=""))
+    return _with_text(interval, rarity_note(len(set(patients)), patients, of=""))
 
 
 def mean_interval(
@@ -226,7 +226,7 @@ def mean_interval(
         return Interval(None, None, METHOD, sampling.level, "no interval: all cases are of one patient")
     draws = _draw(mean, np.array(patients, dtype=object), None, sampling)[""]
     interval = bootstrap_interval(float(values.mean()), draws, scale=scale, level=sampling.level)
-    return _with_text(interval, word(num_patients, patients, of=""))
+    return _with_text(interval, rarity_note(num_patients, patients, of=""))
 
 
 def metric_keys(points: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -314,7 +314,7 @@ def _proportion(
 
 
 def _with_word(interval: Interval, rarer: int, patients: NDArray[np.object_]) -> Interval:
-    return _with_text(interval, word(rarer, patients))
+    return _with_text(interval, rarity_note(rarer, patients))
 
 
 def _with_text(interval: Interval, text: str) -> Interval:

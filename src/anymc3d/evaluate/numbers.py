@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anymc3d.evaluate.intervals import Interval, group_index, is_grouped, t_quantile, two_sided_p
 from anymc3d.evaluate.measures import Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
-from anymc3d.evaluate.rare_outcomes import FEW, word
+from anymc3d.evaluate.rare_outcomes import FEW, rarity_note
 from anymc3d.evaluate.resampling import UNSTRATIFIED, Draws, bootstrap, bootstrap_interval
 from anymc3d.evaluate.weighted import Floats, ratio
 
@@ -143,7 +143,7 @@ def number_measures(cases: NumberCases, patients: NDArray[np.object_], sampling:
     if count >= 2 and resampled:
         options = {"num_resamples": sampling.num_resamples, "seed": sampling.seed}
         draws = bootstrap(resampled, patients, np.zeros(cases.truth.size), **options)
-    few = word(count, patients, of="") if count < FEW else ""
+    few = rarity_note(count, patients, of="") if count < FEW else ""
     return [
         Measure(name, "", value, _interval(name, value, draws.get(name), sampling, few), cases.truth.size, None)
         for name, value in values.items()
@@ -208,6 +208,6 @@ def compare_errors(
         return ErrorTest(mean, Interval(None, None, method, level, reason), None, saved.size)
     error = math.sqrt(variance)
     half = t_quantile(level, count - 1) * error
-    few = word(count, patients, of="") if count < FEW else ""
+    few = rarity_note(count, patients, of="") if count < FEW else ""
     interval = Interval(mean - half, mean + half, method, level, few)
     return ErrorTest(mean, interval, two_sided_p(mean / error, count - 1), saved.size)

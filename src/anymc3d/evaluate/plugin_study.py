@@ -20,7 +20,7 @@ from anymc3d.evaluate.measures import (
 )
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.evaluate.predictions import PluginPredictions
-from anymc3d.evaluate.selective import abstains, apart, selective_cases, selective_measures, set_measures
+from anymc3d.evaluate.selective import abstains, cases_by_point, selective_cases, selective_measures, set_measures
 from anymc3d.evaluate.severity import Severity, severities
 from anymc3d.evaluate.study_cases import StudyCases, StudySettings, groups_of
 from anymc3d.evaluate.study_points import PLUGIN_POINT, choose_points, label_cases
@@ -96,7 +96,7 @@ def _group_rows(
     sampling: Sampling,
     frame: Mapping[str, str],
 ) -> Iterator[Row]:
-    for part, point in apart(labels):
+    for part, point in cases_by_point(labels):
         for label, measure in _group_measures(predictions, part, patients, sampling):
             if point is None or measure.point == point:
                 yield row_of(measure, {**frame, "label": label})

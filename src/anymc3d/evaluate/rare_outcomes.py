@@ -30,7 +30,7 @@ def num_rarer(targets: Floats, patients: Sequence[str] | NDArray[np.object_]) ->
     return min(np.unique(groups[targets == outcome]).size for outcome in np.unique(targets))
 
 
-def word(number: int, patients: Sequence[str] | NDArray[np.object_], *, of: str = "the rarer outcome") -> str:
+def rarity_note(number: int, patients: Sequence[str] | NDArray[np.object_], *, of: str = "the rarer outcome") -> str:
     """What the reader of an interval should know where it rests on ``number`` patients or cases; "" from ten on."""
     if number >= FEW:
         return ""
@@ -60,7 +60,7 @@ def interval_by_ends(
         float(_at(metric, getattr(sensitivity, side), getattr(specificity, side), num_positive, num_negative))
         for side in ("low", "high")
     ]
-    note = f"{word(num_rarer(targets, patients), patients)}; Wilson's ends of sensitivity and specificity"
+    note = f"{rarity_note(num_rarer(targets, patients), patients)}; Wilson's ends of sensitivity and specificity"
     return Interval(ends[0], ends[1], METHOD, level, note)
 
 

@@ -44,7 +44,7 @@ def abstains(one: PluginPredictions) -> bool:
     return bool((np.isnan(one.decisions) & np.isfinite(one.logits)).any())
 
 
-def apart(labels: Sequence[LabelCases]) -> Iterator[tuple[list[LabelCases], str | None]]:
+def cases_by_point(labels: Sequence[LabelCases]) -> Iterator[tuple[list[LabelCases], str | None]]:
     """The cases of labels as measures take them, and the operating point to keep (None = all).
 
     Once as they are; where decisions are not answered once without the plugin's own decisions, and once of the answered

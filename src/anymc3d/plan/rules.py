@@ -84,7 +84,7 @@ def choose_plane(grids: Grids) -> tuple[Plane, str]:
     return plane, f"acquisition plane of {which} (largest spacing, ties axial); {_other_planes(grids)}"
 
 
-def why_asked(grids: Grids, plane: Plane) -> str:
+def reason_of_named_plane(grids: Grids, plane: Plane) -> str:
     """The reason of a plane that the user named, with what it costs where slices are thick."""
     ratio, usual_plane = grids.anisotropy, choose_plane(grids)[0]
     if plane == usual_plane or ratio < THICK_SLICES:

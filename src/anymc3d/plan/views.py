@@ -13,7 +13,7 @@ from anymc3d.data.volume import Millimetres
 from anymc3d.plan.intensity import IntensityChoice
 from anymc3d.plan.measure import DataSet, MeasuredColumn
 from anymc3d.plan.region import check_has_region, crop_extents, propose_region
-from anymc3d.plan.rules import choose_field_of_view, choose_plane, why_asked
+from anymc3d.plan.rules import choose_field_of_view, choose_plane, reason_of_named_plane
 from anymc3d.plan.size import choose_size
 from anymc3d.plan.size_leak import find_size_leak
 from anymc3d.settings.views import RoiSettings, ViewSettings
@@ -72,7 +72,8 @@ def choose_views(
             size = choose_size(column.measured.grids, plane, patch_size, field if has_leak else None)
             views[view] = _settings(column, plane, size.value, field, roi)
             reasons[f"views.{view}.size"] = size.reason
-            reasons[f"views.{view}.plane"] = why_asked(column.measured.grids, plane) if planes else plane_reason
+            named = reason_of_named_plane(column.measured.grids, plane) if planes else None
+            reasons[f"views.{view}.plane"] = named or plane_reason
             if plane == (*planes, own_plane)[0]:
                 reasons[f"views.{view}.field_of_view"] = field_reason
                 region = _proposal(data, column.measured) if roi is None else _asked(column.measured, roi)

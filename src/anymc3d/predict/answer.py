@@ -18,7 +18,7 @@ from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.covariates import JoinedLogits
 from anymc3d.plugins.evidence import doubts_of
-from anymc3d.predict.ood_warnings import Distance, across_planes, distance_from_training, unlike_training
+from anymc3d.predict.ood_warnings import Distance, distance_from_training, thick_slice_warnings, unlike_training
 from anymc3d.predict.prediction import Prediction
 
 Runs = Sequence[tuple[PluginCard, ClassifierOutput]]
@@ -45,7 +45,7 @@ def answered(
     sets, in_doubt = _prediction_sets(card, logits, fields.get("decisions", {}))
     unlike = (*unlike_training(card, prepared.scans), *([distance.alarm] if distance.alarm else []))
     missing = [*_missing_views(prepared), *notes]
-    warnings = [*prepared.warnings, *missing, *across_planes(card, prepared.scans), *unlike]
+    warnings = [*prepared.warnings, *missing, *thick_slice_warnings(card, prepared.scans), *unlike]
     return Prediction(
         case=case,
         plugin=card.name,

@@ -13,7 +13,7 @@ import numpy as np
 from anymc3d.data.intensity import mismatch
 from anymc3d.data.ood_measures import Measures
 from anymc3d.data.scan import ScanFacts
-from anymc3d.data.thick_planes import across
+from anymc3d.data.thick_planes import thick_slice_warning
 from anymc3d.evaluate import ood
 from anymc3d.plugins.card import PluginCard
 
@@ -44,12 +44,12 @@ def says_unlike(message: str) -> bool:
     return _SAID.search(message) is not None
 
 
-def across_planes(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:
+def thick_slice_warnings(card: PluginCard, scans: Mapping[str, ScanFacts]) -> tuple[str, ...]:
     """One line for each scan of thick slices, by image column, that no view of the plugin shows in their own plane."""
     planes: dict[str, set[str]] = {}
     for view in card.preprocessing.values():
         planes.setdefault(view.image, set()).add(view.plane)
-    lines = (across(facts.spacing, planes[column]) for column, facts in scans.items() if column in planes)
+    lines = (thick_slice_warning(facts.spacing, planes[column]) for column, facts in scans.items() if column in planes)
     return tuple(text for text in lines if text is not None)
 
 

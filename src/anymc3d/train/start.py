@@ -107,7 +107,7 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
     if plain["segmentation"]["weight"] is None:
         plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
-    plain["train"] = _as_before_there_were_starts(task)
+    plain["train"] = _without_start_keys(task)
     if plain["method"]["blocks"] is None:
         del plain["method"]["blocks"], plain["train"]["copies"]  # as runs before there was a choice have it
     del plain["train"]["token_cache_gb"]  # changes no result
@@ -118,8 +118,9 @@ def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     return plain
 
 
-def _as_before_there_were_starts(task: TaskSettings) -> dict[str, Any]:
-    """Rates as numbers, and what is as in the paper's recipe without a word, as runs before there was a choice."""
+def _without_start_keys(task: TaskSettings) -> dict[str, Any]:
+    """The ``train`` section as older runs recorded it: rates as numbers, and no key of the start where all are the
+    paper's."""
     defaults = filled(task.train, PAPER if is_baseline(task.method) else None)
     plain, new = asdict(task.train), ("start", "standardise", "warmup", "clip", "trained_share")
     plain |= {key: getattr(defaults, key) for key in ("lora_lr", "head_lr", *new)}

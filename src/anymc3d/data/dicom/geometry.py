@@ -19,7 +19,7 @@ from anymc3d.data.dicom.increments import EvenGrid, even_grid, is_even
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.resample import Resampling
 from anymc3d.data.dicom.rules import Rule, is_shown
-from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, crowds, positions_along_normal
 from anymc3d.data.nifti_header import VOXEL_CEILING, spacing_fault
 from anymc3d.data.volume import Affine
 from anymc3d.errors import SlicesError
@@ -70,7 +70,7 @@ def stack(
     """
     rule = rule or Rule()
     plane = plane_of(frames, reference)
-    along = along_of(frames, plane.normal)
+    along = positions_along_normal(frames, plane.normal)
     order = np.argsort(along, kind="stable")
     if len(frames) == 1:
         step, warnings = _lone_step(frames[0], plane, reference)

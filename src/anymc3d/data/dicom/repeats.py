@@ -13,7 +13,7 @@ from anymc3d.data.dicom.decoder import FrameDecoder
 from anymc3d.data.dicom.geometry import plane_of
 from anymc3d.data.dicom.pixels import Pixels, stored_frames
 from anymc3d.data.dicom.series import ChosenFrame, ChosenSeries
-from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, crowds, positions_along_normal
 from anymc3d.data.dicom.tags import foreign_errors
 
 
@@ -28,7 +28,7 @@ def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
     frames = [entry.frame for entry in chosen.frames]
     if len(frames) < 2:
         return chosen
-    places = crowds(along_of(frames, plane_of(frames, reference).normal))
+    places = crowds(positions_along_normal(frames, plane_of(frames, reference).normal))
     crowded = [place for place in places if len(place) > 1]
     if not crowded or len(places) == 1:
         return chosen

@@ -73,7 +73,7 @@ class Volumes:
         return sizes.index(max(sizes))
 
 
-def along_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+def positions_along_normal(frames: Sequence[Frame], normal: NDArray[np.float64]) -> NDArray[np.float64]:
     """Millimetres along the normal."""
     return np.array([frame.position for frame in frames], dtype=np.float64) @ normal
 
@@ -87,7 +87,7 @@ def crowds(along: NDArray[np.float64]) -> list[Group]:
 
 def volumes_of(frames: Sequence[Frame], normal: NDArray[np.float64]) -> Volumes | None:
     """The volumes at the same places; None where each place has one slice."""
-    along = along_of(frames, normal)
+    along = positions_along_normal(frames, normal)
     places = crowds(along)
     most = max(map(len, places))
     if most == 1:

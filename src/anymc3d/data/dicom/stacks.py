@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anymc3d.data.dicom.increments import is_even, parts_of, passes_of
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.series import ChosenFrame
-from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, along_of, crowds
+from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, crowds, positions_along_normal
 from anymc3d.errors import SeriesError
 
 SAME_DIRECTION = 1e-3
@@ -56,7 +56,7 @@ def _passes(frames: Sequence[ChosenFrame]) -> list[Stack]:
     """The passes of one stack whose slices lie among each other, or its parts that lie far apart; none where it is
     one."""
     normal = np.cross(*np.split(np.asarray(frames[0].frame.orientation, dtype=np.float64), 2))
-    along = along_of([chosen.frame for chosen in frames], normal)
+    along = positions_along_normal([chosen.frame for chosen in frames], normal)
     order = np.argsort(along, kind="stable")
     if is_even(along) or max(map(len, crowds(along))) > 1:
         return []
