@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST = 300
 """Characters of one foreign text that a line shows."""
@@ -55,6 +56,11 @@ def plotted(text: object, most: int = LONGEST) -> str:
 def escape(text: str) -> str:
     """A foreign text in HTML, between tags or as the value of an attribute in quotes; line ends stay."""
     return html.escape(printable(text, keep="\n\t"))
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``; at least one name."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _code(letter: str) -> str:

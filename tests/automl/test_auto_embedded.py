@@ -1,7 +1,6 @@
 """``auto --embeddings``: without a scan the same plugin as with them; what cannot stand for scans is refused before."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +29,7 @@ from anymc3d.settings.plain import to_plain
 from anymc3d.settings.task_file import read_task
 from anymc3d.settings.views import ViewSettings
 from anymc3d.train.quick.crossval import Pool
+from changed_embeddings import changed
 
 SETTINGS = AutoSettings(outer_folds=2, least_cases=4, train=False)
 
@@ -103,17 +103,6 @@ def test_a_test_split_that_was_not_embedded_is_left_out_with_the_way_to_its_answ
     told = " ".join(found["notes"])
     assert found["test"] is None and "2 of its 4 cases are not embedded" in told and "--split test" in told
     assert "scan-statistics: left out. Learnt from embeddings of a folder without statistics" in told
-
-
-def changed(made, tmp_path, change=lambda record: None, rows=lambda rows: rows):
-    folder = tmp_path / "embeddings"
-    shutil.copytree(made / "embeddings", folder)
-    record = json.loads((folder / "embed.json").read_text())
-    change(record)
-    (folder / "embed.json").write_text(json.dumps(record))
-    table = [row | {"settings": settings_hash(record)} for row in read_table(folder / "embeddings.csv")]
-    write_table(folder / "embeddings.csv", list(table[0]), rows(table))
-    return folder
 
 
 def half(folder):

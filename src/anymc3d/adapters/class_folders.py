@@ -23,6 +23,7 @@ from anymc3d.data.label_words import MISSING_WORDS
 from anymc3d.data.readers import content_hash
 from anymc3d.errors import ScanError
 from anymc3d.files.spelling import bare
+from anymc3d.printable import listed
 
 SPLIT_NAMES = {
     "train": "train",
@@ -112,7 +113,7 @@ def _places(tops: Sequence[Path], findings: Findings) -> list[tuple[Path, str, s
     named = [path.name for path in tops if split_of(path.name) is not None]
     if named and strangers:
         findings.error(
-            f"{_listed(named)} {'are' if len(named) > 1 else 'is'} named like a split; folders beside that are none"
+            f"{listed(named)} {'are' if len(named) > 1 else 'is'} named like a split; folders beside that are none"
             " hold scans, so it is unknown which are classes; move or rename them",
             strangers,
         )
@@ -143,10 +144,6 @@ def split_of(name: str) -> str | None:
     text = bare(name).strip("0123456789")
     ends = [text.removesuffix(end) for end in _SPLIT_ENDS if text.endswith(end)]
     return next((SPLIT_NAMES[word] for word in (text, *ends) if word in SPLIT_NAMES), None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _holds_scans(folder: Path) -> bool:

@@ -13,19 +13,25 @@ NOTES = "public notes on the paper"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Average:
-    """AUROC averaged over ten tasks (T1 to T10), as printed."""
+class Quoted:
+    """An AUROC that public notes quote; ``values``: all where several are printed."""
 
     system: str
     values: tuple[float, ...]
-    rank: str = ""
-    parameters: str = ""
-    """Trainable, as printed."""
     source: str = NOTES
 
     @property
     def text(self) -> str:
         return " / ".join(f"{value:.3f}" for value in self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average(Quoted):
+    """AUROC averaged over ten tasks (T1 to T10)."""
+
+    rank: str = ""
+    parameters: str = ""
+    """Trainable, as printed."""
 
 
 AVERAGES: tuple[Average, ...] = (
@@ -176,18 +182,11 @@ DECODER_NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Share(Quoted):
     """A point of the label-efficiency curve: AUROC with a share of the training cases."""
 
-    system: str
     task: str
     share: float
-    values: tuple[float, ...]
-    source: str = NOTES
-
-    @property
-    def text(self) -> str:
-        return " / ".join(f"{value:.3f}" for value in self.values)
 
 
 LABEL_EFFICIENCY: tuple[Share, ...] = (

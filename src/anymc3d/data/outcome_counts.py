@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.data.case import SPLITS
+from anymc3d.printable import listed
 from anymc3d.settings.config import LabelSettings
 
 USUAL_FOLDS = 5
@@ -57,9 +58,9 @@ def lacking_text(outcome: str, num_patients: int, parts: Sequence[str], having: 
     if not lacking:
         return None
     if num_patients >= len(ordered):
-        return f"no case of {_listed(lacking)} has {outcome}: its metrics are undefined there"
+        return f"no case of {listed(lacking)} has {outcome}: its metrics are undefined there"
     noun = "patient" if num_patients == 1 else "patients"
-    text = f"{num_patients} {noun} with {outcome} cannot be in {_listed(ordered)}: {_listed(lacking)} "
+    text = f"{num_patients} {noun} with {outcome} cannot be in {listed(ordered)}: {listed(lacking)} "
     text += "gets none" if len(lacking) == 1 else "get none"
     if set(ordered) <= set(SPLITS) and num_patients < USUAL_FOLDS:
         left = USUAL_FOLDS - num_patients
@@ -118,7 +119,3 @@ def _outside_test(splits: Sequence[str], patients: Sequence[str], has: NDArray[n
     return len(
         {who for who, split, has_outcome in zip(patients, splits, has, strict=True) if has_outcome and split != "test"}
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

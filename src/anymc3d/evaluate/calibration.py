@@ -171,16 +171,16 @@ def fit_platt(
     """
     target_array, logit_array = check_pair(targets, logits, what="logits")
     note = ""
-    few = _outcomes(target_array) < MIN_OUTCOMES
+    few = rarer_outcome(target_array) < MIN_OUTCOMES
     if few and pooled is not None:
-        note = pooled_note(_outcomes(target_array))
+        note = pooled_note(rarer_outcome(target_array))
         target_array, logit_array = check_pair(pooled[0], pooled[1], what="pooled logits")
         point = pooled[2]
-        few = _outcomes(target_array) < MIN_OUTCOMES
+        few = rarer_outcome(target_array) < MIN_OUTCOMES
     num_cases, num_positive = target_array.size, int(target_array.sum())
     if few:
         where = " even when pooled" if note else ""
-        rarer = f"{_outcomes(target_array)} cases of the rarer outcome{where}, below {MIN_OUTCOMES}"
+        rarer = f"{rarer_outcome(target_array)} cases of the rarer outcome{where}, below {MIN_OUTCOMES}"
         note = f"{rarer}: slope left at {slope_if_few:.4g}"
         slope = slope_if_few
     else:
@@ -224,7 +224,7 @@ def fit_isotonic(targets: ArrayLike, logits: ArrayLike) -> Calibration:
     from sklearn.isotonic import IsotonicRegression
 
     target_array, logit_array = check_pair(targets, logits, what="logits")
-    if _outcomes(target_array) == 0:
+    if rarer_outcome(target_array) == 0:
         raise CalibrationError(f"isotonic calibration: expected both outcomes, got {target_array.size} cases of one")
     fitted = IsotonicRegression(y_min=_PROBABILITY_MARGIN, y_max=1 - _PROBABILITY_MARGIN).fit(logit_array, target_array)
     shares = fitted.y_thresholds_
@@ -232,8 +232,8 @@ def fit_isotonic(targets: ArrayLike, logits: ArrayLike) -> Calibration:
     return Calibration(kind="isotonic", knots=knots, n=target_array.size, n_positive=int(target_array.sum()))
 
 
-def _outcomes(targets: Floats) -> int:
-    """Number of cases of the rarer outcome."""
+def rarer_outcome(targets: Floats) -> int:
+    """How many of the known targets (n,), 0 and 1, are of the rarer outcome."""
     return int(min(targets.sum(), targets.size - targets.sum()))
 
 

@@ -33,6 +33,7 @@ from anymc3d.evaluate.calibration import (
     fit_platt,
     fit_temperature,
     pooled_note,
+    rarer_outcome,
 )
 from anymc3d.evaluate.operating_points import OperatingPoint, choose, pooled_odds
 from anymc3d.evaluate.weighted import Floats
@@ -195,11 +196,6 @@ def check_method(method: str, kind: LabelKind) -> None:
 def takes_pooled(targets: Floats, pooled: Floats) -> bool:
     """Whether a label's own known targets (n,) are too few, and the pooled ones (m,) are more of the rarer outcome."""
     return rarer_outcome(targets) < MIN_OUTCOMES and rarer_outcome(pooled) > rarer_outcome(targets)
-
-
-def rarer_outcome(targets: Floats) -> int:
-    """How many of the known targets (n,), 0 and 1, are of the rarer outcome."""
-    return int(min(targets.sum(), targets.size - targets.sum()))
 
 
 def choose_points(

@@ -219,12 +219,6 @@ class JobStore:
             ).fetchone()
             return None if row is None else str(row[0])
 
-    def known(self, key: str) -> str | None:
-        """The job of a key, whatever became of it."""
-        with self._lock:
-            row = self._connection.execute("SELECT job FROM seen WHERE key=?", (key,)).fetchone()
-            return None if row is None else str(row[0])
-
     @property
     def is_full(self) -> bool:
         """Whether as many studies wait as may."""

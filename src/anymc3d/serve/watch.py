@@ -97,7 +97,7 @@ class Watcher:
                 self._seen[entry.name] = now
                 continue
             key = f"{KEY}{hashlib.sha256(f'{entry.name}/{now.print}'.encode('utf-8', 'surrogateescape')).hexdigest()}"
-            known = self._service.jobs.known(key)
+            known = self._service.jobs.job_of(key)
             if known is not None:
                 self._put_away(Path(entry.path), known)
             elif time.monotonic() - before.since >= self._quiet_s:

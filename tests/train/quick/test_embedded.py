@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 
 from anymc3d.cli.main import main
 from anymc3d.data.case_scans import CaseScans
-from anymc3d.data.embeddings import settings_hash
 from anymc3d.data.manifest import read_manifest
 from anymc3d.embed.folder import embed_cohort
 from anymc3d.embed.source import EmbedSettings, of_backbone
@@ -25,6 +23,7 @@ from anymc3d.predict.predictor import load
 from anymc3d.settings.task_file import read_task
 from anymc3d.train.quick.run import fit_quick
 from anymc3d.train.quick.settings import QuickSettings
+from changed_embeddings import changed
 
 SMALL = QuickSettings(outer_folds=2, inner_folds=2, decays=(0.1,), fractions=(), repeats=1, resamples=50)
 HOW = {"backbone": None, "features": "class", "device": "cpu", "precision": "fp32", "chunk_size": 8, "segmenters": ()}
@@ -83,17 +82,6 @@ def test_a_folder_of_before_it_had_statistics_gives_a_plugin_without_a_score(jou
     learn(journey, made, folder)
     assert "no ood_score" in caplog.text and "embed into a new folder" in caplog.text
     assert load_plugin(tmp_path / "run" / "plugin.safetensors").card.scan_statistics is None
-
-
-def changed(made, tmp_path, change=lambda record: None, rows=lambda rows: rows):
-    folder = tmp_path / "embeddings"
-    shutil.copytree(made / "embeddings", folder)
-    record = json.loads((folder / "embed.json").read_text())
-    change(record)
-    (folder / "embed.json").write_text(json.dumps(record))
-    table = [row | {"settings": settings_hash(record)} for row in read_table(folder / "embeddings.csv")]
-    write_table(folder / "embeddings.csv", list(table[0]), rows(table))
-    return folder
 
 
 @pytest.mark.parametrize(
