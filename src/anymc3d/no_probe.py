@@ -2,7 +2,7 @@
 
 pydicom, which nibabel imports, takes ``requests`` for the downloads of its own test data where it is installed, and
 that tries at its import whether a socket of IPv6 can be bound. pydicom is made to find it not installed: it then
-downloads, if anybody asks it to, with Python's own means. Whoever else imports ``requests`` gets it.
+downloads, where it is asked to, with Python's own means. Any other module that imports ``requests`` gets it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def shown(text: object, most: int = LONGEST) -> str:
 
 
 def quoted(text: object) -> str:
-    """A foreign text as a quotation: what somebody else says, not this program."""
+    """A foreign text as a quotation: the words of another, not of this program."""
     return f'"{shown(text)}"'
 
 

@@ -1,6 +1,6 @@
 """Tables of parts that others may add to: rows by :meth:`Registry.register`, and rows that installed packages offer.
 
-A package offers a part by an entry point in the table's group, under the part's name. It is imported when somebody asks
+A package offers a part by an entry point in the table's group, under the part's name. It is imported when it is asked
 for that name and no row has it, never with this program. So a name that a file holds chooses among what is installed on
 this machine, and never brings code.
 """

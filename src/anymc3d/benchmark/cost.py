@@ -1,4 +1,4 @@
-"""What a job cost, as training and prediction measured it; what nobody measured is empty, with a reason."""
+"""What a job cost, as training and prediction measured it; what was not measured is empty, with a reason."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Numbers that the paper and notes about it print, each with where it stands; where two are printed, both are here.
 
-They are of other data than anybody's own benchmark, and stand beside it for orientation. None is the result of a run.
+They were measured on other data than your own benchmark, and are shown beside it for orientation. None is the result
+of a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a command lets through to the terminal, and how it ends: log lines, stop signals, errors nobody foresaw."""
+"""What a command lets through to the terminal, and how it ends: log lines, stop signals, unforeseen errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN = "anymc3d"
 _OWN_HANDLERS = ("nibabel.global",)
 """Loggers of libraries that write to stderr by themselves, past every handler of the program."""
 WAITING = ("serve", "mcp")
-"""Commands that are silent while nobody asks them for anything."""
+"""Commands that are silent while they have no requests."""
 _OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """Of texts, from a file or the command line, that this system cannot take for a path at all."""

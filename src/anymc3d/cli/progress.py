@@ -8,7 +8,7 @@ from anymc3d.files.download import Progress
 
 
 def progress_bar(quiet: bool) -> Progress | None:
-    """A bar on the terminal; None where nobody looks at one."""
+    """A bar on the terminal; None where there is no terminal."""
     if quiet or not sys.stderr.isatty():
         return None
     from tqdm import tqdm

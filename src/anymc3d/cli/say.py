@@ -56,7 +56,7 @@ def warn(text: object) -> None:
 
 
 def show(*lines: object) -> None:
-    """Print each argument as one line for whoever sits at the terminal, on the error stream: no output goes there."""
+    """Print each argument as one line for the person at the terminal, on the error stream: no output goes there."""
     _write(lines, sys.stderr)
 
 

@@ -1,7 +1,7 @@
 """One entry of the cache: a safetensors file whose header names its key, its plane and a checksum over all of it.
 
 The file is read once, straight into the memory that the slices keep. Checksum: CRC-32, which, as in gzip and zip, is
-there for damage and not for malice; the folder is private to the user. Entries of before it, with SHA-256, stay valid.
+there for damage and not for malice; the folder is private to the user. Older entries, with SHA-256, stay valid.
 """
 
 from __future__ import annotations

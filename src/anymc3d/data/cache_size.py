@@ -195,7 +195,7 @@ def _running_since(folder: Path) -> list[float]:
 
 
 def _remove_unused(entry: _Entry) -> bool:
-    """Remove an entry, unless somebody used it since it was listed."""
+    """Remove an entry, unless it was used since it was listed."""
     try:
         if entry.path.stat().st_mtime != entry.used:
             return False

@@ -36,11 +36,11 @@ def attempt(
 ) -> T | CaseFault:
     """What ``work`` gives, or why it failed. ``describe`` says it in words; by default :func:`fault_of`.
 
-    An exception that nobody foresaw is shown with its traceback where this package logs at level ``TRACEBACKS``.
+    An unforeseen exception is shown with its traceback where this package logs at level ``TRACEBACKS``.
 
     Raises:
         OutputError: what is written cannot be written; no other case would fare better.
-        InterruptedRunError, KeyboardInterrupt, SystemExit: somebody wants to stop.
+        InterruptedRunError, KeyboardInterrupt, SystemExit: a stop was asked for.
     """
     try:
         return work()

@@ -260,7 +260,7 @@ class CaseScans:
             if column not in self._scans:
                 continue
             makers[f"facts {column}"] = self._scans[column].facts
-            # What draws a region stays with who asks: a network, or a program, of which one is enough.
+            # What draws a region (a network or a program) stays in the parent process: one copy is enough.
             is_drawn = view.roi is not None and ROI_SOURCES[view.roi.source].needs_segmenter
             if is_drawn or needs.volumes:
                 makers[f"volume {column}"] = self._scans[column].volume

@@ -141,7 +141,7 @@ def prepared_or_fault(
 
 
 def _describe(error: Exception, case: Case) -> str:
-    """With the path, unlike in outputs: this goes to who made the manifest, and nowhere else."""
+    """With the path, unlike in outputs: this is shown to the author of the manifest alone."""
     return error.with_code if isinstance(error, AnyMC3DError) else fault_of(error, case)
 
 

@@ -20,7 +20,7 @@ _MARKS = {
 
 
 def kind_of(path: Path) -> str:
-    """``nifti``, ``dicom``, the ending that the file should have (``.nrrd``…), or nothing where nobody knows it.
+    """``nifti``, ``dicom``, the ending that the file should have (``.nrrd``…), or nothing where it is unknown.
 
     Raises:
         ScanError: it cannot be opened.

@@ -1,7 +1,7 @@
 """The hashes of files whose bytes are read anyway: a scan's content hash and its voxels come from one pass.
 
-Within :func:`remembering`, a file that is opened is hashed while it is read, whoever reads it and in whatever order;
-what the reader leaves out is read at the end. A file of which only the head was looked at is not hashed.
+Within :func:`remembering`, a file that is opened is hashed while it is read, in whatever order; what the reader leaves
+out is read at the end. A file of which only the head was looked at is not hashed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scans that are in memory already: arrays, tensors, images of nibabel and SimpleITK -> Volume, by the rules of files.
 
-An array has no geometry: who gives it also gives its spacing, or an affine. What an image says of its own geometry is
+An array has no geometry: it comes with its spacing, or with an affine. What an image says of its own geometry is
 checked as it would be in a file: the same scan gives the same volume, from memory and from disk.
 """
 

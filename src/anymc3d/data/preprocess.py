@@ -61,7 +61,7 @@ def prepare_view(volume: Volume, view: ViewSettings, region: Box | None = None) 
 
     Args:
         volume: the scan, in any orientation.
-        view: how. ``view.roi`` is not looked at: who knows the region's place gives it.
+        view: how. ``view.roi`` is not looked at: the caller gives the region.
         region: voxels of the scan in RAS order to show, :class:`anymc3d.data.regions.Region`; None = the whole scan.
 
     Raises:

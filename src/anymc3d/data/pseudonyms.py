@@ -48,7 +48,7 @@ class Pseudonyms:
         return "s" + self._digits("patient", patient_id, _DIGITS)
 
     def seal(self, text: str) -> str:
-        """A keyed hash of any text, such as the hash of a scan, which whoever has the scan could make as well."""
+        """A keyed hash of any text, such as the hash of a scan, which anybody who has the scan could compute."""
         return self._digits("seal", text, 64)
 
     def rename(self, cases: Iterable[Case]) -> list[Case]:

@@ -47,7 +47,7 @@ def scan_facts(volume: Volume) -> ScanFacts:
 
 
 FACTS_SUFFIX = ".v2.facts.json"
-"""Entries that end in ``.facts.json`` alone are of before they had a key and a checksum; they are not read."""
+"""Entries that end in ``.facts.json`` alone are older, without key and checksum; they are not read."""
 
 
 def encode_facts(facts: ScanFacts, key: str) -> bytes:

@@ -50,7 +50,7 @@ class Volume(_Oriented):
     warnings: tuple[str, ...] = ()
     """One line each: what was ambiguous in the file and how it was read."""
     units: str | None = None
-    """Of a PET whose header says them: ``SUVbw``, or what is stored, such as ``BQML``; None where nobody says."""
+    """Of a PET whose header says them: ``SUVbw``, or what is stored, such as ``BQML``; otherwise None."""
     why_not_suv: str = ""
     """Of a PET in other units than SUV: why, naming the tag."""
 

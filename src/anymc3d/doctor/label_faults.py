@@ -88,7 +88,7 @@ _HOPELESS = ("label-constant", "label-spelling", "label-no-class")
 
 
 def _allowed(settings: LabelSettings | None, num_columns: int) -> tuple[str, ...] | None:
-    """The classes a cell may name; None where nobody said."""
+    """The classes a cell may name; None where neither the task file nor the columns say."""
     if settings is not None:
         return None if settings.is_number else settings.classes or ("0", "1")
     return ("0", "1") if num_columns > 1 else None
@@ -134,7 +134,7 @@ def _not_numbers(cases: Sequence[Case], column: str) -> tuple[list[Finding], set
 
 
 def _codes_for_missing(cases: Sequence[Case], column: str) -> tuple[list[Finding], set[int]]:
-    """Of a column whose classes nobody named: codes for "not known", such as 9 beside 0 and 1."""
+    """Of a column without named classes: codes for "not known", such as 9 beside 0 and 1."""
     codes = missing_codes(cases, column).values()
     findings = [finding_of("label-word-for-missing", f"{column}: {what}", group, column) for what, group in codes]
     return findings, {case.row for _, group in codes for case in group}
@@ -155,7 +155,7 @@ def _outside_classes(cases: Sequence[Case], column: str, classes: Sequence[str])
 
 
 def _column_faults(cases: Sequence[Case], column: str, bad: set[int]) -> list[Finding]:
-    """Faults of a column whose classes nobody named."""
+    """Faults of a column without named classes."""
     values = {canonical(case.cells[column]) for case in cases if case.cells.get(column) and case.row not in bad}
     num_filled = sum(bool(case.cells.get(column)) for case in cases)
     folded: dict[str, list[str]] = {}

@@ -67,7 +67,7 @@ def _finding(problem: str, manifest: Manifest, by_row: dict[int, Case]) -> Findi
 
 
 def _without_path(text: str, manifest: Manifest) -> str:
-    """Where the manifest lies is no business of a report."""
+    """A report does not show where the manifest is stored."""
     parents = (str(manifest.path), f"{manifest.path.parent}/", str(manifest.path.parent))
     for place, word in zip(parents, ("the manifest", "", "the manifest's folder"), strict=True):
         text = text.replace(place, word)

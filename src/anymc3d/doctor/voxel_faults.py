@@ -35,7 +35,7 @@ _OFFSET = 1024.0
 
 
 def voxel_faults(scans: Sequence[Scan], modality: str | None, labels: Labels) -> list[Finding]:
-    """All checks of the voxels of one image column; ``modality`` is the task's, None where nobody said."""
+    """All checks of the voxels of one image column; ``modality`` is the task's, None where it is not known."""
     readable = with_voxels(scans)
     expected, why = expected_modality(readable, modality)
     findings, faulty = [], set()

@@ -34,7 +34,7 @@ def run_local(work: Sequence[Work], options: EngineOptions) -> Iterator[Outcome]
 
 
 def _in_processes(work: Sequence[Work], options: EngineOptions, threads: int) -> Iterator[Outcome]:
-    """A process that is killed, by the system for memory for one, costs its own work and no other."""
+    """A process that is killed, for instance by the system for its memory, costs its own work and no other."""
     context = multiprocessing.get_context("spawn")
     waiting, running = [(piece, options.retries) for piece in work], {}
     try:

@@ -132,7 +132,7 @@ def macro_measures(
     without strata patients are drawn from all.
 
     A label that is undefined is left out and named; in a resample, too, the mean is of the defined labels. There is no
-    interval where one of the labels has an outcome of one patient alone, whose share of the spread nobody can see.
+    interval where one of the labels has an outcome of one patient alone, whose share of the spread cannot be estimated.
     """
     keys = [key for key in metric_keys(labels[0].decisions) if key[0] not in without]
     per_label = {key: {cases.label: _value(cases, *key) for cases in labels} for key in keys}

@@ -79,7 +79,7 @@ def explain_case(
         labels: output names of the plugin, such as ``block`` or ``grade=2``.
         discard: see :func:`anymc3d.explain.methods.patch_weights`.
         plugin: which of the predictor's plugins.
-        scans: of the case, where somebody has them.
+        scans: of the case, where they have been opened already.
 
     Raises:
         UsageError: an unknown method or label, or a backbone without attention maps.
@@ -148,7 +148,7 @@ def unexplained_case(predictor: Predictor, case: Case) -> Explanation:
 
 
 def default_method(predictor: Predictor) -> str:
-    """What to draw where nobody asked for a method."""
+    """The method to draw where none was asked for."""
     resident = predictor.residents[0]
     return DEFAULTS[bool(resident.plugin.card.why_no_heatmap) or has_attention(resident.backbone.module)]
 

@@ -60,7 +60,7 @@ def score_case(
     The first four need a mask of the scan and are of every label above 0 in it. ``faithfulness`` adds the areas under
     the deletion and insertion curves (of several views only for the map over all of them, because each takes some
     twenty predictions) and the rank correlation with the map of shuffled weights: the plugin's alone, and the
-    backbone's too. ``scans``: of the case, where somebody has them.
+    backbone's too. ``scans``: of the case, where they have been opened already.
 
     Raises:
         ScanError: the mask cannot be read or lies on another grid.

@@ -86,7 +86,7 @@ def is_leftover(path: Path, target: str = "*") -> bool:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written in ``folder``; only for who alone writes there."""
+    """Remove what killed processes left half written in ``folder``; only for the one process that writes there."""
     for path in folder.iterdir():
         if is_leftover(path):
             path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ def inside(folder: Path, *names: str) -> Path:
     """``folder / names…``, checked: each name is one plain name, and no link on the way leads out of ``folder``.
 
     Nothing needs to be there yet. Every writer of files whose names hold foreign text (views, labels, cases) asks
-    this, and so does whoever opens a file that another file names.
+    this, and so does all code that opens a file which another file names.
 
     Raises:
         UsageError: a name is empty, too long, ``.``, ``..``, or has a separator or NUL; or the place is elsewhere.

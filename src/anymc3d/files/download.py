@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What may be asked of a server. ``token`` goes to the host of the address alone, whoever redirects.
+    """What may be asked of a server. ``token`` goes to the host of the address alone, never to where it redirects.
 
     ``other_hosts``: whether a redirect may lead to another host; never to another scheme but https.
     """

@@ -27,7 +27,7 @@ def opened(path: Path, *, buffering: int = -1) -> Iterator[BinaryIO]:
         NotRegularError: it is a folder, pipe, socket or device.
         OSError: it is not there or cannot be read.
     """
-    # Without O_NONBLOCK the opening of a pipe waits for who writes into it.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -18,7 +18,7 @@ from anymc3d.models.vit_positions import PositionRule
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One kind of network. ``build`` makes it with initial values that nobody may rely on."""
+    """One kind of network. ``build`` makes it with arbitrary initial values."""
 
     name: str
     build: Callable[[Any], Any]

@@ -24,7 +24,7 @@ NORMALISATION = {"siglip": (HALF, HALF), "clip": (CLIP_MEAN, CLIP_STD)}
 
 
 def family_normalisation(family: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation that the weights of a family expect where nobody says otherwise."""
+    """Mean and standard deviation that the weights of a family expect unless it is recorded otherwise."""
     return NORMALISATION.get(family, (IMAGENET_MEAN, IMAGENET_STD))
 
 
@@ -52,7 +52,7 @@ class BackboneCard:
     gated: bool = False
     """Their owner hands them out only after a registration."""
     fingerprint: str | None = None
-    """The published fingerprint; ``None``: nobody published one, it is recorded on first use."""
+    """The published fingerprint; ``None``: none was published, it is recorded on first use."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 

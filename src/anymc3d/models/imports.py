@@ -1,4 +1,4 @@
-"""``anymc3d backbone import``: weights somebody brought, in any known form, into the store."""
+"""``anymc3d backbone import``: weights from a file, in any known form, into the store."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _adapted(group: dict[int, Tail], start: Tensor | TrunkTokens, encoding: Enco
     """The answers of plugins on one backbone, from one start: one by one, or several in a call."""
     first = next(iter(group.values()))
     slices, tokens = _size(start, first.backbone.patch_size)
-    # In bfloat16 W x + B A x is not (W + B A) x, and an answer must not depend on who else is asked.
+    # In bfloat16 W x + B A x is not (W + B A) x, and an answer must not depend on which other plugins run.
     can = tokens <= FEW_TOKENS and encoding.dtype == torch.float32
     together = max(1, encoding.chunk_size // slices) if can else 1
     numbers = list(group)

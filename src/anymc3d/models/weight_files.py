@@ -57,7 +57,7 @@ def read_weights(path: Path, *, known: bool = False) -> tuple[BackboneConfig, di
     A ``config.json`` beside it (Hugging Face) must describe the same network.
 
     Args:
-        known: whoever published the file said what network it is, so that it needs no ``config.json``.
+        known: the publisher of the file said what network it is, so that it needs no ``config.json``.
 
     Raises:
         BackboneError: it cannot be read, is a pickle, or is not a known layout.

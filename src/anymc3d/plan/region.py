@@ -22,7 +22,7 @@ from anymc3d.settings.views import RoiSettings
 
 MARGIN_MM = 10.0
 POINT_MM = 64.0
-"""Side of the box about a point of interest, where nobody says another."""
+"""Side of the box about a point of interest, where no other is given."""
 MOST_DRAWN = 3
 """Scans on which a network or program draws the region, to see how large it is; it may take minutes for each."""
 NAMED: Mapping[str, RoiSettings] = {

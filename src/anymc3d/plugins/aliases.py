@@ -1,4 +1,4 @@
-"""A plugin under a name of one's own: ``NAME=FILE``, so that two of one task file can be used together."""
+"""A plugin under another name: ``NAME=FILE``, so that two plugins of one task file can be used together."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class PluginCard:
     intensities: Annotated[Mapping[str, Any], As(Mapping[Column, IntensitySummary])] = field(default_factory=dict)
     """Image column -> summary of the training scans' intensity profiles, in raw units."""
     scan_statistics: ScanStatistics | None = None
-    """Of the training scans, from which ``predict`` says how unlike them a scan is; None in plugins of before, of an
+    """Of the training scans, from which ``predict`` says how unlike them a scan is; None in older plugins, of an
     ensemble (its members have them), and of fewer training cases than that takes."""
     operating_points: Annotated[tuple[Mapping[str, Any], ...], As(tuple[OperatingPoint, ...])] = ()
     """One per label: name, criterion, threshold on the raw logit, the split it was chosen on and its counts."""
@@ -133,7 +133,7 @@ class PluginCard:
     """Rows of ``metrics.csv`` on the validation split."""
     out_of_fold: Annotated[tuple[Mapping[str, Any], ...], As(tuple[MetricRow, ...])] = ()
     """Rows of ``metrics.csv`` over cases each of which was answered by a fit that never saw it (``--quick``, ``auto``,
-    members on several splits); :mod:`anymc3d.plugins.evidence`. None in plugins of before, and of one split."""
+    members on several splits); :mod:`anymc3d.plugins.evidence`. None in older plugins, and of one split."""
     split: Annotated[Mapping[str, Any], As(SplitRecord)] = field(default_factory=dict)
     """Numbers of cases and patients per split, and the salted hash of the training split."""
     training: Annotated[Mapping[str, Any], As(Mapping[Entry, Fact])] = field(default_factory=dict)

@@ -91,7 +91,7 @@ def unproven(card: PluginCard) -> dict[str, str]:
 
 
 def doubts_of(card: PluginCard) -> tuple[str, ...]:
-    """What whoever uses the plugin must know, one sentence each; nothing where its results are sound."""
+    """What a user of the plugin must know, one sentence each; nothing where its results are sound."""
     return (*_of_chance(unproven(card)), *_of_points(card))
 
 

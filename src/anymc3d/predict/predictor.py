@@ -40,7 +40,7 @@ from anymc3d.segmenters.build import build_segmenters
 DEFAULT_CHUNK = 64
 
 Encoded = tuple[PreparedCase, Runs]
-"""The slices of one case as a plugin takes them, and what its members say of them."""
+"""The slices of one case as a plugin takes them, and the outputs of its members."""
 
 
 class Predictor:
@@ -158,8 +158,8 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict a manifest's case with every plugin; a failure is a prediction with status ``error``.
 
-        ``timeout_s``: seconds that a step may take: what plugins share, and each plugin by itself.
-        ``scans``: of the case, where somebody has them (:meth:`scans_known`).
+        ``timeout_s``: seconds for each step: the work that plugins share, and the work of each plugin.
+        ``scans``: of the case, where they have been opened already (:meth:`scans_known`).
         """
         scans = self.scans(case) if scans is None else scans
         encoded = self._encoded(case, scans, timeout_s)
@@ -169,9 +169,9 @@ class Predictor:
         ]
 
     def _encoded(self, case: Case, scans: CaseScans, timeout_s: float | None = None) -> dict[int, Encoded]:
-        """Number of the plugin -> what its members say, of several plugins that share passes through backbones.
+        """Number of the plugin -> the outputs of its members, of several plugins that share passes through backbones.
 
-        Whoever cannot take part is not in it: it is asked by itself, and says why.
+        A plugin that cannot take part is left out: it then runs alone and reports why.
         """
         if len(self.residents) == 1:
             return {}
@@ -204,7 +204,7 @@ class Predictor:
         return unanswered(resident.plugin, case.id, answer.message) if isinstance(answer, CaseFault) else answer
 
     def predict_scans(self, resident: Resident, case: Case, scans: CaseScans) -> Prediction:
-        """What one plugin says of one case whose scans are at hand.
+        """The prediction of one plugin for one case whose scans are open.
 
         Raises:
             ScanError: a scan cannot be read or used.
@@ -219,24 +219,24 @@ class Predictor:
     def scans(self, case: Case, volumes: Mapping[str, Volume] | None = None) -> CaseScans:
         """The scans of a case, each read at most once, as the plugins take them; ``volumes``: those in memory, by
         image column."""
-        fitted = self._fitted(case)
-        if volumes and set(fitted.images) != set(case.images):
-            volumes = dict.fromkeys(fitted.images, volumes["image"])
-        return CaseScans(fitted, segmenters=self._segmenters, volumes=volumes)
+        renamed = self._as_trained(case)
+        if volumes and set(renamed.images) != set(case.images):
+            volumes = dict.fromkeys(renamed.images, volumes["image"])
+        return CaseScans(renamed, segmenters=self._segmenters, volumes=volumes)
 
     def scans_known(self, case: Case, known: Known | None) -> CaseScans:
-        """The scans of a case of which another process found something, as :func:`needs_of` says."""
-        return CaseScans(self._fitted(case), segmenters=self._segmenters, known=known)
+        """The scans of a case that another process has read already, as far as :func:`needs_of` asks for it."""
+        return CaseScans(self._as_trained(case), segmenters=self._segmenters, known=known)
 
-    def _fitted(self, case: Case) -> Case:
-        """A lone scan stands for whatever one column the plugins were trained on."""
+    def _as_trained(self, case: Case) -> Case:
+        """A single scan is used as the one image column that the plugins were trained on."""
         wanted = {view.image for view in seen_views([plugin.card for plugin in self.plugins])}
         if set(case.images) == {"image"} and len(wanted) == 1:
             return replace(case, images={wanted.pop(): case.images["image"]})
         return case
 
     def encode(self, resident: Resident, case: Case, scans: CaseScans) -> Runs:
-        """What each member of one plugin says; only one set of adapted weights is in memory at a time."""
+        """The outputs of each member of one plugin; only one set of adapted weights is in memory at a time."""
         (runs,) = run_together([Request(resident, scans)], case.id, self.device, self.alone)
         return runs
 
@@ -246,7 +246,7 @@ class Predictor:
 
 
 def _prepare_members(resident: Resident, scans: CaseScans) -> None:
-    """Have the slices of all members made; they are kept for who asks for them later."""
+    """Prepare the slices of all members; they are kept for later calls."""
     for member in resident.members:
         prepared_for(member.card, scans)
 

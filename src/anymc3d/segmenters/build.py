@@ -60,7 +60,7 @@ def build_segmenters(
 
 
 def check_programs(views: Iterable[ViewSettings], given: Sequence[str | Path]) -> None:
-    """Refuse to train where views ask for a program that nobody named, before anything is read or written.
+    """Refuse to train where views need a program that was not named, before anything is read or written.
 
     Raises:
         UsageError: naming the program and what to do.

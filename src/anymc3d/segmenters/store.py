@@ -19,7 +19,7 @@ from anymc3d.settings.views import RoiSettings, ViewSettings
 
 PREFIX = "sha256:"
 PROGRAM = "TotalSegmentator"
-"""What a plugin calls the program that drew its region; whoever uses the plugin says where theirs is."""
+"""What a plugin calls the program that drew its region; its user says where theirs is."""
 _ENDINGS = {"meshnet": ".json", "onnx": ".onnx"}
 _MAX_ONNX_BYTES = 2 << 30
 

@@ -1,4 +1,4 @@
-"""What the service logs: one JSON object per line, on stderr, without an identifier of anybody.
+"""What the service logs: one JSON object per line, on stderr, without an identifier of a person.
 
 A message of this program's own is written for the log and may stand in it. What libraries say, and the text of
 exceptions, may hold names, paths and values of a scan: of those only the kind and the place in the program are kept.
@@ -53,7 +53,7 @@ def begin(stream: TextIO | None = None, level: int = logging.INFO) -> logging.Ha
 
 
 def begin_last_words() -> None:
-    """Let what Python itself would print of an exception that nobody caught be a line of the log too."""
+    """Write exceptions that were not caught as lines of the log too, in place of Python's own output."""
     logger = logging.getLogger(OWN)
 
     def thread_ended(hook_args: threading.ExceptHookArgs) -> None:

@@ -18,7 +18,7 @@ TRUSTED_S = 6 * 3600.0
 
 
 class Clock:
-    """Compares the system's clock with one that nobody can set, from when it is made."""
+    """Compares the system's clock with the monotonic one, from when it is made."""
 
     def __init__(self) -> None:
         self._begun, self._steady, self._is_said = time.time(), _steady(), False
@@ -55,5 +55,5 @@ def check_not_lost(store: Path) -> None:
 
 
 def _steady() -> float:
-    """Seconds of a clock that nobody sets; on Linux it goes on while the machine sleeps."""
+    """Seconds of a monotonic clock; on Linux it goes on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

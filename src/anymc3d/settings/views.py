@@ -91,7 +91,7 @@ class RoiSettings:
     """The region of a scan that a view shows, along the patient's axes (x left-right, y front-back, z up-down)."""
 
     source: Literal["mask", "point", "totalsegmentator", "onnx", "meshnet"]
-    """An entry of ``anymc3d.data.regions.ROI_SOURCES``: who says where the region is."""
+    """An entry of ``anymc3d.data.regions.ROI_SOURCES``: where the region comes from."""
     classes: Annotated[tuple[MaskLabel, ...], Length(MAX_STRUCTURES)] = ()
     """Labels of the segmentation that make the region; none = every label above 0."""
     organs: Annotated[tuple[Entry, ...], Length(MAX_STRUCTURES)] = ()

@@ -174,7 +174,7 @@ def _read(path: Path, run: str | None) -> tuple[dict[str, Tensor], TrainingState
     version = header.get("version")
     if version not in (VERSION, None):
         raise ValueError(f"expected a checkpoint of version {VERSION}, got {version!r}")
-    # Those of before there was a version have a hash over their tensors alone.
+    # Checkpoints without a version have a hash over their tensors alone.
     hashed = (header["version"], header["run"], header["state"]) if version else ()
     if header["sha256"] != tensors_hash(tensors, *hashed):
         raise ValueError("its content does not match its hash")

@@ -83,7 +83,7 @@ def chosen_format(record: Path, precision: str, device: torch.device) -> str:
     """What ``precision`` means in a run: ``auto`` what it became when the run began, whatever it would become here.
 
     Raises:
-        RunFolderError: the run's record is damaged, or names a format that nobody knows.
+        RunFolderError: the run's record is damaged, or names an unknown format.
     """
     current = number_format(precision, device)
     began = recorded(record, FORMAT) if precision == "auto" else None

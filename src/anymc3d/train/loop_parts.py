@@ -60,7 +60,7 @@ class Parts:
     segmentation: Segmentation | None = None
     quiet: bool = False
     on_step: Callable[[Mapping[str, Any]], None] | None = None
-    """Called after every step, where anybody looks at them."""
+    """Called after every step; None where no callback wants steps."""
     start: dict[str, Tensor] = field(default_factory=dict)
     """Where training began, where only a share of the way from there is kept."""
 

@@ -234,7 +234,7 @@ def make_card(
 
 
 def _without_path(method: MethodSettings) -> MethodSettings:
-    """A file of start weights is known by its fingerprint; where it was is nobody's business."""
+    """A file of start weights is recorded by its fingerprint; its path stays private."""
     return method if method.weights in (None, RANDOM) else replace(method, weights=None)
 
 

@@ -1,4 +1,4 @@
-"""Volumes at the same places that no tag tells apart: by the order in which their slices were numbered or acquired.
+"""Volumes at the same places that no tag distinguishes: by the order in which their slices were numbered or acquired.
 
 Only an order that says of every slice to which volume it belongs is taken. Of complete volumes the first slice of every
 place is of the first volume, and the numbers of all places rise alike. Where slices are missing, the numbers must run

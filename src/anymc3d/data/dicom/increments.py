@@ -1,7 +1,7 @@
 """Distances between the slices of a stack: even ones, and why others are not; what can be done about it.
 
 Missing slices, two passes that overlap, and an increment that changes on purpose (head CT: thin through the base of the
-skull, thicker above) look alike to whoever only measures distances. Here each has its own words and its own way out.
+skull, thicker above) look alike where only distances are measured. Here each has its own message and its own remedy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What lies in a folder, an archive, or one file: DICOM with its headers, and whether anything is damaged or foreign.
 
 No reference in a file is followed (a DICOMDIR is no file of a scan), no link that leaves the folder is opened, and a
-file that should be a slice but cannot be read is remembered: which series it belonged to, nobody knows.
+file that should be a slice but cannot be read is remembered: which series it belonged to is unknown.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def without_repeats(chosen: ChosenSeries, reference: Path) -> ChosenSeries:
 
 
 def _alike_by_header(chosen: ChosenSeries, place: Sequence[int]) -> list[list[int]]:
-    """The slices of one place that agree in their number and in all that may tell volumes apart, two or more."""
+    """The slices of one place that agree in their number and in every tag that may distinguish volumes, two or more."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index in place:
         frame = chosen.frames[index].frame

@@ -33,7 +33,7 @@ _NUMBERED = (
     *("RepetitionTime", "SeriesNumber", "SliceThickness", "TemporalPositionIdentifier", "TemporalPositionIndex"),
     *("TriggerTime", "StackID"),
 )
-"""Tags whose numbers identify nobody: a message may repeat a condition on them, and on the codes of
+"""Tags whose numbers identify no one: a message may repeat a condition on them, and on the codes of
 :data:`CODES`, and no other."""
 CODES = (
     *("M", "P", "R", "I", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY", "WATER", "FAT", "W", "F", "IP", "OP", "OPP"),

@@ -102,7 +102,7 @@ def fitting_series(inventory: Inventory, rule: Rule) -> tuple[str, ...]:
     """Short hashes of the series that a rule takes, whether one, none or several; pictures beside scans do not count.
 
     Raises:
-        ScanError: a file is damaged, so that nobody knows of which series it is, or there is no scan at all.
+        ScanError: a file is damaged, so that its series is unknown, or there is no scan at all.
     """
     _, entries_of, _ = _fitting(inventory, rule)
     return tuple(uid if rule.ignore_uids else short_hash(uid) for uid in entries_of)

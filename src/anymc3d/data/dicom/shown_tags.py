@@ -1,4 +1,4 @@
-"""The series of a study with their numbers and descriptions, for the eyes of whoever sits at the terminal.
+"""The series of a study with their numbers and descriptions, for the person at the terminal alone.
 
 Messages, tables and logs never hold these texts, which may name a patient. This module is the one way out for them, and
 only ``--show-tags`` may use it: nothing that is written to a file.

@@ -1,6 +1,6 @@
 """What a reading process does: jobs in, answers out, one after the other, until its input ends.
 
-It has one thread for computing, is not reached by Ctrl-C (who began it ends it), and is the first that the system ends
+It has one thread for computing, is not reached by Ctrl-C (its parent ends it), and is the first that the system ends
 where memory is short.
 """
 
@@ -69,7 +69,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, logs: Lines) -> None:
 
 
 def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[Any]) -> None:
-    """Where who asks is gone, however it ended, the work in hand is for nobody."""
+    """Once the parent process is gone, however it ended, nobody waits for the work."""
     with suppress(BrokenMessageError, OSError):
         while True:
             waiting.put(receive(requests))

@@ -11,7 +11,7 @@ from anymc3d.settings.views import ViewSettings
 class Needs:
     """``views``: whose slices, facts of scans and hashes; the rest on top of that, of the scans of these views.
 
-    What is not named here is found by who asks for it, in the asking process.
+    What is not named here is computed by the process that needs it.
     """
 
     views: tuple[ViewSettings, ...]

@@ -1,4 +1,4 @@
-"""One reading process: started by its first job, replaced after it was lost, ended by who began it."""
+"""One reading process: started by its first job, replaced when it is lost, ended by the process that began it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from anymc3d.data.prefetch.process import Answer, Reader
 from anymc3d.data.readers import FORMATS
 
 MOST_BYTES = 1 << 30
-"""Of the answers that wait for who needs them."""
+"""Of the answers that wait to be taken."""
 FEW_CASES = 8
 """Fewer are read by the process itself: those that read take a second to start."""
 MOST_WORKERS = 8
@@ -47,7 +47,7 @@ _asked: ContextVar[int | None] = ContextVar("workers", default=None)
 
 @contextmanager
 def asking_for(workers: int | None) -> Iterator[None]:
-    """In the block so many processes read where nobody says another number; results do not depend on it, so it is no
+    """In the block this many processes read unless another number is given; results do not depend on it, so it is no
     setting that is handed down with those of a run."""
     before = _asked.set(workers)
     try:

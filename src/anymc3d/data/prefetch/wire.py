@@ -44,7 +44,7 @@ ERRORS: Mapping[str, type[Exception]] = {
         *(errors.InterruptedRunError, TooLargeError, TooSlowError),
     )
 }
-"""Exceptions that mean something to who catches them; of others the name and the text come over."""
+"""Exceptions that are caught by their type; of others the name and the text come over."""
 _BASES = (MemoryError, RuntimeError)
 """What is looked for among the bases of others: that memory ended."""
 READY = "ready"
@@ -66,7 +66,7 @@ def send(pipe: BinaryIO, message: Any) -> None:
     """Write one message.
 
     Raises:
-        OSError: nobody reads.
+        OSError: the other end is closed.
     """
     arrays: list[np.ndarray] = []
     text = json.dumps(_plain(message, arrays)).encode()

@@ -105,7 +105,7 @@ class Branch(nn.Module):
         return bool(target.annotated)
 
     def knows_region(self, target: MaskTarget) -> bool:
-        """Whether all structures were looked for and one is there: otherwise nobody knows where the region is."""
+        """Whether all structures were looked for and one is there: otherwise it is not known where the region is."""
         return len(target.annotated) == self.num_structures and bool((target.labels > 0).any())
 
 

@@ -2,7 +2,7 @@
 
 The folder's record says which frozen backbone saw which slices, so the plugin that comes of it sees a new scan the same
 way. What it must know of its training scans (intensities, what shows how unlike them another is) stands beside the
-vectors; folders of before that was so lack it.
+vectors; older folders lack it.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _structures(cases: Sequence[StoredCase]) -> tuple[int, ...]:
 
 
 def _facts(embedded: EmbeddedFolder, case: StoredCase) -> CaseFacts | None:
-    """What the folder knows of the scans of a case; None where it is of before it did, or of other measures.
+    """What the folder knows of the scans of a case; None of an older folder, or of one with other measures.
 
     Raises:
         RunFolderError: it is damaged.

@@ -166,7 +166,7 @@ class HeadLearner:
 
     def _seen(self, candidate: Candidate) -> Tokens:
         """What is fitted on: the tokens, or what an own fusion without parameters makes of them, one row a case. It is
-        pooled in raw units, because nobody knows what it does with others, and scaled afterwards."""
+        pooled in raw units, because what it does with others is unknown, and scaled afterwards."""
         tokens = self.tokens[candidate.features]
         if not FUSIONS.is_own(candidate.fusion):
             return tokens

@@ -12,7 +12,7 @@ from anymc3d.train.quick.curve import Curve, Estimate
 WORTH = 0.01
 """AUROC that is worth collecting cases for; a smaller gain by twice the cases counts as none."""
 LITTLE_ROOM = 0.02
-"""AUROC left to 1.0 below which no method can add what anybody would notice."""
+"""AUROC left to 1.0 below which no method can add a noticeable gain."""
 CLOSE_FIT = 0.03
 """A head that is no more than so much better on its own training cases is held back by its features."""
 PUBLISHED = "the paper's LoRA plug-ins gained 0.11 AUROC over frozen features on the average of ten tasks"
