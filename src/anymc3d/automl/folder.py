@@ -25,7 +25,7 @@ class AutoFolder:
 
     @property
     def progress(self) -> Path:
-        """Seconds spent and what was decided, so that a stopped run goes on as it would have."""
+        """Seconds spent and what was decided, so that a stopped run resumes as it would have gone on."""
         return self.path / "progress.json"
 
     @property

@@ -92,7 +92,7 @@ def train_fold(
     device: str,
     quiet: bool,
 ) -> TrainedFold:
-    """Train without outer fold ``number`` and answer it; the same call again goes on where it stopped.
+    """Train without outer fold ``number`` and answer it; the same call again resumes.
 
     ``start``: one of ``STARTS``.
 

@@ -80,7 +80,7 @@ def auto(
 ) -> dict[str, Any]:
     """Find the best classifier of ``manifest`` within ``minutes`` and leave it in ``out``; return ``auto.json``.
 
-    The same call goes on where it was stopped, or finds that all is done. Cases of the ``test`` split are scored once,
+    The same call resumes, or finds that all is done. Cases of the ``test`` split are scored once,
     at the end.
 
     Args:

@@ -1,7 +1,7 @@
 """One job: a method on a task with a seed and a set of training cases; train, predict the test cases, evaluate.
 
 Every job has its own folder and needs nothing of the others, so :func:`run_job` is the one path for a loop, processes,
-a Slurm array and a Ray cluster. A killed job goes on where it stopped; a finished one is known by its settings.
+a Slurm array and a Ray cluster. A killed job resumes; a finished one is known by its settings.
 """
 
 from __future__ import annotations

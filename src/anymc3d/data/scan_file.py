@@ -167,7 +167,7 @@ class ByteSource(Protocol):
 
 
 def fill_from(next_block: Callable[[int], bytes], target: memoryview) -> int:
-    """Write blocks of at most so many bytes into ``target`` until it is full or a block is empty; returns how many."""
+    """Write blocks of at most this many bytes to ``target`` until it is full or a block is empty; returns how many."""
     filled = 0
     while filled < len(target) and (block := next_block(len(target) - filled)):
         target[filled : filled + len(block)] = block

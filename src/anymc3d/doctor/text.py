@@ -63,7 +63,7 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 
 def places(finding: Finding, most: int = SHOWN_CASES) -> str:
-    """Cases and rows in words, at most so many of them."""
+    """Cases and rows in words, at most this many of them."""
     rows = _listed([str(row) for row in finding.rows], most)
     noun = "row" if len(finding.rows) == 1 else "rows"
     if not finding.cases:

@@ -167,7 +167,7 @@ def fit_platt(
 
     Below 10 positives or negatives the label's own cases say too little: the targets, logits and operating point of
     ``pooled`` (the out-of-fold logits of all splits) are used instead, as docs/metrics.md asks.
-    Without ``pooled`` the slope is ``slope_if_few`` and only tau moves. Either way the note says so.
+    Without ``pooled`` the slope is ``slope_if_few`` and only tau moves. Either way the note reports it.
     """
     target_array, logit_array = check_pair(targets, logits, what="logits")
     note = ""

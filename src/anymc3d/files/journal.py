@@ -1,4 +1,4 @@
-"""What is finished, one JSON line each, so that a killed command goes on where it stopped.
+"""What is finished, one JSON line each, so that a killed command can resume.
 
 A line bears a checksum: one that is damaged counts as not written. What a kill left half written is cut off.
 """

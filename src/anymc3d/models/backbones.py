@@ -46,7 +46,7 @@ class BackboneCard:
     file: str = "model.safetensors"
     """The weights file in that repository."""
     extra_parameters: int = 0
-    """At most so many parameters of something else are in that file; a larger one is not fetched."""
+    """At most this many parameters of something else are in that file; a larger one is not fetched."""
     origin: Origin
     """How ``anymc3d backbone get`` obtains them."""
     gated: bool = False

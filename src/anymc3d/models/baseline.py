@@ -43,7 +43,7 @@ class BaselineClassifier(nn.Module):
         seed: of all initial values.
 
     Raises:
-        UsageError: the network cannot have so many channels, or learns from no masks.
+        UsageError: the network cannot have this many channels, or learns from no masks.
     """
 
     def __init__(

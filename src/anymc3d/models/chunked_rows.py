@@ -1,4 +1,4 @@
-"""What comes chunk by chunk, in one tensor."""
+"""Rows that come chunk by chunk, gathered in one tensor."""
 
 from __future__ import annotations
 

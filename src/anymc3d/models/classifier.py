@@ -92,7 +92,7 @@ class VolumeClassifier(nn.Module):
         widths: view -> numbers of a slice, where they are not the backbone's width.
         decoders: view -> segmentation decoder, trained beside the classifier; they read it and never change it.
         rank, alpha: of LoRA; rank None = frozen backbone without LoRA.
-        blocks: LoRA is in the last so many blocks alone, see ``anymc3d.models.seam``; None = in the whole backbone.
+        blocks: LoRA only in this many last blocks, see ``anymc3d.models.seam``; None = in the whole backbone.
         seed: of all initial values.
 
     Raises:
@@ -242,7 +242,7 @@ class VolumeClassifier(nn.Module):
         return compute_weights(backbone, weights, dtype)
 
     def seen_as(self, view: str, encoding: Encoding) -> Encoding:
-        """The mean and standard deviation that are taken out of the slices of one view: none where it stands so."""
+        """``encoding`` with the mean and deviation for one view: none are applied where it is standardised."""
         return replace(encoding, mean=Encoding.mean, std=Encoding.std) if view in self.standardised else encoding
 
     def chunks(self, view: str, packed: PackedSlices, size: int) -> Iterable[Tensor]:

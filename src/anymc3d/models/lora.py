@@ -82,7 +82,7 @@ class LoRA(nn.Module):
         alpha: the delta is scaled by alpha / rank (paper: 16 / 8 = 2).
         generator: source of the initial A (Kaiming-uniform, a = sqrt 5); B starts at 0, so W' = W at the start.
         targets: which modules, see :func:`target_modules`.
-        blocks: only those inside the last so many blocks; None = all, the patch embedding too.
+        blocks: only those inside this many last blocks; None = all, the patch embedding too.
 
     Raises:
         BackboneError: the network has fewer blocks, or none that it can be cut between.

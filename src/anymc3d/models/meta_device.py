@@ -1,4 +1,4 @@
-"""Networks without memory for their values: names and shapes alone, in no time."""
+"""Networks on the meta device: names and shapes without values."""
 
 from __future__ import annotations
 

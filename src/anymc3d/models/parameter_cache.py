@@ -1,4 +1,4 @@
-"""What was made of a frozen parameter, kept while the parameter does not change."""
+"""Tensors computed from frozen parameters, kept as long as the parameter does not change."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class ParameterCache:
-    """Tensors by key. ``most``: of so many all are forgotten; None = of any number none."""
+    """Tensors by key. ``most``: when this many are kept, all are dropped before the next; None = no limit."""
 
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self._kept: dict[Hashable, tuple[Tensor, int, Tensor]] = {}
 
     def get(self, key: Hashable, parameter: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``make`` makes of ``parameter``, without a graph; made anew when it is another one or has changed."""
+        """``make(parameter)``, without a graph; computed again when it is another parameter or has changed."""
         entry = self._kept.get(key)
         if entry is not None and entry[0] is parameter and entry[1] == parameter._version:
             return entry[2]

@@ -28,7 +28,7 @@ class CandidateRule:
     mode: Mode = "fast"
     factor: float = 15.0
     too_small: int = 10
-    """Regions of at most so many voxels are no candidates."""
+    """Regions of at most this many voxels are no candidates."""
     most: int = 5
 
     def __post_init__(self) -> None:

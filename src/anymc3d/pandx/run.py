@@ -1,4 +1,4 @@
-"""PanDx over a manifest, stage by stage in one folder; the same call again goes on where it stopped (docs/methods.md).
+"""PanDx over a manifest, stage by stage in one folder; the same call again resumes (docs/methods.md).
 
 ``OUT/low/images`` -> nnU-Net -> ``OUT/low/results`` -> ``OUT/high/images`` -> nnU-Net -> ``OUT/high/results`` ->
 ``OUT/detections`` and ``OUT/predictions.csv``; where the manifest has masks also ``lesions.csv``.

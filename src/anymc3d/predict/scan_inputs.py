@@ -1,4 +1,4 @@
-"""What a predictor is given: scans by their paths, and scans in memory."""
+"""The inputs of a predictor: scans by their paths, and scans in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a report is written, and what kind of folder it is made from."""
+"""The folders that reports are made from, and the file that a report is written to."""
 
 from __future__ import annotations
 

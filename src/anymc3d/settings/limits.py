@@ -57,7 +57,7 @@ class Between(Limit):
 
 @dataclass(frozen=True)
 class Length(Limit):
-    """A text, list or table with at most so many characters or items."""
+    """A text, list or table with at most this many characters or items."""
 
     most: int
 

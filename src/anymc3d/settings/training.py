@@ -37,7 +37,7 @@ class MethodSettings:
     rank: Annotated[int, Between(1, 256)] = 8
     alpha: Annotated[float, Between(0, 1e9)] = 16.0
     blocks: Annotated[int, Between(0, 1000)] | None = None
-    """LoRA in the last so many blocks of the backbone alone; what lies before them is then the same for every plugin,
+    """LoRA only in this many last blocks of the backbone; what lies before them is then the same for every plugin,
     and computed once for all. Null = in all blocks and the patch embedding, as in the paper."""
     weights: Reference | None = None
     """Of a network: what it starts from. Null = what its entry says, from the local store; ``random`` = random values
@@ -160,7 +160,7 @@ class TrainSettings:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
     patience: Annotated[int, Between(0, 100_000)] | None = None
-    """Stop after so many epochs without a better validation metric; null = train all epochs."""
+    """Stop after this many epochs without a better validation metric; null = train all epochs."""
     seed: Seed = 0
 
     def __post_init__(self) -> None:

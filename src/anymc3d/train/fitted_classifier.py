@@ -1,4 +1,4 @@
-"""A classifier that was fitted at once, without steps: what it is as a plugin, and what it answers.
+"""A classifier that was fitted in closed form, without training steps: its tensors and its answers.
 
 Frozen heads and plain methods both come to this; the record and the files are made of it in one way.
 """

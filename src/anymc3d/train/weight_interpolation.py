@@ -1,4 +1,4 @@
-"""Part of the way from the start to what was trained: the tensors that are validated and kept.
+"""Interpolation between the start and the trained tensors: what is validated and kept.
 
 Where few cases are trained on, each epoch carries noise of its own, and few validation cases may pick one that is worse
 on others. Tensors part of the way between a good start and what training made of it keep much of the gain and little of

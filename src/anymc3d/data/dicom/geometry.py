@@ -27,7 +27,7 @@ from anymc3d.errors import SlicesError
 _TILT_DEGREES = 0.1
 _SIDEWAYS = 0.1  # of a pixel
 _MOST_GROWTH = 3
-"""A straightened stack has at most so many times the rows and columns of its slices."""
+"""A straightened stack has at most this many times the rows and columns of its slices."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _INTERLEAVED = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "ImageType", "ConvolutionKernel", "KVP")
 """Two scans that differ in one of these do not belong into one stack, even if their slices take turns."""

@@ -70,7 +70,7 @@ class ZooEntry:
         """The network with initial values that depend on the arguments alone; the global generator is not moved.
 
         Raises:
-            UsageError: this network cannot have so many channels or logits.
+            UsageError: this network cannot have this many channels or logits.
         """
         if in_channels not in self.channels:
             known = " or ".join(str(count) for count in self.channels)
@@ -84,7 +84,7 @@ class ZooEntry:
         """What learns from masks beside a network of this entry, with initial values that depend on ``seed`` alone.
 
         Raises:
-            UsageError: this network learns from no masks, or cannot draw so many structures.
+            UsageError: this network learns from no masks, or cannot draw this many structures.
         """
         if self.branch is None:
             raise UsageError(f"{self.name}: learns from no masks; use segmentation: none")

@@ -66,7 +66,7 @@ def fit_quick(
 ) -> Path:
     """Make a frozen plugin and the report on it in ``run_dir``; return the path of ``quick.json``.
 
-    The same call again goes on where it stopped (features are kept), or is done. With ``pseudonyms`` nothing in
+    The same call again resumes (features are kept), or is done. With ``pseudonyms`` nothing in
     ``run_dir`` says which cases they were; folds are then dealt by the pseudonyms. With ``embeddings``, a folder of
     ``anymc3d embed``, no scan is opened, and none has to be there.
 

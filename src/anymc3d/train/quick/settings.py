@@ -48,7 +48,7 @@ class QuickSettings:
     resamples: int = 1000
     """Bootstrap resamples of the patients, for averages over labels and for the learning curve."""
     slices: int | None = None
-    """At most so many slices per view; None: as :mod:`anymc3d.train.quick.slices` says."""
+    """At most this many slices per view; None: as :mod:`anymc3d.train.quick.slices` says."""
 
 
 def candidates(
