@@ -234,6 +234,9 @@ def test_a_region_of_a_file_is_measured_where_it_is_found(tmp_path):
     file.write_text("source: mask\nclases: [1]")
     with pytest.raises(TaskFileError, match=r"did you mean .classes."):
         plan_task(manifest, ["y"], roi=file)
+    file.write_text("{source: totalsegmentator, organs: [liver]}")
+    with pytest.raises(UsageError, match=r"20 of 20 cases have no mask.*name the program that draws it"):
+        plan_task(study(tmp_path, [(f"{i}.nii", (60, 60, 40), i % 2) for i in range(20)]), ["y"], roi=file)
     with pytest.raises(TaskFileError, match="no such file; expected mask, point, or a file"):
         plan_task(manifest, ["y"], roi="masks")
 

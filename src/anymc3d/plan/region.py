@@ -25,6 +25,7 @@ POINT_MM = 64.0
 """Side of the box about a point of interest, where no other is given."""
 MOST_DRAWN = 3
 """Scans on which a network or program draws the region, to see how large it is; it may take minutes for each."""
+DRAWN_BY: Mapping[str, str] = {"totalsegmentator": ", name the program that draws it (--segmenter TotalSegmentator)"}
 NAMED: Mapping[str, RoiSettings] = {
     "mask": RoiSettings(source="mask", margin_mm=(MARGIN_MM,) * 3),
     "point": RoiSettings(source="point", size_mm=(POINT_MM,) * 3),
@@ -73,7 +74,7 @@ def check_has_region(cases: Sequence[Case], column: str, roi: RoiSettings, *, is
     if without:
         raise UsageError(
             f"--roi {roi.source}: {len(without)} of {len(cases)} cases have no {what} (row {without[0].row} is the "
-            f"first); fill the manifest's {columns}, or leave --roi out"
+            f"first); fill the manifest's {columns}{DRAWN_BY.get(roi.source, '')}, or leave --roi out"
         )
 
 
