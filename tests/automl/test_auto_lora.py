@@ -1,11 +1,19 @@
-"""Which sight is trained."""
+"""Which sight is trained, and how much of it."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from anymc3d.automl import training
+from anymc3d.automl.amount import LAST_BLOCK, LEAST_EPOCHS, Amount
+from anymc3d.automl.clock import Clock
+from anymc3d.automl.folder import AutoFolder, Remembered
 from anymc3d.automl.lora import best_sight
+from anymc3d.automl.settings import AutoSettings
+from anymc3d.automl.work import Work
 from anymc3d.settings.config import LabelSettings
+from anymc3d.settings.views import ViewSettings
 
 
 def _says(family: str, *logits: float) -> SimpleNamespace:
@@ -21,3 +29,37 @@ def test_the_sight_is_trained_that_shows_most_in_any_representation():
     assert best_sight([coarse, fine], [coarse, fine, patches], targets, labels, 0) is fine
     unaffordable = _says("finest", -9.0, 9.0)
     assert best_sight([coarse, fine], [coarse, fine, patches, unaffordable], targets, labels, 0) is fine
+
+
+def test_folds_that_took_longer_than_expected_leave_less_for_the_others_and_not_nothing(tmp_path):
+    clock = Clock(1000.0, now=lambda: 0.0)
+    remembered = Remembered.read(AutoFolder(tmp_path).progress)
+    work = Work(AutoFolder(tmp_path), AutoSettings(), clock, remembered, SimpleNamespace(), None, {})
+    left = work.left_s(training.LATEST)
+    rest = [("sight", Amount(6, 10, 2))] * 4
+    assert training._that_fit(work, 0, rest, left / 5, 0.0) == rest
+    ((_, smaller), *_) = training._that_fit(work, 1, rest, left / 2, 0.0)
+    cost = [amount.epochs * (amount.blocks - LAST_BLOCK) for amount in (smaller, rest[0][1])]
+    assert smaller.epochs >= LEAST_EPOCHS and 0.2 < cost[0] / cost[1] <= 0.5
+    assert training._that_fit(work, 2, rest, 10 * left, 0.0) is None
+    assert training._that_fit(work, 1, rest, 10 * left, 0.0)[0][1] == smaller, "what was decided before a kill stays"
+    assert training._that_fit(work, 3, [], 10 * left, 0.0) == []
+
+
+def test_one_measurement_far_off_the_pace_of_the_others_does_not_count(tmp_path):
+    task = SimpleNamespace(views={"image": ViewSettings(size=(28, 28, 5))})
+    seconds = {"a": 1.0, "b": 1.2, "c": 9.0, "d": 0.1}
+    able = [
+        SimpleNamespace(
+            candidate=SimpleNamespace(
+                family=name, task=task, backbone=SimpleNamespace(module=SimpleNamespace(patch_size=14))
+            )
+        )
+        for name in seconds
+    ]
+    given = iter(seconds.values())
+    reader = SimpleNamespace(training_pass_s=lambda task: next(given))
+    work = SimpleNamespace(reader=reader, measured=lambda what, value: value)
+    passes = training._passes(work, able)
+    assert (passes["a"], passes["b"]) == (1.0, 1.2)
+    assert passes["c"] == pytest.approx(1.5 * 1.1) and passes["d"] == pytest.approx(1.1 / 1.5)

@@ -62,6 +62,20 @@ def amount_that_fits(job: Job) -> Amount | None:
     return enough[0] if enough else max(able, key=lambda amount: amount.epochs, default=None)
 
 
+def less_than(amount: Amount, share: float) -> Amount | None:
+    """At most ``share`` of a training: the deepest for which there are still ``ENOUGH_EPOCHS``, otherwise what has the
+    most epochs; None where not even ``LEAST_EPOCHS`` of the fewest blocks are left."""
+    steps = share * amount.epochs * (amount.blocks - LAST_BLOCK)
+    able = [
+        replace(amount, blocks=blocks, epochs=min(amount.epochs, int(steps / (blocks - LAST_BLOCK))))
+        for blocks in DEPTHS
+        if blocks <= amount.blocks
+    ]
+    able = [smaller for smaller in able if smaller.epochs >= LEAST_EPOCHS]
+    enough = [smaller for smaller in able if smaller.epochs >= ENOUGH_EPOCHS]
+    return enough[0] if enough else max(able, key=lambda smaller: smaller.epochs, default=None)
+
+
 def epochs_that_fit(amount: Amount, job: Job) -> int:
     """How many epochs of such an ``amount`` all folds can have; 0 where not even ``LEAST_EPOCHS`` fit.
 

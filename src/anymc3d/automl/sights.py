@@ -77,10 +77,12 @@ class Sight:
 
     def tokens(self, patch_size: int) -> float:
         """Patches of all slices of one case: what a pass costs goes with them."""
-        return sum(
-            (view.size[0] / patch_size) * (view.size[1] / patch_size) * (view.size[2] or WIDEST_SLICES)
-            for view in self.views.values()
-        )
+        return sum(patches_of(view, patch_size) for view in self.views.values())
+
+
+def patches_of(view: ViewSettings, patch_size: int) -> float:
+    """Patches of all slices of a view."""
+    return (view.size[0] / patch_size) * (view.size[1] / patch_size) * (view.size[2] or WIDEST_SLICES)
 
 
 Planned = Mapping[tuple[str, str], TaskSettings]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Sequence
 
-from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits
+from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits, less_than
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
@@ -17,6 +18,7 @@ from anymc3d.automl.lora import (
     better_start,
     train_fold,
 )
+from anymc3d.automl.sights import patches_of
 from anymc3d.automl.work import Work
 from anymc3d.errors import BackboneError, TrainingDivergedError
 from anymc3d.models.seam import check_blocks
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Plan = tuple[Scored, Amount]
 
+NOISE = 1.5
 LATEST = 0.97
 """Of the budget, by which training is given up that is slower than expected."""
 GIVEN_UP = "training: given up, it took longer than its share of the time"
@@ -39,41 +42,61 @@ def train_best(work: Work, device: str) -> None:
     ]
     if not work.settings.train or not able:
         return
-    folds = len(work.data.pool.fold_names)
     plans = _plans(work, able)
     if not plans:
         return
     answers = _answer_seconds(work, plans)
+    first = _first_starts(work, plans, device, answers)
+    if first:
+        work.trained = _second_starts(work, plans, first, device, answers)
+        work.training_s = float(work.remembered.decided["seconds: training"])
+
+
+def _first_starts(work: Work, plans: list[Plan], device: str, answers: float) -> list[TrainedFold]:
+    """Every fold from the frozen solution, or none. ``plans`` of later folds become smaller where one took longer than
+    was expected; ``answers``: seconds of a test case."""
     started = work.clock.spent_s
     before = float(work.remembered.decided.get("seconds: training", 0.0))
-    trained = []
+    trained: list[TrainedFold] = []
     for number, plan in enumerate(plans):
         begun = work.clock.spent_s
         if not work.decide(f"training: fold {number}", True):
             work.note(GIVEN_UP)
-            return
+            return []
         try:
             with work.reader.stop.within(work.ends_by(LATEST, answers)):
                 fold = _trained(work, number, plan, device)
         except TrainingDivergedError as error:
             work.note(f"training: given up, {error}")
-            return
+            return []
         except OutOfTimeError:
             work.remembered.decided[f"training: fold {number}"] = False
             work.note(GIVEN_UP)
-            return
+            return []
         trained.append(fold)
         work.remembered.decided["seconds: training"] = before + work.clock.spent_s - started
         work.keep()
         took = work.clock.spent_s - begun
-        left = folds - number - 1
-        logger.info("trained fold %d of %d in %s, %s", number + 1, folds, in_words(took), fold.sight)
-        goes = left * took < work.left_s(LATEST, answers)
-        if left and not work.decide(f"training: after fold {number}", goes):
-            work.note(f"training: given up after {number + 1} of {folds} folds, it was slower than expected")
-            return
-    work.trained = _second_starts(work, plans, trained, device, answers)
-    work.training_s = float(work.remembered.decided["seconds: training"])
+        logger.info("trained fold %d of %d in %s, %s", number + 1, len(plans), in_words(took), fold.sight)
+        rest = _that_fit(work, number, plans[number + 1 :], took, answers)
+        if rest is None:
+            work.note(f"training: given up after {number + 1} of {len(plans)} folds, it was slower than expected")
+            return []
+        plans[number + 1 :] = rest
+    return trained
+
+
+def _that_fit(work: Work, number: int, rest: Sequence[Plan], took: float, answers: float) -> list[Plan] | None:
+    """The plans of the folds after fold ``number``, which ``took`` so many seconds: as they are where the time is
+    enough, otherwise with less of everything; None where even the least does not fit."""
+    if not rest:
+        return []
+    fits = work.left_s(LATEST, answers) / max(len(rest) * took, 1e-9)
+    share = work.decided_share(f"training: after fold {number}", fits if fits >= 1 else fits / SAFETY)
+    if share >= 1:
+        return list(rest)
+    smaller = [(scored, less_than(amount, share)) for scored, amount in rest]
+    return None if any(amount is None for _, amount in smaller) else smaller
 
 
 def _second_starts(
@@ -138,15 +161,15 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
     what = f"training: amounts, {sights} sights"
     if what not in work.remembered.decided:
         amounts: dict[str, Amount | None] = {}
+        passes = _passes(work, able)
         for scored in able:
             sight, candidate = scored.candidate.family, scored.candidate
             deepest = [(scored, Amount(max(DEPTHS), 0))]
             if sight in amounts:
                 continue
-            passed = work.reader.training_pass_s(candidate.task)
             job = Job(
                 seconds=work.left_s(work.settings.train_share, _answer_seconds(work, deepest)),
-                pass_s=work.measured(f"training pass, {sight}", passed),
+                pass_s=passes[sight],
                 answer_s=work.reserve.members.get(sight, 0.0) + work.reserve.read_s,
                 cases=len(work.data.cases),
                 folds=len(work.data.pool.fold_names),
@@ -160,6 +183,23 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
         }
         work.keep()
     return {name: Amount(*map(int, amount)) for name, amount in work.remembered.decided[what].items()}
+
+
+def _passes(work: Work, able: Sequence[Scored]) -> dict[str, float]:
+    """Sight -> seconds of a training pass over one case. In the moment of a measurement the machine may be busier or
+    idler than in the minutes to come: none counts that is more than ``NOISE`` times off the pace of all of them."""
+    measured, patches = {}, {}
+    for scored in able:
+        sight, task = scored.candidate.family, scored.candidate.task
+        if sight not in measured:
+            measured[sight] = work.measured(f"training pass, {sight}", work.reader.training_pass_s(task))
+            patch_size = scored.candidate.backbone.module.patch_size
+            patches[sight] = sum(patches_of(view, patch_size) for view in task.views.values())
+    pace = statistics.median(measured[sight] / patches[sight] for sight in measured)
+    return {
+        sight: min(max(seconds, pace * patches[sight] / NOISE), pace * patches[sight] * NOISE)
+        for sight, seconds in measured.items()
+    }
 
 
 def _answer_seconds(work: Work, plans: Sequence[Plan]) -> float:

@@ -95,6 +95,12 @@ class Work:
         self.keep()
         return decided
 
+    def decided_share(self, what: str, share: float) -> float:
+        """A share of something: as an earlier run of the same command decided, otherwise ``share``."""
+        decided = float(self.remembered.decided.setdefault(what, share))
+        self.keep()
+        return decided
+
     def note(self, text: str) -> None:
         """Say a thing once, on the terminal and in the report."""
         if text not in self.notes:
