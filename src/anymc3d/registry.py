@@ -67,8 +67,8 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
 
     def provider(self, name: str) -> str:
         """The installed package, with its version, that offers a part; "" where there is none."""
-        found = self._offered().get(name)
-        return self._providers.get(name) or ("" if found is None else _package(found))
+        entry = self._offered().get(name)
+        return self._providers.get(name) or ("" if entry is None else _package(entry))
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    own = {"show": _show, "verify": _verify, "export": _export, "import": _import}
-    return (own | plugin_sharing.ACTIONS)[args.action](args)
+    actions = {"show": _show, "verify": _verify, "export": _export, "import": _import}
+    return (actions | plugin_sharing.ACTIONS)[args.action](args)
 
 
 def _show(args: argparse.Namespace) -> int:

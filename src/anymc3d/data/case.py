@@ -69,13 +69,13 @@ class Case:
 
     def series(self, column: str) -> str | None:
         """Which series of a DICOM folder the scan of an image column is: ``series.<view>``, else ``series``."""
-        own = "series" + column.removeprefix("image")
-        return self.cells.get(own) or self.cells.get("series") or None
+        of_view = "series" + column.removeprefix("image")
+        return self.cells.get(of_view) or self.cells.get("series") or None
 
     def mask(self, column: str) -> str | None:
         """Which column holds the segmentation of an image column's scan: ``mask.<view>``, else ``mask``."""
-        own = "mask" + column.removeprefix("image")
-        return next((name for name in (own, "mask") if name in self.masks), None)
+        of_view = "mask" + column.removeprefix("image")
+        return next((name for name in (of_view, "mask") if name in self.masks), None)
 
 
 def is_family(column: str, family: str) -> bool:
@@ -95,8 +95,8 @@ def is_metadata(column: str) -> bool:
 
 def split_npz_reference(reference: str) -> tuple[str, str, int] | None:
     """``data.npz#train/12`` -> (``data.npz``, ``train``, 12); None for any other reference."""
-    found = _NPZ_REFERENCE.fullmatch(reference)
-    return (found.group(1), found.group(2), int(found.group(3))) if found else None
+    match = _NPZ_REFERENCE.fullmatch(reference)
+    return (match.group(1), match.group(2), int(match.group(3))) if match else None
 
 
 def default_id(reference: str) -> str:

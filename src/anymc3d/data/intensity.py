@@ -100,26 +100,32 @@ def _grain(volume: Volume) -> float:
     return differ / pairs if pairs else 0.0
 
 
-def is_label_map(seen: IntensityProfile) -> bool:
+def is_label_map(scan_profile: IntensityProfile) -> bool:
     """A few whole numbers from 0 in regions of one value each; a scan of few values has none of these."""
-    few = seen.distinct <= _LABEL_MAP_VALUES and seen.minimum == 0 and float(seen.maximum).is_integer()
-    return few and seen.grain < _MOST_GRAIN
+    few = (
+        scan_profile.distinct <= _LABEL_MAP_VALUES
+        and scan_profile.minimum == 0
+        and float(scan_profile.maximum).is_integer()
+    )
+    return few and scan_profile.grain < _MOST_GRAIN
 
 
-def guess_modality(seen: IntensityProfile) -> ModalityGuess:
+def guess_modality(scan_profile: IntensityProfile) -> ModalityGuess:
     """CT by its Hounsfield range, PET by a nearly empty field with a few hot voxels or by the range of SUV, MR by other
     values that begin at zero; masks and whatever else are ``other``."""
-    span = f"{_short(seen.p005)} to {_short(seen.p995)}"
-    if seen.distinct <= _MASK_VALUES:
-        return ModalityGuess("other", f"only {seen.distinct} different values: a mask, not intensities")
-    if is_label_map(seen):
-        return ModalityGuess("other", f"only {seen.distinct} different values from 0: a label map, not intensities")
-    if _looks_like_hounsfield(seen):
+    span = f"{_short(scan_profile.p005)} to {_short(scan_profile.p995)}"
+    if scan_profile.distinct <= _MASK_VALUES:
+        return ModalityGuess("other", f"only {scan_profile.distinct} different values: a mask, not intensities")
+    if is_label_map(scan_profile):
+        return ModalityGuess(
+            "other", f"only {scan_profile.distinct} different values from 0: a label map, not intensities"
+        )
+    if _looks_like_hounsfield(scan_profile):
         return ModalityGuess("CT", f"values from {span}, clearly below zero: Hounsfield units")
-    if _looks_like_pet(seen):
-        reach = f"values from {span}, as far as {_short(seen.maximum)}"
+    if _looks_like_pet(scan_profile):
+        reach = f"values from {span}, as far as {_short(scan_profile.maximum)}"
         return ModalityGuess("PT", f"{reach}: activity or SUV of PET, by their looks")
-    if seen.p995 > 0 and seen.p005 >= -0.05 * seen.p995:
+    if scan_profile.p995 > 0 and scan_profile.p005 >= -0.05 * scan_profile.p995:
         return ModalityGuess("MR", f"values from {span}, none clearly below zero: not Hounsfield units")
     return ModalityGuess("other", f"values from {span}: neither Hounsfield units nor counts from zero")
 
@@ -140,7 +146,7 @@ def summarise(profiles: Sequence[IntensityProfile]) -> dict[str, Any]:
     return summary
 
 
-def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str) -> str | None:
+def mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any], modality: str) -> str | None:
     """One line where a scan's values do not fit those of the training scans, with both profiles; None where they do.
 
     ``training``: what :func:`summarise` returned. Only differences of kind are reported (other units, other modality, a
@@ -148,11 +154,11 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     training scans came another way.
     """
     absolute = {"CT": _hounsfield_mismatch, "PT": _activity_mismatch}.get(modality, _level_mismatch)
-    reason = _kind_mismatch(seen, training) or absolute(seen, training)
+    reason = _kind_mismatch(scan_profile, training) or absolute(scan_profile, training)
     if reason is None:
         return None
     names = ("p005", "p50", "p995")
-    scan_text = " / ".join(_short(getattr(seen, name)) for name in names)
+    scan_text = " / ".join(_short(getattr(scan_profile, name)) for name in names)
     theirs = " / ".join(f"{_short(training[name]['low'])}..{_short(training[name]['high'])}" for name in names)
     return (
         f"intensities do not fit the {modality} training scans: {reason}; 0.5 % / 50 % / 99.5 % percentiles: "
@@ -160,84 +166,94 @@ def mismatch(seen: IntensityProfile, training: Mapping[str, Any], modality: str)
     )
 
 
-def _looks_like_pet(seen: IntensityProfile) -> bool:
+def _looks_like_pet(scan_profile: IntensityProfile) -> bool:
     """Nothing below zero, most of the field nearly empty, and a few voxels far above all others; or SUV by its range.
 
     Brain PET in Bq/ml has the histogram of an MR: nobody can distinguish the two by their values.
     """
-    if seen.p995 <= 0 or seen.minimum < -0.01 * seen.p995:
+    if scan_profile.p995 <= 0 or scan_profile.minimum < -0.01 * scan_profile.p995:
         return False
-    has_tail = seen.maximum > _PET_TAIL * seen.p995 and seen.p50 < _PET_EMPTY * seen.p995
-    is_whole = float(seen.maximum).is_integer()
+    has_tail = (
+        scan_profile.maximum > _PET_TAIL * scan_profile.p995 and scan_profile.p50 < _PET_EMPTY * scan_profile.p995
+    )
+    is_whole = float(scan_profile.maximum).is_integer()
     low, high = _SUV_RANGE
-    return has_tail or (not is_whole and low <= seen.p995 <= high and seen.p50 < 0.5 * seen.p995)
+    return has_tail or (
+        not is_whole and low <= scan_profile.p995 <= high and scan_profile.p50 < 0.5 * scan_profile.p995
+    )
 
 
-def _looks_like_hounsfield(seen: IntensityProfile) -> bool:
+def _looks_like_hounsfield(scan_profile: IntensityProfile) -> bool:
     """Air or fat below zero, bone and contrast above it; phase images reach as far down as up."""
-    in_range = seen.p005 >= _CT_LOWEST and seen.p995 <= _CT_HIGHEST
-    symmetric = seen.p995 > 0 and abs(seen.p005 + seen.p995) < 0.05 * seen.p995 and seen.p995 > 1500
-    return in_range and not symmetric and seen.p005 <= _CLEARLY_NEGATIVE and seen.p995 > -500
+    in_range = scan_profile.p005 >= _CT_LOWEST and scan_profile.p995 <= _CT_HIGHEST
+    symmetric = (
+        scan_profile.p995 > 0
+        and abs(scan_profile.p005 + scan_profile.p995) < 0.05 * scan_profile.p995
+        and scan_profile.p995 > 1500
+    )
+    return in_range and not symmetric and scan_profile.p005 <= _CLEARLY_NEGATIVE and scan_profile.p995 > -500
 
 
-def _kind_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _kind_mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     usual = training["distinct"]
-    is_flat = seen.distinct <= _MASK_VALUES or (seen.distinct <= _FEW_VALUES and seen.grain < _MOST_GRAIN)
+    is_flat = scan_profile.distinct <= _MASK_VALUES or (
+        scan_profile.distinct <= _FEW_VALUES and scan_profile.grain < _MOST_GRAIN
+    )
     if is_flat and usual["low"] > 4 * _FEW_VALUES:
-        return f"it has only {seen.distinct} different values, like a mask"
-    if seen.distinct > _LABEL_MAP_VALUES and usual["high"] <= _FEW_VALUES:
-        return f"it has {seen.distinct} different values, the training scans at most {_short(usual['high'])}"
+        return f"it has only {scan_profile.distinct} different values, like a mask"
+    if scan_profile.distinct > _LABEL_MAP_VALUES and usual["high"] <= _FEW_VALUES:
+        return f"it has {scan_profile.distinct} different values, the training scans at most {_short(usual['high'])}"
     return None
 
 
-def _hounsfield_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _hounsfield_mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """Hounsfield units are absolute: the floor must be where the training scans have it, and so must the whole."""
     floor = training["p005"]["high"]
-    if floor <= _CT_TRAINING_FLOOR / 2 and seen.p005 > max(floor / 4, _CLEARLY_NEGATIVE / 2):
+    if floor <= _CT_TRAINING_FLOOR / 2 and scan_profile.p005 > max(floor / 4, _CLEARLY_NEGATIVE / 2):
         return "no values clearly below zero (rescale slope and intercept not applied, or not CT?)"
-    outside = [name for name in _PERCENTILES if _is_outside(getattr(seen, name), training, name)]
+    outside = [name for name in _PERCENTILES if _is_outside(getattr(scan_profile, name), training, name)]
     if len(outside) > _MOST_OUTSIDE:
         return f"{len(outside)} of {len(_PERCENTILES)} percentiles are far outside (another unit or modality?)"
     return None
 
 
-def _negative_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _negative_mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """Values far below anything in training, measured by the training scans' own range: Hounsfield units, say."""
     span = training["p995"]["median"] - training["p005"]["median"]
     lowest = training["p005"]["low"]
-    if seen.p005 < lowest - 0.05 * span and _looks_like_hounsfield(seen) and lowest > _CLEARLY_NEGATIVE:
+    if scan_profile.p005 < lowest - 0.05 * span and _looks_like_hounsfield(scan_profile) and lowest > _CLEARLY_NEGATIVE:
         return "values clearly below zero (a CT in Hounsfield units?)"
     return None
 
 
-def _level_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _level_mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """Another export of an MR is hundreds of times brighter or darker; another scanner is not.
 
     Of few training scans nothing is said: a set may hold several exports, of which the rarer ones were not drawn
     (docs/predictions.md has the rate of false alarms).
     """
-    below_zero = _negative_mismatch(seen, training)
-    times = _times_beyond(seen, training)
-    enough = training["num_scans"] >= _LEVEL_SCANS and seen.distinct > _LABEL_MAP_VALUES
+    below_zero = _negative_mismatch(scan_profile, training)
+    times = _times_beyond(scan_profile, training)
+    enough = training["num_scans"] >= _LEVEL_SCANS and scan_profile.distinct > _LABEL_MAP_VALUES
     if below_zero is None and enough and times is not None:
         return f"values {times} times those of the training scans (another unit, scaling or export?)"
     return below_zero
 
 
-def _activity_mismatch(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _activity_mismatch(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """PET in another unit is hundreds of times brighter or darker; another patient is not."""
-    below_zero = _negative_mismatch(seen, training)
-    times = _times_beyond(seen, training)
+    below_zero = _negative_mismatch(scan_profile, training)
+    times = _times_beyond(scan_profile, training)
     if below_zero is None and times is not None:
         return f"values {times} times those of the training scans (SUV and Bq/ml exchanged?)"
     return below_zero
 
 
-def _times_beyond(seen: IntensityProfile, training: Mapping[str, Any]) -> str | None:
+def _times_beyond(scan_profile: IntensityProfile, training: Mapping[str, Any]) -> str | None:
     """How many times the level of the training scans a scan has, where that is far beyond their own range."""
     low, high = training["p995"]["low"], training["p995"]["high"]
-    far = seen.p995 > _OTHER_UNIT * high or seen.p995 < low / _OTHER_UNIT
-    return _short(seen.p995 / training["p995"]["median"]) if far and min(low, seen.p995) > 0 else None
+    far = scan_profile.p995 > _OTHER_UNIT * high or scan_profile.p995 < low / _OTHER_UNIT
+    return _short(scan_profile.p995 / training["p995"]["median"]) if far and min(low, scan_profile.p995) > 0 else None
 
 
 def _is_outside(value: float, training: Mapping[str, Any], name: str) -> bool:

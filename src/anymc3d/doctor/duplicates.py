@@ -116,8 +116,8 @@ def _limits(blocks: Mapping[int, NDArray[np.float32]], count: int) -> dict[int, 
     """
     if count < LEAST_TO_COMPARE:
         return {start: np.full(len(block), ALMOST, dtype=np.float32) for start, block in blocks.items()}
-    every = max(1, -(-count // _COMPARED))
-    sample = np.concatenate([block[-start % every :: every] for start, block in blocks.items()])
+    step = max(1, -(-count // _COMPARED))
+    sample = np.concatenate([block[-start % step :: step] for start, block in blocks.items()])
     limits = {}
     for start, block in blocks.items():
         usual = np.quantile(block @ sample.T, QUARTER, axis=1)

@@ -55,8 +55,8 @@ def flip_faults(readable: Sequence[Readable]) -> list[Finding]:
 
 def turns() -> list[Turn]:
     """The ways of turning and mirroring a cube, without those that only mirror left and right."""
-    every = [(order, flips) for order in permutations(range(3)) for flips in product((0, 1), repeat=3)]
-    return [(order, flips) for order, flips in every if not (order == (0, 1, 2) and flips[1:] == (0, 0))]
+    all_turns = [(order, flips) for order in permutations(range(3)) for flips in product((0, 1), repeat=3)]
+    return [(order, flips) for order, flips in all_turns if not (order == (0, 1, 2) and flips[1:] == (0, 0))]
 
 
 def turned(vector: NDArray[np.float32], turn: Turn) -> NDArray[np.float32]:

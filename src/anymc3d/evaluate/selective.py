@@ -58,9 +58,9 @@ def cases_by_point(labels: Sequence[LabelCases]) -> Iterator[tuple[list[LabelCas
 
 
 def _decided(cases: LabelCases) -> Floats:
-    found = cases.decisions[PLUGIN_POINT]
-    assert not isinstance(found, str), "the plugin's decisions are chosen on nothing"
-    return found
+    decisions = cases.decisions[PLUGIN_POINT]
+    assert not isinstance(decisions, str), "the plugin's decisions are chosen on nothing"
+    return decisions
 
 
 def _others(cases: LabelCases) -> dict[str, Floats | str]:

@@ -89,9 +89,9 @@ def evaluate_study(
     check_groups(settings.groups, manifest)
     patients = np.array([row.get("patient") or row["case"] for row in manifest], dtype=object)
     cases = StudyCases(manifest, split, evaluated, for_thresholds, patients)
-    numbers, lost = _numbers(of_numbers, cases, plugin, settings) if of_numbers else (None, [])
-    results = [study_plugin(one, cases, settings) for one in per_plugin]
-    warnings = [*warnings, *lost, *(line for result in results for line in result.warnings)]
+    numbers, number_lines = _numbers(of_numbers, cases, plugin, settings) if of_numbers else (None, [])
+    results = [study_plugin(answers, cases, settings) for answers in per_plugin]
+    warnings = [*warnings, *number_lines, *(line for result in results for line in result.warnings)]
     parted = [result.answers for result in results if result.answers]
     rows = [row for result in results for row in result.rows]
     rows += _compared_rows(results, cases, settings.sampling)
@@ -132,8 +132,8 @@ def _numbers(
     check_overlap([row["case"] for row in predictions], ids)
     predicted = read_numbers(predictions, ids, plugin=plugin)
     groups = list(groups_of(cases.manifest, cases.evaluated, settings.groups))
-    found = study_numbers(predicted, cases.manifest, groups, cases.patients, cases.split, settings.sampling)
-    return found, number_warnings(predicted, cases.split, cases.evaluated)
+    study = study_numbers(predicted, cases.manifest, groups, cases.patients, cases.split, settings.sampling)
+    return study, number_warnings(predicted, cases.split, cases.evaluated)
 
 
 def _compared_rows(plugin_results: Sequence[PluginResult], cases: StudyCases, sampling: Sampling) -> list[Row]:

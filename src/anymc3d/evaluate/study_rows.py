@@ -58,9 +58,9 @@ def failed_row(predictions: HasStates, members: NDArray[np.intp], group: str, fr
     return row_of(measure, {**frame, "label": "", "group": group})
 
 
-def failures(one: HasStates, members: NDArray[np.intp]) -> tuple[int, int]:
+def failures(predictions: HasStates, members: NDArray[np.intp]) -> tuple[int, int]:
     """Return how many of ``members`` have the status error, and how many have no row."""
-    states = [one.states[row] for row in members]
+    states = [predictions.states[row] for row in members]
     return states.count("error"), states.count("absent")
 
 

@@ -179,8 +179,8 @@ def _records(text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _without_hint(text: str) -> tuple[str, str]:
     """The table after the line ``sep=;`` that Excel reads and does not count as a row, and the delimiter it names."""
-    found = _DELIMITER_HINT.match(text)
-    return (text[found.end() :], found["sign"]) if found else (text, "")
+    match = _DELIMITER_HINT.match(text)
+    return (text[match.end() :], match["sign"]) if match else (text, "")
 
 
 def _header_problems(header: list[str], body: list[tuple[int, list[str]]]) -> list[str]:

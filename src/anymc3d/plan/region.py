@@ -86,9 +86,9 @@ def asked_region(roi: str | Path | RoiSettings | None) -> RoiSettings | None:
     """
     if roi is None or isinstance(roi, RoiSettings):
         return roi
-    asked = NAMED[str(roi)] if str(roi) in NAMED else read_roi(Path(roi))
-    check_roi(asked)
-    return asked
+    region = NAMED[str(roi)] if str(roi) in NAMED else read_roi(Path(roi))
+    check_roi(region)
+    return region
 
 
 def crop_extents(
@@ -113,13 +113,13 @@ def crop_extents(
     if roi.source == "point":
         return {row: np.asarray(roi.size_mm) for row in cases}
     if roi == NAMED["mask"]:
-        kept = {row: box for row, box in boxes.items() if box is not None}
-        if len(kept) < len(boxes):
-            empty = len(boxes) - len(kept)
+        boxes_there = {row: box for row, box in boxes.items() if box is not None}
+        if len(boxes_there) < len(boxes):
+            empty = len(boxes) - len(boxes_there)
             raise UsageError(
                 f"--roi mask: {empty} of {len(boxes)} masks looked at are empty or unreadable; leave --roi out"
             )
-        return kept
+        return boxes_there
     looked_at = list(boxes) if roi.source == "mask" else list(cases)[:MOST_DRAWN]
     found, why = {}, ""
     for row in looked_at:

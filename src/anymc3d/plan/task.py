@@ -117,10 +117,10 @@ def _region(roi: str | Path | RoiSettings | None, segmenters: Sequence[str | Pat
     Raises:
         UsageError: there is no such region, or what draws it cannot be used.
     """
-    asked = asked_region(roi)
-    if asked is None:
+    region = asked_region(roi)
+    if region is None:
         return {}
-    stored = stored_region(asked)
+    stored = stored_region(region)
     return {"roi": stored, "segmenters": build_segmenters([stored], given_paths=segmenters)}
 
 

@@ -52,5 +52,5 @@ def _named(fusion: str, method: MethodSettings) -> list[tuple[Registry, str, str
 
 def own_parts_record(fusion: str, method: MethodSettings) -> dict[str, dict[str, str]]:
     """What a card's training record says of own parts; empty where there are none."""
-    found = {f"{table.kind} {name}": table.provider(name) for table, name, _ in _named(fusion, method)}
-    return {RECORD: found} if found else {}
+    providers = {f"{table.kind} {name}": table.provider(name) for table, name, _ in _named(fusion, method)}
+    return {RECORD: providers} if providers else {}

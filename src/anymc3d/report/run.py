@@ -110,8 +110,8 @@ def of_run(
     table = files.predictions if of_quick is None else of_quick.out_of_fold
     predictions = [{**row, "plugin": card.name} for row in _without(read_table(table), "fold")]
     predicted = {row["case"] for row in predictions}
-    every = read_labels(files.manifest)
-    labels = [{k: v for k, v in row.items() if k != "split"} for row in every if row["case"] in predicted]
+    all_labels = read_labels(files.manifest)
+    labels = [{k: v for k, v in row.items() if k != "split"} for row in all_labels if row["case"] in predicted]
     study = evaluate_study(predictions, labels, known=[card.labels], settings=StudySettings(groups=tuple(groups)))
     run_metrics = _read_metrics(files.metrics if of_quick is None else of_quick.out_of_fold_metrics)
     run_metrics = [{**row, "split": split} for row in run_metrics if row["plugin"] == card.name]

@@ -140,5 +140,5 @@ def content_of(study: Study, prepared: Mapping[int, PreparedCase]) -> str:
 
 def write_task_of_run(folder: RunFolder, task: TaskSettings) -> None:
     """The task as it is trained, every setting written out, with the manifest of the run folder."""
-    own = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
-    write_task(folder.task, own, complete=True)
+    task_of_run = replace(task, data=replace(task.data, manifest=str(folder.manifest)))
+    write_task(folder.task, task_of_run, complete=True)

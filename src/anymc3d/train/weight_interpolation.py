@@ -19,8 +19,8 @@ from anymc3d.train.loop_parts import Parts
 
 def own_tensors(parts: Parts) -> dict[str, Tensor]:
     """A copy of the tensors that answer, on the scale of training, by plugin-file name; of a decoder none."""
-    own = parts.classifier.tensors()
-    return {name: tensor.detach().clone() for name, tensor in own.items() if not name.startswith("decoder.")}
+    tensors = parts.classifier.tensors()
+    return {name: tensor.detach().clone() for name, tensor in tensors.items() if not name.startswith("decoder.")}
 
 
 @contextmanager

@@ -166,8 +166,8 @@ def parse_rule(text: str | None, reference: Path) -> Rule:
 
 def with_options(text: str | None, *options: str) -> str | None:
     """The same rule with options such as ``gaps=allow`` behind it."""
-    said = (text or "").strip().rstrip(";").strip()
-    return "; ".join(part for part in (said, *options) if part) or None
+    rule = (text or "").strip().rstrip(";").strip()
+    return "; ".join(part for part in (rule, *options) if part) or None
 
 
 def _meant(words: list[str], reference: Path) -> tuple[str | None, str | None]:

@@ -49,9 +49,9 @@ def find_series(reference: Path, rule_text: str | None = None) -> SeriesSearch:
     """
     rule = parse_rule(rule_text, reference)
     with foreign_errors(reference, "the series cannot be listed"), opened_inventory(reference) as inventory:
-        every = series_of(inventory, rule)
+        all_series = series_of(inventory, rule)
         studies: dict[tuple[str, str], dict[str, SeriesFacts]] = defaultdict(dict)
-        for uid, files in every.items():
+        for uid, files in all_series.items():
             if rule.takes_series(uid) and any(rule.takes(frame.tags) for file in files for frame in file.frames):
                 studies[(files[0].patient, files[0].study)][uid] = facts_of(uid, files)
         fitting = (facts[uid] for facts in studies.values() for uid in best_of(facts, rule))
@@ -61,7 +61,7 @@ def find_series(reference: Path, rule_text: str | None = None) -> SeriesSearch:
     rest = "; ".join(part for part in (rule_text or "").split(";") if part.strip() and rule.series_hash is None)
     rules = {code: "; ".join(filter(None, (code, rest.strip()))) for code in files_of}
     series = tuple(FoundSeries(places[code], rules[code], names[code]) for code in files_of)
-    return SeriesSearch(series, len(every) - len(series))
+    return SeriesSearch(series, len(all_series) - len(series))
 
 
 def _folder_of(files: Sequence[DicomFile], reference: Path) -> Path:

@@ -180,7 +180,7 @@ def _part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _odd_heads(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: Sequence[str]) -> tuple[str, ...]:
+def _odd_heads(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], heads: Sequence[str]) -> tuple[str, ...]:
     """Of the heads those that are for another number of labels."""
-    other = [name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape]
+    other = [name for name, tensor in tensors.items() if name in expected and expected[name].shape != tensor.shape]
     return tuple(head for head in heads if any(name.startswith(head) for name in other))

@@ -88,9 +88,9 @@ class TrainedCovariates:
         except ScanError as error:
             raise ManifestError("covariates", [error.what]) from None
 
-    def _record(self, image: Floats, own: Floats, targets: Floats) -> CovariateRecord:
+    def _record(self, image: Floats, clinical: Floats, targets: Floats) -> CovariateRecord:
         version = MEASURES_VERSION if any(name.startswith(MEASURE) for name in self.names) else 0
-        model = join(self._fit, image, own, targets, self.labels)
+        model = join(self._fit, image, clinical, targets, self.labels)
         return CovariateRecord(columns=self.columns, model=model, measures_version=version)
 
 

@@ -44,8 +44,8 @@ def plugin_record(
     task: TaskSettings, pool: Pool, cells: Sequence[Cells], train: Rows, inner: np.ndarray
 ) -> CovariateRecord:
     """What the plugin holds; ``inner``: head logits of the training cases by fits on the others."""
-    own = trained(task, pool, cells, train, purpose="plugin")
-    return own.joined_held_out(outputs.raw_logits(inner, task.labels.kind))
+    fitted = trained(task, pool, cells, train, purpose="plugin")
+    return fitted.joined_held_out(outputs.raw_logits(inner, task.labels.kind))
 
 
 def report_of(names: Sequence[str], figures: Sequence[dict[str, Any]], plugin: str) -> dict[str, Any]:
