@@ -22,53 +22,10 @@ from typing import Any
 
 from anymc3d.errors import ServiceError, UsageError
 from anymc3d.serve import history
+from anymc3d.serve.schema import FORMAT, SCHEMA
 
 QUEUED, RUNNING, DONE, ERROR = "queued", "running", "done", "error"
 STATES = (QUEUED, RUNNING, DONE, ERROR)
-FORMAT = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    source TEXT NOT NULL,
-    "case" TEXT NOT NULL,
-    request TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    message TEXT NOT NULL DEFAULT '',
-    rows TEXT NOT NULL DEFAULT '[]',
-    record TEXT NOT NULL DEFAULT '{}',
-    received REAL NOT NULL,
-    started REAL,
-    finished REAL
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-CREATE TABLE IF NOT EXISTS audit (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,
-    who TEXT NOT NULL,
-    what TEXT NOT NULL,
-    job TEXT NOT NULL,
-    plugin TEXT NOT NULL DEFAULT '',
-    hash TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE IF NOT EXISTS seen (
-    key TEXT PRIMARY KEY,
-    job TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS deliveries (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    job TEXT NOT NULL,
-    peer TEXT NOT NULL,
-    file TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    next_at REAL NOT NULL DEFAULT 0,
-    message TEXT NOT NULL DEFAULT '',
-    UNIQUE (job, peer, file)
-);
-"""
 _LONGEST_WAIT_S = 2 * 3600.0
 _AUDITED = ("at", "who", "what", "job", "plugin", "hash")
 
@@ -121,7 +78,7 @@ class JobStore:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
                 raise ServiceError(f"{path}: a queue of format {version}, expected {FORMAT}; choose another --store")
-            self._connection.executescript(_SCHEMA + history.SCHEMA)
+            self._connection.executescript(SCHEMA)
             self._connection.execute(f"PRAGMA user_version={FORMAT}")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             # Closing a second descriptor of this file drops no lock: SQLite's are on the other two.
@@ -400,7 +357,7 @@ def _note(sql: sqlite3.Connection, who: str, what: str, job: str, plugin: str = 
     sql.execute(f"INSERT INTO audit ({', '.join(_AUDITED)}) VALUES (?, ?, ?, ?, ?, ?)", cells)
 
 
-def _job(found: sqlite3.Cursor, row: Sequence[Any]) -> Job:
-    cells = dict(zip([column[0] for column in found.description], row, strict=True))
+def _job(cursor: sqlite3.Cursor, row: Sequence[Any]) -> Job:
+    cells = dict(zip([column[0] for column in cursor.description], row, strict=True))
     plain = {name: json.loads(cells.pop(name)) for name in ("request", "rows", "record")}
     return Job(**cells, **plain)
