@@ -104,15 +104,8 @@ def embed_cohort(
     with locked(out):
         claim(out / RECORD, identity, "an embed run")
         journalled = read_journal(out / JOURNAL)
-        whole = [case for case in cases if case.id in journalled and _is_there(out, journalled[case.id]["rows"])]
-        entries = {case.id: journalled[case.id] for case in whole if _is_marked(journalled[case.id], mark_of, case)}
-        with reader([case for case in whole if case.id not in entries], slices=False) as ahead:
-            keys = {case_ahead.case.id: key_of(case_ahead) for case_ahead in ahead}
-        entries |= {
-            name: journalled[name]
-            for name, key in keys.items()
-            if key is not None and key == journalled[name]["inputs"]
-        }
+        there = [case for case in cases if case.id in journalled and _is_there(out, journalled[case.id]["rows"])]
+        entries = _unchanged(there, journalled, mark_of, key_of, partial(reader, slices=False))
         wanted = [case for case in cases if case.id not in entries]
         with (
             journal.opened(out / JOURNAL) as lines,
@@ -131,6 +124,21 @@ def embed_cohort(
         check_there(out / RECORD)
         write_table(out / TABLE, COLUMNS, [*rows, *earlier])
     return EmbedResult(rows, len(wanted))
+
+
+def _unchanged(
+    cases: Sequence[Case],
+    journalled: Mapping[str, dict[str, Any]],
+    mark_of: Callable[[Case], str | None],
+    key_of: Callable[[CaseAhead], str | None],
+    reader: Callable[[Sequence[Case]], AbstractContextManager[Iterator[CaseAhead]]],
+) -> dict[str, dict[str, Any]]:
+    """The entries of an earlier run that are still those of their cases: by their mark, otherwise by their content."""
+    entries = {case.id: journalled[case.id] for case in cases if _is_marked(journalled[case.id], mark_of, case)}
+    with reader([case for case in cases if case.id not in entries]) as ahead:
+        keys = {case_ahead.case.id: key_of(case_ahead) for case_ahead in ahead}
+    same = [name for name, key in keys.items() if key is not None and key == journalled[name]["inputs"]]
+    return entries | {name: journalled[name] for name in same}
 
 
 def _ahead(

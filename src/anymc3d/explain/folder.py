@@ -120,24 +120,19 @@ def explain_cohort(
         claim(out / RECORD, identity, "an explain run")
         before = {case.id: _finished(inside(out, file_name(case.id))) for case in cases}
         with reader([case for case in cases if before[case.id]], needs_of([plugin.card], slices=False)) as ahead:
-            unchanged = {
-                case_ahead.case.id: before[case_ahead.case.id]
-                for case_ahead in ahead
-                if _is_of(before[case_ahead.case.id], predictor, case_ahead)
-            }
-        wanted, made = [case for case in cases if case.id not in unchanged], {}
+            same = [read.case.id for read in ahead if _is_of(before[read.case.id], predictor, read)]
+        records_of = {name: before[name] for name in same}
+        wanted = [case for case in cases if case.id not in records_of]
         with (
             reader(wanted, needs_of([plugin.card], volumes=True)) as ahead,
-            Progress(total=len(cases), initial=len(unchanged), what="explaining", unit="case", quiet=quiet) as bar,
+            Progress(total=len(cases), initial=len(same), what="explaining", unit="case", quiet=quiet) as bar,
         ):
             for case_ahead in ahead:
                 check_there(out / RECORD)
-                made[case_ahead.case.id] = _explain_into(
-                    inside(out, file_name(case_ahead.case.id)), predictor, case_ahead, settings
-                )
+                folder = inside(out, file_name(case_ahead.case.id))
+                records_of[case_ahead.case.id] = _explain_into(folder, predictor, case_ahead, settings)
                 bar.update(1)
-        all_records = unchanged | made
-        records = [all_records[case.id] for case in cases]
+        records = [records_of[case.id] for case in cases]
         check_there(out / RECORD)
         write_scores(out / SCORE_TABLE, [*records, *_earlier(out, {record["case"] for record in records})])
     return ExplainResult(records, len(wanted))

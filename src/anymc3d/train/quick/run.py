@@ -84,15 +84,11 @@ def fit_quick(
     with locked(folder.path):
         refuse_other_runs(folder)
         plan = make_plan(task, settings, pseudonyms, embedded)
-        embedded_cases = (
-            None if embedded is None or plan.backbone is None else cases_of(embedded, plan.cases, plan.backbone)
-        )
-        more = (
-            {}
-            if embedded is None or embedded_cases is None
-            else embedded.identity | {"embedded_content": embedded_cases.content}
-        )
-        claim(folder.record, identity(plan.task, plan.study, plan.backbone, settings) | more, "a --quick run")
+        run_identity, embedded_cases = identity(plan.task, plan.study, plan.backbone, settings), None
+        if embedded is not None and plan.backbone is not None:
+            embedded_cases = cases_of(embedded, plan.cases, plan.backbone)
+            run_identity |= embedded.identity | {"embedded_content": embedded_cases.content}
+        claim(folder.record, run_identity, "a --quick run")
         if is_finished(folder.plugin):
             logger.info("%s is finished; nothing to do", folder.path)
             return folder.report
