@@ -22,7 +22,7 @@ import monai
 import torch
 from monai import transforms
 
-from anymc3d.data.augment import AugmentationParameters, Recipe, apply, draw, recipe
+from anymc3d.data.augmentation.augment import AugmentationParameters, Recipe, apply, draw, recipe
 
 SIZE = (224, 224, 70)
 """In-plane x, in-plane y, slices: the paper's task T6."""

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anymc3d.cost.device import DTYPES
 from anymc3d.cost.memory import forget_peak, peak_memory
-from anymc3d.data.augment import apply, draw, recipe
+from anymc3d.data.augmentation.augment import apply, draw, recipe
 from anymc3d.data.manifest import read_manifest
 from anymc3d.errors import AnyMC3DError
 from anymc3d.models.backbones import card

@@ -34,9 +34,10 @@ from monai import transforms
 from monai.data import PersistentDataset
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from anymc3d.data import cache_entry, scan_file
+from anymc3d.data import cache_entry
 from anymc3d.data.cache import Cache
 from anymc3d.data.dicom import read as dicom_read
+from anymc3d.data.formats import scan_file
 from anymc3d.data.preprocess import PreparedView
 from anymc3d.data.readers import read_volume
 

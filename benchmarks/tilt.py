@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from anymc3d.data.augment import draw, recipe
-from anymc3d.data.augment_spatial import placement
+from anymc3d.data.augmentation.augment import draw, recipe
+from anymc3d.data.augmentation.spatial import placement
 from anymc3d.recipes.table import RECIPES
 
 DRAWS = 100

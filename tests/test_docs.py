@@ -159,7 +159,7 @@ def test_every_task_file_key_is_described_with_its_default():
 
 
 def test_every_name_of_the_tables_is_described():
-    from anymc3d.data.augment_recipes import AUGMENTATIONS
+    from anymc3d.data.augmentation.recipes import AUGMENTATIONS
     from anymc3d.evaluate.task_calibration import CHOICES
     from anymc3d.models.fusion import FUSIONS
     from anymc3d.settings.windows import WINDOWS

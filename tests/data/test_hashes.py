@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from anymc3d.data import hashes
+from anymc3d.data.formats.scan_file import open_regular, sha256_of
 from anymc3d.data.readers import content_hash, read_hashed, read_volume
-from anymc3d.data.scan_file import open_regular, sha256_of
 from anymc3d.errors import ScanError
 from dicom_makers import make_series
 

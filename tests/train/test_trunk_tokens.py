@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.data import augment
 from anymc3d.data.array_store import ArrayStore
+from anymc3d.data.augmentation import augment
 from anymc3d.errors import TaskFileError, UsageError
 from anymc3d.models.classifier import Encoding, VolumeClassifier
 from anymc3d.models.store import find_backbone

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from anymc3d.adapters.findings import Findings
 from anymc3d.adapters.rows import AdaptOptions
+from anymc3d.data.formats.scan_file import sha256_of
 from anymc3d.data.readers import read_volume
-from anymc3d.data.scan_file import sha256_of
 from anymc3d.data.volume import Volume
 from anymc3d.errors import ScanError, UsageError, did_you_mean
 from anymc3d.files import atomic

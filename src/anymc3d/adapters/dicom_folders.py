@@ -9,7 +9,7 @@ from pathlib import Path
 from anymc3d.data.dicom.header import is_dicom, read_header
 from anymc3d.data.dicom.places import OnDisk
 from anymc3d.data.dicom.tags import foreign_errors
-from anymc3d.data.scan_file import open_regular
+from anymc3d.data.formats.scan_file import open_regular
 from anymc3d.errors import ScanError
 
 _START_BYTES = 132

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from anymc3d.data.scan_file import open_regular
+from anymc3d.data.formats.scan_file import open_regular
 from anymc3d.errors import ManifestError, PackageError
 
 MAX_MEMBER_BYTES = 64 * 2**20

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from anymc3d.data.formats.scan_file import PlainSource
 from anymc3d.data.preprocess import PreparedView
-from anymc3d.data.scan_file import PlainSource
 from anymc3d.files import regular
 from anymc3d.types import Plane
 

@@ -15,10 +15,10 @@ import nibabel
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anymc3d.data.itk_formats import affine_of
-from anymc3d.data.nifti_header import geometry_of, is_geometry, spacing_fault, warn_of_shear
-from anymc3d.data.raw_voxels import is_colour_picture, range_warnings, to_float32
-from anymc3d.data.scan_file import scan_error
+from anymc3d.data.formats.itk_formats import affine_of
+from anymc3d.data.formats.nifti_header import geometry_of, is_geometry, spacing_fault, warn_of_shear
+from anymc3d.data.formats.raw_voxels import is_colour_picture, range_warnings, to_float32
+from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.volume import Affine, Millimetres, Volume
 from anymc3d.errors import UsageError
 
@@ -149,7 +149,7 @@ def _of_nibabel(image: Any) -> Volume:
 
 
 def _geometry_of_nibabel(image: Any, shape: tuple[int, ...]) -> tuple[Affine, tuple[str, ...]]:
-    """The affine; of a NIfTI whose header says the same, by the rules of :mod:`anymc3d.data.nifti_header`."""
+    """The affine; of a NIfTI whose header says the same, by the rules of :mod:`anymc3d.data.formats.nifti_header`."""
     image_affine = image.affine
     if isinstance(image, nibabel.Nifti1Pair) and len(shape) >= 3:
         header = image.header

@@ -8,8 +8,8 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
+from anymc3d.data.formats.scan_file import ConstantScanError
 from anymc3d.data.readers import read_header, read_volume
-from anymc3d.data.scan_file import ConstantScanError
 from anymc3d.data.volume import Affine, Millimetres, orientation_of, spacing_of
 from anymc3d.errors import MaskError
 

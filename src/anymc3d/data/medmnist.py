@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from anymc3d.data.case import SPLITS, Case
-from anymc3d.data.raw_voxels import is_colour_picture
+from anymc3d.data.formats.raw_voxels import is_colour_picture
 
 _MAX_LABEL_BYTES = 64 * 2**20
 _EXPECTED = "expected a MedMNIST 3D file with train_images, train_labels and the same for val and test"

@@ -12,14 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.data import hashes, remote
-from anymc3d.data.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
 from anymc3d.data.dicom.read import dicom_content_hash, read_dicom, read_dicom_hashed, read_dicom_header
-from anymc3d.data.file_signature import kind_of
-from anymc3d.data.freesurfer import read_mgh, read_mgh_header
+from anymc3d.data.formats.arrays import npz_content_hash, read_npy, read_npy_header, read_npz, read_npz_header
+from anymc3d.data.formats.file_signature import kind_of
+from anymc3d.data.formats.freesurfer import read_mgh, read_mgh_header
+from anymc3d.data.formats.itk_formats import (
+    mha_files,
+    nrrd_files,
+    read_mha,
+    read_mha_header,
+    read_nrrd,
+    read_nrrd_header,
+)
+from anymc3d.data.formats.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
+from anymc3d.data.formats.scan_file import scan_error, sha256_of
 from anymc3d.data.in_memory import volume_of
-from anymc3d.data.itk_formats import mha_files, nrrd_files, read_mha, read_mha_header, read_nrrd, read_nrrd_header
-from anymc3d.data.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
-from anymc3d.data.scan_file import scan_error, sha256_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
 from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError, TooLargeError, UsageError
 from anymc3d.registry import Registry, expected, takes

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.mask_grid import Grid, read_on_grid
 from anymc3d.data.readers import content_hash
-from anymc3d.data.scan_file import scan_error
 from anymc3d.errors import UsageError, did_you_mean
 
 _VERTEBRAE = ("S1", *(f"L{i}" for i in range(5, 0, -1)), *(f"T{i}" for i in range(12, 0, -1)))

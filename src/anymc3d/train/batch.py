@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.data import augment
+from anymc3d.data.augmentation import augment
 from anymc3d.models.classifier import PackedSlices
 from anymc3d.models.decoders.interface import MaskTarget
 from anymc3d.models.seam import TrunkTokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anymc3d.data.augment import recipe
+from anymc3d.data.augmentation.augment import recipe
 from anymc3d.data.regions import check_roi
 from anymc3d.errors import SettingError, UsageError
 from anymc3d.models.build import is_baseline

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anymc3d.data import augment
 from anymc3d.data.array_store import ArrayStore
+from anymc3d.data.augmentation import augment
 from anymc3d.files import home
 from anymc3d.models.build import Classifier
 from anymc3d.models.chunked_rows import ChunkedRows

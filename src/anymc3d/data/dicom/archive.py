@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anymc3d.data.dicom.header import DICOM_START, is_dicom
-from anymc3d.data.scan_file import open_regular
+from anymc3d.data.formats.scan_file import open_regular
 from anymc3d.errors import DamagedScanError
 
 MAX_FILES = 100_000

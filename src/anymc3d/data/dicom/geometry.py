@@ -20,7 +20,7 @@ from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.resample import Resampling
 from anymc3d.data.dicom.rules import Rule, is_shown
 from anymc3d.data.dicom.series_4d import SAME_PLACE_MM, crowds, positions_along_normal
-from anymc3d.data.nifti_header import VOXEL_CEILING, spacing_fault
+from anymc3d.data.formats.nifti_header import VOXEL_CEILING, spacing_fault
 from anymc3d.data.volume import Affine
 from anymc3d.errors import SlicesError
 

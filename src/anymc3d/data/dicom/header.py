@@ -18,7 +18,7 @@ from anymc3d.data.dicom.places import Place, length_of
 from anymc3d.data.dicom.sop_classes import DIRECTORY, ENHANCED, SECONDARY, SINGLE_FRAME, is_no_image, name_of
 from anymc3d.data.dicom.suv import pet_texts
 from anymc3d.data.dicom.tags import HEADER_TAGS, OVERLAY_BIT_POSITIONS, Tags, short_hash, tag_of
-from anymc3d.data.nifti_header import VOXEL_CEILING
+from anymc3d.data.formats.nifti_header import VOXEL_CEILING
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 IMPLICIT = "1.2.840.10008.1.2"

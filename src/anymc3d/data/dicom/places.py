@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from anymc3d.data import hashes
-from anymc3d.data.scan_file import BLOCK, open_regular
+from anymc3d.data.formats.scan_file import BLOCK, open_regular
 
 
 class Place(Protocol):

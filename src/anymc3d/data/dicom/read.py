@@ -29,8 +29,8 @@ from anymc3d.data.dicom.series_4d import chosen_volume
 from anymc3d.data.dicom.stacks import chosen_stack
 from anymc3d.data.dicom.suv import activity_of
 from anymc3d.data.dicom.tags import foreign_errors
-from anymc3d.data.raw_voxels import range_warnings
-from anymc3d.data.scan_file import scan_error
+from anymc3d.data.formats.raw_voxels import range_warnings
+from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.errors import ScanError
 

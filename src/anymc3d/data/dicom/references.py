@@ -14,7 +14,7 @@ from anymc3d.data.dicom.header import DicomFile, read_dataset
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.read import LEAVE_OUT, chosen_slices
 from anymc3d.data.dicom.tags import Tags, foreign_errors
-from anymc3d.data.scan_file import scan_error
+from anymc3d.data.formats.scan_file import scan_error
 
 PATIENT_TAGS = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),

@@ -23,7 +23,7 @@ from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.rules import Rule
 from anymc3d.data.dicom.suv import Activity
 from anymc3d.data.dicom.tags import short_hash
-from anymc3d.data.nifti_header import VOXEL_CEILING
+from anymc3d.data.formats.nifti_header import VOXEL_CEILING
 from anymc3d.errors import SeriesError
 
 _SHOWN_SERIES = 20

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from anymc3d.data.scan_file import scan_error
+from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.errors import TRACEBACKS, ScanError
 
 RULE_TAGS = (

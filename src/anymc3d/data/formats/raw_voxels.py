@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.scan_file import ConstantScanError, scan_error
+from anymc3d.data.formats.scan_file import ConstantScanError, scan_error
 from anymc3d.data.volume import Voxels
 
 ABSURD = 1e8

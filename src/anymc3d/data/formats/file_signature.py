@@ -6,8 +6,8 @@ import zlib
 from pathlib import Path
 
 from anymc3d.data.dicom.header import is_dicom
-from anymc3d.data.nifti_header import HEADER_SIZES, is_single_file
-from anymc3d.data.scan_file import GZIP_MAGIC, open_regular
+from anymc3d.data.formats.nifti_header import HEADER_SIZES, is_single_file
+from anymc3d.data.formats.scan_file import GZIP_MAGIC, open_regular
 
 _START = 4096
 _MARKS = {

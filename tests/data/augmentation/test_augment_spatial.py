@@ -8,9 +8,9 @@ import scipy.ndimage
 import torch
 from scipy.spatial.transform import Rotation
 
-from anymc3d.data import augment_chunks
-from anymc3d.data.augment import AugmentationParameters, apply
-from anymc3d.data.augment_spatial import Placement, placement, resample_mask, resample_slices, rotation_matrix
+from anymc3d.data.augmentation import chunks
+from anymc3d.data.augmentation.augment import AugmentationParameters, apply
+from anymc3d.data.augmentation.spatial import Placement, placement, resample_mask, resample_slices, rotation_matrix
 
 NO_FLIP = (False, False, False)
 SPATIAL = {
@@ -175,6 +175,6 @@ def test_the_surroundings_of_z_scores_are_each_channels_minimum() -> None:
 def test_the_number_of_slices_worked_on_at_once_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     slices, mask = torch.rand(11, 2, 19, 23), torch.randint(0, 9, (11, 19, 23))
     whole = apply(SPATIAL["all"], slices, mask=mask)
-    monkeypatch.setattr(augment_chunks, "_CPU_VOXELS", 1)
+    monkeypatch.setattr(chunks, "_CPU_VOXELS", 1)
     for one, other in zip(apply(SPATIAL["all"], slices, mask=mask), whole, strict=True):
         assert torch.equal(one, other)

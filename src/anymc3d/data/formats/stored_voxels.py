@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.scan_file import GZIP_MAGIC, ByteSource, GzipSource, PlainSource
+from anymc3d.data.formats.scan_file import GZIP_MAGIC, ByteSource, GzipSource, PlainSource
 from anymc3d.errors import DamagedScanError
 
 SLACK = 1_000_000

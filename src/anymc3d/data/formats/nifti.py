@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from anymc3d.data.nifti_header import NiftiHeader, header_size, parse_header
-from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import ByteSource, open_regular, partner_of, scan_error
-from anymc3d.data.stored_voxels import SLACK, check_size, extra_warning, size_of, source_of, take, voxel_bytes
+from anymc3d.data.formats.nifti_header import NiftiHeader, header_size, parse_header
+from anymc3d.data.formats.raw_voxels import to_float32
+from anymc3d.data.formats.scan_file import ByteSource, open_regular, partner_of, scan_error
+from anymc3d.data.formats.stored_voxels import SLACK, check_size, extra_warning, size_of, source_of, take, voxel_bytes
 from anymc3d.data.volume import ScanHeader, Volume
 
 HEADER_NAMES, IMAGE_NAMES = (".hdr", ".hdr.gz"), (".img", ".img.gz")

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 import torch
 
-from anymc3d.data.augment import AUGMENTATIONS, AugmentationParameters, Chance, apply, draw, recipe
+from anymc3d.data.augmentation.augment import AUGMENTATIONS, AugmentationParameters, Chance, apply, draw, recipe
 from anymc3d.errors import UsageError
 
 NUM_DRAWS = 10_000

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from anymc3d.data.scan_file import detached_file
-from anymc3d.data.text_header import Layout, dtype_of, expect, keep, next_line, refuse_odd_numbers, sizes_of
+from anymc3d.data.formats.scan_file import detached_file
+from anymc3d.data.formats.text_header import Layout, dtype_of, expect, keep, next_line, refuse_odd_numbers, sizes_of
 from anymc3d.errors import HeaderError
 
 _GEOMETRY = {"spacings", "space origin", "space directions"}

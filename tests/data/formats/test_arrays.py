@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scan_makers import SHAPE, anatomy, flipped, npy_bytes, npy_with_header, npz_bytes, write
 
-from anymc3d.data import arrays
+from anymc3d.data.formats import arrays
 from anymc3d.data.readers import content_hash, read_header, read_volume
 from anymc3d.errors import ScanError
 

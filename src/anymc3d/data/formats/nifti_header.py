@@ -16,7 +16,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from anymc3d.data.raw_voxels import COLOURS
+from anymc3d.data.formats.raw_voxels import COLOURS
 from anymc3d.data.volume import Affine, orientation_of, spacing_of
 from anymc3d.errors import HeaderError
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anymc3d.data.augment_chunks import slice_chunks
+from anymc3d.data.augmentation.chunks import slice_chunks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from anymc3d.data.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING
-from anymc3d.data.raw_voxels import is_colour_picture, to_float32
-from anymc3d.data.scan_file import open_regular
+from anymc3d.data.formats.nifti_header import PLAUSIBLE_SPACING_MM, VOXEL_CEILING
+from anymc3d.data.formats.raw_voxels import is_colour_picture, to_float32
+from anymc3d.data.formats.scan_file import open_regular
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
 from anymc3d.errors import FormatError, ScanError
 

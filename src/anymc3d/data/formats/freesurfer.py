@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from anymc3d.data.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
-from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import ByteSource, open_regular
-from anymc3d.data.stored_voxels import check_size, size_of, source_of, take, voxel_bytes
+from anymc3d.data.formats.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
+from anymc3d.data.formats.raw_voxels import to_float32
+from anymc3d.data.formats.scan_file import ByteSource, open_regular
+from anymc3d.data.formats.stored_voxels import check_size, size_of, source_of, take, voxel_bytes
 from anymc3d.data.volume import Affine, ScanHeader, Volume
 from anymc3d.errors import HeaderError
 

@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from anymc3d.data.metaimage import mha_layout
-from anymc3d.data.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
-from anymc3d.data.nrrd import nrrd_layout
-from anymc3d.data.raw_voxels import to_float32
-from anymc3d.data.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, fill_from, open_regular
-from anymc3d.data.stored_voxels import check_size, size_of, voxel_bytes
-from anymc3d.data.text_header import Layout
+from anymc3d.data.formats.metaimage import mha_layout
+from anymc3d.data.formats.nifti_header import VOXEL_CEILING, is_geometry, spacing_fault, warn_of_shear
+from anymc3d.data.formats.nrrd import nrrd_layout
+from anymc3d.data.formats.raw_voxels import to_float32
+from anymc3d.data.formats.scan_file import BLOCK, ByteSource, GzipSource, PlainSource, fill_from, open_regular
+from anymc3d.data.formats.stored_voxels import check_size, size_of, voxel_bytes
+from anymc3d.data.formats.text_header import Layout
 from anymc3d.data.volume import Affine, ScanHeader, Volume
 from anymc3d.errors import HeaderError
 
@@ -159,7 +159,7 @@ def affine_of(image: Any) -> Affine:
 
 
 class _ZlibSource:
-    """The decoded bytes of a zlib stream up to its checksum; see :class:`~anymc3d.data.scan_file.ByteSource`."""
+    """The decoded bytes of a zlib stream up to its checksum, as a ``ByteSource`` of :mod:`.scan_file`."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path, self._decoder = file, path, zlib.decompressobj()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from anymc3d.data.scan_file import detached_file
-from anymc3d.data.text_header import (
+from anymc3d.data.formats.scan_file import detached_file
+from anymc3d.data.formats.text_header import (
     Layout,
     dtype_of,
     expect,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from anymc3d.data.augment_chunks import slice_chunks
+from anymc3d.data.augmentation.chunks import slice_chunks
 
 _BLUR_RADIUS = 2
 """Voxels; nnU-Net's kernel for the largest standard deviation of the paper (1 voxel)."""

@@ -14,8 +14,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from anymc3d.data import augment_intensity, augment_spatial
-from anymc3d.data.augment_recipes import AUGMENTATIONS, Chance, Recipe, recipe
+from anymc3d.data.augmentation import intensity, spatial
+from anymc3d.data.augmentation.recipes import AUGMENTATIONS, Chance, Recipe, recipe
 from anymc3d.errors import UsageError
 from anymc3d.settings.views import ViewSettings
 
@@ -206,9 +206,9 @@ def _apply_spatial(
 ) -> tuple[Tensor, Tensor | None]:
     """Flips alone move voxels without interpolation; otherwise one resampling does everything."""
     if parameters.rotation is None and parameters.zoom is None and parameters.translation is None:
-        flipped = augment_spatial.flip(slices, parameters.flip, (0, 2, 3))
-        return flipped, None if mask is None else augment_spatial.flip(mask, parameters.flip, (0, 1, 2))
-    where = augment_spatial.placement(
+        flipped = spatial.flip(slices, parameters.flip, (0, 2, 3))
+        return flipped, None if mask is None else spatial.flip(mask, parameters.flip, (0, 1, 2))
+    where = spatial.placement(
         (slices.shape[0], slices.shape[2], slices.shape[3]),
         flips=parameters.flip,
         rotation=parameters.rotation,
@@ -216,30 +216,30 @@ def _apply_spatial(
         translation=parameters.translation,
     )
     if value_range is None:
-        fill = [low for low, _ in augment_intensity.channel_bounds(slices)]
+        fill = [low for low, _ in intensity.channel_bounds(slices)]
     else:
         fill = [value_range[0]] * slices.shape[1]
-    resampled = augment_spatial.resample_slices(slices, where, fill=fill)
-    return resampled, None if mask is None else augment_spatial.resample_mask(mask, where)
+    resampled = spatial.resample_slices(slices, where, fill=fill)
+    return resampled, None if mask is None else spatial.resample_mask(mask, where)
 
 
 def _apply_intensity_(parameters: AugmentationParameters, out: Tensor, value_range: tuple[float, float] | None) -> None:
     """nnU-Net's order. The flips, last in nnU-Net, are already done: none of these knows left from right."""
     if parameters.noise is not None:
-        augment_intensity.add_noise_(out, standard_deviation=parameters.noise, seed=parameters.noise_seed)
+        intensity.add_noise_(out, standard_deviation=parameters.noise, seed=parameters.noise_seed)
     if parameters.blur is not None:
-        augment_intensity.blur_(out, standard_deviation=parameters.blur)
+        intensity.blur_(out, standard_deviation=parameters.blur)
     bounds = _bounds(parameters, out, value_range)
     if parameters.brightness is not None:
-        augment_intensity.scale_brightness_(out, factor=parameters.brightness)
+        intensity.scale_brightness_(out, factor=parameters.brightness)
         _clip_(out, bounds)
     if parameters.contrast is not None:
-        augment_intensity.scale_contrast_(out, factor=parameters.contrast)
+        intensity.scale_contrast_(out, factor=parameters.contrast)
     if parameters.low_resolution is not None:
-        augment_intensity.lower_resolution_(out, zoom=parameters.low_resolution)
+        intensity.lower_resolution_(out, zoom=parameters.low_resolution)
     for exponent, inverted in ((parameters.gamma_inverted, True), (parameters.gamma, False)):
         if exponent is not None:
-            augment_intensity.apply_gamma_(out, exponent=exponent, inverted=inverted)
+            intensity.apply_gamma_(out, exponent=exponent, inverted=inverted)
             _clip_(out, bounds)
 
 

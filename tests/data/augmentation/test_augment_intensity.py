@@ -10,8 +10,8 @@ import scipy.ndimage
 import scipy.stats
 import torch
 
-from anymc3d.data import augment_chunks
-from anymc3d.data.augment import AugmentationParameters, apply
+from anymc3d.data.augmentation import chunks
+from anymc3d.data.augmentation.augment import AugmentationParameters, apply
 
 SIZES = [(9, 2, 17, 22), (1, 1, 16, 11), (2, 3, 9, 9), (3, 1, 1, 40), (40, 1, 5, 1)]
 
@@ -57,7 +57,7 @@ def test_blur_does_not_depend_on_how_many_slices_are_worked_on_at_once(monkeypat
     slices = random_slices((11, 2, 9, 12))
     whole = apply(AugmentationParameters(blur=0.9), slices)
     for budget in (1, 500):
-        monkeypatch.setattr(augment_chunks, "_CPU_VOXELS", budget)
+        monkeypatch.setattr(chunks, "_CPU_VOXELS", budget)
         assert torch.equal(apply(AugmentationParameters(blur=0.9), slices), whole)
 
 
