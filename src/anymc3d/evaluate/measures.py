@@ -88,7 +88,7 @@ def label_measures(cases: LabelCases, patients: NDArray[np.object_], sampling: S
 
 
 def _is_resampled(metric: str, rarer: int) -> bool:
-    """Whether a metric of one label has a bootstrap interval, with so many patients of the rarer outcome."""
+    """Whether a metric of one label has a bootstrap interval, with this many patients of the rarer outcome."""
     if metric in NO_CI or metric == "auroc" or metric in _WILSON:
         return False
     return rarer >= (FEW if metric in FROM_BOTH_RATES else 2)
@@ -110,11 +110,11 @@ def _label_interval(
         return _proportion(metric, cases.targets, values, patients, sampling)
     rarer = num_rarer(cases.targets, patients)
     if metric == "auroc":
-        return _with_word(
+        return _with_note(
             delong_interval(cases.targets, values, patients=patients, level=sampling.level), rarer, patients
         )
     if draws is not None:
-        return _with_word(bootstrap_interval(value.value, draws, level=sampling.level), rarer, patients)
+        return _with_note(bootstrap_interval(value.value, draws, level=sampling.level), rarer, patients)
     if too_few(rarer, patients):
         return _none(too_few(rarer, patients), sampling)
     return interval_by_ends(metric, cases.targets, values, patients, sampling.level)
@@ -145,25 +145,23 @@ def macro_measures(
             statistics[_join(key)] = _mean_statistic(defined, *key)
     used = np.unique(np.concatenate([cases.rows for cases in labels]))
     draws = _draw(statistics, patients, strata, sampling)
-    metric = []
+    measures = []
     for key in keys:
-        named = {label: rarer[label] for label, metric in per_label[key].items() if metric.is_defined}
-        if _join(key) in draws:
-            interval = bootstrap_interval(
-                values[key].value, draws[_join(key)], level=sampling.level, method=_method(strata)
-            )
-            interval = _with_label_word(interval, named, patients)
-        elif not values[key].is_defined:
+        defined_rarer = {label: rarer[label] for label, metric in per_label[key].items() if metric.is_defined}
+        if not values[key].is_defined:
             interval = _none(values[key].reason, sampling)
+        elif _join(key) in draws:
+            method = UNSTRATIFIED if strata is None else METHOD
+            interval = bootstrap_interval(values[key].value, draws[_join(key)], level=sampling.level, method=method)
+            interval = _with_label_note(interval, defined_rarer, patients)
         else:
-            interval = _none(
-                NO_CI.get(key[0]) or f"{_rarest(named)}: {too_few(min(named.values()), patients)}", sampling
-            )
-        metric.append(Measure(*key, values[key], interval, used.size, None))
-    return metric
+            few = f"{_rarest(defined_rarer)}: {too_few(min(defined_rarer.values()), patients)}"
+            interval = _none(NO_CI.get(key[0]) or few, sampling)
+        measures.append(Measure(*key, values[key], interval, used.size, None))
+    return measures
 
 
-def _with_label_word(interval: Interval, rarer: Mapping[str, int], patients: NDArray[np.object_]) -> Interval:
+def _with_label_note(interval: Interval, rarer: Mapping[str, int], patients: NDArray[np.object_]) -> Interval:
     """Name the label that has the fewest cases of an outcome, where these are few."""
     text = rarity_note(min(rarer.values()), patients)
     return _with_text(interval, f"{_rarest(rarer)}: {text}" if text else "")
@@ -270,10 +268,6 @@ def _draw(
     return bootstrap(statistics, patients, strata, num_resamples=sampling.num_resamples, seed=sampling.seed)
 
 
-def _method(strata: Floats | None) -> str:
-    return UNSTRATIFIED if strata is None else METHOD
-
-
 def _pooled_interval(
     value: Metric,
     targets: Floats,
@@ -293,7 +287,7 @@ def _pooled_interval(
 
     draws = _draw({"": statistic}, patients, None, sampling)[""]
     interval = bootstrap_interval(value.value, draws, level=sampling.level, method=UNSTRATIFIED)
-    return _with_word(interval, rarer, patients)
+    return _with_note(interval, rarer, patients)
 
 
 _WILSON: Mapping[str, Callable[[Floats, Floats], NDArray[np.bool_]]] = {
@@ -313,7 +307,7 @@ def _proportion(
     return share_interval((targets == decisions)[of].astype(np.float64), patients[of], sampling)
 
 
-def _with_word(interval: Interval, rarer: int, patients: NDArray[np.object_]) -> Interval:
+def _with_note(interval: Interval, rarer: int, patients: NDArray[np.object_]) -> Interval:
     return _with_text(interval, rarity_note(rarer, patients))
 
 
