@@ -125,7 +125,7 @@ def test_B4_a_misspelt_rule_about_gaps_is_refused(tmp_path: Path, rule: str) -> 
 
 
 def test_B4_the_command_line_allows_gaps_of_folders_alone(tmp_path: Path) -> None:
-    from anymc3d.cli.inputs import read_inputs
+    from anymc3d.cli.options.inputs import read_inputs
 
     (tmp_path / "scan").mkdir()
     folder, file = str(tmp_path / "scan"), str(tmp_path / "a.nii")

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from anymc3d.cli.inputs import read_inputs
 from anymc3d.cli.main import main
+from anymc3d.cli.options.inputs import read_inputs
 from anymc3d.errors import OutputError, PluginError
 from anymc3d.explain import folder as module
 from anymc3d.explain.folder import ExplainSettings, explain_cohort, file_name, peak_mm

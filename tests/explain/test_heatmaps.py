@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymc3d.cli.inputs import read_inputs
+from anymc3d.cli.options.inputs import read_inputs
 from anymc3d.data.case_scans import CaseScans
 from anymc3d.errors import UsageError
 from anymc3d.explain.heatmaps import FUSED, explain_case, mean_maps, unit

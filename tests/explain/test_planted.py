@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from anymc3d.cli.inputs import read_inputs
+from anymc3d.cli.options.inputs import read_inputs
 from anymc3d.evaluate.localisation import localise
 from anymc3d.explain.heatmaps import explain_case
 from anymc3d.explain.methods import METHODS

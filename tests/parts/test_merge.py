@@ -13,7 +13,7 @@ from small_work import found_in, once_killed, refused
 
 from anymc3d.cli.main import main
 from anymc3d.cli.merge import print_merged
-from anymc3d.cli.part_options import run_part
+from anymc3d.cli.options.parts import run_part
 from anymc3d.data.manifest import read_manifest
 from anymc3d.engines.table import run_local
 from anymc3d.engines.work import EngineOptions, Outcome, Work

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from anymc3d.cli.main import main
-from anymc3d.evaluate.number_scale import NumberScale
+from anymc3d.evaluate.regression.scale import NumberScale
 from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_card
 from anymc3d.plugins.card import PlainRecord
 from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words, out_of_fold_rows, unproven

@@ -9,7 +9,7 @@ from anymc3d.data.labels import encode, guess_labels, strata
 from anymc3d.data.manifest import Manifest
 from anymc3d.errors import ManifestError, UsageError
 from anymc3d.evaluate.influence import r2_influence
-from anymc3d.evaluate.number_scale import UNIT, scale_of
+from anymc3d.evaluate.regression.scale import UNIT, scale_of
 from anymc3d.settings.config import LabelSettings
 from anymc3d.settings.training import TrainSettings
 from anymc3d.train.covariates.fit import AloneFit, join

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from anymc3d.cli.launch_options import without_launch
 from anymc3d.cli.main import main
+from anymc3d.cli.options.launch import without_launch
 from anymc3d.errors import InterruptedRunError, UsageError
 from anymc3d.files.tables import read_table
 from anymc3d.plugins import load_plugin

@@ -13,8 +13,8 @@ from anymc3d.evaluate import outputs
 from anymc3d.evaluate.delong import delong_interval, delong_paired_test
 from anymc3d.evaluate.intervals import LEVEL, normal_quantile
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.number_scale import NumberScale
-from anymc3d.evaluate.numbers import NumberCases, number_measures
+from anymc3d.evaluate.regression.metrics import NumberCases, number_measures
+from anymc3d.evaluate.regression.scale import NumberScale
 from anymc3d.train.quick.crossval import Pool
 
 Floats = NDArray[np.float64]

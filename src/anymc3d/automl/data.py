@@ -17,7 +17,7 @@ from anymc3d.data.covariate_checks import check_covariates
 from anymc3d.data.labels import encode
 from anymc3d.data.manifest import Manifest, read_manifest
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.evaluate.number_scale import NumberScale, scale_of
+from anymc3d.evaluate.regression.scale import NumberScale, scale_of
 from anymc3d.plan import plan_task
 from anymc3d.plan.region import NAMED, POINT_MM
 from anymc3d.settings.config import DataSettings, LabelSettings, TaskSettings

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymc3d.automl.compare import NUMBERS, Value, auroc_of, difference_of, numbers_of
-from anymc3d.evaluate.number_scale import NumberScale
+from anymc3d.evaluate.regression.scale import NumberScale
 from anymc3d.files.tables import write_table
 from anymc3d.train.quick.crossval import Pool
 

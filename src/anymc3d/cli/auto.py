@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from anymc3d.cli.compute_options import add_device
-from anymc3d.cli.inputs import add_roi, add_workers, checked_workers
+from anymc3d.cli.options.compute import add_device
+from anymc3d.cli.options.inputs import add_roi, add_workers, checked_workers
 from anymc3d.cli.say import say, warn
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from anymc3d.cli.compute_options import add_device
-from anymc3d.cli.part_options import add_engine, engine_options
+from anymc3d.cli.options.compute import add_device
+from anymc3d.cli.options.parts import add_engine, engine_options
 from anymc3d.cli.say import answer, answer_text, fail, say
 from anymc3d.errors import UsageError
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say, warn
 from anymc3d.errors import UsageError
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.part_options import add_part, chosen_part, engine_options, is_split, run_part, without_engine
+from anymc3d.cli.options.parts import add_part, chosen_part, engine_options, is_split, run_part, without_engine
 from anymc3d.cli.say import fail, say
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anymc3d.cli.compute_options import add_device
+from anymc3d.cli.options.compute import add_device
 from anymc3d.cli.say import say
 
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.compute_options import add_arithmetic, add_device, check_compute
-from anymc3d.cli.inputs import (
+from anymc3d.cli.options.compute import add_arithmetic, add_device, check_compute
+from anymc3d.cli.options.inputs import (
     add_case_memory,
     add_case_options,
     add_input,
@@ -16,8 +16,8 @@ from anymc3d.cli.inputs import (
     cases_of,
     chosen_workers,
 )
-from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.parts import add_part, chosen_part, folder_of, is_split, names_of, run_split
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError

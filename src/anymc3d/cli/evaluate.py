@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 
@@ -112,7 +112,7 @@ def _report(study: Study, args: argparse.Namespace) -> None:
 
 def _print_tables(study: Study, out: Path) -> None:
     from anymc3d.evaluate.command import METRICS
-    from anymc3d.evaluate.number_summary import differences_table, numbers_table
+    from anymc3d.evaluate.regression.summary import differences_table, numbers_table
     from anymc3d.evaluate.summary import (
         NOTICE,
         SEVERITY_NOTE,

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.compute_options import add_backbone, add_device
 from anymc3d.cli.doubts import warn_of_doubts
-from anymc3d.cli.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
-from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, run_split
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.compute import add_backbone, add_device
+from anymc3d.cli.options.inputs import add_case_options, add_input, add_strict, add_workers, cases_of, chosen_workers
+from anymc3d.cli.options.parts import add_part, chosen_part, folder_of, is_split, run_split
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError

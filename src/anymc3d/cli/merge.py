@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
+from anymc3d.cli.options.parquet import add_parquet, check_parquet, write_parquet
 from anymc3d.cli.refusals import warn_of
 from anymc3d.cli.say import say
 

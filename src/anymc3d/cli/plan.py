@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from anymc3d.cli.inputs import add_roi
+from anymc3d.cli.options.inputs import add_roi
 from anymc3d.cli.say import say, say_text, warn
 from anymc3d.errors import UsageError
 from anymc3d.settings.windows import parse_windows

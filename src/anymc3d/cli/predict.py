@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device, check_compute
 from anymc3d.cli.doubts import warn_of_doubts
-from anymc3d.cli.inputs import (
+from anymc3d.cli.options.compute import add_arithmetic, add_backbone, add_device, check_compute
+from anymc3d.cli.options.inputs import (
     add_case_memory,
     add_case_options,
     add_input,
@@ -19,9 +19,9 @@ from anymc3d.cli.inputs import (
     cases_of,
     chosen_workers,
 )
-from anymc3d.cli.parquet_option import add_parquet, check_parquet, write_parquet
-from anymc3d.cli.part_options import add_part, chosen_part, folder_of, is_split, names_of, run_split
-from anymc3d.cli.pseudonym_options import add_map, add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.parquet import add_parquet, check_parquet, write_parquet
+from anymc3d.cli.options.parts import add_part, chosen_part, folder_of, is_split, names_of, run_split
+from anymc3d.cli.options.pseudonyms import add_map, add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.refusals import warn_of_refusals
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError

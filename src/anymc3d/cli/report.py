@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.compute_options import add_backbone, add_device
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.explain import DEFAULT_METHOD
-from anymc3d.cli.inputs import add_case_options, cases_of
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
+from anymc3d.cli.options.compute import add_backbone, add_device
+from anymc3d.cli.options.inputs import add_case_options, cases_of
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say
 from anymc3d.errors import UsageError
 

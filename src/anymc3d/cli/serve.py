@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device
+from anymc3d.cli.options.compute import add_arithmetic, add_backbone, add_device
 from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
 from anymc3d.errors import AnyMC3DError, PackageError
 

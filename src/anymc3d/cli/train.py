@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.compute_options import add_device
 from anymc3d.cli.doubts import warn_of_doubts
-from anymc3d.cli.inputs import add_workers, checked_workers
-from anymc3d.cli.launch_options import add_launch, is_launcher, launch
+from anymc3d.cli.options.compute import add_device
+from anymc3d.cli.options.inputs import add_workers, checked_workers
+from anymc3d.cli.options.launch import add_launch, is_launcher, launch
+from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.parser import Parser
-from anymc3d.cli.pseudonym_options import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.say import say, warn
 from anymc3d.cli.setting_hints import setting_hint
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from anymc3d.cli.compute_options import add_arithmetic, add_backbone, add_device
+from anymc3d.cli.options.compute import add_arithmetic, add_backbone, add_device
 from anymc3d.cli.say import answer_text, say, warn
 from anymc3d.errors import UsageError
 

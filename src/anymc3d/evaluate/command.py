@@ -20,10 +20,10 @@ from anymc3d.errors import ManifestError, RunFolderError, UsageError
 from anymc3d.evaluate.curves import Curve, precision_recall_curve, reliability_curve, risk_curve, roc_curve
 from anymc3d.evaluate.heatmap_rows import heatmap_rows
 from anymc3d.evaluate.measures import LabelCases, Sampling
-from anymc3d.evaluate.number_pictures import curves_of, draw_numbers
 from anymc3d.evaluate.pictures import Drawn, draw_curves
 from anymc3d.evaluate.plugin_study import PluginStudy, class_column
 from anymc3d.evaluate.predictions import PREDICT_RECORD
+from anymc3d.evaluate.regression.pictures import curves_of, draw_numbers
 from anymc3d.evaluate.segmentation_rows import left_out, segmentation_rows
 from anymc3d.evaluate.selective import selective_cases
 from anymc3d.evaluate.study import Study, evaluate_study

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from anymc3d.evaluate.comparison import compare
 from anymc3d.evaluate.covariate_rows import covariate_rows
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.number_study import NumberStudy, number_labels, read_numbers, study_numbers
 from anymc3d.evaluate.outputs import VALUE
 from anymc3d.evaluate.plugin_study import PluginResult, PluginStudy, study_plugin
 from anymc3d.evaluate.predictions import check_overlap, left_out, read_predictions
+from anymc3d.evaluate.regression.study import NumberStudy, number_labels, read_numbers, study_numbers
 from anymc3d.evaluate.study_cases import StudyCases, StudySettings, check_groups, choose_rows, groups_of
 from anymc3d.evaluate.study_rows import ALL, Row, row_of
 from anymc3d.evaluate.study_warnings import number_warnings

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.evaluate.number_study import NumberPredictions
 from anymc3d.evaluate.predictions import PluginPredictions, shown_few
+from anymc3d.evaluate.regression.study import NumberPredictions
 from anymc3d.evaluate.study_points import Points
 from anymc3d.evaluate.study_rows import ALL, failures
 from anymc3d.evaluate.weighted import Floats

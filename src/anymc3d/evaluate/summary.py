@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from anymc3d.evaluate.covariate_rows import BOTH
-from anymc3d.evaluate.number_summary import differences_table, numbers_table
+from anymc3d.evaluate.regression.summary import differences_table, numbers_table
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_points import PLUGIN_POINT
 from anymc3d.evaluate.study_rows import ALL, Row

@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 from anymc3d.errors import UsageError
 from anymc3d.evaluate.calibration import STATES, State
 from anymc3d.evaluate.conformal import PredictionSets
-from anymc3d.evaluate.number_scale import NumberScale
 from anymc3d.evaluate.ood import ScanStatistics
 from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.regression.scale import NumberScale
 from anymc3d.evaluate.task_calibration import TaskCalibration
 from anymc3d.files.folders import differing
 from anymc3d.plugins.card_schema import IntensitySummary, MetricRow, Note, SplitRecord

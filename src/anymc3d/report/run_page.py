@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from anymc3d.evaluate.number_pictures import NUMBERS
+from anymc3d.evaluate.regression.pictures import NUMBERS
 from anymc3d.evaluate.study_rows import ALL
 from anymc3d.explain.folder import NOTICE
 from anymc3d.page.document import RESEARCH_ONLY, data_url, document, listing, paragraph, section, table, tiles

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from anymc3d.errors import ManifestError
-from anymc3d.evaluate.number_scale import scale_of
+from anymc3d.evaluate.regression.scale import scale_of
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.standardisation import Scale, in_standard_units
 from anymc3d.models.store import LoadedBackbone

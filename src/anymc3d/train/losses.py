@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anymc3d.errors import SettingError, UsageError, did_you_mean
-from anymc3d.evaluate.number_scale import NumberScale, scale_of
+from anymc3d.evaluate.regression.scale import NumberScale, scale_of
 from anymc3d.models.zoo.objective import Answers
 from anymc3d.registry import Registry, expected, takes
 from anymc3d.settings.config import LabelSettings

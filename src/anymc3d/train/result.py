@@ -23,9 +23,9 @@ from anymc3d.data.intensity import summarise
 from anymc3d.data.preprocess import CODE_VERSION
 from anymc3d.data.splits import split_hash
 from anymc3d.evaluate import outputs
-from anymc3d.evaluate.number_scale import UNIT, NumberScale, scale_of
 from anymc3d.evaluate.ood import fit_statistics
 from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.regression.scale import UNIT, NumberScale, scale_of
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.task_calibration import CHOICES, TaskCalibration, answer, choose_points, fit_task
 from anymc3d.files import home

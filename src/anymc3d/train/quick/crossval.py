@@ -22,7 +22,7 @@ from anymc3d.errors import ManifestError
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.influence import Influence, auroc_influence, r2_influence
 from anymc3d.evaluate.metrics import Metric, macro_auroc
-from anymc3d.evaluate.numbers import value_of
+from anymc3d.evaluate.regression.metrics import value_of
 from anymc3d.evaluate.resampling import Scale
 from anymc3d.settings.config import LabelSettings
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anymc3d.evaluate import outputs, weighted
 from anymc3d.evaluate.intervals import LEVEL
-from anymc3d.evaluate.numbers import r2
+from anymc3d.evaluate.regression.metrics import r2
 from anymc3d.evaluate.resampling import Draws, Scale, bootstrap, bootstrap_interval
 from anymc3d.train.quick.crossval import Pool
 

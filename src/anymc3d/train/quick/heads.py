@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymc3d.evaluate.number_scale import UNIT
+from anymc3d.evaluate.regression.scale import UNIT
 from anymc3d.models.classifier import VolumeClassifier
 from anymc3d.models.fusion import CONCAT, FUSIONS, QueryFusion, SideBySide, fused_by
 from anymc3d.models.standardisation import Scale, in_raw_units

@@ -12,7 +12,7 @@ import numpy as np
 from anymc3d.data.case import Case
 from anymc3d.data.pseudonyms import Pseudonyms
 from anymc3d.errors import ManifestError, UsageError
-from anymc3d.evaluate.number_scale import UNIT
+from anymc3d.evaluate.regression.scale import UNIT
 from anymc3d.models.features import check_backbone, representation
 from anymc3d.models.plain import PLAIN, is_plain
 from anymc3d.models.store import LoadedBackbone, find_backbone

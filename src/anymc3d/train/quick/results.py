@@ -13,8 +13,8 @@ import numpy as np
 
 from anymc3d.data.case_scans import PreparedCase
 from anymc3d.evaluate import outputs
-from anymc3d.evaluate.numbers import NUMBER_METRICS
 from anymc3d.evaluate.operating_points import OperatingPoint
+from anymc3d.evaluate.regression.metrics import NUMBER_METRICS
 from anymc3d.evaluate.study import evaluate_rows
 from anymc3d.evaluate.study_cases import StudySettings
 from anymc3d.evaluate.task_calibration import HALF

@@ -7,8 +7,8 @@ from sklearn import metrics as sk
 
 from anymc3d.errors import ManifestError, ProblemsError, UsageError
 from anymc3d.evaluate.measures import Sampling
-from anymc3d.evaluate.number_pictures import tenths
-from anymc3d.evaluate.numbers import NUMBER_METRICS, NumberCases, compare_errors, number_measures, value_of
+from anymc3d.evaluate.regression.metrics import NUMBER_METRICS, NumberCases, compare_errors, number_measures, value_of
+from anymc3d.evaluate.regression.pictures import tenths
 from anymc3d.evaluate.study import evaluate_study
 
 QUICK = Sampling(num_resamples=200)

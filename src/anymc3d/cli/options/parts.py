@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymc3d.cli.parquet_option import write_parquet
+from anymc3d.cli.options.parquet import write_parquet
 from anymc3d.errors import UsageError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from anymc3d.evaluate.covariates import PARTS, SAYS
 from anymc3d.evaluate.intervals import holm
 from anymc3d.evaluate.measures import Measure, Sampling
 from anymc3d.evaluate.metrics import Metric
-from anymc3d.evaluate.numbers import ErrorTest, NumberCases, compare_errors, number_measures
 from anymc3d.evaluate.outputs import VALUE
+from anymc3d.evaluate.regression.metrics import ErrorTest, NumberCases, compare_errors, number_measures
 from anymc3d.evaluate.study_rows import ALL, Row, failed_row, row_of
 from anymc3d.evaluate.weighted import Floats
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from anymc3d.evaluate.number_study import BOTH
+from anymc3d.evaluate.regression.study import BOTH
 from anymc3d.evaluate.study_rows import ALL, Row
 from anymc3d.evaluate.summary_cells import figure, p_value, table
 

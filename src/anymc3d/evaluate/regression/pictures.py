@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from anymc3d.evaluate.curves import Band, Curve
-from anymc3d.evaluate.numbers import NumberCases
 from anymc3d.evaluate.pictures import COLOURS, Drawn
+from anymc3d.evaluate.regression.metrics import NumberCases
 from anymc3d.evaluate.study import Study
 from anymc3d.evaluate.study_rows import ALL
 from anymc3d.evaluate.summary_cells import figure

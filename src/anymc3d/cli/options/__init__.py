@@ -1,0 +1,1 @@
+"""Options that several commands have, with one meaning and one check each."""

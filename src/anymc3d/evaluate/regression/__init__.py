@@ -1,0 +1,1 @@
+"""Labels that are numbers: metrics with intervals, the rows of a study, tables and pictures."""
