@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from anymc3d.automl import numbers, page, steps
+from anymc3d.automl import run as auto_run
 from anymc3d.automl.checks import check_examined
 from anymc3d.doctor.checks import Finding
 from anymc3d.errors import ManifestError
@@ -59,3 +60,24 @@ def test_neither_the_first_scan_nor_one_that_is_far_larger_decides_what_measurin
     seconds = iter([9.0, 0.1, 30.0, 0.2])
     monkeypatch.setattr(numbers, "_timed", lambda what: (next(seconds), what()))
     assert numbers._usual_s(lambda number: None, 4) == 0.2
+
+
+def test_sites_that_cannot_be_left_out_are_said_to_be(monkeypatch):
+    notes = []
+
+    def work(by_site, column="site"):
+        data = SimpleNamespace(site=column, by_site=lambda: by_site)
+        fits = SimpleNamespace(of=lambda count: 0.0)
+        decide = {"decide": lambda what, goes: True, "left_s": lambda share: 1.0, "in_order": list, "settings": None}
+        return SimpleNamespace(data=data, note=notes.append, fits=fits, sites=None, **decide)
+
+    monkeypatch.setattr(auto_run, "clinical_of", lambda work: None)
+    monkeypatch.setattr(auto_run, "leave_sites_out", lambda *_: None)
+    auto_run._leave_sites_out(work(None, ""))
+    assert not notes
+    auto_run._leave_sites_out(work(None))
+    auto_run._leave_sites_out(work(SimpleNamespace(fold_names=("a", "b"))))
+    assert notes == [
+        "leave one site out: left out, outside the test split all cases have the same site",
+        "leave one site out: left out, without one of them an outcome has fewer than two patients",
+    ]

@@ -219,16 +219,27 @@ def _test_cases(work: Work, written: Written, device: str, sources: Sequence[Sou
         return None
 
 
+def _leave_sites_out(work: Work) -> None:
+    """The numbers for which each site is left out once, or why there are none."""
+    if not work.data.site:
+        return
+    by_site, what = work.data.by_site(), f"leave one {work.data.site} out: left out"
+    if by_site is None:
+        work.note(f"{what}, outside the test split all cases have the same {work.data.site}")
+        return
+    candidates = [scored.candidate for scored in work.in_order()]
+    needed = len(candidates) * len(by_site.fold_names) * work.fits.of(1) / 6
+    if not work.decide("sites", needed < work.left_s(SITES_SHARE)):
+        work.note(f"{what}, would take about {in_words(needed)}")
+        return
+    work.sites = leave_sites_out(candidates, by_site, work.settings, clinical_of(work))
+    if work.sites is None:
+        work.note(f"{what}, without one of them an outcome has fewer than two patients")
+
+
 def _finish(work: Work, device: str, sources: Sequence[Source]) -> dict[str, Any]:
     """Sites, the last blend, and the test split by the plugin that came of it."""
-    by_site = work.data.by_site()
-    if by_site is not None:
-        candidates = [scored.candidate for scored in work.in_order()]
-        needed = len(candidates) * len(by_site.fold_names) * work.fits.of(1) / 6
-        if work.decide("sites", needed < work.left_s(SITES_SHARE)):
-            work.sites = leave_sites_out(candidates, by_site, work.settings, clinical_of(work))
-        else:
-            work.note(f"leave one {work.data.site} out: left out, would take about {in_words(needed)}")
+    _leave_sites_out(work)
     written = write_plugin(work)
     test = _test_cases(work, written, device, sources) if work.data.test else None
     if test is not None:
