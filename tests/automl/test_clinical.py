@@ -59,6 +59,11 @@ def test_the_simplest_that_is_level_with_the_best_is_taken_in_every_fold(kind, i
         assert told == pytest.approx({"image": found.answers.image, "covariates": found.answers.alone}[expected])
 
 
+def test_columns_that_know_nothing_do_not_join_an_image_whose_logits_are_badly_scaled():
+    clinical, pool, head, _ = study("binary", image=1.0, column=0.0)
+    assert deployed_clinical(clinical, pool, 0.3 * head, AutoSettings()).chosen == "image"
+
+
 def test_cases_of_a_fold_choose_and_fit_nothing_of_their_own_answers():
     clinical, pool, head, inner = study("binary", image=1.0, column=1.0)
     before = estimate_clinical(clinical, pool, head, inner, AutoSettings()).logits

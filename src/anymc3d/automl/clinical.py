@@ -2,7 +2,8 @@
 
 The columns alone are a logistic regression (of a number a ridge regression), both are a slope for the image's logit,
 one for that of the columns and a shift, as in every plugin with covariates. Of the three the simplest is taken that is
-within the margin of the lowest cross-entropy: the columns alone, the image alone, both.
+within the margin of the lowest cross-entropy: the columns alone, the image alone, both. For that comparison each has
+slopes and a shift of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.automl.blend import best_single, fit_weights
+from anymc3d.automl.blend import best_single
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.evaluate import outputs
 from anymc3d.plugins.covariates import CovariateRecord
@@ -81,7 +82,7 @@ def estimate_clinical(
         record = fitted.joined_held_out(part)
         fold_answers = answers_of(record, whole[held_out], [clinical.cells[row] for row in held_out])
         both[held_out], alone[held_out] = fold_answers.both, fold_answers.alone
-        choice = _choose(fitted, record, part, pool, train, settings)
+        choice = _choose(fitted, part, pool, train, settings)
         logits[held_out] = {"covariates": fold_answers.alone, "image": fold_answers.image, "both": fold_answers.both}[
             choice
         ]
@@ -95,7 +96,7 @@ def deployed_clinical(clinical: Clinical, pool: Pool, image: Floats, settings: A
     fitted = trained(clinical.task, pool, clinical.cells, rows, purpose="auto, plugin")
     part = outputs.raw_logits(image, clinical.task.labels.kind)
     record = fitted.joined_held_out(part)
-    choice = _choose(fitted, record, part, pool, rows, settings)
+    choice = _choose(fitted, part, pool, rows, settings)
     if choice == "image":
         return ClinicalMember(choice, None)
     if choice == "covariates":
@@ -113,19 +114,16 @@ def head_logits(raw: Floats, labels: LabelSettings) -> Floats:
 
 def _choose(
     fitted: TrainedCovariates,
-    record: CovariateRecord,
     image: Floats,
     pool: Pool,
     rows: NDArray[np.intp],
     settings: AutoSettings,
 ) -> str:
-    """On answers of the cases ``rows`` by fits that never saw them; slopes and scales are fitted on these."""
-    labels, alone = pool.labels, fitted.held_out()
-    logits_of = {"covariates": alone, "image": image, "both": record.model.both(image, alone)}
-    heads = [head_logits(logits_of[name], labels) for name in CHOICES]
-    targets = pool.targets[rows]
-    scaled = [fit_weights([logits], targets, labels)[0] * logits for logits in heads]
-    return CHOICES[best_single(scaled, targets, labels, pool.of(rows), margin=settings.margin)]
+    """On answers of the cases ``rows`` by fits that never saw them; slopes and shifts are fitted on these, of all three
+    alike: otherwise columns that know nothing win by a slope that the image alone lacks."""
+    answers, targets = fitted.level_held_out(image), pool.targets[rows]
+    heads = [head_logits(logits, pool.labels) for logits in (answers.alone, answers.image, answers.both)]
+    return CHOICES[best_single(heads, targets, pool.labels, pool.of(rows), margin=settings.margin)]
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -78,6 +78,15 @@ class TrainedCovariates:
         """Joined on the training cases; ``image``: raw logits (n, labels) of each by a fit that never saw it."""
         return self._record(image, self.held_out(), self.targets)
 
+    def level_held_out(self, image: Floats) -> Answers:
+        """The three answers for the training cases, each with slopes and a shift of its own, fitted on them: so they
+        differ in what they see, and not in how well their logits are scaled."""
+        own = self.held_out()
+        seen = {"both": (image, own), "image": (image, np.zeros_like(own)), "alone": (np.zeros_like(image), own)}
+        return Answers(
+            **{what: join(self._fit, *parts, self.targets, self.labels).both(*parts) for what, parts in seen.items()}
+        )
+
     def joined_on(self, image: Floats, cells: Sequence[Cells], targets: Floats) -> CovariateRecord:
         """Joined on other cases, on which the image was not trained."""
         return self._record(image, self.alone(cells), targets)
