@@ -18,7 +18,8 @@ from anymc3d.models.store import find_backbone
 from anymc3d.plugins import Plugin, load_plugin, save_plugin
 from anymc3d.plugins.ensemble import make_ensemble
 from anymc3d.settings.config import LabelSettings, TaskSettings
-from anymc3d.settings.task_file import read_task, task_to_dict
+from anymc3d.settings.plain import to_plain
+from anymc3d.settings.task_file import read_task
 from anymc3d.settings.views import RoiSettings, ViewSettings
 from strangers import canary
 
@@ -102,9 +103,9 @@ def _of_two_views(plugin: Plugin) -> Plugin:
 
 def _tasks(task: Path) -> tuple[Mapping[str, Any], ...]:
     settings = read_task(task)
-    full = task_to_dict(settings)
+    full = to_plain(settings)
     full["data"]["manifest"] = "manifest.csv"
-    rich = task_to_dict(replace(settings, views=_views(settings), calibration="f1")) | {"data": full["data"]}
+    rich = to_plain(replace(settings, views=_views(settings), calibration="f1")) | {"data": full["data"]}
     return full, rich, yaml.safe_load(task.read_text(encoding="utf-8"))
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from anymc3d.errors import TaskFileError, UsageError
-from anymc3d.settings.task_file import format_task, read_task, task_to_dict
+from anymc3d.settings.plain import to_plain
+from anymc3d.settings.task_file import format_task, read_task
 from anymc3d.settings.windows import WINDOWS, parse_windows, window, window_names
 
 TASK = """\
@@ -53,7 +54,7 @@ def test_names_and_numbers_mix_and_only_numbers_are_kept(read, written, expected
     task = read(written)
     assert task.views["image"].windows == expected
     assert all(type(edge) is float for pair in task.views["image"].windows for edge in pair)
-    assert task_to_dict(task)["views"]["image"]["windows"] == [list(pair) for pair in expected]
+    assert to_plain(task)["views"]["image"]["windows"] == [list(pair) for pair in expected]
 
 
 def test_an_override_may_use_a_name(read):

@@ -16,7 +16,7 @@ from anymc3d.data.patients import patients_of
 from anymc3d.errors import AnyMC3DError, ProblemsError, UsageError
 from anymc3d.models.build import ON_BACKBONE
 from anymc3d.settings.config import TaskSettings
-from anymc3d.settings.task_file import task_to_dict
+from anymc3d.settings.plain import to_plain
 from anymc3d.train.start import find_start
 from anymc3d.train.study import Study, cases_hash, check_splits, load_study, masks_hash
 
@@ -147,9 +147,7 @@ def _data_set(task: str, settings: TaskSettings, cohort: Cohort) -> dict[str, ob
         "task": task,
         "name": settings.name,
         "modality": settings.data.modality,
-        "normalise": view.normalise
-        if not view.windows
-        else _windows(task_to_dict(settings), next(iter(settings.views))),
+        "normalise": view.normalise if not view.windows else _windows(to_plain(settings), next(iter(settings.views))),
         "size": "x".join("own" if size is None else str(size) for size in view.size),
         "views": len(settings.views),
         "total": len(split),

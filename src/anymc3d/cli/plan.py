@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from anymc3d.cost.progress import Progress
     from anymc3d.plan.training_time import missing_weights, training_time
     from anymc3d.settings.decision_text import what_is_positive
-    from anymc3d.settings.task_file import task_to_dict, write_task
+    from anymc3d.settings.plain import to_plain
+    from anymc3d.settings.task_file import write_task
 
     with Progress(what="reading headers", unit="scan", quiet=args.quiet or args.json) as bar:
         plan = _plan(args, bar)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     warnings = [*plan.warnings, *([missing] if missing else [])]
     timing = None if args.quiet or args.no_timing else training_time(plan.settings, plan.num_train)
     if args.json:
-        settings, reasons = task_to_dict(plan.settings), dict(plan.reasons)
+        settings, reasons = to_plain(plan.settings), dict(plan.reasons)
         seconds = {} if timing is None else {"seconds_per_epoch": round(timing.seconds_per_epoch, 1)}
         print_json({"task": str(args.out), "settings": settings, "reasons": reasons, "warnings": warnings} | seconds)
         return 0

@@ -15,7 +15,7 @@ from typing import Any
 from anymc3d.errors import SettingError, TaskFileError, UsageError
 from anymc3d.files import atomic
 from anymc3d.settings.config import TaskSettings
-from anymc3d.settings.plain import from_plain, to_plain
+from anymc3d.settings.plain import from_plain
 from anymc3d.settings.strict_yaml import MAX_YAML_BYTES, load_yaml
 from anymc3d.settings.task_text import SHORTHANDS, task_text
 from anymc3d.settings.training import MethodSettings
@@ -43,20 +43,6 @@ def read_task(path: Path | str, overrides: Sequence[str] = ()) -> TaskSettings:
         plain = _with_absolute_paths(_expanded(plain), path.absolute().parent)
         _apply_overrides(plain, overrides, problems)
     return _build(plain, str(path), problems)
-
-
-def task_from_dict(value: Any, *, source: str = "task") -> TaskSettings:
-    """The inverse of :func:`task_to_dict`.
-
-    Raises:
-        TaskFileError: with every fault; ``source`` says whose task it is.
-    """
-    return _build(value, source, [])
-
-
-def task_to_dict(settings: TaskSettings) -> dict[str, Any]:
-    """Settings as JSON-ready data, complete with defaults."""
-    return to_plain(settings)
 
 
 def write_task(

@@ -17,8 +17,8 @@ from anymc3d.models.zoo.entry import SCRATCH
 from anymc3d.models.zoo.table import zoo_entry
 from anymc3d.models.zoo.weights import RANDOM, LoadedNetworkWeights, find_network_weights, start_from
 from anymc3d.settings.config import TaskSettings
+from anymc3d.settings.plain import to_plain
 from anymc3d.settings.starts import PAPER, filled
-from anymc3d.settings.task_file import task_to_dict
 from anymc3d.settings.training import TrainSettings
 from anymc3d.train.losses import number_loss_name
 from anymc3d.train.trunk_tokens import COPIES
@@ -104,7 +104,7 @@ def _from_backbone(task: TaskSettings) -> LoadedNetworkWeights:
 
 def settings_of_run(task: TaskSettings) -> dict[str, Any]:
     """The settings that must be equal for a second command to be the same run, wherever its manifest lies by now."""
-    plain = task_to_dict(replace(task, data=replace(task.data, manifest="")))
+    plain = to_plain(replace(task, data=replace(task.data, manifest="")))
     if plain["segmentation"]["weight"] is None:
         plain["segmentation"]["weight"] = MASK_WEIGHT  # as it was called before null meant it
     plain["train"] = _without_start_keys(task)

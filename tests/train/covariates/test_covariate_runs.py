@@ -179,13 +179,11 @@ def test_training_by_steps_joins_them_on_validation_and_resumes_only_with_the_sa
         fit(read_task(data / "task.yaml", ["train.epochs=1", "covariates=[age]"]), tmp_path / "run", device="cpu")
 
 
-def test_a_task_without_covariates_has_the_identity_it_had():
-    import yaml
-
-    from anymc3d.settings.task_file import task_from_dict
+def test_a_task_without_covariates_has_the_identity_it_had(tmp_path):
     from anymc3d.train.start import settings_of_run
 
-    task = task_from_dict(yaml.safe_load(TASK) | {"backbone": {"name": "tiny-random"}})
+    (tmp_path / "task.yaml").write_text(TASK)
+    task = read_task(tmp_path / "task.yaml", ["backbone=tiny-random"])
     assert "covariates" not in settings_of_run(task)
     with pytest.raises(UsageError, match="block is the label itself"):
         from dataclasses import replace
