@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_makers import AFFINE, anatomy
 
-from anymc3d.data.volume import Volume, crop, crop_or_pad, pad, permute_axes, resize, resize_weights, to_ras
+from anymc3d.data.volume import (
+    Volume,
+    box_of_extent,
+    crop_to,
+    overhang,
+    pad_by,
+    permute_axes,
+    resize,
+    resize_weights,
+    to_ras,
+)
 
 ALL_STORAGES = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
@@ -101,11 +111,20 @@ def test_permuted_axes_keep_their_world_positions() -> None:
     assert np.allclose(world(other, (5, 3, 7)), world(one, (3, 7, 5)))
 
 
+def crop(one: Volume, extent: tuple[float, float, float]) -> Volume:
+    return crop_to(one, box_of_extent(one, extent))
+
+
+def pad(one: Volume, extent: tuple[float, float, float], fill: float) -> Volume:
+    return pad_by(one, overhang(box_of_extent(one, extent), one.shape), fill)
+
+
 @given(st.tuples(*[st.floats(1, 16)] * 3), st.tuples(*[st.integers(1, 12)] * 3))
 @settings(max_examples=50)
 def test_crop_and_pad_move_no_voxel(extent: tuple[float, float, float], shape: tuple[int, int, int]) -> None:
     one = Volume(voxels=np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1, affine=AFFINE)
-    framed = crop_or_pad(one, extent, fill=0)
+    box = box_of_extent(one, extent)
+    framed = pad_by(crop_to(one, box), overhang(box, one.shape), 0)
     expected = [max(1, np.floor(e / s + 0.5 + 1e-4)) for e, s in zip(extent, one.spacing, strict=True)]
     assert framed.shape == tuple(expected)
     inverse = np.linalg.inv(one.affine) @ framed.affine

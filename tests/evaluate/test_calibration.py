@@ -66,8 +66,8 @@ def test_platt_slope_is_the_minimum_scipy_finds():
 def test_platt_calibrates_better_than_raw_logits():
     targets, logits = overconfident(2, n=2000)
     calibration = fit_platt(targets[:1000], logits[:1000], choose("youden", targets[:1000], logits[:1000]))
-    raw = metrics.brier(targets[1000:], special.expit(logits[1000:])).value
-    calibrated = metrics.brier(targets[1000:], special.expit(calibration.apply(logits[1000:]))).value
+    raw = metrics.compute("brier", targets[1000:], special.expit(logits[1000:])).value
+    calibrated = metrics.compute("brier", targets[1000:], special.expit(calibration.apply(logits[1000:]))).value
     assert calibrated < raw - 0.01
 
 

@@ -35,7 +35,7 @@ def test_H12_ranking_metrics_equal_scikit_learn(seed, with_weights):
     expected = sk.roc_auc_score(targets, scores, sample_weight=weights)
     assert metrics.auroc(targets, scores, weights).value == pytest.approx(expected, abs=EXACT)
     expected = sk.average_precision_score(targets, scores, sample_weight=weights)
-    assert metrics.average_precision(targets, scores, weights).value == pytest.approx(expected, abs=EXACT)
+    assert metrics.compute("average_precision", targets, scores, weights).value == pytest.approx(expected, abs=EXACT)
 
 
 @pytest.mark.parametrize("with_weights", [False, True])
@@ -53,7 +53,7 @@ def test_H12_decision_metrics_equal_scikit_learn(seed, with_weights):
         "npv": sk.precision_score(targets, decisions, pos_label=0, sample_weight=weights),
         "f1": sk.f1_score(targets, decisions, sample_weight=weights),
     }
-    ours = {name: getattr(metrics, name)(targets, decisions, weights).value for name in theirs}
+    ours = {name: metrics.compute(name, targets, decisions, weights).value for name in theirs}
     assert ours == pytest.approx(theirs, abs=EXACT)
 
 
@@ -64,23 +64,27 @@ def test_H12_brier_and_calibration_error_equal_scikit_learn(seed):
     targets, scores, weights = random_cases(seed, with_weights=True)
     probabilities = np.round(1 / (1 + np.exp(-scores)), 2)
     expected = sk.brier_score_loss(targets, probabilities, sample_weight=weights)
-    assert metrics.brier(targets, probabilities, weights).value == pytest.approx(expected, abs=EXACT)
+    assert metrics.compute("brier", targets, probabilities, weights).value == pytest.approx(expected, abs=EXACT)
 
     observed, predicted = calibration_curve(targets, probabilities, n_bins=15)
     edges = np.linspace(0, 1, 16)
     sizes = np.bincount(np.searchsorted(edges[1:-1], probabilities), minlength=15)
     expected = np.sum(np.abs(observed - predicted) * sizes[sizes > 0]) / targets.size
-    assert metrics.expected_calibration_error(targets, probabilities).value == pytest.approx(expected, abs=EXACT)
+    assert metrics.compute("expected_calibration_error", targets, probabilities).value == pytest.approx(
+        expected, abs=EXACT
+    )
 
 
 def test_H12_hand_made_example_with_ties():
     targets, scores = [0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]
     assert metrics.auroc(targets, scores).value == (1 + 0.5 + 1 + 1) / 4
     # threshold .8: precision 1, recall 1/2; threshold .4: precision 2/3, recall 1
-    assert metrics.average_precision(targets, scores).value == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=EXACT)
-    assert metrics.brier([0, 1], [0.2, 0.7]).value == pytest.approx((0.04 + 0.09) / 2, abs=EXACT)
+    assert metrics.compute("average_precision", targets, scores).value == pytest.approx(
+        0.5 * 1 + 0.5 * 2 / 3, abs=EXACT
+    )
+    assert metrics.compute("brier", [0, 1], [0.2, 0.7]).value == pytest.approx((0.04 + 0.09) / 2, abs=EXACT)
     # 0.05 and 0.06 share the first of 15 bins, 0.9 is alone
-    error = metrics.expected_calibration_error([0, 1, 1], [0.05, 0.06, 0.9]).value
+    error = metrics.compute("expected_calibration_error", [0, 1, 1], [0.05, 0.06, 0.9]).value
     assert error == pytest.approx((abs(0.11 - 1) + 0.1) / 3, abs=EXACT)
 
 
@@ -103,15 +107,15 @@ UNDEFINED = [
 
 @pytest.mark.parametrize(("name", "targets", "values", "reason"), UNDEFINED)
 def test_B14_an_undefined_metric_has_a_reason_and_no_value(name, targets, values, reason):
-    metric = getattr(metrics, name)(targets, values)
+    metric = metrics.compute(name, targets, values)
     assert metric.value is None
     assert reason in metric.reason
 
 
 def test_H12_one_case_has_the_metrics_that_need_only_one():
-    assert metrics.accuracy([1], [1]).value == 1.0
-    assert metrics.sensitivity([1], [0]).value == 0.0
-    assert metrics.brier([1], [0.25]).value == 0.5625
+    assert metrics.compute("accuracy", [1], [1]).value == 1.0
+    assert metrics.compute("sensitivity", [1], [0]).value == 0.0
+    assert metrics.compute("brier", [1], [0.25]).value == 0.5625
 
 
 def test_weights_of_zero_leave_cases_out():
@@ -170,7 +174,7 @@ def test_metrics_do_not_depend_on_the_order_of_cases(rows, random):
 
     def values(table):
         targets, scores = np.array([t for t, _ in table], float), np.array([s for _, s in table], float)
-        return [metrics.auroc(targets, scores), metrics.f1(targets, (scores > 0).astype(float))]
+        return [metrics.auroc(targets, scores), metrics.compute("f1", targets, (scores > 0).astype(float))]
 
     assert values(rows) == values(shuffled)
 
@@ -232,11 +236,11 @@ class TestRefusals:
 
     def test_probabilities_outside_0_and_1(self):
         with pytest.raises(UsageError, match=r"probabilities from 0 to 1, got -0\.5 to 0\.2"):
-            metrics.brier([0, 1], [-0.5, 0.2])
+            metrics.compute("brier", [0, 1], [-0.5, 0.2])
 
     def test_decisions_that_are_scores(self):
         with pytest.raises(UsageError, match=r"decisions of 0 and 1 only, got 0\.3"):
-            metrics.f1([0, 1], [0.3, 1])
+            metrics.compute("f1", [0, 1], [0.3, 1])
 
     def test_negative_weights(self):
         with pytest.raises(UsageError, match="weights of 0 or more"):
@@ -249,5 +253,5 @@ class TestRefusals:
     def test_no_warning_is_given_for_undefined_metrics(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            metrics.ppv([0, 0], [0, 0])
+            metrics.compute("ppv", [0, 0], [0, 0])
             metrics.auroc([0, 0], [0, 0])

@@ -22,9 +22,9 @@ def random_cases(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def reached(criterion: str, targets: np.ndarray, decisions: np.ndarray) -> float:
     """What a criterion wants to be large, from the public metrics, one threshold at a time."""
-    sensitivity = metrics.sensitivity(targets, decisions).value
-    specificity = metrics.specificity(targets, decisions).value
-    f1, crg = metrics.f1(targets, decisions).value, metrics.crg(targets, decisions).value
+    sensitivity = metrics.compute("sensitivity", targets, decisions).value
+    specificity = metrics.compute("specificity", targets, decisions).value
+    f1, crg = metrics.compute("f1", targets, decisions).value, metrics.crg(targets, decisions).value
     return {
         "youden": sensitivity + specificity - 1,
         "f1": f1,

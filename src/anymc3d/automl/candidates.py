@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -198,8 +198,3 @@ def _places(tokens: Tokens) -> Iterator[slice]:
 def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Plain methods before frozen ones, each from few numbers to many: of equals the first is taken."""
     return sorted(candidates, key=lambda one: (one.kind != "plain", one.numbers))
-
-
-def by_name(candidates: Sequence[Candidate]) -> Mapping[str, Candidate]:
-    """Candidates by their names."""
-    return {candidate.name: candidate for candidate in candidates}

@@ -124,8 +124,3 @@ def _choose(
     answers, targets = fitted.level_held_out(image), pool.targets[rows]
     heads = [head_logits(logits, pool.labels) for logits in (answers.alone, answers.image, answers.both)]
     return CHOICES[best_single(heads, targets, pool.labels, pool.of(rows), margin=settings.margin)]
-
-
-def in_words(names: Sequence[str]) -> str:
-    """The columns, for people."""
-    return ", ".join(names)

@@ -122,10 +122,12 @@ def _check_options(args: argparse.Namespace, kind: str) -> None:
 
 
 def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFacts:
+    from dataclasses import replace
+
     from anymc3d.explain.heatmaps import check_has_attention, default_method
     from anymc3d.plugins import load_plugin
     from anymc3d.predict.predictor import Predictor
-    from anymc3d.report.study import from_folder, from_plugin, renamed
+    from anymc3d.report.study import from_folder, from_plugin
 
     plugin = load_plugin(args.plugin) if args.plugin else None
     if plugin is not None and args.method:
@@ -133,7 +135,7 @@ def _study(args: argparse.Namespace, pseudonyms: Pseudonyms | None) -> StudyFact
     case = _one_case(args, plugin) if args.input else None
     if args.folder is not None:
         facts = from_folder(args.folder, plugin=plugin, case=case, method=args.method)
-        return facts if pseudonyms is None else renamed(facts, pseudonyms.case(facts.case))
+        return facts if pseudonyms is None else replace(facts, case=pseudonyms.case(facts.case))
     if plugin is None or case is None:
         raise UsageError("expected a plugin (-p) and a scan (-i)")
     if pseudonyms is not None:

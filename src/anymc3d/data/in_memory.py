@@ -18,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from anymc3d.data.formats.itk_formats import affine_of
 from anymc3d.data.formats.nifti_header import geometry_of, is_geometry, spacing_fault, warn_of_shear
 from anymc3d.data.formats.raw_voxels import is_colour_picture, range_warnings, to_float32
-from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.volume import Affine, Millimetres, Volume
-from anymc3d.errors import UsageError
+from anymc3d.errors import ScanError, UsageError
 
 KINDS = "a path, a NumPy array, a torch tensor, an image of nibabel or SimpleITK, or a Volume"
 _HERE = "scan in memory"
@@ -87,7 +86,7 @@ def _of_array(scan: Any, spacing: Millimetres | None, affine: ArrayLike | None) 
     raw = _plain(scan)
     if affine is None and is_colour_picture(raw.shape, raw.dtype):
         what = f"expected a scan (x, y, z), got shape {raw.shape}: a colour picture"
-        raise scan_error(_HERE, f"{what}; a real stack of so few slices needs affine=, which says what its axes are")
+        raise ScanError.of(_HERE, f"{what}; a real stack of so few slices needs affine=, which says what its axes are")
     matrix = _diagonal(spacing) if spacing is not None else _matrix(affine)
     warnings: list[str] = []
     warn_of_shear(matrix, warnings)
@@ -138,7 +137,7 @@ def _checked(matrix: Affine, name: str) -> Affine:
 def _of_nibabel(image: Any) -> Volume:
     if isinstance(image, nibabel.analyze.AnalyzeImage) and not isinstance(image, nibabel.Nifti1Pair):
         what = "an Analyze 7.5 image does not say where left and right are"
-        raise scan_error(_HERE, f"{what}; find out how it was stored, and make a Nifti1Image of it")
+        raise ScanError.of(_HERE, f"{what}; find out how it was stored, and make a Nifti1Image of it")
     proxy = image.dataobj
     stored = hasattr(proxy, "get_unscaled")
     raw = proxy.get_unscaled() if stored else np.asanyarray(proxy)
@@ -156,7 +155,7 @@ def _geometry_of_nibabel(image: Any, shape: tuple[int, ...]) -> tuple[Affine, tu
         if image_affine is None or np.allclose(header.get_best_affine(), image_affine):
             return geometry_of(header, (shape[0], shape[1], shape[2]), _HERE)
     if image_affine is None:
-        raise scan_error(_HERE, "the image has no affine; give it one")
+        raise ScanError.of(_HERE, "the image has no affine; give it one")
     affine, warnings = np.array(image_affine, dtype=np.float64), []
     _checked(affine, "affine")
     warn_of_shear(affine, warnings)
@@ -168,7 +167,7 @@ def _of_simpleitk(image: Any) -> Volume:
 
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         what = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values per voxel"
-        raise scan_error(_HERE, f"expected one 3D scan, got {what}; take out the volume to classify")
+        raise ScanError.of(_HERE, f"expected one 3D scan, got {what}; take out the volume to classify")
     affine, warnings = affine_of(image), []
     _checked(affine, "affine")
     warn_of_shear(affine, warnings)
@@ -180,11 +179,11 @@ def _made(
 ) -> Volume:
     if raw.dtype.kind not in "iufb" or raw.dtype.itemsize > 8:
         kind = raw.dtype.name if raw.dtype.names is None else "a structured type"
-        raise scan_error(_HERE, f"expected integers or floats, got {kind}; give numbers")
+        raise ScanError.of(_HERE, f"expected integers or floats, got {kind}; give numbers")
     if raw.ndim < 3 or min(raw.shape) < 1 or any(size > 1 for size in raw.shape[3:]):
         advice = "give one volume"
         if raw.ndim == 4 and raw.shape[0] == 1:
             advice = "give scan[0]"
-        raise scan_error(_HERE, f"expected three axes (x, y, z), got shape {raw.shape}; {advice}")
+        raise ScanError.of(_HERE, f"expected three axes (x, y, z), got shape {raw.shape}; {advice}")
     voxels, notes = to_float32(raw.reshape(raw.shape[:3]), _HERE, slope=slope, intercept=intercept)
     return Volume(voxels=voxels, affine=affine, warnings=(*warnings, *notes))

@@ -25,7 +25,7 @@ from anymc3d.data.formats.itk_formats import (
     read_nrrd_header,
 )
 from anymc3d.data.formats.nifti import pair_of, read_nifti, read_nifti_header, read_pair, read_pair_header
-from anymc3d.data.formats.scan_file import scan_error, sha256_of
+from anymc3d.data.formats.scan_file import sha256_of
 from anymc3d.data.in_memory import volume_of
 from anymc3d.data.volume import Millimetres, ScanHeader, Volume
 from anymc3d.errors import DamagedScanError, FormatError, OutputError, ScanError, TooLargeError, UsageError
@@ -112,7 +112,7 @@ def _admit(ending: str, reader: Any) -> ScanFormat:
         try:
             return volume_of(read_scan(Path(reference)))
         except UsageError as error:
-            raise scan_error(reference, f"its reader, of {ending}: {error}") from error
+            raise ScanError.of(reference, f"its reader, of {ending}: {error}") from error
 
     def own_header(reference: str | Path, options: ReadOptions) -> ScanHeader:
         if header is not None:
@@ -236,9 +236,9 @@ def _format_of(reference: str | Path, options: ReadOptions) -> ScanFormat:
     """The format of a reference, for which the cells beside it make sense."""
     scan_format = _by_name(reference)
     if options.spacing is not None and not scan_format.takes_spacing:
-        raise scan_error(reference, "the scan has its own spacing; leave the manifest's spacing cell empty")
+        raise ScanError.of(reference, "the scan has its own spacing; leave the manifest's spacing cell empty")
     if options.series and not scan_format.takes_series:
-        raise scan_error(reference, "only DICOM has series; leave the manifest's series cell empty, and --series out")
+        raise ScanError.of(reference, "only DICOM has series; leave the manifest's series cell empty, and --series out")
     return scan_format
 
 
@@ -280,7 +280,7 @@ def _boundary(reference: str | Path) -> Iterator[None]:
     except OutputError:
         raise  # a scan from an address cannot be put anywhere: no other would fare better
     except ScanError as error:
-        placed = scan_error(reference, error.what)
+        placed = ScanError.of(reference, error.what)
         if str(error) == str(placed):
             raise
         placed.code = error.code

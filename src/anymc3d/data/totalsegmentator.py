@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.mask_grid import Grid, read_on_grid
 from anymc3d.data.readers import content_hash
-from anymc3d.errors import UsageError, did_you_mean
+from anymc3d.errors import ScanError, UsageError, did_you_mean
 
 _VERTEBRAE = ("S1", *(f"L{i}" for i in range(5, 0, -1)), *(f"T{i}" for i in range(12, 0, -1)))
 _NECK = tuple(f"C{i}" for i in range(7, 0, -1))
@@ -111,5 +110,5 @@ def _organ_files(folder: Path, organs: Sequence[str]) -> list[Path]:
     missing = [organ for organ, path in zip(organs, files, strict=True) if path is None]
     if missing:
         what = f"expected one file per organ as TotalSegmentator writes them, found none for {', '.join(missing)}"
-        raise scan_error(str(folder), f"{what} (such as {missing[0]}.nii.gz); run it for these organs too")
+        raise ScanError.of(str(folder), f"{what} (such as {missing[0]}.nii.gz); run it for these organs too")
     return [path for path in files if path is not None]

@@ -172,21 +172,6 @@ def pad_by(volume: Volume, widths: list[tuple[int, int]], fill: float) -> Volume
     return replace(volume, voxels=voxels, affine=_shifted(volume.affine, [-before for before, _ in widths]))
 
 
-def crop(volume: Volume, extent_mm: Millimetres) -> Volume:
-    """Cut away what lies outside ``extent_mm`` about the grid's centre, in whole voxels; smaller axes stay."""
-    return crop_to(volume, box_of_extent(volume, extent_mm))
-
-
-def pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:
-    """Add voxels of value ``fill`` up to ``extent_mm`` about the grid's centre, in whole voxels; larger axes stay."""
-    return pad_by(volume, overhang(box_of_extent(volume, extent_mm), volume.shape), fill)
-
-
-def crop_or_pad(volume: Volume, extent_mm: Millimetres, fill: float) -> Volume:
-    """Bring the grid to ``extent_mm`` about its centre, in whole voxels (the nearest number, at least one)."""
-    return pad(crop(volume, extent_mm), extent_mm, fill)
-
-
 def resize(volume: Volume, shape: tuple[int, int, int], antialias: bool = True) -> Volume:
     """Resample to ``shape`` voxels over the same extent, linearly along each axis.
 

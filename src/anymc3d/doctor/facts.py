@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,13 +108,8 @@ class ScanFacts:
     mask: MaskFacts | None = None
 
 
-def to_plain(facts: ScanFacts) -> dict[str, Any]:
-    """JSON-ready."""
-    return asdict(facts)
-
-
 def from_plain(plain: Mapping[str, Any]) -> ScanFacts:
-    """The inverse of :func:`to_plain`, after a journey through JSON."""
+    """The inverse of ``asdict``, after a journey through JSON."""
     grid, voxels, mask = plain["grid"], plain["voxels"], plain["mask"]
     return ScanFacts(
         error=plain["error"],

@@ -74,7 +74,7 @@ def _overview(report: Report) -> Iterator[str]:
     yield f'<thead><tr><th scope="col">Label</th><th scope="col">Class</th>{heads}</tr></thead><tbody>'
     for column, name, counts in summary.labels:
         cells = "".join(f'<td class="number">{counts[split]}</td>' for split in splits)
-        yield f'<tr><th scope="row">{_cell(column)}</th><td>{_cell(name)}</td>{cells}</tr>'
+        yield f'<tr><th scope="row">{escape(column)}</th><td>{escape(name)}</td>{cells}</tr>'
     cells = "".join(f'<td class="number">{summary.splits[split]}</td>' for split in splits)
     yield f'<tr class="total"><th scope="row">all cases</th><td></td>{cells}</tr></tbody></table></div>'
     yield f"<p>{escape(summary.few_patients)}.</p></section>" if summary.few_patients else "</section>"
@@ -100,13 +100,13 @@ def _findings(report: Report) -> Iterator[str]:
 
 def _finding(finding: Finding) -> str:
     check = CHECKS[finding.check]
-    column = f'<span class="column">{_cell(finding.column)}</span> ' if finding.column else ""
+    column = f'<span class="column">{escape(finding.column)}</span> ' if finding.column else ""
     promises = f' <span class="quiet">({check.promises})</span>' if check.promises else ""
     where = _where(finding)
     return (
         f'<article role="listitem" class="{check.severity}"><h3><span class="sign" aria-hidden="true">'
         f"{_SIGNS[check.severity]}</span>{escape(_capital(check.what))}</h3>"
-        f"<p>{column}{_cell(finding.message)}</p>{where}"
+        f"<p>{column}{escape(finding.message)}</p>{where}"
         f'<p class="do"><strong>What to do:</strong> {escape(check.do)}.</p>'
         f'<p class="quiet"><code>{finding.check}</code>{promises}</p></article>'
     )
@@ -134,10 +134,6 @@ def _limits(report: Report) -> Iterator[str]:
     yield '<section aria-labelledby="limits"><h2 id="limits">What this report cannot see</h2><ul>'
     yield from (f"<li>{escape(limit)}</li>" for limit in report.limits)
     yield "</ul></section>"
-
-
-def _cell(text: str) -> str:
-    return escape(text)
 
 
 def _capital(text: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from anymc3d.data.readers import FORMATS
-from anymc3d.doctor.facts import Job, ScanFacts, from_plain, to_plain
+from anymc3d.doctor.facts import Job, ScanFacts, from_plain
 
 START_SECONDS = 120.0
 Progress = Callable[[int], object]
@@ -161,7 +161,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             facts = measure(Job(**{**plain, "spacing": spacing}))
         except Exception as error:  # noqa: BLE001 (one scan's trouble is one row, and its text may quote the file)
             facts = ScanFacts(error=f"it cannot be measured ({type(error).__name__}); check the file")
-        replies.write(json.dumps(to_plain(facts)).encode() + b"\n")
+        replies.write(json.dumps(asdict(facts)).encode() + b"\n")
         replies.flush()
 
 

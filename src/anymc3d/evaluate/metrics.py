@@ -97,58 +97,6 @@ def auroc(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = Non
     return _of_scores("auroc", targets, scores, weights)
 
 
-def average_precision(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the step-wise area under the precision-recall curve; undefined with one outcome only."""
-    return _of_scores("average_precision", targets, scores, weights)
-
-
-def brier(targets: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the mean squared distance between probability and outcome."""
-    return _of_scores("brier", targets, probabilities, weights)
-
-
-def expected_calibration_error(
-    targets: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
-) -> Metric:
-    """Return the calibration error over 15 bins of equal width, (low, high], of the positive's probability."""
-    return _of_scores("expected_calibration_error", targets, probabilities, weights)
-
-
-def sensitivity(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the share of positives called positive."""
-    return _of_decisions("sensitivity", targets, decisions, weights)
-
-
-def specificity(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the share of negatives called negative."""
-    return _of_decisions("specificity", targets, decisions, weights)
-
-
-def ppv(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the positive predictive value (precision)."""
-    return _of_decisions("ppv", targets, decisions, weights)
-
-
-def npv(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the negative predictive value."""
-    return _of_decisions("npv", targets, decisions, weights)
-
-
-def accuracy(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the share of right decisions."""
-    return _of_decisions("accuracy", targets, decisions, weights)
-
-
-def balanced_accuracy(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the mean of sensitivity and specificity."""
-    return _of_decisions("balanced_accuracy", targets, decisions, weights)
-
-
-def f1(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
-    """Return the F1 score of the positive outcome; undefined without positives."""
-    return _of_decisions("f1", targets, decisions, weights)
-
-
 def crg(targets: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Metric:
     """Return the CRG score; for several labels pass all (case, label) cells flattened."""
     return _of_decisions("crg", targets, decisions, weights)

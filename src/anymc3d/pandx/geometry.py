@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from anymc3d.data.volume import Affine, Box, Millimetres, Volume, crop_to
+from anymc3d.data.volume import Affine, Box, Millimetres, Volume
 
 COARSE_MM: Millimetres = (4.5, 4.5, 9.0)
 MARGIN_MM: Millimetres = (100.0, 50.0, 15.0)
@@ -59,11 +59,6 @@ def region_about(
     x, y, z = (int(value) for value in first)
     a, b, c = (int(value) for value in last - first + 1)
     return Box((x, y, z), (a, b, c)), True
-
-
-def crop(scan: Volume, box: Box) -> Volume:
-    """The box of a scan, its affine true."""
-    return crop_to(scan, box)
 
 
 def _of_stored_axes(of_anatomy: Millimetres, affine: Affine) -> NDArray[np.float64]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SERIES_NUMBER = 9010
-ENDING = ".sr.dcm"
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,16}")
 
 

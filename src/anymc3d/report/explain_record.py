@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from anymc3d.errors import UsageError
 from anymc3d.explain.folder import CASE_RECORD
 from anymc3d.files import regular
-from anymc3d.files.containment import inside
 from anymc3d.settings.limits import Entry, Fact, Form, Label, Length, Share
 from anymc3d.settings.plain import from_plain
 
@@ -74,15 +73,6 @@ def read_case_record(folder: Path) -> dict[str, Any]:
     if problems:
         raise UsageError(f"{path}: expected the record of an explained case: {'; '.join(problems[:4])}")
     return record
-
-
-def file_of(folder: Path, name: str) -> Path:
-    """A file that a record names; it lies in the record's own folder, and no link leads out of it.
-
-    Raises:
-        UsageError: it does not.
-    """
-    return inside(folder, name)
 
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from anymc3d.errors import UsageError
 from anymc3d.files import atomic
 
-KINDS = ("run", "quick", "evaluation", "case")
 _RECORDS = {"run": "run.json", "evaluation": "evaluation.json", "case": "explain.json"}
 _OF_KIND = {"train": "run", "quick": "quick", "evaluation": "evaluation"}
 """What a record says of itself -> the kind of report."""
@@ -29,7 +28,7 @@ _EXPECTED = (
 
 
 def kind_of(folder: Path) -> str:
-    """Return one of ``KINDS``.
+    """Return ``run``, ``quick``, ``evaluation`` or ``case``.
 
     Raises:
         UsageError: it is none of them, or a whole explain folder, of which one case must be chosen.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from anymc3d.evaluate.calibration import State
 from anymc3d.evaluate.operating_points import OperatingPoint
 from anymc3d.explain.heatmaps import FUSED, Heatmap, explain_case, unexplained_case
 from anymc3d.files import regular
+from anymc3d.files.containment import inside
 from anymc3d.plugins import Plugin
 from anymc3d.plugins.card import PluginCard
 from anymc3d.plugins.evidence import doubts_of, unproven
 from anymc3d.predict.predictor import Predictor
-from anymc3d.report.explain_record import file_of, read_case_record
+from anymc3d.report.explain_record import read_case_record
 from anymc3d.settings.decision_text import what_is_positive
 
 MAX_PICTURE_BYTES = 32 * 2**20
@@ -212,11 +213,6 @@ def _chosen_method(record: Mapping[str, Any], method: str | None) -> str:
     return chosen
 
 
-def renamed(facts: StudyFacts, case: str) -> StudyFacts:
-    """The same under another case id."""
-    return replace(facts, case=case)
-
-
 def _overall(heats: Sequence[Heatmap], views: Sequence[str]) -> tuple[Heatmap, ...]:
     return tuple(heat for heat in heats if heat.view == FUSED or len(views) == 1)
 
@@ -241,7 +237,7 @@ def _read_heat(folder: Path, row: Mapping[str, Any], scans: Mapping[str, Volume]
     if name is None:
         raise UsageError(f"{folder}: the map of {row['label']}, {row['view']}, {row['method']} has no .nii.gz")
     try:
-        volume = read_volume(str(file_of(folder, name)))
+        volume = read_volume(str(inside(folder, name)))
     except ScanError as error:
         raise UsageError(f"{name}: expected a heatmap, but it cannot be read ({error.what})") from None
     column = next((c for c, scan in scans.items() if scan.shape == volume.shape), None)
@@ -263,7 +259,7 @@ def _pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str
     pictures = []
     for row in rows:
         for name in row["files"]:
-            path = file_of(folder, name)
+            path = inside(folder, name)
             if name.endswith(".png") and path.is_file():
                 pictures.append((f"{row['label']}, view {row['view']}, {row['method']}", _png(path)))
     return pictures

@@ -3,7 +3,6 @@ down. It holds the plugins on their backbone and answers one study after the oth
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import signal
@@ -18,10 +17,7 @@ from anymc3d.serve.settings import ServeSettings
 if TYPE_CHECKING:
     from anymc3d.predict.predictor import Predictor
 
-logger = logging.getLogger(__name__)
-
 READY, FAILED, RESULT = "ready", "failed", "result"
-Message = tuple[str, Any]
 
 
 def main(connection: Connection, settings: ServeSettings) -> None:

@@ -30,7 +30,6 @@ from anymc3d.data.dicom.stacks import chosen_stack
 from anymc3d.data.dicom.suv import activity_of
 from anymc3d.data.dicom.tags import foreign_errors
 from anymc3d.data.formats.raw_voxels import range_warnings
-from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.data.volume import ScanHeader, Volume
 from anymc3d.errors import ScanError
 
@@ -137,7 +136,7 @@ def chosen_slices(
     with _chosen(reference, series) as (chosen, placed):
         if placed.resampling is not None and not resampled:
             what = "the series was resampled (gaps or tilt allowed), so that its own slices are others"
-            raise scan_error(reference, f"{what}; {LEAVE_OUT}")
+            raise ScanError.of(reference, f"{what}; {LEAVE_OUT}")
         yield tuple(chosen.frames[index] for index in placed.order)
 
 
@@ -172,7 +171,7 @@ def _selected(reference: Path, series: str | None) -> Iterator[tuple[ChosenSerie
 def _with_activity(chosen: ChosenSeries, rule: Rule, reference: Path) -> ChosenSeries:
     if chosen.modality != "PT":
         if rule.units is not None:
-            raise scan_error(reference, "series: units: only a PET has several; leave 'units=' out")
+            raise ScanError.of(reference, "series: units: only a PET has several; leave 'units=' out")
         return chosen
     is_scaled = all(entry.frame.slope is not None for entry in chosen.frames)
     activity, notes = activity_of([file.pet for file in chosen.files], rule, reference, is_scaled=is_scaled)
@@ -210,11 +209,12 @@ def _check_copies(chosen: ChosenSeries, reference: Path, decoder: FrameDecoder) 
             )
         if not equal:
             what = f"files {first.number} and {copy.number} in order of name have one SOPInstanceUID and other pixels"
-            raise scan_error(reference, f"{what}; export the series again")
+            raise ScanError.of(reference, f"{what}; export the series again")
 
 
 def _file_hash(file: DicomFile, reference: Path) -> str:
     try:
         return sha256_at(file.place)
     except ScanError:
-        raise scan_error(reference, f"file {file.number} in order of name cannot be opened; check its rights") from None
+        what = f"file {file.number} in order of name cannot be opened; check its rights"
+        raise ScanError.of(reference, what) from None

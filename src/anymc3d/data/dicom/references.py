@@ -14,7 +14,7 @@ from anymc3d.data.dicom.header import DicomFile, read_dataset
 from anymc3d.data.dicom.multiframe import Frame
 from anymc3d.data.dicom.read import LEAVE_OUT, chosen_slices
 from anymc3d.data.dicom.tags import Tags, foreign_errors
-from anymc3d.data.formats.scan_file import scan_error
+from anymc3d.errors import ScanError
 
 PATIENT_TAGS = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -72,12 +72,12 @@ def source_series(
         files = {entry.file.number for entry in slices}
         if first.kind == "frames" and len(files) > 1:
             what = f"the series lies in {len(files)} enhanced (multi-frame) files"
-            raise scan_error(folder, f"{what}, and a DICOM object can be made of one such file; {LEAVE_OUT}")
+            raise ScanError.of(folder, f"{what}, and a DICOM object can be made of one such file; {LEAVE_OUT}")
         uids, patient = _identifiers(first, with_patient)
         missing = [name for name in _UIDS if not uids[name]]
         if missing:
             what = f"the files have no {', '.join(missing)}, so no DICOM object can refer to them"
-            raise scan_error(folder, f"{what}; {LEAVE_OUT}")
+            raise ScanError.of(folder, f"{what}; {LEAVE_OUT}")
         return SourceSeries(
             sop_class=uids["SOPClassUID"],
             study_uid=uids["StudyInstanceUID"],

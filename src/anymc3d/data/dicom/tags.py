@@ -18,7 +18,6 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from anymc3d.data.formats.scan_file import scan_error
 from anymc3d.errors import TRACEBACKS, ScanError
 
 RULE_TAGS = (
@@ -275,7 +274,7 @@ def foreign_errors(reference: object, what: str) -> Iterator[None]:
         logger.log(TRACEBACKS, "%s: %s", what, type(error).__name__)
         for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
             logger.log(TRACEBACKS, "%s", line)
-        raise scan_error(str(reference), f"{what} ({type(error).__name__}); get it again from its source") from None
+        raise ScanError.of(str(reference), f"{what} ({type(error).__name__}); get it again from its source") from None
     finally:
         _reading.reset(token)
 

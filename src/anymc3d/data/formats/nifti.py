@@ -13,9 +13,10 @@ from pathlib import Path
 
 from anymc3d.data.formats.nifti_header import NiftiHeader, header_size, parse_header
 from anymc3d.data.formats.raw_voxels import to_float32
-from anymc3d.data.formats.scan_file import ByteSource, open_regular, partner_of, scan_error
+from anymc3d.data.formats.scan_file import ByteSource, open_regular, partner_of
 from anymc3d.data.formats.stored_voxels import SLACK, check_size, extra_warning, size_of, source_of, take, voxel_bytes
 from anymc3d.data.volume import ScanHeader, Volume
+from anymc3d.errors import ScanError
 
 HEADER_NAMES, IMAGE_NAMES = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 
@@ -93,7 +94,7 @@ def _opened(head: Path, body: Path) -> Iterator[tuple[ByteSource, NiftiHeader]]:
         offset = length
         if head != body:
             if source.drain(SLACK) > SLACK:
-                raise scan_error(head, f"more than {SLACK} bytes follow the header: damaged; get the pair again")
+                raise ScanError.of(head, f"more than {SLACK} bytes follow the header: damaged; get the pair again")
             file = stack.enter_context(open_regular(body))
             (source, compressed), offset = source_of(file, body), 0
         check_size(header.offset + header.num_bytes, size_of(file), compressed, body)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymc3d.data.formats.scan_file import ConstantScanError, scan_error
+from anymc3d.data.formats.scan_file import ConstantScanError
 from anymc3d.data.volume import Voxels
+from anymc3d.errors import ScanError
 
 ABSURD = 1e8
 """Far beyond any scanner's numbers; larger values are read, with a warning."""
@@ -52,7 +53,7 @@ def to_float32(
         if raw.dtype.kind == "f" and not np.isfinite(slab).all():
             i, j = np.argwhere(~np.isfinite(slab))[0]
             what = f"voxel ({i}, {j}, {k}) is {slab[i, j]}, expected finite numbers only"
-            raise scan_error(reference, f"{what}; find out where they come from, or replace them by the background")
+            raise ScanError.of(reference, f"{what}; find out where they come from, or replace them by the background")
         with np.errstate(over="ignore", invalid="ignore"):
             result[:, :, k] = slab * np.float64(slope) + np.float64(intercept) if scaled else slab
     return result, range_warnings(result, reference)
@@ -66,9 +67,11 @@ def range_warnings(voxels: Voxels, reference: str | Path) -> tuple[str, ...]:
     """
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():
-        raise scan_error(reference, "voxel values exceed the range of float32; save the scan in its usual units")
+        raise ScanError.of(reference, "voxel values exceed the range of float32; save the scan in its usual units")
     if low == high:
-        raise ConstantScanError(scan_error(reference, f"all voxels are {low:g}: an empty scan; check the export"), low)
+        raise ConstantScanError(
+            ScanError.of(reference, f"all voxels are {low:g}: an empty scan; check the export"), low
+        )
     if max(-low, high) > ABSURD:
         return (f"voxel values from {low:.3g} to {high:.3g} are beyond any scanner's: check slope and units",)
     if max(-low, high) < TINY:

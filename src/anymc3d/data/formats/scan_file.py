@@ -32,11 +32,6 @@ _OPEN_FAILURES = {
 }
 
 
-def scan_error(reference: str | Path, what: str) -> ScanError:
-    """The error of one scan whose kind has no class of its own; see :meth:`anymc3d.errors.ScanError.of`."""
-    return ScanError.of(reference, what)
-
-
 class ConstantScanError(ScanError):
     """All voxels have one ``value``: a fault of a scan, but a segmentation may be empty."""
 
