@@ -29,10 +29,6 @@ class Clock:
         """Seconds; below 0 when the budget is spent."""
         return self.total_s - self.spent_s
 
-    def until(self, share: float) -> float:
-        """Seconds until ``share`` of the budget is spent; below 0 when it is."""
-        return share * self.total_s - self.spent_s
-
 
 @dataclass
 class Pace:
