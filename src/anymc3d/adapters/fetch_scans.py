@@ -45,7 +45,7 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
     for row, column in Progress(cells, what="fetching", unit="scan", quiet=quiet):
         address = row[column]
         try:
-            target = _placed(address, folder, row.get("case", ""))
+            target = _placed(address, folder)
         except ScanError as error:
             refusals += isinstance(error, CredentialsError)
             problems.append(f"{row.get('case') or without_secrets(address)}: {column}: {error.what}")
@@ -59,7 +59,7 @@ def fetch_manifest(manifest: Path, out: Path, folder: Path, *, quiet: bool = Fal
     return FetchResult(len(cells) - len(problems), tuple(problems), refusals)
 
 
-def _placed(address: str, folder: Path, case: str) -> Path:
+def _placed(address: str, folder: Path) -> Path:
     """The file in ``folder``; its name is of the address, so that it is known again."""
     fetched_path = Path(local(address))
     name = f"{hashlib.sha256(address.encode()).hexdigest()[:24]}{fetched_path.name.removeprefix('scan')}"

@@ -150,7 +150,7 @@ def _frozen(
         }
         head = learner.head(train)
         classifier = shape.new_classifier(shape.candidates[0])
-        solved = head_tensors(head, task.labels, raw=True) | _centers(fusion, tokens, head.center)
+        solved = head_tensors(head, raw=True) | _centers(fusion, tokens, head.center)
         tensors = classifier.tensors() | solved  # the queries at 0, which weighs all views alike
         with_structures = structures if representation(features).needs_mask else ()
         return fitted_frozen(task, classifier, tokens, tensors, recipe, with_structures)

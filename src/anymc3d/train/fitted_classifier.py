@@ -20,7 +20,7 @@ from anymc3d.models.features import representation
 from anymc3d.models.plain import PlainClassifier, cut_parameters
 from anymc3d.plugins import stored, to_half
 from anymc3d.plugins.card import PlainRecord
-from anymc3d.settings.config import LabelSettings, TaskSettings
+from anymc3d.settings.config import TaskSettings
 from anymc3d.train.plain.numbers import PlainNumbers
 from anymc3d.train.quick.heads import Tokens
 from anymc3d.train.ridge.learner import LinearHead, RidgeLearner
@@ -68,7 +68,7 @@ def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumber
     tensors = {
         "numbers.center": torch.from_numpy(head.center).float(),
         "numbers.spread": torch.from_numpy(head.spread).float(),
-        **head_tensors(head, task.labels, raw=False),
+        **head_tensors(head, raw=False),
     }
     classifier = PlainClassifier(numbers.values.shape[1], common=not numbers.names, clip=head.clip, labels=task.labels)
     classifier.load_tensors(stored(tensors, whole=True))
@@ -86,7 +86,7 @@ def fitted_plain(task: TaskSettings, learner: RidgeLearner, numbers: PlainNumber
     return FittedClassifier(task, tensors, logits, recipe, {"plain": record, "structures": numbers.structures})
 
 
-def head_tensors(head: LinearHead, labels: LabelSettings, *, raw: bool) -> dict[str, Tensor]:
+def head_tensors(head: LinearHead, *, raw: bool) -> dict[str, Tensor]:
     """The tensors of a plugin's head: of standardised numbers, or of ``raw`` ones."""
     weight, bias = head.raw() if raw else (head.weight, head.bias)
     tensors = {"head.weight": torch.from_numpy(weight)}

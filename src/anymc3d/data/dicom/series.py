@@ -120,12 +120,12 @@ def _fitting(inventory: Inventory, rule: Rule) -> tuple[Series, dict[str, list[_
     if not series:
         raise SeriesError.of(reference, _without_scan(inventory))
     entries_of = {uid: entries for uid, files in series.items() if (entries := _entries(files, uid, rule))}
-    entries_of, pictures = _without_pictures(_best(entries_of, series, rule), rule)
+    entries_of, pictures = _without_pictures(_best(entries_of, series, rule))
     return series, entries_of, pictures
 
 
 def _without_pictures(
-    entries_of: dict[str, list[_Entry]], rule: Rule
+    entries_of: dict[str, list[_Entry]],
 ) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
     """What the rule takes without the series that are pictures alone (a dose page, screenshots) and have no place in
     the patient, and a note about them; all of it where nothing else is there."""

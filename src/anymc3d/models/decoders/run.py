@@ -48,7 +48,7 @@ def classify_and_decode(
         ends = torch.tensor(packed.counts).cumsum(0).tolist()
         for position in positions:
             case_range = slice(ends[position] - packed.counts[position], ends[position])
-            tokens = _case_tokens(backbone, passed, case_range, packed.slices.shape[-2:], weights, encoding)
+            tokens = _case_tokens(backbone, passed, case_range, packed.slices.shape[-2:], weights)
             schedule = None if schedules is None else schedules(view, position)
             with _autocast(packed.slices.device, encoding):
                 maps[view, position] = decoder(tokens, schedule)
@@ -87,7 +87,6 @@ def _case_tokens(
     case_range: slice,
     size: tuple[int, int],
     weights: Mapping[str, Tensor],
-    encoding: Encoding,
 ) -> CaseTokens:
     """The part of one case; ``size`` is (H, W) of its slices."""
     prefix = backbone.num_prefix_tokens
