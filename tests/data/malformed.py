@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from damaged_arrays import NPY_FILES, NPZ_FILES
+from damaged_arrays import SPACING as NPY_SPACING
+from damaged_nifti import FILES as NIFTI_FILES
 from malformed_dicom import DICOM, of_series
 from malformed_entries import Builder, Entry, of_bytes
 from malformed_manifests import MANIFESTS
 from malformed_nifti import NIFTI
 from malformed_numpy import NUMPY
 from malformed_text import TEXT_FORMATS
-from test_arrays import NPY_FILES, NPZ_FILES
-from test_arrays import SPACING as NPY_SPACING
 from test_dicom_corpus import CORPUS
-from test_nifti import FILES as NIFTI_FILES
 
 _PROMISES = (
     (r"preamble", "A6"),

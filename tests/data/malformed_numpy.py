@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from damaged_arrays import SPACING
 from malformed_entries import VOXELS, Entry, of_bytes, sparse
 from scan_makers import npy_bytes, npy_with_header
-from test_arrays import SPACING
 
 NUMPY: dict[str, Entry] = {
     "npy_spacing_of_zero": Entry(of_bytes("a.npy", npy_bytes(VOXELS)), "error", "B2", spacing=(0.0, 1.0, 1.0)),
