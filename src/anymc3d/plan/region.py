@@ -6,6 +6,7 @@ plan measures and says what ``roi`` would do; ``--roi mask``, ``--roi point`` or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from anymc3d.data.volume import to_ras
 from anymc3d.errors import ScanError, UsageError
 from anymc3d.settings.roi_file import read_roi
 from anymc3d.settings.views import RoiSettings
+
+logger = logging.getLogger(__name__)
 
 MARGIN_MM = 10.0
 POINT_MM = 64.0
@@ -121,6 +124,8 @@ def crop_extents(
             )
         return boxes_there
     looked_at = list(boxes) if roi.source == "mask" else list(cases)[:MOST_DRAWN]
+    if roi in segmenters:
+        logger.info("drawing the region on %d scans, to see how large it is", len(looked_at))
     found, why = {}, ""
     for row in looked_at:
         try:
