@@ -9,7 +9,7 @@ import pytest
 
 from anymc3d.cli.main import main
 from anymc3d.evaluate.regression.scale import NumberScale
-from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_card
+from anymc3d.plugins import Member, PluginCard, card_to_json, load_plugin, read_card, save_plugin
 from anymc3d.plugins.card import PlainRecord
 from anymc3d.plugins.evidence import chosen_on, doubts_of, evidence_of, in_words, out_of_fold_rows, unproven
 from anymc3d.plugins.notebook_view import html_of
@@ -142,6 +142,10 @@ def test_H17_commands_pages_and_notebooks_say_it(journey, tmp_path, capsys):
     """The plugin of four validation cases: every place in which it answers."""
     words = ["-p", str(journey.plugin), "-i", str(journey.scans[1])]
     assert main(["predict", *words, "-o", str(tmp_path / "p"), "--quiet"]) == 0
+    assert "warning: plugin block: not shown to be better than chance" in capsys.readouterr().err
+    plugin, other = load_plugin(journey.plugin), tmp_path / "other.safetensors"
+    save_plugin(other, plugin.card, {name: 1.01 * tensor for name, tensor in plugin.tensors.items()})
+    assert main(["ensemble", str(journey.plugin), str(other), "-o", str(tmp_path / "e.safetensors")]) == 0
     assert "warning: plugin block: not shown to be better than chance" in capsys.readouterr().err
     assert main(["plugin", "show", str(journey.plugin)]) == 0
     shown = capsys.readouterr().out

@@ -115,6 +115,7 @@ def _check_figure(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> dict[str, object]:
+    from anymc3d.cli.doubts import warn_of_doubts
     from anymc3d.cli.new_plugin import write_new
     from anymc3d.plugins.recalibrate import choose_cases, read_pooled, recalibrate, with_sets
 
@@ -131,6 +132,7 @@ def _calibrate(args: argparse.Namespace, plugin: Plugin, cases: ScoredCases) -> 
     digest = write_new(args.out, new.card, plugin.tensors, overwrite=args.overwrite, inputs=[args.plugin])
     for warning in [*warnings, *new.warnings]:
         warn(warning)
+    warn_of_doubts([new.card])
     if not (args.json or args.quiet):
         say(*_lines(args.out, new) if _recalibrates(args) else [])
         say(*_lines_of_sets(args.out, new))

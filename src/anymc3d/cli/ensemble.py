@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make one file out of several plugins."""
+    from anymc3d.cli.doubts import warn_of_doubts
     from anymc3d.cli.main import print_json
     from anymc3d.cli.new_plugin import write_new
     from anymc3d.evaluate.task_calibration import states_in_words
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     digest = write_new(args.out, card, tensors, overwrite=args.overwrite, inputs=args.plugins)
     for warning in warnings:
         warn(warning)
+    warn_of_doubts([card])
     if args.json:
         print_json(
             {
