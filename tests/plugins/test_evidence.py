@@ -146,7 +146,7 @@ def test_H17_commands_pages_and_notebooks_say_it(journey, tmp_path, capsys):
     plugin, other = load_plugin(journey.plugin), tmp_path / "other.safetensors"
     save_plugin(other, plugin.card, {name: 1.01 * tensor for name, tensor in plugin.tensors.items()})
     assert main(["ensemble", str(journey.plugin), str(other), "-o", str(tmp_path / "e.safetensors")]) == 0
-    assert "warning: plugin block: not shown to be better than chance" in capsys.readouterr().err
+    assert "warning: plugin block-ensemble: not shown to be better than chance" in capsys.readouterr().err
     assert main(["plugin", "show", str(journey.plugin)]) == 0
     shown = capsys.readouterr().out
     assert "warning: not shown to be better than chance" in shown and "rests on fewer than 5" in shown
