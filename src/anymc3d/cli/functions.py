@@ -27,7 +27,7 @@ class Result(Mapping[str, Any]):
     exit_code: int
     values: Mapping[str, Any]
     folder: Path | None = None
-    """Of heatmaps: where they and their pictures lie."""
+    """The folder of the heatmaps and their pictures."""
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]

@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def actions(self) -> dict[str, Parser]:
-        """Of a command with actions: name -> its parser."""
+        """Name -> parser of each action; empty where the command has none."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 return dict(action.choices)

@@ -21,7 +21,7 @@ from anymc3d.data.ood_measures import LENGTHS, Measures, measure_case
 from anymc3d.data.scan import ScanFacts
 
 KEY = "scans"
-"""Of the file's header."""
+"""The key in the file's header."""
 _COUNTS = ("distinct",)
 
 

@@ -94,7 +94,7 @@ def _of_array(scan: Any, spacing: Millimetres | None, affine: ArrayLike | None) 
 
 
 def _is_tensor(scan: Any) -> bool:
-    """Of torch, without importing it."""
+    """Whether it is a tensor of torch, found without importing torch."""
     return hasattr(scan, "detach") and hasattr(scan, "cpu")
 
 

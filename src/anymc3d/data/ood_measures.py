@@ -26,7 +26,7 @@ GRID = 6
 LENGTHS: Mapping[str, int] = {"geometry": 6, "histogram": 7, "texture": 11, "layout": GRID**3}
 """Measure -> how many numbers it has."""
 _MOST_SLICES = 24
-"""Of a view, whose texture is measured."""
+"""Slices of a view whose texture is measured."""
 _TINY = 1e-6
 _NARROWEST = 0.01
 """Of the whole range of values: the least that may count as the range without its ends."""

@@ -33,7 +33,7 @@ _OTHER_NAMES = (
     " henkilötunnus persnr prontuário prontuario pseudonym pseudonymid pseudoid anonid anonymizedid anonymisedid"
     " surname lastname familyname nachname 病历号 病案号 住院号 门诊号 登记号 症例番号 カルテ番号 등록번호 병록번호"
 )
-"""Of hospitals and of well-known studies."""
+"""Column names of hospitals and of well-known studies."""
 _LONGEST = 60
 _WORDS = re.compile(r"[^\W\d_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

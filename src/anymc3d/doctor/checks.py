@@ -38,12 +38,12 @@ class Finding:
     message: str
     cases: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
-    """Of the manifest, as a spreadsheet counts."""
+    """Rows of the manifest, counted as a spreadsheet does."""
     column: str = ""
 
     @property
     def severity(self) -> Severity:
-        """Of its check."""
+        """The severity of its check."""
         return CHECKS[self.check].severity
 
 

@@ -124,7 +124,7 @@ def _cell_faults(
 
 
 def _not_numbers(cases: Sequence[Case], column: str) -> tuple[list[Finding], set[int]]:
-    """Of a column of numbers: cells that are none."""
+    """The cells of a column of numbers that are no number."""
     faulty = [case for case in cases if not _NUMBER.fullmatch(case.cells[column])]
     if not faulty:
         return [], set()

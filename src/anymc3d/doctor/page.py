@@ -13,7 +13,7 @@ from anymc3d.printable import escape
 from anymc3d.version import __version__
 
 SHOWN_CASES = 200
-"""Of one finding; JSON has them all."""
+"""Cases that the page lists of one finding; the JSON has them all."""
 _FOLDED = 12
 """Longer lists of cases are folded; printing unfolds nothing, so the count stands in front."""
 _SIGNS = {"error": "✕", "warning": "!", "note": "i"}

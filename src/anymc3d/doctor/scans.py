@@ -20,7 +20,7 @@ class Scan:
     """One cell of an image column and what its file says."""
 
     index: int
-    """Of the case in the manifest."""
+    """Position of the case in the manifest."""
     case: Case
     column: str
     facts: ScanFacts

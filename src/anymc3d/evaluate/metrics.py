@@ -39,7 +39,7 @@ RANKING_METRICS: Mapping[str, ScoreKernel] = {
     "auroc": weighted.auroc,
     "average_precision": weighted.average_precision,
 }
-"""Of targets and scores; need no threshold."""
+"""Metrics of targets and scores, which need no threshold."""
 
 DECISION_METRICS: Mapping[str, CountKernel] = {
     "sensitivity": weighted.sensitivity,
@@ -57,7 +57,7 @@ PROBABILITY_METRICS: Mapping[str, ScoreKernel] = {
     "brier": weighted.brier,
     "expected_calibration_error": weighted.expected_calibration_error,
 }
-"""Of targets and probabilities."""
+"""Metrics of targets and probabilities."""
 
 
 def compute(name: str, targets: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Metric:

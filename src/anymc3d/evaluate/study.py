@@ -40,7 +40,7 @@ class Study:
     severity_groups: tuple[str, ...] = ()
     """The groups of the severity tables."""
     numbers: NumberStudy | None = None
-    """Of labels that are numbers."""
+    """The results of labels that are numbers."""
     with_covariates: tuple[str, ...] = ()
     """What both, the image and the covariates are called in rows of plugins that have covariates."""
 

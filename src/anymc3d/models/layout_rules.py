@@ -35,7 +35,7 @@ class Rule:
     target: str | None
     """The canonical name; ``None``: known, and not part of the forward path."""
     third: int | None = None
-    """Of a fused qkv tensor: 0 query, 1 key, 2 value."""
+    """Third of a fused qkv tensor: 0 query, 1 key, 2 value."""
 
     @cached_property
     def _form(self) -> re.Pattern[str]:

@@ -31,7 +31,7 @@ class SiglipConfig:
     embed_dim: int = 1152
     """D."""
     layers: int = 27
-    """Of the encoder, without the pooling head."""
+    """Layers of the encoder, without the pooling head."""
     num_heads: int = 16
     mlp_dim: int = 4304
     patch_size: int = 14

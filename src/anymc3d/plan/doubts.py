@@ -27,7 +27,7 @@ def doubts(data: DataSet, splits: Sequence[str], measured: Sequence[MeasuredColu
 
 
 def outcome_doubts(data: DataSet, splits: Sequence[str]) -> list[str]:
-    """Of the splits that training will use."""
+    """Doubts about the outcomes in the splits that training will use."""
     cases = data.manifest.cases
     targets = encode(cases, data.labels)
     patients = patients_of(cases)

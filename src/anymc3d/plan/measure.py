@@ -57,7 +57,7 @@ class SampledScan:
     modality: str | None = None
     """What its header says, if it says one."""
     units: str | None = None
-    """Of a PET, where its header says them."""
+    """The units of a PET, where its header says them."""
     why_not_suv: str = ""
 
 

@@ -137,7 +137,7 @@ def with_warnings(reasons: Mapping[str, str], warnings: Sequence[str]) -> dict[s
 
 
 def _reasons(data: DataSet, splits: Sequence[str], intensity: IntensityChoice, memory: MemoryChoice) -> dict[str, str]:
-    """Of the choices that belong to no view."""
+    """Reasons of the choices that belong to no view."""
     return {
         "labels.kind": "; ".join(data.label_reasons),
         "data.modality": intensity.modality_reason,

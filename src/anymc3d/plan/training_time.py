@@ -39,7 +39,7 @@ class TrainingTime:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Of all training scans."""
+        """Seconds for all training scans."""
         return self.seconds_per_scan * self.num_scans
 
     def text(self, epochs: int) -> str:

@@ -67,7 +67,7 @@ class Recipe:
     id: str
     """``T1`` to ``T12``."""
     name: str
-    """Of the task file."""
+    """The name in the task file."""
     title: str
     modality: Modality
     labels: RecipeLabels

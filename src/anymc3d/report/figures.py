@@ -20,7 +20,7 @@ NUMBERS = {
     "spearman": "Spearman",
     "calibration_slope": "Calibration slope",
 }
-"""Of labels that are numbers."""
+"""Metrics of labels that are numbers."""
 DECIDED = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",

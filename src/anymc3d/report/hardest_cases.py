@@ -24,7 +24,7 @@ class HardCase:
     case: str
     plugin: str
     label: str
-    """Of one of several classes: the column."""
+    """The label; of a task with several classes the column."""
     truth: str
     answer: str
     of_truth: float

@@ -84,7 +84,7 @@ class FiguresFacts:
     found: tuple[str, ...] = ()
     """Of a ``--quick`` run: what it printed, line by line."""
     picture: bytes = b""
-    """Of a ``--quick`` run: its learning curve, PNG."""
+    """The learning curve of a ``--quick`` run, PNG."""
 
 
 def of_run(

@@ -18,7 +18,7 @@ from anymc3d.page.document import data_url
 from anymc3d.report.levels import Levels
 
 MAX_PIXELS = 256
-"""Of a scan's longest axis in a report."""
+"""Pixels along a scan's longest axis in a report."""
 MAX_HEAT = 80
 """Of a heatmap's longest axis: a patch of the backbone is wider than a voxel of that."""
 SCAN_BYTES = 3_000_000

@@ -21,7 +21,7 @@ MAX_INTEGER = 2**53
 """Beyond it a float cannot hold every integer, and JSON readers disagree."""
 MAX_TEXT = 4096
 MAX_ITEMS = 10_000
-"""Of one list or table."""
+"""Items of one list or table."""
 MAX_FACT_DEPTH = 4
 MAX_FACT_NODES = 10_000
 
@@ -30,15 +30,15 @@ class Limit:
     """What a value must keep; each answers with "" or what was expected and what came."""
 
     def number_fault(self, value: float) -> str:
-        """Of an int or a finite float."""
+        """What is wrong with an int or a finite float."""
         return ""
 
     def text_fault(self, value: str) -> str:
-        """Of a text."""
+        """What is wrong with a text."""
         return ""
 
     def length_fault(self, length: int) -> str:
-        """Of the length of a list or table."""
+        """What is wrong with the length of a list or table."""
         return ""
 
 
@@ -116,7 +116,7 @@ class Fact:
 Entry = Annotated[str, Length(100)]
 """A name of one of this program's tables."""
 Column = Annotated[str, Length(200)]
-"""Of a manifest."""
+"""A column of a manifest."""
 Reference = Annotated[str, Length(4096)]
 """A name, or a path or file of the person who wrote it."""
 Label = Annotated[str, Length(200)]

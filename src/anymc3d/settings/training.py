@@ -147,7 +147,7 @@ class TrainSettings:
     lr: Rate | None = None
     """Learning rate of a network (``method``); null = its own recipe's. AnyMC3D has lora_lr and head_lr."""
     weight_decay: Rate | None = None
-    """Of a network; null = its own recipe's."""
+    """Weight decay of a network; null = that of its own recipe."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Share | None = None
     """Share of all steps over which the learning rates rise from 0, before the schedule."""

@@ -99,7 +99,7 @@ class RoiSettings:
     margin_mm: tuple[Millimetre, Millimetre, Millimetre] = (10.0, 10.0, 10.0)
     """Kept around the box of a segmentation on either side, along x, y, z; never beyond the scan."""
     size_mm: tuple[Millimetre, Millimetre, Millimetre] | None = None
-    """Of the box about a point, along x, y, z."""
+    """Size of the box about a point, along x, y, z."""
     component: Literal["all", "largest"] = "all"
     """``largest``: of the segmentation's connected parts only the largest counts."""
     on_empty: Literal["fail", "whole", "exclude"] = "fail"

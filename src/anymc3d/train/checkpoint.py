@@ -43,7 +43,7 @@ class TrainingState:
     """Optimiser steps done inside the running epoch."""
     loss_total: float = 0.0
     loss_count: int = 0
-    """Of the running epoch so far."""
+    """Sum and number of the losses in the running epoch so far."""
     mask_loss_total: float = 0.0
     mask_loss_count: int = 0
     """The same over cases with masks, where there is a decoder."""

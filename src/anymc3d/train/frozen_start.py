@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 POOLS: Mapping[str, Callable[..., np.ndarray]] = {"max": np.max, "median": np.median}
 """How the slices of a case are pooled beforehand where the tokens are too many; other fusions by the mean."""
 USUAL_SLICES = 128
-"""Of a scan, where the task file does not say."""
+"""Slices of a scan where the task file does not say how many."""
 MOST_NUMBERS = 250_000_000
 """Numbers of all class tokens (1 GB) up to which a query is fitted; beyond it slices are pooled case by case."""
 

@@ -28,7 +28,7 @@ GRACE_SECONDS = 60.0
 """How long the others may take to end by themselves when one was lost or failed: they notice it in their next step."""
 _ENDPOINT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:\[\]]+):(\d{1,5})")
 _DIE_WITH_PARENT = 1
-"""Of Linux's prctl, PR_SET_PDEATHSIG."""
+"""PR_SET_PDEATHSIG of Linux's prctl."""
 
 
 class LaunchedError(ProcessError):

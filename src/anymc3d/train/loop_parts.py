@@ -30,7 +30,7 @@ class LabelledSet:
     loader: BatchLoader
     targets: np.ndarray
     patients: Sequence[str] | None = None
-    """Of the cases; None: each is its own."""
+    """The patients of the cases; None: each case is a patient of its own."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -21,7 +21,7 @@ class Moment:
     """Where training stands; what decoders draw and anneal depends on it."""
 
     visits: Sequence[Visit]
-    """Of the batch's cases."""
+    """The visits of the batch's cases."""
     epoch: int
     progress: float
     """0 at the first step of a run, 1 at its last."""

@@ -178,7 +178,7 @@ def validation_rows(
 
 
 def validation_columns(task: TaskSettings) -> list[str]:
-    """Of the table of :func:`validation_rows`."""
+    """The columns of the table of :func:`validation_rows`."""
     return outputs.columns_of(task.labels, with_covariates=bool(task.covariates))
 
 

@@ -91,6 +91,6 @@ def _truth_and_scores(targets: np.ndarray, logits: np.ndarray, labels: LabelSett
 
 
 def _losses(loss: Loss, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Of every case (n,), summed over its labels."""
+    """The loss of every case, (n,), summed over its labels."""
     rows = zip(torch.from_numpy(logits).split(1), torch.from_numpy(targets).split(1), strict=True)
     return np.array([float(loss(case, truth).total) for case, truth in rows])

@@ -51,7 +51,7 @@ class Start:
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights a network starts from."""
+        """Fingerprint of the weights a network starts from."""
         return RANDOM if self.weights is None else self.weights.fingerprint
 
     def fill(self, classifier: BaselineClassifier) -> None:

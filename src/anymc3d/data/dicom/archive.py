@@ -23,7 +23,7 @@ from anymc3d.errors import DamagedScanError
 
 MAX_FILES = 100_000
 MAX_BYTES = 32 << 30
-"""Of all files together, decoded."""
+"""Bytes of all files together, decoded."""
 _MAX_LIST_BYTES = 64 << 20
 _END_BYTES = 22 + 65_535
 _END_MARK, _END64_PLACE_MARK, _END64_MARK = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"

@@ -23,7 +23,7 @@ from anymc3d.data.dicom.tags import RULE_TAGS
 from anymc3d.errors import SlicesError
 
 GAP_TOLERANCE = 0.01
-"""Of the spacing between slices."""
+"""Share of the spacing between slices."""
 _WRITTEN_DIGITS_MM = 0.011
 """Positions are often written with two decimals: two of them may differ by this much more than the truth."""
 _PASSES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "ImageType", "StackID", "ConvolutionKernel")

@@ -56,7 +56,7 @@ class ChosenSeries:
     """Slices of the whole series, copies included."""
     warnings: tuple[str, ...]
     activity: Activity | None = None
-    """Of a PET: its units."""
+    """The units of a PET."""
 
     @property
     def files(self) -> tuple[DicomFile, ...]:

@@ -48,7 +48,7 @@ class Reader:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The process id, while there is a process."""
         return None if self._process is None else self._process.pid
 
     def ask(

@@ -20,7 +20,7 @@ from anymc3d.data.prefetch.process import Answer, Reader
 from anymc3d.data.readers import FORMATS
 
 MOST_BYTES = 1 << 30
-"""Of the answers that wait to be taken."""
+"""Bytes of all answers that wait to be taken."""
 FEW_CASES = 8
 """Fewer are read by the process itself: those that read take a second to start."""
 MOST_WORKERS = 8

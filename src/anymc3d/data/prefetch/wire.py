@@ -52,7 +52,7 @@ READY = "ready"
 LogLine = tuple[str, int, str]
 """A line of the log: logger, level, text."""
 MOST_BYTES = 64 << 30
-"""Of the arrays of one answer."""
+"""Bytes of the arrays of one answer."""
 _MOST_TEXT = 1 << 28
 _LENGTHS = struct.Struct(">QQ")
 _KIND = "_"

@@ -77,7 +77,7 @@ class Lesson:
     logits: Tensor
     """(B, K): what the network answers. A case without answers of its own is trained on this."""
     answers: Answers
-    """Of the cases that are trained on more than that."""
+    """Answers of the cases that are trained on more than their label."""
     mask_losses: Mapping[int, Tensor] = field(default_factory=dict)
     """Position of a case -> the loss of its mask, of the cases that have one."""
 

@@ -23,7 +23,7 @@ class Published:
     """One file of published weights, or several of one layout."""
 
     name: str
-    """Of its folder in the local store."""
+    """The name of its folder in the local store."""
     title: str
     """The name to use in reports."""
     files: tuple[str, ...]

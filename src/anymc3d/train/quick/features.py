@@ -57,7 +57,7 @@ FEATURE_VERSION = 2
 PRECISION = "fp32"
 """As ``predict`` computes by default, so that the plugin answers there what it answered here."""
 LIMIT_BYTES = 8 * 10**9
-"""Of the folder, when a run ends."""
+"""Size of the folder when a run ends."""
 BRIGHTNESS = "brightness"
 
 
