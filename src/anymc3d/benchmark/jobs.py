@@ -28,7 +28,7 @@ RECORD, RESULT, FAILURE = "job.json", "result.json", "failure.json"
 PREDICTIONS, FIGURES, TRIALS = "predictions", "figures", "trials"
 
 GRADE_POINTS = ("youden", "youden@test")
-"""Of results by grade: the second as the paper's Table 8 seems to choose, and marked so."""
+"""Operating points of results by grade: the second as the paper's Table 8 seems to choose, and marked so."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from anymc3d.train.task_checks import check_task
 FORMAT_VERSION = 1
 ALL = "all"
 MAX_TRIALS = 64
-"""Of one method: a larger grid is a mistake more often than a wish."""
+"""Trials of one method: a larger grid is a mistake more often than a wish."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _SAME_FOR_ALL = ("labels", "data", "name", "format")
@@ -53,7 +53,7 @@ class BenchmarkSettings:
     """Training cases each method gets: numbers, shares of them (0.2), or ``all``."""
     test_cases: Any = ALL
     subset_seed: int = 0
-    """Of the choice of training and test cases; the same for all methods and seeds."""
+    """Seed of the choice of training and test cases; the same for all methods and seeds."""
     search: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
     """Method or ``all`` -> dotted key -> values: a grid, of which validation chooses."""
     severity: Mapping[str, str] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def _score(run: Path) -> dict[str, float | int | None]:
 
 
 def _validation_auroc(run: Path) -> float | None:
-    """Of a method that is fitted at once, which has no epochs."""
+    """The validation AUROC of a method that is fitted at once, without epochs."""
     rows = [row for row in read_table(run / "metrics.csv") if row["metric"] == "auroc" and row["value"]]
     headline = next((row for row in rows if row["label"] == "macro"), rows[0] if rows else None)
     return None if headline is None else float(headline["value"])

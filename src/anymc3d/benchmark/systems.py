@@ -27,7 +27,7 @@ from anymc3d.settings.training import MethodSettings
 Record = dict[str, str | int | None]
 
 STRUCTURES = 6
-"""Of the masks that a decoder is counted for: those of the pancreas task (supplement B2)."""
+"""Structures of the masks that a decoder is counted for: those of the pancreas task (supplement B2)."""
 
 
 def list_systems(num_logits: int = 2) -> list[Record]:

@@ -164,7 +164,7 @@ def _outliers(pairs: Sequence[tuple[Scan, Grid]]) -> list[Finding]:
 
 
 def _far(values: NDArray[np.float64], times: float) -> NDArray[np.intp]:
-    """Of each row the axis on which it is farthest beyond the limits, or -1."""
+    """The axis on which each row is farthest beyond the limits, or -1."""
     logs = np.log(values)
     distance = np.abs(logs - np.median(logs, axis=0))
     spread = 1.4826 * np.median(distance, axis=0)

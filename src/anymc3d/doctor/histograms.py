@@ -37,7 +37,7 @@ class Histogram:
 
 
 def histograms(seen: Examination) -> tuple[Histogram, ...]:
-    """Of the spacing and field of view along each axis, and of the intensities."""
+    """Histograms of the spacing and field of view along each axis, and of the intensities."""
     return (*_of_grids(seen), *_of_intensities(seen))
 
 
@@ -56,7 +56,7 @@ def _of_grids(examination: Examination) -> list[Histogram]:
 
 
 def _of_intensities(examination: Examination) -> list[Histogram]:
-    """Of CT all voxels in HU, of anything else the median and the 99.5 % percentile of each scan."""
+    """All voxels in HU of CT; the median and the 99.5 % percentile of each scan of anything else."""
     known = [(index, facts.voxels) for (index, _), facts in examination.scans.items() if facts.voxels is not None]
     voxels = [entry for _, entry in known]
     if not voxels:

@@ -90,7 +90,7 @@ def doubted_labels(manifest: Manifest, labels: Labels, out_of_fold: Path) -> Lab
 
 
 def _first_repeat(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Of a table with several repeats, which its ``plugin`` column names, the first."""
+    """The first repeat of a table with several, which its ``plugin`` column names."""
     if not rows or "plugin" not in rows[0]:
         return list(rows)
     first_rows = [row for row in rows if row["plugin"] == rows[0]["plugin"]]

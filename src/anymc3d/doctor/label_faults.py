@@ -141,7 +141,7 @@ def _codes_for_missing(cases: Sequence[Case], column: str) -> tuple[list[Finding
 
 
 def _outside_classes(cases: Sequence[Case], column: str, classes: Sequence[str]) -> tuple[list[Finding], set[int]]:
-    """Of a column of named classes: cells that are none of them, one finding a value; and whether all are the same."""
+    """Cells of a column of named classes that are none of them, a finding per value; and whether all are the same."""
     known = {canonical(name) for name in classes}
     outside = [case for case in cases if canonical(case.cells[column]) not in known]
     findings = []

@@ -17,9 +17,9 @@ from anymc3d.doctor.label_faults import Labels, is_site, outcomes
 
 LEAST_GROUPS = 5
 MOST_ROWS = 20
-"""Of one patient; a column whose cells stand in more rows each is a site, a scanner or a class."""
+"""Rows of one patient; a column whose cells stand in more rows each is a site, a scanner or a class."""
 MOSTLY = 0.5
-"""Of the filled rows: so many share their cell with another row."""
+"""Share of the filled rows that have their cell in common with another row."""
 BY_CHANCE = 0.01
 """How likely the groups would be of one label each if cells and labels had nothing to do with each other."""
 _ID_DIGITS = 3
@@ -91,7 +91,7 @@ def _pure(groups: Mapping[str, list[int]], has: NDArray[np.float64]) -> bool:
 
 
 def _chance(groups: Mapping[str, list[int]], has: NDArray[np.float64]) -> float:
-    """Of all groups being of one outcome, were the outcomes drawn anew."""
+    """The chance that all groups are of one outcome, were the outcomes drawn anew."""
     share = float(np.nanmean(has)) if np.isfinite(has).any() else 1.0
     sizes = [int(np.isfinite(has[group]).sum()) for group in groups.values()]
     return float(np.prod([share**size + (1 - share) ** size for size in sizes if size]))

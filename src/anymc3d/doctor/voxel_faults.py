@@ -17,7 +17,7 @@ from anymc3d.doctor.scans import Readable, Scan, with_voxels
 
 SOFT_TISSUE = (-200.0, 300.0)
 LITTLE = 0.01
-"""Of the voxels: a scan of a body has more soft tissue than that."""
+"""Share of the voxels: a scan of a body has more soft tissue than that."""
 MUCH = 0.05
 AIR_FLOOR = -1100.0
 PADDING_SHARE = 0.01

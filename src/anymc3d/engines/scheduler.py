@@ -49,7 +49,7 @@ def collect(work: Sequence[Work], results: Sequence[Callable[[], Any]]) -> Itera
 
 
 def lost(piece: Work, why: str) -> Outcome:
-    """Of work without an answer: what its folder says, or that it is to be done again."""
+    """The outcome of work without an answer: what its folder says, or that it is to be done again."""
     recorded = piece.recorded()
     return Outcome(piece.name, "waiting", why, 1) if recorded.state == "waiting" else recorded
 

@@ -37,10 +37,10 @@ class EngineOptions:
 
     jobs: int = 1
     threads: int | None = None
-    """Of torch in a process of its own; None: the processors shared out among ``jobs``."""
+    """Threads of torch in a process of its own; None: the processors shared out among ``jobs``."""
     retries: int = 0
     """How often a piece that its process or node took with it is called again."""
     folder: Path = Path()
     """For a scheduler's own logs."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Of the scheduler, by its own names: submitit's (``timeout_min``, ``slurm_partition``) or Ray's (``num_cpus``)."""
+    """The scheduler's own parameters: of submitit (``timeout_min``, ``slurm_partition``) or of Ray (``num_cpus``)."""

@@ -26,7 +26,7 @@ class Influence:
     parts: Floats
 
     def standard_error(self, patients: Sequence[str]) -> float:
-        """Of the value, with cases of one patient taken together."""
+        """Standard error of the value, with cases of one patient taken together."""
         of_patients = np.bincount(group_index(patients), weights=self.parts)
         return math.sqrt(float(np.square(of_patients).sum()))
 
@@ -38,7 +38,7 @@ class Influence:
 
 
 def auroc_influence(targets: ArrayLike, scores: ArrayLike) -> Influence:
-    """Of ``targets`` (n, L), 0 or 1 and NaN where missing, and ``scores`` (n, L)."""
+    """Influence of each case on the mean AUROC of ``targets`` (n, L), 0, 1 or NaN, and ``scores`` (n, L)."""
     truth, ranked = np.asarray(targets, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     areas, parts = [], np.zeros(len(truth))
     for target, score in zip(truth.T, ranked.T, strict=True):

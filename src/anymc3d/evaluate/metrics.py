@@ -51,7 +51,7 @@ DECISION_METRICS: Mapping[str, CountKernel] = {
     "f1": weighted.f1,
     "crg": weighted.crg,
 }
-"""Of targets and decisions, through the four counts."""
+"""Metrics of targets and decisions, through the four counts."""
 
 PROBABILITY_METRICS: Mapping[str, ScoreKernel] = {
     "brier": weighted.brier,

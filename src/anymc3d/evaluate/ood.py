@@ -30,9 +30,9 @@ from anymc3d.settings.limits import Between, Count, Form, Length
 Floats = NDArray[np.float64]
 
 VERSION = 2
-"""Of what the measures mean. Raise it when they change: statistics of another version say nothing."""
+"""Version of what the measures mean. Raise it when they change: statistics of another version say nothing."""
 QUANTILE = 0.99
-"""Of the training cases: the share that keeps all limits."""
+"""The share of the training cases that keeps all limits."""
 MIN_CASES = 10
 """With a measure, below which nothing is said of it."""
 _FOLDS = 5
@@ -40,7 +40,7 @@ _MOST_AXES = 12
 _NORMAL_90 = 1.2816
 """The 90 % quantile of a standard normal distribution."""
 _SHARE = 0.9
-"""Of the variance that the main axes hold together."""
+"""The share of the variance that the main axes hold together."""
 OF_PLACES, TURNED = "layout", "turned"
 """The measure that is a regular grid of places, and the name under which it is compared with its flips."""
 _EQUAL = 0.1
@@ -51,7 +51,7 @@ _LARGEST = 1e6
 _NARROWEST = 0.05
 """Spread of the logarithms of a distance, at least."""
 _MARGIN = 1.5
-"""Of few cases, by the square root of their number."""
+"""Widens the limits of few cases: divided by the square root of their number."""
 _MOST_SPREADS = 6.0
 """Of a distance's logarithm above its median that a limit may lie: a few odd training cases do not widen it further."""
 

@@ -24,7 +24,7 @@ from anymc3d.settings.config import ONE_OF_CLASSES, LabelSettings
 from anymc3d.types import LabelKind
 
 VALUE = "value"
-"""Of a label that is a number: the one column it has in ``predictions.csv``."""
+"""The one column that a label that is a number has in ``predictions.csv``."""
 NOT_ANSWERED = "not answered"
 """What ``predict --abstain`` writes in place of a decision."""
 OOD_SCORE = "ood_score"

@@ -54,7 +54,7 @@ class PluginResult:
     study: PluginStudy
     severity_groups: list[str]
     answers: list[tuple[str, list[LabelCases]]]
-    """Of a plugin with covariates: both, the image alone, the covariates alone."""
+    """The answers of a plugin with covariates: both, the image alone, the covariates alone."""
 
 
 def study_plugin(predictions: PluginPredictions, cases: StudyCases, settings: StudySettings) -> PluginResult:
@@ -134,7 +134,7 @@ def _selective_rows(
     sampling: Sampling,
     frame: Mapping[str, str],
 ) -> Iterator[Row]:
-    """Of a table with decisions that are not answered, or with prediction sets."""
+    """Rows of a table with decisions that are not answered, or with prediction sets."""
     measures = []
     if abstains(predictions):
         measures += list(

@@ -40,7 +40,7 @@ class PluginPredictions:
     states: tuple[str, ...]
     """Per case: ``ok``, ``warn``, ``error``, or ``absent`` where the table has no row."""
     parts: Mapping[str, Floats] = field(default_factory=dict)
-    """Of a plugin with covariates: ``image`` and ``covariates`` -> raw logits of that alone (n cases, L labels)."""
+    """``image`` and ``covariates`` of a plugin with covariates -> raw logits of that alone (n cases, L labels)."""
 
     sets: NDArray[np.bool_] | None = None
     """(n, L, 2): whether a prediction set holds answer 0 and answer 1; None where the table has no sets."""

@@ -75,7 +75,7 @@ def _answered_only(cases: LabelCases) -> LabelCases:
 
 
 def selective_cases(labels: Sequence[LabelCases], column: str | None) -> list[Selective]:
-    """Of every label; of a task of several classes (its ``column``) one of the task."""
+    """One entry per label; one for the task where it has several classes (its ``column``)."""
     with_targets = [cases for cases in labels if cases.targets.size]
     if column is None:
         return [_of_label(cases) for cases in with_targets]

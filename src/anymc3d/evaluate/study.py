@@ -34,7 +34,7 @@ class Study:
     split: str
     plugins: tuple[PluginStudy, ...]
     patients: NDArray[np.object_]
-    """Of the evaluated cases, which ``LabelCases.rows`` count."""
+    """The patients of the evaluated cases, in the order that ``LabelCases.rows`` count."""
     cases: NDArray[np.object_]
     """Their ids."""
     severity_groups: tuple[str, ...] = ()

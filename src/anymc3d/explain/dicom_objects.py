@@ -192,7 +192,7 @@ class DicomWriter:
 
 
 def _finished(dataset: Dataset, source: SourceSeries) -> Dataset:
-    """Of an enhanced source each frame refers to the frame of the file, not to its place in the order of slices."""
+    """Of an enhanced source: let each frame refer to the frame of the file, not to its place in the order of slices."""
     if source.is_enhanced:
         for frame in dataset.PerFrameFunctionalGroupsSequence:
             for derived in frame.DerivationImageSequence:

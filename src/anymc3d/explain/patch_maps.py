@@ -120,7 +120,7 @@ def _view_maps(
     request: MapRequest,
     gradients: Mapping[int, Tensor],
 ) -> dict[tuple[str, int | None], Tensor]:
-    """Of one view: (method, label) -> (S, rows, columns)."""
+    """The maps of one view: (method, label) -> (S, rows, columns)."""
     with torch.no_grad():
         weights = classifier.adapted_weights(backbone, view, encoding.dtype)
     patch = backbone.patch_size
@@ -159,7 +159,7 @@ def _chunk_weights(
     gradients: Mapping[int, Tensor],
     options: Mapping[str, int],
 ) -> dict[tuple[str, int | None], Tensor]:
-    """Of one chunk of slices: (method, label) -> (S, patches). ``options``: of the classifier's calls."""
+    """The maps of one chunk of slices: (method, label) -> (S, patches). ``options``: of the classifier's calls."""
     layers = request.layers(backbone.config.depth)
     if not layers:
         return cam_weights(backbone, weights, images, encoding, gradients)

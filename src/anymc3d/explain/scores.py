@@ -30,7 +30,7 @@ from anymc3d.predict.resident import Resident
 
 BLUR_MM = 10.0
 STEPS = 10
-"""Of a curve: shares 0, 1/10 … 1 of the voxels above 0."""
+"""Steps of a curve: shares 0, 1/10 … 1 of the voxels above 0."""
 
 
 SCORES = (

@@ -8,7 +8,7 @@ from anymc3d.errors import UsageError
 from anymc3d.printable import shown
 
 MAX_NAME_BYTES = 240
-"""Of one file name; file systems take 255, and a temporary file beside it needs a few."""
+"""Bytes of one file name; file systems take 255, and a temporary file beside it needs a few."""
 
 
 def inside(folder: Path, *names: str) -> Path:

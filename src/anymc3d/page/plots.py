@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 340, 300
 _LEFT, _RIGHT, _TOP, _FOOT = 46, 10, 10, 40
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 MAX_POINTS = 240
-"""Of one line on the page; a finer line looks the same."""
+"""Points of one line on the page; a finer line looks the same."""
 
 Points = Sequence[tuple[float, float]]
 

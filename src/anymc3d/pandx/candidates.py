@@ -46,7 +46,7 @@ class Candidates:
 
     @property
     def score(self) -> float:
-        """Of the patient: the highest confidence, 0 without a candidate."""
+        """The patient's score: the highest confidence, 0 without a candidate."""
         return max(self.confidences, default=0.0)
 
 

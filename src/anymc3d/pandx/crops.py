@@ -23,7 +23,7 @@ FOLDER = ("low", "masks")
 
 
 def mask_path(out: Path, case: Case) -> Path:
-    """Of the pancreas of one case on the grid of its scan."""
+    """The mask of the pancreas of one case, on the grid of its scan."""
     return inside(out, *FOLDER, f"{file_name(case.id)}.nii.gz")
 
 

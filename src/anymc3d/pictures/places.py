@@ -11,7 +11,7 @@ from nibabel.orientations import io_orientation
 from anymc3d.data.volume import Volume, to_ras
 
 _LETTERS = ("LR", "PA", "IS")
-"""Of each RAS axis: what lies at negative and at positive millimetres."""
+"""What lies at negative and at positive millimetres of each RAS axis."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class AxisPlaces:
 
     count: int
     first_mm: float
-    """Of the first slice's middle, in RAS millimetres along this axis; of an oblique grid through its centre."""
+    """Middle of the first slice, in RAS millimetres along this axis; of an oblique grid through its centre."""
     step_mm: float
     letters: str
     """The patient's side at negative and at positive millimetres."""
@@ -48,7 +48,7 @@ class AxisPlaces:
 
 
 def places_of(scan: Volume) -> tuple[AxisPlaces, ...]:
-    """Of each RAS axis of a scan that is stored in any orientation."""
+    """The slices along each RAS axis of a scan that is stored in any orientation."""
     ras, stored = to_ras(scan), io_orientation(scan.affine)
     flips = {int(axis): bool(direction < 0) for axis, direction in stored}
     middle = np.array([(size - 1) / 2 for size in ras.shape])

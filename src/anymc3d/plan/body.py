@@ -18,7 +18,7 @@ LUNG_HU = (-900.0, -500.0)
 """Aerated lung; foam of a couch and the air around the patient are below."""
 BRAIN_HU = (10.0, 60.0)
 DENSE_HU = 500.0
-"""Of a skull; contrast medium and spongy bone are mostly below."""
+"""Hounsfield units of a skull; contrast medium and spongy bone are mostly below."""
 CHEST_LITRES, HEAD_BRAIN_LITRES, HEAD_DENSE_LITRES, HEAD_MOST_LUNG_LITRES = 1.0, 0.7, 0.1, 0.2
 HEAD_MOST_MM = 300.0
 """In-plane; scans of the trunk show more."""

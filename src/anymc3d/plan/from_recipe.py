@@ -35,7 +35,7 @@ UNLIKE = 2.0
 SEGMENTATION_PROGRAM = "TotalSegmentator"
 TOTAL_LABELS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "liver": 5}
 TOTAL_LABELS |= {"small_bowel": 18, "duodenum": 19, "colon": 20}
-"""Of the organs of the recipes, in TotalSegmentator's label map."""
+"""Labels of the organs of the recipes, in TotalSegmentator's label map."""
 CHALLENGE_LABELS = 5
 """RATIC's own segmentations number liver, spleen, kidneys and bowel 1 to 5: read as that map, another organ is cut."""
 LOOKED_AT = 3

@@ -68,7 +68,7 @@ class MeasuredColumn:
     name: str
     grids: Grids
     rows: tuple[int, ...]
-    """Of the manifest's cases, in the order of ``grids``."""
+    """Rows of the manifest's cases, in the order of ``grids``."""
     samples: tuple[SampledScan, ...]
     dtypes: tuple[str, ...]
     mask_boxes: Mapping[int, np.ndarray | None]

@@ -15,7 +15,7 @@ from anymc3d.types import Plane
 MIN_PATCHES = 7
 """Fewer patches along an in-plane axis leave a frozen 2D network little to see (98 pixels with patch 14)."""
 MAX_PATCHES = 1024
-"""Of one slice: 448 x 448 pixels with patch 14, about the largest size in the paper's Table 3."""
+"""Patches of one slice: 448 x 448 pixels with patch 14, about the largest size in the paper's Table 3."""
 MAX_SLICES = 128
 """All but one task of the paper's Table 3 have at most 126."""
 EXACT_SLICES = 64

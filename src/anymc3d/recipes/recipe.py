@@ -29,7 +29,7 @@ class RecipeLabels:
     """Number of label columns."""
 
     def settings(self, columns: tuple[str, ...] = ()) -> LabelSettings:
-        """Of a task; ``columns`` are the user's own, in place of the recipe's."""
+        """The labels of a task; ``columns`` are the user's own, in place of the recipe's."""
         return LabelSettings(columns=columns or self.columns, kind=self.kind, classes=self.classes)
 
     @property
@@ -57,7 +57,7 @@ class PrintedAuroc:
     model: str
     where: str
     other_backbone: bool = False
-    """Of another backbone than the recipe's; it stands beside the others and not in the short list."""
+    """Whether it is of another backbone than the recipe's, and so not in the short list."""
 
 
 @dataclass(frozen=True, kw_only=True)

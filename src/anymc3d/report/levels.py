@@ -11,7 +11,7 @@ from anymc3d.settings.windows import WINDOWS
 Levels = NDArray[np.float64]
 
 _CT_KNOTS = ((0, -1024.0), (40, -200.0), (210, 300.0), (255, 1800.0))
-"""Of a CT: level and Hounsfield units. Three units a level where soft tissues are, 20 and 33 in air, lung and bone."""
+"""Grey levels of a CT and their HU. Three units a level where soft tissues are, 20 and 33 in air, lung and bone."""
 _CT_WINDOWS = ("soft-tissue", "lung", "bone", "brain", "subdural", "liver", "mediastinum")
 
 

@@ -82,7 +82,7 @@ class FiguresFacts:
     meanings: tuple[str, ...] = ()
     """What a decision of 1 stands for."""
     found: tuple[str, ...] = ()
-    """Of a ``--quick`` run: what it printed, line by line."""
+    """What a ``--quick`` run printed, line by line."""
     picture: bytes = b""
     """The learning curve of a ``--quick`` run, PNG."""
 

@@ -64,7 +64,7 @@ class StudyFacts:
     recorded_doubts: tuple[str, ...] = ()
     """What the record of an explain folder says against the plugin itself."""
     others: tuple[Heatmap, ...] = ()
-    """Of a study of several scans: the maps of the views on other scans than the one on which ``maps`` lie."""
+    """In a study of several scans, the maps of the views on other scans than the one on which ``maps`` lie."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _verdict(facts: StudyFacts) -> str:
 
 
 def _first_result(facts: StudyFacts) -> list[str]:
-    """Of one label its result; of several they stand below."""
+    """The result of a single label; those of several are shown below."""
     rows = [] if facts.card is None else evidence_of(facts.card)
     return [in_words(rows[0])] if len(rows) == 1 else []
 
@@ -215,7 +215,7 @@ def _heat(facts: StudyFacts) -> Iterator[str]:
 
 
 def _other_scans(facts: StudyFacts) -> Iterator[str]:
-    """Of a study of several scans: the first label's heatmap on the scans that the sliders do not show."""
+    """In a study of several scans, the first label's heatmap on the scans that the sliders do not show."""
     heats = [heat for heat in facts.others if heat.label == facts.first_label]
     if not heats:
         return

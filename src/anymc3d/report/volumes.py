@@ -20,7 +20,7 @@ from anymc3d.report.levels import Levels
 MAX_PIXELS = 256
 """Pixels along a scan's longest axis in a report."""
 MAX_HEAT = 80
-"""Of a heatmap's longest axis: a patch of the backbone is wider than a voxel of that."""
+"""Points along a heatmap's longest axis: a patch of the backbone is wider than a voxel of that."""
 SCAN_BYTES = 3_000_000
 HEAT_BYTES = 900_000
 """All maps of one report together."""

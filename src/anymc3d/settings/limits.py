@@ -16,7 +16,7 @@ from anymc3d.errors import SettingError
 from anymc3d.printable import shown
 
 MAX_NUMBER = 1e30
-"""Of a number with a fraction, either sign. Single precision ends at 3e38; sums of squares must not."""
+"""Largest number with a fraction, either sign. Single precision ends at 3e38; sums of squares must not."""
 MAX_INTEGER = 2**53
 """Beyond it a float cannot hold every integer, and JSON readers disagree."""
 MAX_TEXT = 4096

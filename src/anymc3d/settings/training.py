@@ -75,9 +75,9 @@ class SegmentationSettings:
     weight: Rate | None = None
     """Lambda: of the segmentation loss beside that of the labels. Null = 1, or with ``own`` that of the authors."""
     queries: Annotated[int, Between(1, 1024)] | None = None
-    """Of ``eomt-2d`` and ``eomt-3d``; null = four per structure, at least 16."""
+    """Queries of ``eomt-2d`` and ``eomt-3d``; null = four per structure, at least 16."""
     lr: Rate | None = None
-    """Of the decoder; null = ``train.head_lr``, with ``own`` that of the network. EoMT's authors train with 2e-4."""
+    """The decoder's learning rate; null = ``train.head_lr``, with ``own`` the network's. EoMT's authors took 2e-4."""
     keep: bool = False
     """Whether the plugin holds the decoder, for ``anymc3d predict --segmentation``."""
 
@@ -156,7 +156,7 @@ class TrainSettings:
     """``joint``: the norm is that of the gradient of LoRA, query and head together. ``group``: LoRA has its own, so the
     head's gradient does not shorten its steps."""
     trained_share: Share | None = None
-    """Of the way from the start to what was trained, at which epochs are validated and kept; 1 = what was trained."""
+    """Share of the way from the start to the trained weights at which epochs are validated and kept; 1 = all of it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone in training; auto = bf16 where the processor computes it natively, otherwise fp32."""
     patience: Annotated[int, Between(0, 100_000)] | None = None

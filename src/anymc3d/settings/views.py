@@ -22,7 +22,7 @@ from anymc3d.settings.limits import (
 
 MAX_VIEWS = 16
 MAX_PIXELS = 2**29
-"""Of one view of one scan, channels included: a gigabyte in half precision. The paper's largest, T11, has 2**27.3."""
+"""Of one view of a scan, channels included: a gigabyte in half precision. The paper's largest, T11, has 2**27.3."""
 VIEW_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
 VoxelSide = Annotated[float, Between(0.01, 1000)]
 """Millimetres."""
@@ -109,9 +109,9 @@ class RoiSettings:
     cut_share: Share = 0.2
     """It counts as cut where its area on an outermost slice is at least so large a part of its largest area."""
     model: Reference | None = None
-    """Of a network: its file, or ``sha256:`` and the hash of one in the local store."""
+    """The network's file, or ``sha256:`` and the hash of one in the local store."""
     network: NetworkSettings | None = None
-    """Of a network: its input and output; needed for ONNX."""
+    """The network's input and output; needed for ONNX."""
     program: Reference | None = None
     """The TotalSegmentator program, a path or a name on the search path; null = its output is in the mask column."""
     fast: bool = False

@@ -79,7 +79,7 @@ class Fold:
     task: TaskSettings
     held_out: tuple[Case, ...]
     splits: tuple[str, ...]
-    """Of every case of the pool; the held-out ones are ``test``."""
+    """The split of every case of the pool; the held-out ones are ``test``."""
 
 
 def fit_folds(

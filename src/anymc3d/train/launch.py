@@ -51,7 +51,7 @@ class Launch:
     """On this node; one for each graphics card."""
     nodes: int = 1
     node_rank: int = 0
-    """Of this node, from 0; the first one hosts the meeting place."""
+    """Rank of this node, from 0; the first one hosts the meeting place."""
     rendezvous: str | None = None
     """``HOST:PORT`` on node 0, the same on all nodes; None on one node: a free port of it."""
 

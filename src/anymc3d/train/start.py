@@ -30,7 +30,7 @@ ENCODER_IS_BACKBONE = ("mst", "mst-positions")
 MASK_WEIGHT = 1.0
 """Lambda of AnyMC3D's decoders (docs/method.md)."""
 UNUSED = frozenset({"encoder.mask_token"})
-"""Of pretraining, which a backbone here does not keep and no answer depends on."""
+"""Tensors of pretraining, which a backbone here does not keep and no answer depends on."""
 
 
 @dataclass(frozen=True)

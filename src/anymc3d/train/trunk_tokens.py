@@ -34,7 +34,7 @@ from anymc3d.settings.views import ViewSettings
 from anymc3d.train.draws import Visit, generator
 
 COPIES = 8
-"""Of ``train.copies: null``; compared with 1 and 4 in benchmarks/last_blocks.md."""
+"""What ``train.copies: null`` means; compared with 1 and 4 in benchmarks/last_blocks.md."""
 TOKEN_VERSION = 1
 """Part of every key. Raise it whenever the tokens of the same slices, or the augmented slices of a draw, can change."""
 
@@ -70,7 +70,7 @@ class TrunkPass:
     copies: int
     seed: int
     _hashes: dict[tuple[int, str], str] = field(default_factory=dict)
-    """Of the prepared slices of (case, view), remembered over the run."""
+    """Hashes of the prepared slices of (case, view), kept over the run."""
 
     def piece(self, name: str, slices: np.ndarray, visit: Visit, epoch: int, device: torch.device) -> Piece:
         """The tokens of one view of a case, of the copy for ``epoch``, or the augmented slices they are to be made of.

@@ -19,7 +19,7 @@ from anymc3d.printable import plotted
 NUMBERS = "numbers"
 """The kind of curve: mean predicted and mean true number of ten parts of the cases."""
 PARTS = 10
-"""Of the cases by their predicted number, in the calibration line."""
+"""Groups of the cases by their predicted number, in the calibration line."""
 _TITLE_LETTERS = 40
 _LEAST = 3
 """Cases in each of these parts."""

@@ -35,7 +35,7 @@ UNIT = NumberScale()
 
 
 def scale_of(targets: Floats) -> NumberScale:
-    """Of the known targets, NaN where missing; of equal ones the spread is 1."""
+    """The scale of the known targets, NaN where missing; equal targets have a spread of 1."""
     known = targets[~np.isnan(targets)]
     if not known.size:
         return UNIT

@@ -37,7 +37,7 @@ class NumberPredictions:
     states: tuple[str, ...]
     """Per case: ``ok``, ``warn``, ``error``, or ``absent`` where the table has no row."""
     parts: Mapping[str, Floats] = field(default_factory=dict)
-    """Of a plugin with covariates: what the image and the covariates say alone."""
+    """The answers of the image and of the covariates alone, of a plugin with covariates."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ FOLDS = 5
 _FEW = 0.1
 """C where an outcome has too few patients to choose one."""
 _JOIN_PENALTY = 1.0
-"""Of half the squared slopes, on logits of spread 1, beside the summed cross-entropy: as scikit-learn's default."""
+"""On half the squared slopes, on logits of spread 1, beside the summed cross-entropy: scikit-learn's default."""
 
 
 class AloneFit:

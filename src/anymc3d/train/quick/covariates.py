@@ -28,7 +28,7 @@ def trained(task: TaskSettings, pool: Pool, cells: Sequence[Cells], rows: Rows, 
 
 
 def nested_answers(task: TaskSettings, pool: Pool, cells: Sequence[Cells], nested_fit: NestedResult) -> Answers:
-    """Of every case of the pool by fits that never saw it: covariates, slopes and image are of its training part."""
+    """Answers of every case by fits that never saw it: covariates, slopes and image are of its training part."""
     image = outputs.raw_logits(nested_fit.logits, task.labels.kind)
     both, alone = np.full(image.shape, np.nan), np.full(image.shape, np.nan)
     for number, name in enumerate(pool.fold_names):

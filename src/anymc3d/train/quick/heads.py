@@ -142,7 +142,7 @@ class HeadLearner:
         raise IndexError(f"expected a candidate from 0 to {len(self.candidates) - 1}, got {chosen}")
 
     def _on_one_row(self, candidate: Candidate, tokens: Tokens) -> VolumeClassifier:
-        """Of an own fusion what follows it: the mean of one row is that row."""
+        """What follows an own fusion: the mean of one row is that row."""
         return self.new_classifier(replace(candidate, fusion="mean"), tokens.widths)
 
     def new_classifier(self, candidate: Candidate, widths: Mapping[str, int] | None = None) -> VolumeClassifier:

@@ -36,13 +36,13 @@ class QuickSettings:
     """How much is done. The defaults are documented in docs/quick.md."""
 
     outer_folds: int = 5
-    """Of the nested cross-validation, unless the manifest has a ``fold`` column."""
+    """Folds of the nested cross-validation, unless the manifest has a ``fold`` column."""
     inner_folds: int = 3
     """Inside each training part: they choose among the candidates."""
     decays: tuple[float, ...] = (1.0, 0.1, 0.01)
     """From strong to weak; each fit starts from the one before."""
     fractions: tuple[float, ...] = (0.25, 0.5)
-    """Of the training cases, besides all of them: the sizes of the learning curve."""
+    """Shares of the training cases, besides all of them: the sizes of the learning curve."""
     repeats: int = 3
     """Different draws of the training cases at each of these fractions."""
     resamples: int = 1000

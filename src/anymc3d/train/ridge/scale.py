@@ -36,7 +36,7 @@ class Scale:
 
 
 def measure_scale(numbers: NDArray[np.floating], scaling: Scaling) -> Scale:
-    """Of some cases (n, F); a number that does not vary keeps a spread of 1."""
+    """The scale of some cases (n, F); a number that does not vary keeps a spread of 1."""
     if scaling == "robust":
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that no case has
