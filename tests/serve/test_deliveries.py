@@ -49,7 +49,7 @@ def service(tmp_path):
 
 
 def states(service):
-    return [(one["file"], one["state"], one["attempts"]) for one in service.jobs.deliveries(service.job)]
+    return [(one["file"], one["state"], one["attempts"]) for one in service.jobs.deliveries.of(service.job)]
 
 
 def sent_all(service, peer, monkeypatch, hours=48):
@@ -68,7 +68,7 @@ def test_dicom_objects_are_sent_once_and_failures_again(service, monkeypatch):
     assert sorted(attempts for _, state, attempts in states(service) if state == SENT) == [1, 3] or [
         attempts for _, state, attempts in states(service)
     ] == [2, 2]
-    assert "sent .sr" in {line["what"] for line in service.jobs.audit()}
+    assert "sent .sr" in {line["what"] for line in service.jobs.audit.lines()}
 
 
 def test_what_was_being_sent_when_the_service_ended_is_asked_for_and_not_sent_twice(service, monkeypatch):
@@ -95,7 +95,7 @@ def test_what_is_refused_for_good_or_never_arrives_is_given_up(service, monkeypa
     peer = Peer(SendError("status 0xA900", for_good=True), *[SendError("not there")] * 100)
     sent_all(service, peer, monkeypatch)
     assert states(service) == [("answers.sr.dcm", FAILED, 1), ("p.seg.dcm", FAILED, deliveries.MAX_ATTEMPTS)]
-    assert peer.stored == [] and service.jobs.deliveries(service.job)[0]["message"] == "status 0xA900"
+    assert peer.stored == [] and service.jobs.deliveries.of(service.job)[0]["message"] == "status 0xA900"
 
 
 def test_peers_that_are_no_longer_named_are_sent_nothing(service):
@@ -104,7 +104,7 @@ def test_peers_that_are_no_longer_named_are_sent_nothing(service):
     assert not Deliveries(service, [other]).send_one(other.name)
     assert {state for _, state, _ in states(service)} == {WAITING}
     service.jobs.remove(service.job)
-    assert service.jobs.deliveries(service.job) == []
+    assert service.jobs.deliveries.of(service.job) == []
 
 
 def test_E9_a_redirect_is_not_followed_and_a_peer_that_is_not_there_is_said(tmp_path):
@@ -163,8 +163,8 @@ def test_headers_come_out_of_a_file_that_is_private(tmp_path):
 
 
 def test_a_delivery_put_off_by_a_clock_that_was_wrong_does_not_wait_for_that_day(service):
-    due = service.jobs.due_delivery(Peer.name, 1e9)
-    service.jobs.note_delivery(due["number"], WAITING, next_at=1e9 + 3600)
-    assert service.jobs.due_delivery(Peer.name, 1e9)["number"] != due["number"]
-    service.jobs.note_delivery(due["number"], WAITING, next_at=1e9 + 400 * 86400)
-    assert service.jobs.due_delivery(Peer.name, 1e9)["number"] == due["number"]
+    due = service.jobs.deliveries.due(Peer.name, 1e9)
+    service.jobs.deliveries.note(due["number"], WAITING, next_at=1e9 + 3600)
+    assert service.jobs.deliveries.due(Peer.name, 1e9)["number"] != due["number"]
+    service.jobs.deliveries.note(due["number"], WAITING, next_at=1e9 + 400 * 86400)
+    assert service.jobs.deliveries.due(Peer.name, 1e9)["number"] == due["number"]

@@ -32,7 +32,7 @@ def test_D4_a_study_is_answered_as_predict_answers_it_and_read_once(service, jou
     assert sent(service, [pydicom.dcmread(own)]) == [0]
     time.sleep(1.0)
     assert known(service) == before and not list(service.incoming.root.iterdir())
-    assert "not read twice" in " ".join(line["what"] for line in service.jobs.audit())
+    assert "not read twice" in " ".join(line["what"] for line in service.jobs.audit.lines())
     series.slices[3].PixelData = series.slices[2].PixelData
     assert set(sent(service, series.slices)) == {0}
     assert arrived(service, before).state == "done", "other pixels under the same UIDs are another study"

@@ -58,7 +58,7 @@ def test_the_audit_log_says_who_when_which_plugin_and_its_hash(client, journey):
 
 def test_answers_are_compared_with_the_training_data(client, service, journey):
     ended(client, client.post("/v1/jobs", files={"file": journey.scans[1].read_bytes()}).json()["id"])
-    service._drift = None
+    service.drift.forget()
     (found,) = client.get("/v1/drift").json()["plugins"]
     assert found["plugin"] == "block" and found["answers"] >= 1
     names = {(one["measure"], one["name"]): one for one in found["comparisons"]}
@@ -184,13 +184,17 @@ def test_what_is_left_of_an_answer_outlives_its_study_and_then_goes(store, monke
     assert store.finish(job_id, DONE, rows=rows, record={"plugins": {"p": "ff"}}) and store.oldest_waiting() is None
     assert not store.finish(job_id, DONE, rows=rows)
     store.remove(job_id)
-    (kept,) = store.answers_since(0)
-    assert (kept.plugin, kept.status, kept.probabilities, kept.decisions) == ("p", "ok", {"x": 0.25}, {"x": 0})
-    assert kept.ood_score == 0.7
-    assert "c" not in (kept.intensities, kept.plugin)
+    with store.reading() as sql:
+        kept = history.Span(sql, "p", 0, time.time() + 1)
+        assert (kept.states, kept.decided, kept.mean_probabilities) == ({"ok": 1}, {"x": (0, 1)}, {"x": 0.25})
+        assert kept.ood_scores == [0.7] and kept.median_intensities == {}
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            sql.execute("DELETE FROM answers")
     monkeypatch.setattr(history, "KEEP_DAYS", -1.0)
     store.forget_old()
-    assert store.answers_since(0) == [] and store.audit() == []
+    with store.reading() as sql:
+        assert sql.execute("SELECT COUNT(*) FROM answers").fetchone() == (0,)
+    assert store.audit.lines() == []
 
 
 def test_a_clock_that_was_moved_removes_nothing(service, monkeypatch, caplog):

@@ -103,7 +103,7 @@ def test_a_study_in_orthanc_has_its_answers_beside_it(service, archive):
     assert job.state == "done" and job.source == "dicom ORTHANC"
 
     def sent():
-        return service.jobs.deliveries(job.id)
+        return service.jobs.deliveries.of(job.id)
 
     def found(level):
         return client.get(f"/dicom-web/studies/{uid}/{level}", headers={"Accept": "application/dicom+json"}).json()

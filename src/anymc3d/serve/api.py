@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Header, HTTPException, Path, Query, Request, UploadFile
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from anymc3d.errors import UsageError
 from anymc3d.explain.folder import file_name
-from anymc3d.serve.guard import Guard, problem
+from anymc3d.serve.guard import Guard, address_of, problem
 from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
 from anymc3d.serve.links import decided, links_of
 from anymc3d.serve.node_settings import OBJECTS
@@ -91,6 +92,11 @@ def _add_problems(app: FastAPI) -> None:
     async def no_room(_: Request, error: DiskFullError) -> Response:
         return answer(503, str(error), {"retry-after": "600"}, error.code)
 
+    @app.exception_handler(sqlite3.OperationalError)
+    async def unwritable(_: Request, error: sqlite3.OperationalError) -> Response:
+        logger.error("the queue cannot be used: %s", error)
+        return answer(503, "the queue of this service cannot be written now; is its disk full?", code="E-disk-full")
+
     @app.exception_handler(Exception)
     async def internal(_: Request, error: Exception) -> Response:
         logger.error("internal error: %s", type(error).__name__, exc_info=error)
@@ -120,14 +126,12 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         names = service.checked_plugins([text.strip() for text in (plugins or "").split(",") if text.strip()])
         path = store_file(file.file, service.folder(job_id) / "input")
         facts = {"source": "http", "case": name, "scan": path, "series": series or None, "plugins": names}
+        accepted_id = ""
         try:
-            accepted_id = service.submit(job_id=job_id, **facts, key=key, once=True)
-        except QueueFullError:
-            service.remove(job_id)
-            raise
-        if accepted_id != job_id:
-            service.remove(job_id)
-        service.jobs.note(_who(request), "sent a study", accepted_id)
+            accepted_id = service.submit(job_id=job_id, **facts, key=key, once=True, by=_who(request))
+        finally:
+            if accepted_id != job_id:  # it was not accepted, or was before
+                service.remove_files(job_id)
         return _accepted(accepted_id)
 
     @app.get("/v1/jobs", summary="The newest jobs")
@@ -140,13 +144,13 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{job_id}", summary="One job: its state, and its rows once it has ended")
     async def one(job_id: JobId, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
         job = await service.ended(job_id, wait)
-        return JSONResponse(_whole(_there(job), service.jobs.deliveries(job_id)))
+        return JSONResponse(_whole(_there(job), service.jobs.deliveries.of(job_id)))
 
     @app.delete("/v1/jobs/{job_id}", status_code=204, summary="Remove a job with all its files")
     def remove(job_id: JobId, request: Request) -> Response:
         if not service.remove(job_id):
             raise HTTPException(404, "there is no such job")
-        service.jobs.note(_who(request), "removed a study", job_id)
+        service.jobs.audit.note(_who(request), "removed a study", job_id)
         return Response(status_code=204)
 
 
@@ -160,7 +164,7 @@ def _add_results(app: FastAPI, service: Service) -> None:
         path = service.file_of(job, chosen) if chosen in known else None
         if path is None:
             raise HTTPException(404, f"there is no such result; there are: {', '.join(known) or 'none'}")
-        service.jobs.note(_who(request), f"read {ending.removeprefix('.')}", job_id)
+        service.jobs.audit.note(_who(request), f"read {ending.removeprefix('.')}", job_id)
         headers = {"content-security-policy": _REPORT_POLICY} if ending == ".html" else None
         return FileResponse(path, media_type=media_type, headers=headers)
 
@@ -193,8 +197,9 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", summary="Whether studies are being answered", response_class=PlainTextResponse)
     async def readyz() -> PlainTextResponse:
-        ready = service.supervisor.is_ready
-        return PlainTextResponse("ready" if ready else "the worker is starting", 200 if ready else 503)
+        supervisor = service.supervisor
+        why = "the worker is starting" if supervisor.fault is None else "no study can be taken any longer, see the log"
+        return PlainTextResponse("ready" if supervisor.is_ready else why, 200 if supervisor.is_ready else 503)
 
     @app.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
@@ -202,11 +207,11 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/drift", summary="The answers of the last weeks against the plugins' training data")
     def drift() -> JSONResponse:
-        return JSONResponse(service.drift())
+        return JSONResponse(service.drift.current())
 
     @app.get("/v1/audit", summary="Who did what, newest first")
     def audit(count: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> JSONResponse:
-        return JSONResponse({"lines": service.jobs.audit(count)})
+        return JSONResponse({"lines": service.jobs.audit.lines(count)})
 
 
 _REPORT_POLICY = (
@@ -251,7 +256,7 @@ def _whole(job: Job, deliveries: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _who(request: Request) -> str:
     """For the audit log: the address, and the name that a proxy vouches for."""
-    address = request.client.host if request.client else "unknown"
+    address = address_of(request)
     user = request.headers.get("x-forwarded-user", "")
     safe = "".join(letter for letter in user if letter.isalnum() or letter in "._@-")[:64]
     return f"{address} {safe}".strip()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymc3d.serve.delivery_table import FAILED, SENDING, SENT, WAITING
 from anymc3d.serve.peers import Peer, SendError
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WAITING, SENDING, SENT, FAILED = "waiting", "sending", "sent", "failed"
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_ATTEMPTS = 5.0, 3600.0, 24
 """Pauses double; the last attempt is most of a day after the first."""
+STOP_S = 2.0
+"""That a file on its way has, after the stop of all else; it has had the time of that, too."""
 _LOOK_S = 1.0
 
 
@@ -41,14 +43,19 @@ class Deliveries:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Send no more; what waits is sent after the next start."""
+    def begin_stop(self) -> None:
+        """Begin no further file."""
         self._stopping.set()
         with self._service.jobs.changed:
             self._service.jobs.changed.notify_all()
+
+    def stop(self) -> None:
+        """Send no more; what waits is sent after the next start, and a peer is asked for what was on its way."""
+        self.begin_stop()
+        deadline = time.monotonic() + STOP_S
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(10)
+                thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _run(self, name: str) -> None:
         while not self._stopping.is_set():
@@ -62,7 +69,7 @@ class Deliveries:
 
     def send_one(self, name: str) -> bool:
         """Send what is due to a peer; False where nothing is."""
-        due = self._service.jobs.due_delivery(name, time.time())
+        due = self._service.jobs.deliveries.due(name, time.time())
         if due is None:
             return False
         peer, path = self._peers[name], self._service.results(due["job"]) / due["file"]
@@ -71,7 +78,7 @@ class Deliveries:
             if not path.is_file():
                 raise SendError("the file is gone", for_good=True)
             if not (due["state"] == SENDING and peer.has(path)):
-                self._service.jobs.note_delivery(due["number"], SENDING, attempts=due["attempts"] + 1)
+                self._service.jobs.deliveries.note(due["number"], SENDING, attempts=due["attempts"] + 1)
                 peer.send(path)
         except SendError as error:
             attempts = due["attempts"] + 1
@@ -79,10 +86,10 @@ class Deliveries:
             state, message = (FAILED if is_over else WAITING), str(error)
             next_at = time.time() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempts - 1))
             logger.warning("%s: a file could not be sent, attempt %d: %s", peer.name, attempts, error)
-        self._service.jobs.note_delivery(due["number"], state, message=message, next_at=next_at)
+        self._service.jobs.deliveries.note(due["number"], state, message=message, next_at=next_at)
         if state != WAITING:
             what = f"sent {Path(due['file']).suffixes[-2]}" if state == SENT else f"could not be sent: {message}"
-            self._service.jobs.note(f"peer {peer.name}", what, due["job"])
+            self._service.jobs.audit.note(f"peer {peer.name}", what, due["job"])
         return True
 
 

@@ -110,7 +110,7 @@ class DicomListener:
             line = self._lines[association] = self._incoming.opened(f"dicom {title}")
         try:
             content = event.request.DataSet
-            self._incoming.check(0 if content is None else content.getbuffer().nbytes)
+            self._incoming.check_room(0 if content is None else content.getbuffer().nbytes)
             temporary = self._incoming.temporary()
             temporary.write_bytes(event.encoded_dataset())
             self._incoming.take(line, temporary, sop_uid=str(event.request.AffectedSOPInstanceUID))

@@ -6,17 +6,18 @@ less than once in a thousand looks (Fisher's exact test); looked at often, or ov
 
 from __future__ import annotations
 
+import sqlite3
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scipy.stats import fisher_exact
 
 from anymc3d.evaluate.ood import QUANTILE
 from anymc3d.evaluate.outputs import OOD_SCORE
-from anymc3d.serve.history import Answer
+from anymc3d.serve.history import Span
 
 WINDOW_DAYS = 28.0
 WEEK_S = 7 * 86400.0
@@ -65,40 +66,40 @@ class Comparison:
         return asdict(self) | shares | {"p_value": self.p_value, "is_alarm": self.is_alarm}
 
 
-def drift(answers: Sequence[Answer], plugins: Sequence[Mapping[str, Any]], now: float | None = None) -> dict[str, Any]:
+def drift(sql: sqlite3.Connection, plugins: Sequence[Mapping[str, Any]], now: float | None = None) -> dict[str, Any]:
     """The whole comparison, JSON-ready.
 
     Args:
-        answers: of the last :data:`WINDOW_DAYS`.
+        sql: of the queue's file.
         plugins: what the worker says of each, with its ``training``.
-        now: the end of the window in seconds since 1970.
+        now: the end of the :data:`WINDOW_DAYS` in seconds since 1970.
     """
     end = time.time() if now is None else now
     by_plugin = []
     for plugin in plugins:
-        of_plugin = [answer for answer in answers if answer.plugin == plugin["name"]]
+        span = Span(sql, plugin["name"], end - WINDOW_DAYS * 86400, end)
         by_plugin.append(
             {
                 "plugin": plugin["name"],
-                **_counts(of_plugin),
-                "comparisons": [comparison.record() for comparison in compared(of_plugin, plugin)],
-                "weeks": list(_weeks(of_plugin, end)),
+                **_counts(span),
+                "comparisons": [comparison.record() for comparison in compared(span, plugin)],
+                "weeks": list(_weeks(span)),
             }
         )
     return {"window_days": WINDOW_DAYS, "plugins": by_plugin}
 
 
-def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[Comparison]:
+def compared(span: Span, plugin: Mapping[str, Any]) -> Iterator[Comparison]:
     """Every comparison that the card of a plugin allows."""
-    answered = [answer for answer in answers if answer.status != "error"]
     training = plugin.get("training", {})
+    decided = span.decided
     for label, (count, of) in training.get("positive", {}).items():
-        decided = [answer.decisions[label] for answer in answered if label in answer.decisions]
+        here = decided.get(label, (0, 0))
         yield Comparison(
-            measure="positive", name=label, count=sum(decided), of=len(decided), reference_count=count, reference_of=of
+            measure="positive", name=label, count=here[0], of=here[1], reference_count=count, reference_of=of
         )
     if training.get("scan_statistics"):
-        scores = _scores(answered)
+        scores = span.ood_scores
         yield Comparison(
             measure="unlike the training scans",
             name=f"{OOD_SCORE} above 1",
@@ -108,46 +109,33 @@ def compared(answers: Sequence[Answer], plugin: Mapping[str, Any]) -> Iterator[C
             reference_of=training["scan_statistics"],
         )
     for column, summary in training.get("intensities", {}).items():
-        for measure, words in MEASURES.items():
-            values = [answer.intensities[column][measure] for answer in answered if column in answer.intensities]
-            low, high = summary[measure]["low"], summary[measure]["high"]
-            outside = sum(not low <= value <= high for value in values)
+        ranges = {measure: (summary[measure]["low"], summary[measure]["high"]) for measure in MEASURES}
+        for measure, (count, of) in span.outside(column, ranges).items():
             yield Comparison(
                 measure="outside the training range",
-                name=f"{column}, {words}",
-                count=outside,
-                of=len(values),
+                name=f"{column}, {MEASURES[measure]}",
+                count=count,
+                of=of,
                 reference_count=round(OUTSIDE * summary["num_scans"]),
                 reference_of=summary["num_scans"],
             )
 
 
-def _scores(answers: Sequence[Answer]) -> list[float]:
-    return [answer.ood_score for answer in answers if answer.ood_score is not None]
+def _counts(span: Span) -> dict[str, int]:
+    states = span.states
+    return {"answers": sum(states.values()), "warnings": states.get("warn", 0), "errors": states.get("error", 0)}
 
 
-def _counts(answers: Sequence[Answer]) -> dict[str, int]:
-    states = [answer.status for answer in answers]
-    return {"answers": len(states), "warnings": states.count("warn"), "errors": states.count("error")}
-
-
-def _weeks(answers: Sequence[Answer], end: float) -> Iterator[dict[str, Any]]:
+def _weeks(span: Span) -> Iterator[dict[str, Any]]:
     """Newest last: counts, mean probability of each label, the median of the scans' medians, and of ``ood_score``."""
     for index in range(int(WINDOW_DAYS // 7), 0, -1):
-        start = end - index * WEEK_S
-        in_week = [answer for answer in answers if start <= answer.at < start + WEEK_S]
-        labels = dict.fromkeys(label for answer in in_week for label in answer.probabilities)
-        columns = dict.fromkeys(column for answer in in_week for column in answer.intensities)
+        start = span.until - index * WEEK_S
+        week = replace(span, since=start, until=start + WEEK_S)
+        scores = week.ood_scores
         yield {
             "from": start,
-            **_counts(in_week),
-            f"median_{OOD_SCORE}": statistics.median(scores) if (scores := _scores(in_week)) else None,
-            "mean_probability": {
-                label: statistics.fmean(a.probabilities[label] for a in in_week if label in a.probabilities)
-                for label in labels
-            },
-            "median_intensity": {
-                column: statistics.median(a.intensities[column]["p50"] for a in in_week if column in a.intensities)
-                for column in columns
-            },
+            **_counts(week),
+            f"median_{OOD_SCORE}": statistics.median(scores) if scores else None,
+            "mean_probability": week.mean_probabilities,
+            "median_intensity": week.median_intensities,
         }

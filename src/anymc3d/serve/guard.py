@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from anymc3d.serve.sessions import Sessions, cookie_of
 from anymc3d.serve.settings import LOOPBACK, ServeSettings
@@ -216,6 +218,14 @@ async def _send_problem(send: Send, refused: RefusedError) -> None:
     headers += [(name.encode(), value.encode()) for name, value in (refused.headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+def address_of(request: Request) -> str:
+    """The client's address; behind a proxy on this machine what that says of it, where it is an address at all."""
+    try:
+        return str(ipaddress.ip_address(request.client.host if request.client else ""))
+    except ValueError:
+        return "unknown"
 
 
 def _without_port(host: str) -> str:

@@ -137,16 +137,24 @@ class Incoming:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.root / f".{new_id()}"
 
-    def check(self, size: int) -> None:
+    def check_room(self, size: int) -> None:
         """Refuse what there is no room for.
 
         Raises:
-            RefusedFileError: the disk is nearly full, or too many studies wait.
+            RefusedFileError: the disk is nearly full.
         """
         try:
             check_room(self._service.settings.store, size)
         except DiskFullError as error:
             raise RefusedFileError(str(error), no_room=True) from None
+
+    def _check_new(self, size: int) -> None:
+        """What has begun to come may end; only a study more is refused.
+
+        Raises:
+            RefusedFileError: the disk is nearly full, or too many studies wait.
+        """
+        self.check_room(size)
         if self._service.jobs.is_full or len(self._studies) >= MAX_STUDIES:
             raise RefusedFileError("too many studies are waiting", no_room=True)
 
@@ -182,7 +190,7 @@ class Incoming:
         with self._lock:
             study = self._studies.get(key)
             if study is None:
-                self.check(size)
+                self._check_new(size)
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 study = self._studies[key] = _Study(line.source, time.monotonic())
             is_new = line not in study.lines
@@ -207,10 +215,7 @@ class Incoming:
     def _check_study(self, study: _Study, size: int) -> None:
         if study.bytes + size > self._max_bytes or study.files >= MAX_FILES:
             raise RefusedFileError("the study is larger than this service takes")
-        try:
-            check_room(self.root, size)
-        except DiskFullError as error:
-            raise RefusedFileError(str(error), no_room=True) from None
+        self.check_room(size)
 
     def _write(self, key: str, study: _Study) -> None:
         atomic.write_json(self.root / key / _FACTS, study.facts())
@@ -254,7 +259,7 @@ class Incoming:
         name = self._seen_key(key, study)
         earlier = jobs.seen(name)
         if earlier is not None and not study.fault and not study.broken:
-            jobs.note(study.source, "sent a study again that is known; it is not read twice", earlier)
+            jobs.audit.note(study.source, "sent a study again that is known; it is not read twice", earlier)
             shutil.rmtree(self.root / key)
             del self._studies[key]
             return
@@ -268,12 +273,13 @@ class Incoming:
             self._service.submit(
                 job_id=job_id, source=study.source, case=job_id, scan=target / _INPUT, fault=fault, key=name
             )
-        except QueueFullError:
+        except BaseException as error:
             os.rename(target, self.root / key)
+            if not isinstance(error, QueueFullError):  # it is tried again at the next sweep
+                raise
             return
         (target / _FACTS).unlink()
         del self._studies[key]
-        jobs.note(study.source, "sent a study", job_id)
 
     def _seen_key(self, key: str, study: _Study) -> str:
         """Equal for the same files, to the byte, of one sender, read by the same plugins by the same rules."""

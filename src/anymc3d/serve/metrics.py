@@ -44,7 +44,7 @@ class Metrics:
 
     def ended(self, job: Job) -> None:
         """Count a job that has ended."""
-        self._jobs.labels(job.source, job.state).inc()
+        self._jobs.labels(job.source.partition(" ")[0], job.state).inc()  # without who sent it
         if job.started is not None and job.finished is not None:
             self._waited.observe(max(job.started - job.received, 0.0))
             self._worked.observe(max(job.finished - job.started, 0.0))
@@ -77,19 +77,23 @@ class _Now:
             jobs.add_metric([state], number)
         yield jobs
         oldest = service.jobs.oldest_waiting()
-        waits = 0.0 if oldest is None else time.time() - oldest
+        waits = 0.0 if oldest is None else max(time.time() - oldest, 0.0)
         values = {
             "oldest_waiting_seconds": ("Since the study that waits longest came; 0: none waits.", waits),
             "worker_restarts": ("Worker processes that had to be replaced.", service.supervisor.restarts),
             "ready": ("Whether studies are being answered.", int(service.supervisor.is_ready)),
-            "uptime_seconds": ("Since the service started.", round(time.time() - service.started, 3)),
+            "uptime_seconds": ("Since the service started.", round(time.monotonic() - service.started, 3)),
             "resident_memory_bytes": ("Of the worker process.", resident(service.supervisor.worker_pid)),
             "service_resident_memory_bytes": ("Of the process that answers HTTP.", resident(os.getpid())),
             "disk_free_bytes": ("Of the disk of the store.", shutil.disk_usage(service.settings.store).free),
         }
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(f"anymc3d_{name}", text, value=value)
-        yield from _drift(service.drift())
+        deliveries = GaugeMetricFamily("anymc3d_deliveries", "Files for peers, by state.", labels=["peer", "state"])
+        for labels, number in service.jobs.deliveries.counts().items():
+            deliveries.add_metric(labels, number)
+        yield deliveries
+        yield from _drift(service.drift.current())
 
 
 def _drift(drift_record: dict[str, Any]) -> Iterator[GaugeMetricFamily]:

@@ -46,6 +46,10 @@ class Node:
             self.watcher.start()
         self.deliveries.start()
 
+    def begin_stop(self) -> None:
+        """Send no further file; :meth:`stop_sending` waits for the one on its way."""
+        self.deliveries.begin_stop()
+
     def stop_taking(self) -> None:
         """Take nothing more in."""
         if self.listener is not None:

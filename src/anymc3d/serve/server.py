@@ -85,13 +85,21 @@ class _Server(uvicorn.Server):
 
 
 def run_server(service: Service, opened: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish what is being answered."""
+    """Answer requests until SIGTERM or SIGINT, then finish what is being answered.
+
+    Raises:
+        ServiceError: no study can be taken any longer, as where the queue's file was damaged.
+    """
     spool = service.settings.store / "spool"  # large bodies on their way; the disk whose room is watched
     spool.mkdir(mode=0o700, exist_ok=True)
     tempfile.tempdir = str(spool)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = _Server(configured(service), service)
+    service.supervisor.on_fault = lambda: setattr(server, "should_exit", True)
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal once more after it has stopped
-        _Server(configured(service), service).run(sockets=[opened])
+        server.run(sockets=[opened])
+    if service.supervisor.fault is not None:
+        raise ServiceError(f"the queue cannot be used any longer ({type(service.supervisor.fault).__name__})")
 
 
 def configured(service: Service) -> uvicorn.Config:
@@ -101,7 +109,7 @@ def configured(service: Service) -> uvicorn.Config:
         http=Patient,
         ws="none",
         lifespan="off",
-        log_level="warning",
+        log_config=None,  # its own would be plain text, and quote exceptions; those of the program are JSON
         access_log=False,
         server_header=False,
         date_header=True,

@@ -16,7 +16,7 @@ from anymc3d.errors import UsageError, did_you_mean
 from anymc3d.files.folders import locked
 from anymc3d.serve import retention
 from anymc3d.serve.dicom_listener import DicomListener
-from anymc3d.serve.drift import WINDOW_DAYS, drift
+from anymc3d.serve.drift_watch import DriftWatch
 from anymc3d.serve.incoming import Incoming
 from anymc3d.serve.jobs import DONE, ERROR, Job, JobStore, new_id
 from anymc3d.serve.metrics import Metrics
@@ -27,8 +27,6 @@ from anymc3d.serve.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 _CLEAN_EVERY_S = 600.0
-_DRIFT_FOR_S = 60.0
-"""A comparison with the training data is made anew after this long."""
 
 
 class Service:
@@ -52,10 +50,10 @@ class Service:
             self._lock.__exit__(None, None, None)
             raise
         self.supervisor = Supervisor(self.jobs, settings)
-        self.started = time.time()
+        self.started = time.monotonic()
         self.metrics = Metrics(self)
         self.jobs.on_end = self._ended
-        self._drift: tuple[float, dict[str, Any]] | None = None
+        self.drift = DriftWatch(self.jobs, lambda: self.plugins)
         self._stopping = threading.Event()
         self._clock = retention.Clock()
         self._cleaner = threading.Thread(target=self._clean, name="cleaner", daemon=True)
@@ -88,6 +86,7 @@ class Service:
     def begin_stop(self) -> None:
         """Take no further study from the queue, and let those who wait for one go; :meth:`__exit__` waits."""
         self._stopping.set()
+        self.node.begin_stop()
         self.supervisor.begin_stop()
 
     def _ended(self, job: Job) -> None:
@@ -146,11 +145,12 @@ class Service:
         fault: str = "",
         key: str | None = None,
         once: bool = False,
+        by: str = "",
     ) -> str:
         """Queue a study whose files lie in the job's folder; its id.
 
         ``fault``: why it is not read, but recorded as an error. ``key``: what it is recognised by when it comes again;
-        ``once``: then the id of the first is returned, and the caller removes the folder.
+        ``once``: then the id of the first is returned, and the caller removes the folder. ``by``: who sent it.
 
         Raises:
             QueueFullError: too many wait; the caller removes the folder, or keeps it for later.
@@ -164,7 +164,7 @@ class Service:
             "results": str(self.results(job_id)),
             "fault": fault,
         }
-        return self.jobs.add(source=source, case=case, request=request, job_id=job_id, key=key, once=once)
+        return self.jobs.add(source=source, case=case, request=request, job_id=job_id, key=key, once=once, by=by)
 
     @property
     def identity(self) -> list[str]:
@@ -173,9 +173,12 @@ class Service:
 
     def remove(self, job_id: str) -> bool:
         """Forget a job and its files; a study that is being read ends first, its answer is dropped."""
-        was_there = self.jobs.remove(job_id)
+        self.remove_files(job_id)  # first: on a full disk the queue has no room to forget a job
+        return self.jobs.remove(job_id)
+
+    def remove_files(self, job_id: str) -> None:
+        """Remove what came in and what was made of it."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
-        return was_there
 
     def file_of(self, job: Job, name: str) -> Path | None:
         """A result of a job by its name; only names that the job's own record lists are known."""
@@ -215,14 +218,6 @@ class Service:
                     await asyncio.wait_for(changed.wait(), min(left, 1.0))
         finally:
             self.jobs.listeners.pop(wake, None)
-
-    def drift(self) -> dict[str, Any]:
-        """The answers of the last weeks against the plugins' training data."""
-        now = time.time()
-        if self._drift is None or now - self._drift[0] > _DRIFT_FOR_S:
-            answers = self.jobs.answers_since(now - WINDOW_DAYS * 86400)
-            self._drift = (now, drift(answers, self.plugins, now))
-        return self._drift[1]
 
     def _clean(self) -> None:
         """Remove what is older than it may be kept."""

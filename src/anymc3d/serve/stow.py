@@ -14,6 +14,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from anymc3d.serve.guard import address_of
 from anymc3d.serve.incoming import MAX_FILES, Incoming, Kept, Line, RefusedFileError
 from anymc3d.serve.service import Service
 
@@ -27,8 +28,7 @@ def add_stow(app: FastAPI, service: Service) -> None:
     """Add the two routes."""
 
     async def stored(request: Request, study: str | None) -> JSONResponse:
-        address = request.client.host if request.client else "unknown"
-        received = await _received(request, service.incoming, f"stow {address}", study)
+        received = await _received(request, service.incoming, f"stow {address_of(request)}", study)
         return JSONResponse(received.answer(), received.status, media_type=DICOM_JSON)
 
     @app.post("/dicom-web/studies", summary="Store DICOM instances (STOW-RS)", response_class=JSONResponse)

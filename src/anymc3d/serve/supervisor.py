@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from anymc3d.errors import PluginError
@@ -45,6 +47,8 @@ class Supervisor:
         self.restarts = 0
         self.is_ready = False
         self.fault: BaseException | None = None
+        self.on_fault: Callable[[], None] = lambda: None
+        """Called when no study can be taken any longer."""
 
     def start(self) -> None:
         """Load the plugins and begin.
@@ -91,7 +95,8 @@ class Supervisor:
                         self._store.recover()
         except BaseException as error:
             self.fault, self.is_ready = error, False
-            logger.exception("the supervisor ended")
+            logger.exception("no study can be taken any longer")
+            self.on_fault()
 
     def _next(self) -> None:
         job = self._store.take()
@@ -100,6 +105,8 @@ class Supervisor:
             job = self._store.take(_POLL_S)
         if job is not None:
             self._work(job)
+            if self._store.get(job.id) is None:  # it was removed meanwhile, and the worker had gone on writing
+                shutil.rmtree(Path(job.request["results"]).parent, ignore_errors=True)
 
     def _work(self, job: Job) -> None:
         """Have one job done, or failed, or queued again."""

@@ -126,10 +126,10 @@ class Watcher:
             scan, fault = place, str(error)
         try:
             service.submit(job_id=job_id, source="watch", case=job_id, scan=scan, fault=fault, key=key)
-        except QueueFullError:
+        except BaseException as error:
             shutil.rmtree(place.parent, ignore_errors=True)
-            return
-        service.jobs.note("watched folder", "sent a study", job_id)
+            if not isinstance(error, QueueFullError):  # it is taken at a later look
+                raise
 
     def _put_away(self, path: Path, job_id: str) -> None:
         """Move an entry whose job has ended, with what came of it beside it."""
