@@ -1,11 +1,13 @@
 """Answers are sent to peers that the configuration names: again until they arrive, across restarts, and never twice."""
 
 import http.server
+import socket
 import threading
 from types import SimpleNamespace
 
 import pytest
 
+import dicom_makers as dicom
 from anymc3d.errors import UsageError
 from anymc3d.serve import deliveries
 from anymc3d.serve.deliveries import FAILED, SENDING, SENT, WAITING, Deliveries, to_send
@@ -59,6 +61,45 @@ def sent_all(service, peer, monkeypatch, hours=48):
     while now[0] < 1e9 + hours * 3600:
         if not Deliveries(service, [peer]).send_one(peer.name):  # each a new one, as after a restart
             now[0] += 60
+
+
+def test_what_may_have_arrived_is_asked_for_before_it_is_sent_again(service, monkeypatch):
+    class Deaf(Peer):
+        def send(self, path):
+            super().send(path)
+            raise SendError("the peer broke off", is_unsure=True)
+
+    peer = Deaf()
+    sent_all(service, peer, monkeypatch)
+    assert sorted(peer.stored) == ["answers.sr.dcm", "p.seg.dcm"]
+    assert {state for _, state, _ in states(service)} == {SENT}
+
+
+def test_a_silent_peer_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    dataset = dicom.make_series(sop_class=dicom.MR).slices[0]
+    (tmp_path / "x.dcm").write_bytes(dicom.content(dataset))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        peer = peer_of(f"HANG@127.0.0.1:{silent.getsockname()[1]}", ae_title="ANYMC3D", headers={})
+        faults = []
+
+        def send():
+            with pytest.raises(SendError) as raised:
+                peer.send(tmp_path / "x.dcm")
+            faults.append(raised.value)
+
+        before = set(threading.enumerate())
+        sender = threading.Thread(target=send)
+        sender.start()
+        connection, _ = silent.accept()
+        while not peer._open:
+            sender.join(0.01)
+        peer.break_off()
+        sender.join(20)
+        assert not sender.is_alive() and len(faults) == 1
+        for thread in set(threading.enumerate()) - before:
+            thread.join(20)
+            assert not thread.is_alive()  # none is left that the program would wait for
+        connection.close()
 
 
 def test_dicom_objects_are_sent_once_and_failures_again(service, monkeypatch):

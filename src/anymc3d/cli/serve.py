@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +94,7 @@ def _serve(args: argparse.Namespace, logger: logging.Logger) -> None:
             logger.warning("this port speaks plain HTTP: put a proxy with TLS in front of it")
         run_server(service, opened)
     logger.info("the service has ended")
+    gc.freeze()  # Python would look through all that was loaded once more, which takes a crowded machine half a minute
 
 
 def _settings(args: argparse.Namespace) -> ServeSettings:

@@ -56,6 +56,10 @@ class Deliveries:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0.0))
+        for thread, peer in zip(self._threads, self._peers.values(), strict=True):
+            if thread.is_alive():
+                peer.break_off()
+                thread.join(STOP_S)
 
     def _run(self, name: str) -> None:
         while not self._stopping.is_set():
@@ -83,11 +87,12 @@ class Deliveries:
         except SendError as error:
             attempts = due["attempts"] + 1
             is_over = error.for_good or attempts >= MAX_ATTEMPTS
-            state, message = (FAILED if is_over else WAITING), str(error)
+            again = SENDING if error.is_unsure else WAITING  # then the peer is asked before it is sent again
+            state, message = (FAILED if is_over else again), str(error)
             next_at = time.time() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempts - 1))
             logger.warning("%s: a file could not be sent, attempt %d: %s", peer.name, attempts, error)
         self._service.jobs.deliveries.note(due["number"], state, message=message, next_at=next_at)
-        if state != WAITING:
+        if state in (SENT, FAILED):
             what = f"sent {Path(due['file']).suffixes[-2]}" if state == SENT else f"could not be sent: {message}"
             self._service.jobs.audit.note(f"peer {peer.name}", what, due["job"])
         return True

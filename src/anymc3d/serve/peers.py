@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -24,11 +26,12 @@ _BOUNDARY = "anymc3d-part"
 
 
 class SendError(Exception):
-    """A file was not stored. ``for_good``: the peer will not take it when it is sent again either."""
+    """A file was not stored. ``for_good``: the peer will not take it when it is sent again either; ``is_unsure``: it
+    may have been stored, and the answer was lost."""
 
-    def __init__(self, message: str, *, for_good: bool = False) -> None:
+    def __init__(self, message: str, *, for_good: bool = False, is_unsure: bool = False) -> None:
         super().__init__(message)
-        self.for_good = for_good
+        self.for_good, self.is_unsure = for_good, is_unsure
 
 
 class Peer(Protocol):
@@ -45,6 +48,9 @@ class Peer(Protocol):
 
     def has(self, path: Path) -> bool:
         """Whether the peer says that it has this object; False where it does not answer such questions."""
+
+    def break_off(self) -> None:
+        """End what is on its way, from another thread: the service stops, and the peer is silent."""
 
 
 def peer_of(text: str, *, ae_title: str, headers: dict[str, str]) -> Peer:
@@ -75,6 +81,16 @@ class DicomPeer:
     host: str
     port: int
     own_title: str
+    _open: set[Any] = field(default_factory=set, compare=False, repr=False)
+    """Associations: a thread of pynetdicom for each keeps the whole program until they end."""
+
+    def break_off(self) -> None:
+        """See :class:`Peer`."""
+        for association in tuple(self._open):
+            stream = getattr(association.dul.socket, "socket", None)
+            with suppress(OSError):
+                if stream is not None:
+                    stream.shutdown(socket.SHUT_RDWR)
 
     def send(self, path: Path) -> None:
         """See :class:`Peer`."""
@@ -87,7 +103,7 @@ class DicomPeer:
         finally:
             association.release()
         if status is None:
-            raise SendError("the peer broke off")
+            raise SendError("the peer broke off", is_unsure=True)
         if status != 0 and status >> 12 != 0xB:  # a warning is stored
             raise SendError(f"status 0x{status:04X}", for_good=status >> 8 == 0xA9 or status >> 12 == 0xC)
 
@@ -114,13 +130,17 @@ class DicomPeer:
 
     def _associate(self, classes: list[str]) -> Any:
         from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-        from pynetdicom import AE
+        from pynetdicom import AE, evt
 
         entity = AE(ae_title=self.own_title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = TIMEOUT_S
         for kind in classes:
             entity.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        association = entity.associate(self.host, self.port, ae_title=self.title)
+        handlers: Any = [
+            (evt.EVT_CONN_OPEN, lambda event: self._open.add(event.assoc)),
+            (evt.EVT_CONN_CLOSE, lambda event: self._open.discard(event.assoc)),
+        ]
+        association = entity.associate(self.host, self.port, ae_title=self.title, evt_handlers=handlers)
         if not association.is_established:
             raise SendError("no association: the peer is not there, or refuses this AE title")
         if not association.accepted_contexts:
@@ -135,6 +155,9 @@ class StowPeer:
 
     name: str
     headers: dict[str, str]
+
+    def break_off(self) -> None:
+        """Nothing waits for its connection at the end."""
 
     def send(self, path: Path) -> None:
         """See :class:`Peer`."""
@@ -173,7 +196,7 @@ class StowPeer:
             error.close()
             raise SendError(f"status {error.code}", for_good=error.code in _REFUSED_FOR_GOOD) from None
         except (OSError, ValueError) as error:
-            raise SendError(f"no connection ({type(error).__name__})") from None
+            raise SendError(f"no connection ({type(error).__name__})", is_unsure=True) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
