@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_expit, logsumexp, softmax
+from scipy.special import expit, log_expit, logsumexp, softmax
 
 from anymc3d.settings.config import LabelSettings
 
@@ -70,7 +70,7 @@ def _platt(scores: Floats, targets: Floats) -> tuple[float, float]:
 
     def loss(values: Floats) -> tuple[float, Floats]:
         logits = values[0] * scores / width + values[1]
-        error = 1 / (1 + np.exp(-logits)) - soft
+        error = expit(logits) - soft
         value = -(soft * log_expit(logits) + (1 - soft) * log_expit(-logits)).sum()
         return float(value), np.array([(error * scores / width).sum(), error.sum()])
 
