@@ -17,17 +17,17 @@ def cut(row, side="left"):
 
 def test_what_the_doctor_found_is_one_line_a_check_with_its_rows_and_no_id():
     few = check_examined(SimpleNamespace(findings=(cut(4),)))
-    assert few == ["mask-cut: the region ends at the left border (row 4 of the manifest)"]
+    assert few == ["mask-cut: mask: the region ends at the left border (row 4 of the manifest)"]
     many = check_examined(SimpleNamespace(findings=tuple(cut(row, f"{row}th") for row in range(2, 10))))
     (line,) = many
     assert line.startswith(
-        "mask-cut: 8 findings; the first: the region ends at the 2th border (rows 2, 3, 4, 5, 6 and 3 "
+        "mask-cut: mask: 8 findings; the first: the region ends at the 2th border (rows 2, 3, 4, 5, 6 and 3 "
     )
     assert "p4" not in line
     damaged = [Finding("scan-unreadable", "not a scan", (f"p{row}",), (row,), "image") for row in (3, 9)]
     with pytest.raises(ManifestError) as raised:
         check_examined(SimpleNamespace(findings=tuple(damaged)))
-    assert list(raised.value.problems) == ["scan-unreadable: not a scan (rows 3, 9 of the manifest)"]
+    assert list(raised.value.problems) == ["scan-unreadable: image: not a scan (rows 3, 9 of the manifest)"]
 
 
 def test_simple_methods_win_only_over_something():

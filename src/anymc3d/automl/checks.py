@@ -74,4 +74,5 @@ def _line(finding: Finding) -> str:
         f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     )
     where = f" ({'row' if len(rows) == 1 else 'rows'} {shown} of the manifest)" if rows else ""
-    return f"{finding.check}: {finding.message}{where}"
+    column = f"{finding.column}: " if finding.column and not finding.message.startswith(finding.column) else ""
+    return f"{finding.check}: {column}{finding.message}{where}"
