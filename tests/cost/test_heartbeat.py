@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from anymc3d.cost.heartbeat import at_work, heard
+from anymc3d.cost.heartbeat import begin_work, end_work, heard
 from anymc3d.cost.progress import Progress
 
 
@@ -58,8 +58,10 @@ def test_a_bar_whose_first_scan_takes_long(log):
 def test_the_innermost_work_is_named_and_a_bar_that_nobody_keeps_is_not(log):
     bar = Progress(total=3, what="lost", unit="case", quiet=False)
     del bar
-    with at_work(lambda: "drawing maps: slice 5"):
-        assert first_words(log) == "drawing maps: slice 5"
+    words = "drawing maps: slice 5".__str__
+    begin_work(words)
+    assert first_words(log) == "drawing maps: slice 5"
+    end_work(words)
     assert first_words(log).startswith("still at work, ")
 
 

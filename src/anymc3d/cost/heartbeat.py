@@ -21,18 +21,8 @@ LOOK_EVERY_S = 1.0
 _at_work: list[Callable[[], str]] = []
 
 
-@contextmanager
-def at_work(words: Callable[[], str]) -> Iterator[None]:
-    """``words`` say what is done in the block, and how far it is; called in another thread."""
-    begin_work(words)
-    try:
-        yield
-    finally:
-        end_work(words)
-
-
 def begin_work(words: Callable[[], str]) -> None:
-    """As :func:`at_work`, for what is no block."""
+    """``words`` say what is being done, and how far it is, until :func:`end_work`; called in another thread."""
     _at_work.append(words)
 
 
@@ -76,7 +66,7 @@ def heard(*, silence_s: float = SILENCE_S, look_every_s: float = LOOK_EVERY_S) -
 
 
 def _words(seconds: float) -> str:
-    """Of the innermost work that is known, or that the command is not dead."""
+    """The words of the innermost work that is known; otherwise that the command is still at work."""
     try:
         return _at_work[-1]()
     except IndexError:
