@@ -65,12 +65,7 @@ def sheet(
     for row, height, name in zip(rows, heights, [*row_names, *[""] * len(rows)], strict=False):
         if name:
             draw.multiline_text((_GUTTER // 2, y + step - _GUTTER), name, TEXT, _font(_SMALL), spacing=3)
-        x = left
-        for tile, column in zip(row, widths, strict=False):
-            own_height, own_width = tile.pixels.shape[:2]
-            at = (x + _GUTTER + (column - own_width) // 2, y + step - _GUTTER + (height - own_height) // 2)
-            _place(image, draw, tile, at, x + _GUTTER + column // 2, y + 2)
-            x += column + 2 * _GUTTER
+        _place_row(image, draw, row, widths, (left, y + step - _GUTTER), height, y + 2)
         y += height + step
     _scale_bar(draw, (_GUTTER, foot + 8), widest, mm_per_pixel)
     if heat_bar:
@@ -84,6 +79,18 @@ def _titles_width(rows: Sequence[Sequence[Tile]], column: int) -> int:
     """What the titles of a column need between its gutters, so that none runs into the next one."""
     titles = [printable(row[column].title) for row in rows if column < len(row) and row[column].title]
     return max((ceil(_font(_SMALL).getlength(title)) + 14 - 2 * _GUTTER for title in titles), default=0)
+
+
+def _place_row(
+    image, draw: ImageDraw, row: Sequence[Tile], widths: Sequence[int], at: tuple[int, int], height: int, title_y: int
+) -> None:
+    """The tiles of a row side by side, each in the middle of its column (of ``widths``) and of the row's ``height``."""
+    x, y = at
+    for tile, width in zip(row, widths, strict=False):
+        tile_height, tile_width = tile.pixels.shape[:2]
+        corner = (x + _GUTTER + (width - tile_width) // 2, y + (height - tile_height) // 2)
+        _place(image, draw, tile, corner, x + _GUTTER + width // 2, title_y)
+        x += width + 2 * _GUTTER
 
 
 def _place(image, draw: ImageDraw, tile: Tile, at: tuple[int, int], middle: int, title_y: int) -> None:
