@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anymc3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, card
 from anymc3d.models.classifier import Encoding, PackedSlices, VolumeClassifier, to_backbone_input
-from anymc3d.models.layouts import canonical_state
+from anymc3d.models.layouts.table import canonical_state
 from anymc3d.models.seam import TrunkTokens
 from anymc3d.models.vit import VisionTransformer, empty_vit, random_vit
 from anymc3d.models.weight_files import read_weights

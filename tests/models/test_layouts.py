@@ -26,7 +26,7 @@ from anymc3d.errors import BackboneError
 from anymc3d.models.architectures import empty_backbone
 from anymc3d.models.backbones import BACKBONES, TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.layouts import canonical_state, check_settings
+from anymc3d.models.layouts.table import canonical_state, check_settings
 from anymc3d.models.vit import ViTConfig, random_vit
 
 TINY_REGISTERS = replace(TINY_DINOV2, num_registers=4)

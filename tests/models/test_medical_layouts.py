@@ -24,7 +24,7 @@ from anymc3d.models.davit import DaViTConfig
 from anymc3d.models.download import get_backbone
 from anymc3d.models.fingerprint import fingerprint
 from anymc3d.models.imports import import_backbone
-from anymc3d.models.layouts import canonical_state, check_settings, describe_unused
+from anymc3d.models.layouts.table import canonical_state, check_settings, describe_unused
 from anymc3d.models.siglip import SiglipConfig
 from anymc3d.models.store import find_backbone
 from anymc3d.models.weight_cards import suggest_name

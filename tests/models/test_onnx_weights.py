@@ -14,7 +14,7 @@ from weight_layouts import hugging_face_dinov2_v4
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbones import TINY_DINOV2, card
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.layouts import canonical_state
+from anymc3d.models.layouts.table import canonical_state
 from anymc3d.models.onnx_weights import read_backbone_tensors
 from anymc3d.models.vit import random_vit
 from anymc3d.models.weight_files import read_safetensors

@@ -16,7 +16,7 @@ from anymc3d.errors import UsageError
 from anymc3d.explain.methods import METHODS, patch_weights
 from anymc3d.models.architectures import empty_backbone, random_backbone
 from anymc3d.models.backbones import TINY_SIGLIP, card
-from anymc3d.models.layouts import canonical_state
+from anymc3d.models.layouts.table import canonical_state
 from anymc3d.models.siglip import SiglipConfig, SiglipVision
 
 

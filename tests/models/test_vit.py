@@ -19,7 +19,7 @@ from torch.func import functional_call
 from anymc3d.errors import UsageError
 from anymc3d.models.backbones import TINY_CLIP, TINY_DINOV2, TINY_DINOV3, TINY_VIT
 from anymc3d.models.image_size import nearest_valid_size
-from anymc3d.models.layouts import canonical_state
+from anymc3d.models.layouts.table import canonical_state
 from anymc3d.models.vit import (
     VisionTransformer,
     ViTConfig,

@@ -10,7 +10,7 @@ from torch import Tensor
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbone_protocol import BackboneConfig
 from anymc3d.models.fingerprint import fingerprint
-from anymc3d.models.layouts import describe_unused
+from anymc3d.models.layouts.table import describe_unused
 from anymc3d.models.pth import convert_pth
 from anymc3d.models.store import Record, save_backbone
 from anymc3d.models.weight_cards import same_architecture, suggest_name

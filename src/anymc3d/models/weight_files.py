@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anymc3d.errors import BackboneError
 from anymc3d.models.backbone_protocol import BackboneConfig
-from anymc3d.models.layouts import canonical_state, check_settings, needs_settings, unused_tensors
+from anymc3d.models.layouts.table import canonical_state, check_settings, needs_settings, unused_tensors
 from anymc3d.models.onnx_weights import read_backbone_tensors
 from anymc3d.models.pth import PICKLE_SUFFIXES
 

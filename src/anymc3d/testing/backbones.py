@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from anymc3d.models.architectures import random_backbone
-from anymc3d.models.layouts import canonical_state
+from anymc3d.models.layouts.table import canonical_state
 from anymc3d.models.lora import LoRA
 from anymc3d.models.own_backbones import OWN_BACKBONES, OwnBackbone
 from anymc3d.testing.tables import tables_as_before

@@ -1,6 +1,6 @@
 """Layouts of plain ViTs and of CLIP's image tower as Hugging Face transformers 4 and 5 names them.
 
-Plain ViTs (DINO, DeiT, MAE) under their authors' own names are in the official layout of ``layouts_dino``. CLIP is read
+Plain ViTs (DINO, DeiT, MAE) under their authors' own names are in the official layout of :mod:`.dino`. CLIP is read
 from Hugging Face's files alone: a file of the original names does not say whether its GELU is the quick one.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from anymc3d.models.layout_rules import Layout, Rule, Thirds
-from anymc3d.models.layouts_dino import finish_dino
+from anymc3d.models.layouts.dino import finish_dino
 from anymc3d.models.vit import ViTConfig
 
 _QKV = "blocks.{i}.attn.qkv.{leaf}"

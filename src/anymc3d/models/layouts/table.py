@@ -12,14 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from anymc3d.errors import BackboneError, UnknownLayoutError
-from anymc3d.models import layouts_dino, layouts_siglip
 from anymc3d.models.backbone_protocol import BackboneConfig
 from anymc3d.models.fingerprint import layout_fingerprint
 from anymc3d.models.layout_rules import Layout, check_complete, rename, some
-from anymc3d.models.layouts_davit import DAVIT_LAYOUTS
-from anymc3d.models.layouts_dino import DINO_LAYOUTS, LOST_SOMETHING
-from anymc3d.models.layouts_siglip import HEADLESS, SIGLIP_LAYOUTS
-from anymc3d.models.layouts_vit import OTHER_VITS, VIT_LAYOUTS
+from anymc3d.models.layouts import dino, siglip
+from anymc3d.models.layouts.davit import DAVIT_LAYOUTS
+from anymc3d.models.layouts.dino import DINO_LAYOUTS, LOST_SOMETHING
+from anymc3d.models.layouts.siglip import HEADLESS, SIGLIP_LAYOUTS
+from anymc3d.models.layouts.vit import OTHER_VITS, VIT_LAYOUTS
 from anymc3d.models.own_backbones import OWN_BACKBONES
 from anymc3d.models.siglip import SiglipConfig
 from anymc3d.models.vit import ViTConfig
@@ -29,8 +29,8 @@ LAYOUTS: tuple[Layout, ...] = (*VIT_LAYOUTS, *DINO_LAYOUTS, *SIGLIP_LAYOUTS, *DA
 REFUSED = (*LOST_SOMETHING, *HEADLESS, *OTHER_VITS)
 """Known layouts that lost something or are others': (how to recognise it, what to do)."""
 EXPECTED_SETTINGS: dict[type, Callable[[Any], Mapping[str, object]]] = {
-    ViTConfig: layouts_dino.expected_settings,
-    SiglipConfig: layouts_siglip.expected_settings,
+    ViTConfig: dino.expected_settings,
+    SiglipConfig: siglip.expected_settings,
 }
 """Type of the configuration -> what a Hugging Face ``config.json`` must say where it says something."""
 
