@@ -18,8 +18,9 @@ class AutoSettings:
     """Unless the manifest has a ``fold`` column."""
     least_cases: int = AUTO_PATIENTS
     """Of each outcome, outside the test split: with fewer no number below would mean anything."""
-    frozen_share: float = 0.5
-    """Of the budget, up to which frozen candidates may begin; where no training would fit, up to ``train_share``."""
+    frozen_share: float = 0.7
+    """Of the budget, up to which frozen candidates may begin; where no training would fit, up to ``train_share``. Where
+    time is short a finer sight brought more than training on a coarse one (benchmarks/auto.md)."""
     train_share: float = 0.85
     """Of the budget, by which training must have ended; what follows is scoring and the report."""
     train: bool = True
