@@ -84,6 +84,7 @@ def test_every_case_outside_the_test_split_is_answered_once(done):
 def test_the_plugin_predicts_what_the_test_split_was_told(done, journey):
     predictor = load(done[0] / "best" / "plugin.safetensors", device="cpu")
     rows = read_table(done[0] / "best" / "test" / "predictions.csv")
+    assert done[2]["test"]["not_answered"] == 0
     assert [row["case"] for row in rows] == [f"case{index:02d}" for index in range(16, 20)]
     again = predictor.predict(journey.data / "scans" / f"{rows[0]['case']}.nii.gz")
     assert again.logits["block"] == pytest.approx(float(rows[0]["logit.block"]), abs=1e-5)

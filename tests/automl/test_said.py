@@ -7,6 +7,7 @@ import pytest
 from anymc3d.automl import numbers, page, steps
 from anymc3d.automl import run as auto_run
 from anymc3d.automl.checks import check_examined
+from anymc3d.automl.data import AutoData
 from anymc3d.doctor.checks import Finding
 from anymc3d.errors import ManifestError
 
@@ -81,3 +82,26 @@ def test_sites_that_cannot_be_left_out_are_said_to_be(monkeypatch):
         "leave one site out: left out, outside the test split all cases have the same site",
         "leave one site out: left out, without one of them an outcome has fewer than two patients",
     ]
+
+
+def test_masks_must_be_there_of_the_test_split_too_and_the_note_says_how_many_are_not():
+    def case(*masks):
+        return SimpleNamespace(images=("ed", "es"), mask=dict(zip(("ed", "es"), masks, strict=True)).get)
+
+    lists = SimpleNamespace(cases=[case("a", "b"), case("a", None)], test_cases=[case("a", "b"), case(None, None)])
+    assert AutoData.without_mask.fget(lists) == 2
+    notes = []
+    data = SimpleNamespace(without_mask=1, cases=[0] * 50, test=[0] * 10)
+    steps._plain(SimpleNamespace(data=data, note=notes.append), "mask-size", None, [])
+    data.without_mask = 60
+    steps._plain(SimpleNamespace(data=data, note=notes.append), "mask-size", None, [])
+    assert notes == [
+        "mask-size: left out, it needs a mask of every scan; 1 of 60 cases lack one: give it, or take them out",
+        "mask-size: left out, it needs a mask of every scan",
+    ]
+
+
+def test_cases_of_the_test_split_without_an_answer_are_said():
+    summary = {"test": {"not_answered": 1}, "cases": {"test": 10}}
+    assert page.lacks_answers(summary) == ", but 1 of 10 cases could not be answered"
+    assert page.lacks_answers({**summary, "test": {"not_answered": 0}}) == ""

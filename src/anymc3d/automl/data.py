@@ -64,6 +64,12 @@ class AutoData:
         return [self.manifest.cases[row] for row in self.test]
 
     @property
+    def without_mask(self) -> int:
+        """Cases of the pool and the test split that lack the mask of one of their scans."""
+        cases = [*self.cases, *self.test_cases]
+        return sum(not all(case.mask(column) for column in case.images) for case in cases)
+
+    @property
     def study(self) -> Study:
         """The pool as training cases, for the record of a plugin."""
         splits = ["test"] * len(self.manifest.cases)
@@ -144,7 +150,7 @@ def _regions(data: AutoData) -> dict[str, RoiSettings | None]:
     """What can be shown of every case of the pool and the test split, by the names of ``sights.REGIONS``."""
     cases = [*data.cases, *data.test_cases]
     regions: dict[str, RoiSettings | None] = {"whole": None}
-    if all(case.mask(column) for case in cases for column in case.images):
+    if not data.without_mask:
         regions["mask"] = NAMED["mask"]
     if all(case.center is not None for case in cases):
         regions |= {name: RoiSettings(source="point", size_mm=(side,) * 3) for name, side in POINT_BOXES_MM.items()}

@@ -187,7 +187,7 @@ class Reader:
 
     def representations(self, backbone: LoadedBackbone) -> tuple[str, ...]:
         """Those that the backbone and the masks of the data allow."""
-        have_masks = all(case.mask(c) for case in [*self.data.cases, *self.data.test_cases] for c in case.images)
+        have_masks = not self.data.without_mask
         return tuple(
             name
             for name, feature in FEATURES.items()

@@ -56,6 +56,8 @@ class Search:
     spent_s: float
     final: bool
     test: Value | None = None
+    not_answered: int = 0
+    """Cases of the test split that have no part in its numbers."""
     sites: Mapping[str, Any] | None = None
     covariates: Mapping[str, Any] | None = None
     doubts: tuple[str, ...] = ()
@@ -118,7 +120,7 @@ def make_summary(search: Search) -> dict[str, Any]:
             "chosen": search.joined.clinical[1].chosen,
             "chosen_per_fold": dict(zip(pool.fold_names, search.joined.clinical[0].chosen, strict=True)),
         },
-        "test": None if search.test is None else asdict(search.test),
+        "test": None if search.test is None else asdict(search.test) | {"not_answered": search.not_answered},
         "sites": search.sites,
         "cases": {
             "pool": len(pool),
@@ -195,6 +197,12 @@ def _simple_won(search: Search, names: Sequence[str], number: str) -> str:
     return f"{won}: {together}, without a network, {number}."
 
 
+def lacks_answers(summary: Mapping[str, Any]) -> str:
+    """That cases of the test split have no part in its numbers, in words; nothing where all have."""
+    missing, of = summary["test"]["not_answered"], summary["cases"]["test"]
+    return f", but {missing} of {of} cases could not be answered" if missing else ""
+
+
 def _plain_names(search: Search) -> set[str]:
     return {scored.candidate.name for scored in search.scored if scored.candidate.kind == "plain"}
 
@@ -219,7 +227,8 @@ def make_page(search: Search, summary: Mapping[str, Any]) -> str:
 def _estimate(search: Search, summary: Mapping[str, Any]) -> Iterator[str]:
     cases = summary["cases"]
     boxes = [_box(f"out-of-fold {search.metric}", search.estimate)]
-    boxes += [] if search.test is None else [_box(f"{search.metric} of the test split", search.test)]
+    if search.test is not None:
+        boxes.append(_box(f"{search.metric} of the test split{lacks_answers(summary)}", search.test))
     boxes += [
         (f"cases, {cases['patients']} patients", str(cases["pool"])),
         ("candidates", str(summary["candidates"])),

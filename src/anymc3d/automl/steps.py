@@ -132,8 +132,10 @@ def _say_plan(work: Work, read_s: float, pass_s: float, sight: Sight) -> None:
 
 
 def _plain(work: Work, method: str, task: TaskSettings, prepared: Sequence[PreparedCase]) -> None:
-    if PLAIN[method].needs_mask and not all(case.mask(c) for case in work.data.cases for c in case.images):
-        work.note(f"{method}: left out, it needs a mask of every scan")
+    if PLAIN[method].needs_mask and (lacking := work.data.without_mask):
+        of = len(work.data.cases) + len(work.data.test)
+        some = "" if lacking == of else f"; {lacking} of {of} cases lack one: give it, or take them out"
+        work.note(f"{method}: left out, it needs a mask of every scan{some}")
         return
     each = work.measured(f"measuring, {method}", work.reader.seconds_to_measure(method, work.task, prepared))
     needed = each * len(work.data.cases)

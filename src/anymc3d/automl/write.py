@@ -87,6 +87,7 @@ def write_pages(work: Work, written: Written, *, final: bool) -> dict[str, Any]:
         spent_s=work.clock.spent_s,
         final=final,
         test=None if work.test is None else work.test[0],
+        not_answered=sum(int(float(row["value"])) for row in of_test if row["metric"] == "failed_cases"),
         sites=work.sites,
     )
     summary = page.make_summary(search)

@@ -86,12 +86,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    from anymc3d.automl.page import lacks_answers
+
     yield summary["verdict"]
     yield from _clinical_lines(summary)
     for member in summary["members"]:
         yield f"  weight {member['weight']:.2f}: {member['candidate']}"
     if summary["test"] is not None:
-        yield f"test split, scored once: {summary['metric']} {_value(summary['test'])}"
+        yield f"test split, scored once: {summary['metric']} {_value(summary['test'])}{lacks_answers(summary)}"
     if summary["sites"]:
         for name, site in summary["sites"]["sites"].items():
             yield f"without {name}: {summary['metric']} {_value(site)}, n = {site['n']}"
