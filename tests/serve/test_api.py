@@ -104,6 +104,7 @@ def test_health_readiness_plugins_and_metrics(client):
     ("headers", "status"),
     [
         ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1:80.evil.example"}, 421),
         ({"origin": "http://evil.example"}, 403),
         ({"content-encoding": "gzip"}, 415),
     ],
@@ -118,6 +119,19 @@ def test_E2_other_names_other_sites_and_compressed_bodies_are_refused(client, he
 )
 def test_E8_no_path_of_a_client_is_opened(client, path):
     assert client.get(path).status_code in (404, 422)
+
+
+def test_of_several_files_none_is_left_out_in_silence(client, service, journey):
+    before = sum(service.jobs.counts().values())
+    files = [("file", (path.name, path.read_bytes())) for path in journey.scans[:3]]
+    answer = client.post("/v1/jobs", files=files)
+    assert answer.status_code == 422 and "expected one, got 3; send each by itself" in answer.json()["detail"]
+    assert sum(service.jobs.counts().values()) == before
+
+
+def test_a_number_that_no_job_has_is_no_internal_error(client):
+    assert client.get("/v1/jobs", params={"before": 10**22}).status_code == 422
+    assert client.get("/v1/jobs", params={"before": 2**53}).status_code == 200
 
 
 def test_every_answer_bears_the_headers_of_safety(client):

@@ -6,15 +6,15 @@ import logging
 import sqlite3
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, Header, HTTPException, Path, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Header, HTTPException, Path, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from anymc3d.errors import UsageError
+from anymc3d.errors import UploadError, UsageError
 from anymc3d.explain.folder import file_name
 from anymc3d.serve.guard import Guard, address_of, problem
-from anymc3d.serve.jobs import DONE, ERROR, Job, QueueFullError
+from anymc3d.serve.jobs import DONE, ERROR, LATEST, Job, QueueFullError
 from anymc3d.serve.links import decided, links_of
 from anymc3d.serve.node_settings import OBJECTS
 from anymc3d.serve.pages import add_pages
@@ -108,7 +108,7 @@ def _add_problems(app: FastAPI) -> None:
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/jobs", status_code=202, summary="Send one scan or study")
+    @app.post("/v1/jobs", status_code=202, summary="Send one scan or study", dependencies=[Depends(_one_file)])
     def create(
         request: Request,
         file: Annotated[UploadFile, File(description="a .nii.gz, a multi-frame .dcm, or a .zip of a DICOM study")],
@@ -136,7 +136,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/jobs", summary="The newest jobs")
     def listing(
-        count: Annotated[int, Query(ge=1, le=500)] = 100, before: Annotated[int | None, Query(ge=1)] = None
+        count: Annotated[int, Query(ge=1, le=500)] = 100, before: Annotated[int | None, Query(ge=1, le=LATEST)] = None
     ) -> JSONResponse:
         jobs = [brief_of(job) for job in service.jobs.latest(count, before=before)]
         return JSONResponse({"jobs": jobs, "counts": service.jobs.counts()})
@@ -219,6 +219,13 @@ _REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads"
 )
 """A report holds its own script and pictures; in a sandbox, so that it can reach nothing of this service."""
+
+
+async def _one_file(request: Request) -> None:
+    """The route would be given the last of several, and the sender believe that all are read."""
+    count = len((await request.form()).getlist("file"))
+    if count > 1:
+        raise UploadError(f"file: expected one, got {count}; send each by itself, or a .zip of one DICOM study")
 
 
 def _accepted(job_id: str) -> JSONResponse:

@@ -22,6 +22,8 @@ from anymc3d.serve.queue_file import QueueFile, QueueFullError
 
 QUEUED, RUNNING, DONE, ERROR = "queued", "running", "done", "error"
 STATES = (QUEUED, RUNNING, DONE, ERROR)
+LATEST = 2**53
+"""Above every number that a job ever has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +209,7 @@ class JobStore(QueueFile):
         with self.lock:
             cursor = self.sql.execute(
                 "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?",
-                (2**62 if before is None else before, count),
+                (LATEST if before is None else before, count),
             )
             return [_job(cursor, row) for row in cursor.fetchall()]
 
