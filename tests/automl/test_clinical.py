@@ -64,6 +64,14 @@ def test_columns_that_know_nothing_do_not_join_an_image_whose_logits_are_badly_s
     assert deployed_clinical(clinical, pool, 0.3 * head, AutoSettings()).chosen == "image"
 
 
+def test_a_column_with_one_text_among_numbers_is_a_category_in_every_fold():
+    clinical, pool, head, inner = study("binary", image=1.0, column=1.0)
+    grades = [{"age": "1" if pool.targets[row, 0] else "2"} for row in range(N)]
+    grades[0]["age"] = "2a"
+    found = estimate_clinical(Clinical(clinical.task, grades), pool, head, inner, AutoSettings())
+    assert np.isfinite(found.logits).all()
+
+
 def test_cases_of_a_fold_choose_and_fit_nothing_of_their_own_answers():
     clinical, pool, head, inner = study("binary", image=1.0, column=1.0)
     before = estimate_clinical(clinical, pool, head, inner, AutoSettings()).logits

@@ -121,6 +121,17 @@ def fit_covariates(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> t
     return tuple(_fit(name, [known(row.get(column_of(name), "")) for row in rows]) for name in names)
 
 
+def with_kinds(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The names, with ``category:`` before each that is one among ``rows``: a part of them in which only numbers are
+    left must not take it for a number, and stop at the text of another part."""
+
+    def holds_text(name: str) -> bool:
+        cells = [known(row.get(column_of(name), "")) for row in rows]
+        return any(cell and number(cell) is None for cell in cells)
+
+    return tuple(name if name.startswith(CATEGORY) or not holds_text(name) else CATEGORY + name for name in names)
+
+
 def _fit(name: str, cells: Sequence[str]) -> Covariate:
     filled = [cell for cell in cells if cell]
     missing = len(cells) - len(filled)

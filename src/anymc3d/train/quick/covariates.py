@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from anymc3d.data.covariates import with_kinds
 from anymc3d.evaluate import outputs
 from anymc3d.evaluate.covariates import SAYS
 from anymc3d.plugins.covariates import CovariateRecord
@@ -16,9 +17,10 @@ from anymc3d.train.quick.crossval import NestedResult, Pool, Rows, purpose_seed
 
 
 def trained(task: TaskSettings, pool: Pool, cells: Sequence[Cells], rows: Rows, *, purpose: str) -> TrainedCovariates:
-    """The covariates alone, fitted on some cases of the pool."""
+    """The covariates alone, fitted on some cases of the pool; whether a column holds numbers or categories is what all
+    of its cases show."""
     return TrainedCovariates(
-        task.covariates,
+        with_kinds(task.covariates, cells),
         [cells[row] for row in rows],
         pool.targets[rows],
         task.labels,
