@@ -59,6 +59,7 @@ def make_app(service: Service) -> Guard:
         title="anymc3d", version=__version__, description=NOTICE, docs_url=None, redoc_url=None, responses=_PROBLEMS
     )
     _add_problems(app)
+    _add_upload(app, service)
     _add_jobs(app, service)
     _add_results(app, service)
     _add_operations(app, service)
@@ -107,7 +108,7 @@ def _add_problems(app: FastAPI) -> None:
         return answer(422, str(error), code=error.code)
 
 
-def _add_jobs(app: FastAPI, service: Service) -> None:
+def _add_upload(app: FastAPI, service: Service) -> None:
     @app.post("/v1/jobs", status_code=202, summary="Send one scan or study", dependencies=[Depends(_one_file)])
     def create(
         request: Request,
@@ -134,6 +135,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
                 service.remove_files(job_id)
         return _accepted(accepted_id)
 
+
+def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs", summary="The newest jobs")
     def listing(
         count: Annotated[int, Query(ge=1, le=500)] = 100, before: Annotated[int | None, Query(ge=1, le=LATEST)] = None

@@ -82,13 +82,11 @@ class JobStore(QueueFile):
         """Accept a study and return its id: 128 random bits.
 
         Args:
-            source: the way in.
-            case: its id in the answer.
             request: what the worker is handed.
             job_id: an id that :func:`new_id` gave.
             key: what it is recognised by, see :meth:`seen`.
             once: what was accepted under the key is not accepted again; its id is returned.
-            by: who sent it, for the audit log; by default the way in.
+            by: who sent it, for the audit log; by default the way in, ``source``.
 
         Raises:
             QueueFullError: too many wait.

@@ -5,7 +5,9 @@ import { counted, el, json, state, table } from "./dom.js";
 const percent = (share) => (share === null ? "" : `${(100 * share).toFixed(1)} %`);
 
 export async function service(main, current) {
-  const [{ plugins }, drift, { counts }] = await Promise.all([json("v1/plugins"), json("v1/drift"), json("v1/jobs?count=1")]);
+  const [{ plugins }, drift, { counts }, ready] = await Promise.all([
+    json("v1/plugins"), json("v1/drift"), json("v1/jobs?count=1"), fetch("readyz")]);
+  const why = ready.ok ? "" : await ready.text();
   if (!current()) return;
   document.title = "Service: anymc3d";
   const rows = plugins.map((plugin) => [
@@ -14,6 +16,7 @@ export async function service(main, current) {
   const names = ["Plugin", "Labels", "Modality", "Probabilities calibrated", "Hash"];
   main.replaceChildren(
     el("h1", {}, "Service"),
+    why ? el("p", { class: "verdict warning" }, `Studies wait: ${why}.`) : "",
     el("p", {}, `Studies: ${counted(counts)}.`),
     el("h2", {}, "Plugins"), table("Resident plugins", names, rows, { stacks: true }),
     ...plugins.flatMap((plugin) => plugin.doubts.map((doubt) =>
