@@ -44,7 +44,8 @@ def kinds_below(cls):
 
 
 def test_every_kind_of_error_has_a_code_and_none_is_raised_without_a_kind():
-    for name in ("automl.deadline", "cost.energy", "data.prefetch.process", "serve.jobs", "serve.uploads", "train.launch"):
+    rooms = ("automl.deadline", "cost.energy", "data.prefetch.process", "serve.jobs", "serve.uploads", "train.launch")
+    for name in rooms:
         importlib.import_module(f"anymc3d.{name}")
     ours = {kind for kind in kinds_below(AnyMC3DError) if kind.__module__.startswith("anymc3d")}
     assert len(ours) > 40 and not [kind for kind in ours if kind.code == AnyMC3DError.code]
