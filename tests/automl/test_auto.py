@@ -182,6 +182,9 @@ def test_a_budget_that_reads_no_scan_and_a_column_that_is_not_there_are_refused(
     manifest = write_manifest(journey, tmp_path / "m.csv")
     with pytest.raises(UsageError, match=r"too small for one candidate: .* give at least --minutes"):
         auto(manifest, "block", tmp_path / "best", minutes=1e-5, backbone="tiny-random", settings=SETTINGS, quiet=True)
+    assert not {"run.json", "progress.json"} & {path.name for path in (tmp_path / "best").iterdir()}, (
+        "--minutes can be raised"
+    )
     with pytest.raises(UsageError, match="--leave-out: no column 'sites', did you mean 'site'"):
         search(manifest, tmp_path / "other", leave_out="sites", settings=SETTINGS)
     with pytest.raises(UsageError, match="expected a number above 0"):

@@ -105,3 +105,17 @@ def test_cases_of_the_test_split_without_an_answer_are_said():
     summary = {"test": {"not_answered": 1}, "cases": {"test": 10}}
     assert page.lacks_answers(summary) == ", but 1 of 10 cases could not be answered"
     assert page.lacks_answers({**summary, "test": {"not_answered": 0}}) == ""
+
+
+def test_a_few_cases_that_an_earlier_run_kept_do_not_stand_for_the_rest():
+    asked = []
+
+    def seconds_at(slow):
+        return lambda place: (asked.append(place), 0.2 if place in slow else 0.001)[1]
+
+    assert numbers._of_the_rest(0.19, 0.2, 100, seconds_at(set())) == 0.19
+    assert not asked, "they were not kept"
+    assert numbers._of_the_rest(0.001, 0.2, 100, seconds_at({50})) == 0.2
+    assert numbers._of_the_rest(0.001, 0.2, 100, seconds_at({25, 75})) == 0.2
+    assert asked == [50, 50, 25]
+    assert numbers._of_the_rest(0.001, 0.2, 100, seconds_at(set())) == 0.001, "all are kept"

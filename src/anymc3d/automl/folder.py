@@ -72,6 +72,11 @@ class AutoFolder:
         """Folder of the predictions of the test split, made once at the end."""
         return self.path / "test"
 
+    def forget(self) -> None:
+        """Take back that a run claimed the folder: it was refused, and may be asked for anew with other settings."""
+        self.record.unlink(missing_ok=True)
+        self.progress.unlink(missing_ok=True)
+
 
 @dataclass
 class Remembered:

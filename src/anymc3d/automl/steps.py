@@ -45,6 +45,7 @@ def first_candidates(work: Work, backbone: str) -> None:
     read_s, passed = work.measured("reading", read_s), work.measured("pass", measured.passed)
     if begins and read_s * count > 0.8 * work.clock.left_s:
         needed = (read_s * count / 0.8 + work.clock.spent_s) / 60
+        work.folder.forget()
         raise UsageError(
             f"--minutes {work.settings.minutes:g} is too small for one candidate: reading {count} scans alone takes "
             f"about {in_words(read_s * count)} here; give at least --minutes {int(needed) + 1}"
