@@ -20,6 +20,33 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("anymc3d")
 
 
+SLOW = (
+    "serve/test_kills.py",
+    "engines/test_clusters.py",
+    "test_package.py",
+    "serve/test_page.py",
+    "serve/test_orthanc.py",
+    "demo/test_journey.py",
+    "test_site.py",
+    "serve/test_hospital.py",
+    "serve/test_openapi.py",
+    "serve/test_sessions.py",
+    "parts/test_simulated_cohort.py",
+    "train/test_processes.py",
+    "train/test_resume.py",
+    "test_notebooks.py",
+    "test_how_to.py",
+    "test_fuzz_files.py",
+)
+"""Files whose tests wait for programs, or are few and long."""
+
+
+def pytest_collection_modifyitems(items):
+    """What takes long begins first, so that at the end no processor waits for one file."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def pytest_collection_finish():
     """What was imported and collected stays to the end: a full collection of rubbish need not look at it each time."""
     gc.freeze()
