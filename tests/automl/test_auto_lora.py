@@ -37,13 +37,15 @@ def test_folds_that_took_longer_than_expected_leave_less_for_the_others_and_not_
     work = Work(AutoFolder(tmp_path), AutoSettings(), clock, remembered, SimpleNamespace(), None, {})
     left = work.left_s(training.LATEST)
     rest = [("sight", Amount(6, 10, 2))] * 4
-    assert training._that_fit(work, 0, rest, left / 5, 0.0) == rest
-    ((_, smaller), *_) = training._that_fit(work, 1, rest, left / 2, 0.0)
+    assert training._reduced_plans(work, 0, rest, left / 5, 0.0) == rest
+    ((_, smaller), *_) = training._reduced_plans(work, 1, rest, left / 2, 0.0)
     cost = [amount.epochs * (amount.blocks - LAST_BLOCK) for amount in (smaller, rest[0][1])]
     assert smaller.epochs >= LEAST_EPOCHS and 0.2 < cost[0] / cost[1] <= 0.5
-    assert training._that_fit(work, 2, rest, 10 * left, 0.0) is None
-    assert training._that_fit(work, 1, rest, 10 * left, 0.0)[0][1] == smaller, "what was decided before a kill stays"
-    assert training._that_fit(work, 3, [], 10 * left, 0.0) == []
+    assert training._reduced_plans(work, 2, rest, 10 * left, 0.0) is None
+    assert training._reduced_plans(work, 1, rest, 10 * left, 0.0)[0][1] == smaller, (
+        "what was decided before a kill stays"
+    )
+    assert training._reduced_plans(work, 3, [], 10 * left, 0.0) == []
 
 
 def test_one_measurement_far_off_the_pace_of_the_others_does_not_count(tmp_path):

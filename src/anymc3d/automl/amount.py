@@ -62,7 +62,7 @@ def amount_that_fits(job: Job) -> Amount | None:
     return enough[0] if enough else max(able, key=lambda amount: amount.epochs, default=None)
 
 
-def less_than(amount: Amount, share: float) -> Amount | None:
+def reduced(amount: Amount, share: float) -> Amount | None:
     """At most ``share`` of a training: the deepest for which there are still ``ENOUGH_EPOCHS``, otherwise what has the
     most epochs; None where not even ``LEAST_EPOCHS`` of the fewest blocks are left."""
     steps = share * amount.epochs * (amount.blocks - LAST_BLOCK)

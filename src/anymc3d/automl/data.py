@@ -137,8 +137,6 @@ def plan_all(data: AutoData, backbone: str) -> dict[tuple[str, str], TaskSetting
     for region, roi in _regions(data).items():
         try:
             planned["three", region] = _three_planes(data, backbone, columns, roi)
-            if roi is not None:
-                planned["own", region] = _plan(data, backbone, (), None, roi)
         except (UsageError, ManifestError) as error:
             if region == "drawn":
                 raise

@@ -17,6 +17,7 @@ from anymc3d.automl.folder import AutoFolder
 from anymc3d.automl.joined import Joined
 from anymc3d.automl.leaderboard import BLEND, Entry, Ranked
 from anymc3d.automl.settings import AutoSettings
+from anymc3d.data.regions import ROI_SOURCES
 from anymc3d.models.features import representation
 from anymc3d.models.plain import PLAIN
 from anymc3d.page.document import RESEARCH_ONLY, document, listing, paragraph, section, table, tiles
@@ -306,14 +307,19 @@ def _members(search: Search) -> Iterator[str]:
 
 def _needs_mask(candidate: Candidate) -> bool:
     task = candidate.task
-    crops = any(view.roi is not None and view.roi.source == "mask" for view in task.views.values())
+    crops = any(ROI_SOURCES[source].needs_mask for source in _regions(candidate))
     if candidate.kind == "plain":
         return PLAIN[task.method.name].needs_mask
     return crops or representation(task.features).needs_mask
 
 
 def _needs_point(candidate: Candidate) -> bool:
-    return any(view.roi is not None and view.roi.source == "point" for view in candidate.task.views.values())
+    return "point" in _regions(candidate)
+
+
+def _regions(candidate: Candidate) -> set[str]:
+    """The sources of the regions that its views show."""
+    return {view.roi.source for view in candidate.task.views.values() if view.roi is not None}
 
 
 def _leaderboard(search: Search) -> Iterator[str]:

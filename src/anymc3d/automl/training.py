@@ -6,7 +6,7 @@ import logging
 import statistics
 from collections.abc import Sequence
 
-from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits, less_than
+from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits, reduced
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
@@ -78,7 +78,7 @@ def _first_starts(work: Work, plans: list[Plan], device: str, answers: float) ->
         work.keep()
         took = work.clock.spent_s - begun
         logger.info("trained fold %d of %d in %s, %s", number + 1, len(plans), in_words(took), fold.sight)
-        rest = _that_fit(work, number, plans[number + 1 :], took, answers)
+        rest = _reduced_plans(work, number, plans[number + 1 :], took, answers)
         if rest is None:
             work.note(f"training: given up after {number + 1} of {len(plans)} folds, it was slower than expected")
             return []
@@ -86,7 +86,7 @@ def _first_starts(work: Work, plans: list[Plan], device: str, answers: float) ->
     return trained
 
 
-def _that_fit(work: Work, number: int, rest: Sequence[Plan], took: float, answers: float) -> list[Plan] | None:
+def _reduced_plans(work: Work, number: int, rest: Sequence[Plan], took: float, answers: float) -> list[Plan] | None:
     """The plans of the folds after fold ``number``, which ``took`` so many seconds: as they are where the time is
     enough, otherwise with less of everything; None where even the least does not fit."""
     if not rest:
@@ -95,7 +95,7 @@ def _that_fit(work: Work, number: int, rest: Sequence[Plan], took: float, answer
     share = work.decided_share(f"training: after fold {number}", fits if fits >= 1 else fits / SAFETY)
     if share >= 1:
         return list(rest)
-    smaller = [(scored, less_than(amount, share)) for scored, amount in rest]
+    smaller = [(scored, reduced(amount, share)) for scored, amount in rest]
     return None if any(amount is None for _, amount in smaller) else smaller
 
 

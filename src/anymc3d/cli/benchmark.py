@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anymc3d.cli.options.compute import add_device
+from anymc3d.cli.options.inputs import add_segmenter
 from anymc3d.cli.options.parts import add_engine, engine_options
 from anymc3d.cli.say import answer, answer_text, fail, say
 from anymc3d.errors import UsageError
@@ -38,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, run nothing")
     add_engine(parser)
     add_device(parser)
-    parser.add_argument(
-        "--segmenter", action="append", default=[], metavar="FILE", help="as for 'anymc3d train'; for all jobs"
-    )
+    add_segmenter(parser, "as for 'anymc3d train'; for all jobs")
     parser.add_argument("--layout", default="main", metavar="NAME", help="of a table or figure (default: main)")
     parser.add_argument("--format", default="md", metavar="NAME", help="of a table: md, csv, html, latex (default: md)")
     parser.add_argument("--json", action="store_true", help="print as JSON")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anymc3d.cli.options.inputs import add_segmenter
 from anymc3d.cli.options.parts import add_part, chosen_part, engine_options, is_split, run_part, without_engine
 from anymc3d.cli.say import fail, say
 
@@ -19,13 +20,7 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``anymc3d data prepare``."""
     parser.add_argument("task", type=Path, metavar="task.yaml", help="the task file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for 'anymc3d train'")
-    parser.add_argument(
-        "--segmenter",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the network that draws a region, or the TotalSegmentator program",
-    )
+    add_segmenter(parser, "the network that draws a region, or the TotalSegmentator program")
     add_part(parser, what="only the K-th of N parts of the cases; all parts share the cache")
 
 

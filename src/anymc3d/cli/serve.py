@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymc3d.cli.options.compute import add_arithmetic, add_backbone, add_device
+from anymc3d.cli.options.inputs import add_segmenter
 from anymc3d.cli.serve_dicom import add_dicom_arguments, node_settings
 from anymc3d.errors import AnyMC3DError, PackageError
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="a name of this service; can be repeated"
     )
     add_backbone(parser)
-    parser.add_argument("--segmenter", action="append", default=[], metavar="FILE", help="as in 'anymc3d predict'")
+    add_segmenter(parser, "as in 'anymc3d predict'")
     add_device(parser)
     add_arithmetic(parser)
     parser.add_argument("--no-heatmaps", action="store_true", help="answers alone: no heatmaps, no reports")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anymc3d.cli.doubts import warn_of_doubts
 from anymc3d.cli.options.compute import add_device
-from anymc3d.cli.options.inputs import add_workers, checked_workers
+from anymc3d.cli.options.inputs import add_segmenter, add_workers, checked_workers
 from anymc3d.cli.options.launch import add_launch, is_launcher, launch
 from anymc3d.cli.options.pseudonyms import add_pseudonymize, chosen_pseudonyms
 from anymc3d.cli.parser import Parser
@@ -50,12 +50,8 @@ def add_arguments(parser: Parser) -> None:
         help="with --quick: learn from what anymc3d embed wrote; reads no scan",
     )
     parser.add_argument("--slices", metavar="N|all", help="with --quick: at most N slices per view (default: by work)")
-    parser.add_argument(
-        "--segmenter",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the network that draws a region, or the TotalSegmentator program: it runs only if you name it here",
+    add_segmenter(
+        parser, "the network that draws a region, or the TotalSegmentator program: it runs only if you name it here"
     )
     parser.add_argument(
         "--log",

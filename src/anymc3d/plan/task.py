@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+from anymc3d.data.case_scans import Segmenters
 from anymc3d.data.labels import encode, strata
 from anymc3d.data.manifest import Manifest
 from anymc3d.data.splits import assign_splits
@@ -87,7 +88,8 @@ def plan_task(
     splits, measured = measure_training(data, DataSettings(manifest="").fractions, seed)
     patch = patch_size or patch_size_of(backbone_name)
     columns = _planned_columns(measured, windows, modality)
-    views, reasons = choose_views(data, columns, planes, patch, **_region(roi, segmenters))
+    region, drawn_by = _region(roi, segmenters)
+    views, reasons = choose_views(data, columns, planes, patch, roi=region, segmenters=drawn_by)
     memory = choose_memory([view.size for view in views.values()], backbone_name, patch, total_memory())
     settings = TaskSettings(
         name=name or (label_columns[0] if len(label_columns) == 1 else data.manifest.path.stem),
@@ -111,7 +113,9 @@ def _planned_columns(
     ]
 
 
-def _region(roi: str | Path | RoiSettings | None, segmenters: Sequence[str | Path]) -> dict[str, Any]:
+def _region(
+    roi: str | Path | RoiSettings | None, segmenters: Sequence[str | Path]
+) -> tuple[RoiSettings | None, Segmenters]:
     """The region that was asked for, its model in the store, and what draws it.
 
     Raises:
@@ -119,9 +123,9 @@ def _region(roi: str | Path | RoiSettings | None, segmenters: Sequence[str | Pat
     """
     region = asked_region(roi)
     if region is None:
-        return {}
+        return None, {}
     stored = stored_region(region)
-    return {"roi": stored, "segmenters": build_segmenters([stored], given_paths=segmenters)}
+    return stored, build_segmenters([stored], given_paths=segmenters)
 
 
 def _chosen_columns(image_column: str | None, planes: Sequence[str], manifest: Manifest) -> tuple[str, ...]:

@@ -129,13 +129,7 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="of one scan: a covariate of the plugin, such as age=63; can be repeated",
     )
-    parser.add_argument(
-        "--segmenter",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the network that draws a plugin's region, or the TotalSegmentator program",
-    )
+    add_segmenter(parser, "the network that draws a plugin's region, or the TotalSegmentator program")
     parser.add_argument(
         "--remote",
         action="append",
@@ -145,16 +139,15 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", action="append", choices=("train", "val", "test"), help="only these of a manifest")
 
 
+def add_segmenter(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--segmenter``, which can be repeated; ``what`` it is for, as the help says."""
+    parser.add_argument("--segmenter", action="append", default=[], metavar="FILE", help=what)
+
+
 def add_roi(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--roi`` and what may draw it; ``what``: the region is for."""
     parser.add_argument("--roi", metavar="mask|point|FILE.yaml", help=what)
-    parser.add_argument(
-        "--segmenter",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="with --roi FILE.yaml: the network that draws the region, or the TotalSegmentator program",
-    )
+    add_segmenter(parser, "with --roi FILE.yaml: the network that draws the region, or the TotalSegmentator program")
 
 
 def cases_of(args: argparse.Namespace, cards: Sequence[PluginCard] = ()) -> list[Case]:
