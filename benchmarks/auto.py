@@ -35,6 +35,15 @@ SIZES = ("views.axial.size=[70,70,4]", "views.coronal.size=[70,70,4]", "views.sa
 """Three planes of four slabs, the first sight of ``auto``, for all that take slices through the backbone."""
 EPOCHS = "train.epochs=8"
 RANDOM = "method.weights=random"
+GRIDS: Mapping[str, tuple[str, ...]] = {
+    "adrenal": ("views.image.size=[64,64,64]", "train.epochs=8"),
+    "hippocampus": ("views.image.size=[48,64,48]", "train.epochs=30"),
+    "lesions": ("views.image.size=[64,80,64]", "train.epochs=15"),
+    "few-lesions": ("views.image.size=[64,80,64]", "train.epochs=60"),
+}
+"""For 3D networks: about the voxels that the scans have, and epochs that take about as long as LoRA in all blocks."""
+THICK = ("views.image.size=[98,98,16]", "train.epochs=8")
+"""Slices of MST, at the rate that validation chose in benchmarks/comparison (its own, 1e-6, is for long runs)."""
 LABELS = {"adrenal": "label", "hippocampus": "small_volume", "lesions": "ring", "few-lesions": "ring"}
 LESIONS = {"lesions": (160, 40), "few-lesions": (24, 16)}
 """Training and validation cases of the planted lesions."""
@@ -44,10 +53,12 @@ Row = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Contestant:
-    """``train`` with these words; none: ``auto``. ``planes``: whether it takes three planes."""
+    """``train`` with these words; none: ``auto``. ``planes``: whether it takes three planes; ``grid``: whether it takes
+    the volumes of ``GRIDS``."""
 
     words: tuple[str, ...] = ()
     planes: bool = True
+    grid: bool = False
 
 
 CONTESTANTS: Mapping[str, Contestant] = {
@@ -58,9 +69,9 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "LoRA, paper": Contestant((*SIZES, EPOCHS)),
     "LoRA, frozen start": Contestant((*SIZES, EPOCHS, "train.start=frozen")),
     "last 2 blocks, frozen start": Contestant((*SIZES, EPOCHS, "train.start=frozen", "method.blocks=2")),
-    "3D ResNet-18": Contestant(("method=resnet18-3d", RANDOM, EPOCHS), planes=False),
-    "3D DenseNet-121": Contestant(("method=densenet121-3d", RANDOM, EPOCHS), planes=False),
-    "MST": Contestant(("method=mst", RANDOM, EPOCHS), planes=False),
+    "3D ResNet-18": Contestant(("method=resnet18-3d", RANDOM), planes=False, grid=True),
+    "3D DenseNet-121": Contestant(("method=densenet121-3d", RANDOM), planes=False, grid=True),
+    "MST": Contestant(("method=mst", "train.lr=1e-5", *THICK), planes=False),
 }
 
 
@@ -85,7 +96,7 @@ def main() -> None:
             out.mkdir(parents=True, exist_ok=True)
             for name, manifest in _sets(args, out, seed).items():
                 for contestant in args.only:
-                    _run(out / name / _folder(contestant), manifest, LABELS[name], contestant, args, seed)
+                    _run(out / name / _folder(contestant), manifest, name, contestant, args, seed)
     sys.stdout.write(_tables(args.out) + "\n")
 
 
@@ -135,12 +146,12 @@ def _folder(contestant: str) -> str:
     return contestant.replace(" ", "_").replace(",", "")
 
 
-def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namespace, seed: int) -> None:
+def _run(own: Path, manifest: Path, data: str, name: str, args: argparse.Namespace, seed: int) -> None:
     done = own / "contest.json"
     if done.exists():
         return
     own.mkdir(parents=True, exist_ok=True)
-    contestant, before = CONTESTANTS[name], _processor_seconds()
+    contestant, label, before = CONTESTANTS[name], LABELS[data], _processor_seconds()
     weights = ("--backbone", args.backbone)
     if not contestant.words:
         _anymc3d("auto", manifest, "--labels", label, "-o", own / "run", "--minutes", args.minutes, *weights)
@@ -149,7 +160,8 @@ def _run(own: Path, manifest: Path, label: str, name: str, args: argparse.Namesp
         task, plugin = own / "task.yaml", own / "run" / "plugin.safetensors"
         planes = ("--views", "axial,coronal,sagittal") if contestant.planes else ()
         _anymc3d("plan", manifest, "--labels", label, "-o", task, "--overwrite", *weights, *planes)
-        words = contestant.words if "--quick" in contestant.words else (*contestant.words, f"train.seed={seed}")
+        words = (*contestant.words, *(GRIDS[data] if contestant.grid else ()))
+        words += () if "--quick" in words else (f"train.seed={seed}",)
         _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *words)
         _anymc3d("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", own / "test")
         told = own / "test" / "predictions.csv"
