@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 DEPTHS = (6, 3, 2)
 """How many of the last blocks may be adapted, the best first; what lies before them is computed once and kept."""
-ENOUGH_EPOCHS = 5
+ENOUGH_EPOCHS = 4
 """With which a deeper training is worth more than a longer one."""
 COPIES = (2, 1)
 """Augmented copies of each training scan, the best first; with one it is shown as it is, so that its tokens are those
 of validation."""
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
-BATCH = 8
-STEP, LAST_BLOCK = 2.8, 0.7
+BATCH = 2
+"""Cases a step: there are few epochs, so steps must not be few, too (benchmarks/auto.md)."""
+STEP, LAST_BLOCK = 2.9, 0.7
 """A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
 ``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks: benchmarks/auto.md."""
 START_S = 5.0

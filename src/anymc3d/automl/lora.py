@@ -42,11 +42,11 @@ Rows = NDArray[np.intp]
 
 FIRST, SECOND = "frozen", "random"
 STARTS: Mapping[str, Mapping[str, Any]] = {
-    FIRST: {"start": "frozen"},
+    FIRST: {"start": "frozen", "trained_share": 1.0},
     SECOND: {"start": "random", "standardise": True},
 }
 """What a training may start from: the frozen solution, or random values on standardised embeddings with the rates and
-the loss of the paper."""
+the loss of the paper. It goes all of the way: what it does to cases that chose nothing is measured before it joins."""
 VALIDATION = 0.2
 """Of a fold's training cases."""
 
