@@ -271,7 +271,7 @@ def test_of_two_starts_the_second_is_taken_where_the_kept_cases_show_it():
 
 def test_more_time_trains_longer_and_deeper_and_a_dearer_sight_less():
     job = amount.Job(seconds=10, pass_s=0.1, answer_s=0.1, cases=100, folds=5, depth=12)
-    fits = [amount.amount_that_fits(replace(job, seconds=seconds)) for seconds in (10, 130, 180, 280, 1e6)]
+    fits = [amount.amount_that_fits(replace(job, seconds=seconds)) for seconds in (10, 120, 160, 280, 1e6)]
     assert fits[0] is None
     assert fits[1].blocks == 2 and fits[1].copies == 1 and amount.LEAST_EPOCHS <= fits[1].epochs < amount.ENOUGH_EPOCHS
     assert fits[2].blocks == 2 and fits[2].copies == 2 and fits[2].epochs >= amount.ENOUGH_EPOCHS
