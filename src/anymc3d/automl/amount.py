@@ -38,7 +38,7 @@ class Job:
 
     ``seconds``: that may be spent. ``pass_s``: of the frozen backbone of ``depth`` blocks over the slices of one case,
     in the number format of training; ``answer_s``: of one case from its file to an answer. ``sights``: different ones
-    that the ``folds`` take.
+    that the ``folds`` take. The test split is answered later, by the finished plugin.
     """
 
     seconds: float
@@ -47,7 +47,6 @@ class Job:
     cases: int
     folds: int
     depth: int
-    tests: int = 0
     sights: int = 1
 
 
@@ -81,15 +80,14 @@ def epochs_that_fit(amount: Amount, job: Job) -> int:
     """How many epochs of such an ``amount`` all folds can have; 0 where not even ``LEAST_EPOCHS`` fit.
 
     Once for all folds, because a frozen trunk says the same in each: the trunk's tokens of all cases and their copies
-    (for each of the sights), and the answers for every fold's cases and for the test cases, which all members share as
-    far as the seam. In every fold and epoch: the adapted blocks forward and backward, and again for validation; most of
-    the last block is needed for one token only. The frozen features are there already.
+    (for each of the sights), and the answers for every fold's cases. In every fold and epoch: the adapted blocks
+    forward and backward, and again for validation; most of the last block is needed for one token only. The frozen
+    features are there already.
     """
     adapted = amount.blocks / job.depth
     drawn = amount.copies + 1 if amount.copies > 1 else 1
     tokens = job.sights * job.cases * drawn * (1 - adapted)
-    answers = job.cases + job.tests * (job.sights + job.folds * adapted)
-    once = tokens * job.pass_s + answers * job.answer_s + job.folds * START_S
+    once = tokens * job.pass_s + job.cases * job.answer_s + job.folds * START_S
     trained = job.cases * (job.folds - 1)
     epoch = trained * STEP * max(amount.blocks - LAST_BLOCK, 0.0) / job.depth * job.pass_s
     epochs = int((job.seconds / SAFETY - once) / max(epoch, 1e-9))

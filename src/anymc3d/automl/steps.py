@@ -237,7 +237,6 @@ def _share_of_sights(work: Work, backbone: str) -> float:
         cases=len(data.cases),
         folds=len(data.pool.fold_names),
         depth=len(work.reader.backbone(backbone).module.block_paths) or 1,
-        tests=work.reserve.cases,
     )
     return settings.frozen_share if settings.train and amount_that_fits(job) else settings.train_share
 

@@ -174,7 +174,6 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
                 cases=len(work.data.cases),
                 folds=len(work.data.pool.fold_names),
                 depth=len(candidate.backbone.module.block_paths),
-                tests=work.reserve.cases,
                 sights=sights,
             )
             amounts[sight] = amount_that_fits(job)
