@@ -84,11 +84,14 @@ def epochs_that_fit(amount: Amount, job: Job) -> int:
     forward and backward, and again for validation; most of the last block is needed for one token only. The frozen
     features are there already.
     """
-    adapted = amount.blocks / job.depth
-    drawn = amount.copies + 1 if amount.copies > 1 else 1
-    tokens = job.sights * job.cases * drawn * (1 - adapted)
-    once = tokens * job.pass_s + job.cases * job.answer_s + job.folds * START_S
+    once = job.sights * tokens_s(amount, job) + job.cases * job.answer_s + job.folds * START_S
     trained = job.cases * (job.folds - 1)
     epoch = trained * STEP * max(amount.blocks - LAST_BLOCK, 0.0) / job.depth * job.pass_s
     epochs = int((job.seconds / SAFETY - once) / max(epoch, 1e-9))
     return min(MOST_EPOCHS, epochs) if epochs >= LEAST_EPOCHS else 0
+
+
+def tokens_s(amount: Amount, job: Job) -> float:
+    """Seconds for the trunk's tokens of all cases and their copies, of one sight: the first fold takes most of them."""
+    drawn = amount.copies + 1 if amount.copies > 1 else 1
+    return job.cases * drawn * (1 - amount.blocks / job.depth) * job.pass_s

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
-from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits, reduced
+from anymc3d.automl.amount import DEPTHS, LEAST_EPOCHS, SAFETY, Amount, Job, amount_that_fits, reduced, tokens_s
 from anymc3d.automl.clock import in_words
 from anymc3d.automl.deadline import OutOfTimeError
 from anymc3d.automl.estimate import Scored
@@ -78,6 +79,8 @@ def _first_starts(work: Work, plans: list[Plan], device: str, answers: float) ->
         work.keep()
         took = work.clock.spent_s - begun
         logger.info("trained fold %d of %d in %s, %s", number + 1, len(plans), in_words(took), fold.sight)
+        if number == 0:  # whose tokens the others read
+            took = max(took / 2, took - tokens_s(plan[1], _job(work, plan[0], answers)))
         rest = _reduced_plans(work, number, plans[number + 1 :], took, answers)
         if rest is None:
             work.note(f"training: given up after {number + 1} of {len(plans)} folds, it was slower than expected")
@@ -163,25 +166,37 @@ def _amounts(work: Work, able: Sequence[Scored], sights: int) -> dict[str, Amoun
         amounts: dict[str, Amount | None] = {}
         passes = _passes(work, able)
         for scored in able:
-            sight, candidate = scored.candidate.family, scored.candidate
-            deepest = [(scored, Amount(max(DEPTHS), 0))]
+            sight = scored.candidate.family
             if sight in amounts:
                 continue
-            job = Job(
-                seconds=work.left_s(work.settings.train_share, _answer_seconds(work, deepest)),
-                pass_s=passes[sight],
-                answer_s=work.reserve.members.get(sight, 0.0) + work.reserve.read_s,
-                cases=len(work.data.cases),
-                folds=len(work.data.pool.fold_names),
-                depth=len(candidate.backbone.module.block_paths),
-                sights=sights,
-            )
+            deepest = [(scored, Amount(max(DEPTHS), 0))]
+            job = replace(_job(work, scored, _answer_seconds(work, deepest)), pass_s=passes[sight], sights=sights)
             amounts[sight] = amount_that_fits(job)
         work.remembered.decided[what] = {
             name: [amount.blocks, amount.epochs, amount.copies] for name, amount in amounts.items() if amount
         }
         work.keep()
     return {name: Amount(*map(int, amount)) for name, amount in work.remembered.decided[what].items()}
+
+
+def _job(work: Work, scored: Scored, answers: float) -> Job:
+    """Training on one sight in the time that is left; ``answers``: seconds of a test case that it adds."""
+    sight = scored.candidate.family
+    return Job(
+        seconds=work.left_s(work.settings.train_share, answers),
+        pass_s=_pass_s(work, scored),
+        answer_s=work.reserve.members.get(sight, 0.0) + work.reserve.read_s,
+        cases=len(work.data.cases),
+        folds=len(work.data.pool.fold_names),
+        depth=len(scored.candidate.backbone.module.block_paths),
+    )
+
+
+def _pass_s(work: Work, scored: Scored) -> float:
+    """Seconds of a training pass over one case of a sight, as measured once."""
+    what = f"training pass, {scored.candidate.family}"
+    known = f"seconds: {what}" in work.remembered.decided
+    return work.measured(what, 0.0 if known else work.reader.training_pass_s(scored.candidate.task))
 
 
 def _passes(work: Work, able: Sequence[Scored]) -> dict[str, float]:
@@ -191,7 +206,7 @@ def _passes(work: Work, able: Sequence[Scored]) -> dict[str, float]:
     for scored in able:
         sight, task = scored.candidate.family, scored.candidate.task
         if sight not in measured:
-            measured[sight] = work.measured(f"training pass, {sight}", work.reader.training_pass_s(task))
+            measured[sight] = _pass_s(work, scored)
             patch_size = scored.candidate.backbone.module.patch_size
             patches[sight] = sum(patches_of(view, patch_size) for view in task.views.values())
     pace = statistics.median(measured[sight] / patches[sight] for sight in measured)
