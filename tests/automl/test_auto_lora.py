@@ -9,7 +9,7 @@ from anymc3d.automl import training
 from anymc3d.automl.amount import LAST_BLOCK, LEAST_EPOCHS, Amount
 from anymc3d.automl.clock import Clock
 from anymc3d.automl.folder import AutoFolder, Remembered
-from anymc3d.automl.lora import best_sight
+from anymc3d.automl.lora import best_sight, fold_scales, spread
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.work import Work
 from anymc3d.settings.config import LabelSettings
@@ -66,3 +66,23 @@ def test_one_measurement_far_off_the_pace_of_the_others_does_not_count(tmp_path)
     passes = training._passes(work, able)
     assert (passes["a"], passes["b"]) == (1.0, 1.2)
     assert passes["c"] == pytest.approx(1.5 * 1.1) and passes["d"] == pytest.approx(1.1 / 1.5)
+
+
+def test_trainings_that_are_surer_than_others_do_not_speak_for_them():
+    labels = LabelSettings(columns=("nodule",), kind="binary", classes=("0", "1"))
+    margin = np.random.default_rng(0).normal(size=40)
+
+    def fold(scale, shift):
+        logits = np.stack([np.full(40, shift), shift + scale * margin], axis=1)
+        logits[0] = np.nan  # a case without an answer
+        return SimpleNamespace(val_logits=logits)
+
+    trained = [fold(1.0, 0.0), fold(50.0, -9.0), fold(0.0, 3.0)]
+    scales = fold_scales(trained, labels)
+    assert np.mean(scales) == pytest.approx(1.0)
+    sure = [scale * spread(one.val_logits, labels) for scale, one in zip(scales, trained, strict=True)]
+    assert scales[0] == pytest.approx(scales[2]) and sure[0] == pytest.approx(0.4 * sure[1]), "a floor of a twentieth"
+    assert fold_scales([fold(1.0, 0.0), fold(4.0, 0.0)], labels) == pytest.approx([1.6, 0.4])
+    assert fold_scales([fold(0.0, 0.0)] * 2, labels) == [1.0, 1.0]
+    number = LabelSettings(columns=("age",), kind="regression")
+    assert fold_scales(trained, number) == [1.0, 1.0, 1.0]

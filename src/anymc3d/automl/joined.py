@@ -19,7 +19,7 @@ from anymc3d.automl.clinical import (
 )
 from anymc3d.automl.estimate import Estimate, Scored, deployed, estimate
 from anymc3d.automl.leaderboard import Entry
-from anymc3d.automl.lora import Share, TrainedFold, choose_share
+from anymc3d.automl.lora import Share, TrainedFold, choose_share, fold_scales
 from anymc3d.automl.settings import AutoSettings
 from anymc3d.automl.sights import planes_of, size_of
 from anymc3d.evaluate import outputs
@@ -32,7 +32,8 @@ Floats = NDArray[np.float64]
 class Joined:
     """``nested``: the estimate of the whole choice; ``blend``: of frozen and plain members alone; ``out`` (n, K): what
     is deployed, on out-of-fold logits; ``joined_folds``: in how many outer folds the trained member joined;
-    ``clinical``: of clinical columns the estimate beside the image, which ``nested`` is of, and what is deployed."""
+    ``clinical``: of clinical columns the estimate beside the image, which ``nested`` is of, and what is deployed;
+    ``scales``: of the trained members' logits, see :func:`anymc3d.automl.lora.fold_scales`."""
 
     nested: Estimate
     blend: Blend
@@ -41,6 +42,7 @@ class Joined:
     trained_out: Floats | None = None
     joined_folds: int = 0
     clinical: tuple[ClinicalEstimate, ClinicalMember] | None = None
+    scales: tuple[float, ...] = ()
 
     @property
     def member(self) -> ClinicalMember | None:
@@ -59,6 +61,11 @@ class Joined:
             return {0: 1.0}
         scale = self.share.frozen / (self.share.frozen + self.share.trained) / sum(self.blend.weights.values())
         return {index: scale * weight for index, weight in self.blend.weights.items()}
+
+    @property
+    def trained_weights(self) -> list[float]:
+        """Shares of the whole logit, one per trained member."""
+        return [self.trained_weight * scale / len(self.scales) for scale in self.scales]
 
     @property
     def trained_weight(self) -> float:
@@ -101,19 +108,20 @@ def _join_image(scored: Sequence[Scored], trained: Sequence[TrainedFold], pool: 
     if not trained:
         return Joined(nested, blend, out, Share(1.0, 0.0))
     logits, trained_out, joined = nested.logits.copy(), np.full_like(out, np.nan), 0
-    for number, fold in enumerate(trained):
+    scales = fold_scales(trained, pool.labels)
+    for number, (fold, scale) in enumerate(zip(trained, scales, strict=True)):
         rest = np.flatnonzero(pool.folds != number)
         places = np.searchsorted(rest, fold.val)
         frozen = nested.chosen[number].logits([each.inner[number][places] for each in scored])
         patients = pool.of(fold.val)
         share = choose_share(frozen, fold.val_logits, pool.targets[fold.val], pool.labels, patients, settings)
         logits[fold.held_out] = _mixed(share, logits[fold.held_out], fold.out_logits)
-        trained_out[fold.held_out] = fold.out_logits
+        trained_out[fold.held_out] = scale * fold.out_logits
         joined += share.trained > 0
     share = choose_share(out, trained_out, pool.targets, pool.labels, pool.patients, settings)
     alone = _mixed(Share(0.0, 1.0), out, trained_out)
     both = _mixed(share, out, trained_out)
-    return Joined(Estimate(logits, nested.chosen), blend, both, share, alone, joined)
+    return Joined(Estimate(logits, nested.chosen), blend, both, share, alone, joined, scales=tuple(scales))
 
 
 def _mixed(share: Share, frozen: Floats, trained: Floats) -> Floats:

@@ -49,6 +49,8 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
 the loss of the paper. It goes all of the way: what it does to cases that chose nothing is measured before it joins."""
 VALIDATION = 0.2
 """Of a fold's training cases."""
+_LEAST_SPREAD = 0.05
+"""Of the widest: a training that says the same of all cases is not blown up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +135,30 @@ def better_start(first: TrainedFold, second: TrainedFold, pool: Pool, settings: 
     losses = [case_losses(logits, targets, pool.labels) for logits in scaled]
     gain, error = paired(losses[0], losses[1], pool.of(rows))
     return second if gain > settings.margin * error else first
+
+
+def fold_scales(trained: Sequence[TrainedFold], labels: LabelSettings) -> list[float]:
+    """Factors with mean 1 that give the logits of all trainings the same spread over their own validation cases.
+
+    Short trainings differ several times in how sure they are: without, the mean of the folds' members would be the
+    answer of the surest, and cases of different folds could not be compared.
+    """
+    if labels.is_number:
+        return [1.0] * len(trained)
+    spreads = np.array([spread(fold.val_logits, labels) for fold in trained])
+    widest = spreads.max()
+    inverse = 1 / np.maximum(spreads, _LEAST_SPREAD * widest) if widest > 0 else np.ones(len(trained))
+    return [float(value) for value in inverse / inverse.mean()]
+
+
+def spread(logits: Floats, labels: LabelSettings) -> float:
+    """Standard deviation over cases of logits (n, K); of exclusive classes only their differences count."""
+    known = logits[np.isfinite(logits).all(axis=1)]
+    if not len(known):
+        return 0.0
+    if labels.one_of_classes:
+        known = known - known.mean(axis=1, keepdims=True)
+    return float(np.sqrt(known.var(axis=0).mean()))
 
 
 def _task(base: TaskSettings, manifest: Path, number: int, amount: Amount, start: str, seed: int) -> TaskSettings:

@@ -11,6 +11,7 @@ from anymc3d.automl.clinical import Clinical, head_logits
 from anymc3d.automl.estimate import Scored
 from anymc3d.automl.joined import Joined, join, trained_entry
 from anymc3d.automl.leaderboard import BLEND, CLINICAL, Entry, Ranked, rank, write_leaderboard
+from anymc3d.automl.lora import spread
 from anymc3d.automl.work import Work
 from anymc3d.data.cache import Cache
 from anymc3d.files import atomic, home
@@ -60,7 +61,7 @@ def write_plugin(work: Work) -> Written:
             answer.with_clinical(work.folder.members, f"{work.task.name}-lora-{number}", trained_fold.plugin, clinical)
             for number, trained_fold in enumerate(work.trained)
         ]
-        shares += [joined.trained_weight / len(work.trained)] * len(work.trained)
+        shares += joined.trained_weights
     metrics = answer.nested_metrics(work.task, work.data, joined.logits)
     doubts = answer.write_plugin(work.folder, work.task, members, shares, work.data, joined.out, metrics)
     answer.write_out_of_fold(work.folder, work.task, work.data, joined.logits)
@@ -142,10 +143,12 @@ def _entries(work: Work, scored: Sequence[Scored], joined: Joined, members: int)
 
 
 def _write_task(work: Work, scored: Sequence[Scored], joined: Joined) -> None:
-    """The task of the member that counts most, for going on by hand."""
-    first = max(joined.weights, key=joined.weights.__getitem__)
+    """The task of the member that moves the answer most, for going on by hand."""
+    labels = work.data.labels
+    moves = {index: weight * spread(scored[index].out, labels) for index, weight in joined.weights.items()}
+    first = max(moves, key=moves.__getitem__)
     task, name = scored[first].candidate.task, scored[first].candidate.name
-    if work.trained and joined.trained_weight > joined.weights[first]:
+    if joined.trained_out is not None and joined.trained_weight * spread(joined.trained_out, labels) > moves[first]:
         trained_fold = work.trained[0]
         task, name = replace(trained_fold.task, data=work.task.data), f"LoRA; {trained_fold.sight}"
     reason = f"the member of 'anymc3d auto' that counts most: {name}"
