@@ -37,7 +37,8 @@ SIZES = (
     "Size: pixels across, pixels down and slices of what a member sees of a scan, once it is resized (all: every "
     "slice), for each view; 'as stored': it measures the scan itself. A name says what of the backbone's answer is "
     "taken, how slices are pooled, and what the backbone is shown: px is the longer side of a slice, and slices are "
-    "those of each plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained."
+    "those of each plane. Kind: plain has no network, frozen takes the backbone as it is, LoRA was trained. Weight: a "
+    "factor of the member's logits; a trained member is often so sure that a small weight moves the answer most."
 )
 WORDS = {"covariates": "the columns alone", "image": "the image alone", "both": "both"}
 
@@ -81,7 +82,7 @@ class Search:
         return rows[0] if rows and rows[0].weight else None
 
     def members(self) -> list[tuple[str, str, str, str, int, float]]:
-        """Name, kind, views, size, trained parameters and share of the logit of every member, the largest first."""
+        """Name, kind, views, size, trained parameters and weight of every member, the largest first."""
         members = []
         for index, weight in self.joined.weights.items():
             candidate = self.scored[index].candidate
@@ -292,7 +293,7 @@ def _columns(search: Search) -> Iterator[str]:
 def _members(search: Search) -> Iterator[str]:
     rows = [[*member[:4], f"{member[4]:,}", f"{member[5]:.2f}"] for member in search.members()]
     yield table(
-        "Members and their share of the logit",
+        "Members and the weights of their logits",
         ["member", "kind", "views", "size", "trained parameters", "weight"],
         rows,
         numbers=(4, 5),
