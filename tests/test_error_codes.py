@@ -93,3 +93,15 @@ def test_several_problems_have_the_code_on_the_first_line():
 
 def test_problem_details_carry_the_code():
     assert problem(422, "no", "E-upload")["code"] == "E-upload" and problem(404, "no")["code"] == "E-request"
+
+
+def test_what_is_wrong_with_many_rows_is_said_once():
+    rows = [f"row {number}: split is empty" for number in range(3, 12)]
+    text = str(ManifestError("cases.csv", ["row 1: no scan", *rows, "row 2: split 'tset'", "row 9: no scan"]))
+    assert text.splitlines() == [
+        "cases.csv: 12 problems",
+        "  - row 1: no scan",
+        "  - rows 3, 4, 5, 6, 7 and 4 more: split is empty",
+        "  - row 2: split 'tset'",
+        "  - row 9: no scan",
+    ]

@@ -10,6 +10,7 @@ docs/troubleshooting.md.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
 
@@ -20,6 +21,10 @@ _LONGEST_WORD = 100
 
 _MOST_COMPARED = 5000
 """Known words that a word is compared with: each takes some microseconds."""
+
+_OF_ROW = re.compile(r"row (?P<row>\d+): (?P<what>.+)", re.DOTALL)
+_SAME_ROWS = 5
+"""Rows that are named where more have the same problem."""
 
 _MOST_KNOWN = 60
 """Known words that a message lists."""
@@ -136,6 +141,23 @@ class UploadError(UsageError):
     code = "E-upload"
 
 
+def _once(problems: Sequence[str]) -> list[str]:
+    """Problems of many rows in the same words in one line, at the place of the first."""
+    rows: dict[str, list[str]] = {}
+    for problem in problems:
+        if found := _OF_ROW.fullmatch(problem):
+            rows.setdefault(found["what"], []).append(found["row"])
+    lines: dict[str, None] = {}
+    for problem in problems:
+        found = _OF_ROW.fullmatch(problem)
+        numbers = rows[found["what"]] if found else []
+        if found and len(numbers) > _SAME_ROWS:
+            first = ", ".join(numbers[:_SAME_ROWS])
+            problem = f"rows {first} and {len(numbers) - _SAME_ROWS} more: {found['what']}"
+        lines[problem] = None
+    return list(lines)
+
+
 class ProblemsError(AnyMC3DError):
     """Several problems found in one pass; they are all reported, never just the first."""
 
@@ -145,9 +167,10 @@ class ProblemsError(AnyMC3DError):
         self.problems = tuple(map(printable, problems))
         noun = "problem" if len(self.problems) == 1 else "problems"
         lines = [f"{printable(what)}: {len(self.problems)} {noun}"]
-        lines += [f"  - {problem}" for problem in self.problems[:most]]
-        if len(self.problems) > most:
-            lines.append(f"  … and {len(self.problems) - most} more")
+        shown = _once(self.problems)
+        lines += [f"  - {problem}" for problem in shown[:most]]
+        if len(shown) > most:
+            lines.append(f"  … and {len(shown) - most} more")
         # Past the base class: only here a line end is one of ours.
         Exception.__init__(self, "\n".join(lines))
 

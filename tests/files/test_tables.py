@@ -164,7 +164,7 @@ def test_A13_a_hundred_thousand_columns_take_seconds(tmp_path):
 
 
 def test_a_long_list_of_problems_is_cut_and_counted():
-    error = ProblemsError("m.csv", [f"row {k}: bad" for k in range(300_000)])
+    error = ProblemsError("m.csv", [f"row {k}: bad {k}" for k in range(300_000)])
     lines = str(error).splitlines()
     assert lines[0] == "m.csv: 300000 problems" and lines[-1] == "  … and 299800 more" and len(lines) == 202
     assert len(error.problems) == 300_000
