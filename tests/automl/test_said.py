@@ -8,6 +8,7 @@ from anymc3d.automl import numbers, page, steps
 from anymc3d.automl import run as auto_run
 from anymc3d.automl.checks import check_examined
 from anymc3d.automl.data import AutoData
+from anymc3d.cli.completion import whole_parser
 from anymc3d.doctor.checks import Finding
 from anymc3d.errors import ManifestError
 
@@ -119,3 +120,12 @@ def test_a_few_cases_that_an_earlier_run_kept_do_not_stand_for_the_rest():
     assert numbers._of_the_rest(0.001, 0.2, 100, seconds_at({25, 75})) == 0.2
     assert asked == [50, 50, 25]
     assert numbers._of_the_rest(0.001, 0.2, 100, seconds_at(set())) == 0.001, "all are kept"
+
+
+def test_a_test_split_that_is_left_out_comes_with_two_commands_that_are_whole():
+    folder = SimpleNamespace(plugin="best/plugin.safetensors", test="best/test")
+    work = SimpleNamespace(folder=folder, data=SimpleNamespace(manifest=SimpleNamespace(path="cases.csv")))
+    said = steps.without_test(work, "no time").split("'")[1::2]
+    predict, evaluate = (whole_parser().parse_args(command.split()[1:]) for command in said)
+    assert str(predict.out) == "best/test"
+    assert str(evaluate.out).startswith("best/test/")

@@ -110,7 +110,8 @@ def without_test(work: Work, why: str) -> str:
     return (
         f"test split: left out, {why}; "
         f"'anymc3d predict -p {work.folder.plugin} -i {work.data.manifest.path} --split test -o {work.folder.test}' "
-        f"answers them, 'anymc3d evaluate {work.folder.test}/predictions.csv {work.data.manifest.path}' scores them"
+        f"answers them, 'anymc3d evaluate {work.folder.test}/predictions.csv {work.data.manifest.path} "
+        f"-o {work.folder.test}/evaluation' scores them"
     )
 
 
