@@ -96,7 +96,7 @@ def main() -> None:
             out.mkdir(parents=True, exist_ok=True)
             for name, manifest in _sets(args, out, seed).items():
                 for contestant in args.only:
-                    _run(out / name / _folder(contestant), manifest, name, contestant, args, seed)
+                    _run(out / name / folder_of(contestant), manifest, name, contestant, args, seed)
     sys.stdout.write(_tables(args.out) + "\n")
 
 
@@ -142,7 +142,8 @@ def _write(path: Path, rows: Sequence[Row], label: str, limits: Mapping[str, int
     return path
 
 
-def _folder(contestant: str) -> str:
+def folder_of(contestant: str) -> str:
+    """The name as one of a folder."""
     return contestant.replace(" ", "_").replace(",", "")
 
 
@@ -151,31 +152,32 @@ def _run(own: Path, manifest: Path, data: str, name: str, args: argparse.Namespa
     if done.exists():
         return
     own.mkdir(parents=True, exist_ok=True)
-    contestant, label, before = CONTESTANTS[name], LABELS[data], _processor_seconds()
+    contestant, label, before = CONTESTANTS[name], LABELS[data], processor_seconds()
     weights = ("--backbone", args.backbone)
     if not contestant.words:
-        _anymc3d("auto", manifest, "--labels", label, "-o", own / "run", "--minutes", args.minutes, *weights)
+        command("auto", manifest, "--labels", label, "-o", own / "run", "--minutes", args.minutes, *weights)
         told = own / "run" / "test" / "predictions.csv"
     else:
         task, plugin = own / "task.yaml", own / "run" / "plugin.safetensors"
         planes = ("--views", "axial,coronal,sagittal") if contestant.planes else ()
-        _anymc3d("plan", manifest, "--labels", label, "-o", task, "--overwrite", *weights, *planes)
+        command("plan", manifest, "--labels", label, "-o", task, "--overwrite", *weights, *planes)
         words = (*contestant.words, *(GRIDS[data] if contestant.grid else ()))
         words += () if "--quick" in words else (f"train.seed={seed}",)
-        _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *words)
-        _anymc3d("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", own / "test")
+        command("train", task, "-o", own / "run", "--device", "cpu", *words)
+        command("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", own / "test")
         told = own / "test" / "predictions.csv"
-    record = {"seconds": _processor_seconds() - before, "predictions": str(told.relative_to(own))}
+    record = {"seconds": processor_seconds() - before, "predictions": str(told.relative_to(own))}
     done.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
     """Of all commands that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def _anymc3d(*words: object) -> None:
+def command(*words: object) -> None:
+    """``anymc3d`` with these words; its failure ends the benchmark."""
     subprocess.run([sys.executable, "-m", "anymc3d", *map(str, words), "--quiet"], check=True)
 
 
@@ -211,7 +213,7 @@ def _scores(folder: Path, rows: Sequence[Mapping[str, str]], label: str) -> list
     truth = {row["case"]: float(row[label]) for row in rows if row["split"] == "test"}
     targets, found = np.array(list(truth.values())), {}
     for name in CONTESTANTS:
-        own = folder / _folder(name)
+        own = folder / folder_of(name)
         if (own / "contest.json").exists():
             record = json.loads((own / "contest.json").read_text(encoding="utf-8"))
             told = {row["case"]: float(row[f"logit.{label}"]) for row in read_table(own / record["predictions"])}
@@ -219,10 +221,14 @@ def _scores(folder: Path, rows: Sequence[Mapping[str, str]], label: str) -> list
     return [_row(name, targets, logits, found.get("auto"), seconds) for name, (logits, seconds) in found.items()]
 
 
-def _row(name: str, targets: np.ndarray, logits: np.ndarray, auto: Any, seconds: float) -> dict[str, Any]:
-    interval = delong_interval(targets, logits)
+def auroc(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Of outcomes 0 and 1 (n,) and logits (n,)."""
     pairs = logits[targets == 1][:, None] - logits[targets == 0]
-    value = float((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+    return float((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+
+
+def _row(name: str, targets: np.ndarray, logits: np.ndarray, auto: Any, seconds: float) -> dict[str, Any]:
+    interval, value = delong_interval(targets, logits), auroc(targets, logits)
     bounds = "" if interval.low is None else f" ({interval.low:.3f} to {interval.high:.3f})"
     row: dict[str, Any] = {"name": name, "auroc": value, "shown": f"{value:.3f}{bounds}", "seconds": seconds}
     if name == "auto" or auto is None:

@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from auto import Row, auroc, command, folder_of, processor_seconds
 
 from anymc3d.data.medmnist import inspect_npz
 from anymc3d.demo.dataset import make_dataset
 from anymc3d.files.tables import read_table
 
-Row = tuple[str, str, str, str]
-"""Case, image, label, split."""
 FROZEN, WHOLE = "train.start=frozen", "train.trained_share=1"
 ONE_COPY = ("augmentation=none", "train.copies=1")
 FLIPS = ("augmentation=flips", "train.copies=2")
@@ -117,33 +113,22 @@ def _write(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def _train(folder: Path, manifest: Path, name: str, planes: Sequence[str], words: Sequence[str], backbone: str) -> None:
-    own = folder / name.replace(" ", "_").replace(",", "").replace("'", "")
+    own = folder / folder_of(name)
     done, task = own / "result.json", own / "task.yaml"
     if not done.exists():
         own.mkdir(parents=True, exist_ok=True)
-        _anymc3d("plan", manifest, "--labels", "label", "-o", task, "--overwrite", "--backbone", backbone, *planes)
-        before = _processor_seconds()
-        _anymc3d("train", task, "-o", own / "run", "--device", "cpu", *words)
-        seconds = _processor_seconds() - before
+        command("plan", manifest, "--labels", "label", "-o", task, "--overwrite", "--backbone", backbone, *planes)
+        before = processor_seconds()
+        command("train", task, "-o", own / "run", "--device", "cpu", *words)
+        seconds = processor_seconds() - before
         plugin, test = own / "run" / "plugin.safetensors", own / "test"
-        _anymc3d("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", test)
-        truth = {row["case"]: row["label"] == "1" for row in read_table(manifest) if row["split"] == "test"}
+        command("predict", "-p", plugin, "-i", manifest, "--split", "test", "-o", test)
+        truth = {row["case"]: int(row["label"]) for row in read_table(manifest) if row["split"] == "test"}
         logits = {row["case"]: float(row["logit.label"]) for row in read_table(test / "predictions.csv")}
-        ones, zeros = (np.array([logits[case] for case in truth if truth[case] == is_one]) for is_one in (True, False))
-        pairs = ones[:, None] - zeros
-        auroc = float((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
-        done.write_text(json.dumps({"auroc": auroc, "seconds": seconds}), encoding="utf-8")
+        value = auroc(np.array(list(truth.values())), np.array([logits[case] for case in truth]))
+        done.write_text(json.dumps({"auroc": value, "seconds": seconds}), encoding="utf-8")
     result = json.loads(done.read_text(encoding="utf-8"))
     print(f"{folder.name} | {name} | {result['auroc']:.3f} | {result['seconds']:.0f}", flush=True)
-
-
-def _processor_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _anymc3d(*words: object) -> None:
-    subprocess.run([sys.executable, "-m", "anymc3d", *map(str, words), "--quiet"], check=True)
 
 
 if __name__ == "__main__":

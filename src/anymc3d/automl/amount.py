@@ -13,7 +13,7 @@ COPIES = (2, 1)
 of validation."""
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
 BATCH = 2
-"""Cases a step: there are few epochs, so steps must not be few, too (benchmarks/auto.md)."""
+"""Cases a step: there are few epochs, so steps must not be few, too (benchmarks/short_training.md)."""
 STEP, LAST_BLOCK = 2.9, 0.7
 """A training step and its share of validation cost as much as ``STEP`` passes of the blocks that are adapted, all but
 ``LAST_BLOCK`` of a block. Measured on 40 scans with three and six blocks: benchmarks/auto.md."""
